@@ -1,0 +1,87 @@
+"""Small reference networks that train on a laptop, adapted to any image shape and number of outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from blankcheck.classifiers.wrapper import Normalisation, UnitClassifier
+from blankcheck.errors import ModelError
+
+Shape = tuple[int, int, int]
+
+
+def mlp(shape: Shape, outputs: int) -> nn.Module:
+    """Fully connected, 256-128-128 hidden units, ReLU."""
+    c, h, w = shape
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(c * h * w, 256), nn.ReLU(),
+        nn.Linear(256, 128), nn.ReLU(),
+        nn.Linear(128, 128), nn.ReLU(),
+        nn.Linear(128, outputs),
+    )  # fmt: skip
+
+
+def cnn(shape: Shape, outputs: int) -> nn.Module:
+    """Two 5x5 convolutions of stride 2 (16 and 32 channels), 128 hidden units, ReLU."""
+    c, h, w = shape
+    flat = 32 * _half(_half(h)) * _half(_half(w))
+    return nn.Sequential(
+        nn.Conv2d(c, 16, 5, stride=2, padding=2), nn.ReLU(),
+        nn.Conv2d(16, 32, 5, stride=2, padding=2), nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(flat, 128), nn.ReLU(),
+        nn.Linear(128, outputs),
+    )  # fmt: skip
+
+
+def _half(size: int) -> int:
+    return (size + 1) // 2
+
+
+class _Block(nn.Module):
+    """Two 3x3 convolutions with batch norm and a shortcut (He et al. 2016)."""
+
+    def __init__(self, inside: int, outside: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(inside, outside, 3, stride, 1, bias=False), nn.BatchNorm2d(outside), nn.ReLU(),
+            nn.Conv2d(outside, outside, 3, 1, 1, bias=False), nn.BatchNorm2d(outside),
+        )  # fmt: skip
+        plain = stride == 1 and inside == outside
+        self.shortcut = (
+            nn.Identity()
+            if plain
+            else nn.Sequential(nn.Conv2d(inside, outside, 1, stride, bias=False), nn.BatchNorm2d(outside))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.body(x) + self.shortcut(x))
+
+
+def resnet(shape: Shape, outputs: int) -> nn.Module:
+    """A small residual network for 32x32 colour images: 16, 32, 64 channels, one block each (8 layers)."""
+    return nn.Sequential(
+        nn.Conv2d(shape[0], 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
+        _Block(16, 16, 1), _Block(16, 32, 2), _Block(32, 64, 2),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, outputs),
+    )  # fmt: skip
+
+
+ARCHITECTURES: dict[str, Callable[[Shape, int], nn.Module]] = {"mlp": mlp, "cnn": cnn, "resnet": resnet}
+
+
+def build(
+    name: str, shape: Shape, outputs: int, normalize: Normalisation | None = None, seed: int = 0
+) -> UnitClassifier:
+    """A freshly initialised reference network, `name` one of `ARCHITECTURES`, from (c, h, w) images to `outputs`."""
+    if name not in ARCHITECTURES:
+        raise ModelError(f"model must be one of {', '.join(ARCHITECTURES)}, got {name!r}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = ARCHITECTURES[name](shape, outputs)
+    describe = {"architecture": name, "shape": ",".join(map(str, shape)), "outputs": str(outputs)}
+    return UnitClassifier(network, normalize or ((0.0,), (1.0,)), describe)

@@ -1,0 +1,117 @@
+"""The [0, 1] wrapper with normalisation inside: everything after it sees only images in [0, 1]."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from blankcheck.errors import ArgumentError
+from blankcheck.outputs import OUTPUT_FORMS, as_logits, output_form, run
+from blankcheck.types import Classifier
+
+Normalisation = tuple[Sequence[float], Sequence[float]]
+"""(mean per channel, standard deviation per channel), in units of [0, 1] pixel values."""
+
+
+class UnitClassifier(nn.Module):
+    """A network that takes images in [0, 1]: `network((images - mean) / std)`.
+
+    `describe` is what is needed to build the network again; empty for users' networks.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, network: nn.Module, normalize: Normalisation | None = None, describe: dict[str, str] | None = None
+    ) -> None:
+        super().__init__()
+        mean, std = normalize if normalize is not None else ((0.0,), (1.0,))
+        if len(mean) != len(std) or min(std) <= 0:
+            raise ArgumentError(f"normalize must be (means, positive stds) of one length, got {mean!r}, {std!r}")
+        self.network = network
+        self.register_buffer("mean", torch.tensor(list(mean), dtype=torch.float32).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(list(std), dtype=torch.float32).view(1, -1, 1, 1))
+        self.normalised = normalize is not None
+        self.describe = dict(describe or {})
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Outputs (n, m) of the network for images (n, c, h, w) in [0, 1]."""
+        outputs: Tensor = self.network((images - self.mean) / self.std if self.normalised else images)
+        return outputs
+
+
+@contextmanager
+def left_as_found(classifier: Classifier) -> Iterator[None]:
+    """Inside: evaluation mode and frozen parameters. After: mode, `requires_grad`, buffers and random state as before.
+
+    Parameter gradients are never touched, since only the gradient of images is asked for.
+    """
+    if not isinstance(classifier, nn.Module):
+        with torch.random.fork_rng(devices=_cuda_devices(None)):
+            yield
+        return
+    modes = [(module, module.training) for module in classifier.modules()]
+    wanted = [(p, p.requires_grad) for p in classifier.parameters()]
+    buffers = [(b, b.detach().clone()) for b in classifier.buffers()]
+    for module, _ in modes:
+        # the flag rather than eval(): exported programs refuse eval(), and users' overrides may do more than asked
+        module.training = False
+    for parameter, _ in wanted:
+        parameter.requires_grad_(False)
+    try:
+        with torch.random.fork_rng(devices=_cuda_devices(classifier)):
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for parameter, flag in wanted:
+            parameter.requires_grad_(flag)
+        with torch.no_grad():
+            for buffer, before in buffers:
+                if not torch.equal(buffer, before):
+                    buffer.copy_(before)
+
+
+def _cuda_devices(module: nn.Module | None) -> list[torch.device]:
+    if module is None:
+        return []
+    return sorted({p.device for p in module.parameters() if p.device.type == "cuda"}, key=str)
+
+
+def device_of(classifier: Classifier) -> torch.device:
+    """Where the classifier's parameters or buffers live; the CPU when it has none."""
+    if isinstance(classifier, nn.Module):
+        for tensor in (*classifier.parameters(), *classifier.buffers()):
+            return tensor.device
+    return torch.device("cpu")
+
+
+def fingerprint(classifier: Classifier) -> str:
+    """Sixteen hex digits that change when any parameter or buffer changes; `no-parameters` for other callables."""
+    if not isinstance(classifier, nn.Module):
+        return "no-parameters"
+    digest = hashlib.sha256()
+    for name, tensor in sorted(classifier.state_dict().items()):
+        if isinstance(tensor, Tensor):
+            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+@torch.no_grad()
+def probabilities(classifier: Classifier, images: Tensor, form: str = "logits", batch: int = 500) -> Tensor:
+    """Probabilities (n, m) for images (n, c, h, w), on the CPU, computed in batches of `batch`."""
+    device = device_of(classifier)
+    parts = [as_logits(run(classifier, part.to(device)), form).softmax(dim=1).cpu() for part in images.split(batch)]
+    return torch.cat(parts)
+
+
+__all__ = [
+    "OUTPUT_FORMS", "Normalisation", "UnitClassifier", "device_of", "fingerprint", "left_as_found", "output_form",
+    "probabilities",
+]  # fmt: skip

@@ -1,0 +1,181 @@
+"""The named data sets, read from their original files as they are (.gz and .xz too)."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from blankcheck.data.splits import Data, Split, hold_out
+from blankcheck.errors import DataError
+
+IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+CIFAR_FILES = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
+CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+FASHION_CLASSES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+
+# The .gz checksums of MNIST differ between distributors, the contents do not: MD5s are of the uncompressed files.
+MNIST_MD5 = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+FASHION_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+FASHION_GZ_MD5 = {
+    "train-images-idx3-ubyte": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+    "train-labels-idx1-ubyte": "25c81989df183df01b3e8a0aad5dffbe",
+    "t10k-images-idx3-ubyte": "bef4ecab320f06d8554ea6380940ec79",
+    "t10k-labels-idx1-ubyte": "bb300cfdad3c16e7a12a480ee83cd310",
+}
+CIFAR_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+CIFAR_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
+
+
+def digits() -> Data:
+    """The 8x8 digits that scikit-learn carries (1,797 images, values 0..16 scaled to [0, 1])."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = torch.tensor(bunch.images / 16.0, dtype=torch.float32).unsqueeze(1)
+    rest, test = hold_out(Split(images, torch.tensor(bunch.target, dtype=torch.int64)), 0.2)
+    train, validation = hold_out(rest, 0.125, salt=1)
+    return Data("digits", tuple(str(d) for d in range(10)), train, validation, test)
+
+
+def mnist(folders: list[Path]) -> Data:
+    """MNIST (LeCun, Cortes, Burges): 60,000 and 10,000 images of 28x28."""
+    classes = tuple(str(d) for d in range(10))
+    return _idx_set("mnist", classes, _find_or_fetch(folders, "mnist", IDX_FILES, MNIST_URL, {}), MNIST_MD5)
+
+
+def fashion_mnist(folders: list[Path]) -> Data:
+    """Fashion-MNIST (Xiao, Rasul, Vollgraf 2017): 60,000 and 10,000 images of 28x28."""
+    files = _find_or_fetch(folders, "fashion-mnist", IDX_FILES, FASHION_URL, FASHION_GZ_MD5)
+    return _idx_set("fashion-mnist", FASHION_CLASSES, files, {})
+
+
+def cifar10(folders: list[Path]) -> Data:
+    """CIFAR-10 (Krizhevsky 2009), binary version: 50,000 and 10,000 images of 32x32 in colour."""
+    found = _find(folders, "cifar-10-batches-bin", CIFAR_FILES)
+    files = found if found is not None else _fetch_cifar()
+    *train, test = [_read_cifar(path) for path in files]
+    rest, validation = hold_out(
+        Split(torch.cat([s.images for s in train]), torch.cat([s.labels for s in train])), 1 / 10
+    )
+    return Data("cifar10", CIFAR_CLASSES, rest, validation, test)
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's contents, uncompressed by its ending."""
+    opener = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix)
+    try:
+        if opener is None:
+            return path.read_bytes()
+        with opener(path, "rb") as file:
+            return bytes(file.read())
+    except (OSError, EOFError, lzma.LZMAError, ValueError) as error:
+        raise DataError(f"data file {path} cannot be read: {error}") from error
+
+
+def read_idx(path: Path) -> NDArray[np.uint8]:
+    """An IDX file of unsigned bytes: big-endian magic 0x0801..0x0803, one length per axis, then the values."""
+    raw = read_bytes(path)
+    if len(raw) < 8 or raw[:3] != b"\x00\x00\x08" or not 1 <= raw[3] <= 3:
+        raise DataError(f"data file {path} is not an IDX file of unsigned bytes")
+    axes = raw[3]
+    header = 4 + 4 * axes
+    sizes = struct.unpack(f">{axes}I", raw[4:header]) if len(raw) >= header else ()
+    if not sizes or len(raw) - header != int(np.prod(sizes)):
+        raise DataError(f"data file {path} is truncated: header says {sizes}, {len(raw) - header} bytes follow")
+    return np.frombuffer(raw, np.uint8, offset=header).reshape(sizes)
+
+
+def _read_cifar(path: Path) -> Split:
+    raw = read_bytes(path)
+    if not raw or len(raw) % 3073:
+        raise DataError(f"data file {path} is truncated: {len(raw)} bytes are not whole records of 3073")
+    rows = np.frombuffer(raw, np.uint8).reshape(-1, 3073)
+    return Split(_unit(rows[:, 1:].reshape(-1, 3, 32, 32)), torch.tensor(rows[:, 0], dtype=torch.int64))
+
+
+def _unit(pixels: NDArray[np.uint8]) -> torch.Tensor:
+    return torch.from_numpy(pixels.astype(np.float32)).div_(255)
+
+
+def _idx_set(name: str, classes: tuple[str, ...], files: list[Path], md5: dict[str, str]) -> Data:
+    import hashlib
+
+    for path in files:
+        known = md5.get(path.name.removesuffix(".gz").removesuffix(".xz"))
+        if known is not None and hashlib.md5(read_bytes(path), usedforsecurity=False).hexdigest() != known:
+            raise DataError(f"data file {path} is not the published {name} file: MD5 of its contents differs")
+    arrays = [read_idx(path) for path in files]
+    splits = []
+    for images, labels in (arrays[:2], arrays[2:]):
+        if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
+            raise DataError(f"data {name!r}: images {images.shape} and labels {labels.shape} do not belong together")
+        splits.append(Split(_unit(images).unsqueeze(1), torch.tensor(labels, dtype=torch.int64)))
+    rest, validation = hold_out(splits[0], 1 / 12)
+    return Data(name, classes, rest, validation, splits[1])
+
+
+def _find(folders: list[Path], sub: str, names: tuple[str, ...]) -> list[Path] | None:
+    """The files under the first folder that has them all, in any compression; None when no folder has any."""
+    for folder in folders:
+        for base in (folder / sub, folder):
+            found = [next((p for end in ("", ".gz", ".xz") if (p := base / (n + end)).is_file()), None) for n in names]
+            present = [path for path in found if path is not None]
+            if len(present) == len(names):
+                return present
+            if present:
+                missing = [n for n, path in zip(names, found, strict=True) if path is None]
+                raise DataError(f"data folder {base} lacks {', '.join(missing)}")
+    return None
+
+
+def cache_folder() -> Path:
+    """Where downloads and trained twins are kept: $BLANKCHECK_CACHE, else the system's cache folder."""
+    import pooch
+
+    return Path(os.environ.get("BLANKCHECK_CACHE") or pooch.os_cache("blankcheck"))
+
+
+def _find_or_fetch(
+    folders: list[Path], sub: str, names: tuple[str, ...], url: str, gz_md5: dict[str, str]
+) -> list[Path]:
+    found = _find(folders, sub, names)
+    if found is not None:
+        return found
+    return [_fetch(f"{url}{n}.gz", sub, f"md5:{gz_md5[n]}" if n in gz_md5 else None) for n in names]
+
+
+def _fetch(url: str, sub: str, known_hash: str | None) -> Path:
+    import pooch
+
+    try:
+        return Path(pooch.retrieve(url, known_hash, url.rsplit("/", 1)[1], cache_folder() / sub, progressbar=True))
+    except Exception as error:  # pooch lets every error of its downloader through
+        raise DataError(
+            f"data {sub!r} is not under --data-dir or $BLANKCHECK_DATA and cannot be downloaded: {type(error).__name__}"
+        ) from error
+
+
+def _fetch_cifar() -> list[Path]:
+    import tarfile
+
+    archive = _fetch(CIFAR_URL, "cifar10", f"md5:{CIFAR_MD5}")
+    folder = cache_folder() / "cifar10"
+    if not all((folder / "cifar-10-batches-bin" / name).is_file() for name in CIFAR_FILES):
+        with tarfile.open(archive) as tar:
+            tar.extractall(folder, filter="data")
+    return [folder / "cifar-10-batches-bin" / name for name in CIFAR_FILES]

@@ -1,0 +1,43 @@
+"""Random masks: which positions of each image may be lit. True = may be lit; shape (n, 1, h, w), for all channels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from blankcheck.errors import ArgumentError
+
+Keep = float | tuple[float, float]
+"""The share of positions kept, in (0, 1], or the range it is drawn from for each image."""
+
+KINDS = ("pixels", "blocks", "half-planes")
+
+
+def random_mask(kind: str, n: int, shape: tuple[int, int, int], keep: Keep, generator: torch.Generator) -> Tensor:
+    """Masks of one of `KINDS` for `n` images of `shape` (c, h, w), (n, 1, h, w) bool.
+
+    `pixels` keeps each position on its own; `blocks` keeps squares of a quarter of the side; `half-planes` keeps one
+    side of a random line.
+    """
+    if kind not in KINDS:
+        raise ArgumentError(f"mask must be one of {', '.join(KINDS)}, got {kind!r}")
+    low, high = keep if isinstance(keep, tuple) else (keep, keep)
+    if not 0 < low <= high <= 1:
+        raise ArgumentError(f"keep must lie in (0, 1], got {keep!r}")
+    share = low + (high - low) * torch.rand(n, 1, generator=generator)
+    h, w = shape[1:]
+    if kind == "pixels":
+        order = torch.rand(n, h * w, generator=generator)
+    elif kind == "blocks":
+        side = max(1, min(h, w) // 4)
+        rows, columns = -(-h // side), -(-w // side)
+        coarse = torch.rand(n, 1, rows, columns, generator=generator)
+        order = coarse.repeat_interleave(side, 2).repeat_interleave(side, 3)[:, :, :h, :w].flatten(1)
+    else:
+        angle = 2 * torch.pi * torch.rand(n, 1, 1, generator=generator)
+        y, x = torch.meshgrid(torch.arange(h) - (h - 1) / 2, torch.arange(w) - (w - 1) / 2, indexing="ij")
+        order = (angle.cos() * x + angle.sin() * y).flatten(1)
+    # the share-quantile of the order is the border, so that each image keeps just its share (up to ties)
+    rank = (share * (order.shape[1] - 1)).round().long()
+    border = order.sort(dim=1).values.gather(1, rank)
+    return (order <= border).view(n, 1, h, w)

@@ -1,0 +1,167 @@
+"""Step rules. A solver holds settings only; what changes lives in a small state value, batch first.
+
+`init` makes the state for start images (n, c, h, w); `step` moves the images along what was seen of them. `done` (n,)
+is True where the image as seen was confident. A solver keeps images in [0, 1]; masks are applied by the loop.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from blankcheck.fooling.problem import Seen
+from blankcheck.types import Rows
+
+
+@dataclass(frozen=True)
+class State(Rows):
+    """What a solver remembers: `step` counts from 0; the tensors mean what the solver says."""
+
+    step: int
+    first: Tensor
+    second: Tensor
+    weight: Tensor
+
+
+class Solver(Protocol):
+    """One rule to go from images to better images."""
+
+    def init(self, images: Tensor) -> State:
+        """The state before the first step."""
+
+    def step(self, state: State, images: Tensor, seen: Seen, confident: Tensor, progress: float) -> tuple[Tensor, State]:
+        """Next images and state. `progress` in [0, 1) is the share of the budget already used."""
+
+
+def _unused(images: Tensor) -> Tensor:
+    """A place-holder, batch first, for a field of the state that a rule does not need."""
+    return images.new_zeros(len(images))
+
+
+def _per_image(values: Tensor) -> Tensor:
+    return values[:, None, None, None]
+
+
+@dataclass(frozen=True)
+class FixedWeight:
+    """Projected Adam on cross-entropy + weight x mean pixel value: the classic recipe, kept as the reference.
+
+    step_size is in pixel values. weight: nats of cross-entropy that one unit of mean pixel value is worth. In [0, 1]
+    the L1 norm is linear, so its gradient holds at black pixels too and the clamp leaves exact zeros. Adam: Kingma and
+    Ba 2015 (arXiv:1412.6980), algorithm 1.
+    """
+
+    weight: float = 1.0
+    step_size: float = 0.05
+    beta1: float = 0.9
+    beta2: float = 0.999
+
+    def init(self, images: Tensor) -> State:
+        """Moments start at zero."""
+        return State(0, torch.zeros_like(images), torch.zeros_like(images), _unused(images))
+
+    def step(self, state: State, images: Tensor, seen: Seen, confident: Tensor, progress: float) -> tuple[Tensor, State]:
+        """One projected Adam step. The cross-entropy's gradient is -(1 - p) times that of the log-odds."""
+        t = state.step + 1
+        features = images[0].numel()
+        gradient = -_per_image(1 - seen.confidence) * seen.gradient + self.weight / features
+        first = self.beta1 * state.first + (1 - self.beta1) * gradient
+        second = self.beta2 * state.second + (1 - self.beta2) * gradient**2
+        change = (first / (1 - self.beta1**t)) / ((second / (1 - self.beta2**t)).sqrt() + 1e-8)
+        return (images - self.step_size * change).clamp(0, 1), State(t, first, second, state.weight)
+
+
+@dataclass(frozen=True)
+class AdaptiveWeight:
+    """Ascend the log-odds with momentum, then shrink every feature by a weight that follows the image's own success.
+
+    The gradient is scaled by its largest entry, so that networks of any steepness take steps of one size. The weight
+    (shrinkage per step, in units of the step size) is multiplied while the image is confident and divided while it is
+    not, as the norm in DDN is (Rony et al. 2019, arXiv:1811.09600, algorithm 1); shrinking a feature towards 0 and
+    stopping there is the proximal step of the L1 norm. The step size decays as a cosine to a tenth.
+    """
+
+    step_size: float = 0.3
+    momentum: float = 0.5
+    weight: float = 0.1
+    change: float = 0.1
+
+    def init(self, images: Tensor) -> State:
+        """Momentum zero, one weight for all."""
+        return State(0, torch.zeros_like(images), _unused(images), images.new_full((len(images),), self.weight))
+
+    def step(self, state: State, images: Tensor, seen: Seen, confident: Tensor, progress: float) -> tuple[Tensor, State]:
+        """One proximal step."""
+        # features that cannot move (at a border, pushed outwards) would otherwise set the scale for all others
+        free = torch.where(seen.gradient > 0, images < 1, images > 0)
+        gradient = seen.gradient * free
+        top = gradient.flatten(1).abs().amax(dim=1).clamp_min(1e-30)
+        first = self.momentum * state.first + (1 - self.momentum) * gradient / _per_image(top)
+        size = self.step_size * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress)))
+        push = torch.where(confident, 0.3, 1.0)
+        moved = images + size * (_per_image(push) * first - _per_image(state.weight))
+        weight = state.weight * torch.where(confident, 1 + self.change, 1 / (1 + self.change))
+        return moved.clamp(0, 1), State(state.step + 1, first, state.second, weight.clamp(1e-4, 1.0))
+
+
+@dataclass(frozen=True)
+class GreedyLighting:
+    """Switch on the features with the largest first-order gain (gradient x room left), more of them each step.
+
+    A saliency-map search (in the spirit of Papernot et al. 2016, arXiv:1511.07528) for many images at once: 1, 1.3,
+    1.69 ... features a step, the fastest way to few lit features from black. Also switches lit features off when
+    that gains more.
+    """
+
+    growth: float = 1.3
+
+    def init(self, images: Tensor) -> State:
+        """Nothing to remember but the step."""
+        return State(0, _unused(images), _unused(images), _unused(images))
+
+    def step(self, state: State, images: Tensor, seen: Seen, confident: Tensor, progress: float) -> tuple[Tensor, State]:
+        """Flip the best features; confident images stay as they are."""
+        gradient = seen.gradient.flatten(1)
+        flat = images.flatten(1)
+        gain = torch.where(gradient > 0, gradient * (1 - flat), -gradient * flat)
+        count = min(flat.shape[1], max(1, int(self.growth**state.step)))
+        top = gain.topk(count, dim=1)
+        value = (gradient.gather(1, top.indices) > 0).to(flat.dtype)
+        value = torch.where((top.values > 0) & ~confident[:, None], value, flat.gather(1, top.indices))
+        return flat.scatter(1, top.indices, value).view_as(images), State(state.step + 1, state.first, state.second,
+                                                                           state.weight)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class AnnealedTopK:
+    """Ascend the log-odds with momentum, keep only the k largest features; k falls from all to `goal`.
+
+    Gradients are scaled by their largest entry. k falls linearly over the first half of the budget. Finds what is left
+    on adversarially trained networks, where greedy lighting is blind.
+    """
+
+    goal: int = 100
+    step_size: float = 0.1
+    momentum: float = 0.75
+
+    def init(self, images: Tensor) -> State:
+        """Momentum zero."""
+        return State(0, torch.zeros_like(images), _unused(images), _unused(images))
+
+    def step(self, state: State, images: Tensor, seen: Seen, confident: Tensor, progress: float) -> tuple[Tensor, State]:
+        """One ascent step and the cut to k features."""
+        features = images[0].numel()
+        top = seen.gradient.flatten(1).abs().amax(dim=1).clamp_min(1e-30)
+        first = self.momentum * state.first + seen.gradient / _per_image(top)
+        moved = (images + self.step_size * first).clamp(0, 1)
+        keep = round(self.goal + (features - self.goal) * max(0.0, 1 - 2 * progress))
+        if keep < features:
+            # many features sit at exactly 1: among equals the one that wants to rise most stays
+            key = moved + 1e-3 * (first / _per_image(first.flatten(1).abs().amax(dim=1).clamp_min(1e-30)))
+            kept = key.flatten(1).topk(max(1, keep), dim=1).indices
+            moved = torch.zeros_like(moved).flatten(1).scatter(1, kept, moved.flatten(1).gather(1, kept)).view_as(moved)
+        return moved, State(state.step + 1, first, state.second, state.weight)

@@ -1,0 +1,12 @@
+"""Say what images mean: arithmetic on tensors and plain numbers."""
+
+from blankcheck.judging.checks import Finding, run_checks
+from blankcheck.judging.evidence import Control, Evidence, RealData
+from blankcheck.judging.metrics import upper_bound_95
+from blankcheck.judging.ood import OODTest
+from blankcheck.judging.verdict import Verdict, judge, verdict_json
+
+__all__ = [
+    "Control", "Evidence", "Finding", "OODTest", "RealData", "Verdict", "judge", "run_checks", "upper_bound_95",
+    "verdict_json",
+]  # fmt: skip

@@ -1,0 +1,38 @@
+"""Arithmetic every figure rests on."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+
+
+def upper_bound_95(found: int, tries: int) -> float:
+    """One-sided 95 % upper bound of a rate (Clopper and Pearson 1934): the largest rate under which at most `found` of
+    `tries` still has probability 0.05. 1.0 without tries. Zero of n gives about 3/n."""
+    if tries == 0 or found >= tries:
+        return 1.0
+    from scipy.stats import beta
+
+    return float(beta.ppf(0.95, found + 1, tries - found))
+
+
+def median(values: Iterable[int | float]) -> float | None:
+    """The median, as a whole number where it is one; None of nothing."""
+    listed = list(values)
+    if not listed:
+        return None
+    middle = statistics.median(listed)
+    return int(middle) if middle == int(middle) else float(middle)
+
+
+def share_at_most(values: Sequence[int | None], limit: int) -> float:
+    """Share of the values that are there and at most `limit`; 0 of nothing."""
+    return sum(v is not None and v <= limit for v in values) / len(values) if values else 0.0
+
+
+def lit_thresholds(max_lit: int) -> list[int]:
+    """The sparsity levels a report quotes: 33 (no real digit has fewer), 100 and 300 where they fit, else thirds."""
+    fixed = [k for k in (33, 100, 300) if k <= max_lit]
+    if max_lit < 100:
+        fixed = sorted({max(1, max_lit // 3), max(1, 2 * max_lit // 3)})
+    return sorted({*fixed, max_lit})

@@ -1,0 +1,73 @@
+"""Logits, log-probabilities or probabilities: told apart by looking, then treated alike."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from blankcheck.errors import ModelError
+from blankcheck.types import Classifier
+
+OUTPUT_FORMS = ("logits", "log-probabilities", "probabilities")
+TINY = torch.finfo(torch.float32).tiny
+
+
+def output_form(classifier: Classifier, images: Tensor) -> str:
+    """Which of `OUTPUT_FORMS` the classifier gives on these images (n, c, h, w).
+
+    Probabilities lie in [0, 1] and sum to 1; log-probabilities are at most 0 and their exponentials sum to 1; all else
+    is logits. Logits that happen to sum to 1 on every image are as good as impossible with a few images.
+    Raises ModelError when the outputs are not (n, m >= 2) finite numbers.
+    """
+    with torch.no_grad():
+        outputs = run(classifier, images)
+    if not bool(outputs.isfinite().all()):
+        # log-probabilities of exactly 0 are -inf, and legitimate
+        if bool((outputs <= 0).all()) and _sums_to_one(outputs.exp()):
+            return "log-probabilities"
+        raise ModelError("model outputs must be finite numbers, got NaN or infinity on real images")
+    if bool((outputs >= 0).all()) and _sums_to_one(outputs):
+        return "probabilities"
+    if bool((outputs <= 1e-6).all()) and _sums_to_one(outputs.exp()):
+        return "log-probabilities"
+    return "logits"
+
+
+def _sums_to_one(values: Tensor) -> bool:
+    # half-precision networks sum to 1 only within 1e-2
+    tolerance = 1e-3 if values.dtype in (torch.float32, torch.float64) else 1e-2
+    return bool(((values.sum(dim=1) - 1).abs() < tolerance).all())
+
+
+def run(classifier: Classifier, images: Tensor) -> Tensor:
+    """The classifier's outputs, (n, m); ModelError with one line when they have another shape or it raises."""
+    try:
+        outputs = classifier(images)
+    except (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        brief = " ".join(str(error).split())[:240]
+        raise ModelError(f"model cannot take images of shape {tuple(images.shape)}: {brief}") from error
+    if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != len(images) or outputs.shape[1] < 2:
+        got = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise ModelError(f"model outputs must be (n, classes) with at least 2 classes, got {got}")
+    return outputs
+
+
+def as_logits(outputs: Tensor, form: str) -> Tensor:
+    """Numbers whose softmax is the probability the classifier reports, float32, (n, m) -> (n, m).
+
+    Log-probabilities are such numbers already (softmax of log p is p).
+    """
+    outputs = outputs.float()
+    return outputs.clamp_min(TINY).log() if form == "probabilities" else outputs
+
+
+def log_odds(logits: Tensor, targets: Tensor) -> Tensor:
+    """log p_t - log(1 - p_t) of each image's target t, (n, m), (n,) -> (n,).
+
+    Its gradient does not vanish where the softmax saturates, at neither end, unlike that of the cross-entropy.
+    """
+    own = logits.gather(1, targets[:, None]).squeeze(1)
+    others = logits.scatter(1, targets[:, None], -torch.inf).logsumexp(dim=1)
+    return own - others

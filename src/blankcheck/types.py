@@ -1,0 +1,137 @@
+"""The nouns every room shares: images, classifiers, what a search hands back, and the three conditions."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from blankcheck.errors import ArgumentError
+
+Classifier = Callable[[Tensor], Tensor]
+"""Any callable from images (n, c, h, w) in [0, 1] to outputs (n, m), m >= number of real classes. Which of logits,
+log-probabilities or probabilities the outputs are is found out by looking (`fooling.problem.output_form`)."""
+
+Accept = Callable[[Tensor], Tensor]
+"""From images (n, c, h, w) to booleans (n,): True where the image also meets a further condition, say an OOD test."""
+
+LIT_THRESHOLD = 1 / 512
+"""A stored value below this is stored as exact 0: half a grey level of an 8-bit image."""
+
+
+class Outcome(IntEnum):
+    """Why the search of one image ended."""
+
+    MET = 0
+    """The wanted conditions hold for the image handed back."""
+    OUT_OF_STEPS = 1
+    """The budget was spent; the best image found is handed back. More steps or another start may help."""
+    NOT_FINITE = 2
+    """Outputs or gradients became NaN or infinite; the best image before that is handed back."""
+
+
+def stored(images: Tensor) -> Tensor:
+    """The form in which images are kept: in [0, 1], values below 1/512 exact zeros. Shape and dtype stay."""
+    return images.clamp(0, 1) * (images >= LIT_THRESHOLD)
+
+
+def count_lit(images: Tensor) -> Tensor:
+    """Number of lit (non-zero) features of each stored image, (n, c, h, w) -> (n,) int64."""
+    return (images.flatten(1) >= LIT_THRESHOLD).sum(dim=1)
+
+
+def count_lit_pixels(images: Tensor) -> Tensor:
+    """Number of positions at which any channel is lit, (n, c, h, w) -> (n,) int64."""
+    return (images >= LIT_THRESHOLD).any(dim=1).flatten(1).sum(dim=1)
+
+
+def default_max_lit(shape: Sequence[int]) -> int:
+    """The default sparsity limit: 300 features from 784 up, 12 for the 64 of `digits`, in proportion between."""
+    features = shape[0] * shape[1] * shape[2]
+    if features >= 784:
+        return 300
+    return max(1, round(12 * features / 64)) if features <= 64 else round(12 + 288 * (features - 64) / 720)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What makes an image a fooling image of a target class.
+
+    confidence: least probability of the target, in (0, 1). max_lit: most lit features. ood_level: largest p-value of
+    the out-of-distribution test, in (0, 1). unit: what `max_lit` counts.
+    """
+
+    confidence: float = 0.9
+    max_lit: int = 300
+    ood_level: float = 0.01
+    unit: str = "features"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.confidence < 1:
+            raise ArgumentError(f"confidence must lie in (0, 1), got {self.confidence:g}")
+        if self.max_lit < 1:
+            raise ArgumentError(f"max_lit must be at least 1, got {self.max_lit}")
+        if not 0 < self.ood_level < 1:
+            raise ArgumentError(f"ood_level must lie in (0, 1), got {self.ood_level:g}")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A value whose tensors all have the batch first, so that "keep these rows" is one index."""
+
+    def rows(self, index: Tensor) -> Self:
+        """The same value for the given rows only."""
+        changes: dict[str, Any] = {
+            f.name: value[index] if isinstance(value := getattr(self, f.name), Tensor) else value
+            for f in dataclasses.fields(self)
+        }
+        return dataclasses.replace(self, **changes)
+
+    @classmethod
+    def cat(cls, parts: Sequence[Self]) -> Self:
+        """Several values one after the other; fields that are not tensors are taken from the first."""
+        first = parts[0]
+        joined: dict[str, Any] = {
+            f.name: torch.cat([getattr(part, f.name) for part in parts])
+            for f in dataclasses.fields(first)
+            if isinstance(getattr(first, f.name), Tensor)
+        }
+        return dataclasses.replace(first, **joined)
+
+
+NEVER = 2**31
+"""More lit features than any image has: stands for "no confident image was met"."""
+
+
+@dataclass(frozen=True)
+class Fooling(Rows):
+    """What a search hands back: one row per image. All numbers belong to the images handed back, in stored form.
+
+    images: (n, c, h, w) float32 in [0, 1], values below 1/512 exact zeros.
+    targets: (n,) int64. confidence: (n,) probability of the target among all outputs.
+    lit: (n,) int64, non-zero features. steps: (n,) int64, backward passes used. forwards: (n,) int64, forward passes
+    used, polishing included. outcome: (n,) int64, values of `Outcome`. fewest: (n,) int64, fewest lit features of any
+    confident image met on the way, whatever else it failed; `NEVER` where none was confident.
+    """
+
+    images: Tensor
+    targets: Tensor
+    confidence: Tensor
+    lit: Tensor
+    steps: Tensor
+    forwards: Tensor
+    outcome: Tensor
+    fewest: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def met(self) -> Tensor:
+        """(n,) bool: the wanted conditions hold."""
+        return self.outcome == Outcome.MET
