@@ -105,7 +105,7 @@ class AdaptiveWeight:
         push = torch.where(confident, 0.3, 1.0)
         moved = images + size * (_per_image(push) * first - _per_image(state.weight))
         weight = state.weight * torch.where(confident, 1 + self.change, 1 / (1 + self.change))
-        return moved.clamp(0, 1), State(state.step + 1, first, state.second, weight.clamp(1e-4, 1.0))
+        return moved.clamp(0, 1), State(state.step + 1, first, state.second, weight.clamp_max(1.0))
 
 
 @dataclass(frozen=True)

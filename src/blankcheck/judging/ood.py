@@ -36,11 +36,11 @@ class _Scores:
     neighbours: Tensor
 
     @classmethod
-    def fit(cls, images: Tensor) -> _Scores:
+    def fit(cls, images: Tensor, most: int) -> _Scores:
         from sklearn.decomposition import PCA
 
         flat = images.flatten(1)
-        n = min(len(flat), MAX_FIT, max(50, MAX_FIT_NUMBERS // flat.shape[1]))
+        n = min(len(flat), most, max(50, MAX_FIT_NUMBERS // flat.shape[1]))
         flat = flat[:n]
         k = max(1, min(50, n // 4, flat.shape[1] - 1))
         # exact where the covariance is small enough, else the randomised solver with a fixed seed
@@ -95,8 +95,9 @@ class OODTest:
     level: float
 
     @classmethod
-    def fit(cls, images: Tensor, level: float, seed: int = 0) -> OODTest:
-        """Fit and calibrate on real images (n, c, h, w) in [0, 1]: 40 % fit the scores, 20 % rank them, 40 % calibrate.
+    def fit(cls, images: Tensor, level: float, seed: int = 0, most: int = MAX_FIT) -> OODTest:
+        """Fit and calibrate on real images (n, c, h, w) in [0, 1]: 40 % fit the scores, 20 % rank them, 40 % calibrate; at
+        most `most` images fit the scores.
 
         Raises DataError when there are too few images for a p-value to reach `level`: the smallest possible p-value is
         1/(calibration images + 1).
@@ -110,7 +111,7 @@ class OODTest:
                 f"ood_level {level:g} needs at least {math.ceil(needed / 0.4)} real images to calibrate the "
                 f"out-of-distribution test, got {len(images)}"
             )
-        scores = _Scores.fit(images[order[:a]])
+        scores = _Scores.fit(images[order[:a]], most)
         ranked = _in_parts(scores, images[order[a:b][:MAX_FIT]]).T.sort(dim=1).values.contiguous()
         top = ranked[:, int(0.9 * ranked.shape[1]) :]
         spread = (top.mean(dim=1) - top[:, 0]).clamp_min(1e-6)

@@ -1,0 +1,52 @@
+"""What a classifier should answer to a fooling image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from blankcheck.errors import ArgumentError
+
+
+@dataclass(frozen=True)
+class Objective:
+    """outputs: from the number K of real classes to the number of outputs. loss: (logits (n, m), targets (n,), K) ->
+    (n,) nats, for fooling images of these targets."""
+
+    name: str
+    outputs: Callable[[int], int]
+    loss: Callable[[Tensor, Tensor, int], Tensor]
+
+
+def max_entropy(logits: Tensor, targets: Tensor, classes: int) -> Tensor:
+    """Cross-entropy against the uniform distribution over the real classes, less its least value log K: 0 when the
+    answer is uniform (the objective of outlier exposure, Hendrycks et al. 2019, arXiv:1812.04606, section 4.3)."""
+    return -logits.log_softmax(dim=1)[:, :classes].mean(dim=1) - torch.tensor(float(classes)).log()
+
+
+def fake_classes(logits: Tensor, targets: Tensor, classes: int) -> Tensor:
+    """Cross-entropy against the fake class K + t of each target t."""
+    return F.cross_entropy(logits, targets + classes, reduction="none")
+
+
+def reject_class(logits: Tensor, targets: Tensor, classes: int) -> Tensor:
+    """Cross-entropy against the one class K that means "none of these"."""
+    return F.cross_entropy(logits, torch.full_like(targets, classes), reduction="none")
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "max-entropy": Objective("max-entropy", lambda k: k, max_entropy),
+    "fake-classes": Objective("fake-classes", lambda k: 2 * k, fake_classes),
+    "reject-class": Objective("reject-class", lambda k: k + 1, reject_class),
+}
+
+
+def objective_named(name: str) -> Objective:
+    """The objective, or ArgumentError."""
+    if name not in OBJECTIVES:
+        raise ArgumentError(f"objective must be one of {', '.join(OBJECTIVES)}, got {name!r}")
+    return OBJECTIVES[name]
