@@ -2,10 +2,11 @@
 
 from blankcheck.auditing.attempts import CHUNK, Job, Tried, run_attempts
 from blankcheck.auditing.controls import Twin
+from blankcheck.auditing.fool import fool
 from blankcheck.auditing.gather import Gathered, Witnesses, check_fits, gather, ood_test
 from blankcheck.auditing.portfolio import PRESETS, PROCESSES, Preset, preset_named, within
 
 __all__ = [
-    "CHUNK", "PRESETS", "PROCESSES", "Gathered", "Job", "Preset", "Tried", "Twin", "Witnesses", "check_fits", "gather",
+    "CHUNK", "PRESETS", "PROCESSES", "Gathered", "Job", "Preset", "Tried", "Twin", "Witnesses", "check_fits", "fool", "gather",
     "ood_test", "preset_named", "run_attempts", "within",
 ]  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -37,7 +37,8 @@ class Job:
     """What all attempts of a run share.
 
     enough: an attempt ends once its goal is met with at most this many lit features. mask: (n, 1 or c, h, w) bool for all
-    attempts, or a kind of random mask, or None; it is laid over each process's own.
+    attempts, or a kind of random mask, or None; it is laid over each process's own. starts: the kinds of start by name,
+    `STARTS` if None; images (n, c, h, w) are taken as they are.
     """
 
     classifier: Classifier
@@ -48,7 +49,7 @@ class Job:
     enough: int
     real: Real | None = None
     accept: Accept | None = None
-    starts: dict[str, Start] | None = None
+    starts: Mapping[str, Start | Tensor] | None = None
     mask: Tensor | str | None = None
     seed: int = 0
     device: torch.device = torch.device("cpu")
@@ -85,7 +86,10 @@ def _run_chunk(job: Job, targets: Tensor, first: int) -> Tried:
             continue
         generator = seeded(job.seed, first // CHUNK, index, process.name)
         # made for the whole chunk, so that an attempt's start does not depend on which others still run
-        start = (job.starts or STARTS)[process.start](targets, job.shape, generator, job.real)
+        source = (job.starts or STARTS)[process.start]
+        start = (
+            source[first : first + n] if isinstance(source, Tensor) else source(targets, job.shape, generator, job.real)
+        )
         mask = _mask(job, process, n, first, generator)
         rows = _unfinished(tried, job.enough, n)
         if len(rows) == 0:
@@ -120,7 +124,9 @@ def _run_process(job: Job, process: Process, targets: Tensor, start: Tensor, mas
     stop_at_once = job.enough >= want.max_lit
     goal = Goal(want.confidence, want.max_lit, "met" if stop_at_once else process.until, job.accept)
     # an image from a gradient rule is sparse only after polishing: it must not be let go before
-    reach = replace(goal, max_lit=start[0].numel(), accept=None) if process.until == "met" and not stop_at_once else goal
+    reach = (
+        replace(goal, max_lit=start[0].numel(), accept=None) if process.until == "met" and not stop_at_once else goal
+    )
     device = job.device
     problem = Problem(job.classifier, job.form, targets.to(device), None if mask is None else mask.to(device))
     steps = process.steps if stop_at_once else max(1, process.steps - POLISH_BACKWARD)

@@ -13,14 +13,14 @@ from blankcheck.auditing import controls
 from blankcheck.auditing.attempts import Job, Tried, run_attempts
 from blankcheck.auditing.controls import Twin
 from blankcheck.auditing.portfolio import Preset, within
-from blankcheck.classifiers import UnitClassifier, evaluate
+from blankcheck.classifiers import evaluate
 from blankcheck.classifiers.wrapper import device_of, fingerprint, left_as_found, probabilities
 from blankcheck.data import Data
 from blankcheck.errors import ModelError
 from blankcheck.judging import Control, Evidence, OODTest, RealData
 from blankcheck.judging.evidence import Attempt, Cost
 from blankcheck.outputs import output_form
-from blankcheck.types import NEVER, Accept, Conditions, Rows, count_lit
+from blankcheck.types import NEVER, Accept, Classifier, Conditions, Rows, count_lit
 
 Note = Callable[[str, int, int, str], None]
 """Called as note(stage, done, all, words) while the audit goes on."""
@@ -60,7 +60,7 @@ def ood_test(data: Data, level: float) -> OODTest:
 
 
 def gather(
-    classifier: UnitClassifier,
+    classifier: Classifier,
     data: Data,
     conditions: Conditions,
     preset: Preset,
@@ -90,9 +90,7 @@ def gather(
         classes=data.classes,
         attempts=attempts,
         tried_by={p.name: int(tried.ran[:, i].sum()) for i, p in enumerate(job.processes) if tried.ran[:, i].any()},
-        real=RealData(
-            real.accuracy, real.confident, real.taken_for_fake, real.renormalised_confident, real.per_class
-        ),
+        real=RealData(real.accuracy, real.confident, real.taken_for_fake, real.renormalised_confident, real.per_class),
         controls=ran,
         cost=Cost(
             sum(int(f.forwards.sum()) for f in cost),
@@ -107,7 +105,7 @@ def gather(
     return Gathered(evidence, witnesses, names, fingerprint(classifier), form)
 
 
-def check_fits(classifier: UnitClassifier, data: Data) -> str:
+def check_fits(classifier: Classifier, data: Data) -> str:
     """The form of the classifier's outputs; ModelError when it does not fit the data."""
     with left_as_found(classifier), torch.no_grad():
         some = data.validation.images[:64].to(device_of(classifier))
@@ -119,7 +117,7 @@ def check_fits(classifier: UnitClassifier, data: Data) -> str:
 
 
 def _job(
-    classifier: UnitClassifier, form: str, data: Data, want: Conditions, preset: Preset, accept: Accept, seed: int
+    classifier: Classifier, form: str, data: Data, want: Conditions, preset: Preset, accept: Accept, seed: int
 ) -> Job:
     return Job(
         classifier, form, data.shape, want, within(preset.steps), enough=max(1, want.max_lit // 10),
@@ -204,6 +202,5 @@ def nearest_real(images: Tensor, data: Data, among: int = 10_000) -> Tensor:
     pool = data.train.images[:among]
     flat = pool.flatten(1)
     unit = flat / flat.norm(dim=1, keepdim=True).clamp_min(1e-6)
-    return torch.cat([pool[(part.flatten(1) @ unit.T).argmax(dim=1)] for part in images.split(500)]) if len(
-        images
-    ) else images.clone()
+    near = [pool[(part.flatten(1) @ unit.T).argmax(dim=1)] for part in torch.split(images, 500)]
+    return torch.cat(near) if len(images) else images.clone()

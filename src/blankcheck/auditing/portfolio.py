@@ -97,7 +97,8 @@ def within(steps: int, processes: tuple[Process, ...] = PROCESSES) -> tuple[Proc
     """
     base = sum(p.steps for p in processes)
     if steps < base:
-        left, cut = steps, []
+        left = steps
+        cut: list[Process] = []
         for process in processes:
             take = min(process.steps, left)
             # a process that could hardly move is worth less than longer earlier ones

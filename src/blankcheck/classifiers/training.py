@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from blankcheck.classifiers.wrapper import left_as_found, probabilities
 from blankcheck.errors import ArgumentError, ModelError
-from blankcheck.outputs import run
+from blankcheck.outputs import as_logits, run
+from blankcheck.types import Classifier
 
 if TYPE_CHECKING:
     from blankcheck.data import Split
@@ -43,7 +44,9 @@ class TrainingPlan:
         steps = max(1, math.ceil(n / 128))
         return cls(epochs=epochs if epochs is not None else max(DEFAULT_EPOCHS, math.ceil(MIN_STEPS / steps)))
 
-    def optimiser(self, network: nn.Module, n: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR]:
+    def optimiser(
+        self, network: nn.Module, n: int
+    ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR]:
         """AdamW and its schedule for `n` images an epoch."""
         optimiser = torch.optim.AdamW(network.parameters(), lr=self.lr, weight_decay=self.weight_decay)
         steps = self.epochs * math.ceil(n / self.batch)
@@ -52,7 +55,7 @@ class TrainingPlan:
 
 def batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Positions 0..n-1 in random order, `size` at a time."""
-    yield from torch.randperm(n, generator=generator).split(size)
+    yield from torch.split(torch.randperm(n, generator=generator), size)
 
 
 def train_plainly(
@@ -61,8 +64,9 @@ def train_plainly(
     plan: TrainingPlan,
     seed: int = 0,
     watch: Callable[[int, float], None] | None = None,
+    form: str = "logits",
 ) -> None:
-    """Train in place with cross-entropy. `watch(epoch, mean loss)` is called after each epoch.
+    """Train in place with cross-entropy on outputs of this form. `watch(epoch, mean loss)` is called after each epoch.
 
     Raises ModelError when the loss becomes NaN or infinite.
     """
@@ -78,9 +82,9 @@ def train_plainly(
                 images, labels = data.images[index].to(device), data.labels[index].to(device)
                 if len(index) == 1 and plan.batch > 1:
                     continue  # batch norm cannot take a single image
-                loss = F.cross_entropy(run(network, images), labels)
+                loss = F.cross_entropy(as_logits(run(network, images), form), labels)
                 optimiser.zero_grad()
-                loss.backward()
+                torch.autograd.backward(loss)
                 optimiser.step()
                 schedule.step()
                 total += loss.detach().cpu() * len(index)
@@ -107,7 +111,7 @@ class Accuracy:
     per_class: tuple[float | None, ...]
 
 
-def evaluate(classifier: nn.Module, data: Split, classes: int, confidence: float, form: str = "logits") -> Accuracy:
+def evaluate(classifier: Classifier, data: Split, classes: int, confidence: float, form: str = "logits") -> Accuracy:
     """Accuracy and confidence on real images."""
     with left_as_found(classifier):
         p = probabilities(classifier, data.images, form)

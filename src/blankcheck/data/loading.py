@@ -160,5 +160,3 @@ def _read_images(source: str, folder: Path, classes: list[str]) -> Split:
     if len(shapes) != 1:
         raise DataError(f"data {source!r}: all images must have one size and mode, got {sorted(shapes)[:4]}")
     return Split(as_unit_images(source, np.stack(images)), torch.tensor(labels, dtype=torch.int64))
-
-

@@ -6,6 +6,7 @@ import gzip
 import lzma
 import os
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -77,13 +78,12 @@ def cifar10(folders: list[Path]) -> Data:
 
 def read_bytes(path: Path) -> bytes:
     """A file's contents, uncompressed by its ending."""
-    opener = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix)
     try:
-        if opener is None:
-            return path.read_bytes()
-        with opener(path, "rb") as file:
-            return bytes(file.read())
-    except (OSError, EOFError, lzma.LZMAError, ValueError) as error:
+        raw = path.read_bytes()
+        if path.suffix == ".gz":
+            return gzip.decompress(raw)
+        return lzma.decompress(raw) if path.suffix == ".xz" else raw
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise DataError(f"data file {path} cannot be read: {error}") from error
 
 

@@ -59,7 +59,9 @@ def polish(problem: Problem, found: Fooling, goal: Goal, forwards: int, sweeps: 
         lit=count_lit(images),
         steps=found.steps + backwards,
         forwards=found.forwards + spent,
-        fewest=torch.minimum(found.fewest, torch.where(found.confidence >= goal.wanted, count_lit(images), found.fewest)),
+        fewest=torch.minimum(
+            found.fewest, torch.where(found.confidence >= goal.wanted, count_lit(images), found.fewest)
+        ),
     )
     return _goal_kept(found, sparser, goal)
 

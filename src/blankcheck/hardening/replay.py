@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -119,5 +119,6 @@ class Replay:
     @classmethod
     def of(cls, state: dict[str, Tensor]) -> Replay:
         """The buffer that `state` was taken from."""
-        rest = {name: tensor.clone() for name, tensor in state.items() if name != "cursor"}
-        return replace(cls(**rest), cursor=int(state["cursor"]))
+        copied = {name: tensor.clone() for name, tensor in state.items()}
+        cursor = int(copied.pop("cursor"))
+        return cls(cursor=cursor, **{name: copied[name] for name in copied})

@@ -34,6 +34,7 @@ class HardeningPlan:
     buffer: images being searched. life: most visits of an image, so its search has up to life x inner_steps steps.
     weight: of the fooling loss against the cross-entropy on real images. fresh_attempts, fresh_steps: the search on the new
     network at the end of a round. gate_images: most images that fit the gate's scores (its cost is theirs).
+    gate_level: images are trained on at this share of the audit's level, so that unusual real images stay confident.
     """
 
     training: TrainingPlan
@@ -46,6 +47,7 @@ class HardeningPlan:
     fresh_attempts: int = 50
     fresh_steps: int = 200
     gate_images: int = 1000
+    gate_level: float = 0.5
 
     def __post_init__(self) -> None:
         numbers = (self.rounds, self.inner_steps, self.fooling_batch, self.buffer, self.life)
@@ -104,6 +106,7 @@ class Hardening:
         self.classes = len(data.classes)
         # half A only: the audit's judge is fitted on half B
         self.gate = OODTest.fit(data.halves[0].images, self.conditions.ood_level, most=plan.gate_images)
+        self.strict = self.conditions.ood_level * plan.gate_level
         self.real = (data.train.images, data.train.labels)
         self.generator = torch.Generator().manual_seed(seed)
         self.optimiser, self.schedule = plan.training.optimiser(classifier, len(data.train))
@@ -148,7 +151,7 @@ class Hardening:
                     if done % 50 == 0:
                         watch(done, count, f"real loss {totals['real'] / totals['n']:.3f}")
         if not math.isfinite(totals["real"] + totals["fooling"]):
-            raise ModelError("hardening loss became NaN or infinite; try a smaller learning rate (--lr)")
+            raise ModelError("hardening loss became NaN or infinite")
         return totals
 
     def _fooling_images(self, rows: Tensor, totals: dict[str, float]) -> tuple[Tensor, Tensor]:
@@ -159,7 +162,7 @@ class Hardening:
             problem = Problem(self.classifier, "logits", targets)
             images = self.replay.search(rows, problem, AdaptiveWeight(), self.conditions.confidence,
                                         self.plan.inner_steps)  # fmt: skip
-        wanted = self.gate.accepts(images)
+        wanted = (self.gate.p_values(images) <= self.strict).to(device)
         totals["seen"] += len(rows)
         totals["trained"] += int(wanted.sum())
         totals["passes"] += len(rows) * self.plan.inner_steps
@@ -176,7 +179,7 @@ class Hardening:
         fooling_loss = self.objective.loss(answers, targets, self.classes).sum() / self.plan.fooling_batch
         loss = real_loss + self.plan.weight * fooling_loss
         self.optimiser.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         self.optimiser.step()
         self.schedule.step()
         totals["n"] += 1

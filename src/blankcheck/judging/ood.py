@@ -52,7 +52,7 @@ class _Scores:
 
     def __call__(self, images: Tensor) -> Tensor:
         """(n, c, h, w) -> (n, 8)."""
-        flat = images.flatten(1)
+        flat: Tensor = images.flatten(1)
         lit = (flat > 0).sum(dim=1).float()
         ink = flat.sum(dim=1)
         centred = flat - self.mean
@@ -141,4 +141,4 @@ class OODTest:
 
 
 def _in_parts(scores: _Scores, images: Tensor, size: int = 1000) -> Tensor:
-    return torch.cat([scores(part) for part in images.split(size)])
+    return torch.cat([scores(part) for part in torch.split(images, size)])

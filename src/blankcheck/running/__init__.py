@@ -1,0 +1,1 @@
+"""Every side effect: settings, devices, run folder, terminal, pictures, report."""

@@ -1,0 +1,140 @@
+"""`fool`: fooling images of one classifier, without judging it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from blankcheck.auditing.attempts import Job, run_attempts
+from blankcheck.auditing.portfolio import PROCESSES, Process, within
+from blankcheck.classifiers.wrapper import device_of, left_as_found
+from blankcheck.errors import ArgumentError
+from blankcheck.fooling import MAX_STEPS, NEED_REAL, STARTS, UNTIL, AdaptiveWeight, GreedyLighting
+from blankcheck.fooling.masks import KINDS
+from blankcheck.fooling.starts import Real, Start
+from blankcheck.outputs import output_form, run
+from blankcheck.types import Accept, Classifier, Conditions, Fooling, default_max_lit
+
+if TYPE_CHECKING:
+    from blankcheck.data import Data
+
+PROBE_IMAGES = 32
+
+
+def fool(
+    model: Classifier,
+    targets: Iterable[int],
+    per_target: int,
+    *,
+    shape: Sequence[int] | None = None,
+    data: Data | None = None,
+    start: str | Tensor = "auto",
+    steps: int = 1000,
+    until: str = "met",
+    confidence: float = 0.9,
+    max_lit: int | None = None,
+    mask: Tensor | str | None = None,
+    seed: int = 0,
+    accept: Accept | None = None,
+) -> Fooling:
+    """Search for `per_target` sparse images of each target class that the model is sure about.
+
+    model: any callable from images (n, c, h, w) in [0, 1] to logits, log-probabilities or probabilities (n, m). It is left
+    as it was found. targets: classes, in 0..m-1. shape: (c, h, w), where `data` does not give it. data: real images
+    for the starts that need them. start: `auto` (the whole portfolio), the name of a start, or images (n, c, h, w) for
+    all n = len(targets) * per_target attempts, target by target. steps: most backward passes per image, 1..10,000; forward
+    passes stay within three times that. until: `met` ends an image as soon as it has the confidence with at most `max_lit`
+    (default 300; less for small images) lit features and is accepted; `sparsest` spends the budget on fewer. mask: features
+    that may be lit, bool, broadcast to (n, c, h, w), or a kind of random mask (`pixels`, `blocks`, `half-planes`).
+    accept: a further condition, from images to booleans.
+
+    Returns one row per attempt, target by target; `outcome` says which met the goal. Raises ArgumentError.
+    """
+    wanted = [int(t) for t in targets]
+    image_shape = _shape(shape, data)
+    conditions = Conditions(confidence, max_lit if max_lit is not None else default_max_lit(image_shape))
+    _check(wanted, per_target, steps, until)
+    device = device_of(model)
+    n = len(wanted) * per_target
+    real = (data.validation.images, data.validation.labels) if data is not None else None
+    with left_as_found(model):
+        torch.manual_seed(seed)  # for networks that draw random numbers; the caller's state comes back afterwards
+        probe = _probe(image_shape, data, seed).to(device)
+        form = output_form(model, probe)
+        outputs = run(model, probe[:2]).shape[1]
+        if min(wanted) < 0 or max(wanted) >= outputs:
+            raise ArgumentError(f"targets must lie in 0..{outputs - 1}, got {min(wanted)}..{max(wanted)}")
+        processes, starts = _processes(start, steps, real, n, image_shape)
+        job = Job(
+            model, form, image_shape, conditions, processes,
+            enough=conditions.max_lit if until == "met" else 0,
+            real=real, accept=accept, starts=starts, mask=_mask(mask, n, image_shape), seed=seed, device=device,
+        )  # fmt: skip
+        return run_attempts(job, [t for t in wanted for _ in range(per_target)]).best
+
+
+def _shape(shape: Sequence[int] | None, data: Data | None) -> tuple[int, int, int]:
+    if shape is None:
+        if data is None:
+            raise ArgumentError("fool needs shape=(channels, height, width) or data=")
+        return data.shape
+    if len(shape) != 3 or min(shape) < 1:
+        raise ArgumentError(f"shape must be (channels, height, width), got {tuple(shape)}")
+    if data is not None and data.shape != tuple(shape):
+        raise ArgumentError(f"shape {tuple(shape)} is not that of data, {data.shape}")
+    c, h, w = shape
+    return int(c), int(h), int(w)
+
+
+def _check(targets: list[int], per_target: int, steps: int, until: str) -> None:
+    if not targets:
+        raise ArgumentError("targets must name at least one class, got none")
+    if per_target < 1:
+        raise ArgumentError(f"per_target must be at least 1, got {per_target}")
+    if not 1 <= steps <= MAX_STEPS:
+        raise ArgumentError(f"steps must lie in 1..{MAX_STEPS}, got {steps}")
+    if until not in UNTIL:
+        raise ArgumentError(f"until must be one of {', '.join(UNTIL)}, got {until!r}")
+
+
+def _probe(shape: tuple[int, int, int], data: Data | None, seed: int) -> Tensor:
+    if data is not None:
+        return data.validation.images[:PROBE_IMAGES]
+    return torch.rand(PROBE_IMAGES, *shape, generator=torch.Generator().manual_seed(seed))
+
+
+def _processes(
+    start: str | Tensor, steps: int, real: Real | None, n: int, shape: tuple[int, int, int]
+) -> tuple[tuple[Process, ...], dict[str, Start | Tensor] | None]:
+    if isinstance(start, Tensor):
+        if tuple(start.shape) != (n, *shape):
+            raise ArgumentError(f"start must be {(n, *shape)}, got {tuple(start.shape)}")
+        return (Process("given", "adaptive", lambda s, k: AdaptiveWeight(), steps),), {
+            "given": start.detach().cpu().float()
+        }
+    if start == "auto":
+        usable = tuple(p for p in PROCESSES if real is not None or p.start not in NEED_REAL)
+        return within(steps, usable), None
+    if start not in STARTS:
+        raise ArgumentError(f"start must be auto, images, or one of {', '.join(STARTS)}, got {start!r}")
+    if start in NEED_REAL and real is None:
+        raise ArgumentError(f"start {start!r} needs data=")
+    if start == "black":
+        return (Process("black", "greedy", lambda s, k: GreedyLighting(), steps, (0.5, 1.0), "met"),), None
+    return (Process(start, "adaptive", lambda s, k: AdaptiveWeight(), steps),), None
+
+
+def _mask(mask: Tensor | str | None, n: int, shape: tuple[int, int, int]) -> Tensor | str | None:
+    if mask is None:
+        return None
+    if isinstance(mask, str):
+        if mask not in KINDS:
+            raise ArgumentError(f"mask must be a bool tensor or one of {', '.join(KINDS)}, got {mask!r}")
+        return mask
+    try:
+        return mask.detach().cpu().bool().expand(n, *shape)
+    except RuntimeError as error:
+        raise ArgumentError(f"mask must broadcast to {(n, *shape)}, got {tuple(mask.shape)}") from error

@@ -1,0 +1,110 @@
+"""The command line: `blankcheck COMMAND ...`, also `python -m blankcheck`.
+
+Exit codes: 0 done (audit: resisted or certified), 10 fooled, 11 inconclusive, 12 a witness was not confirmed, 2 wrong
+usage or bad input, 130 Ctrl-C, 1 anything unexpected.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+
+POSITIONAL = {"verify": "run", "report": "run"}
+EPILOGS = {
+    "demo": "Example: blankcheck demo",
+    "train": "Example: blankcheck train --data mnist --model cnn --out runs/plain",
+    "audit": "Example: blankcheck audit --data mnist --model cnn --weights runs/plain/model.safetensors --out runs/a",
+    "harden": "Example: blankcheck harden --data mnist --model cnn --out runs/h",
+    "report": "Example: blankcheck report runs/a",
+    "verify": "Example: blankcheck verify runs/a",
+}
+USAGE, INTERRUPTED, UNEXPECTED = 2, 130, 1
+
+
+def parser() -> ArgumentParser:
+    """The parser of the whole command line."""
+    from blankcheck.running.commands import COMMANDS
+
+    top = ArgumentParser(prog="blankcheck", description="Is your classifier sure of what it sees, or just sure?",
+                         exit_on_error=False, version=_version())  # fmt: skip
+    commands = top.add_subcommands(required=True, dest="command")
+    for name, (settings, _) in COMMANDS.items():
+        summary = (settings.__doc__ or "").strip().split("\n")[0]
+        sub = ArgumentParser(description=summary, epilog=EPILOGS[name], exit_on_error=False)
+        sub.add_argument("--config", action="config", help="A YAML file of these options: your own word.")
+        _add_options(sub, settings, POSITIONAL.get(name))
+        commands.add_subcommand(name, sub, help=summary)
+    return top
+
+
+def _add_options(sub: ArgumentParser, settings: type, positional: str | None) -> None:
+    """One option per field; a bool is a flag."""
+    import dataclasses
+    import typing
+
+    from docstring_parser import parse
+
+    hints = typing.get_type_hints(settings)
+    helps: dict[str, str] = {}
+    for cls in reversed(settings.__mro__):
+        helps |= {p.arg_name: p.description or "" for p in parse(cls.__doc__ or "").params}
+    for field in dataclasses.fields(settings):
+        words = " ".join(helps.get(field.name, "").split())
+        if field.name == positional:
+            sub.add_argument(field.name, type=str, help=words)
+            continue
+        spelled = dict.fromkeys((f"--{field.name.replace('_', '-')}", f"--{field.name}"))
+        if hints[field.name] is bool:
+            sub.add_argument(*spelled, action="store_true", help=words)
+        else:
+            sub.add_argument(*spelled, type=hints[field.name], default=field.default, help=words)
+
+
+def _version() -> str:
+    from blankcheck import __version__
+
+    return __version__
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    from blankcheck.errors import BlankcheckError
+
+    try:
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
+    except (ArgumentError, BlankcheckError) as error:
+        return _refuse(str(error))
+    except OSError as error:
+        what = f"{error.filename}: " if error.filename else ""
+        return _refuse(f"{what}{error.strerror or error}")
+    except KeyboardInterrupt:
+        sys.stderr.write("blankcheck: interrupted; harden goes on with --resume\n")
+        return INTERRUPTED
+
+
+def _run(arguments: list[str]) -> int:
+    from blankcheck.running.commands import COMMANDS
+    from blankcheck.running.terminal import Terminal
+
+    chosen: Namespace = parser().parse_args(arguments)
+    make, command = COMMANDS[chosen.command]
+    options: dict[str, Any] = {k: v for k, v in chosen[chosen.command].as_dict().items() if k != "config"}
+    settings = make(**options)
+    return command(settings, Terminal(settings.quiet, settings.json))
+
+
+def _refuse(message: str) -> int:
+    """One line, whatever the message was."""
+    line = " ".join(message.split())
+    for name in EPILOGS:  # jsonargparse names an option of a subcommand `command.option`
+        line = line.replace(f" {name}.", " ")
+    sys.stderr.write(f"blankcheck: error: {line}\n")
+    return USAGE
+
+
+def entry() -> None:
+    """The console command."""
+    sys.exit(main())

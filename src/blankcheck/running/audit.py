@@ -1,0 +1,148 @@
+"""An audit from a classifier to a verdict, and its run folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from blankcheck.auditing import Gathered, Twin, gather, preset_named
+from blankcheck.auditing.gather import Note
+from blankcheck.classifiers import UnitClassifier, load_model
+from blankcheck.classifiers.loading import save_model
+from blankcheck.classifiers.wrapper import device_of
+from blankcheck.data import Data
+from blankcheck.judging import Evidence, Finding, Verdict, judge, run_checks, verdict_json
+from blankcheck.judging.evidence import Attempt
+from blankcheck.running.run_folder import RunFolder
+from blankcheck.running.twins import get_twin
+from blankcheck.running.witnesses import confirm, pack, unpack
+from blankcheck.types import Classifier, Conditions, default_max_lit
+
+WITNESSES = "witnesses.safetensors"
+MODEL = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Audit:
+    """A verdict and all it rests on. `witnesses` is what stands, or would stand, in `witnesses.safetensors`."""
+
+    gathered: Gathered
+    packed: bytes
+    findings: tuple[Finding, ...]
+    classifier: Classifier
+    source: str
+
+    @property
+    def evidence(self) -> Evidence:
+        """The plain numbers."""
+        return self.gathered.evidence
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """FOOLED, RESISTED or INCONCLUSIVE."""
+        return judge(self.evidence, self.findings)
+
+    @cached_property
+    def json(self) -> dict[str, Any]:
+        """The contents of `verdict.json`."""
+        return verdict_json(self.evidence, self.findings, self.verdict)
+
+    @property
+    def rate(self) -> float:
+        """Share of the fixed attempts that were fooled."""
+        return float(self.json["rate"] or 0.0)
+
+    @property
+    def rate_upper_95(self) -> float:
+        """One-sided 95 % Clopper-Pearson upper bound of the rate; speaks of this generator only."""
+        return float(self.json["rate_upper_95"])
+
+    @cached_property
+    def witnesses(self) -> dict[str, Tensor]:
+        """Tensors `images`, `targets`, `confidence`, `lit`, `ood_p` and more, one row per witness."""
+        return unpack(self.packed, WITNESSES).tensors
+
+    def save(self, folder: str | os.PathLike[str], config: dict[str, Any] | None = None) -> RunFolder:
+        """Write the run folder, report included."""
+        run = RunFolder.create(folder)
+        if config is not None or not (run / "config.yaml").is_file():
+            run.begin("audit", config or {"data": self.source}, device_of(self.classifier))
+        self.write_into(run)
+        return run
+
+    def write_into(self, run: RunFolder) -> None:
+        """Write verdict, witnesses, attempts, metrics and report."""
+        from blankcheck.running.report import write_report
+
+        run.write(WITNESSES, self.packed)
+        if isinstance(self.classifier, UnitClassifier) and self.classifier.describe.get("architecture"):
+            classifier = self.classifier
+            run.write_with(MODEL, lambda path: save_model(classifier, path))
+        run.write_lines("attempts.jsonl", (asdict(a) for a in self.evidence.attempts))
+        run.write_lines("metrics.jsonl", [*_kept(run), *self.metrics()])
+        run.write_json("verdict.json", self.json)
+        write_report(run)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Records for `metrics.jsonl`: the whole audit, then one per target."""
+        whole = {k: self.json[k] for k in ("attempts", "fooled", "rate", "rate_upper_95", "median_lit", "min_lit",
+                                           "real_accuracy", "real_confident", "real_taken_for_fake")}  # fmt: skip
+        each = [{"kind": "audit-target", "target": int(t), **row} for t, row in self.json["targets"].items()]
+        return [{"kind": "audit", **whole}, *each]
+
+
+def _kept(run: RunFolder) -> list[dict[str, Any]]:
+    """Metrics of other kinds that stand in the folder already: those of the hardening it belongs to."""
+    return [r for r in run.read_lines("metrics.jsonl") if not str(r.get("kind", "")).startswith("audit")]
+
+
+def audit(
+    model: nn.Module | Classifier,
+    data: Data,
+    preset: str = "standard",
+    seed: int = 0,
+    *,
+    confidence: float = 0.9,
+    max_lit: int | None = None,
+    ood_level: float = 0.01,
+    note: Note = lambda stage, done, all_, words: None,
+    twin: Callable[[], Twin] | None = None,
+) -> Audit:
+    """Search `model` for fooling images, judge them, test the search's strength, and give a verdict.
+
+    model: a network from images in [0, 1] to outputs. preset: `smoke` (seconds), `standard`, `proof`. confidence, max_lit,
+    ood_level: the three conditions; `max_lit` None takes 300, less for small images. note(stage, done, all, words) is told
+    how far the audit is. twin: makes the network of the positive control; default: trained on half of the data and cached.
+
+    Raises ArgumentError, DataError or ModelError with one line.
+    """
+    limit = max_lit if max_lit is not None else default_max_lit(data.shape)
+    conditions = Conditions(confidence, limit, ood_level)
+    classifier: Classifier = load_model(model) if isinstance(model, nn.Module) else model
+    make_twin = twin or (lambda: get_twin(classifier, data, device_of(classifier)))
+    found = gather(classifier, data, conditions, preset_named(preset), make_twin, seed, note)
+    packed = pack(found)
+    kept = confirm(unpack(packed, WITNESSES), classifier, found.form, conditions, None)
+    if not bool(kept.all()):
+        found = _only_confirmed(found, kept)
+        packed = pack(found)
+    return Audit(found, packed, run_checks(found.evidence), classifier, data.source)
+
+
+def _only_confirmed(found: Gathered, kept: Tensor) -> Gathered:
+    """Without the witnesses that another scoring does not confirm, as happens with classifiers that answer at random."""
+    confirmed = iter(kept.tolist())
+
+    def still(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+        return tuple(replace(a, fooled=bool(next(confirmed))) if a.fooled else a for a in attempts)
+
+    attempts = still(found.evidence.attempts)
+    extra = tuple(a for a in still(found.evidence.extra) if a.fooled)
+    evidence = replace(found.evidence, attempts=attempts, extra=extra)
+    return replace(found, evidence=evidence, witnesses=found.witnesses.rows(kept.to(torch.bool)))

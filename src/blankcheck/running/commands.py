@@ -1,0 +1,316 @@
+"""What each command does, from settings to a run folder, a result on the terminal and an exit code."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from blankcheck.classifiers import ARCHITECTURES, TrainingPlan, UnitClassifier, evaluate, load_model, train_plainly
+from blankcheck.classifiers.loading import parse_normalize, save_model
+from blankcheck.classifiers.wrapper import fingerprint
+from blankcheck.data import Data, load_data
+from blankcheck.errors import ArgumentError, RunFolderError
+from blankcheck.factories import is_factory
+from blankcheck.hardening import Round
+from blankcheck.running.audit import MODEL, WITNESSES, Audit, audit
+from blankcheck.running.devices import resolve
+from blankcheck.running.harden import Hardened, harden
+from blankcheck.running.report import write_report
+from blankcheck.running.run_folder import RunFolder
+from blankcheck.running.settings import (
+    AuditSettings,
+    Common,
+    DemoSettings,
+    HardenSettings,
+    ReportSettings,
+    TrainSettings,
+    VerifySettings,
+    Weighted,
+)
+from blankcheck.running.terminal import Terminal
+from blankcheck.running.witnesses import confirm, unpack
+from blankcheck.types import Conditions
+
+EXIT = {"RESISTED": 0, "CERTIFIED": 0, "FOOLED": 10, "INCONCLUSIVE": 11}
+NOT_CONFIRMED = 12
+
+
+def train_command(settings: TrainSettings, terminal: Terminal) -> int:
+    """Train plainly; writes `model.safetensors`, metrics and a report."""
+    device, data = resolve(settings.device), load_data(settings.data, settings.data_dir)
+    classifier = load_model(settings.model, data=data).to(device)
+    if classifier.describe.get("exported"):
+        raise ArgumentError("model is a .pt2 program, which can be audited but not trained")
+    plan = _plan(settings, data)
+    run = _open_out(settings, "train", device)
+    _announce(settings, data, device, terminal)
+    seconds, records = _train(classifier, data, plan, settings.seed, terminal)
+    run.write_with(MODEL, lambda path: save_model(classifier, path))
+    real = evaluate(classifier, data.test, len(data.classes), 0.9)
+    record = {"real_accuracy": real.accuracy, "real_confident": real.confident, "seconds": seconds}
+    run.write_lines("metrics.jsonl", [*records, {"kind": "train", **record}])
+    report = write_report(run)
+    lines = [f"{real.accuracy:.2%} of test images right, {real.confident:.2%} with confidence >= 0.9, {seconds:.0f} s",
+             f"weights: {run / MODEL}"]  # fmt: skip
+    terminal.result("TRAINED", lines, str(report), {**record, "weights": str(run / MODEL), "report": str(report)})
+    return 0
+
+
+def _plan(settings: TrainSettings, data: Data) -> TrainingPlan:
+    default = TrainingPlan.default(len(data.train), settings.epochs)
+    return TrainingPlan(default.epochs, settings.batch, settings.lr)
+
+
+def _train(
+    classifier: UnitClassifier, data: Data, plan: TrainingPlan, seed: int, terminal: Terminal
+) -> tuple[float, list[dict[str, Any]]]:
+    records: list[dict[str, Any]] = []
+    began = time.monotonic()
+    with terminal.progress() as bar:
+        bar("train", 0, plan.epochs, "")
+
+        def watch(epoch: int, loss: float) -> None:
+            records.append({"kind": "epoch", "epoch": epoch, "real_loss": loss})
+            bar("train", epoch + 1, plan.epochs, f"loss {loss:.4f}")
+
+        train_plainly(classifier, data.train, plan, seed, watch)
+    return time.monotonic() - began, records
+
+
+def audit_command(settings: AuditSettings, terminal: Terminal) -> int:
+    """Audit; the exit code says the verdict."""
+    device, data = resolve(settings.device), load_data(settings.data, settings.data_dir)
+    classifier = _load(settings, data).to(device)
+    run = _open_out(settings, "audit", device)
+    _announce(settings, data, device, terminal)
+    made = _audit(classifier, data, settings, settings.preset, terminal)
+    made.write_into(run)
+    _say(made, run, terminal)
+    return EXIT[str(made.verdict)]
+
+
+def _audit(classifier: UnitClassifier, data: Data, settings: AuditSettings, preset: str, terminal: Terminal) -> Audit:
+    with terminal.progress() as bar:
+        return audit(
+            classifier, data, preset, settings.seed, confidence=settings.confidence, max_lit=settings.max_lit,
+            ood_level=settings.ood_level, note=bar,
+        )  # fmt: skip
+
+
+def _say(made: Audit, run: RunFolder, terminal: Terminal) -> None:
+    report = str(run / "report.html")
+    terminal.result(str(made.verdict), summary(made.json), report, {**made.json, "report": report})
+
+
+def summary(verdict: dict[str, Any]) -> list[str]:
+    """The lines of a result block."""
+    want, cost = verdict["conditions"], verdict["cost"]
+    lit = "" if verdict["median_lit"] is None else f", median {verdict['median_lit']} lit (fewest {verdict['min_lit']})"
+    lines = [
+        f"{verdict['fooled']} of {verdict['attempts']} attempts fooled (95 % bound {verdict['rate_upper_95']:.1%}){lit}",
+        f"conditions: confidence >= {want['confidence']:g}, at most {want['max_lit']} lit features, "
+        f"out of distribution at {want['ood_level']:g}",
+        f"sparse and confident, out of distribution or not: {verdict['sparse_confident']['fooled']}",
+        f"real test images: {verdict['real_accuracy']:.2%} right, {verdict['real_confident']:.2%} right and confident",
+        f"cost: {cost['backward']} backward and {cost['forward']} forward passes, {cost['seconds']:.1f} s "
+        f"(and {cost['twin_seconds']:.1f} s to train the twin)",
+    ]
+    if verdict["extra"]["fooled"]:
+        lines.append(f"found by the controls, outside the rate: {verdict['extra']['fooled']}")
+    return lines + [f"check {c['status']}: {c['finding']}" for c in verdict["checks"] if c["status"] != "passed"]
+
+
+def harden_command(settings: HardenSettings, terminal: Terminal) -> int:
+    """Harden, then audit the hardened network into the same run folder."""
+    device, data = resolve(settings.device), load_data(settings.data, settings.data_dir)
+    run = _resumed(settings) if settings.resume else None
+    network: UnitClassifier | str = settings.model
+    if settings.weights is not None or settings.model not in ARCHITECTURES:
+        network = _load(settings, data).to(device)
+        if network.describe.get("exported"):
+            raise ArgumentError("model is a .pt2 program, which can be audited but not hardened")
+    if run is None:
+        run = _open_out(settings, "harden", device)
+        (run / "state" / "state.pt").unlink(missing_ok=True)
+    _announce(settings, data, device, terminal)
+    hardened = _harden(network, data, settings, run, terminal)
+    hardened.write_into(run)
+    made = _audit(hardened.model, data, settings, settings.preset, terminal)
+    made.write_into(run)
+    _say(made, run, terminal)
+    return 0
+
+
+def _harden(
+    network: UnitClassifier | str, data: Data, settings: HardenSettings, run: RunFolder, terminal: Terminal
+) -> Hardened:
+    with terminal.progress() as bar:
+        rounds = 0
+
+        def watch(made: Round | None, batch: int, batches: int, words: str) -> None:
+            nonlocal rounds
+            if made is None:
+                bar(f"round {rounds}", batch, batches, words)
+                return
+            rounds = made.index + 1
+            bar(f"round {made.index}", 1, 1, f"accuracy {made.validation_accuracy:.2%}, fooled {made.fresh_rate:.0%}, "
+                f"fewest lit {made.fresh_fewest}")  # fmt: skip
+
+        return harden(
+            network, data, settings.objective, settings.seed, epochs=settings.epochs, rounds=settings.rounds,
+            confidence=settings.confidence, max_lit=settings.max_lit, ood_level=settings.ood_level,
+            run=run, resume=settings.resume, watch=watch,
+        )  # fmt: skip
+
+
+CHANGEABLE = frozenset({"resume", "json", "quiet", "out", "data_dir"})
+"""Settings that may differ when a run goes on: they do not change its results."""
+
+
+def _resumed(settings: HardenSettings) -> RunFolder:
+    """The run folder to go on in; refuses settings that differ from those it was begun with."""
+    run = RunFolder.open(_out(settings, "harden"))
+    before = run.read_config()
+    different = [
+        f"{name} was {before.get(name)!r}, is {value!r}"
+        for name, value in settings.as_config().items()
+        if name not in CHANGEABLE and before.get(name) != value
+    ]
+    if different:
+        raise ArgumentError(f"--resume goes on with the settings of {run.path}: {'; '.join(different)}")
+    return run
+
+
+def verify_command(settings: VerifySettings, terminal: Terminal) -> int:
+    """Score the witnesses of a run folder again; 0 when every one is confirmed."""
+    run = RunFolder.open(settings.run)
+    config, verdict = run.read_config(), run.read_json("verdict.json")
+    path = run / WITNESSES
+    if not path.is_file():
+        raise RunFolderError(f"run folder {run.path} has no {WITNESSES}")
+    stored = unpack(path.read_bytes(), str(path))
+    data = _data_again(settings, config)
+    classifier = _model_again(settings, config, run, data)
+    try:
+        want = Conditions(**verdict["conditions"])
+    except (KeyError, TypeError) as error:
+        raise RunFolderError(f"{run / 'verdict.json'} does not say its conditions") from error
+    ood_p = None
+    if data is not None and len(stored):
+        from blankcheck.auditing import ood_test
+
+        ood_p = ood_test(data, want.ood_level).p_values(stored.tensors["images"].float())
+    good = confirm(stored, classifier, stored.metadata.get("output_form", "logits"), want, ood_p)
+    same = stored.metadata.get("fingerprint") == fingerprint(classifier)
+    confirmed, total = int(good.sum()), len(stored)
+    all_good = confirmed == total and same
+    lines = [f"{confirmed} of {total} witnesses: confidence, lit features and p-value hold when scored again"]
+    if ood_p is None:
+        lines.append("p-values were taken from the file: the data set is not at hand")
+    if not same:
+        lines.append("the network is not the one that was audited: its fingerprint differs")
+    record = {"confirmed": confirmed, "witnesses": total, "same_network": same, "ood_recomputed": ood_p is not None}
+    terminal.result("CONFIRMED" if all_good else "NOT CONFIRMED", lines, None, record)
+    return 0 if all_good else NOT_CONFIRMED
+
+
+def _data_again(settings: VerifySettings, config: dict[str, Any]) -> Data | None:
+    """The data set of the run: as named now, else as configured unless that is code; None when it is not at hand."""
+    if settings.data is not None:
+        return load_data(settings.data, settings.data_dir)
+    source = str(config.get("data", ""))
+    if is_factory(source):
+        return None
+    named_then = config.get("data_dir")
+    try:
+        return load_data(source, settings.data_dir or (str(named_then) if named_then else None))
+    except Exception:  # not at hand is an answer here, and the result says so
+        return None
+
+
+def _model_again(settings: VerifySettings, config: dict[str, Any], run: RunFolder, data: Data | None) -> UnitClassifier:
+    """The audited network: a factory named now, or a built-in network from safetensors. Nothing else is ever run."""
+    name = settings.model or str(config.get("model", ""))
+    normalize = parse_normalize(settings.normalize or str(config.get("normalize", "none")))
+    if settings.model is None and name not in ARCHITECTURES:
+        raise ArgumentError(
+            f"run folder {run.path} names the model {name!r}; run folders run no code: name it with --model"
+        )
+    weights = settings.weights
+    if weights is None and name in ARCHITECTURES:
+        weights = str(run / MODEL)
+    elif weights is None and config.get("weights"):
+        weights = str(config["weights"])
+    return load_model(name, weights, data, normalize, unsafe_pickle=settings.unsafe_pickle)
+
+
+def report_command(settings: ReportSettings, terminal: Terminal) -> int:
+    """Draw `report.html` and `report.md` again from the run folder alone."""
+    run = RunFolder.open(settings.run)
+    before = RunFolder.open(settings.before) if settings.before is not None else None
+    report = write_report(run, before)
+    terminal.result("REPORT", [""], str(report), {"report": str(report)})
+    return 0
+
+
+def demo_command(settings: DemoSettings, terminal: Terminal) -> int:
+    """Train, audit, harden and audit again; one report of both."""
+    out = Path(settings.out or "runs/demo")
+    RunFolder.create(out).begin("demo", asdict(settings), resolve(settings.device))
+    shared = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name != "out"}
+    quiet = Terminal(terminal.quiet, as_json=False)
+    if terminal.as_json:
+        quiet.out = terminal.err
+    quiet.note("1/3 train a network plainly")
+    train_command(TrainSettings(**shared, out=str(out / "plain")), quiet)
+    quiet.note("2/3 audit it")
+    weights = str(out / "plain" / MODEL)
+    audit_command(AuditSettings(**shared, out=str(out / "audit"), weights=weights), quiet)
+    quiet.note("3/3 harden a network of the same kind, and audit it")
+    harden_command(HardenSettings(**shared, out=str(out / "hardened")), quiet)
+    before, after = RunFolder.open(out / "audit"), RunFolder.open(out / "hardened")
+    report = write_report(after, before)
+    first, second = before.read_json("verdict.json"), after.read_json("verdict.json")
+    lines = [f"plain: {first['verdict']}, {first['rate']:.1%} of attempts; "
+             f"hardened: {second['verdict']}, {second['rate']:.1%} of attempts"]  # fmt: skip
+    terminal.result("DONE", lines, str(report), {"plain": first, "hardened": second, "report": str(report)})
+    return 0
+
+
+def _announce(settings: Common, data: Data, device: torch.device, terminal: Terminal) -> None:
+    """Said once everything given was found good, so that a mistake is the only line on stderr."""
+    c, h, w = data.shape
+    terminal.note(f"{data.source}: {len(data.train)} training images of {c}x{h}x{w}, {len(data.classes)} classes; "
+                  f"model {settings.model}; device {device}; {torch.get_num_threads()} threads")  # fmt: skip
+
+
+def _load(settings: Weighted, data: Data) -> UnitClassifier:
+    if settings.model in ARCHITECTURES and settings.weights is None:
+        raise ArgumentError(f"model {settings.model!r} is untrained; give its --weights (blankcheck train makes them)")
+    return load_model(settings.model, settings.weights, data, parse_normalize(settings.normalize),
+                      unsafe_pickle=settings.unsafe_pickle)  # fmt: skip
+
+
+def _out(settings: Common, command: str) -> Path:
+    return Path(settings.out) if settings.out is not None else Path("runs") / command
+
+
+def _open_out(settings: Common, command: str, device: torch.device) -> RunFolder:
+    run = RunFolder.create(_out(settings, command))
+    run.begin(command, settings.as_config(), device)
+    return run
+
+
+COMMANDS: dict[str, tuple[type, Callable[[Any, Terminal], int]]] = {
+    "demo": (DemoSettings, demo_command),
+    "train": (TrainSettings, train_command),
+    "audit": (AuditSettings, audit_command),
+    "harden": (HardenSettings, harden_command),
+    "report": (ReportSettings, report_command),
+    "verify": (VerifySettings, verify_command),
+}

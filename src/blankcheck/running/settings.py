@@ -1,0 +1,178 @@
+"""The settings of every command: the only place where configuration has a shape.
+
+Each field is an option of the command line and a key of `--config` files; docstrings are its help.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Preset = Literal["smoke", "standard", "proof"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+ObjectiveName = Literal["max-entropy", "fake-classes", "reject-class"]
+
+
+@dataclass(frozen=True)
+class Common:
+    """What every command that runs a classifier takes.
+
+    Args:
+        data: digits, mnist, fashion-mnist, cifar10, npz:FILE, folder:DIR or file.py:factory.
+        data_dir: where the files of named data sets are looked for first (then $BLANKCHECK_DATA, then the cache).
+        model: mlp, cnn, resnet, file.py:factory, package.module:factory or a .pt2 file.
+        out: the run folder to write.
+        seed: of everything random; the same seed gives the same results on the same machine.
+        device: auto takes a GPU where there is one, and says so.
+        json: print the result as one JSON object on stdout, all else on stderr.
+        quiet: no progress; only the result.
+    """
+
+    data: str = "digits"
+    data_dir: str | None = None
+    model: str = "mlp"
+    out: str | None = None
+    seed: int = 0
+    device: Device = "auto"
+    json: bool = False
+    quiet: bool = False
+
+    def as_config(self) -> dict[str, Any]:
+        """Plain values for `config.yaml`."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Weighted(Common):
+    """What commands take that load weights.
+
+    Args:
+        weights: a .safetensors file, or a .pt / .pth state dict.
+        normalize: none, or MEANS/STDS in [0, 1] units, as in 0.1307/0.3081. Built-in networks carry theirs.
+        unsafe_pickle: load .pt files that hold more than tensors. Only for files you trust: they can run code.
+    """
+
+    weights: str | None = None
+    normalize: str = "none"
+    unsafe_pickle: bool = False
+
+
+@dataclass(frozen=True)
+class TrainSettings(Common):
+    """Train a built-in or your own network plainly.
+
+    Args:
+        epochs: passes over the training images; default chosen from the size of the data.
+        lr: peak learning rate of the one-cycle schedule.
+        batch: images per optimiser step.
+    """
+
+    epochs: int | None = None
+    lr: float = 2e-3
+    batch: int = 128
+
+
+@dataclass(frozen=True)
+class AuditSettings(Weighted):
+    """Search a classifier for nearly blank images it is sure about, and say what was found.
+
+    Args:
+        preset: how hard to look. smoke takes seconds, standard up to a minute or two, proof ten times that.
+        confidence: least probability of the target class.
+        max_lit: most lit (non-zero) features; default 300, less for small images.
+        ood_level: largest p-value of the out-of-distribution test.
+    """
+
+    preset: Preset = "standard"
+    confidence: float = 0.9
+    max_lit: int | None = None
+    ood_level: float = 0.01
+
+
+@dataclass(frozen=True)
+class HardenSettings(AuditSettings):
+    """Train a network not to be sure about sparse images that look like no real data, and audit the result.
+
+    Without weights, a network is trained from its start; with weights, that network goes on.
+
+    Args:
+        objective: what fooling images should be answered with.
+        epochs: passes over the training images, by default as many as plain training makes.
+        rounds: of search and training, over which the epochs are spread.
+        resume: go on with the run in --out from its last finished round.
+    """
+
+    objective: ObjectiveName = "max-entropy"
+    epochs: int | None = None
+    rounds: int | None = None
+    resume: bool = False
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """The main job in two minutes: train, audit, harden and audit again, and one report of both.
+
+    Args:
+        data: the data set.
+        data_dir: where the files of named data sets are looked for first.
+        model: the built-in network.
+        out: the run folder to write.
+        seed: of everything random.
+        device: auto takes a GPU where there is one, and says so.
+        json: print the result as one JSON object on stdout, all else on stderr.
+        quiet: no progress; only the result.
+    """
+
+    data: str = "digits"
+    data_dir: str | None = None
+    model: str = "mlp"
+    out: str | None = "runs/demo"
+    seed: int = 0
+    device: Device = "auto"
+    json: bool = False
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class VerifySettings:
+    """Load the witnesses of a run folder and score them again. Runs no code that the folder names.
+
+    Args:
+        run: the run folder.
+        model: the network's factory, where it is not a built-in one.
+        weights: its weights; default those named in the run folder's configuration, or kept in it.
+        normalize: none, or MEANS/STDS; default as in the run folder's configuration.
+        data: the data set, to compute the out-of-distribution p-values again; default that of the configuration, unless
+            it is code.
+        data_dir: where the files of named data sets are looked for first.
+        unsafe_pickle: load .pt files that hold more than tensors.
+        json: print the result as one JSON object on stdout, all else on stderr.
+        quiet: only the result.
+    """
+
+    run: str
+    model: str | None = None
+    weights: str | None = None
+    normalize: str | None = None
+    data: str | None = None
+    data_dir: str | None = None
+    unsafe_pickle: bool = False
+    json: bool = False
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class ReportSettings:
+    """Draw the report of a run folder again. Runs no code that the folder names.
+
+    Args:
+        run: the run folder.
+        before: another run folder to show beside it.
+        json: print the result as one JSON object on stdout.
+        quiet: only the path.
+    """
+
+    run: str
+    before: str | None = None
+    json: bool = False
+    quiet: bool = False

@@ -1,0 +1,73 @@
+"""The terminal: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+COLOURS = {"FOOLED": "bold red", "RESISTED": "bold green", "INCONCLUSIVE": "bold yellow", "CERTIFIED": "bold green"}
+
+
+class Terminal:
+    """Where a command says what it does. quiet: no progress, no notes. as_json: the result as one JSON object."""
+
+    def __init__(self, quiet: bool = False, as_json: bool = False) -> None:
+        self.quiet, self.as_json = quiet, as_json
+        self.out = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+        self.err = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+
+    def note(self, text: str) -> None:
+        """One line of news on stderr."""
+        if not self.quiet:
+            self.err.print(escape(text), style="dim")
+
+    def result(self, verdict: str, lines: list[str], path: str | None, record: dict[str, Any]) -> None:
+        """The result: the verdict word first, then its lines, then the report's path alone on a line, never wrapped."""
+        if self.as_json:
+            self.out.file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+            return
+        style = COLOURS.get(verdict)
+        first, *rest = lines or [""]
+        word = f"[{style}]{verdict}[/]" if style else escape(verdict)
+        self.out.print(f"{word}  {escape(first)}".rstrip())
+        if not self.quiet:
+            for line in rest:
+                self.out.print(f"  {escape(line)}")
+        if path is not None:
+            self.out.file.write(f"{path}\n")
+        self.out.file.flush()
+
+    @contextmanager
+    def progress(self) -> Iterator[Bar]:
+        """A progress bar on stderr while the block runs."""
+        columns = (
+            TextColumn("{task.description:>9}"), BarColumn(30), TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[words]}"),
+        )  # fmt: skip
+        with Progress(*columns, console=self.err, disable=self.quiet or not self.err.is_terminal) as shown:
+            yield Bar(shown, self)
+
+
+class Bar:
+    """Progress by stage: `bar(stage, done, all, words)`. Where no terminal shows it, one line per finished stage."""
+
+    def __init__(self, shown: Progress, terminal: Terminal) -> None:
+        self._shown, self._terminal = shown, terminal
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, stage: str, done: int, total: int, words: str) -> None:
+        """Show how far a stage is."""
+        if self._shown.disable:
+            if done == total and words:
+                self._terminal.note(f"{stage}: {words}")
+            return
+        if stage not in self._tasks:
+            self._tasks[stage] = self._shown.add_task(stage, total=max(1, total), words="")
+        self._shown.update(self._tasks[stage], completed=done, total=max(1, total), words=escape(words))

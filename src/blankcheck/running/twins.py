@@ -1,0 +1,118 @@
+"""The twin: a network of the audited architecture, trained plainly on half B of the data, and kept in the cache."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from blankcheck.auditing import Twin
+from blankcheck.classifiers import (
+    ARCHITECTURES,
+    TrainingPlan,
+    UnitClassifier,
+    build,
+    evaluate,
+    output_form,
+    train_plainly,
+)
+from blankcheck.data import Data
+from blankcheck.data.named import cache_folder
+from blankcheck.types import Classifier
+
+TWIN_SEED = 1
+TWIN_EPOCHS = 3
+MAX_TWIN_PARAMETERS = 5_000_000
+"""Larger networks take too long to train on the spot; a reference network stands in."""
+MIN_TWIN_ACCURACY = 0.5
+"""A twin that learned less stands for nothing."""
+
+
+def get_twin(classifier: Classifier, data: Data, device: torch.device) -> Twin:
+    """The trained twin, from the cache where it is there.
+
+    Networks whose parameters cannot all be drawn anew (exported programs, own parameter classes), that are too large,
+    or that do not learn in a few epochs are stood in for by a reference network.
+    """
+    fresh = _fresh_copy(classifier, data)
+    if fresh is not None:
+        twin = _trained(fresh, data, device, "a plain twin")
+        if twin is not None:
+            return twin
+    name = "cnn" if min(data.shape[1:]) >= 8 else "mlp"
+    stand_in = build(name, data.shape, len(data.classes), data.mean_and_std(), TWIN_SEED)
+    twin = _trained(stand_in, data, device, f"a plain reference {name}")
+    return twin or Twin(stand_in.to(device).eval(), "logits", f"a reference {name} that did not learn")
+
+
+def _fresh_copy(classifier: Classifier, data: Data) -> UnitClassifier | None:
+    if not isinstance(classifier, UnitClassifier) or classifier.describe.get("exported"):
+        return None
+    name = classifier.describe.get("architecture", "")
+    if name in ARCHITECTURES:
+        return build(name, data.shape, len(data.classes), data.mean_and_std(), TWIN_SEED)
+    parameters = sum(p.numel() for p in classifier.parameters())
+    try:
+        fresh = copy.deepcopy(classifier)
+    except Exception:  # users' modules may hold anything
+        return None
+    return fresh if 0 < parameters <= MAX_TWIN_PARAMETERS and _draw_anew(fresh) else None
+
+
+def _draw_anew(network: nn.Module) -> bool:
+    """Reset every module that holds parameters of its own; False when one cannot be."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(TWIN_SEED)
+        for module in network.modules():
+            if not any(True for _ in module.parameters(recurse=False)):
+                continue
+            reset = getattr(module, "reset_parameters", None)
+            if not callable(reset):
+                return False
+            reset()
+    network.requires_grad_(True)
+    return True
+
+
+def _trained(fresh: UnitClassifier, data: Data, device: torch.device, what: str) -> Twin | None:
+    half = data.halves[1]
+    plan = TrainingPlan.default(len(half)) if len(half) < 5000 else TrainingPlan(TWIN_EPOCHS)
+    path = cache_folder() / "twins" / f"{_key(fresh, data, plan)}.safetensors"
+    began = time.monotonic()
+    fresh = fresh.to(device)
+    try:
+        if path.is_file():
+            fresh.load_state_dict(load_file(path))
+            began = time.monotonic()
+            form = output_form(fresh.eval(), data.validation.images[:64].to(device))
+        else:
+            form = output_form(fresh.eval(), data.validation.images[:64].to(device))
+            train_plainly(fresh, half, plan, TWIN_SEED, form=form)
+            _keep(fresh, path)
+    except Exception:  # a user's network may refuse to train in any way; the reference network stands in
+        return None
+    fresh.eval().requires_grad_(False)
+    real = evaluate(fresh, data.validation, len(data.classes), 0.9, form)
+    if real.accuracy < MIN_TWIN_ACCURACY:
+        return None
+    return Twin(fresh, form, f"{what} ({real.accuracy:.1%} accurate)", time.monotonic() - began)
+
+
+def _key(fresh: UnitClassifier, data: Data, plan: TrainingPlan) -> str:
+    shapes = [(name, tuple(t.shape)) for name, t in fresh.state_dict().items()]
+    text = f"{fresh}{shapes}{data.fingerprint}{plan}{TWIN_SEED}{torch.__version__}"
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def _keep(network: nn.Module, path: Path) -> None:
+    """Written beside its name and renamed: several audits may train the same twin at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.part")
+    save_file({n: t.detach().cpu().contiguous().clone() for n, t in network.state_dict().items()}, temporary)
+    temporary.replace(path)
