@@ -7,6 +7,6 @@ from blankcheck.auditing.gather import Gathered, Witnesses, check_fits, gather, 
 from blankcheck.auditing.portfolio import PRESETS, PROCESSES, Preset, preset_named, within
 
 __all__ = [
-    "CHUNK", "PRESETS", "PROCESSES", "Gathered", "Job", "Preset", "Tried", "Twin", "Witnesses", "check_fits", "fool", "gather",
-    "ood_test", "preset_named", "run_attempts", "within",
+    "CHUNK", "PRESETS", "PROCESSES", "Gathered", "Job", "Preset", "Tried", "Twin", "Witnesses", "check_fits", "fool",
+    "gather", "ood_test", "preset_named", "run_attempts", "within",
 ]  # fmt: skip

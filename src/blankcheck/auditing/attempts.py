@@ -52,7 +52,7 @@ class Job:
     starts: Mapping[str, Start | Tensor] | None = None
     mask: Tensor | str | None = None
     seed: int = 0
-    device: torch.device = torch.device("cpu")
+    device: torch.device | str = "cpu"
 
 
 Progress = Callable[[int, int, Tried], None]
@@ -87,9 +87,7 @@ def _run_chunk(job: Job, targets: Tensor, first: int) -> Tried:
         generator = seeded(job.seed, first // CHUNK, index, process.name)
         # made for the whole chunk, so that an attempt's start does not depend on which others still run
         source = (job.starts or STARTS)[process.start]
-        start = (
-            source[first : first + n] if isinstance(source, Tensor) else source(targets, job.shape, generator, job.real)
-        )
+        start = source[first : first + n] if isinstance(source, Tensor) else source(targets, job.shape, generator, job.real)
         mask = _mask(job, process, n, first, generator)
         rows = _unfinished(tried, job.enough, n)
         if len(rows) == 0:
@@ -124,9 +122,7 @@ def _run_process(job: Job, process: Process, targets: Tensor, start: Tensor, mas
     stop_at_once = job.enough >= want.max_lit
     goal = Goal(want.confidence, want.max_lit, "met" if stop_at_once else process.until, job.accept)
     # an image from a gradient rule is sparse only after polishing: it must not be let go before
-    reach = (
-        replace(goal, max_lit=start[0].numel(), accept=None) if process.until == "met" and not stop_at_once else goal
-    )
+    reach = replace(goal, max_lit=start[0].numel(), accept=None) if process.until == "met" and not stop_at_once else goal
     device = job.device
     problem = Problem(job.classifier, job.form, targets.to(device), None if mask is None else mask.to(device))
     steps = process.steps if stop_at_once else max(1, process.steps - POLISH_BACKWARD)

@@ -32,9 +32,7 @@ class Twin:
 def blend(targets: Tensor, shape: tuple[int, int, int], generator: torch.Generator, real: Real | None) -> Tensor:
     """A random mixture of an image of the target class and one of another class."""
     share = torch.rand(len(targets), 1, 1, 1, generator=generator)
-    return share * real_target(targets, shape, generator, real) + (1 - share) * real_other(
-        targets, shape, generator, real
-    )
+    return share * real_target(targets, shape, generator, real) + (1 - share) * real_other(targets, shape, generator, real)
 
 
 def gaussian(targets: Tensor, shape: tuple[int, int, int], generator: torch.Generator, real: Real | None) -> Tensor:
@@ -53,9 +51,7 @@ OTHER_PROCESSES: tuple[Process, ...] = tuple(
 def positive_control(job: Job, targets: list[int], get_twin: Callable[[], Twin]) -> tuple[Control, Twin]:
     """The same portfolio against a network known to be foolable."""
     twin = get_twin()
-    tried = run_attempts(
-        replace(job, classifier=twin.classifier, form=twin.form, enough=job.conditions.max_lit), targets
-    )
+    tried = run_attempts(replace(job, classifier=twin.classifier, form=twin.form, enough=job.conditions.max_lit), targets)
     return Control("positive-control", int(tried.best.met.sum()), len(targets), twin.what), twin
 
 

@@ -112,9 +112,7 @@ def _processes(
     if isinstance(start, Tensor):
         if tuple(start.shape) != (n, *shape):
             raise ArgumentError(f"start must be {(n, *shape)}, got {tuple(start.shape)}")
-        return (Process("given", "adaptive", lambda s, k: AdaptiveWeight(), steps),), {
-            "given": start.detach().cpu().float()
-        }
+        return (Process("given", "adaptive", lambda s, k: AdaptiveWeight(), steps),), {"given": start.detach().cpu().float()}
     if start == "auto":
         usable = tuple(p for p in PROCESSES if real is not None or p.start not in NEED_REAL)
         return within(steps, usable), None

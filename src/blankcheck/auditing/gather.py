@@ -116,9 +116,7 @@ def check_fits(classifier: Classifier, data: Data) -> str:
     return form
 
 
-def _job(
-    classifier: Classifier, form: str, data: Data, want: Conditions, preset: Preset, accept: Accept, seed: int
-) -> Job:
+def _job(classifier: Classifier, form: str, data: Data, want: Conditions, preset: Preset, accept: Accept, seed: int) -> Job:
     return Job(
         classifier, form, data.shape, want, within(preset.steps), enough=max(1, want.max_lit // 10),
         real=(data.validation.images, data.validation.labels), accept=accept, seed=seed, device=device_of(classifier),

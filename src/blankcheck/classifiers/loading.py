@@ -162,8 +162,8 @@ def _fill(classifier: UnitClassifier, state: dict[str, Tensor], path: str) -> No
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     wrong = sorted(name for name in own.keys() & state.keys() if own[name].shape != state[name].shape)
     if missing or extra or wrong:
-        parts = [f"{what} {names[0]!r}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
-                 for what, names in (("missing", missing), ("unexpected", extra), ("wrong shape of", wrong)) if names]  # fmt: skip
+        faults = (("missing", missing), ("unexpected", extra), ("wrong shape of", wrong))
+        parts = [f"{what} {names[0]!r} ({len(names)} in all)" for what, names in faults if names]
         raise ModelError(f"weights {path} do not fit the model: {'; '.join(parts)}")
     if not all(bool(t.isfinite().all()) for t in state.values() if t.is_floating_point()):
         raise ModelError(f"weights {path} hold NaN or infinity")

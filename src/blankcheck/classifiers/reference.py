@@ -74,9 +74,7 @@ def resnet(shape: Shape, outputs: int) -> nn.Module:
 ARCHITECTURES: dict[str, Callable[[Shape, int], nn.Module]] = {"mlp": mlp, "cnn": cnn, "resnet": resnet}
 
 
-def build(
-    name: str, shape: Shape, outputs: int, normalize: Normalisation | None = None, seed: int = 0
-) -> UnitClassifier:
+def build(name: str, shape: Shape, outputs: int, normalize: Normalisation | None = None, seed: int = 0) -> UnitClassifier:
     """A freshly initialised reference network, `name` one of `ARCHITECTURES`, from (c, h, w) images to `outputs`."""
     if name not in ARCHITECTURES:
         raise ModelError(f"model must be one of {', '.join(ARCHITECTURES)}, got {name!r}")

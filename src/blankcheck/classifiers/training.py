@@ -44,9 +44,7 @@ class TrainingPlan:
         steps = max(1, math.ceil(n / 128))
         return cls(epochs=epochs if epochs is not None else max(DEFAULT_EPOCHS, math.ceil(MIN_STEPS / steps)))
 
-    def optimiser(
-        self, network: nn.Module, n: int
-    ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR]:
+    def optimiser(self, network: nn.Module, n: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR]:
         """AdamW and its schedule for `n` images an epoch."""
         optimiser = torch.optim.AdamW(network.parameters(), lr=self.lr, weight_decay=self.weight_decay)
         steps = self.epochs * math.ceil(n / self.batch)
@@ -123,8 +121,7 @@ def evaluate(classifier: Classifier, data: Split, classes: int, confidence: floa
     share = real / real.sum(dim=1, keepdim=True).clamp_min(1e-30)
     own = share.gather(1, data.labels[:, None]).squeeze(1)
     per_class = [
-        float(right[data.labels == k].float().mean()) if bool((data.labels == k).any()) else None
-        for k in range(classes)
+        float(right[data.labels == k].float().mean()) if bool((data.labels == k).any()) else None for k in range(classes)
     ]
     return Accuracy(
         accuracy=float(right.float().mean()),

@@ -107,9 +107,7 @@ def fingerprint(classifier: Classifier) -> str:
 def probabilities(classifier: Classifier, images: Tensor, form: str = "logits", batch: int = 500) -> Tensor:
     """Probabilities (n, m) for images (n, c, h, w), on the CPU, computed in batches of `batch`."""
     device = device_of(classifier)
-    parts = [
-        as_logits(run(classifier, part.to(device)), form).softmax(dim=1).cpu() for part in torch.split(images, batch)
-    ]
+    parts = [as_logits(run(classifier, part.to(device)), form).softmax(dim=1).cpu() for part in torch.split(images, batch)]
     return torch.cat(parts)
 
 

@@ -77,9 +77,7 @@ def _from_arrays(source: str, arrays: dict[str, Any]) -> Data:
         remaining, test = hold_out(_split(source, arrays["x"], arrays["y"]), 0.1)
         rest, validation = hold_out(remaining, 1 / 9, salt=1)
     else:
-        raise DataError(
-            f"data {source!r} must hold x_train y_train x_test y_test, or x y; got {' '.join(sorted(arrays))}"
-        )
+        raise DataError(f"data {source!r} must hold x_train y_train x_test y_test, or x y; got {' '.join(sorted(arrays))}")
     count = 1 + max(int(s.labels.max()) for s in (rest, validation, test))
     if names is not None and len(names) < count:
         raise DataError(f"data {source!r}: class_names has {len(names)} names, labels go to {count - 1}")

@@ -70,9 +70,7 @@ def cifar10(folders: list[Path]) -> Data:
     found = _find(folders, "cifar-10-batches-bin", CIFAR_FILES)
     files = found if found is not None else _fetch_cifar()
     *train, test = [_read_cifar(path) for path in files]
-    rest, validation = hold_out(
-        Split(torch.cat([s.images for s in train]), torch.cat([s.labels for s in train])), 1 / 10
-    )
+    rest, validation = hold_out(Split(torch.cat([s.images for s in train]), torch.cat([s.labels for s in train])), 1 / 10)
     return Data("cifar10", CIFAR_CLASSES, rest, validation, test)
 
 
@@ -150,9 +148,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("BLANKCHECK_CACHE") or pooch.os_cache("blankcheck"))
 
 
-def _find_or_fetch(
-    folders: list[Path], sub: str, names: tuple[str, ...], url: str, gz_md5: dict[str, str]
-) -> list[Path]:
+def _find_or_fetch(folders: list[Path], sub: str, names: tuple[str, ...], url: str, gz_md5: dict[str, str]) -> list[Path]:
     found = _find(folders, sub, names)
     if found is not None:
         return found

@@ -34,7 +34,8 @@ def polish(problem: Problem, found: Fooling, goal: Goal, forwards: int, sweeps: 
     Influence is the first-order loss of log-odds, gradient x value, from one backward pass. A block whose removal keeps
     the confidence is gone; else the block is halved; a single feature that cannot go stays. Sweeps repeat until one
     changes nothing (the image is then a local minimum: no single lit feature can be removed), or `sweeps` backward or
-    `forwards` forward passes are spent. Images that were not confident, and rows whose goal would be lost, come back as they are.
+    `forwards` forward passes are spent. Images that were not confident, and rows whose goal would be
+    lost, come back as they are.
     """
     chosen = (found.confidence >= goal.wanted).nonzero().squeeze(1)
     spent = torch.zeros_like(found.forwards)
@@ -59,9 +60,7 @@ def polish(problem: Problem, found: Fooling, goal: Goal, forwards: int, sweeps: 
         lit=count_lit(images),
         steps=found.steps + backwards,
         forwards=found.forwards + spent,
-        fewest=torch.minimum(
-            found.fewest, torch.where(found.confidence >= goal.wanted, count_lit(images), found.fewest)
-        ),
+        fewest=torch.minimum(found.fewest, torch.where(found.confidence >= goal.wanted, count_lit(images), found.fewest)),
     )
     return _goal_kept(found, sparser, goal)
 

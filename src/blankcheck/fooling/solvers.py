@@ -33,9 +33,7 @@ class Solver(Protocol):
     def init(self, images: Tensor) -> State:
         """The state before the first step."""
 
-    def step(
-        self, state: State, images: Tensor, seen: Seen, confident: Tensor, progress: float
-    ) -> tuple[Tensor, State]:
+    def step(self, state: State, images: Tensor, seen: Seen, confident: Tensor, progress: float) -> tuple[Tensor, State]:
         """Next images and state. `progress` in [0, 1) is the share of the budget already used."""
 
 
@@ -66,9 +64,7 @@ class FixedWeight:
         """Moments start at zero."""
         return State(0, torch.zeros_like(images), torch.zeros_like(images), _unused(images))
 
-    def step(
-        self, state: State, images: Tensor, seen: Seen, confident: Tensor, progress: float
-    ) -> tuple[Tensor, State]:
+    def step(self, state: State, images: Tensor, seen: Seen, confident: Tensor, progress: float) -> tuple[Tensor, State]:
         """One projected Adam step. The cross-entropy's gradient is -(1 - p) times that of the log-odds."""
         t = state.step + 1
         features = images[0].numel()
@@ -98,9 +94,7 @@ class AdaptiveWeight:
         """Momentum zero, one weight for all."""
         return State(0, torch.zeros_like(images), _unused(images), images.new_full((len(images),), self.weight))
 
-    def step(
-        self, state: State, images: Tensor, seen: Seen, confident: Tensor, progress: float
-    ) -> tuple[Tensor, State]:
+    def step(self, state: State, images: Tensor, seen: Seen, confident: Tensor, progress: float) -> tuple[Tensor, State]:
         """One proximal step."""
         # features that cannot move (at a border, pushed outwards) would otherwise set the scale for all others
         free = torch.where(seen.gradient > 0, images < 1, images > 0)
@@ -129,9 +123,7 @@ class GreedyLighting:
         """Nothing to remember but the step."""
         return State(0, _unused(images), _unused(images), _unused(images))
 
-    def step(
-        self, state: State, images: Tensor, seen: Seen, confident: Tensor, progress: float
-    ) -> tuple[Tensor, State]:
+    def step(self, state: State, images: Tensor, seen: Seen, confident: Tensor, progress: float) -> tuple[Tensor, State]:
         """Flip the best features; confident images stay as they are."""
         gradient = seen.gradient.flatten(1)
         flat = images.flatten(1)
@@ -160,9 +152,7 @@ class AnnealedTopK:
         """Momentum zero."""
         return State(0, torch.zeros_like(images), _unused(images), _unused(images))
 
-    def step(
-        self, state: State, images: Tensor, seen: Seen, confident: Tensor, progress: float
-    ) -> tuple[Tensor, State]:
+    def step(self, state: State, images: Tensor, seen: Seen, confident: Tensor, progress: float) -> tuple[Tensor, State]:
         """One ascent step and the cut to k features."""
         features = images[0].numel()
         top = seen.gradient.flatten(1).abs().amax(dim=1).clamp_min(1e-30)

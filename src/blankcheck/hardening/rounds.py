@@ -43,11 +43,11 @@ class HardeningPlan:
     fooling_batch: int = 64
     buffer: int = 1024
     life: int = 20
-    weight: float = 1.0
+    weight: float = 0.25
     fresh_attempts: int = 50
     fresh_steps: int = 200
     gate_images: int = 1000
-    gate_level: float = 0.5
+    gate_level: float = 0.3
 
     def __post_init__(self) -> None:
         numbers = (self.rounds, self.inner_steps, self.fooling_batch, self.buffer, self.life)

@@ -52,7 +52,7 @@ class _Scores:
 
     def __call__(self, images: Tensor) -> Tensor:
         """(n, c, h, w) -> (n, 8)."""
-        flat: Tensor = images.flatten(1)
+        flat = images.flatten(1)
         lit = (flat > 0).sum(dim=1).float()
         ink = flat.sum(dim=1)
         centred = flat - self.mean
@@ -61,7 +61,7 @@ class _Scores:
         cosine = _unit(flat) @ self.neighbours.T
         near = cosine.topk(min(NEIGHBOURS, cosine.shape[1]), dim=1).values.mean(dim=1)
         steps = (images.diff(dim=2).abs().sum(dim=(1, 2, 3))) + (images.diff(dim=3).abs().sum(dim=(1, 2, 3)))
-        return torch.stack(
+        scores: Tensor = torch.stack(
             [
                 -lit,
                 lit,
@@ -74,6 +74,7 @@ class _Scores:
             ],
             dim=1,
         )
+        return scores
 
 
 def _unit(flat: Tensor) -> Tensor:

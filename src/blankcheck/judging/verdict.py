@@ -67,9 +67,7 @@ def verdict_json(evidence: Evidence, findings: Sequence[Finding], verdict: Verdi
             "min_lit": min(sparse_confident, default=None),
             "at_most": {str(k): share_at_most(fewest, k) for k in lit_thresholds(want.max_lit)},
         },
-        "targets": {
-            str(t): _rate([a for a in attempts if a.target == t]) for t in sorted({a.target for a in attempts})
-        },
+        "targets": {str(t): _rate([a for a in attempts if a.target == t]) for t in sorted({a.target for a in attempts})},
         "classes": list(evidence.classes),
         "violated": {
             "sparse": sum(a.lit > want.max_lit for a in failed),

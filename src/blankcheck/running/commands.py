@@ -238,9 +238,7 @@ def _model_again(settings: VerifySettings, config: dict[str, Any], run: RunFolde
     name = settings.model or str(config.get("model", ""))
     normalize = parse_normalize(settings.normalize or str(config.get("normalize", "none")))
     if settings.model is None and name not in ARCHITECTURES:
-        raise ArgumentError(
-            f"run folder {run.path} names the model {name!r}; run folders run no code: name it with --model"
-        )
+        raise ArgumentError(f"run folder {run.path} names the model {name!r}; run folders run no code: name it with --model")
     weights = settings.weights
     if weights is None and name in ARCHITECTURES:
         weights = str(run / MODEL)

@@ -70,17 +70,15 @@ def harden(
 
     model: the name of a built-in network, trained from its start; or a network, hardened in place from where it is (its
     outputs must fit the objective: K for `max-entropy`, K + 1 for `reject-class`, 2K for `fake-classes`). epochs: passes over
-    the training images, by default as many as plain training makes. rounds: over which they are spread. run: where the state
-    is kept after each round; with `resume` the run goes on from there, to the same bits as if it had not stopped.
+    the training images, by default as many as plain training makes. rounds: over which they are spread. run: where the state is
+    kept after each round; with `resume` the run goes on from there, to the same bits as if it had not stopped.
 
     Raises ArgumentError, DataError, ModelError or RunFolderError with one line.
     """
     aim, plan = objective_named(objective), default_plan(len(data.train), epochs, rounds)
     outputs = aim.outputs(len(data.classes))
     limit = max_lit if max_lit is not None else default_max_lit(data.shape)
-    network = (
-        build(model, data.shape, outputs, data.mean_and_std(), seed) if isinstance(model, str) else load_model(model)
-    )
+    network = build(model, data.shape, outputs, data.mean_and_std(), seed) if isinstance(model, str) else load_model(model)
     _check_outputs(network, data, outputs, objective)
     network.requires_grad_(True)
     work = Hardening(network, data, aim, plan, Conditions(confidence, limit, ood_level), seed)
