@@ -99,8 +99,7 @@ def _built_in(
         raise ArgumentError(f"model {name!r} needs data or weights written by blankcheck to know its image shape")
     if norm is None and data is not None:
         norm = data.mean_and_std()
-    # one entry per channel, so that the buffers of any saved network of this shape fit
-    return build(name, shape, outputs, norm or ((0.0,) * shape[0], (1.0,) * shape[0]))
+    return build(name, shape, outputs, norm)
 
 
 def _outputs_of(state: dict[str, Tensor] | None) -> int | None:
@@ -131,6 +130,8 @@ def _read_weights(path: Path, unsafe_pickle: bool) -> tuple[dict[str, Tensor], d
     try:
         loaded: Any = torch.load(path, map_location="cpu", weights_only=not unsafe_pickle)
     except pickle.UnpicklingError as error:
+        if path.read_bytes()[:2] not in (b"PK", b"\x80\x02"):  # neither of the two formats torch.save writes
+            raise ModelError(f"weights file {path} is not a readable PyTorch file") from error
         raise ModelError(
             f"weights file {path} holds more than tensors; save model.state_dict(), or trust it with --unsafe-pickle"
         ) from error

@@ -82,4 +82,4 @@ def build(name: str, shape: Shape, outputs: int, normalize: Normalisation | None
         torch.manual_seed(seed)
         network = ARCHITECTURES[name](shape, outputs)
     describe = {"architecture": name, "shape": ",".join(map(str, shape)), "outputs": str(outputs)}
-    return UnitClassifier(network, normalize or ((0.0,), (1.0,)), describe)
+    return UnitClassifier(network, normalize or ((0.0,) * shape[0], (1.0,) * shape[0]), describe)

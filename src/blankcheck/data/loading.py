@@ -93,6 +93,8 @@ def _split(source: str, images: Any, labels: Any) -> Split:
         raise DataError(f"data {source!r}: images and labels must be plain numbers: {error}") from error
     if len(x) == 0:
         raise DataError(f"data {source!r} holds no images")
+    if len(x) != len(y):
+        raise DataError(f"data {source!r} has {len(x)} images but {len(y)} labels")
     return Split(as_unit_images(source, x), y)
 
 

@@ -122,7 +122,7 @@ def summary(verdict: dict[str, Any]) -> list[str]:
     ]
     if verdict["extra"]["fooled"]:
         lines.append(f"found by the controls, outside the rate: {verdict['extra']['fooled']}")
-    return lines + [f"check {c['status']}: {c['finding']}" for c in verdict["checks"] if c["status"] != "passed"]
+    return lines + [f"{c['code']} {c['status']}: {c['finding']}" for c in verdict["checks"] if c["status"] != "passed"]
 
 
 def harden_command(settings: HardenSettings, terminal: Terminal) -> int:

@@ -69,9 +69,10 @@ def harden(
     """Train a network so that it is not sure about sparse images that look like no real data.
 
     model: the name of a built-in network, trained from its start; or a network, hardened in place from where it is (its
-    outputs must fit the objective: K for `max-entropy`, K + 1 for `reject-class`, 2K for `fake-classes`). epochs: passes over
-    the training images, by default as many as plain training makes. rounds: over which they are spread. run: where the state is
-    kept after each round; with `resume` the run goes on from there, to the same bits as if it had not stopped.
+    outputs must fit the objective: K for `max-entropy`, K + 1 for `reject-class`, 2K for `fake-classes`).
+    epochs: passes over the training images, by default as many as plain training makes. rounds: over which they are
+    spread. run: where the state is kept after each round; with `resume` the run goes on from there, to the same bits as
+    if it had not stopped.
 
     Raises ArgumentError, DataError, ModelError or RunFolderError with one line.
     """

@@ -1,0 +1,262 @@
+"""Numbers and images in, PNG bytes out. Pure functions: no pyplot, no global state, nothing read or written.
+
+Colours are those of Okabe and Ito (2008), which people with any kind of colour vision tell apart; lines also differ in
+dash and width, so that a grey print still reads.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from blankcheck.judging.metrics import share_at_most
+
+WIDTH, HEIGHT = 5.6, 3.7
+"""Inches of a picture: narrow, so that its words stay readable on a phone."""
+DPI = 180
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of a picture. first, second: the two that carry meaning. band: of what stays in the background."""
+
+    paper: str
+    ink: str
+    muted: str
+    band: str
+    first: str
+    second: str
+
+
+LIGHT = Theme(paper="#ffffff", ink="#1c1c1a", muted="#6b6862", band="#dedad2", first="#0072b2", second="#d55e00")
+DARK = Theme(paper="#1c1c20", ink="#ecebe6", muted="#a3a097", band="#3d3d42", first="#56b4e9", second="#ff8f4d")
+
+
+@dataclass(frozen=True)
+class LitCounts:
+    """Lit features of the attempts of one run; None for an attempt without such an image.
+
+    fooling: of the fooling image. confident: fewest of any confident image, out of distribution or not. classes: `fooling`
+    split by target class; may be empty.
+    """
+
+    name: str
+    fooling: Sequence[int | None]
+    confident: Sequence[int | None]
+    classes: Sequence[Sequence[int | None]] = ()
+
+
+@dataclass(frozen=True)
+class Confidences:
+    """Confidence of each attempt's best image in one run: of those that fooled, and of the others."""
+
+    name: str
+    fooled: Sequence[float]
+    failed: Sequence[float]
+
+
+def lit_steps(counts: Sequence[int | None], end: int) -> tuple[list[int], list[float]]:
+    """The share of `counts` that are there and at most k, as steps: the k in 1..end where it changes, and the share there.
+
+    The first k is 1 and the last is `end`; a count of 0 is at most 1.
+    """
+    at = sorted({1, end} | {c for c in counts if c is not None and 1 < c < end})
+    return at, [share_at_most(counts, k) for k in at]
+
+
+def lit_curve(runs: Sequence[LitCounts], max_lit: int, theme: Theme = LIGHT) -> Figure:
+    """Share of attempts with a fooling image of at most k lit features. Two runs are laid over each other."""
+    figure, axes = _panel("How few lit features are enough", theme)
+    known = [c for r in runs for c in (*r.fooling, *r.confident) if c is not None]
+    end = max(2, round(1.1 * max(known, default=1)), max_lit)
+    colours = (theme.first,) if len(runs) == 1 else (theme.second, theme.first)
+    for index, (run, colour) in enumerate(zip(runs, colours, strict=True)):
+        for counts in run.classes:
+            axes.step(*lit_steps(counts, end), where="post", color=theme.band, linewidth=0.9, zorder=1)
+        if run.classes:
+            axes.plot([], [], color=theme.band, linewidth=1.5, label="fooling, each class")
+        name = f"{run.name}: " if len(runs) > 1 else ""
+        dash, fat = (3, 1.6) if index == 0 else (1.2, 1.2), 2.6 + 0.8 * (len(runs) - 1 - index)
+        axes.step(*lit_steps(run.fooling, end), where="post", color=colour, linewidth=fat, zorder=3 + index,
+                  label=f"{name}fooling", clip_on=False)  # fmt: skip
+        axes.step(*lit_steps(run.confident, end), where="post", color=colour if len(runs) > 1 else theme.second,
+                  linewidth=1.6, dashes=dash, zorder=5, label=f"{name}confident, in distribution or not")  # fmt: skip
+    axes.axvline(max_lit, color=theme.muted, linewidth=1, linestyle=(0, (1, 2)), label=f"limit: {max_lit} lit")
+    _log_axis(axes, end)
+    axes.set_ylim(-0.02, 1.02)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
+    _words(axes, "lit features k (log scale)", "share of attempts, at most k lit", theme)
+    return figure
+
+
+def confidence_histogram(runs: Sequence[Confidences], threshold: float, theme: Theme = LIGHT) -> Figure:
+    """How sure the classifier was of the best image of each attempt: one panel a run."""
+    figure = _figure(HEIGHT if len(runs) == 1 else 2.6 * len(runs), theme)
+    panels = figure.subplots(len(runs), 1, sharex=True, squeeze=False)[:, 0]
+    edges = np.linspace(0, 1, 41)
+    for run, axes in zip(runs, panels, strict=True):
+        _dress(axes, f"{run.name}: how sure of its best images" if len(runs) > 1 else "How sure of its best images", theme)
+        axes.hist([list(run.fooled), list(run.failed)], bins=edges, stacked=True, color=[theme.second, theme.muted],
+                  label=[f"fooled ({len(run.fooled)})", f"not fooled ({len(run.failed)})"])  # fmt: skip
+        axes.axvline(threshold, color=theme.ink, linewidth=1.2, linestyle="--", label=f"asked: {threshold:g}")
+        axes.set_xlim(0, 1)
+        axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+        last = axes is panels[-1]
+        _words(axes, "confidence (probability of the target class)" if last else "", "attempts", theme)
+    return figure
+
+
+def per_class_bars(
+    names: Sequence[str], rates: Sequence[float], bounds: Sequence[float], theme: Theme = LIGHT
+) -> Figure:
+    """Rate per target class, and a line up to its one-sided 95% upper bound."""
+    figure, axes = _panel("Attempts fooled, by target class", theme, 1.6 + 0.27 * max(2, len(names)))
+    at = np.arange(len(names))
+    axes.barh(at, rates, color=theme.second, height=0.55, label="rate")
+    axes.hlines(at, rates, bounds, color=theme.ink, linewidth=1.2, label="up to the 95% upper bound")
+    axes.plot(bounds, at, "|", color=theme.ink, markersize=7)
+    axes.set_yticks(at, [_plain(name) for name in names], parse_math=False)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.01)
+    axes.xaxis.set_major_formatter(PercentFormatter(1, 0))
+    axes.grid(axis="y", visible=False)
+    _words(axes, "share of attempts", "", theme)
+    return figure
+
+
+def round_curves(rounds: Sequence[Mapping[str, Any]], kept: int | None, theme: Theme = LIGHT) -> Figure:
+    """Shares (above) and losses (below) at the end of each round of hardening. kept: index of the round that was kept."""
+    figure = _figure(5.6, theme)
+    shares, losses = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    lines = (
+        (shares, "validation_accuracy", "validation images right", theme.first, "-"),
+        (shares, "validation_confident", "right and confident", theme.first, "--"),
+        (shares, "fresh_confident", "fresh attempts confident and sparse", theme.second, "--"),
+        (shares, "fresh_rate", "fresh attempts fooled", theme.second, "-"),
+        (losses, "real_loss", "on real images", theme.first, "-"),
+        (losses, "fooling_loss", "on fooling images", theme.second, "-"),
+    )
+    _dress(shares, "Hardening, round by round", theme)
+    _dress(losses, "", theme)
+    at = [r["index"] + 1 for r in rounds]
+    for axes, key, label, colour, style in lines:
+        axes.plot(at, [r[key] for r in rounds], style, marker="o", markersize=3.5, color=colour, label=label)
+    for axes in (shares, losses):
+        if kept is not None:
+            axes.axvline(kept + 1, color=theme.muted, linewidth=1, linestyle=(0, (1, 2)), label="kept")
+    shares.set_ylim(-0.03, 1.03)
+    shares.yaxis.set_major_formatter(PercentFormatter(1, 0))
+    losses.set_ylim(bottom=0)
+    losses.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _words(shares, "", "share of images or attempts", theme)
+    _words(losses, "round", "loss (nats)", theme)
+    return figure
+
+
+def loss_curve(epochs: Sequence[Mapping[str, Any]], theme: Theme = LIGHT) -> Figure:
+    """Mean training loss of each epoch of a plain training."""
+    figure, axes = _panel("Training", theme)
+    at, losses = [e["epoch"] + 1 for e in epochs], [e["real_loss"] for e in epochs]
+    axes.plot(at, losses, marker="o", markersize=3.5, color=theme.first, label="on training images")
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _words(axes, "epoch", "loss (nats)", theme)
+    return figure
+
+
+def witness_strip(rows: Sequence[tuple[Tensor, Tensor | None, str]], theme: Theme = LIGHT) -> Figure:
+    """Witnesses in a row with their words above, and the nearest real images beneath. Images are (c, h, w) in [0, 1]."""
+    figure = _figure(3.1, theme, width=max(WIDTH, 1.12 * len(rows)))
+    grid = figure.subplots(2, len(rows), squeeze=False)
+    for column, (image, nearest, words) in enumerate(rows):
+        grid[0, column].set_title(words, fontsize=8, color=theme.ink, parse_math=False)
+        for axes, shown in ((grid[0, column], image), (grid[1, column], nearest)):
+            axes.set_axis_off()
+            if shown is not None:
+                axes.imshow(_pixels(shown), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    return figure
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file, the same bytes every time."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        # class names may hold letters that the font lacks; a box in a picture is no news to the user
+        warnings.filterwarnings("ignore", message="Glyph|Matplotlib currently", category=UserWarning)
+        figure.savefig(buffer, format="png", facecolor=figure.get_facecolor(), metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def image_png(image: Tensor, side: int = 112, most: int | None = None) -> bytes:
+    """An image (c, h, w) in [0, 1] as a PNG file, grey or RGB.
+
+    A smaller image is enlarged by a whole number, pixel by pixel, to about `side`; one larger than `most` is averaged down.
+    """
+    if most is not None and max(image.shape[1:]) > most:
+        image = F.avg_pool2d(image[None], -(-max(image.shape[1:]) // most), ceil_mode=True)[0]
+    pixels = _pixels(image)
+    times = max(1, round(side / max(pixels.shape[:2])))
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.repeat(times, axis=0).repeat(times, axis=1)).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _pixels(image: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """(c, h, w) in [0, 1] -> (h, w, 3) for three channels, else (h, w) of the brightest channel."""
+    shown = image.permute(1, 2, 0) if image.shape[0] == 3 else image.amax(dim=0)
+    pixels: np.ndarray[Any, np.dtype[np.uint8]] = (shown.nan_to_num().clamp(0, 1) * 255).round().byte().numpy()
+    return pixels
+
+
+def _figure(height: float, theme: Theme, width: float = WIDTH) -> Figure:
+    return Figure(figsize=(width, height), dpi=DPI, facecolor=theme.paper, layout="constrained")
+
+
+def _panel(title: str, theme: Theme, height: float = HEIGHT) -> tuple[Figure, Axes]:
+    figure = _figure(height, theme)
+    axes = figure.subplots()
+    _dress(axes, title, theme)
+    return figure, axes
+
+
+def _dress(axes: Axes, title: str, theme: Theme) -> None:
+    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=theme.ink, pad=10)
+    axes.set_facecolor(theme.paper)
+    axes.set_axisbelow(True)
+    axes.grid(color=theme.band, linewidth=0.5)
+    axes.tick_params(colors=theme.muted, labelsize=10, length=0)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(theme.muted)
+
+
+def _words(axes: Axes, x: str, y: str, theme: Theme) -> None:
+    """Axis labels, and a legend below the axes where it hides nothing."""
+    axes.set_xlabel(x, color=theme.muted, fontsize=10)
+    axes.set_ylabel(y, color=theme.muted, fontsize=10)
+    axes.legend(frameon=False, labelcolor=theme.ink, fontsize=9, loc="best")
+
+
+def _log_axis(axes: Axes, end: int) -> None:
+    axes.set_xscale("log")
+    axes.set_xlim(1, end)
+    ticks = [k * 10**p for p in range(7) for k in (1, 3) if k * 10**p <= end]
+    axes.xaxis.set_major_locator(FixedLocator(ticks if end > 30 else [k for k in (1, 2, 3, 5, 10, 20, 30) if k <= end]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda k, _: f"{k:g}"))
+
+
+def _plain(name: str) -> str:
+    words = " ".join(name.split())
+    return words if len(words) <= 22 else f"{words[:21]}…"

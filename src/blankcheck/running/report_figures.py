@@ -1,0 +1,134 @@
+"""Which pictures a report shows, each in light and dark and with words for those who cannot see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from blankcheck.judging.metrics import share_at_most
+from blankcheck.running import pictures
+from blankcheck.running.pictures import DARK, LIGHT, Confidences, LitCounts, Theme
+from blankcheck.running.run_contents import RunContents, Witness
+
+SIDE = 112
+"""Pixels of a witness in the gallery, about."""
+MOST_BARS = 30
+MOST_IN_STRIP = 10
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A picture as two PNG files, and what it shows in words."""
+
+    light: bytes
+    dark: bytes
+    alt: str
+
+
+def draw(runs: Sequence[tuple[str, RunContents]]) -> dict[str, Drawn]:
+    """The pictures of one run, or of a run before and one after, by name. Names: `Before` and `After`, or empty."""
+    drawn: dict[str, Drawn] = {}
+    audited = [(name, contents, contents.verdict) for name, contents in runs if contents.verdict is not None]
+    if audited:
+        max_lit = max(verdict["conditions"]["max_lit"] for _, _, verdict in audited)
+        lit = [_lit_counts(name, contents, len(audited) == 1) for name, contents, _ in audited]
+        drawn["lit-curve"] = _both(lambda t: pictures.lit_curve(lit, max_lit, t), _lit_words(lit, max_lit))
+        sure = [_confidences(name, contents) for name, contents, _ in audited]
+        threshold = audited[-1][2]["conditions"]["confidence"]
+        drawn["confidence"] = _both(
+            lambda t: pictures.confidence_histogram(sure, threshold, t), _confidence_words(sure, threshold)
+        )
+    _, last = runs[-1]
+    if last.verdict is not None and last.verdict["targets"]:
+        drawn["per-class"] = _per_class(last, last.verdict["targets"])
+    if last.rounds:
+        drawn["rounds"] = _both(lambda t: pictures.round_curves(last.rounds, last.kept, t), _round_words(last))
+    if last.epochs:
+        losses = [e["real_loss"] for e in last.epochs]
+        words = f"Training loss over {len(losses)} epochs, from {losses[0]:.3f} to {losses[-1]:.3f}."
+        drawn["training"] = _both(lambda t: pictures.loss_curve(last.epochs, t), words)
+    for name, contents in runs:
+        if contents.witnesses:
+            drawn["witnesses-before" if name == "Before" else "witnesses"] = _strip(contents)
+    return drawn
+
+
+def witness_pngs(witness: Witness) -> tuple[bytes, bytes | None]:
+    """The witness, and the real image nearest to it. Only the real one is made smaller: a lit pixel must not fade."""
+    nearest = None if witness.nearest is None else pictures.image_png(witness.nearest, SIDE, 2 * SIDE)
+    return pictures.image_png(witness.image, SIDE), nearest
+
+
+def _both(make: Callable[[Theme], Figure], alt: str) -> Drawn:
+    return Drawn(pictures.png(make(LIGHT)), pictures.png(make(DARK)), alt)
+
+
+def _lit_counts(name: str, contents: RunContents, by_class: bool) -> LitCounts:
+    fooling = {t: [a.lit if a.fooled else None for a in contents.attempts if a.target == t] for t in _targets(contents)}
+    every = [a.lit if a.fooled else None for a in contents.attempts]
+    classes = list(fooling.values()) if by_class and len(fooling) > 1 else []
+    return LitCounts(name, every, [a.fewest for a in contents.attempts], classes)
+
+
+def _targets(contents: RunContents) -> list[int]:
+    return sorted({a.target for a in contents.attempts})
+
+
+def _lit_words(runs: Sequence[LitCounts], max_lit: int) -> str:
+    levels = sorted({max(1, max_lit // 30), max(1, max_lit // 9), max(1, max_lit // 3), max_lit})
+    said = [
+        (f"{run.name}: " if run.name else "")
+        + ", ".join(f"{share_at_most(run.fooling, k):.0%} with at most {k}" for k in levels)
+        for run in runs
+    ]
+    return f"Share of attempts with a fooling image, by its number of lit features. {'; '.join(said)}."
+
+
+def _confidences(name: str, contents: RunContents) -> Confidences:
+    fooled, failed = ([a.confidence for a in contents.attempts if a.fooled is kind] for kind in (True, False))
+    return Confidences(name, fooled, failed)
+
+
+def _confidence_words(runs: Sequence[Confidences], threshold: float) -> str:
+    said = []
+    for run in runs:
+        every = [*run.fooled, *run.failed]
+        sure = sum(c >= threshold for c in every)
+        said.append(f"{run.name + ': ' if run.name else ''}{sure} of {len(every)} attempts reach {threshold:g}")
+    return f"How sure the classifier was of the best image of each attempt. {'; '.join(said)}."
+
+
+def _per_class(contents: RunContents, targets: dict[str, Any]) -> Drawn:
+    """The classes in order; of very many, those fooled most."""
+    rows = sorted(targets.items(), key=lambda item: -(item[1]["rate"] or 0.0))[:MOST_BARS]
+    rows.sort(key=lambda item: int(item[0]))
+    names = [contents.class_name(int(t)) for t, _ in rows]
+    rates, bounds = [r["rate"] or 0.0 for _, r in rows], [r["rate_upper_95"] for _, r in rows]
+    words = f"Share of attempts fooled for {len(rows)} target classes, from {min(rates):.0%} to {max(rates):.0%}."
+    return _both(lambda t: pictures.per_class_bars(names, rates, bounds, t), words)
+
+
+def _round_words(contents: RunContents) -> str:
+    first, last = contents.rounds[0], contents.rounds[-1]
+    return (
+        f"{len(contents.rounds)} rounds of hardening: validation accuracy {first['validation_accuracy']:.1%} to "
+        f"{last['validation_accuracy']:.1%}, right and confident {first['validation_confident']:.1%} to "
+        f"{last['validation_confident']:.1%}, fresh attempts fooled {first['fresh_rate']:.0%} to {last['fresh_rate']:.0%}."
+    )
+
+
+def _strip(contents: RunContents) -> Drawn:
+    """The sparsest witness of each of the first classes that have one."""
+    best: dict[int, Witness] = {}
+    for witness in sorted(contents.witnesses, key=lambda w: (w.lit, -w.confidence)):
+        best.setdefault(witness.target, witness)
+    shown = [best[t] for t in sorted(best)[:MOST_IN_STRIP]]
+    rows = [
+        (w.image, w.nearest, f"“{contents.class_name(w.target)[:12]}” {w.confidence:.0%}\n{w.lit} lit") for w in shown
+    ]
+    words = "; ".join(f"taken for {contents.class_name(w.target)} with {w.lit} lit" for w in shown)
+    alt = f"The sparsest witness of each class, above the nearest real image: {words}."
+    return _both(lambda t: pictures.witness_strip(rows, t), alt)

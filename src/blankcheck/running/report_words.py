@@ -1,0 +1,213 @@
+"""What a report says: the verdict's scope, the key numbers and the difference between two audits, as plain text."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+from blankcheck.judging import Verdict
+from blankcheck.judging.checks import FAILED, PASSED
+from blankcheck.running.run_contents import RunContents
+
+NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class Scope:
+    """How far a verdict reaches. why: for INCONCLUSIVE, what kept it from being more."""
+
+    means: str
+    does_not_mean: str
+    why: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One key number: the value, what it counts, and what to know about it."""
+
+    value: str
+    label: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """One line of a comparison. direction: `better`, `worse` or nothing, where a change is neither."""
+
+    label: str
+    before: str
+    after: str
+    change: str = ""
+    direction: str = ""
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share in [0, 1] as a percentage; almost none is not called none, nor almost all all."""
+    if share is None:
+        return NOTHING
+    least = 10.0 ** -(digits + 2)
+    if 0 < share < least / 2:
+        return f"<{least:.{digits}%}"
+    return f">{1 - least:.{digits}%}" if 1 - least / 2 < share < 1 else f"{share:.{digits}%}"
+
+
+def number(value: float | None) -> str:
+    """A count with separators; a half stays a half."""
+    return NOTHING if value is None else f"{value:,.10g}" if value == int(value) else f"{value:,.1f}"
+
+
+def unit(contents: RunContents) -> str:
+    """What is lit: the features of a grey image are its pixels."""
+    return "pixels" if contents.channels == 1 else "features"
+
+
+def title(contents: RunContents) -> str:
+    """The data set and the network, as far as the configuration names them."""
+    named = [str(contents.config[key]) for key in ("data", "model") if contents.config.get(key)]
+    return " · ".join(named) or contents.run.path.name
+
+
+def scope(contents: RunContents) -> Scope:
+    """What the verdict means and what it does not mean."""
+    verdict = contents.verdict
+    if verdict is None:
+        return Scope(
+            f"This run ({contents.command}) has not been audited, so there is no verdict.",
+            "Nothing is known yet of how this classifier answers almost blank images: run blankcheck audit on it.",
+        )
+    n, fooled, extra = verdict["attempts"], verdict["fooled"], verdict["extra"]["fooled"]
+    bound, word = percent(verdict["rate_upper_95"]), Verdict(verdict["verdict"])
+    if word is Verdict.FOOLED and fooled:
+        return Scope(
+            f"In {number(fooled)} of {number(n)} attempts the search made an image that is almost blank, that no real data "
+            "looks like, and that this classifier is nevertheless sure about.",
+            "It does not say that the classifier is wrong about real images, and the rate speaks of this generator only: "
+            "another one may fool it more often.",
+        )
+    if word is Verdict.FOOLED:
+        return Scope(
+            f"None of the {number(n)} fixed attempts fooled this classifier, yet the checks that look harder found "
+            f"{number(extra)} fooling {'image' if extra == 1 else 'images'} outside them; one verified witness is enough.",
+            f"The rate of 0% (95% bound: {bound}) is that of the fixed attempts of this generator only. It is no sign that "
+            "the classifier resists.",
+        )
+    if word is Verdict.RESISTED:
+        return Scope(
+            f"None of {number(n)} attempts fooled this classifier, and that counts because the search passed the checks of "
+            "its strength.",
+            f"It is no proof. It speaks of this generator only, whose rate here is at most {bound} (95% bound); another "
+            "one may find what this one did not.",
+        )
+    if word is Verdict.CERTIFIED:
+        return Scope(
+            "A proof shows that no image within these conditions gets any class with the asked confidence.",
+            "It speaks of these conditions only, not of images with more lit features.",
+        )
+    return Scope(
+        f"Nothing is proven. None of {number(n)} attempts fooled this classifier, but that was not shown to count.",
+        "It is a sign neither of safety nor of weakness; it speaks of this audit only.",
+        _why(verdict),
+    )
+
+
+def _why(verdict: dict[str, Any]) -> tuple[str, ...]:
+    """The findings that stand between this audit and RESISTED."""
+    against = [c for c in verdict["checks"] if c["status"] == FAILED or (c["mandatory"] and c["status"] != PASSED)]
+    none_made = () if verdict["attempts"] else ("No attempt was made.",)
+    return none_made + tuple(f"{c['title']}: {c['finding']}" for c in against)
+
+
+def key_numbers(contents: RunContents) -> list[Figure]:
+    """The numbers a reader wants first."""
+    if contents.verdict is None:
+        return _training_numbers(contents)
+    v, of = contents.verdict, unit(contents)
+    said = [
+        Figure(f"{number(v['fooled'])} of {number(v['attempts'])}", "attempts fooled",
+               f"rate {percent(v['rate'])}, 95% upper bound {percent(v['rate_upper_95'])}"),
+        Figure(number(v["median_lit"]), f"lit {of}, median",
+               f"of {number(contents.features)}; fewest {number(v['min_lit'])}, allowed {number(v['conditions']['max_lit'])}"),
+        Figure(number(v["sparse_confident"]["fooled"]), "attempts sparse and confident",
+               f"out of distribution or not; median {number(v['sparse_confident']['median_lit'])} lit"),
+        Figure(percent(v["real_accuracy"], 2), "of real test images right", "on the full test set"),
+        Figure(percent(v["real_confident"], 2), "right and confident",
+               f"{percent(v['real_taken_for_fake'], 2)} of real test images taken for fake"),
+    ]  # fmt: skip
+    if v["extra"]["fooled"]:
+        said.insert(1, Figure(number(v["extra"]["fooled"]), "extra witnesses",
+                              f"found by the checks, outside the rate; fewest {number(v['extra']['min_lit'])} lit"))  # fmt: skip
+    return said
+
+
+def _training_numbers(contents: RunContents) -> list[Figure]:
+    if contents.trained is not None:
+        t = contents.trained
+        return [
+            Figure(percent(t["real_accuracy"], 2), "of real test images right", "on the full test set"),
+            Figure(percent(t["real_confident"], 2), "right and confident", "confidence of at least 0.9"),
+            Figure(f"{t['seconds']:,.0f} s", "of training", f"{len(contents.epochs)} epochs"),
+        ]
+    if contents.rounds:
+        r = contents.rounds[-1]
+        return [
+            Figure(percent(r["validation_accuracy"], 2), "of validation images right", f"after round {r['index'] + 1}"),
+            Figure(percent(r["validation_confident"], 2), "right and confident", "on validation images"),
+            Figure(percent(r["fresh_rate"]), "of fresh attempts fooled", f"{number(r['fresh_attempts'])} attempts a round"),
+        ]
+    return []
+
+
+def changes(before: RunContents, after: RunContents) -> list[Change]:
+    """What hardening, or whatever lies between two audits, changed."""
+    b, a = before.verdict or {}, after.verdict or {}
+    shares = [k for k in a["sparse_confident"]["at_most"] if k in b["sparse_confident"]["at_most"]]
+    return [
+        Change("Verdict", b["verdict"], a["verdict"]),
+        Change("Attempts fooled", f"{number(b['fooled'])} of {number(b['attempts'])}",
+               f"{number(a['fooled'])} of {number(a['attempts'])}"),
+        _points("Rate", b["rate"], a["rate"], -1),
+        _points("Rate, 95% upper bound", b["rate_upper_95"], a["rate_upper_95"], -1),
+        Change("Extra witnesses, outside the rate", number(b["extra"]["fooled"]), number(a["extra"]["fooled"])),
+        Change("Median lit of fooling images", number(b["median_lit"]), number(a["median_lit"])),
+        *(_points(f"Sparse and confident with at most {k} lit", b["sparse_confident"]["at_most"][k],
+                  a["sparse_confident"]["at_most"][k], -1) for k in shares),
+        _points("Real test images right", b["real_accuracy"], a["real_accuracy"], 1, 2),
+        _points("Real test images right and confident", b["real_confident"], a["real_confident"], 1, 2),
+    ]  # fmt: skip
+
+
+def _points(label: str, before: float | None, after: float | None, good: int, digits: int = 1) -> Change:
+    """A share and its change in percentage points. good: 1 where more is better, -1 where less is."""
+    if before is None or after is None:
+        return Change(label, percent(before, digits), percent(after, digits))
+    step = round(100 * (after - before), digits)
+    direction = "" if step == 0 else "better" if step * good > 0 else "worse"
+    change = f"{step:+.{digits}f} points".replace("-", "−") if step else "no change"
+    return Change(label, percent(before, digits), percent(after, digits), change, direction)
+
+
+def unlike(before: RunContents, after: RunContents) -> str:
+    """A warning when two audits did not ask the same question; else nothing."""
+    b, a = before.verdict or {}, after.verdict or {}
+    different = [k for k, value in a["conditions"].items() if b["conditions"].get(k) != value]
+    if before.config.get("data") != after.config.get("data"):
+        different.append("data")
+    return f"The two audits differ in {', '.join(different)}: compare with care." if different else ""
+
+
+def commands(contents: RunContents) -> list[tuple[str, str]]:
+    """How to repeat the run and check it: command, and what it does."""
+    folder, config = shlex.quote(str(contents.run.path)), shlex.quote(str(contents.run / "config.yaml"))
+    said = [(f"blankcheck {shlex.quote(contents.command)} --config {config}", "repeats the run, with the same seed")]
+    if contents.verdict is not None:
+        said.append((f"blankcheck verify {folder}", "scores every witness again, from its file"))
+    return [*said, (f"blankcheck report {folder}", "draws this page again, from the folder alone")]
+
+
+def flat(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """Settings as rows of text; what lies inside a setting stands in one line."""
+    return [
+        (str(key), ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else NOTHING if value is None else str(value))
+        for key, value in values.items()
+    ]

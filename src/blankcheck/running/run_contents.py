@@ -1,0 +1,246 @@
+"""What a run folder holds, read and checked once, so that whoever shows it can rely on every value.
+
+Nothing here builds a model, loads a data set or runs what the folder names: all of it is data.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+from torch import Tensor
+
+from blankcheck.errors import RunFolderError
+from blankcheck.judging import Verdict
+from blankcheck.judging.evidence import Attempt
+from blankcheck.running.run_folder import MARK, RunFolder
+from blankcheck.running.witnesses import REQUIRED, Stored, unpack
+
+SCHEMA = 1
+COUNT, SHARE, TEXT = (int,), (int, float), (str,)
+MAYBE = (int, float, type(None))
+
+Form = tuple[type, ...] | dict[str, "Form"] | list["Form"]
+"""Types a value may have; for an object the form under each key it must have (`*`: under every key); for a list that of
+its items."""
+
+_RATE: dict[str, Form] = {
+    "attempts": COUNT, "fooled": COUNT, "rate": MAYBE, "rate_upper_95": SHARE, "median_lit": MAYBE, "min_lit": MAYBE,
+}  # fmt: skip
+VERDICT: Form = {
+    **_RATE,
+    "verdict": TEXT,
+    "conditions": {"confidence": SHARE, "max_lit": COUNT, "ood_level": SHARE, "unit": TEXT},
+    "real_accuracy": SHARE, "real_confident": SHARE, "real_taken_for_fake": SHARE,
+    "sparse_confident": {"fooled": COUNT, "median_lit": MAYBE, "at_most": {"*": SHARE}},
+    "targets": {"*": _RATE},
+    "classes": [TEXT],
+    "violated": {"sparse": COUNT, "confident": COUNT, "out_of_distribution": COUNT},
+    "processes": {"*": {"attempts": COUNT, "fooled": COUNT, "median_lit": MAYBE}},
+    "extra": {"fooled": COUNT, "min_lit": MAYBE},
+    "checks": [{"title": TEXT, "status": TEXT, "finding": TEXT, "what_to_do": TEXT, "mandatory": (bool,)}],
+    "cost": {"forward": COUNT, "backward": COUNT, "seconds": SHARE, "twin_seconds": SHARE},
+}  # fmt: skip
+ATTEMPT: Form = {
+    "target": COUNT, "fooled": (bool,), "process": TEXT, "lit": COUNT, "confidence": SHARE, "ood_p": SHARE,
+    "fewest": (int, type(None)),
+}  # fmt: skip
+ROUND: Form = {
+    "index": COUNT, "real_loss": SHARE, "fooling_loss": SHARE, "validation_accuracy": SHARE,
+    "validation_confident": SHARE, "fresh_attempts": COUNT, "fresh_rate": SHARE, "fresh_confident": SHARE,
+    "fresh_fewest": (int, type(None)),
+}  # fmt: skip
+EPOCH: Form = {"epoch": COUNT, "real_loss": SHARE}
+TRAINED: Form = {"real_accuracy": SHARE, "real_confident": SHARE, "seconds": SHARE}
+
+
+@dataclass(frozen=True)
+class Witness:
+    """One witness of the file. image: (c, h, w) in [0, 1]. nearest: the real image beside it, where the file has one.
+
+    extra: found by a control, outside the fixed allocation of attempts.
+    """
+
+    image: Tensor
+    nearest: Tensor | None
+    target: int
+    confidence: float
+    lit: int
+    ood_p: float
+    process: str
+    extra: bool
+
+
+@dataclass(frozen=True)
+class RunContents:
+    """The checked contents of a run folder. verdict: None before an audit; then there are no attempts or witnesses.
+
+    features: of one image, None before an audit. channels: likewise. kept: index of the round whose network was kept.
+    trained: the record of a plain training, where there was one.
+    """
+
+    run: RunFolder
+    command: str
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    verdict: dict[str, Any] | None
+    attempts: tuple[Attempt, ...]
+    witnesses: tuple[Witness, ...]
+    features: int | None
+    channels: int | None
+    rounds: tuple[dict[str, Any], ...]
+    kept: int | None
+    epochs: tuple[dict[str, Any], ...]
+    trained: dict[str, Any] | None
+
+    def class_name(self, target: int) -> str:
+        """The name of a target class, its number where it has none."""
+        names = self.verdict["classes"] if self.verdict else []
+        return str(names[target]) if 0 <= target < len(names) else str(target)
+
+
+def read_run(run: RunFolder) -> RunContents:
+    """Everything a run folder holds. RunFolderError when a file is missing, broken or not what it should be."""
+    environment = run.read_json(MARK)
+    check(environment, {}, str(run / MARK))
+    verdict = _verdict(run)
+    attempts: tuple[Attempt, ...] = ()
+    witnesses: tuple[Witness, ...] = ()
+    shape: tuple[int, ...] | None = None
+    if verdict is not None:
+        attempts = _attempts(run, verdict["attempts"])
+        witnesses, shape = _witnesses(run, verdict)
+    hardening = run.read_json("hardening.json") if (run / "hardening.json").is_file() else {"kept_round": None}
+    check(hardening, {"kept_round": (int, type(None))}, str(run / "hardening.json"))
+    trained = _records(run, "train", TRAINED)
+    return RunContents(
+        run=run,
+        command=str(environment.get("command", "audit")),
+        config=run.read_config(),
+        environment=environment,
+        verdict=verdict,
+        attempts=attempts,
+        witnesses=witnesses,
+        features=math.prod(shape) if shape else None,
+        channels=shape[0] if shape else None,
+        rounds=_records(run, "round", ROUND),
+        kept=hardening["kept_round"],
+        epochs=_records(run, "epoch", EPOCH),
+        trained=trained[-1] if trained else None,
+    )
+
+
+def check(value: Any, form: Form, where: str) -> None:
+    """RunFolderError that says where `value` is not of `form`. A number must be finite; a bool is no number."""
+    if isinstance(form, dict):
+        if not isinstance(value, dict):
+            raise RunFolderError(f"{where} must be an object, got {_short(value)}")
+        every = form.get("*")
+        for key in value if every is not None else form:
+            if key not in value:
+                raise RunFolderError(f"{where} lacks {key!r}")
+            check(value[key], every if every is not None else form[key], f"{where}: {key}")
+    elif isinstance(form, list):
+        if not isinstance(value, list):
+            raise RunFolderError(f"{where} must be a list, got {_short(value)}")
+        for item in value:
+            check(item, form[0], where)
+    else:
+        right = isinstance(value, form) and (not isinstance(value, bool) or bool in form)
+        if not right or (isinstance(value, float) and not math.isfinite(value)):
+            names = " or ".join("null" if t is type(None) else t.__name__ for t in form)
+            raise RunFolderError(f"{where} must be {names}, got {_short(value)}")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _verdict(run: RunFolder) -> dict[str, Any] | None:
+    path = run / "verdict.json"
+    if not path.is_file():
+        return None
+    verdict: dict[str, Any] = run.read_json("verdict.json")
+    check(verdict, {"schema": COUNT}, str(path))
+    if verdict["schema"] != SCHEMA:
+        raise RunFolderError(f"{path} has schema {verdict['schema']}, this version reads schema {SCHEMA}")
+    check(verdict, VERDICT, str(path))
+    if verdict["verdict"] not in list(Verdict):
+        raise RunFolderError(f"{path}: verdict must be one of {', '.join(Verdict)}, got {_short(verdict['verdict'])}")
+    for key in (*verdict["targets"], *verdict["sparse_confident"]["at_most"]):
+        if not key.isdecimal():
+            raise RunFolderError(f"{path}: a target class or number of lit features must be a number, got {_short(key)}")
+    return verdict
+
+
+def _attempts(run: RunFolder, expected: int) -> tuple[Attempt, ...]:
+    path, names = run / "attempts.jsonl", [f.name for f in fields(Attempt)]
+    if not path.is_file():
+        raise RunFolderError(f"run folder {run.path} has no attempts.jsonl")
+    records = run.read_lines("attempts.jsonl")
+    if len(records) != expected:
+        raise RunFolderError(f"{path} holds {len(records)} attempts, verdict.json speaks of {expected}")
+    for number, record in enumerate(records, 1):
+        check(record, ATTEMPT, f"{path} line {number}")
+    return tuple(Attempt(**{name: record[name] for name in names}) for record in records)
+
+
+def _witnesses(run: RunFolder, verdict: dict[str, Any]) -> tuple[tuple[Witness, ...], tuple[int, ...]]:
+    """The witnesses and the shape of an image, which the file tells even when it holds none."""
+    path = run / "witnesses.safetensors"
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise RunFolderError(f"run folder {run.path} has no readable {path.name}") from error
+    stored = unpack(raw, str(path))
+    return tuple(_rows(stored, str(path), verdict)), tuple(stored.tensors["images"].shape[1:])
+
+
+def _rows(stored: Stored, where: str, verdict: dict[str, Any]) -> list[Witness]:
+    tensors, n = stored.tensors, len(stored)
+    nearest, process = tensors.get("nearest"), tensors.get("process")
+    columns = [tensors[name] for name in REQUIRED[1:]] + ([] if process is None else [process])
+    shapes = nearest is None or nearest.shape == tensors["images"].shape
+    if not shapes or any(column.shape != (n,) for column in columns):
+        raise RunFolderError(f"{where} holds tensors that do not belong together")
+    names = _process_names(stored, where)
+    index = [-1] * n if process is None else process.tolist()
+    # the fixed attempts come first in the file; a file of another count cannot say which are extra
+    fixed = verdict["fooled"] if n == verdict["fooled"] + verdict["extra"]["fooled"] else n
+    return [
+        Witness(
+            image=tensors["images"][i].float(),
+            nearest=None if nearest is None else nearest[i].float(),
+            target=int(tensors["targets"][i]),
+            confidence=float(tensors["confidence"][i]),
+            lit=int(tensors["lit"][i]),
+            ood_p=float(tensors["ood_p"][i]),
+            process=names[index[i]] if 0 <= index[i] < len(names) else "",
+            extra=i >= fixed,
+        )
+        for i in range(n)
+    ]
+
+
+def _process_names(stored: Stored, where: str) -> list[str]:
+    try:
+        names = json.loads(stored.metadata.get("processes", "[]"))
+    except ValueError as error:
+        raise RunFolderError(f"{where} names its processes in broken JSON") from error
+    check(names, [TEXT], f"{where}: processes")
+    return list(names)
+
+
+def _records(run: RunFolder, kind: str, form: Form) -> tuple[dict[str, Any], ...]:
+    """The records of one kind in `metrics.jsonl`."""
+    found = []
+    for number, record in enumerate(run.read_lines("metrics.jsonl"), 1):
+        where = f"{run / 'metrics.jsonl'} line {number}"
+        check(record, {}, where)
+        if record.get("kind") == kind:
+            check(record, form, where)
+            found.append(record)
+    return tuple(found)

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from blankcheck.classifiers import TrainingPlan, UnitClassifier, build, train_plainly
+from blankcheck.classifiers.loading import save_model
+from blankcheck.data import Data, load_data
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Twins trained by tests stay out of the user's cache."""
+    os.environ["BLANKCHECK_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def digits() -> Data:
+    return load_data("digits")
+
+
+@pytest.fixture(scope="session")
+def plain(digits: Data) -> UnitClassifier:
+    """A plainly trained mlp on digits."""
+    network = build("mlp", digits.shape, 10, digits.mean_and_std(), seed=0)
+    train_plainly(network, digits.train, TrainingPlan(30), seed=0)
+    return network
+
+
+@pytest.fixture(scope="session")
+def weights(plain: UnitClassifier, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "plain.safetensors"
+    save_model(plain, path)
+    return path

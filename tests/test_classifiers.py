@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.testing import assert_close
+
+import blankcheck as bc
+from blankcheck.classifiers import ARCHITECTURES, TrainingPlan, UnitClassifier, build, evaluate, output_form, train_plainly
+from blankcheck.classifiers.loading import parse_normalize, save_model
+from blankcheck.classifiers.wrapper import fingerprint
+from blankcheck.data import Split
+from blankcheck.errors import ArgumentError, ModelError
+from blankcheck.testing import Constant
+
+FACTORY = """
+import torch
+from torch import nn
+def make():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+def raises(): raise ValueError("out of luck")
+def text(): return "a network"
+"""
+
+
+@pytest.fixture
+def factory(tmp_path):
+    file = tmp_path / "net.py"
+    file.write_text(FACTORY)
+    return file
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize(("shape", "outputs"), [((1, 8, 8), 10), ((1, 28, 28), 11), ((3, 32, 32), 20)])
+def test_reference_networks_fit_any_shape(name, shape, outputs):
+    network = build(name, shape, outputs)
+    images = torch.rand(3, *shape, requires_grad=True)
+    out = network(images)
+    assert out.shape == (3, outputs) and torch.autograd.grad(out.sum(), images)[0].abs().sum() > 0
+    assert torch.equal(build(name, shape, outputs)(images), out), "the same seed makes the same network"
+
+
+def test_normalisation_lives_inside():
+    class Pass(nn.Module):
+        def forward(self, x):
+            return x.flatten(1)
+
+    images = torch.rand(2, 3, 2, 2)
+    wrapped = UnitClassifier(Pass(), ((0.1, 0.2, 0.3), (0.5, 1.0, 2.0)))
+    mean, std = torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1), torch.tensor([0.5, 1.0, 2.0]).view(3, 1, 1)
+    assert_close(wrapped(images), ((images - mean) / std).flatten(1))
+    assert torch.equal(UnitClassifier(Pass())(images), images.flatten(1))
+
+
+def test_output_forms_are_told_apart(plain, digits):
+    images = digits.test.images[:20]
+    assert output_form(plain, images) == "logits"
+    assert output_form(lambda x: plain(x).softmax(1), images) == "probabilities"
+    assert output_form(lambda x: plain(x).log_softmax(1), images) == "log-probabilities"
+    assert output_form(lambda x: (1000 * plain(x)).softmax(1), images) == "probabilities"
+    assert output_form(lambda x: (1000 * plain(x)).softmax(1).log(), images) == "log-probabilities"
+    with pytest.raises(ModelError, match="NaN or infinity"):
+        output_form(lambda x: plain(x) * torch.nan, images)
+    with pytest.raises(ModelError, match=r"must be \(n, classes\)"):
+        output_form(lambda x: plain(x)[:, 0], images)
+    with pytest.raises(ModelError, match="cannot take images of shape"):
+        output_form(plain, torch.rand(2, 3, 9, 9))
+
+
+def test_digits_mlp_reaches_its_accuracy(digits):
+    network = build("mlp", digits.shape, 10, digits.mean_and_std(), seed=5)
+    train_plainly(network, digits.train, TrainingPlan.default(len(digits.train)), seed=5)
+    assert evaluate(network, digits.test, 10, 0.9).accuracy >= 0.96
+
+
+def test_training_is_repeatable(digits):
+    prints = set()
+    for _ in range(2):
+        network = build("mlp", digits.shape, 10, seed=1)
+        train_plainly(network, digits.train, TrainingPlan(2), seed=1)
+        prints.add(fingerprint(network))
+    assert len(prints) == 1
+
+
+def test_training_that_blows_up_says_so(digits):
+    with pytest.raises(ModelError, match="loss became NaN"):
+        train_plainly(build("mlp", digits.shape, 10), digits.train, TrainingPlan(3, lr=1e12))
+
+
+def test_evaluate_known_answer():
+    data = Split(torch.zeros(4, 1, 2, 2), torch.tensor([0, 0, 1, 1]))
+    sure_of_zero = evaluate(Constant([5.0, 0.0, 0.0]), data, 2, 0.9)
+    assert sure_of_zero.accuracy == 0.5 and sure_of_zero.confident == 0.5 and sure_of_zero.per_class == (1.0, 0.0)
+    fake = evaluate(Constant([0.0, 0.0, 9.0]), data, 2, 0.9)
+    assert fake.taken_for_fake == 1.0 and fake.accuracy == 0.0
+
+
+def test_saved_networks_come_back(plain, weights, digits):
+    again = bc.load_model("mlp", weights)
+    assert fingerprint(again) == fingerprint(plain)
+    assert torch.equal(again(digits.test.images), plain(digits.test.images))
+    assert fingerprint(bc.load_model("mlp", weights, digits)) == fingerprint(plain)
+
+
+def test_users_networks_and_their_weights(factory, tmp_path):
+    plain = bc.load_model(f"{factory}:make")
+    state = plain.network.state_dict()
+    torch.save({"state_dict": {f"module.{k}": v + 1 for k, v in state.items()}, "epoch": 3}, tmp_path / "w.pt")
+    save_file({k: v + 1 for k, v in state.items()}, tmp_path / "w.safetensors")
+    for name in ("w.pt", "w.safetensors"):
+        loaded = bc.load_model(f"{factory}:make", tmp_path / name, normalize=((0.5,), (0.25,)))
+        assert_close(loaded.network[1].weight, state["1.weight"] + 1)
+        assert_close(loaded(torch.full((1, 1, 8, 8), 0.5)), (state["1.bias"] + 1)[None])
+
+
+@pytest.mark.parametrize(("name", "words"), [("raises", "raised ValueError: out of luck"), ("text", "must return an nn.Module"),
+                                            ("gone", "no callable 'gone'")])  # fmt: skip
+def test_factories_that_fail(factory, name, words):
+    with pytest.raises(ModelError, match=words):
+        bc.load_model(f"{factory}:{name}")
+
+
+def test_weights_that_do_not_fit(factory, tmp_path, weights, digits):
+    save_file({"1.weight": torch.zeros(10, 63), "1.bias": torch.zeros(10), "x": torch.zeros(1)}, tmp_path / "w.safetensors")
+    with pytest.raises(ModelError, match=r"do not fit the model: unexpected 'x' \(1 in all\); wrong shape of '1.weight'"):
+        bc.load_model(f"{factory}:make", tmp_path / "w.safetensors")
+    with pytest.raises(ModelError, match="does not exist"):
+        bc.load_model(f"{factory}:make", tmp_path / "none.pt")
+    with pytest.raises(ModelError, match="weights are those of a 'mlp', model is 'cnn'"):
+        bc.load_model("cnn", weights, digits)
+    for name in ("bad.pt", "bad.safetensors"):
+        (tmp_path / name).write_bytes(b"not weights")
+        with pytest.raises(ModelError, match="not a readable"):
+            bc.load_model(f"{factory}:make", tmp_path / name)
+    save_file({"1.weight": torch.full((10, 64), torch.nan), "1.bias": torch.zeros(10)}, tmp_path / "nan.safetensors")
+    with pytest.raises(ModelError, match="hold NaN"):
+        bc.load_model(f"{factory}:make", tmp_path / "nan.safetensors")
+
+
+def test_pickles_need_the_users_word(factory, tmp_path):
+    network = bc.load_model(f"{factory}:make").network
+    torch.save(network, tmp_path / "whole.pt")
+    with pytest.raises(ModelError, match="--unsafe-pickle"):
+        bc.load_model(f"{factory}:make", tmp_path / "whole.pt")
+    again = bc.load_model(f"{factory}:make", tmp_path / "whole.pt", unsafe_pickle=True)
+    assert fingerprint(again.network) == fingerprint(network)
+
+
+def test_exported_programs_are_loaded_and_searched(plain, tmp_path):
+    program = torch.export.export(plain, (torch.rand(2, 1, 8, 8),), dynamic_shapes=({0: torch.export.Dim("n")},))
+    torch.export.save(program, tmp_path / "net.pt2")
+    loaded = bc.load_model(str(tmp_path / "net.pt2"))
+    assert_close(loaded(torch.ones(3, 1, 8, 8)), plain(torch.ones(3, 1, 8, 8)))
+    assert bc.fool(loaded, range(10), 2, shape=(1, 8, 8), steps=60).met.all()
+    (tmp_path / "bad.pt2").write_bytes(b"no program")
+    with pytest.raises(ModelError, match="cannot be read as a torch.export program"):
+        bc.load_model(str(tmp_path / "bad.pt2"))
+
+
+@pytest.mark.parametrize(("text", "value"), [(None, None), ("none", None), ("0.5/0.25", ((0.5,), (0.25,))),
+                                            ("0.1,0.2,0.3/1,2,3", ((0.1, 0.2, 0.3), (1.0, 2.0, 3.0)))])  # fmt: skip
+def test_normalize_is_parsed(text, value):
+    assert parse_normalize(text) == value
+
+
+@pytest.mark.parametrize("text", ["0.5", "a/b", "0.5/0", "0.1,0.2/1"])
+def test_bad_normalize(text):
+    with pytest.raises(ArgumentError, match="normalize must"):
+        parse_normalize(text)
+
+
+def test_unknown_model(digits):
+    with pytest.raises(ModelError, match="model must be one of mlp, cnn, resnet"):
+        bc.load_model("vgg", data=digits)
+    with pytest.raises(ArgumentError, match="needs data or weights"):
+        bc.load_model("mlp")
+
+
+def test_save_model_writes_what_load_needs(tmp_path):
+    network = build("resnet", (3, 16, 16), 7)
+    save_model(network, tmp_path / "r.safetensors")
+    assert fingerprint(bc.load_model("resnet", tmp_path / "r.safetensors")) == fingerprint(network)
