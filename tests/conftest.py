@@ -10,7 +10,8 @@ from blankcheck.classifiers import TrainingPlan, UnitClassifier, build, train_pl
 from blankcheck.classifiers.loading import save_model
 from blankcheck.data import Data, load_data
 
-torch.set_num_threads(2)
+# one thread: the networks are tiny, and tests share the machine
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -106,7 +106,8 @@ class Hardening:
         self.classes = len(data.classes)
         # half A only: the audit's judge is fitted on half B
         self.gate = OODTest.fit(data.halves[0].images, self.conditions.ood_level, most=plan.gate_images)
-        self.strict = self.conditions.ood_level * plan.gate_level
+        # with few calibration images even the most unusual image cannot have a smaller p-value
+        self.strict = max(self.conditions.ood_level * plan.gate_level, self.gate.smallest_p)
         self.real = (data.train.images, data.train.labels)
         self.generator = torch.Generator().manual_seed(seed)
         self.optimiser, self.schedule = plan.training.optimiser(classifier, len(data.train))

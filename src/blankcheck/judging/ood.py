@@ -120,6 +120,11 @@ class OODTest:
         statistic = unfinished.tails(images[calibrate]).amax(dim=1)
         return cls(scores, ranked, spread, statistic.sort().values, level)
 
+    @property
+    def smallest_p(self) -> float:
+        """The p-value of an image more unusual than every calibration image."""
+        return 1 / (len(self.calibration) + 1)
+
     def tails(self, images: Tensor) -> Tensor:
         """-log tail probability under each score, (n, c, h, w) -> (n, 8). Beyond the largest ranked score an exponential
         tail goes on, so that equal ranks are told apart even when few images were ranked."""

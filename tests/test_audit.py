@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import blankcheck as bc
+from blankcheck.auditing import PROCESSES, within
+from blankcheck.auditing.portfolio import PRESETS
+from blankcheck.classifiers import UnitClassifier
+from blankcheck.classifiers.wrapper import fingerprint
+from blankcheck.testing import Constant, stripes, stripes_template
+
+
+@pytest.fixture(scope="module")
+def fooled(plain, digits):
+    return bc.audit(plain, digits, "smoke", seed=1)
+
+
+def test_a_plain_network_is_fooled(fooled):
+    assert fooled.verdict == "FOOLED" and fooled.rate >= 0.95 and fooled.rate_upper_95 >= fooled.rate
+    j = fooled.json
+    assert j["attempts"] == 100 and sum(t["attempts"] for t in j["targets"].values()) == 100
+    assert j["median_lit"] <= 12 and {c["code"]: c["status"] for c in j["checks"]}["positive-control"] == "passed"
+
+
+def test_witnesses_meet_all_three_conditions(fooled, plain):
+    w = fooled.witnesses
+    assert len(w["images"]) == fooled.json["fooled"] + fooled.json["extra"]["fooled"]
+    p = plain(w["images"]).softmax(1).gather(1, w["targets"][:, None]).squeeze(1)
+    assert (p >= 0.9).all() and (w["lit"] <= 12).all() and (w["ood_p"] <= 0.01).all()
+    assert ((w["images"] > 0).flatten(1).sum(1) == w["lit"]).all()
+    assert w["nearest"].shape == w["images"].shape
+
+
+def test_same_seed_same_audit(fooled, plain, digits):
+    again = bc.audit(plain, digits, "smoke", seed=1)
+    assert torch.equal(again.witnesses["images"], fooled.witnesses["images"])
+    assert again.evidence.attempts == fooled.evidence.attempts
+
+
+def test_an_honest_network_resists():
+    audit = bc.audit(stripes_template(), stripes(2000), "smoke", max_lit=12)
+    assert audit.verdict == "RESISTED" and audit.json["fooled"] == 0 and audit.json["real_confident"] > 0.95
+    assert len(audit.witnesses["images"]) == 0
+
+
+def test_a_network_that_is_sure_of_nothing_is_inconclusive(digits):
+    audit = bc.audit(Constant([0.0] * 10), digits, "smoke")
+    assert audit.verdict == "INCONCLUSIVE" and audit.json["checks"][0]["status"] == "failed"
+
+
+class Jitter(nn.Module):
+    """Adds noise at inference."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return self.inner(x) + 3 * torch.randn(len(x), 10)
+
+
+def test_witnesses_of_a_network_that_answers_at_random_are_scored_again(plain, digits):
+    audit = bc.audit(Jitter(plain), digits, "smoke")
+    assert audit.verdict in ("FOOLED", "INCONCLUSIVE")
+    assert {c["code"]: c["status"] for c in audit.json["checks"]}["repeatable"] == "failed"
+    assert len(audit.witnesses["images"]) == audit.json["fooled"] + audit.json["extra"]["fooled"]
+
+
+class Asleep(nn.Module):
+    """Sure of nothing unless the image is bright at many positions, and flat there: no gradient from noise."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        awake = ((x > 0.002).flatten(1).sum(1, keepdim=True) < 50).float()
+        return self.inner(x) * awake
+
+
+def test_a_network_that_hides_from_noise_is_not_resisted(plain, digits):
+    audit = bc.audit(Asleep(plain), digits, "smoke")
+    assert audit.verdict != "RESISTED" and audit.json["sparse_confident"]["fooled"] > 50
+
+
+def test_the_audited_network_is_left_alone(plain, digits, fooled):
+    plain.train()
+    before = fingerprint(plain)
+    bc.audit(plain, digits, "smoke")
+    assert plain.training and fingerprint(plain) == before
+    plain.eval()
+
+
+def test_real_classes_are_the_targets_of_a_network_with_more_outputs(digits):
+    class Reject(nn.Module):
+        def forward(self, x):
+            return torch.cat([torch.zeros(len(x), 10), torch.full((len(x), 1), 9.0)], 1)
+
+    audit = bc.audit(UnitClassifier(Reject()), digits, "smoke")
+    assert audit.json["real_taken_for_fake"] == 1.0 and set(audit.json["targets"]) == {str(i) for i in range(10)}
+
+
+@pytest.mark.parametrize("steps", [1, 10, 30, 100, 500, 1000, 10_000])
+def test_processes_stay_within_the_budget(steps):
+    processes = within(steps)
+    assert 1 <= sum(p.steps for p in processes) <= steps
+    assert all(p.most is None or p.steps <= p.most for p in processes) or len(processes) == 1
+
+
+def test_larger_presets_look_harder():
+    smoke, standard, proof = (PRESETS[n] for n in ("smoke", "standard", "proof"))
+    assert proof.steps == 10 * standard.steps and smoke.steps < standard.steps
+    assert len({p.name for p in PROCESSES}) == len(PROCESSES)
+    assert standard.for_targets(10) == 50 and standard.for_targets(1000) == 5
