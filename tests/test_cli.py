@@ -179,7 +179,9 @@ def test_wrong_usage_is_one_line_and_exit_2(capsys, tmp_path, monkeypatch, argum
 
 def test_conditions_out_of_range(capsys, weights, tmp_path):
     for option, value in (("confidence", "1.5"), ("max-lit", "0"), ("ood-level", "0")):
-        line = refused(capsys, "audit", "--weights", str(weights), f"--{option}", value, "--out", str(tmp_path / "o"), "--quiet")
+        line = refused(
+            capsys, "audit", "--weights", str(weights), f"--{option}", value, "--out", str(tmp_path / "o"), "--quiet"
+        )
         assert option.replace("-", "_") in line
 
 

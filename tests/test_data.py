@@ -158,7 +158,9 @@ def test_unknown_data_names_what_is_allowed():
 
 
 @pytest.mark.skipif("BLANKCHECK_DATA" not in os.environ, reason="needs the original files: set BLANKCHECK_DATA")
-@pytest.mark.parametrize(("name", "shape", "train"), [("mnist", (1, 28, 28), 55_000), ("fashion-mnist", (1, 28, 28), 55_000)])
+@pytest.mark.parametrize(
+    ("name", "shape", "train"), [("mnist", (1, 28, 28), 55_000), ("fashion-mnist", (1, 28, 28), 55_000)]
+)
 def test_named_sets(name, shape, train):
     data = load_data(name)
     assert data.shape == shape and len(data.train) == train and len(data.validation) == 5_000 and len(data.test) == 10_000

@@ -17,7 +17,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "types": {"errors"},
     "factories": {"errors"},
     "outputs": {"types", "errors"},
-    **{room: SHARED for room in ROOMS},
+    **dict.fromkeys(ROOMS, SHARED),
     "auditing": SHARED | ROOMS,
     "hardening": SHARED | ROOMS | {"auditing"},
     "running": SHARED | ROOMS | {"auditing", "hardening"},

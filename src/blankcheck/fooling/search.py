@@ -122,8 +122,8 @@ def _keep_better(best: _Best, shown: Tensor, seen: Seen, goal: Goal) -> _Best:
     if goal.accept is None:
         rank = torch.where(rank == 2, 3, rank)
     else:
-        # asked only of images that would become the best: an acceptance test costs more than a pass
-        ask = (rank == 2) & ((best.rank < 2) | (seen.lit < best.lit) | ((best.rank == 2) & (seen.lit <= best.lit)))
+        # asked only of images that would become the best: an acceptance test costs as much as a pass
+        ask = (rank == 2) & ((best.rank < 3) | (seen.lit < best.lit))
         if bool(ask.any()):
             rank[ask] += goal.accept(shown[ask]).to(rank.dtype)
     fewer = (seen.lit < best.lit) | ((seen.lit == best.lit) & (seen.margin > best.margin))

@@ -72,7 +72,9 @@ class Audit:
         """Write the run folder, report included."""
         run = RunFolder.create(folder)
         if config is not None or not (run / "config.yaml").is_file():
-            run.begin("audit", config or {"data": self.source}, device_of(self.classifier))
+            known = self.classifier.describe if isinstance(self.classifier, UnitClassifier) else {}
+            said = {"data": self.source, "model": known.get("architecture", "")}
+            run.begin("audit", config or said, device_of(self.classifier))
         self.write_into(run)
         return run
 

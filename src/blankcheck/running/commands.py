@@ -136,7 +136,6 @@ def harden_command(settings: HardenSettings, terminal: Terminal) -> int:
             raise ArgumentError("model is a .pt2 program, which can be audited but not hardened")
     if run is None:
         run = _open_out(settings, "harden", device)
-        (run / "state" / "state.pt").unlink(missing_ok=True)
     _announce(settings, data, device, terminal)
     hardened = _harden(network, data, settings, run, terminal)
     hardened.write_into(run)

@@ -34,10 +34,13 @@ class Hardened:
     config: dict[str, Any] = field(default_factory=dict)
 
     def save(self, folder: str | os.PathLike[str]) -> RunFolder:
-        """Write `model.safetensors` and `metrics.jsonl` into a run folder."""
+        """Write `model.safetensors`, `metrics.jsonl` and a report into a run folder."""
+        from blankcheck.running.report import write_report
+
         run = RunFolder.create(folder)
         run.begin("harden", self.config or {"data": self.source}, device_of(self.model))
         self.write_into(run)
+        write_report(run)
         return run
 
     def write_into(self, run: RunFolder) -> None:

@@ -1,8 +1,4 @@
-"""Numbers and images in, PNG bytes out. Pure functions: no pyplot, no global state, nothing read or written.
-
-Colours are those of Okabe and Ito (2008), which people with any kind of colour vision tell apart; lines also differ in
-dash and width, so that a grey print still reads.
-"""
+"""Numbers and images in, PNG bytes out. Pure functions: no pyplot, no global state, nothing read or written."""
 
 from __future__ import annotations
 
@@ -21,26 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blankcheck.judging.metrics import share_at_most
-
-WIDTH, HEIGHT = 5.6, 3.7
-"""Inches of a picture: narrow, so that its words stay readable on a phone."""
-DPI = 180
-
-
-@dataclass(frozen=True)
-class Theme:
-    """Colours of a picture. first, second: the two that carry meaning. band: of what stays in the background."""
-
-    paper: str
-    ink: str
-    muted: str
-    band: str
-    first: str
-    second: str
-
-
-LIGHT = Theme(paper="#ffffff", ink="#1c1c1a", muted="#6b6862", band="#dedad2", first="#0072b2", second="#d55e00")
-DARK = Theme(paper="#1c1c20", ink="#ecebe6", muted="#a3a097", band="#3d3d42", first="#56b4e9", second="#ff8f4d")
+from blankcheck.running.picture_style import HEIGHT, LIGHT, Theme, blank, dress, label, panel
 
 
 @dataclass(frozen=True)
@@ -77,51 +54,51 @@ def lit_steps(counts: Sequence[int | None], end: int) -> tuple[list[int], list[f
 
 def lit_curve(runs: Sequence[LitCounts], max_lit: int, theme: Theme = LIGHT) -> Figure:
     """Share of attempts with a fooling image of at most k lit features. Two runs are laid over each other."""
-    figure, axes = _panel("How few lit features are enough", theme)
+    figure, axes = panel("How few lit features are enough", theme, 4.2)
     known = [c for r in runs for c in (*r.fooling, *r.confident) if c is not None]
     end = max(2, round(1.1 * max(known, default=1)), max_lit)
     colours = (theme.first,) if len(runs) == 1 else (theme.second, theme.first)
     for index, (run, colour) in enumerate(zip(runs, colours, strict=True)):
         for counts in run.classes:
-            axes.step(*lit_steps(counts, end), where="post", color=theme.band, linewidth=0.9, zorder=1)
-        if run.classes:
-            axes.plot([], [], color=theme.band, linewidth=1.5, label="fooling, each class")
-        name = f"{run.name}: " if len(runs) > 1 else ""
+            axes.step(*lit_steps(counts, end), where="post", color=theme.quiet, linewidth=0.8, zorder=1)
+        name = run.name or "all classes"
         dash, fat = (3, 1.6) if index == 0 else (1.2, 1.2), 2.6 + 0.8 * (len(runs) - 1 - index)
         axes.step(*lit_steps(run.fooling, end), where="post", color=colour, linewidth=fat, zorder=3 + index,
-                  label=f"{name}fooling", clip_on=False)  # fmt: skip
+                  label=f"{name}: fooling", clip_on=False)  # fmt: skip
         axes.step(*lit_steps(run.confident, end), where="post", color=colour if len(runs) > 1 else theme.second,
-                  linewidth=1.6, dashes=dash, zorder=5, label=f"{name}confident, in distribution or not")  # fmt: skip
-    axes.axvline(max_lit, color=theme.muted, linewidth=1, linestyle=(0, (1, 2)), label=f"limit: {max_lit} lit")
+                  linewidth=1.6, dashes=dash, zorder=5, label=f"{name}: real-looking or not")  # fmt: skip
+        if run.classes:
+            axes.plot([], [], color=theme.quiet, linewidth=1.5, label="each class: fooling")
+    axes.axvline(max_lit, color=theme.muted, linewidth=1, linestyle=(0, (1, 2)))
+    axes.annotate(f"limit {max_lit}", (max_lit, 0.5), (-4, 0), textcoords="offset points", rotation=90, ha="right",
+                  va="center", fontsize=9, color=theme.muted)  # fmt: skip
     _log_axis(axes, end)
     axes.set_ylim(-0.02, 1.02)
     axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
-    _words(axes, "lit features k (log scale)", "share of attempts, at most k lit", theme)
+    label(figure, axes, "lit features k (log scale)", "share of attempts, at most k lit", theme)
     return figure
 
 
 def confidence_histogram(runs: Sequence[Confidences], threshold: float, theme: Theme = LIGHT) -> Figure:
     """How sure the classifier was of the best image of each attempt: one panel a run."""
-    figure = _figure(HEIGHT if len(runs) == 1 else 2.6 * len(runs), theme)
+    figure = blank(HEIGHT if len(runs) == 1 else 2.9 * len(runs), theme)
     panels = figure.subplots(len(runs), 1, sharex=True, squeeze=False)[:, 0]
     edges = np.linspace(0, 1, 41)
     for run, axes in zip(runs, panels, strict=True):
-        _dress(axes, f"{run.name}: how sure of its best images" if len(runs) > 1 else "How sure of its best images", theme)
+        dress(axes, f"{run.name}: how sure of its best images" if len(runs) > 1 else "How sure of its best images", theme)
         axes.hist([list(run.fooled), list(run.failed)], bins=edges, stacked=True, color=[theme.second, theme.muted],
                   label=[f"fooled ({len(run.fooled)})", f"not fooled ({len(run.failed)})"])  # fmt: skip
         axes.axvline(threshold, color=theme.ink, linewidth=1.2, linestyle="--", label=f"asked: {threshold:g}")
         axes.set_xlim(0, 1)
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         last = axes is panels[-1]
-        _words(axes, "confidence (probability of the target class)" if last else "", "attempts", theme)
+        label(figure, axes, "confidence (probability of the target class)" if last else "", "attempts", theme, 3)
     return figure
 
 
-def per_class_bars(
-    names: Sequence[str], rates: Sequence[float], bounds: Sequence[float], theme: Theme = LIGHT
-) -> Figure:
+def per_class_bars(names: Sequence[str], rates: Sequence[float], bounds: Sequence[float], theme: Theme = LIGHT) -> Figure:
     """Rate per target class, and a line up to its one-sided 95% upper bound."""
-    figure, axes = _panel("Attempts fooled, by target class", theme, 1.6 + 0.27 * max(2, len(names)))
+    figure, axes = panel("Attempts fooled, by target class", theme, 1.9 + 0.27 * max(2, len(names)))
     at = np.arange(len(names))
     axes.barh(at, rates, color=theme.second, height=0.55, label="rate")
     axes.hlines(at, rates, bounds, color=theme.ink, linewidth=1.2, label="up to the 95% upper bound")
@@ -131,27 +108,27 @@ def per_class_bars(
     axes.set_xlim(0, 1.01)
     axes.xaxis.set_major_formatter(PercentFormatter(1, 0))
     axes.grid(axis="y", visible=False)
-    _words(axes, "share of attempts", "", theme)
+    label(figure, axes, "share of attempts", "", theme)
     return figure
 
 
 def round_curves(rounds: Sequence[Mapping[str, Any]], kept: int | None, theme: Theme = LIGHT) -> Figure:
     """Shares (above) and losses (below) at the end of each round of hardening. kept: index of the round that was kept."""
-    figure = _figure(5.6, theme)
+    figure = blank(6.2, theme)
     shares, losses = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     lines = (
         (shares, "validation_accuracy", "validation images right", theme.first, "-"),
         (shares, "validation_confident", "right and confident", theme.first, "--"),
-        (shares, "fresh_confident", "fresh attempts confident and sparse", theme.second, "--"),
+        (shares, "fresh_confident", "fresh attempts sparse, confident", theme.second, "--"),
         (shares, "fresh_rate", "fresh attempts fooled", theme.second, "-"),
         (losses, "real_loss", "on real images", theme.first, "-"),
         (losses, "fooling_loss", "on fooling images", theme.second, "-"),
     )
-    _dress(shares, "Hardening, round by round", theme)
-    _dress(losses, "", theme)
+    dress(shares, "Hardening, round by round", theme)
+    dress(losses, "", theme)
     at = [r["index"] + 1 for r in rounds]
-    for axes, key, label, colour, style in lines:
-        axes.plot(at, [r[key] for r in rounds], style, marker="o", markersize=3.5, color=colour, label=label)
+    for axes, key, words, colour, style in lines:
+        axes.plot(at, [r[key] for r in rounds], style, marker="o", markersize=3.5, color=colour, label=words)
     for axes in (shares, losses):
         if kept is not None:
             axes.axvline(kept + 1, color=theme.muted, linewidth=1, linestyle=(0, (1, 2)), label="kept")
@@ -159,25 +136,25 @@ def round_curves(rounds: Sequence[Mapping[str, Any]], kept: int | None, theme: T
     shares.yaxis.set_major_formatter(PercentFormatter(1, 0))
     losses.set_ylim(bottom=0)
     losses.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _words(shares, "", "share of images or attempts", theme)
-    _words(losses, "round", "loss (nats)", theme)
+    label(figure, shares, "", "share of images or attempts", theme)
+    label(figure, losses, "round", "loss (nats)", theme, 3)
     return figure
 
 
 def loss_curve(epochs: Sequence[Mapping[str, Any]], theme: Theme = LIGHT) -> Figure:
     """Mean training loss of each epoch of a plain training."""
-    figure, axes = _panel("Training", theme)
+    figure, axes = panel("Loss, epoch by epoch", theme)
     at, losses = [e["epoch"] + 1 for e in epochs], [e["real_loss"] for e in epochs]
     axes.plot(at, losses, marker="o", markersize=3.5, color=theme.first, label="on training images")
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _words(axes, "epoch", "loss (nats)", theme)
+    label(figure, axes, "epoch", "loss (nats)", theme)
     return figure
 
 
 def witness_strip(rows: Sequence[tuple[Tensor, Tensor | None, str]], theme: Theme = LIGHT) -> Figure:
     """Witnesses in a row with their words above, and the nearest real images beneath. Images are (c, h, w) in [0, 1]."""
-    figure = _figure(3.1, theme, width=max(WIDTH, 1.12 * len(rows)))
+    figure = blank(2.85, theme, width=1.15 * len(rows))
     grid = figure.subplots(2, len(rows), squeeze=False)
     for column, (image, nearest, words) in enumerate(rows):
         grid[0, column].set_title(words, fontsize=8, color=theme.ink, parse_math=False)
@@ -217,35 +194,6 @@ def _pixels(image: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
     shown = image.permute(1, 2, 0) if image.shape[0] == 3 else image.amax(dim=0)
     pixels: np.ndarray[Any, np.dtype[np.uint8]] = (shown.nan_to_num().clamp(0, 1) * 255).round().byte().numpy()
     return pixels
-
-
-def _figure(height: float, theme: Theme, width: float = WIDTH) -> Figure:
-    return Figure(figsize=(width, height), dpi=DPI, facecolor=theme.paper, layout="constrained")
-
-
-def _panel(title: str, theme: Theme, height: float = HEIGHT) -> tuple[Figure, Axes]:
-    figure = _figure(height, theme)
-    axes = figure.subplots()
-    _dress(axes, title, theme)
-    return figure, axes
-
-
-def _dress(axes: Axes, title: str, theme: Theme) -> None:
-    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=theme.ink, pad=10)
-    axes.set_facecolor(theme.paper)
-    axes.set_axisbelow(True)
-    axes.grid(color=theme.band, linewidth=0.5)
-    axes.tick_params(colors=theme.muted, labelsize=10, length=0)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side == "bottom")
-        spine.set_color(theme.muted)
-
-
-def _words(axes: Axes, x: str, y: str, theme: Theme) -> None:
-    """Axis labels, and a legend below the axes where it hides nothing."""
-    axes.set_xlabel(x, color=theme.muted, fontsize=10)
-    axes.set_ylabel(y, color=theme.muted, fontsize=10)
-    axes.legend(frameon=False, labelcolor=theme.ink, fontsize=9, loc="best")
 
 
 def _log_axis(axes: Axes, end: int) -> None:

@@ -27,7 +27,7 @@ MOST_BYTES = 1_200_000
 """Of pictures in a gallery, so that a page with two stays under 5 MB."""
 MOST_ROWS = 100
 """Of the per-class table."""
-MARKDOWN_SPECIAL = "\\`*_{}[]()#+!|~"
+MARKDOWN_SPECIAL = "\\`*_[]!|~$"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Shown:
     name: str
     contents: RunContents
     scope: words.Scope
-    numbers: list[words.Figure]
+    numbers: list[words.KeyNumber]
     hero: Tile | None
     gallery: list[tuple[str, int, list[Tile]]]
     targets: list[tuple[str, dict[str, Any]]]
@@ -79,8 +79,13 @@ def write_report(run: RunFolder, before: RunFolder | None = None) -> Path:
     values = _values(named, figures)
     for name, drawn in figures.items():
         run.write(f"figures/{name}.png", drawn.light)
-    run.write("report.md", _markdown().get_template("report.md.j2").render(values))
-    return run.write("report.html", _html().get_template("report.html.j2").render(values))
+    run.write("report.md", _bytes(_markdown().get_template("report.md.j2").render(values)))
+    return run.write("report.html", _bytes(_html().get_template("report.html.j2").render(values)))
+
+
+def _bytes(page: str) -> bytes:
+    # JSON can hold halves of letters, which UTF-8 cannot
+    return page.encode(errors="replace")
 
 
 def _values(named: Sequence[tuple[str, RunContents]], figures: dict[str, Drawn]) -> dict[str, Any]:
@@ -160,12 +165,6 @@ def data_uri(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
-def short(text: object, most: int = 80) -> str:
-    """Text that fits a line: what the user named may be long, or hold line breaks."""
-    line = " ".join(str(text).split())
-    return line if len(line) <= most else f"{line[: most - 1]}…"
-
-
 def escape_markdown(value: Any) -> Any:
     """Text as Markdown shows it letter for letter; what is marked up already, and what is no text, stays."""
     if not isinstance(value, str) or isinstance(value, Markup):
@@ -190,6 +189,6 @@ def _environment(**options: Any) -> Environment:
         loader=PackageLoader("blankcheck.running"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         keep_trailing_newline=True, **options,
     )  # fmt: skip
-    environment.filters |= {"percent": words.percent, "number": words.number, "short": short, "uri": data_uri}
+    environment.filters |= {"percent": words.percent, "number": words.number, "short": words.short, "uri": data_uri}
     environment.globals |= {"flat": words.flat, "commands": words.commands, "unit_of": words.unit}
     return environment

@@ -1,4 +1,4 @@
-"""Which pictures a report shows, each in light and dark and with words for those who cannot see it."""
+"""Which pictures a report shows, each with words for those who cannot see it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from matplotlib.figure import Figure
 
 from blankcheck.judging.metrics import share_at_most
 from blankcheck.running import pictures
-from blankcheck.running.pictures import DARK, LIGHT, Confidences, LitCounts, Theme
+from blankcheck.running.picture_style import DARK, LIGHT, Theme
+from blankcheck.running.pictures import Confidences, LitCounts
+from blankcheck.running.report_words import short
 from blankcheck.running.run_contents import RunContents, Witness
 
 SIDE = 112
@@ -21,10 +23,10 @@ MOST_IN_STRIP = 10
 
 @dataclass(frozen=True)
 class Drawn:
-    """A picture as two PNG files, and what it shows in words."""
+    """A picture as PNG files, and what it shows in words. dark: for dark screens, where the page shows the picture."""
 
     light: bytes
-    dark: bytes
+    dark: bytes | None
     alt: str
 
 
@@ -64,6 +66,10 @@ def witness_pngs(witness: Witness) -> tuple[bytes, bytes | None]:
 
 def _both(make: Callable[[Theme], Figure], alt: str) -> Drawn:
     return Drawn(pictures.png(make(LIGHT)), pictures.png(make(DARK)), alt)
+
+
+def _light(figure: Figure, alt: str) -> Drawn:
+    return Drawn(pictures.png(figure), None, alt)
 
 
 def _lit_counts(name: str, contents: RunContents, by_class: bool) -> LitCounts:
@@ -107,8 +113,10 @@ def _per_class(contents: RunContents, targets: dict[str, Any]) -> Drawn:
     rows.sort(key=lambda item: int(item[0]))
     names = [contents.class_name(int(t)) for t, _ in rows]
     rates, bounds = [r["rate"] or 0.0 for _, r in rows], [r["rate_upper_95"] for _, r in rows]
-    words = f"Share of attempts fooled for {len(rows)} target classes, from {min(rates):.0%} to {max(rates):.0%}."
-    return _both(lambda t: pictures.per_class_bars(names, rates, bounds, t), words)
+    words = (
+        f"Share of attempts fooled for each of {len(rows)} target classes: least {min(rates):.0%}, most {max(rates):.0%}."
+    )
+    return _light(pictures.per_class_bars(names, rates, bounds), words)
 
 
 def _round_words(contents: RunContents) -> str:
@@ -126,9 +134,7 @@ def _strip(contents: RunContents) -> Drawn:
     for witness in sorted(contents.witnesses, key=lambda w: (w.lit, -w.confidence)):
         best.setdefault(witness.target, witness)
     shown = [best[t] for t in sorted(best)[:MOST_IN_STRIP]]
-    rows = [
-        (w.image, w.nearest, f"“{contents.class_name(w.target)[:12]}” {w.confidence:.0%}\n{w.lit} lit") for w in shown
-    ]
-    words = "; ".join(f"taken for {contents.class_name(w.target)} with {w.lit} lit" for w in shown)
+    rows = [(w.image, w.nearest, f"“{contents.class_name(w.target)[:12]}” {w.confidence:.0%}\n{w.lit} lit") for w in shown]
+    words = "; ".join(f"taken for {short(contents.class_name(w.target), 40)} with {w.lit} lit" for w in shown)
     alt = f"The sparsest witness of each class, above the nearest real image: {words}."
-    return _both(lambda t: pictures.witness_strip(rows, t), alt)
+    return _light(pictures.witness_strip(rows), alt)

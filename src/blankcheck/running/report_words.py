@@ -10,7 +10,7 @@ from blankcheck.judging import Verdict
 from blankcheck.judging.checks import FAILED, PASSED
 from blankcheck.running.run_contents import RunContents
 
-NOTHING = "–"
+NOTHING = "\N{EN DASH}"
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Scope:
 
 
 @dataclass(frozen=True)
-class Figure:
+class KeyNumber:
     """One key number: the value, what it counts, and what to know about it."""
 
     value: str
@@ -46,15 +46,25 @@ def percent(share: float | None, digits: int = 1) -> str:
     """A share in [0, 1] as a percentage; almost none is not called none, nor almost all all."""
     if share is None:
         return NOTHING
+    if share in (0, 1):
+        return f"{share:.0%}"
     least = 10.0 ** -(digits + 2)
     if 0 < share < least / 2:
         return f"<{least:.{digits}%}"
-    return f">{1 - least:.{digits}%}" if 1 - least / 2 < share < 1 else f"{share:.{digits}%}"
+    if 1 - least / 2 < share < 1:
+        return f">{1 - least:.{digits}%}"
+    return f"{share:.{digits}%}"
 
 
 def number(value: float | None) -> str:
     """A count with separators; a half stays a half."""
     return NOTHING if value is None else f"{value:,.10g}" if value == int(value) else f"{value:,.1f}"
+
+
+def short(text: object, most: int = 80) -> str:
+    """Text that fits a line: what the user named may be long, or hold line breaks."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def unit(contents: RunContents) -> str:
@@ -76,26 +86,14 @@ def scope(contents: RunContents) -> Scope:
             f"This run ({contents.command}) has not been audited, so there is no verdict.",
             "Nothing is known yet of how this classifier answers almost blank images: run blankcheck audit on it.",
         )
-    n, fooled, extra = verdict["attempts"], verdict["fooled"], verdict["extra"]["fooled"]
-    bound, word = percent(verdict["rate_upper_95"]), Verdict(verdict["verdict"])
-    if word is Verdict.FOOLED and fooled:
-        return Scope(
-            f"In {number(fooled)} of {number(n)} attempts the search made an image that is almost blank, that no real data "
-            "looks like, and that this classifier is nevertheless sure about.",
-            "It does not say that the classifier is wrong about real images, and the rate speaks of this generator only: "
-            "another one may fool it more often.",
-        )
+    n, bound = number(verdict["attempts"]), percent(verdict["rate_upper_95"])
+    word = Verdict(verdict["verdict"])
     if word is Verdict.FOOLED:
-        return Scope(
-            f"None of the {number(n)} fixed attempts fooled this classifier, yet the checks that look harder found "
-            f"{number(extra)} fooling {'image' if extra == 1 else 'images'} outside them; one verified witness is enough.",
-            f"The rate of 0% (95% bound: {bound}) is that of the fixed attempts of this generator only. It is no sign that "
-            "the classifier resists.",
-        )
+        return _fooled(contents, verdict, n, bound)
     if word is Verdict.RESISTED:
         return Scope(
-            f"None of {number(n)} attempts fooled this classifier, and that counts because the search passed the checks of "
-            "its strength.",
+            f"None of {n} attempts fooled this classifier, and that counts because the search passed the checks of its "
+            "strength.",
             f"It is no proof. It speaks of this generator only, whose rate here is at most {bound} (95% bound); another "
             "one may find what this one did not.",
         )
@@ -105,9 +103,28 @@ def scope(contents: RunContents) -> Scope:
             "It speaks of these conditions only, not of images with more lit features.",
         )
     return Scope(
-        f"Nothing is proven. None of {number(n)} attempts fooled this classifier, but that was not shown to count.",
+        f"Nothing is proven. None of {n} attempts fooled this classifier, but that was not shown to count.",
         "It is a sign neither of safety nor of weakness; it speaks of this audit only.",
         _why(verdict),
+    )
+
+
+def _fooled(contents: RunContents, verdict: dict[str, Any], n: str, bound: str) -> Scope:
+    """FOOLED by the fixed attempts, or only by what the checks found beside them."""
+    if verdict["fooled"]:
+        sparse = f"median {number(verdict['median_lit'])} of {number(contents.features)} {unit(contents)} lit"
+        return Scope(
+            f"In {number(verdict['fooled'])} of {n} attempts the search made a sparse image ({sparse}) that does not look "
+            "like real data, and this classifier is sure of what it sees there.",
+            "It does not say that the classifier is wrong about real images, and the rate speaks of this generator only: "
+            "another one may fool it more often.",
+        )
+    extra = verdict["extra"]["fooled"]
+    return Scope(
+        f"None of the {n} fixed attempts fooled this classifier, yet the checks that look harder found {number(extra)} "
+        f"fooling {'image' if extra == 1 else 'images'} outside them; one verified witness is enough.",
+        f"The rate of 0% (95% bound: {bound}) is that of the fixed attempts of this generator only. It is no sign that the "
+        "classifier resists.",
     )
 
 
@@ -118,42 +135,55 @@ def _why(verdict: dict[str, Any]) -> tuple[str, ...]:
     return none_made + tuple(f"{c['title']}: {c['finding']}" for c in against)
 
 
-def key_numbers(contents: RunContents) -> list[Figure]:
+def key_numbers(contents: RunContents) -> list[KeyNumber]:
     """The numbers a reader wants first."""
     if contents.verdict is None:
         return _training_numbers(contents)
     v, of = contents.verdict, unit(contents)
+    allowed, sparse, extra = v["conditions"]["max_lit"], v["sparse_confident"], v["extra"]
     said = [
-        Figure(f"{number(v['fooled'])} of {number(v['attempts'])}", "attempts fooled",
-               f"rate {percent(v['rate'])}, 95% upper bound {percent(v['rate_upper_95'])}"),
-        Figure(number(v["median_lit"]), f"lit {of}, median",
-               f"of {number(contents.features)}; fewest {number(v['min_lit'])}, allowed {number(v['conditions']['max_lit'])}"),
-        Figure(number(v["sparse_confident"]["fooled"]), "attempts sparse and confident",
-               f"out of distribution or not; median {number(v['sparse_confident']['median_lit'])} lit"),
-        Figure(percent(v["real_accuracy"], 2), "of real test images right", "on the full test set"),
-        Figure(percent(v["real_confident"], 2), "right and confident",
-               f"{percent(v['real_taken_for_fake'], 2)} of real test images taken for fake"),
+        KeyNumber(f"{number(v['fooled'])} of {number(v['attempts'])}", "attempts fooled",
+                  f"rate {percent(v['rate'])}, 95% upper bound {percent(v['rate_upper_95'])}"),
+        KeyNumber(number(v["median_lit"]), f"lit {of}, median",
+                  f"of {number(contents.features)}; {_fewest(v)}allowed {number(allowed)}"),
+        KeyNumber(number(sparse["fooled"]), "attempts sparse and confident",
+                  f"out of distribution or not{_median(sparse)}"),
+        KeyNumber(percent(v["real_accuracy"], 2), "of real test images right", "on the full test set"),
+        KeyNumber(percent(v["real_confident"], 2), "right and confident",
+                  f"{percent(v['real_taken_for_fake'], 2)} of real test images taken for fake"),
     ]  # fmt: skip
-    if v["extra"]["fooled"]:
-        said.insert(1, Figure(number(v["extra"]["fooled"]), "extra witnesses",
-                              f"found by the checks, outside the rate; fewest {number(v['extra']['min_lit'])} lit"))  # fmt: skip
+    if extra["fooled"]:
+        note = f"found by the checks, outside the rate; fewest {number(extra['min_lit'])} lit"
+        said.insert(
+            1, KeyNumber(number(extra["fooled"]), "extra witness" if extra["fooled"] == 1 else "extra witnesses", note)
+        )
     return said
 
 
-def _training_numbers(contents: RunContents) -> list[Figure]:
+def _fewest(rate: dict[str, Any]) -> str:
+    return "" if rate["min_lit"] is None else f"fewest {number(rate['min_lit'])}, "
+
+
+def _median(rate: dict[str, Any]) -> str:
+    return "" if rate["median_lit"] is None else f"; median {number(rate['median_lit'])} lit"
+
+
+def _training_numbers(contents: RunContents) -> list[KeyNumber]:
     if contents.trained is not None:
         t = contents.trained
         return [
-            Figure(percent(t["real_accuracy"], 2), "of real test images right", "on the full test set"),
-            Figure(percent(t["real_confident"], 2), "right and confident", "confidence of at least 0.9"),
-            Figure(f"{t['seconds']:,.0f} s", "of training", f"{len(contents.epochs)} epochs"),
+            KeyNumber(percent(t["real_accuracy"], 2), "of real test images right", "on the full test set"),
+            KeyNumber(percent(t["real_confident"], 2), "right and confident", "confidence of at least 0.9"),
+            KeyNumber(f"{t['seconds']:,.0f} s", "of training", f"{len(contents.epochs)} epochs"),
         ]
     if contents.rounds:
         r = contents.rounds[-1]
         return [
-            Figure(percent(r["validation_accuracy"], 2), "of validation images right", f"after round {r['index'] + 1}"),
-            Figure(percent(r["validation_confident"], 2), "right and confident", "on validation images"),
-            Figure(percent(r["fresh_rate"]), "of fresh attempts fooled", f"{number(r['fresh_attempts'])} attempts a round"),
+            KeyNumber(percent(r["validation_accuracy"], 2), "of validation images right", f"after round {r['index'] + 1}"),
+            KeyNumber(percent(r["validation_confident"], 2), "right and confident", "on validation images"),
+            KeyNumber(
+                percent(r["fresh_rate"]), "of fresh attempts fooled", f"{number(r['fresh_attempts'])} attempts a round"
+            ),
         ]
     return []
 
@@ -183,7 +213,7 @@ def _points(label: str, before: float | None, after: float | None, good: int, di
         return Change(label, percent(before, digits), percent(after, digits))
     step = round(100 * (after - before), digits)
     direction = "" if step == 0 else "better" if step * good > 0 else "worse"
-    change = f"{step:+.{digits}f} points".replace("-", "−") if step else "no change"
+    change = f"{step:+.{digits}f} points".replace("-", "\N{MINUS SIGN}") if step else "no change"
     return Change(label, percent(before, digits), percent(after, digits), change, direction)
 
 
@@ -207,7 +237,10 @@ def commands(contents: RunContents) -> list[tuple[str, str]]:
 
 def flat(values: dict[str, Any]) -> list[tuple[str, str]]:
     """Settings as rows of text; what lies inside a setting stands in one line."""
-    return [
-        (str(key), ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else NOTHING if value is None else str(value))
-        for key, value in values.items()
-    ]
+    return [(str(key), _one_line(value)) for key, value in values.items()]
+
+
+def _one_line(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {v}" for k, v in value.items())
+    return NOTHING if value is None else str(value)

@@ -96,9 +96,10 @@ class RunContents:
     trained: dict[str, Any] | None
 
     def class_name(self, target: int) -> str:
-        """The name of a target class, its number where it has none."""
+        """The name of a target class, its number where it has none; what cannot be printed becomes a blank."""
         names = self.verdict["classes"] if self.verdict else []
-        return str(names[target]) if 0 <= target < len(names) else str(target)
+        name = names[target] if 0 <= target < len(names) else str(target)
+        return "".join(letter if letter.isprintable() else " " for letter in name)
 
 
 def read_run(run: RunFolder) -> RunContents:

@@ -17,6 +17,11 @@ from blankcheck.errors import RunFolderError
 
 MARK = "environment.json"
 CONFIG = "config.yaml"
+RESULTS = (
+    "verdict.json", "witnesses.safetensors", "attempts.jsonl", "metrics.jsonl", "hardening.json", "report.html", "report.md",
+    "state/state.pt",
+)  # fmt: skip
+"""What a run says; networks are left until they are written again."""
 PACKAGES = ("blankcheck", "torch", "numpy", "scikit-learn", "safetensors")
 
 
@@ -52,7 +57,7 @@ class RunFolder:
 
     def write(self, name: str, content: str | bytes) -> Path:
         """Write a file under its final name, whole or not at all."""
-        raw = content.encode() if isinstance(content, str) else content
+        raw = content.encode(errors="replace") if isinstance(content, str) else content
         return self.write_with(name, lambda path: _write_bytes(path, raw))
 
     def write_with(self, name: str, writer: Callable[[Path], object]) -> Path:
@@ -94,7 +99,7 @@ class RunFolder:
             return []
         try:
             return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             raise RunFolderError(f"{path} is not readable JSON lines") from error
 
     def read_config(self) -> dict[str, Any]:
@@ -112,9 +117,13 @@ class RunFolder:
         return config
 
     def begin(self, command: str, config: dict[str, Any], device: torch.device) -> None:
-        """Write what the run is: its settings and its surroundings."""
+        """Clear away the results of an earlier run in this folder, then write what this one is: settings and surroundings."""
         import yaml
 
+        for name in RESULTS:
+            (self.path / name).unlink(missing_ok=True)
+        for figure in (self.path / "figures").glob("*.png"):
+            figure.unlink()
         self.write(MARK, json.dumps({"command": command, "device": str(device), **environment()}, indent=1) + "\n")
         self.write(CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
