@@ -75,9 +75,8 @@ def main() -> None:
     for name in chosen.data:
         runs = [one(name, seed, chosen.epochs) for seed in range(chosen.seeds)]
         record[name] = runs
-        print(
-            f"\n### {name}, {MODELS[name]}, seeds 0-{chosen.seeds - 1}: median (least-most)\n\n| | plain | hardened |\n|---|---|---|"
-        )
+        print(f"\n### {name}, {MODELS[name]}, seeds 0-{chosen.seeds - 1}: median (least-most)\n")
+        print("| | plain | hardened |\n|---|---|---|")
         for key in runs[0]["plain"]:
             print(
                 f"| {key} | {spread([r['plain'][key] for r in runs])} | {spread([r['hardened'][key] for r in runs])} |",

@@ -115,7 +115,7 @@ def test_users_networks_and_their_weights(factory, tmp_path):
         assert_close(loaded(torch.full((1, 1, 8, 8), 0.5)), (state["1.bias"] + 1)[None])
 
 
-@pytest.mark.parametrize(("name", "words"), [("raises", "raised ValueError: out of luck"), ("text", "must return an nn.Module"),
+@pytest.mark.parametrize(("name", "words"), [("raises", "raised ValueError: out of luck"), ("text", "must return an nn.Mod"),
                                             ("gone", "no callable 'gone'")])  # fmt: skip
 def test_factories_that_fail(factory, name, words):
     with pytest.raises(ModelError, match=words):

@@ -249,7 +249,7 @@ def test_a_real_ctrl_c_while_hardening_leaves_a_resumable_run(tmp_path):
     assert process.returncode == 130
     run = RunFolder.open(out)
     assert len(run.read_lines("metrics.jsonl")) >= 2 and (run / "state" / "state.pt").is_file()
-    assert not [p for p in out.rglob(".*")], "no temporary file is left"
+    assert not list(out.rglob(".*")), "no temporary file is left"
 
 
 def test_python_dash_m_and_print_config(tmp_path):

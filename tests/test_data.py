@@ -144,7 +144,7 @@ def test_factories(tmp_path):
         "thing = 5\n"
     )
     assert load_data(f"{file}:good").shape == (1, 5, 5)
-    for name, words in (("raises", "raised RuntimeError: no disk second line"), ("odd", "must return a Data or a dictionary"),
+    for name, words in (("raises", "raised RuntimeError: no disk second line"), ("odd", "must return a Data or a dict"),
                         ("thing", "no callable 'thing'"), ("none", "no callable 'none'")):  # fmt: skip
         with pytest.raises(DataError, match=words):
             load_data(f"{file}:{name}")

@@ -78,7 +78,8 @@ class _Scores:
 
 
 def _unit(flat: Tensor) -> Tensor:
-    return flat / flat.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    unit: Tensor = flat / flat.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    return unit
 
 
 @dataclass(frozen=True)

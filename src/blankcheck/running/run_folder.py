@@ -117,7 +117,7 @@ class RunFolder:
         return config
 
     def begin(self, command: str, config: dict[str, Any], device: torch.device) -> None:
-        """Clear away the results of an earlier run in this folder, then write what this one is: settings and surroundings."""
+        """Clear away the results of an earlier run here, then write what this one is: settings and surroundings."""
         import yaml
 
         for name in RESULTS:
