@@ -100,7 +100,7 @@ def test_verdict_json_holds_the_contract():
     assert {"code", "status", "finding"} <= j["checks"][0].keys()
 
 
-@pytest.mark.parametrize(("found", "tries", "bound"), [(0, 59, 0.0495), (0, 1000, 0.002991), (981, 1000, 0.9875), (5, 5, 1.0),
+@pytest.mark.parametrize(("found", "tries", "bound"), [(0, 59, 0.0495), (0, 1000, 0.002991), (981, 1000, 0.9875), (5, 5, 1),
                                                       (0, 0, 1.0)])  # fmt: skip
 def test_clopper_pearson_known_values(found, tries, bound):
     assert upper_bound_95(found, tries) == pytest.approx(bound, abs=2e-4)

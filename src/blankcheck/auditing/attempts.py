@@ -36,7 +36,8 @@ class Tried(Rows):
 class Job:
     """What all attempts of a run share.
 
-    enough: an attempt ends once its goal is met with at most this many lit features. mask: (n, 1 or c, h, w) bool for all
+    enough: an attempt ends once its goal is met with at most this many lit features, or once `more` further processes have
+    tried to make a sparser image. mask: (n, 1 or c, h, w) bool for all
     attempts, or a kind of random mask, or None; it is laid over each process's own. starts: the kinds of start by name,
     `STARTS` if None; images (n, c, h, w) are taken as they are.
     """
@@ -47,6 +48,7 @@ class Job:
     conditions: Conditions
     processes: tuple[Process, ...]
     enough: int
+    more: int = 2
     real: Real | None = None
     accept: Accept | None = None
     starts: Mapping[str, Start | Tensor] | None = None
@@ -81,6 +83,7 @@ def seeded(*parts: object) -> torch.Generator:
 def _run_chunk(job: Job, targets: Tensor, first: int) -> Tried:
     n = len(targets)
     tried: Tried | None = None
+    tries_after = torch.zeros(n, dtype=torch.int64)
     for index, process in enumerate(job.processes):
         if process.start in NEED_REAL and job.real is None:
             continue
@@ -89,12 +92,14 @@ def _run_chunk(job: Job, targets: Tensor, first: int) -> Tried:
         source = (job.starts or STARTS)[process.start]
         start = source[first : first + n] if isinstance(source, Tensor) else source(targets, job.shape, generator, job.real)
         mask = _mask(job, process, n, first, generator)
-        rows = _unfinished(tried, job.enough, n)
+        rows = _unfinished(tried, tries_after, job)
         if len(rows) == 0:
             break
         found = _run_process(
             job, process, targets[rows], start[rows], None if mask is None else mask[rows].expand(-1, *job.shape)
         )
+        if tried is not None:
+            tries_after[rows] += tried.best.met[rows]
         tried = _merge(tried, found, rows, index, job)
     assert tried is not None, "a portfolio has a process that needs no real images"
     return tried
@@ -111,10 +116,11 @@ def _mask(job: Job, process: Process, n: int, first: int, generator: torch.Gener
     return asked if own is None else own & asked
 
 
-def _unfinished(tried: Tried | None, enough: int, n: int) -> Tensor:
+def _unfinished(tried: Tried | None, tries_after: Tensor, job: Job) -> Tensor:
     if tried is None:
-        return torch.arange(n)
-    return (~(tried.best.met & (tried.best.lit <= enough))).nonzero().squeeze(1)
+        return torch.arange(len(tries_after))
+    done = tried.best.met & ((tried.best.lit <= job.enough) | (tries_after >= job.more))
+    return (~done).nonzero().squeeze(1)
 
 
 def _run_process(job: Job, process: Process, targets: Tensor, start: Tensor, mask: Tensor | None) -> Fooling:

@@ -71,6 +71,7 @@ def fool(
         job = Job(
             model, form, image_shape, conditions, processes,
             enough=conditions.max_lit if until == "met" else 0,
+            more=0 if until == "met" else len(processes),
             real=real, accept=accept, starts=starts, mask=_mask(mask, n, image_shape), seed=seed, device=device,
         )  # fmt: skip
         return run_attempts(job, [t for t in wanted for _ in range(per_target)]).best
