@@ -2,7 +2,6 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
-export OMP_NUM_THREADS ?= 2
 
 .PHONY: setup demo test test-slow lint types docs bench clean
 

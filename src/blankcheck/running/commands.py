@@ -18,7 +18,7 @@ from blankcheck.errors import ArgumentError, RunFolderError
 from blankcheck.factories import is_factory
 from blankcheck.hardening import Round
 from blankcheck.running.audit import MODEL, WITNESSES, Audit, audit
-from blankcheck.running.devices import resolve
+from blankcheck.running.devices import choose_threads, resolve
 from blankcheck.running.harden import Hardened, harden
 from blankcheck.running.report import write_report
 from blankcheck.running.run_folder import RunFolder
@@ -42,7 +42,7 @@ NOT_CONFIRMED = 12
 
 def train_command(settings: TrainSettings, terminal: Terminal) -> int:
     """Train plainly; writes `model.safetensors`, metrics and a report."""
-    device, data = resolve(settings.device), load_data(settings.data, settings.data_dir)
+    device, data = _start(settings)
     classifier = load_model(settings.model, data=data).to(device)
     if classifier.describe.get("exported"):
         raise ArgumentError("model is a .pt2 program, which can be audited but not trained")
@@ -84,7 +84,7 @@ def _train(
 
 def audit_command(settings: AuditSettings, terminal: Terminal) -> int:
     """Audit; the exit code says the verdict."""
-    device, data = resolve(settings.device), load_data(settings.data, settings.data_dir)
+    device, data = _start(settings)
     classifier = _load(settings, data).to(device)
     run = _open_out(settings, "audit", device)
     _announce(settings, data, device, terminal)
@@ -127,7 +127,7 @@ def summary(verdict: dict[str, Any]) -> list[str]:
 
 def harden_command(settings: HardenSettings, terminal: Terminal) -> int:
     """Harden, then audit the hardened network into the same run folder."""
-    device, data = resolve(settings.device), load_data(settings.data, settings.data_dir)
+    device, data = _start(settings)
     run = _resumed(settings) if settings.resume else None
     network: UnitClassifier | str = settings.model
     if settings.weights is not None or settings.model not in ARCHITECTURES:
@@ -277,6 +277,12 @@ def demo_command(settings: DemoSettings, terminal: Terminal) -> int:
              f"hardened: {second['verdict']}, {second['rate']:.1%} of attempts"]  # fmt: skip
     terminal.result("DONE", lines, str(report), {"plain": first, "hardened": second, "report": str(report)})
     return 0
+
+
+def _start(settings: Common) -> tuple[torch.device, Data]:
+    device, data = resolve(settings.device), load_data(settings.data, settings.data_dir)
+    choose_threads(data.shape)
+    return device, data
 
 
 def _announce(settings: Common, data: Data, device: torch.device, terminal: Terminal) -> None:
