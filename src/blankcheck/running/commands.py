@@ -154,7 +154,7 @@ def _harden(
         def watch(made: Round | None, batch: int, batches: int, words: str) -> None:
             nonlocal rounds
             if made is None:
-                bar(f"round {rounds}", batch, batches, words)
+                bar(f"round {rounds}", batch, batches + 1, words)  # one more for the search that ends the round
                 return
             rounds = made.index + 1
             bar(f"round {made.index}", 1, 1, f"accuracy {made.validation_accuracy:.2%}, fooled {made.fresh_rate:.0%}, "
