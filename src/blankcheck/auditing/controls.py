@@ -51,7 +51,7 @@ OTHER_PROCESSES: tuple[Process, ...] = tuple(
 def positive_control(job: Job, targets: list[int], get_twin: Callable[[], Twin]) -> tuple[Control, Twin]:
     """The same portfolio against a network known to be foolable."""
     twin = get_twin()
-    tried = run_attempts(replace(job, classifier=twin.classifier, form=twin.form, enough=job.conditions.max_lit), targets)
+    tried = run_attempts(replace(job, classifier=twin.classifier, form=twin.form, more=0), targets)
     return Control("positive-control", int(tried.best.met.sum()), len(targets), twin.what), twin
 
 
@@ -61,7 +61,7 @@ def more_steps(job: Job, steps: int, failed: list[int], sample: int) -> tuple[Co
     if not failed:
         return Control(code, why_not="every attempt was fooled already"), None
     chosen = _sample(failed, sample, job.seed)
-    harder = replace(job, processes=within(ten), seed=job.seed + 1, enough=job.conditions.max_lit)
+    harder = replace(job, processes=within(ten), seed=job.seed + 1, more=0)
     tried = run_attempts(harder, chosen)
     return Control(code, int(tried.best.met.sum()), len(chosen), f"With {ten} steps instead of {steps}"), (
         harder,
@@ -77,7 +77,7 @@ def more_starts(job: Job, steps: int, failed: list[int], sample: int) -> tuple[C
     chosen = _sample(failed, sample, job.seed + 1)
     each = max(20, steps // len(OTHER_PROCESSES))
     processes = tuple(replace(p, steps=each) for p in OTHER_PROCESSES)
-    other = replace(job, processes=processes, starts=OTHER_STARTS, seed=job.seed + 2, enough=job.conditions.max_lit)
+    other = replace(job, processes=processes, starts=OTHER_STARTS, seed=job.seed + 2, more=0)
     tried = run_attempts(other, chosen)
     detail = "From Gaussian noise, blends and fresh real images"
     return Control(code, int(tried.best.met.sum()), len(chosen), detail), (other, tried)

@@ -109,28 +109,10 @@ class HardenSettings(AuditSettings):
 
 
 @dataclass(frozen=True)
-class DemoSettings:
-    """The main job in two minutes: train, audit, harden and audit again, and one report of both.
+class DemoSettings(Common):
+    """The main job in two minutes: train, audit, harden and audit again, and one report of both."""
 
-    Args:
-        data: the data set.
-        data_dir: where the files of named data sets are looked for first.
-        model: the built-in network.
-        out: the run folder to write.
-        seed: of everything random.
-        device: auto takes a GPU where there is one, and says so.
-        json: print the result as one JSON object on stdout, all else on stderr.
-        quiet: no progress; only the result.
-    """
-
-    data: str = "digits"
-    data_dir: str | None = None
-    model: str = "mlp"
     out: str | None = "runs/demo"
-    seed: int = 0
-    device: Device = "auto"
-    json: bool = False
-    quiet: bool = False
 
 
 @dataclass(frozen=True)
