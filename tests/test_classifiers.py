@@ -115,6 +115,17 @@ def test_users_networks_and_their_weights(factory, tmp_path):
         assert_close(loaded(torch.full((1, 1, 8, 8), 0.5)), (state["1.bias"] + 1)[None])
 
 
+def test_saved_users_networks_keep_their_normalisation(factory, tmp_path):
+    norm = ((0.5,), (0.25,))
+    first = bc.load_model(f"{factory}:make", normalize=norm)
+    save_model(first, tmp_path / "w.safetensors")
+    images = torch.rand(3, 1, 8, 8)
+    for again in (None, norm):
+        assert_close(bc.load_model(f"{factory}:make", tmp_path / "w.safetensors", normalize=again)(images), first(images))
+    with pytest.raises(ArgumentError, match="normalize differs"):
+        bc.load_model(f"{factory}:make", tmp_path / "w.safetensors", normalize=((0.1,), (0.25,)))
+
+
 @pytest.mark.parametrize(("name", "words"), [("raises", "raised ValueError: out of luck"), ("text", "must return an nn.Mod"),
                                             ("gone", "no callable 'gone'")])  # fmt: skip
 def test_factories_that_fail(factory, name, words):

@@ -158,7 +158,10 @@ def _state_dict(loaded: Any, path: Path) -> dict[str, Tensor]:
 def _fill(classifier: UnitClassifier, state: dict[str, Tensor], path: str) -> None:
     state = {name.removeprefix("module.").removeprefix("_orig_mod."): tensor for name, tensor in state.items()}
     whole = all(name in ("mean", "std") or name.startswith("network.") for name in state)
-    into: nn.Module = classifier if whole and "mean" in state else classifier.network
+    whole = whole and {"mean", "std"} <= state.keys()
+    if whole:
+        _take_normalisation(classifier, state["mean"], state["std"], path)
+    into: nn.Module = classifier if whole else classifier.network
     own = into.state_dict()
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     wrong = sorted(name for name in own.keys() & state.keys() if own[name].shape != state[name].shape)
@@ -169,6 +172,16 @@ def _fill(classifier: UnitClassifier, state: dict[str, Tensor], path: str) -> No
     if not all(bool(t.isfinite().all()) for t in state.values() if t.is_floating_point()):
         raise ModelError(f"weights {path} hold NaN or infinity")
     into.load_state_dict(state)
+
+
+def _take_normalisation(classifier: UnitClassifier, mean: Tensor, std: Tensor, path: str) -> None:
+    """A saved classifier carries its normalisation; a built-in one's stands in place of that of the data."""
+    same = mean.numel() == classifier.mean.numel() and torch.allclose(
+        torch.cat([mean.flatten(), std.flatten()]), torch.cat([classifier.mean.flatten(), classifier.std.flatten()])
+    )
+    if classifier.normalised and not same and not classifier.describe.get("architecture"):
+        raise ArgumentError(f"normalize differs from the normalisation saved in weights {path}; leave one of the two out")
+    classifier.normalise_by(mean, std)
 
 
 def _brief(error: Exception) -> str:

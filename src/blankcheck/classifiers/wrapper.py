@@ -39,6 +39,12 @@ class UnitClassifier(nn.Module):
         self.normalised = normalize is not None
         self.describe = dict(describe or {})
 
+    def normalise_by(self, mean: Tensor, std: Tensor) -> None:
+        """Take these buffers, as a saved classifier holds them, for mean and standard deviation."""
+        self.register_buffer("mean", mean.clone().view(1, -1, 1, 1))
+        self.register_buffer("std", std.clone().view(1, -1, 1, 1))
+        self.normalised = self.normalised or bool((mean != 0).any() or (std != 1).any())
+
     def forward(self, images: Tensor) -> Tensor:
         """Outputs (n, m) of the network for images (n, c, h, w) in [0, 1]."""
         outputs: Tensor = self.network((images - self.mean) / self.std if self.normalised else images)

@@ -111,7 +111,7 @@ class OODTest:
         if len(calibrate) < needed or a < 10 or b - a < 10:
             raise DataError(
                 f"ood_level {level:g} needs at least {math.ceil(needed / 0.4)} real images to calibrate the "
-                f"out-of-distribution test, got {len(images)}"
+                f"out-of-distribution test, got {len(images)}; give more data or a larger ood_level"
             )
         scores = _Scores.fit(images[order[:a]], most)
         ranked = _in_parts(scores, images[order[a:b][:MAX_FIT]]).T.sort(dim=1).values.contiguous()
