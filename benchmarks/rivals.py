@@ -122,7 +122,9 @@ def methods() -> dict[str, Callable[[], Callable[[nn.Module], Tensor]]]:
     for steps in (30, 100):
         made[f"FMN-L0 (adversarial-library), {steps} steps"] = lambda s=steps: library_attack("fmn", norm=0, steps=s)
     made["FMN-L0 (Foolbox), 100 steps"] = lambda: foolbox_attack("L0FMNAttack", steps=100)
-    made["EAD (Foolbox), 100 steps x 4"] = lambda: foolbox_attack("EADAttack", binary_search_steps=4, steps=100)
+    made["EAD (Foolbox), 4 x 250 steps"] = lambda: foolbox_attack(
+        "EADAttack", binary_search_steps=4, steps=250, initial_const=1.0
+    )
     made["projected Adam, fixed L1 weight 1, 1000 steps"] = lambda: classic(1000)
     return made
 
