@@ -29,8 +29,8 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
-docs:
-	@ls docs/*.md
+docs: setup
+	$(BIN)/python docs/commands.py
 
 bench: setup
 	$(BIN)/python benchmarks/main_job.py
