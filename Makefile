@@ -34,6 +34,7 @@ docs: setup
 
 bench: setup
 	$(BIN)/python benchmarks/main_job.py
+	$(BIN)/python benchmarks/ood.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
