@@ -22,13 +22,13 @@ from blankcheck.judging import upper_bound_95
 OTHERS = {1: (("notmnist", "x"), ("omniglot_small", "x28")), 3: (("cifar100_test", "x"),)}
 
 
-def others(channels: int) -> dict[str, torch.Tensor]:
+def others(shape: tuple[int, int, int]) -> dict[str, torch.Tensor]:
     folder = Path(os.environ.get("BLANKCHECK_DATA", ".")) / "ood"
     found = {}
-    for name, key in OTHERS[channels]:
+    for name, key in OTHERS[shape[0]]:
         if (folder / f"{name}.npz").is_file():
             found[name] = as_unit_images(name, np.load(folder / f"{name}.npz")[key][:3000])
-    return found
+    return {name: images for name, images in found.items() if tuple(images.shape[1:]) == shape}
 
 
 def main() -> None:
@@ -41,7 +41,7 @@ def main() -> None:
         print(f"\n### {name}\n\n| images | called out of distribution |\n|---|---|")
         print(f"| real test images | {alarms / len(test):.2%} (95 % bound {upper_bound_95(alarms, len(test)):.2%}) |")
         generator = torch.Generator().manual_seed(0)
-        made = {"uniform noise": torch.rand(1000, *data.shape, generator=generator), **others(data.shape[0])}
+        made = {"uniform noise": torch.rand(1000, *data.shape, generator=generator), **others(data.shape)}
         for keep in (0.5, 0.7, 0.9):
             some = test[:1000]
             made[f"test images, {keep:.0%} of the positions kept"] = some * (
