@@ -185,6 +185,24 @@ def test_conditions_out_of_range(capsys, weights, tmp_path):
         assert option.replace("-", "_") in line
 
 
+def test_a_mistake_leaves_an_earlier_run_as_it_was(capsys, weights, net, tmp_path):
+    out = tmp_path / "kept"
+    assert main(["audit", "--weights", str(weights), "--preset", "smoke", "--out", str(out), "--quiet"]) == 10
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    capsys.readouterr()
+    for wrong in (
+        ["audit", "--weights", str(weights), "--confidence", "1.5"],
+        ["audit", "--weights", str(weights), "--ood-level", "0.0001"],
+        ["audit", "--model", f"{net}:nans"],
+        ["audit", "--model", f"{net}:narrow"],
+        ["train", "--epochs", "0"],
+        ["harden", "--rounds", "0"],
+        ["harden", "--model", f"{net}:make", "--objective", "reject-class"],
+    ):
+        refused(capsys, *wrong, "--out", str(out))
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+
+
 @pytest.mark.parametrize(("name", "words"), [("raises", "raised ValueError: out of luck"), ("nans", "NaN or infinity"),
                                             ("narrow", "3 outputs"), ("gone", "no callable")])  # fmt: skip
 def test_networks_that_fail(capsys, net, tmp_path, name, words):

@@ -6,6 +6,7 @@ usage or bad input, 130 Ctrl-C, 1 anything unexpected.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -101,6 +102,8 @@ def _refuse(message: str) -> int:
     line = " ".join(message.split())
     for name in EPILOGS:  # jsonargparse names an option of a subcommand `command.option`
         line = line.replace(f" {name}.", " ")
+    line = re.sub(r"Expected a typing\.Literal\[(.*?)\]", r"Expected one of \1", line)
+    line = re.sub(r"<class '(\w+)'>", r"\1", line)
     sys.stderr.write(f"blankcheck: error: {line}\n")
     return USAGE
 

@@ -61,7 +61,7 @@ def _read_npz(path: Path) -> dict[str, Any]:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except Exception as error:  # zipfile, zlib, numpy and the OS all raise their own here
-        raise DataError(f"data file {path} cannot be read as npz: {error}") from error
+        raise DataError(f"data file {path} cannot be read as npz: it is no archive of plain arrays") from error
 
 
 def _from_arrays(source: str, arrays: dict[str, Any]) -> Data:

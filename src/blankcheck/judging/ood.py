@@ -82,6 +82,18 @@ def _unit(flat: Tensor) -> Tensor:
     return unit
 
 
+def check_size(n: int, level: float) -> None:
+    """DataError when `n` real images are too few for a p-value to reach `level`: with s of them to calibrate, the smallest
+    possible p-value is 1/(s + 1)."""
+    calibrating = min(n - int(0.6 * n), 2 * MAX_FIT)
+    if calibrating < math.ceil(1 / level) - 1 or int(0.6 * n) - int(0.4 * n) < 10:
+        needed = max(50, math.ceil((math.ceil(1 / level) - 1) / 0.4))
+        raise DataError(
+            f"ood_level {level:g} needs at least {needed} real images to calibrate the out-of-distribution test, got {n}; "
+            "give more data or a larger ood_level"
+        )
+
+
 @dataclass(frozen=True)
 class OODTest:
     """A fitted and calibrated test. Comes ready out of `fit`.
@@ -104,15 +116,10 @@ class OODTest:
         Raises DataError when there are too few images for a p-value to reach `level`: the smallest possible p-value is
         1/(calibration images + 1).
         """
+        check_size(len(images), level)
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
         a, b = int(0.4 * len(images)), int(0.6 * len(images))
         calibrate = order[b:][: 2 * MAX_FIT]
-        needed = math.ceil(1 / level) - 1
-        if len(calibrate) < needed or a < 10 or b - a < 10:
-            raise DataError(
-                f"ood_level {level:g} needs at least {math.ceil(needed / 0.4)} real images to calibrate the "
-                f"out-of-distribution test, got {len(images)}; give more data or a larger ood_level"
-            )
         scores = _Scores.fit(images[order[:a]], most)
         ranked = _in_parts(scores, images[order[a:b][:MAX_FIT]]).T.sort(dim=1).values.contiguous()
         top = ranked[:, int(0.9 * ranked.shape[1]) :]

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from blankcheck.auditing import check_fits, ood_test
 from blankcheck.classifiers import ARCHITECTURES, TrainingPlan, UnitClassifier, evaluate, load_model, train_plainly
 from blankcheck.classifiers.loading import parse_normalize, save_model
 from blankcheck.classifiers.wrapper import fingerprint
@@ -17,9 +18,10 @@ from blankcheck.data import Data, load_data
 from blankcheck.errors import ArgumentError, RunFolderError
 from blankcheck.factories import is_factory
 from blankcheck.hardening import Round
+from blankcheck.judging.ood import check_size
 from blankcheck.running.audit import MODEL, WITNESSES, Audit, audit
 from blankcheck.running.devices import choose_threads, resolve
-from blankcheck.running.harden import Hardened, harden
+from blankcheck.running.harden import Hardened, check_hardening, harden
 from blankcheck.running.report import write_report
 from blankcheck.running.run_folder import RunFolder
 from blankcheck.running.settings import (
@@ -86,6 +88,8 @@ def audit_command(settings: AuditSettings, terminal: Terminal) -> int:
     """Audit; the exit code says the verdict."""
     device, data = _start(settings)
     classifier = _load(settings, data).to(device)
+    _check(settings, data)
+    check_fits(classifier, data)
     run = _open_out(settings, "audit", device)
     _announce(settings, data, device, terminal)
     made = _audit(classifier, data, settings, settings.preset, terminal)
@@ -128,12 +132,14 @@ def summary(verdict: dict[str, Any]) -> list[str]:
 def harden_command(settings: HardenSettings, terminal: Terminal) -> int:
     """Harden, then audit the hardened network into the same run folder."""
     device, data = _start(settings)
+    _check(settings, data)
     run = _resumed(settings) if settings.resume else None
     network: UnitClassifier | str = settings.model
     if settings.weights is not None or settings.model not in ARCHITECTURES:
         network = _load(settings, data).to(device)
         if network.describe.get("exported"):
             raise ArgumentError("model is a .pt2 program, which can be audited but not hardened")
+    check_hardening(network, data, settings.objective, settings.epochs, settings.rounds)
     if run is None:
         run = _open_out(settings, "harden", device)
     _announce(settings, data, device, terminal)
@@ -201,8 +207,6 @@ def verify_command(settings: VerifySettings, terminal: Terminal) -> int:
         raise RunFolderError(f"{run / 'verdict.json'} does not say its conditions") from error
     ood_p = None
     if data is not None and len(stored):
-        from blankcheck.auditing import ood_test
-
         ood_p = ood_test(data, want.ood_level).p_values(stored.tensors["images"].float())
     good = confirm(stored, classifier, stored.metadata.get("output_form", "logits"), want, ood_p)
     same = stored.metadata.get("fingerprint") == fingerprint(classifier)
@@ -283,6 +287,13 @@ def _start(settings: Common) -> tuple[torch.device, Data]:
     device, data = resolve(settings.device), load_data(settings.data, settings.data_dir)
     choose_threads(data.shape)
     return device, data
+
+
+def _check(settings: AuditSettings, data: Data) -> None:
+    """Whatever can be found wrong is found before anything is written: an earlier run in the folder stays as it was."""
+    Conditions(settings.confidence, settings.max_lit if settings.max_lit is not None else 1, settings.ood_level)
+    for half in data.halves:
+        check_size(len(half), settings.ood_level)
 
 
 def _announce(settings: Common, data: Data, device: torch.device, terminal: Terminal) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from blankcheck.auditing import check_fits
 from blankcheck.classifiers import UnitClassifier, build, load_model
 from blankcheck.classifiers.loading import save_model
-from blankcheck.classifiers.wrapper import device_of
+from blankcheck.classifiers.wrapper import device_of, left_as_found
 from blankcheck.data import Data
 from blankcheck.errors import ModelError, RunFolderError
 from blankcheck.hardening import Hardening, Round, best_round, default_plan, objective_named
@@ -83,7 +84,7 @@ def harden(
     outputs = aim.outputs(len(data.classes))
     limit = max_lit if max_lit is not None else default_max_lit(data.shape)
     network = build(model, data.shape, outputs, data.mean_and_std(), seed) if isinstance(model, str) else load_model(model)
-    _check_outputs(network, data, outputs, objective)
+    check_hardening(network, data, objective)
     network.requires_grad_(True)
     work = Hardening(network, data, aim, plan, Conditions(confidence, limit, ood_level), seed)
     best = _resume(work, run) if run is not None and resume else None
@@ -99,14 +100,19 @@ def harden(
     return Hardened(network, tuple(work.history), best_round([r.harmonic for r in work.history]), data.source)
 
 
-def _check_outputs(network: UnitClassifier, data: Data, outputs: int, objective: str) -> None:
-    from blankcheck.auditing import check_fits
-
-    form = check_fits(network, data)
+def check_hardening(
+    model: UnitClassifier | str, data: Data, objective: str, epochs: int | None = None, rounds: int | None = None
+) -> None:
+    """Raises ArgumentError or ModelError where the plan is impossible or the network's outputs do not fit the objective."""
+    default_plan(len(data.train), epochs, rounds)
+    outputs = objective_named(objective).outputs(len(data.classes))
+    if isinstance(model, str):
+        return
+    form = check_fits(model, data)
     if form != "logits":
         raise ModelError(f"hardening needs a model that gives logits, this one gives {form}")
-    with torch.no_grad():
-        got = network(data.validation.images[:2].to(device_of(network))).shape[1]
+    with left_as_found(model), torch.no_grad():
+        got = model(data.validation.images[:2].to(device_of(model))).shape[1]
     if got != outputs:
         raise ModelError(f"objective {objective!r} needs a model with {outputs} outputs, this one has {got}")
 
