@@ -22,7 +22,7 @@ EPILOGS = {
     "report": "Example: blankcheck report runs/a",
     "verify": "Example: blankcheck verify runs/a",
 }
-USAGE, INTERRUPTED, UNEXPECTED = 2, 130, 1
+USAGE, INTERRUPTED = 2, 130
 
 
 def parser() -> ArgumentParser:

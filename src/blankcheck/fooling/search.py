@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,8 +14,6 @@ from blankcheck.types import NEVER, Accept, Fooling, Outcome, Rows, stored
 
 MAX_STEPS = 10_000
 UNTIL = ("met", "sparsest")
-
-Watch = Callable[[int, Seen], None]
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,6 @@ def search(
     solver: Solver,
     goal: Goal,
     steps: int,
-    watch: Watch | None = None,
 ) -> Fooling:
     """Search from `start` (n, c, h, w) in [0, 1] for at most `steps` backward passes per image.
 
@@ -80,8 +76,6 @@ def search(
         seen = problem.measure(shown := stored(images))
         used[live] += 1
         best = _keep_better(best, shown, seen, goal)
-        if watch is not None:
-            watch(step, seen)
         running = seen.finite & ((best.rank < 3) if goal.until == "met" else torch.ones_like(seen.finite))
         if not bool(running.all()):
             finished.append((live[~running], best.rows(~running)))

@@ -17,10 +17,6 @@ from torch import Tensor
 
 from blankcheck.errors import DataError
 
-SCORES = (
-    "few lit", "many lit", "little ink", "few bright pixels", "unlike the main components", "far from neighbours",
-    "broken lines", "rare along the main components",
-)  # fmt: skip
 NEIGHBOURS = 5
 MAX_FIT = 5000
 MAX_FIT_NUMBERS = 40_000_000
@@ -28,7 +24,8 @@ MAX_FIT_NUMBERS = 40_000_000
 
 @dataclass(frozen=True)
 class _Scores:
-    """The eight scores, larger = further from real data. components: (d, k); neighbours: (m, d) of unit length."""
+    """Eight scores, larger = further from real data: few lit, many lit, little ink, few bright pixels, unlike the main
+    components, far from its neighbours, broken lines, rare along the main components. components: (d, k); neighbours: (m, d) of unit length."""
 
     mean: Tensor
     components: Tensor
