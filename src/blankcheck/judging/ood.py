@@ -25,7 +25,8 @@ MAX_FIT_NUMBERS = 40_000_000
 @dataclass(frozen=True)
 class _Scores:
     """Eight scores, larger = further from real data: few lit, many lit, little ink, few bright pixels, unlike the main
-    components, far from its neighbours, broken lines, rare along the main components. components: (d, k); neighbours: (m, d) of unit length."""
+    components, far from its neighbours, broken lines, rare along the main components. components: (d, k).
+    neighbours: (m, d), of unit length."""
 
     mean: Tensor
     components: Tensor
