@@ -78,7 +78,7 @@ def gather(
         job = _job(classifier, form, data, conditions, preset, judge.accepts, seed)
         targets = [t for t in range(len(data.classes)) for _ in range(preset.for_targets(len(data.classes)))]
         note("search", 0, len(targets), "")
-        tried = run_attempts(job, targets, _progress(note, conditions))
+        tried = run_attempts(job, targets, _progress(note))
         attempts = _attempts(job, tried, judge)
         failed = [a.target for a in attempts if not a.fooled]
         ran, extra, twin = _controls(job, preset, data, failed, get_twin, note)
@@ -123,7 +123,7 @@ def _job(classifier: Classifier, form: str, data: Data, want: Conditions, preset
     )  # fmt: skip
 
 
-def _progress(note: Note, want: Conditions) -> Callable[[int, int, Tried], None]:
+def _progress(note: Note) -> Callable[[int, int, Tried], None]:
     fooled, lit = 0, []
 
     def tell(done: int, total: int, part: Tried) -> None:

@@ -1,4 +1,4 @@
-"""Remove lit features while the image stays confident, with forward passes only."""
+"""Remove lit features while the image stays confident."""
 
 from __future__ import annotations
 

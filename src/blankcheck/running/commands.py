@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from blankcheck.auditing import check_fits, ood_test
+from blankcheck.auditing import check_fits
 from blankcheck.classifiers import ARCHITECTURES, TrainingPlan, UnitClassifier, evaluate, load_model, train_plainly
 from blankcheck.classifiers.loading import parse_normalize, save_model
-from blankcheck.classifiers.wrapper import fingerprint
 from blankcheck.data import Data, load_data
-from blankcheck.errors import ArgumentError, RunFolderError
-from blankcheck.factories import is_factory
+from blankcheck.errors import ArgumentError
 from blankcheck.hardening import Round
 from blankcheck.judging.ood import check_size
-from blankcheck.running.audit import MODEL, WITNESSES, Audit, audit
+from blankcheck.running.audit import MODEL, Audit, audit
 from blankcheck.running.devices import choose_threads, resolve
 from blankcheck.running.harden import Hardened, check_hardening, harden
 from blankcheck.running.report import write_report
@@ -35,11 +33,10 @@ from blankcheck.running.settings import (
     Weighted,
 )
 from blankcheck.running.terminal import Terminal
-from blankcheck.running.witnesses import confirm, unpack
+from blankcheck.running.verify import verify_command
 from blankcheck.types import Conditions
 
 EXIT = {"RESISTED": 0, "CERTIFIED": 0, "FOOLED": 10, "INCONCLUSIVE": 11}
-NOT_CONFIRMED = 12
 
 
 def train_command(settings: TrainSettings, terminal: Terminal) -> int:
@@ -92,16 +89,16 @@ def audit_command(settings: AuditSettings, terminal: Terminal) -> int:
     check_fits(classifier, data)
     run = _open_out(settings, "audit", device)
     _announce(settings, data, device, terminal)
-    made = _audit(classifier, data, settings, settings.preset, terminal)
+    made = _audit(classifier, data, settings, terminal)
     made.write_into(run)
     _say(made, run, terminal)
     return EXIT[str(made.verdict)]
 
 
-def _audit(classifier: UnitClassifier, data: Data, settings: AuditSettings, preset: str, terminal: Terminal) -> Audit:
+def _audit(classifier: UnitClassifier, data: Data, settings: AuditSettings, terminal: Terminal) -> Audit:
     with terminal.progress() as bar:
         return audit(
-            classifier, data, preset, settings.seed, confidence=settings.confidence, max_lit=settings.max_lit,
+            classifier, data, settings.preset, settings.seed, confidence=settings.confidence, max_lit=settings.max_lit,
             ood_level=settings.ood_level, note=bar,
         )  # fmt: skip
 
@@ -143,16 +140,21 @@ def harden_command(settings: HardenSettings, terminal: Terminal) -> int:
     if run is None:
         run = _open_out(settings, "harden", device)
     _announce(settings, data, device, terminal)
-    hardened = _harden(network, data, settings, run, terminal)
+    hardened = _harden(network, data, settings, run, device, terminal)
     hardened.write_into(run)
-    made = _audit(hardened.model, data, settings, settings.preset, terminal)
+    made = _audit(hardened.model, data, settings, terminal)
     made.write_into(run)
     _say(made, run, terminal)
     return 0
 
 
 def _harden(
-    network: UnitClassifier | str, data: Data, settings: HardenSettings, run: RunFolder, terminal: Terminal
+    network: UnitClassifier | str,
+    data: Data,
+    settings: HardenSettings,
+    run: RunFolder,
+    device: torch.device,
+    terminal: Terminal,
 ) -> Hardened:
     with terminal.progress() as bar:
         rounds = 0
@@ -169,7 +171,7 @@ def _harden(
         return harden(
             network, data, settings.objective, settings.seed, epochs=settings.epochs, rounds=settings.rounds,
             confidence=settings.confidence, max_lit=settings.max_lit, ood_level=settings.ood_level,
-            run=run, resume=settings.resume, watch=watch,
+            run=run, resume=settings.resume, watch=watch, device=device,
         )  # fmt: skip
 
 
@@ -191,65 +193,6 @@ def _resumed(settings: HardenSettings) -> RunFolder:
     return run
 
 
-def verify_command(settings: VerifySettings, terminal: Terminal) -> int:
-    """Score the witnesses of a run folder again; 0 when every one is confirmed."""
-    run = RunFolder.open(settings.run)
-    config, verdict = run.read_config(), run.read_json("verdict.json")
-    path = run / WITNESSES
-    if not path.is_file():
-        raise RunFolderError(f"run folder {run.path} has no {WITNESSES}")
-    stored = unpack(path.read_bytes(), str(path))
-    data = _data_again(settings, config)
-    classifier = _model_again(settings, config, run, data)
-    try:
-        want = Conditions(**verdict["conditions"])
-    except (KeyError, TypeError) as error:
-        raise RunFolderError(f"{run / 'verdict.json'} does not say its conditions") from error
-    ood_p = None
-    if data is not None and len(stored):
-        ood_p = ood_test(data, want.ood_level).p_values(stored.tensors["images"].float())
-    good = confirm(stored, classifier, stored.metadata.get("output_form", "logits"), want, ood_p)
-    same = stored.metadata.get("fingerprint") == fingerprint(classifier)
-    confirmed, total = int(good.sum()), len(stored)
-    all_good = confirmed == total and same
-    lines = [f"{confirmed} of {total} witnesses: confidence, lit features and p-value hold when scored again"]
-    if ood_p is None:
-        lines.append("p-values were taken from the file: the data set is not at hand")
-    if not same:
-        lines.append("the network is not the one that was audited: its fingerprint differs")
-    record = {"confirmed": confirmed, "witnesses": total, "same_network": same, "ood_recomputed": ood_p is not None}
-    terminal.result("CONFIRMED" if all_good else "NOT CONFIRMED", lines, None, record)
-    return 0 if all_good else NOT_CONFIRMED
-
-
-def _data_again(settings: VerifySettings, config: dict[str, Any]) -> Data | None:
-    """The data set of the run: as named now, else as configured unless that is code; None when it is not at hand."""
-    if settings.data is not None:
-        return load_data(settings.data, settings.data_dir)
-    source = str(config.get("data", ""))
-    if is_factory(source):
-        return None
-    named_then = config.get("data_dir")
-    try:
-        return load_data(source, settings.data_dir or (str(named_then) if named_then else None))
-    except Exception:  # not at hand is an answer here, and the result says so
-        return None
-
-
-def _model_again(settings: VerifySettings, config: dict[str, Any], run: RunFolder, data: Data | None) -> UnitClassifier:
-    """The audited network: a factory named now, or a built-in network from safetensors. Nothing else is ever run."""
-    name = settings.model or str(config.get("model", ""))
-    normalize = parse_normalize(settings.normalize or str(config.get("normalize", "none")))
-    if settings.model is None and name not in ARCHITECTURES:
-        raise ArgumentError(f"run folder {run.path} names the model {name!r}; run folders run no code: name it with --model")
-    weights = settings.weights
-    if weights is None and name in ARCHITECTURES:
-        weights = str(run / MODEL)
-    elif weights is None and config.get("weights"):
-        weights = str(config["weights"])
-    return load_model(name, weights, data, normalize, unsafe_pickle=settings.unsafe_pickle)
-
-
 def report_command(settings: ReportSettings, terminal: Terminal) -> int:
     """Draw `report.html` and `report.md` again from the run folder alone."""
     run = RunFolder.open(settings.run)
@@ -262,7 +205,7 @@ def report_command(settings: ReportSettings, terminal: Terminal) -> int:
 def demo_command(settings: DemoSettings, terminal: Terminal) -> int:
     """Train, audit, harden and audit again; one report of both."""
     out = Path(settings.out or "runs/demo")
-    RunFolder.create(out).begin("demo", asdict(settings), resolve(settings.device))
+    RunFolder.create(out).begin("demo", settings.as_config(), resolve(settings.device))
     shared = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name != "out"}
     quiet = Terminal(terminal.quiet, as_json=False)
     if terminal.as_json:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -32,14 +31,15 @@ class Hardened:
     rounds: tuple[Round, ...]
     kept: int
     source: str = ""
-    config: dict[str, Any] = field(default_factory=dict)
 
     def save(self, folder: str | os.PathLike[str]) -> RunFolder:
         """Write `model.safetensors`, `metrics.jsonl` and a report into a run folder."""
         from blankcheck.running.report import write_report
 
         run = RunFolder.create(folder)
-        run.begin("harden", self.config or {"data": self.source}, device_of(self.model))
+        run.begin(
+            "harden", {"data": self.source, "model": self.model.describe.get("architecture", "")}, device_of(self.model)
+        )
         self.write_into(run)
         write_report(run)
         return run
@@ -69,6 +69,7 @@ def harden(
     run: RunFolder | None = None,
     resume: bool = False,
     watch: Watch = lambda made, batch, batches, words: None,
+    device: torch.device | None = None,
 ) -> Hardened:
     """Train a network so that it is not sure about sparse images that look like no real data.
 
@@ -76,7 +77,7 @@ def harden(
     outputs must fit the objective: K for `max-entropy`, K + 1 for `reject-class`, 2K for `fake-classes`).
     epochs: passes over the training images, by default as many as plain training makes. rounds: over which they are
     spread. run: where the state is kept after each round; with `resume` the run goes on from there, to the same bits as
-    if it had not stopped.
+    if it had not stopped. device: where to train; default where the network is.
 
     Raises ArgumentError, DataError, ModelError or RunFolderError with one line.
     """
@@ -84,6 +85,8 @@ def harden(
     outputs = aim.outputs(len(data.classes))
     limit = max_lit if max_lit is not None else default_max_lit(data.shape)
     network = build(model, data.shape, outputs, data.mean_and_std(), seed) if isinstance(model, str) else load_model(model)
+    if device is not None:
+        network.to(device)
     check_hardening(network, data, objective)
     network.requires_grad_(True)
     work = Hardening(network, data, aim, plan, Conditions(confidence, limit, ood_level), seed)

@@ -1,0 +1,80 @@
+"""Witnesses of a run folder, scored again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from blankcheck.auditing import ood_test
+from blankcheck.classifiers import ARCHITECTURES, UnitClassifier, load_model
+from blankcheck.classifiers.loading import parse_normalize
+from blankcheck.classifiers.wrapper import fingerprint
+from blankcheck.data import Data, load_data
+from blankcheck.errors import ArgumentError, RunFolderError
+from blankcheck.factories import is_factory
+from blankcheck.running.audit import MODEL, WITNESSES
+from blankcheck.running.run_folder import RunFolder
+from blankcheck.running.settings import VerifySettings
+from blankcheck.running.terminal import Terminal
+from blankcheck.running.witnesses import confirm, unpack
+from blankcheck.types import Conditions
+
+NOT_CONFIRMED = 12
+
+
+def verify_command(settings: VerifySettings, terminal: Terminal) -> int:
+    """Score the witnesses of a run folder again; 0 when every one is confirmed."""
+    run = RunFolder.open(settings.run)
+    config, verdict = run.read_config(), run.read_json("verdict.json")
+    path = run / WITNESSES
+    if not path.is_file():
+        raise RunFolderError(f"run folder {run.path} has no {WITNESSES}")
+    stored = unpack(path.read_bytes(), str(path))
+    data = _data_again(settings, config)
+    classifier = _model_again(settings, config, run, data)
+    try:
+        want = Conditions(**verdict["conditions"])
+    except (KeyError, TypeError) as error:
+        raise RunFolderError(f"{run / 'verdict.json'} does not say its conditions") from error
+    ood_p = None
+    if data is not None and len(stored):
+        ood_p = ood_test(data, want.ood_level).p_values(stored.tensors["images"].float())
+    good = confirm(stored, classifier, stored.metadata.get("output_form", "logits"), want, ood_p)
+    same = stored.metadata.get("fingerprint") == fingerprint(classifier)
+    confirmed, total = int(good.sum()), len(stored)
+    all_good = confirmed == total and same
+    lines = [f"{confirmed} of {total} witnesses: confidence, lit features and p-value hold when scored again"]
+    if ood_p is None:
+        lines.append("p-values were taken from the file: the data set is not at hand")
+    if not same:
+        lines.append("the network is not the one that was audited: its fingerprint differs")
+    record = {"confirmed": confirmed, "witnesses": total, "same_network": same, "ood_recomputed": ood_p is not None}
+    terminal.result("CONFIRMED" if all_good else "NOT CONFIRMED", lines, None, record)
+    return 0 if all_good else NOT_CONFIRMED
+
+
+def _data_again(settings: VerifySettings, config: dict[str, Any]) -> Data | None:
+    """The data set of the run: as named now, else as configured unless that is code; None when it is not at hand."""
+    if settings.data is not None:
+        return load_data(settings.data, settings.data_dir)
+    source = str(config.get("data", ""))
+    if is_factory(source):
+        return None
+    named_then = config.get("data_dir")
+    try:
+        return load_data(source, settings.data_dir or (str(named_then) if named_then else None))
+    except Exception:  # not at hand is an answer here, and the result says so
+        return None
+
+
+def _model_again(settings: VerifySettings, config: dict[str, Any], run: RunFolder, data: Data | None) -> UnitClassifier:
+    """The audited network: a factory named now, or a built-in network from safetensors. Nothing else is ever run."""
+    name = settings.model or str(config.get("model", ""))
+    normalize = parse_normalize(settings.normalize or str(config.get("normalize", "none")))
+    if settings.model is None and name not in ARCHITECTURES:
+        raise ArgumentError(f"run folder {run.path} names the model {name!r}; run folders run no code: name it with --model")
+    weights = settings.weights
+    if weights is None and name in ARCHITECTURES:
+        weights = str(run / MODEL)
+    elif weights is None and config.get("weights"):
+        weights = str(config["weights"])
+    return load_model(name, weights, data, normalize, unsafe_pickle=settings.unsafe_pickle)
