@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,28 +9,57 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 import blankcheck as bc
+from blankcheck.auditing import Job, run_attempts, within
+from blankcheck.auditing.variety import repeats
 from blankcheck.classifiers import UnitClassifier
 from blankcheck.errors import ArgumentError
 from blankcheck.fooling import (
     STARTS,
     AdaptiveWeight,
     AnnealedTopK,
+    DifferentialEvolution,
+    Exchange,
+    FastMinimumNorm,
     FixedWeight,
     Goal,
     GreedyLighting,
+    Look,
     Problem,
+    RandomSearch,
+    SigmaZero,
     polish,
     random_mask,
     search,
 )
+from blankcheck.fooling.draws import uniform
 from blankcheck.fooling.masks import KINDS
 from blankcheck.fooling.problem import Seen
+from blankcheck.fooling.search import LEAVE_EVERY
 from blankcheck.testing import Constant, NaNAfter, Planted
-from blankcheck.types import NEVER, Outcome, count_lit, count_lit_pixels, default_max_lit, stored
+from blankcheck.types import NEVER, Conditions, Outcome, count_lit, count_lit_pixels, default_max_lit, stored
 
 SHAPE = (1, 8, 8)
 TARGETS = torch.tensor([0, 1, 2]).repeat(4)
-SOLVERS = [GreedyLighting(), AdaptiveWeight(), AnnealedTopK(goal=5), FixedWeight(weight=0.3)]
+SOLVERS = [
+    GreedyLighting(),
+    AdaptiveWeight(),
+    AnnealedTopK(goal=5),
+    FixedWeight(weight=0.3),
+    FixedWeight(weight=0.1, weight_at=(60, 3.0), step_at=(90, 0.5), anneal=True),
+    SigmaZero(),
+    FastMinimumNorm(),
+    Exchange(),
+    RandomSearch(features=30),
+]
+FROM_BLACK = (GreedyLighting, FastMinimumNorm, Exchange, RandomSearch)
+
+
+def no_trials(trials: torch.Tensor) -> torch.Tensor:
+    raise AssertionError("this rule scores no trial images")
+
+
+def look(progress: float = 0.0, needed: float = 2.2) -> Look:
+    return Look(needed, progress, 0, no_trials)
 
 
 def noise(seed: int = 0) -> torch.Tensor:
@@ -39,7 +70,7 @@ def noise(seed: int = 0) -> torch.Tensor:
 def test_planted_answer_is_found_exactly(solver):
     classifier = Planted(pixels=5)
     problem, goal = Problem(classifier, "logits", TARGETS), Goal(max_lit=64, until="sparsest")
-    start = torch.zeros(len(TARGETS), *SHAPE) if isinstance(solver, GreedyLighting) else noise()
+    start = torch.zeros(len(TARGETS), *SHAPE) if isinstance(solver, FROM_BLACK) else noise()
     found = polish(problem, search(problem, start, solver, goal, 150), goal, 200)
     wanted = torch.stack([classifier.sparsest(int(t)) for t in TARGETS]) > 0
     assert torch.equal(found.images > 0, wanted)
@@ -91,11 +122,11 @@ def test_fixed_weight_is_pytorchs_adam():
     images = 0.3 + 0.4 * torch.rand(4, *SHAPE)
     parameter = images.clone().requires_grad_(True)
     adam = torch.optim.Adam([parameter], lr=0.03)
-    state = rule.init(images)
+    state = rule.init(images, torch.arange(4))
     for _ in range(5):
         gradient, confidence = torch.randn(4, *SHAPE) * 0.1, torch.rand(4)
-        seen = Seen(confidence, confidence.logit(), count_lit(images), gradient, torch.ones(4, dtype=torch.bool))
-        images, state = rule.step(state, images, seen, confidence > 1, 0.0)
+        seen = Seen(confidence.logit(), count_lit(images), gradient, torch.ones(4, dtype=torch.bool))
+        images, state = rule.step(state, images, seen, look())
         parameter.grad = -(1 - confidence)[:, None, None, None] * gradient + 2.0 / 64
         adam.step()
         with torch.no_grad():
@@ -236,9 +267,9 @@ def test_stored_form_is_idempotent_and_in_the_box(values):
 @given(st.sampled_from(KINDS), st.floats(0.05, 1.0), st.integers(0, 1000))
 def test_masks_keep_their_share(kind, keep, seed):
     mask = random_mask(kind, 3, (3, 12, 12), keep, torch.Generator().manual_seed(seed))
-    assert mask.shape == (3, 1, 12, 12)
+    assert mask.shape == (3, 3 if kind.endswith(":features") else 1, 12, 12)
     share = mask.flatten(1).float().mean(dim=1)
-    tolerance = {"pixels": 0.02, "blocks": 0.12, "half-planes": 0.15}[kind]
+    tolerance = {"pixels": 0.02, "blocks": 0.12, "half-planes": 0.15}[kind.removesuffix(":features")]
     assert ((share - keep).abs() <= tolerance).all()
 
 
@@ -247,7 +278,148 @@ def test_default_max_lit(shape, limit):
     assert default_max_lit(shape) == limit
 
 
+def test_colour_masks_cover_features_when_asked(plain):
+    one = random_mask("pixels:features", 20, (3, 12, 12), 0.5, torch.Generator().manual_seed(0))
+    assert not torch.equal(one[:, 0], one[:, 1])
+    network = UnitClassifier(Planted(pixels=3, shape=(3, 8, 8)))
+    found = bc.fool(network, [0, 1], 20, shape=(3, 8, 8), steps=60, max_lit=40, mask="pixels:features", seed=1)
+    assert 0 < found.met.sum() < 40, "with a random half of the features the three planted ones are seldom all there"
+
+
 def test_colour_masks_cover_positions():
     network = UnitClassifier(Planted(pixels=6, shape=(3, 8, 8)))
     found = bc.fool(network, [0, 1], 3, shape=(3, 8, 8), steps=100, max_lit=40)
     assert found.met.all() and (count_lit_pixels(found.images) <= found.lit).all()
+
+
+def test_random_numbers_belong_to_the_key():
+    keys = torch.randint(2**62, (50,), generator=torch.Generator().manual_seed(0))
+    whole, part = uniform(keys, 3, 400), uniform(keys[[7, 30]], 3, 400)
+    assert torch.equal(part, whole[[7, 30]])
+    assert whole.min() >= 0 and whole.max() < 1 and abs(float(whole.mean()) - 0.5) < 0.01
+    assert abs(float(torch.corrcoef(torch.stack([whole.flatten(), uniform(keys, 4, 400).flatten()]))[0, 1])) < 0.03
+
+
+@pytest.mark.parametrize("solver", SOLVERS, ids=lambda s: type(s).__name__)
+def test_an_image_does_not_depend_on_its_batch(plain, solver):
+    problem, goal = Problem(plain, "logits", torch.arange(10)), Goal(max_lit=64, until="sparsest")
+    start = STARTS["sparse-noise"](torch.arange(10), SHAPE, torch.Generator().manual_seed(0), None)
+    keys = torch.arange(100, 110)
+    whole = search(problem, start, solver, goal, 8, keys)
+    few = torch.tensor([8, 2])
+    part = search(problem.rows(few), start[few], solver, goal, 8, keys[few])
+    assert_close(part.images, whole.images[few], atol=1e-4, rtol=0)
+    assert torch.equal(part.steps, whole.steps[few]) and torch.equal(part.forwards, whole.forwards[few])
+
+
+def test_looking_seldom_who_has_finished_changes_nothing(plain, monkeypatch):
+    problem, goal = Problem(plain, "logits", torch.arange(10).repeat(3)), Goal(max_lit=20)
+    start = STARTS["noise"](problem.targets, SHAPE, torch.Generator().manual_seed(0), None)
+    often = search(problem, start, AdaptiveWeight(), goal, 50)
+    monkeypatch.setitem(LEAVE_EVERY, "cpu", 7)
+    seldom = search(problem, start, AdaptiveWeight(), goal, 50)
+    assert len(often.steps.unique()) > 1
+    assert torch.equal(often.steps, seldom.steps) and torch.equal(often.outcome, seldom.outcome)
+    assert_close(often.images, seldom.images, atol=1e-4, rtol=0)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(1, 60), st.sampled_from(["met", "sparsest"]), st.sampled_from(["auto", "black", "noise"]))
+def test_budgets_are_kept(plain, steps, until, start):
+    found = bc.fool(plain, [1, 7], 3, shape=SHAPE, steps=steps, until=until, start=start)
+    assert (found.steps <= steps).all() and (found.forwards <= 3 * steps).all()
+
+
+def test_long_budgets_are_kept(digits, plain):
+    found = bc.fool(plain, range(10), 2, data=digits, steps=600, until="sparsest")
+    assert (found.steps <= 600).all() and (found.forwards <= 1800).all() and found.met.all()
+
+
+class NoGradient(torch.nn.Module):
+    """Cuts the graph: every gradient is zero, every answer is right."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, images):
+        return self.inner(images.detach())
+
+
+@pytest.mark.parametrize("solver", [RandomSearch(features=30), DifferentialEvolution(pixels=12)], ids=["random", "evolution"])
+def test_gradient_free_rules_find_what_gradients_do_not(plain, solver):
+    problem, goal = Problem(NoGradient(plain), "logits", torch.arange(10)), Goal(max_lit=40)
+    start = torch.zeros(10, *SHAPE)
+    blind = search(problem, start, solver, goal, 100)
+    assert blind.met.float().mean() >= 0.8
+    assert (blind.steps == 0).all() and (blind.forwards <= 300).all()
+    assert search(problem, start, Exchange(), goal, 100).met.sum() <= 2
+
+
+def test_sigma_zero_counts_lit_features_as_published():
+    rule, images = SigmaZero(), torch.full((1, 1, 1, 2), 0.5)
+    state = rule.init(images, torch.arange(1))
+    seen = Seen(torch.tensor([5.0]), count_lit(images), torch.ones(1, 1, 1, 2), torch.tensor([True]))
+    moved, after = rule.step(state, images, seen, look())
+    # confident: the gradient is the count's alone; normalised, Adam's first step is the step size, towards black
+    assert torch.equal(moved, torch.zeros_like(images))
+    assert_close(after.weight, torch.tensor([0.31]))
+    _, after = rule.step(state, images, Seen(torch.tensor([0.0]), *list(vars(seen).values())[1:]), look())
+    assert_close(after.weight, torch.tensor([0.29]))
+
+
+def test_fixed_weight_steps_and_anneals():
+    images = torch.full((1, *SHAPE), 0.5)
+    seen = Seen(torch.tensor([50.0]), count_lit(images), torch.zeros(1, *SHAPE), torch.tensor([True]))
+
+    def change(rule, step, progress=0.0):
+        state = dataclasses.replace(rule.init(images, torch.arange(1)), step=step, second=torch.full((1, *SHAPE), 1e-4))
+        return float((images - rule.step(state, images, seen, look(progress))[0]).mean())
+
+    plain_rule = FixedWeight(weight=1.0)
+    assert change(FixedWeight(step_at=(5, 0.1)), 4) == pytest.approx(change(plain_rule, 4))
+    assert change(FixedWeight(step_at=(5, 0.1)), 5) == pytest.approx(0.1 * change(plain_rule, 5), rel=1e-4)
+    assert change(FixedWeight(weight_at=(5, 3.0)), 5) > 2 * change(plain_rule, 5)
+    assert change(FixedWeight(anneal=True), 5, 0.5) == pytest.approx(0.5 * change(plain_rule, 5), rel=1e-4)
+
+
+def test_rows_that_were_never_confident_give_up(plain):
+    problem = Problem(plain, "logits", torch.arange(10))
+    found = search(problem, torch.zeros(10, *SHAPE), Exchange(), Goal(confidence=0.999, until="sparsest"), 30, give_up=4)
+    assert (found.steps[found.fewest == NEVER] == 4).all() and (found.steps[found.fewest != NEVER] > 4).all()
+    assert 0 < (found.fewest == NEVER).sum() < 10
+
+
+def test_images_differ_between_attempts(plain):
+    found = bc.fool(plain, range(10), 10, shape=SHAPE, steps=100, until="sparsest", max_lit=64)
+    assert found.met.all() and len(repeats(found)) == 0
+
+
+def test_a_network_sure_of_black_gets_one_black_image_and_others():
+    found = bc.fool(lambda x: torch.stack([x.flatten(1).sum(1) * 0 + 5, x.flatten(1).sum(1)], 1), [0], 10,
+                    shape=SHAPE, steps=60, until="sparsest")  # fmt: skip
+    assert found.met.all() and found.lit.tolist() == [0] + [1] * 9
+
+
+class Greedy(torch.nn.Module):
+    """Has no memory for more than `most` images at once."""
+
+    def __init__(self, inner, most):
+        super().__init__()
+        self.inner, self.most = inner, most
+
+    def forward(self, images):
+        if len(images) > self.most:
+            raise torch.OutOfMemoryError("out of memory")
+        return self.inner(images)
+
+
+def test_out_of_memory_halves_the_batch(plain):
+    conditions = Conditions(max_lit=12)
+    job = Job(plain, "logits", SHAPE, conditions, within(30), enough=12, seed=3)
+    targets = [i % 10 for i in range(40)]
+    whole, halved = run_attempts(job, targets), run_attempts(dataclasses.replace(job, classifier=Greedy(plain, 30)), targets)
+    assert whole.halved == 0 and halved.halved >= 1
+    assert halved.best.met.all()
+    with pytest.raises(torch.OutOfMemoryError):
+        run_attempts(dataclasses.replace(job, classifier=Greedy(plain, 0)), targets)

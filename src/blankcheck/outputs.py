@@ -44,7 +44,7 @@ def run(classifier: Classifier, images: Tensor) -> Tensor:
     try:
         outputs = classifier(images)
     except (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
+        if out_of_memory(error):
             raise
         brief = " ".join(str(error).split())[:240]
         raise ModelError(f"model cannot take images of shape {tuple(images.shape)}: {brief}") from error
@@ -52,6 +52,11 @@ def run(classifier: Classifier, images: Tensor) -> Tensor:
         got = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         raise ModelError(f"model outputs must be (n, classes) with at least 2 classes, got {got}")
     return outputs
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on whatever device; the CPU's allocator has no class of its own."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def as_logits(outputs: Tensor, form: str) -> Tensor:

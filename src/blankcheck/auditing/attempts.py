@@ -9,35 +9,41 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from blankcheck.auditing.portfolio import POLISH_BACKWARD, Process
-from blankcheck.fooling import NEED_REAL, STARTS, Goal, Problem, polish, random_mask, search
+from blankcheck.auditing.portfolio import BEST, Process, spare
+from blankcheck.auditing.process_run import Batch, Bench, run_process
+from blankcheck.auditing.variety import varied
+from blankcheck.fooling import NEED_REAL, STARTS, random_mask
 from blankcheck.fooling.starts import Real, Start
-from blankcheck.types import Accept, Classifier, Conditions, Fooling, Outcome, Rows
+from blankcheck.types import Accept, Classifier, Conditions, Fooling, Rows
 
 CHUNK = 100
 """Attempts live in fixed chunks by global index: random numbers and batches belong to a chunk, not to a run."""
+MASK_KEEP = (0.5, 1.0)
+"""Range of the share of positions kept by a mask that was asked for by its kind alone."""
 
 
 @dataclass(frozen=True)
 class Tried(Rows):
-    """The best of each attempt. process: (n,) index of the process that found it, -1 before any. ran: (n, p) bool, the
-    processes that were run for it."""
+    """The best of each attempt. process: (n,) index of the process that found it. ran: (n, p) bool, the processes that were
+    run for it. halved: how often a batch was halved for want of memory."""
 
     best: Fooling
     process: Tensor
     ran: Tensor
+    halved: int = 0
 
     def rows(self, index: Tensor) -> Tried:
         """The same for the given attempts."""
-        return Tried(self.best.rows(index), self.process[index], self.ran[index])
+        return Tried(self.best.rows(index), self.process[index], self.ran[index], self.halved)
 
 
 @dataclass(frozen=True)
 class Job:
     """What all attempts of a run share.
 
-    enough: an attempt ends once its goal is met with at most this many lit features, or once `more` further processes have
-    tried to make a sparser image. mask: (n, 1 or c, h, w) bool for all
+    enough: an attempt ends once its goal is met with at most this many lit features, or, but for the processes that go on
+    from its best image, once `more` further processes have tried to make a sparser one. budget: steps of
+    an attempt, of which `portfolio.spare` are kept for attempts that repeat the image of another one; 0: repeats stay. mask: (n, 1 or c, h, w) bool for all
     attempts, or a kind of random mask, or None; it is laid over each process's own. starts: the kinds of start by name,
     `STARTS` if None; images (n, c, h, w) are taken as they are.
     """
@@ -49,6 +55,7 @@ class Job:
     processes: tuple[Process, ...]
     enough: int
     more: int = 2
+    budget: int = 0
     real: Real | None = None
     accept: Accept | None = None
     starts: Mapping[str, Start | Tensor] | None = None
@@ -70,7 +77,10 @@ def run_attempts(job: Job, targets: Sequence[int], progress: Progress | None = N
         if progress is not None:
             progress(min(first + CHUNK, len(wanted)), len(wanted), part)
     return Tried(
-        Fooling.cat([p.best for p in parts]), torch.cat([p.process for p in parts]), torch.cat([p.ran for p in parts])
+        Fooling.cat([p.best for p in parts]),
+        torch.cat([p.process for p in parts]),
+        torch.cat([p.ran for p in parts]),
+        sum(p.halved for p in parts),
     )
 
 
@@ -83,68 +93,79 @@ def seeded(*parts: object) -> torch.Generator:
 def _run_chunk(job: Job, targets: Tensor, first: int) -> Tried:
     n = len(targets)
     tried: Tried | None = None
-    tries_after = torch.zeros(n, dtype=torch.int64)
+    tries_after, given_up = torch.zeros(n, dtype=torch.int64), torch.zeros(n, dtype=torch.bool)
+    bench = Bench(job.classifier, job.form, job.conditions, job.accept, job.enough >= job.conditions.max_lit, job.device)
     for index, process in enumerate(job.processes):
         if process.start in NEED_REAL and job.real is None:
             continue
-        generator = seeded(job.seed, first // CHUNK, index, process.name)
-        # made for the whole chunk, so that an attempt's start does not depend on which others still run
-        source = (job.starts or STARTS)[process.start]
-        start = source[first : first + n] if isinstance(source, Tensor) else source(targets, job.shape, generator, job.real)
-        mask = _mask(job, process, n, first, generator)
-        rows = _unfinished(tried, tries_after, job)
+        rows = _rows_for(process, tried, tries_after, given_up, job)
         if len(rows) == 0:
-            break
-        found = _run_process(
-            job, process, targets[rows], start[rows], None if mask is None else mask[rows].expand(-1, *job.shape)
-        )
-        if tried is not None:
+            continue
+        # drawn for the whole chunk, so that an attempt's start does not depend on which others still run
+        generator = seeded(job.seed, first // CHUNK, index, process.name)
+        start = _start(job, process, tried, targets, first, generator)
+        mask = _mask(job, process, start, first, generator)
+        keys = torch.randint(2**62, (n,), generator=generator)
+        batch = Batch(targets, start, keys, None if mask is None else mask.expand(-1, *job.shape)).rows(rows)
+        found, halved = run_process(bench, process, batch)
+        if tried is not None and process.start != BEST:
             tries_after[rows] += tried.best.met[rows]
-        tried = _merge(tried, found, rows, index, job)
+        tried = _merge(tried, found, rows, index, halved, job)
+        if process.give_up is not None:
+            given_up = tried.best.confidence < job.conditions.confidence
     assert tried is not None, "a portfolio has a process that needs no real images"
-    return tried
+    if not job.budget:
+        return tried
+    generator = seeded(job.seed, first // CHUNK, "variety")
+    best, halved = varied(bench, tried.best, _asked(job, n, first), spare(job.budget), job.budget, generator)
+    return replace(tried, best=best, halved=tried.halved + halved)
 
 
-def _mask(job: Job, process: Process, n: int, first: int, generator: torch.Generator) -> Tensor | None:
-    own = random_mask("pixels", n, job.shape, process.mask_keep, generator) if process.mask_keep else None
-    if job.mask is None:
-        return own
-    if isinstance(job.mask, str):
-        asked = random_mask(job.mask, n, job.shape, (0.3, 0.8), seeded(job.seed, first // CHUNK, "mask"))
-    else:
-        asked = job.mask[first : first + n] if len(job.mask) > 1 else job.mask.expand(n, -1, -1, -1)
-    return asked if own is None else own & asked
+def _start(
+    job: Job, process: Process, tried: Tried | None, targets: Tensor, first: int, generator: torch.Generator
+) -> Tensor:
+    if process.start == BEST:
+        assert tried is not None, "a portfolio does not begin with a process that goes on from another's image"
+        return tried.best.images
+    source = (job.starts or STARTS)[process.start]
+    if isinstance(source, Tensor):
+        return source[first : first + len(targets)]
+    return source(targets, job.shape, generator, job.real)
 
 
-def _unfinished(tried: Tried | None, tries_after: Tensor, job: Job) -> Tensor:
+def _rows_for(process: Process, tried: Tried | None, tries_after: Tensor, given_up: Tensor, job: Job) -> Tensor:
+    """The attempts this process is run for."""
     if tried is None:
         return torch.arange(len(tries_after))
-    done = tried.best.met & ((tried.best.lit <= job.enough) | (tries_after >= job.more))
-    return (~done).nonzero().squeeze(1)
+    enough = tried.best.met & (tried.best.lit <= job.enough)
+    wanted = ~enough & (given_up | (not process.fallback))
+    if process.start == BEST:
+        wanted &= tried.best.confidence >= job.conditions.confidence
+    else:
+        wanted &= ~(tried.best.met & (tries_after >= job.more))
+    return wanted.nonzero().squeeze(1)
 
 
-def _run_process(job: Job, process: Process, targets: Tensor, start: Tensor, mask: Tensor | None) -> Fooling:
-    want = job.conditions
-    stop_at_once = job.enough >= want.max_lit
-    goal = Goal(want.confidence, want.max_lit, "met" if stop_at_once else process.until, job.accept)
-    # an image from a gradient rule is sparse only after polishing: it must not be let go before
-    reach = replace(goal, max_lit=start[0].numel(), accept=None) if process.until == "met" and not stop_at_once else goal
-    device = job.device
-    problem = Problem(job.classifier, job.form, targets.to(device), None if mask is None else mask.to(device))
-    steps = process.steps if stop_at_once else max(1, process.steps - POLISH_BACKWARD)
-    found = search(problem, start.to(device), process.solver(steps, want.max_lit), reach, steps)
-    if not stop_at_once:
-        found = polish(problem, rejudged(found, goal), goal, 2 * process.steps, min(POLISH_BACKWARD, process.steps))
-    return Fooling(**{name: getattr(found, name).cpu() for name in found.__dataclass_fields__})
+def _mask(job: Job, process: Process, start: Tensor, first: int, generator: torch.Generator) -> Tensor | None:
+    n = len(start)
+    # random masks that were asked for make the images differ already
+    wanted = process.mask_keep is not None and not isinstance(job.mask, str)
+    own = random_mask("pixels", n, job.shape, process.mask_keep or 1.0, generator) if wanted else None
+    if own is not None and process.start == BEST:
+        own = own | (start > 0)
+    asked = _asked(job, n, first)
+    if own is None or asked is None:
+        return asked if own is None else own
+    return asked & own
 
 
-def rejudged(found: Fooling, goal: Goal) -> Fooling:
-    """The same images with their outcome under another goal."""
-    met = (found.confidence >= goal.wanted) & (found.lit <= goal.max_lit)
-    if goal.accept is not None and bool(met.any()):
-        met[met.clone()] = goal.accept(found.images[met])
-    lost = torch.where(found.outcome == Outcome.NOT_FINITE, int(Outcome.NOT_FINITE), int(Outcome.OUT_OF_STEPS))
-    return replace(found, outcome=torch.where(met, int(Outcome.MET), lost))
+def _asked(job: Job, n: int, first: int) -> Tensor | None:
+    """The mask that was asked for, for the `n` attempts of the chunk that begins at `first`."""
+    if isinstance(job.mask, str):
+        return random_mask(job.mask, n, job.shape, MASK_KEEP, seeded(job.seed, first // CHUNK, "mask"))
+    if job.mask is None or len(job.mask) == 1:
+        return None if job.mask is None else job.mask.expand(n, -1, -1, -1)
+    return job.mask[first : first + n]
 
 
 def _rank(found: Fooling, want: Conditions) -> Tensor:
@@ -160,12 +181,12 @@ def _better(new: Fooling, old: Fooling, want: Conditions) -> Tensor:
     return (new_rank > old_rank) | ((new_rank == old_rank) & within_rank)
 
 
-def _merge(tried: Tried | None, found: Fooling, rows: Tensor, index: int, job: Job) -> Tried:
+def _merge(tried: Tried | None, found: Fooling, rows: Tensor, index: int, halved: int, job: Job) -> Tried:
     if tried is None:
         n = len(found)
         ran = torch.zeros(n, len(job.processes), dtype=torch.bool)
         ran[:, index] = True
-        return Tried(found, torch.full((n,), index), ran)
+        return Tried(found, torch.full((n,), index), ran, halved)
     before = tried.best.rows(rows)
     better = _better(found, before, job.conditions)
     wide = better[:, None, None, None]
@@ -185,4 +206,4 @@ def _merge(tried: Tried | None, found: Fooling, rows: Tensor, index: int, job: J
     joined = {name: getattr(tried.best, name).clone() for name in best.__dataclass_fields__}
     for name, whole in joined.items():
         whole[rows] = getattr(best, name)
-    return Tried(Fooling(**joined), process, ran)
+    return Tried(Fooling(**joined), process, ran, tried.halved + halved)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from blankcheck.auditing.attempts import Job, Tried, run_attempts, seeded
-from blankcheck.auditing.portfolio import PROCESSES, Process, within
+from blankcheck.auditing.portfolio import BEST, PROCESSES, Process, within
 from blankcheck.fooling import STARTS, AdaptiveWeight, Problem
 from blankcheck.fooling.starts import Real, Start, real_other, real_target
 from blankcheck.judging.evidence import Control
@@ -92,7 +92,7 @@ def gradient_health(job: Job, targets: list[int]) -> Control:
     """Share of finite, non-zero gradients from each kind of start."""
     few = torch.tensor((targets * HEALTH_IMAGES)[:HEALTH_IMAGES])
     healthy, names = 0, []
-    starts = [name for name in dict.fromkeys(p.start for p in PROCESSES) if name != "black"]
+    starts = [name for name in dict.fromkeys(p.start for p in PROCESSES) if name not in ("black", BEST)]
     for name in starts:
         start = STARTS[name](few, job.shape, seeded(job.seed, "health", name), job.real)
         problem = Problem(job.classifier, job.form, few.to(job.device))

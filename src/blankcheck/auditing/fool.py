@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from blankcheck.auditing.attempts import Job, run_attempts
-from blankcheck.auditing.portfolio import PROCESSES, Process, within
+from blankcheck.auditing.portfolio import BEST, PROCESSES, Process, spare, within
 from blankcheck.classifiers.wrapper import device_of, left_as_found
 from blankcheck.errors import ArgumentError
-from blankcheck.fooling import MAX_STEPS, NEED_REAL, STARTS, UNTIL, AdaptiveWeight, GreedyLighting
+from blankcheck.fooling import MAX_STEPS, NEED_REAL, STARTS, UNTIL, AdaptiveWeight, Exchange
 from blankcheck.fooling.masks import KINDS
 from blankcheck.fooling.starts import Real, Start
 from blankcheck.outputs import output_form, run
@@ -67,11 +67,11 @@ def fool(
         outputs = run(model, probe[:2]).shape[1]
         if min(wanted) < 0 or max(wanted) >= outputs:
             raise ArgumentError(f"targets must lie in 0..{outputs - 1}, got {min(wanted)}..{max(wanted)}")
-        processes, starts = _processes(start, steps, real, n, image_shape)
+        processes, starts = _processes(start, steps - spare(steps), real, n, image_shape)
         job = Job(
             model, form, image_shape, conditions, processes,
             enough=conditions.max_lit if until == "met" else 0,
-            more=0 if until == "met" else len(processes),
+            more=0 if until == "met" else len(processes), budget=steps,
             real=real, accept=accept, starts=starts, mask=_mask(mask, n, image_shape), seed=seed, device=device,
         )  # fmt: skip
         return run_attempts(job, [t for t in wanted for _ in range(per_target)]).best
@@ -113,7 +113,7 @@ def _processes(
     if isinstance(start, Tensor):
         if tuple(start.shape) != (n, *shape):
             raise ArgumentError(f"start must be {(n, *shape)}, got {tuple(start.shape)}")
-        return (Process("given", "adaptive", lambda s, k: AdaptiveWeight(), steps),), {"given": start.detach().cpu().float()}
+        return _descent_and_exchange("given", steps), {"given": start.detach().cpu().float()}
     if start == "auto":
         usable = tuple(p for p in PROCESSES if real is not None or p.start not in NEED_REAL)
         return within(steps, usable), None
@@ -122,8 +122,15 @@ def _processes(
     if start in NEED_REAL and real is None:
         raise ArgumentError(f"start {start!r} needs data=")
     if start == "black":
-        return (Process("black", "greedy", lambda s, k: GreedyLighting(), steps, (0.5, 1.0), "met"),), None
-    return (Process(start, "adaptive", lambda s, k: AdaptiveWeight(), steps),), None
+        return (Process("black", "exchange", lambda s, k: Exchange(), steps, (0.7, 1.0)),), None
+    return _descent_and_exchange(start, steps), None
+
+
+def _descent_and_exchange(start: str, steps: int) -> tuple[Process, ...]:
+    """The adaptive weight from this start, and a third of the budget to make what it found sparser."""
+    later = steps // 3
+    first = Process(start, "adaptive", lambda s, k: AdaptiveWeight(), steps - later)
+    return (first, Process(BEST, "exchange", lambda s, k: Exchange(), later)) if later else (first,)
 
 
 def _mask(mask: Tensor | str | None, n: int, shape: tuple[int, int, int]) -> Tensor | str | None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from blankcheck.auditing import controls
 from blankcheck.auditing.attempts import Job, Tried, run_attempts
 from blankcheck.auditing.controls import Twin
-from blankcheck.auditing.portfolio import Preset, within
+from blankcheck.auditing.portfolio import Preset, spare, within
 from blankcheck.classifiers import evaluate
 from blankcheck.classifiers.wrapper import device_of, fingerprint, left_as_found, probabilities
 from blankcheck.data import Data
@@ -99,10 +99,14 @@ def gather(
             twin.seconds,
         ),
         extra=tuple(a for _, found in more for a in found if a.fooled),
-        notes={"output_form": form, "twin": twin.what},
+        notes={"output_form": form, "twin": twin.what} | _memory(tried.halved + sum(x.halved for _, x in extra)),
     )
     witnesses = _witnesses([(tried, attempts), *more], names, data)
     return Gathered(evidence, witnesses, names, fingerprint(classifier), form)
+
+
+def _memory(halved: int) -> dict[str, str]:
+    return {"memory": f"memory ran out; batches were halved {halved} times"} if halved else {}
 
 
 def check_fits(classifier: Classifier, data: Data) -> str:
@@ -118,7 +122,8 @@ def check_fits(classifier: Classifier, data: Data) -> str:
 
 def _job(classifier: Classifier, form: str, data: Data, want: Conditions, preset: Preset, accept: Accept, seed: int) -> Job:
     return Job(
-        classifier, form, data.shape, want, within(preset.steps), enough=max(1, want.max_lit // 10),
+        classifier, form, data.shape, want, within(preset.steps - spare(preset.steps)), enough=max(1, want.max_lit // 10),
+        budget=preset.steps,
         real=(data.validation.images, data.validation.labels), accept=accept, seed=seed, device=device_of(classifier),
     )  # fmt: skip
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from blankcheck.errors import ArgumentError
-from blankcheck.fooling import AdaptiveWeight, AnnealedTopK, GreedyLighting, Solver
+from blankcheck.fooling import AdaptiveWeight, AnnealedTopK, Exchange, RandomSearch, SigmaZero, Solver
 
-POLISH_BACKWARD = 2
-"""Backward passes of a process's budget kept for polishing."""
+BEST = "best"
+"""The start of a process that goes on from the best image its attempt has so far, where that is a confident one."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class Process:
     """A named way of making candidates: step rule + start + mask + stop.
 
     solver: makes the step rule from (steps, max_lit). steps: its share of the attempt's budget. mask_keep: range of the
-    share of positions a random mask keeps for each image, or None. until: `met` for rules that stop by themselves.
+    share of positions a random mask keeps for each image, or None. most: steps beyond which the rule gains nothing. give_up:
+    steps after which an image that was never confident leaves. fallback: run only for attempts without a confident image.
     """
 
     start: str
@@ -25,9 +26,9 @@ class Process:
     solver: Callable[[int, int], Solver]
     steps: int
     mask_keep: tuple[float, float] | None = None
-    until: str = "sparsest"
     most: int | None = None
-    """Steps beyond which the rule gains nothing."""
+    give_up: int | None = None
+    fallback: bool = False
 
     @property
     def name(self) -> str:
@@ -35,31 +36,50 @@ class Process:
         return f"{self.start}/{self.rule}"
 
 
-def _greedy(steps: int, max_lit: int) -> Solver:
-    # fewer steps need bolder ones
-    return GreedyLighting(growth=1.3 if steps >= 18 else 1.6)
+def _exchange(steps: int, max_lit: int) -> Solver:
+    return Exchange()
 
 
 def _adaptive(steps: int, max_lit: int) -> Solver:
     return AdaptiveWeight()
 
 
+def _sigma_zero(step_size: float) -> Callable[[int, int], Solver]:
+    return lambda steps, max_lit: SigmaZero(step_size=step_size)
+
+
 def _top_k(share: float) -> Callable[[int, int], Solver]:
     return lambda steps, max_lit: AnnealedTopK(goal=max(1, round(share * max_lit)))
 
 
+def _random(steps: int, max_lit: int) -> Solver:
+    return RandomSearch(features=max(1, round(0.2 * max_lit)))
+
+
 PROCESSES: tuple[Process, ...] = (
-    Process("black", "greedy", _greedy, 30, (0.5, 1.0), "met", most=40),
-    Process("noise", "top-k", _top_k(0.15), 70),
-    Process("near-black", "adaptive", _adaptive, 70, (0.5, 1.0)),
-    Process("real-target", "adaptive", _adaptive, 70),
-    Process("sparse-noise", "adaptive", _adaptive, 70, (0.3, 1.0)),
-    Process("masked-real", "adaptive", _adaptive, 70),
-    Process("noise", "wide-top-k", _top_k(0.6), 60),
-    Process("real-other", "adaptive", _adaptive, 60),
+    Process("black", "exchange", _exchange, 30, (0.8, 1.0), most=60, give_up=12),
+    Process("noise", "top-k", _top_k(0.15), 60),
+    Process("near-black", "adaptive", _adaptive, 50, (0.5, 1.0)),
+    Process("real-target", "adaptive", _adaptive, 60),
+    Process("sparse-noise", "adaptive", _adaptive, 50, (0.3, 1.0)),
+    Process("masked-real", "adaptive", _adaptive, 50),
+    Process("noise", "sigma-zero", _sigma_zero(1.0), 40),
+    Process("noise", "wide-top-k", _top_k(0.6), 40),
+    Process("real-other", "adaptive", _adaptive, 40),
+    Process("black", "random-search", _random, 20),
+    Process(BEST, "sigma-zero", _sigma_zero(0.1), 40),
+    Process(BEST, "exchange", _exchange, 50, (0.7, 1.0)),
 )
-"""In order of what they find on plain networks per pass. No single one wins on every network: greedy lighting on plain
-ones, top-k from noise on adversarially trained ones, real starts on hardened ones."""
+"""In order of what they find on plain networks per pass. No single one wins on every network: exchanging features from
+black on plain ones, top-k and sigma-zero from noise on adversarially trained ones, real starts on hardened ones. The last
+two make what was found sparser; small steps of sigma-zero do so where features are worth most half-lit."""
+
+SHORT = 200
+"""Budgets below this are spent on the first process alone, and on two more where it finds nothing."""
+MIN_SPARE = 20
+"""Budgets below this keep nothing for attempts that repeat another's image."""
+MIN_FALLBACK = 10
+"""Steps below which a fallback could hardly move."""
 
 
 @dataclass(frozen=True)
@@ -89,25 +109,33 @@ def preset_named(name: str) -> Preset:
     return PRESETS[name]
 
 
+def spare(steps: int) -> int:
+    """Of a budget, the steps kept for attempts that repeat the image of another one."""
+    return steps // 12 if steps >= MIN_SPARE else 0
+
+
 def within(steps: int, processes: tuple[Process, ...] = PROCESSES) -> tuple[Process, ...]:
     """The processes with their steps stretched or cut to a budget of `steps` backward passes per attempt.
 
-    Below the sum, early processes keep their steps and late ones fall away; above it, all but those with a `most` are
-    stretched alike.
+    A short budget belongs to the first process; attempts it gives up fall back on sigma-zero from noise. In a longer one
+    every process but those with a `most` is stretched alike.
     """
+    if steps < SHORT:
+        return _short(steps, processes)
     base = sum(p.steps for p in processes)
-    if steps < base:
-        left = steps
-        cut: list[Process] = []
-        for process in processes:
-            take = min(process.steps, left)
-            # a process that could hardly move is worth less than longer earlier ones
-            if take >= 20 or not cut:
-                cut.append(replace(process, steps=take))
-                left -= take
-        if left and cut:
-            cut[-1] = replace(cut[-1], steps=cut[-1].steps + left)
-        return tuple(cut)
     fixed = sum(min(p.steps, p.most) for p in processes if p.most)
     stretch = (steps - fixed) / max(1, base - fixed)
-    return tuple(p if p.most else replace(p, steps=int(p.steps * stretch)) for p in processes)
+    return tuple(p if p.most else replace(p, steps=max(1, int(p.steps * stretch))) for p in processes)
+
+
+def _short(steps: int, processes: tuple[Process, ...]) -> tuple[Process, ...]:
+    first = replace(processes[0], steps=steps, most=None)
+    left = steps - (first.give_up or 0)
+    if first.give_up is None or left < MIN_FALLBACK:
+        return (replace(first, give_up=None),)
+    names = {p.name: p for p in processes}
+    return (
+        first,
+        replace(names["noise/sigma-zero"], steps=left - left // 3, fallback=True),
+        replace(names[f"{BEST}/sigma-zero"], steps=left // 3, fallback=True),
+    )

@@ -1,4 +1,4 @@
-"""Random masks: which positions of each image may be lit. True = may be lit; shape (n, 1, h, w), for all channels."""
+"""Random masks: which positions, or features, of each image may be lit. True = may be lit."""
 
 from __future__ import annotations
 
@@ -10,17 +10,23 @@ from blankcheck.errors import ArgumentError
 Keep = float | tuple[float, float]
 """The share of positions kept, in (0, 1], or the range it is drawn from for each image."""
 
-KINDS = ("pixels", "blocks", "half-planes")
+FEATURES = ":features"
+SHAPES = ("pixels", "blocks", "half-planes")
+KINDS = (*SHAPES, *(shape + FEATURES for shape in SHAPES))
+"""With the suffix every channel has a mask of its own, so that features are covered and not positions."""
 
 
 def random_mask(kind: str, n: int, shape: tuple[int, int, int], keep: Keep, generator: torch.Generator) -> Tensor:
-    """Masks of one of `KINDS` for `n` images of `shape` (c, h, w), (n, 1, h, w) bool.
+    """Masks of one of `KINDS` for `n` images of `shape` (c, h, w): bool, (n, 1, h, w), or (n, c, h, w) for features.
 
     `pixels` keeps each position on its own; `blocks` keeps squares of a quarter of the side; `half-planes` keeps one
     side of a random line.
     """
     if kind not in KINDS:
         raise ArgumentError(f"mask must be one of {', '.join(KINDS)}, got {kind!r}")
+    if kind.endswith(FEATURES):
+        each = random_mask(kind.removesuffix(FEATURES), n * shape[0], (1, *shape[1:]), keep, generator)
+        return each.view(n, *shape)
     low, high = keep if isinstance(keep, tuple) else (keep, keep)
     if not 0 < low <= high <= 1:
         raise ArgumentError(f"keep must lie in (0, 1], got {keep!r}")

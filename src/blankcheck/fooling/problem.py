@@ -15,16 +15,20 @@ from blankcheck.types import Classifier, Rows, count_lit
 class Seen(Rows):
     """One measurement of a batch; every number belongs to that row's image alone.
 
-    confidence: (n,) probability of the target among all outputs. margin: (n,) log-odds of the target. lit: (n,).
-    gradient: (n, c, h, w) of the margin; masked features have 0. finite: (n,) bool, False where an output or gradient
-    is NaN or infinite (their margin and gradient are then replaced by numbers that move nothing).
+    margin: (n,) log-odds of the target; NaN outputs give -inf. lit: (n,). gradient: (n, c, h, w) of the margin, 0 at
+    masked features. finite: (n,) bool, False where an output or gradient is NaN or infinite: such an image can go no
+    further.
     """
 
-    confidence: Tensor
     margin: Tensor
     lit: Tensor
     gradient: Tensor
     finite: Tensor
+
+    @property
+    def confidence(self) -> Tensor:
+        """(n,) probability of the target among all outputs."""
+        return self.margin.sigmoid()
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,22 @@ class Problem(Rows):
         """(confidence, margin), each (n,), of stored images (n, c, h, w). One forward pass."""
         with torch.no_grad():
             margin = log_odds(as_logits(run(self.classifier, images), self.form), self.targets)
+        margin = torch.where(margin.isnan(), -torch.inf, margin)
         return margin.sigmoid(), margin
+
+    def score_trials(self, trials: Tensor) -> Tensor:
+        """Margins (k, n) of k trial images per row, (k, n, c, h, w). k forward passes of the batch, in one call."""
+        flat = trials.flatten(0, 1)
+        with torch.no_grad():
+            logits = as_logits(run(self.classifier, flat), self.form)
+            margin = log_odds(logits, self.targets.repeat(len(trials)))
+        return torch.where(margin.isnan(), -torch.inf, margin).view(len(trials), -1)
+
+    def glance(self, images: Tensor) -> Seen:
+        """See stored images (n, c, h, w) without a gradient: one forward pass; the gradient is 0."""
+        with torch.no_grad():
+            margin = log_odds(as_logits(run(self.classifier, images), self.form), self.targets)
+        return _seen(images, margin, torch.zeros_like(images))
 
     def measure(self, images: Tensor) -> Seen:
         """See stored images (n, c, h, w) with one forward and one backward pass.
@@ -57,12 +76,12 @@ class Problem(Rows):
                 (gradient,) = torch.autograd.grad(margin.sum(), leaf, allow_unused=True)
             else:
                 gradient = None  # the classifier cut the graph: as flat as a constant
-        margin = margin.detach()
         gradient = torch.zeros_like(images) if gradient is None else gradient
-        # +inf margin is certainty, not an error; its gradient is what may be broken
-        finite = ~margin.isnan() & gradient.flatten(1).isfinite().all(dim=1)
-        gradient = torch.where(finite[:, None, None, None], gradient, 0.0)
-        if self.mask is not None:
-            gradient = gradient * self.mask
-        margin = torch.where(margin.isnan(), -torch.inf, margin)
-        return Seen(margin.sigmoid(), margin, count_lit(images), gradient, finite)
+        return _seen(images, margin.detach(), gradient if self.mask is None else gradient * self.mask)
+
+
+def _seen(images: Tensor, margin: Tensor, gradient: Tensor) -> Seen:
+    # +inf margin is certainty, not an error; its gradient is what may be broken. A sum is finite when every term is.
+    wrong = margin.isnan()
+    finite = ~wrong & gradient.flatten(1).sum(dim=1).isfinite()
+    return Seen(torch.where(wrong, -torch.inf, margin), count_lit(images), gradient, finite)

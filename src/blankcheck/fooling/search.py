@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from blankcheck.errors import ArgumentError
 from blankcheck.fooling.problem import Problem, Seen
-from blankcheck.fooling.solvers import Solver
-from blankcheck.types import NEVER, Accept, Fooling, Outcome, Rows, stored
+from blankcheck.fooling.solvers import Look, Solver
+from blankcheck.types import NEVER, Accept, Fooling, Outcome, Rows, count_lit, stored
 
 MAX_STEPS = 10_000
+FORWARDS_PER_STEP = 3
+"""`steps` bounds an image's backward passes; its forward passes stay within this many times that."""
 UNTIL = ("met", "sparsest")
+LEAVE_EVERY = {"cpu": 1}
+"""Iterations between looks at who has finished. On the CPU looking is free; elsewhere it makes the host wait."""
 
 
 @dataclass(frozen=True)
@@ -38,56 +43,133 @@ class Goal:
         another machine (which moves a probability by about 1e-5) does not lose it."""
         return self.confidence + 1e-3 * (1 - self.confidence)
 
+    @property
+    def needed(self) -> float:
+        """`wanted` as log-odds."""
+        return float(torch.tensor(self.wanted, dtype=torch.float64).logit())
+
 
 @dataclass(frozen=True)
 class _Best(Rows):
-    """The best image so far. rank: 0 not confident, 1 confident, 2 also sparse, 3 also accepted."""
+    """The best image so far. rank: 0 not confident, 1 confident, 2 also sparse, 3 also accepted. done: rows that are
+    finished, or broken (finite False), and change no more."""
 
     images: Tensor
-    confidence: Tensor
     margin: Tensor
     lit: Tensor
     rank: Tensor
     fewest: Tensor
     finite: Tensor
+    done: Tensor
+
+
+@dataclass
+class _Run:
+    """A search on its way: everything about the rows that still run, and what they used so far. turn, steps, forwards:
+    iterations, backward and forward passes so far of a row that still runs."""
+
+    problem: Problem
+    goal: Goal
+    solver: Solver
+    state: Any
+    live: Tensor
+    images: Tensor
+    best: _Best
+    backward: Tensor
+    forward: Tensor
+    needed: float
+    finished: list[tuple[Tensor, _Best]] = field(default_factory=list)
+    turn: int = 0
+    steps: int = 0
+    forwards: int = 0
+
+    def look(self) -> Seen:
+        """Measure the images in stored form, and remember what is better."""
+        shown = stored(self.images)
+        seen = self.problem.measure(shown) if self.solver.gradient else self.problem.glance(shown)
+        self._used(1, backward=self.solver.gradient)
+        self.turn += 1
+        self.best = _better(self.best, shown, seen.margin, seen.lit, self.goal, self.needed)
+        finite = self.best.finite & (seen.finite | self.best.done)
+        self.best = replace(self.best, finite=finite, done=self.best.done | ~finite)
+        return seen
+
+    def give_up(self) -> None:
+        """Rows that were never confident are done."""
+        self.best = replace(self.best, done=self.best.done | (self.best.rank < 1))
+
+    def leave(self) -> Tensor | None:
+        """Every few turns, let the finished rows go; which rows stay, None for all of them."""
+        if self.turn % LEAVE_EVERY.get(self.images.device.type, 8):
+            return None
+        stays = ~self.best.done
+        if bool(stays.all()):
+            return None
+        self.finished.append((self.live[~stays], self.best.rows(~stays)))
+        self.live, self.images, self.state = self.live[stays], self.images[stays], self.state.rows(stays)
+        self.best, self.problem = self.best.rows(stays), self.problem.rows(stays)
+        return stays
+
+    def move(self, seen: Seen, progress: float, room: int) -> None:
+        """One step of the rule, under the mask."""
+        before = self.forwards
+        look = Look(self.needed, progress, room - self.forwards, self.score)
+        self.images, self.state = self.solver.step(self.state, self.images, seen, look)
+        self.images = _masked(self.images, self.problem)
+        if self.forwards > before:
+            self.leave()
+
+    def score(self, trials: Tensor) -> Tensor:
+        """Margins (k, n) of trial images (k, n, c, h, w), which are remembered like measured ones."""
+        trials = stored(trials if self.problem.mask is None else trials * self.problem.mask)
+        margins = self.problem.score_trials(trials)
+        self._used(len(trials), backward=False)
+        lit = count_lit(trials.flatten(0, 1)).view_as(margins)
+        # of a row's trials only the most useful can become its best: the sparsest confident one, else the most confident
+        use = torch.where(margins >= self.needed, -lit.to(margins.dtype), margins.sigmoid() - NEVER)
+        pick, row = use.argmax(dim=0), torch.arange(trials.shape[1], device=trials.device)
+        self.best = _better(self.best, trials[pick, row], margins[pick, row], lit[pick, row], self.goal, self.needed)
+        return margins
+
+    def _used(self, forwards: int, backward: bool) -> None:
+        running = ~self.best.done
+        self.forward[self.live] += forwards * running
+        self.backward[self.live] += backward * running
+        self.forwards += forwards
+        self.steps += backward
 
 
 def search(
-    problem: Problem,
-    start: Tensor,
-    solver: Solver,
-    goal: Goal,
-    steps: int,
-) -> Fooling:
+    problem: Problem, start: Tensor, solver: Solver, goal: Goal, steps: int, keys: Tensor | None = None,
+    forwards: int | None = None, give_up: int | None = None,
+) -> Fooling:  # fmt: skip
     """Search from `start` (n, c, h, w) in [0, 1] for at most `steps` backward passes per image.
 
     Every measurement is of the stored form of an image (values below 1/512 exact zeros), so the numbers handed back
     belong to the images handed back. Among the images on its path, each row returns one that meets the whole goal with
-    the fewest lit features; else a confident one with the fewest; else the most confident one.
+    the fewest lit features; else a confident one with the fewest; else the most confident one. keys: (n,) int64, what the
+    random numbers of each image hang on; its position if None. forwards: most forward passes per image, three times
+    `steps` if None. give_up: steps after which an image that was never confident leaves.
     """
     _check(problem, start, steps)
-    n, targets = len(start), problem.targets
+    n, device = len(start), start.device
+    room = FORWARDS_PER_STEP * steps if forwards is None else forwards
+    zero = torch.zeros(n, dtype=torch.int64, device=device)
     images = _masked(start.clone(), problem)
-    state, best = solver.init(images), _nothing(images)
-    used = torch.zeros(n, dtype=torch.int64, device=start.device)
-    live = torch.arange(n, device=start.device)
-    finished: list[tuple[Tensor, _Best]] = []
-    for step in range(steps):
-        seen = problem.measure(shown := stored(images))
-        used[live] += 1
-        best = _keep_better(best, shown, seen, goal)
-        running = seen.finite & ((best.rank < 3) if goal.until == "met" else torch.ones_like(seen.finite))
-        if not bool(running.all()):
-            finished.append((live[~running], best.rows(~running)))
-            live, images, state, best = live[running], images[running], state.rows(running), best.rows(running)
-            seen, problem = seen.rows(running), problem.rows(running)
-            if len(live) == 0:
-                break
-        confident = seen.confidence >= goal.wanted
-        images, state = solver.step(state, images, seen, confident, step / steps)
-        images = _masked(images, problem)
-    finished.append((live, best))
-    return _collect(finished, targets, used)
+    order = torch.arange(n, device=device)
+    state = solver.init(images, order if keys is None else keys.to(device))
+    run = _Run(problem, goal, solver, state, order, images, _nothing(images), zero, zero.clone(), goal.needed)
+    while run.forwards < room and (run.steps < steps or not solver.gradient) and len(run.live):
+        seen = run.look()
+        if give_up is not None and run.turn == give_up:
+            run.give_up()
+        stays = run.leave()
+        if len(run.live):
+            used = run.steps / steps if solver.gradient else 0.0
+            progress = max(used, run.forwards / room) if solver.trials else used
+            run.move(seen if stays is None else seen.rows(stays), progress, room)
+    run.finished.append((run.live, run.best))
+    return _collect(run, problem.targets)
 
 
 def _check(problem: Problem, start: Tensor, steps: int) -> None:
@@ -107,37 +189,37 @@ def _masked(images: Tensor, problem: Problem) -> Tensor:
 def _nothing(images: Tensor) -> _Best:
     zero = images.new_zeros(len(images))
     whole = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-    return _Best(stored(images), zero, zero - torch.inf, whole, whole - 1, whole + NEVER, whole == 0)
+    return _Best(stored(images), zero - torch.inf, whole, whole - 1, whole + NEVER, whole == 0, whole > 0)
 
 
-def _keep_better(best: _Best, shown: Tensor, seen: Seen, goal: Goal) -> _Best:
-    rank = (seen.confidence >= goal.wanted).long()
-    rank = rank + (rank > 0) * (seen.lit <= goal.max_lit)
+def _better(best: _Best, shown: Tensor, margin: Tensor, lit: Tensor, goal: Goal, needed: float) -> _Best:
+    rank = (margin >= needed).long()
+    rank = rank + (rank > 0) * (lit <= goal.max_lit)
     if goal.accept is None:
         rank = torch.where(rank == 2, 3, rank)
     else:
         # asked only of images that would become the best: an acceptance test costs as much as a pass
-        ask = (rank == 2) & ((best.rank < 3) | (seen.lit < best.lit))
+        ask = (rank == 2) & ((best.rank < 3) | (lit < best.lit)) & ~best.done
         if bool(ask.any()):
             rank[ask] += goal.accept(shown[ask]).to(rank.dtype)
-    fewer = (seen.lit < best.lit) | ((seen.lit == best.lit) & (seen.margin > best.margin))
-    better = (rank > best.rank) | ((rank == best.rank) & torch.where(rank > 0, fewer, seen.margin > best.margin))
-    better &= seen.finite | (rank > 0)
-    wide = better[:, None, None, None]
+    fewer = (lit < best.lit) | ((lit == best.lit) & (margin > best.margin))
+    better = (rank > best.rank) | ((rank == best.rank) & torch.where(rank > 0, fewer, margin > best.margin))
+    better &= ~best.done & ((margin > -torch.inf) | (best.rank < 0))
+    rank = torch.where(better, rank, best.rank)
     return _Best(
-        torch.where(wide, shown, best.images),
-        torch.where(better, seen.confidence, best.confidence),
-        torch.where(better, seen.margin, best.margin),
-        torch.where(better, seen.lit, best.lit),
-        torch.where(better, rank, best.rank),
-        torch.where(rank > 0, torch.minimum(seen.lit, best.fewest), best.fewest),
-        seen.finite,
+        torch.where(better[:, None, None, None], shown, best.images),
+        torch.where(better, margin, best.margin),
+        torch.where(better, lit, best.lit),
+        rank,
+        torch.where((margin >= needed) & ~best.done, torch.minimum(lit, best.fewest), best.fewest),
+        best.finite,
+        best.done | (rank == 3) if goal.until == "met" else best.done,
     )
 
 
-def _collect(finished: list[tuple[Tensor, _Best]], targets: Tensor, used: Tensor) -> Fooling:
-    order = torch.cat([index for index, _ in finished]).argsort()
-    best = _Best.cat([part for _, part in finished]).rows(order)
+def _collect(run: _Run, targets: Tensor) -> Fooling:
+    order = torch.cat([index for index, _ in run.finished]).argsort()
+    best = _Best.cat([part for _, part in run.finished]).rows(order)
     outcome = torch.where(best.rank == 3, int(Outcome.MET), int(Outcome.OUT_OF_STEPS))
     outcome = torch.where((outcome != Outcome.MET) & ~best.finite, int(Outcome.NOT_FINITE), outcome)
-    return Fooling(best.images, targets, best.confidence, best.lit, used, used.clone(), outcome, best.fewest)
+    return Fooling(best.images, targets, best.margin.sigmoid(), best.lit, run.backward, run.forward, outcome, best.fewest)

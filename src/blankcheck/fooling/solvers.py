@@ -1,14 +1,15 @@
-"""Step rules. A solver holds settings only; what changes lives in a small state value, batch first.
+"""Step rules that follow the gradient. A rule holds settings only; what changes lives in a small state value, batch first.
 
-`init` makes the state for start images (n, c, h, w); `step` moves the images along what was seen of them. `done` (n,)
-is True where the image as seen was confident. A solver keeps images in [0, 1]; masks are applied by the loop.
+`init` makes the state for start images (n, c, h, w); `step` moves the images along what was seen of them. A rule keeps
+images in [0, 1]; masks are applied by the loop.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,8 +19,23 @@ from blankcheck.types import Rows
 
 
 @dataclass(frozen=True)
+class Look:
+    """What a rule may know of the loop besides its images.
+
+    needed: log-odds from which an image counts as confident. progress: share of the budget already used, in [0, 1).
+    forwards: forward passes each image has left. score: margins (k, n) of trial images (k, n, c, h, w), k forward passes
+    per image; what it shows counts as found.
+    """
+
+    needed: float
+    progress: float
+    forwards: int
+    score: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
 class State(Rows):
-    """What a solver remembers: `step` counts from 0; the tensors mean what the solver says."""
+    """What a rule remembers: `step` counts from 0; the tensors mean what the rule says."""
 
     step: int
     first: Tensor
@@ -27,14 +43,32 @@ class State(Rows):
     weight: Tensor
 
 
-class Solver(Protocol):
+S = TypeVar("S", bound=Rows)
+
+
+class Rule(Protocol[S]):
     """One rule to go from images to better images."""
 
-    def init(self, images: Tensor) -> State:
-        """The state before the first step."""
+    gradient: ClassVar[bool]
+    """Whether it needs the gradient; where not, no backward pass is made."""
+    trials: ClassVar[bool]
+    """Whether it scores trial images, so that forward passes may run out before backward ones."""
 
-    def step(self, state: State, images: Tensor, seen: Seen, confident: Tensor, progress: float) -> tuple[Tensor, State]:
-        """Next images and state. `progress` in [0, 1) is the share of the budget already used."""
+    def init(self, images: Tensor, keys: Tensor) -> S:
+        """The state before the first step. keys: (n,) int64, for `draws.uniform`."""
+
+    def step(self, state: S, images: Tensor, seen: Seen, look: Look) -> tuple[Tensor, S]:
+        """Next images and state."""
+
+
+Solver = Rule[Any]
+
+
+class Descent:
+    """Common to the rules of this module: they follow the gradient and try nothing beside it."""
+
+    gradient: ClassVar[bool] = True
+    trials: ClassVar[bool] = False
 
 
 def _unused(images: Tensor) -> Tensor:
@@ -42,41 +76,58 @@ def _unused(images: Tensor) -> Tensor:
     return images.new_zeros(len(images))
 
 
-def _per_image(values: Tensor) -> Tensor:
+def per_image(values: Tensor) -> Tensor:
+    """(n,) -> (n, 1, 1, 1)."""
     return values[:, None, None, None]
 
 
+def steepest(gradient: Tensor) -> Tensor:
+    """Largest absolute entry of each image's gradient, (n, c, h, w) -> (n,), never 0."""
+    return gradient.flatten(1).abs().amax(dim=1).clamp_min(1e-30)
+
+
 @dataclass(frozen=True)
-class FixedWeight:
+class FixedWeight(Descent):
     """Projected Adam on cross-entropy + weight x mean pixel value: the classic recipe, kept as the reference.
 
     step_size is in pixel values. weight: nats of cross-entropy that one unit of mean pixel value is worth. In [0, 1]
     the L1 norm is linear, so its gradient holds at black pixels too and the clamp leaves exact zeros. Adam: Kingma and
-    Ba 2015 (arXiv:1412.6980), algorithm 1.
+    Ba 2015 (arXiv:1412.6980), algorithm 1. Its classic options: weight_at and step_at are (step, factor): from that
+    step on the weight, or the step size, is multiplied; anneal lets the step size fall to 0 as half a cosine over the
+    budget.
     """
 
     weight: float = 1.0
     step_size: float = 0.05
     beta1: float = 0.9
     beta2: float = 0.999
+    weight_at: tuple[int, float] | None = None
+    step_at: tuple[int, float] | None = None
+    anneal: bool = False
 
-    def init(self, images: Tensor) -> State:
+    def init(self, images: Tensor, keys: Tensor) -> State:
         """Moments start at zero."""
         return State(0, torch.zeros_like(images), torch.zeros_like(images), _unused(images))
 
-    def step(self, state: State, images: Tensor, seen: Seen, confident: Tensor, progress: float) -> tuple[Tensor, State]:
+    def step(self, state: State, images: Tensor, seen: Seen, look: Look) -> tuple[Tensor, State]:
         """One projected Adam step. The cross-entropy's gradient is -(1 - p) times that of the log-odds."""
         t = state.step + 1
-        features = images[0].numel()
-        gradient = -_per_image(1 - seen.confidence) * seen.gradient + self.weight / features
+        weight = _stepped(self.weight, self.weight_at, state.step)
+        size = _stepped(self.step_size, self.step_at, state.step)
+        size *= 0.5 * (1 + math.cos(math.pi * look.progress)) if self.anneal else 1
+        gradient = -per_image(1 - seen.confidence) * seen.gradient + weight / images[0].numel()
         first = self.beta1 * state.first + (1 - self.beta1) * gradient
         second = self.beta2 * state.second + (1 - self.beta2) * gradient**2
         change = (first / (1 - self.beta1**t)) / ((second / (1 - self.beta2**t)).sqrt() + 1e-8)
-        return (images - self.step_size * change).clamp(0, 1), State(t, first, second, state.weight)
+        return (images - size * change).clamp(0, 1), State(t, first, second, state.weight)
+
+
+def _stepped(value: float, at: tuple[int, float] | None, step: int) -> float:
+    return value * at[1] if at is not None and step >= at[0] else value
 
 
 @dataclass(frozen=True)
-class AdaptiveWeight:
+class AdaptiveWeight(Descent):
     """Ascend the log-odds with momentum, then shrink every feature by a weight that follows the image's own success.
 
     The gradient is scaled by its largest entry, so that networks of any steepness take steps of one size. The weight
@@ -90,26 +141,27 @@ class AdaptiveWeight:
     weight: float = 0.1
     change: float = 0.1
 
-    def init(self, images: Tensor) -> State:
+    def init(self, images: Tensor, keys: Tensor) -> State:
         """Momentum zero, one weight for all."""
         return State(0, torch.zeros_like(images), _unused(images), images.new_full((len(images),), self.weight))
 
-    def step(self, state: State, images: Tensor, seen: Seen, confident: Tensor, progress: float) -> tuple[Tensor, State]:
+    def step(self, state: State, images: Tensor, seen: Seen, look: Look) -> tuple[Tensor, State]:
         """One proximal step."""
         # features that cannot move (at a border, pushed outwards) would otherwise set the scale for all others
         free = torch.where(seen.gradient > 0, images < 1, images > 0)
         gradient = seen.gradient * free
-        top = gradient.flatten(1).abs().amax(dim=1).clamp_min(1e-30)
-        first = self.momentum * state.first + (1 - self.momentum) * gradient / _per_image(top)
-        size = self.step_size * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress)))
+        top = steepest(gradient)
+        first = self.momentum * state.first + (1 - self.momentum) * gradient / per_image(top)
+        size = self.step_size * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * look.progress)))
+        confident = seen.margin >= look.needed
         push = torch.where(confident, 0.3, 1.0)
-        moved = images + size * (_per_image(push) * first - _per_image(state.weight))
+        moved = images + size * (per_image(push) * first - per_image(state.weight))
         weight = state.weight * torch.where(confident, 1 + self.change, 1 / (1 + self.change))
         return moved.clamp(0, 1), State(state.step + 1, first, state.second, weight.clamp_max(1.0))
 
 
 @dataclass(frozen=True)
-class GreedyLighting:
+class GreedyLighting(Descent):
     """Switch on the features with the largest first-order gain (gradient x room left), more of them each step.
 
     A saliency-map search (in the spirit of Papernot et al. 2016, arXiv:1511.07528) for many images at once: 1, 1.3,
@@ -119,15 +171,16 @@ class GreedyLighting:
 
     growth: float = 1.3
 
-    def init(self, images: Tensor) -> State:
+    def init(self, images: Tensor, keys: Tensor) -> State:
         """Nothing to remember but the step."""
         return State(0, _unused(images), _unused(images), _unused(images))
 
-    def step(self, state: State, images: Tensor, seen: Seen, confident: Tensor, progress: float) -> tuple[Tensor, State]:
+    def step(self, state: State, images: Tensor, seen: Seen, look: Look) -> tuple[Tensor, State]:
         """Flip the best features; confident images stay as they are."""
         gradient = seen.gradient.flatten(1)
         flat = images.flatten(1)
         gain = torch.where(gradient > 0, gradient * (1 - flat), -gradient * flat)
+        confident = seen.margin >= look.needed
         count = min(flat.shape[1], max(1, int(self.growth**state.step)))
         top = gain.topk(count, dim=1)
         value = (gradient.gather(1, top.indices) > 0).to(flat.dtype)
@@ -137,7 +190,7 @@ class GreedyLighting:
 
 
 @dataclass(frozen=True)
-class AnnealedTopK:
+class AnnealedTopK(Descent):
     """Ascend the log-odds with momentum, keep only the k largest features; k falls from all to `goal`.
 
     Gradients are scaled by their largest entry. k falls linearly over the first half of the budget. Finds what is left
@@ -148,20 +201,20 @@ class AnnealedTopK:
     step_size: float = 0.1
     momentum: float = 0.75
 
-    def init(self, images: Tensor) -> State:
+    def init(self, images: Tensor, keys: Tensor) -> State:
         """Momentum zero."""
         return State(0, torch.zeros_like(images), _unused(images), _unused(images))
 
-    def step(self, state: State, images: Tensor, seen: Seen, confident: Tensor, progress: float) -> tuple[Tensor, State]:
+    def step(self, state: State, images: Tensor, seen: Seen, look: Look) -> tuple[Tensor, State]:
         """One ascent step and the cut to k features."""
         features = images[0].numel()
-        top = seen.gradient.flatten(1).abs().amax(dim=1).clamp_min(1e-30)
-        first = self.momentum * state.first + seen.gradient / _per_image(top)
+        top = steepest(seen.gradient)
+        first = self.momentum * state.first + seen.gradient / per_image(top)
         moved = (images + self.step_size * first).clamp(0, 1)
-        keep = round(self.goal + (features - self.goal) * max(0.0, 1 - 2 * progress))
+        keep = round(self.goal + (features - self.goal) * max(0.0, 1 - 2 * look.progress))
         if keep < features:
             # many features sit at exactly 1: among equals the one that wants to rise most stays
-            key = moved + 1e-3 * (first / _per_image(first.flatten(1).abs().amax(dim=1).clamp_min(1e-30)))
+            key = moved + 1e-3 * (first / per_image(steepest(first)))
             kept = key.flatten(1).topk(max(1, keep), dim=1).indices
             moved = torch.zeros_like(moved).flatten(1).scatter(1, kept, moved.flatten(1).gather(1, kept)).view_as(moved)
         return moved, State(state.step + 1, first, state.second, state.weight)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from blankcheck.fooling import STARTS, AdaptiveWeight, Problem
+from blankcheck.fooling import STARTS, AdaptiveWeight, Look, Problem
 from blankcheck.fooling.solvers import State
 from blankcheck.fooling.starts import Real
 from blankcheck.types import stored
@@ -89,7 +89,7 @@ class Replay:
         self.cursor = int((self.cursor + n) % len(self.images))
         return rows
 
-    def search(self, rows: Tensor, problem: Problem, solver: AdaptiveWeight, confidence: float, steps: int) -> Tensor:
+    def search(self, rows: Tensor, problem: Problem, solver: AdaptiveWeight, needed: float, steps: int) -> Tensor:
         """Move these images `steps` steps against the current network; returns them in stored form."""
         device = problem.targets.device
         images = self.images[rows].to(device)
@@ -97,9 +97,9 @@ class Replay:
         features = self.images[0].numel()
         left = 1 - 2 * self.age[rows].float() / self.life[rows]
         keep = torch.where(left > 0, self.cap[rows] + (features - self.cap[rows]) * left, self.cap[rows]).long()
+        look = Look(needed, 0.0, 0, problem.score_trials)
         for _ in range(steps):
-            seen = problem.measure(stored(images))
-            images, state = solver.step(state, images, seen, seen.confidence >= confidence, 0.0)
+            images, state = solver.step(state, images, problem.measure(stored(images)), look)
             images = keep_largest(images, keep.to(device))
         self.images[rows], self.momentum[rows], self.weight[rows] = images.cpu(), state.first.cpu(), state.weight.cpu()
         self.age[rows] += 1

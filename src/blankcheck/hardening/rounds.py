@@ -17,7 +17,7 @@ from blankcheck.classifiers.training import batches
 from blankcheck.classifiers.wrapper import device_of, left_as_found
 from blankcheck.data import Data
 from blankcheck.errors import ArgumentError, ModelError
-from blankcheck.fooling import AdaptiveWeight, Problem
+from blankcheck.fooling import AdaptiveWeight, Goal, Problem
 from blankcheck.hardening.objectives import Objective
 from blankcheck.hardening.replay import Replay
 from blankcheck.hardening.selection import harmonic
@@ -161,7 +161,7 @@ class Hardening:
         targets = self.replay.targets[rows].to(device)
         with left_as_found(self.classifier):
             problem = Problem(self.classifier, "logits", targets)
-            images = self.replay.search(rows, problem, AdaptiveWeight(), self.conditions.confidence,
+            images = self.replay.search(rows, problem, AdaptiveWeight(), Goal(self.conditions.confidence).needed,
                                         self.plan.inner_steps)  # fmt: skip
         wanted = (self.gate.p_values(images) <= self.strict).to(device)
         totals["seen"] += len(rows)

@@ -1,0 +1,71 @@
+"""Run one process on a batch of attempts: search, polish, and halve the batch when memory runs out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from blankcheck.auditing.portfolio import Process
+from blankcheck.fooling import FORWARDS_PER_STEP, Goal, Problem, polish, search
+from blankcheck.outputs import out_of_memory
+from blankcheck.types import Accept, Classifier, Conditions, Fooling, Rows
+
+MIN_POLISHED = {False: 10, True: 40}
+"""Steps from which a process keeps some of them for polishing; where there are fewer, searching on gains more. True: for
+rules that score trial images, whose forward passes are as scarce as their backward ones."""
+POLISH_BACKWARD = 2
+POLISH_FORWARD = 0.1
+"""Share of the forward passes kept for polishing."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What is searched, for what, and where. at_once: images stop at the goal, and are not polished."""
+
+    classifier: Classifier
+    form: str
+    conditions: Conditions
+    accept: Accept | None
+    at_once: bool
+    device: torch.device | str
+
+
+@dataclass(frozen=True)
+class Batch(Rows):
+    """targets (n,), start (n, c, h, w), keys (n,), mask (n, c, h, w) bool or None."""
+
+    targets: Tensor
+    start: Tensor
+    keys: Tensor
+    mask: Tensor | None
+
+
+def run_process(bench: Bench, process: Process, batch: Batch) -> tuple[Fooling, int]:
+    """What the process finds, on the CPU, and how often a batch was halved for want of memory."""
+    try:
+        return _run(bench, process, batch), 0
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error) or len(batch.targets) == 1:
+            raise
+    # outside of the except block, whose error would keep the tensors of the failed try alive
+    half, order = len(batch.targets) // 2, torch.arange(len(batch.targets))
+    parts = [run_process(bench, process, batch.rows(part)) for part in (order[:half], order[half:])]
+    return Fooling.cat([found for found, _ in parts]), 1 + sum(halved for _, halved in parts)
+
+
+def _run(bench: Bench, process: Process, batch: Batch) -> Fooling:
+    want, device, steps = bench.conditions, bench.device, process.steps
+    mask = None if batch.mask is None else batch.mask.to(device)
+    problem = Problem(bench.classifier, bench.form, batch.targets.to(device), mask)
+    goal = Goal(want.confidence, want.max_lit, "met" if bench.at_once else "sparsest", bench.accept)
+    solver = process.solver(steps, want.max_lit)
+    kept = POLISH_BACKWARD * (not bench.at_once and steps >= MIN_POLISHED[solver.trials])
+    room = FORWARDS_PER_STEP * steps
+    forwards = room - round(POLISH_FORWARD * room) if kept else room
+    start = batch.start.to(device)
+    found = search(problem, start, solver, goal, steps - kept, batch.keys, forwards, process.give_up)
+    if kept:
+        found = polish(problem, found, goal, room - int(found.forwards.max()), kept)
+    return Fooling(**{name: getattr(found, name).cpu() for name in found.__dataclass_fields__})

@@ -1,0 +1,100 @@
+"""Attempts that ended with the image of another attempt look for one of their own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from blankcheck.auditing.portfolio import BEST, Process
+from blankcheck.auditing.process_run import Batch, Bench, run_process
+from blankcheck.fooling import FORWARDS_PER_STEP, Exchange, Goal, Problem
+from blankcheck.types import Fooling, count_lit
+
+MIN_STEPS = 4
+"""Steps below which going on from a changed image finds nothing new."""
+TRIES = 8
+"""Most features tried as the one more that makes an image different."""
+
+
+def repeats(found: Fooling) -> Tensor:
+    """(m,) rows that met their goal with the target and the lit features of an earlier row."""
+    known: set[bytes] = set()
+    rows = []
+    lit = (found.images.flatten(1) > 0).to(torch.uint8)
+    for row in found.met.nonzero().squeeze(1).tolist():
+        pattern = f"{int(found.targets[row])}:".encode() + lit[row].numpy().tobytes()
+        if pattern in known:
+            rows.append(row)
+        known.add(pattern)
+    return torch.tensor(rows, dtype=torch.int64)
+
+
+def varied(
+    bench: Bench, found: Fooling, mask: Tensor | None, spare: int, steps: int, generator: torch.Generator
+) -> tuple[Fooling, int]:
+    """The same rows, where a repeated image is replaced by one with other lit features if one is found.
+
+    A repeated image loses one of its lit features, drawn at random and forbidden from then on, and goes on from there for
+    `spare` steps. Where that ends in a repeat again, or the image has no lit feature to lose (a network can be sure of
+    black), one more random feature is lit, as long as the forward passes of an attempt of `steps` steps last. mask:
+    (n, c, h, w) bool or None. Second: how often a batch was halved for want of memory.
+    """
+    allowed = torch.ones_like(found.images, dtype=torch.bool) if mask is None else mask.expand_as(found.images)
+    # drawn for all rows, so that what an attempt gets does not depend on which others are repeats
+    draw = torch.rand(len(found), found.images[0].numel(), generator=generator)
+    keys = torch.randint(2**62, (len(found),), generator=generator)
+    rows, halved = repeats(found), 0
+    rows = rows[found.lit[rows] > 0]
+    if len(rows) and spare >= MIN_STEPS:
+        process = Process(BEST, "exchange", lambda steps, max_lit: Exchange(), spare)
+        start, still = _without_one(found.images[rows], allowed[rows], draw[rows])
+        other, halved = run_process(bench, process, Batch(found.targets[rows], start, keys[rows], still))
+        found = _replaced(found, other, rows)
+    order = torch.where(allowed.flatten(1), draw, 2.0).argsort(dim=1)
+    for turn in range(TRIES):
+        rows = repeats(found)
+        rows = rows[found.forwards[rows] < FORWARDS_PER_STEP * steps]
+        if len(rows) == 0:
+            break
+        found = _replaced(found, _with_one_more(bench, found.rows(rows), allowed[rows], order[rows, turn]), rows)
+    return found, halved
+
+
+def _without_one(images: Tensor, allowed: Tensor, draw: Tensor) -> tuple[Tensor, Tensor]:
+    """The images without one lit feature each, and what may be lit from there on."""
+    at = (draw * (images.flatten(1) > 0)).argmax(dim=1, keepdim=True)
+    start, still = images.flatten(1).scatter(1, at, 0.0), allowed.flatten(1).scatter(1, at, False)
+    return start.view_as(images), still.view_as(images)
+
+
+def _with_one_more(bench: Bench, found: Fooling, allowed: Tensor, at: Tensor) -> Fooling:
+    """The same rows with the feature `at` (n,) lit, met where that meets the goal; one forward pass."""
+    want = bench.conditions
+    lit = found.images.flatten(1).scatter(1, at[:, None], 1.0).view_as(found.images) * allowed
+    problem = Problem(bench.classifier, bench.form, found.targets.to(bench.device))
+    confidence = problem.score(lit.to(bench.device))[0].cpu()
+    met = (confidence >= Goal(want.confidence).wanted) & (count_lit(lit) <= want.max_lit)
+    if bench.accept is not None and bool(met.any()):
+        met[met.clone()] = bench.accept(lit[met].to(bench.device)).cpu()
+    return replace(
+        found,
+        images=lit,
+        confidence=confidence,
+        lit=count_lit(lit),
+        steps=torch.zeros_like(found.steps),
+        forwards=torch.ones_like(found.forwards),
+        outcome=torch.where(met, found.outcome, -1),
+    )
+
+
+def _replaced(found: Fooling, other: Fooling, rows: Tensor) -> Fooling:
+    take = rows[other.met]
+    whole = {name: getattr(found, name).clone() for name in found.__dataclass_fields__}
+    for name in ("images", "confidence", "lit"):
+        whole[name][take] = getattr(other, name)[other.met]
+    for name in ("steps", "forwards"):
+        whole[name][rows] += getattr(other, name)
+    whole["fewest"][rows] = torch.minimum(whole["fewest"][rows], other.fewest)
+    return Fooling(**whole)

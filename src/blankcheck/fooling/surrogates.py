@@ -1,0 +1,96 @@
+"""Step rules that minimise the number of lit features through a stand-in for it: sigma-zero and FMN in their L0 forms.
+
+Both were published for leaving the class of a given image; here they go from any start, measured from black, to a target
+class with a wanted confidence.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from blankcheck.fooling.problem import Seen
+from blankcheck.fooling.solvers import Descent, Look, State, per_image, steepest
+
+
+@dataclass(frozen=True)
+class SigmaZero(Descent):
+    """Descend the missing log-odds plus a smooth count of lit features; black out what is below a moving threshold.
+
+    Cina et al. 2025 (arXiv:2402.01879, algorithm 1): the count is the mean of x^2 / (x^2 + sigma), the gradient is scaled
+    by its largest entry, Adam steps, step size decayed as half a cosine to a tenth, threshold raised by
+    `threshold_step` times the step size while the image is confident and lowered while it is not. The log-odds replace
+    the published difference of logits, so that the margin that must be reached is that of the confidence.
+    """
+
+    step_size: float = 1.0
+    sigma: float = 1e-3
+    threshold: float = 0.3
+    threshold_step: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.999
+
+    def init(self, images: Tensor, keys: Tensor) -> State:
+        """Moments zero; one threshold for all."""
+        threshold = images.new_full((len(images),), self.threshold)
+        return State(0, torch.zeros_like(images), torch.zeros_like(images), threshold)
+
+    def step(self, state: State, images: Tensor, seen: Seen, look: Look) -> tuple[Tensor, State]:
+        """One step, one cut."""
+        t = state.step + 1
+        sure = seen.margin >= look.needed
+        count = 2 * self.sigma * images / (images.square() + self.sigma).square() / images[0].numel()
+        gradient = count - per_image(~sure) * seen.gradient
+        gradient = gradient / per_image(steepest(gradient))
+        first = self.beta1 * state.first + (1 - self.beta1) * gradient
+        second = self.beta2 * state.second + (1 - self.beta2) * gradient.square()
+        size = self.step_size * (0.1 + 0.45 * (1 + math.cos(math.pi * look.progress)))
+        change = first / (1 - self.beta1**t) / ((second / (1 - self.beta2**t)).sqrt() + 1e-8)
+        moved = (images - size * change).clamp(0, 1)
+        threshold = state.weight + self.threshold_step * size * torch.where(sure, 1.0, -1.0)
+        threshold = threshold.clamp(0, 1)
+        return moved * (moved >= per_image(threshold)), State(t, first, second, threshold)
+
+
+@dataclass(frozen=True)
+class FastMinimumNorm(Descent):
+    """Keep at most eps lit features, and move eps to where the image is just confident.
+
+    Pintor et al. 2021 (arXiv:2102.12827, algorithm 1), targeted, L0: eps grows while the image is not confident, and
+    falls below the fewest lit features of a confident image otherwise, by a share gamma that decays as half a cosine; the
+    image follows the normalised gradient and keeps its eps largest features.
+    """
+
+    step_size: float = 1.0
+    gamma: float = 0.05
+    last_gamma: float = 1e-3
+
+    def init(self, images: Tensor, keys: Tensor) -> State:
+        """eps (`second`) as many as are lit, at least 1; the fewest so far (`weight`) not yet known."""
+        eps = images.flatten(1).count_nonzero(dim=1).clamp_min(1).to(images.dtype)
+        return State(0, _nothing(images), eps, images.new_full((len(images),), torch.inf))
+
+    def step(self, state: State, images: Tensor, seen: Seen, look: Look) -> tuple[Tensor, State]:
+        """One change of eps, one step, one cut."""
+        cosine = 0.5 * (1 + math.cos(math.pi * look.progress))
+        gamma = self.last_gamma + (self.gamma - self.last_gamma) * cosine
+        size = self.step_size * (0.01 + 0.99 * cosine)
+        sure, lit = seen.margin >= look.needed, seen.lit.to(images.dtype)
+        fewest = torch.where(sure, torch.minimum(lit, state.weight), state.weight)
+        fewer = torch.minimum((state.second * (1 - gamma)).floor(), state.second - 1).minimum(fewest)
+        more = torch.maximum((state.second * (1 + gamma)).ceil(), state.second + 1)
+        # once an image was confident there is no use in more lit features than it had
+        eps = torch.where(sure, fewer, torch.minimum(more, fewest)).clamp(1, images[0].numel())
+        norm = seen.gradient.flatten(1).norm(dim=1).clamp_min(1e-30)
+        moved = (images + size * seen.gradient / per_image(norm)).clamp(0, 1).flatten(1)
+        order = moved.sort(dim=1, descending=True).values
+        border = order.gather(1, eps.long()[:, None] - 1)
+        cut = (moved * (moved >= border)).view_as(images)
+        return cut, State(state.step + 1, state.first, eps, fewest)
+
+
+def _nothing(images: Tensor) -> Tensor:
+    return images.new_zeros(len(images))
