@@ -346,7 +346,9 @@ class NoGradient(torch.nn.Module):
         return self.inner(images.detach())
 
 
-@pytest.mark.parametrize("solver", [RandomSearch(features=30), DifferentialEvolution(pixels=12)], ids=["random", "evolution"])
+@pytest.mark.parametrize(
+    "solver", [RandomSearch(features=30), DifferentialEvolution(pixels=12)], ids=["random", "evolution"]
+)
 def test_gradient_free_rules_find_what_gradients_do_not(plain, solver):
     problem, goal = Problem(NoGradient(plain), "logits", torch.arange(10)), Goal(max_lit=40)
     start = torch.zeros(10, *SHAPE)

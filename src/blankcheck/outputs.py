@@ -76,3 +76,22 @@ def log_odds(logits: Tensor, targets: Tensor) -> Tensor:
     own = logits.gather(1, targets[:, None]).squeeze(1)
     others = logits.scatter(1, targets[:, None], -torch.inf).logsumexp(dim=1)
     return own - others
+
+
+def log_odds_and_slope(outputs: Tensor, form: str, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The log-odds (n,) of the targets and their gradient (n, m) with respect to the classifier's outputs of this form.
+
+    Written out because the loop of a search needs it for every pass: d log-odds / dz is 1 at the target and minus the
+    softmax over the others elsewhere, and d log p / dp is 1 / p.
+    """
+    with torch.no_grad():
+        logits = as_logits(outputs, form)
+        own = targets[:, None]
+        others = logits.scatter(1, own, -torch.inf)
+        top = others.amax(dim=1, keepdim=True)
+        total = (others - top).exp_().sum(dim=1, keepdim=True).log_() + top
+        margin = (logits.gather(1, own) - total).squeeze(1)
+        slope = (others - total).exp_().neg_().scatter_(1, own, 1.0)
+        if form == "probabilities":
+            slope = slope / outputs.float().clamp_min(TINY) * (outputs > TINY)
+        return margin, slope.to(outputs.dtype)

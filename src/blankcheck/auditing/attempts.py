@@ -42,8 +42,9 @@ class Job:
     """What all attempts of a run share.
 
     enough: an attempt ends once its goal is met with at most this many lit features, or, but for the processes that go on
-    from its best image, once `more` further processes have tried to make a sparser one. budget: steps of
-    an attempt, of which `portfolio.spare` are kept for attempts that repeat the image of another one; 0: repeats stay. mask: (n, 1 or c, h, w) bool for all
+    from its best image, once `more` further processes have tried to make a sparser one. budget: steps of an attempt, of
+    which `portfolio.spare` are kept for attempts that repeat the image of another one; 0: repeats stay. mask:
+    (n, 1 or c, h, w) bool for all
     attempts, or a kind of random mask, or None; it is laid over each process's own. starts: the kinds of start by name,
     `STARTS` if None; images (n, c, h, w) are taken as they are.
     """

@@ -18,8 +18,9 @@ from blankcheck.fooling.problem import Seen
 from blankcheck.fooling.solvers import Look
 from blankcheck.types import LIT_THRESHOLD, NEVER, Rows
 
-RANKED = 32
-"""Features looked at from either end of the ranking: no move lights or darkens more at once."""
+FEWEST_RANKED, RANKED_SHARE = 8, 64
+"""Features looked at from either end of the ranking: the most for which torch's topk sorts partially (a 64th of them), or
+eight. No trial lights or darkens more at once."""
 PAIRS = ((0, 0), (0, 1), (1, 0), (0, 2), (2, 0), (1, 1), (0, 3), (3, 0))
 """Which exchanges are tried: (rank of the feature to darken, rank of the feature to light)."""
 
@@ -160,7 +161,7 @@ def _rank(state: Walk, flat: Tensor, seen: Seen) -> _Ranking:
     gain = torch.where(dark & free, gradient + state.surprise, -torch.inf)
     # features that may not be darkened yet come last, but can be had when nothing else is left
     loss = torch.where(dark, torch.inf, gradient * flat + (state.lit_until > state.step) * 1e9)
-    width = min(RANKED, flat.shape[1])
+    width = min(max(FEWEST_RANKED, flat.shape[1] // RANKED_SHARE), flat.shape[1])
     best, least = gain.topk(width, dim=1), loss.topk(width, dim=1, largest=False)
     return _Ranking(best.indices, least.indices, best.values, least.values)
 

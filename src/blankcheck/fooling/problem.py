@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from blankcheck.outputs import as_logits, log_odds, run
-from blankcheck.types import Classifier, Rows, count_lit
+from blankcheck.fooling.arithmetic import lit_features
+from blankcheck.outputs import as_logits, log_odds, log_odds_and_slope, run
+from blankcheck.types import Classifier, Rows
 
 
 @dataclass(frozen=True)
@@ -67,21 +68,21 @@ class Problem(Rows):
     def measure(self, images: Tensor) -> Seen:
         """See stored images (n, c, h, w) with one forward and one backward pass.
 
-        Margins are summed, not averaged, before the gradient: an image's gradient does not depend on its neighbours.
+        The gradient of each image is that of its own margin: nothing is averaged over the batch.
         """
         with torch.enable_grad():
             leaf = images.detach().requires_grad_(True)
-            margin = log_odds(as_logits(run(self.classifier, leaf), self.form), self.targets)
-            if margin.requires_grad:
-                (gradient,) = torch.autograd.grad(margin.sum(), leaf, allow_unused=True)
-            else:
-                gradient = None  # the classifier cut the graph: as flat as a constant
+            outputs = run(self.classifier, leaf)
+        margin, slope = log_odds_and_slope(outputs.detach(), self.form, self.targets)
+        gradient = None  # where the classifier cuts the graph: as flat as a constant
+        if outputs.requires_grad:
+            (gradient,) = torch.autograd.grad(outputs, leaf, slope, allow_unused=True)
         gradient = torch.zeros_like(images) if gradient is None else gradient
-        return _seen(images, margin.detach(), gradient if self.mask is None else gradient * self.mask)
+        return _seen(images, margin, gradient if self.mask is None else gradient * self.mask)
 
 
 def _seen(images: Tensor, margin: Tensor, gradient: Tensor) -> Seen:
     # +inf margin is certainty, not an error; its gradient is what may be broken. A sum is finite when every term is.
     wrong = margin.isnan()
     finite = ~wrong & gradient.flatten(1).sum(dim=1).isfinite()
-    return Seen(torch.where(wrong, -torch.inf, margin), count_lit(images), gradient, finite)
+    return Seen(torch.where(wrong, -torch.inf, margin), lit_features(images), gradient, finite)

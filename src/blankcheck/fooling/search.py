@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from blankcheck.errors import ArgumentError
+from blankcheck.fooling.arithmetic import darkened, lit_features
 from blankcheck.fooling.problem import Problem, Seen
 from blankcheck.fooling.solvers import Look, Solver
-from blankcheck.types import NEVER, Accept, Fooling, Outcome, Rows, count_lit, stored
+from blankcheck.types import NEVER, Accept, Fooling, Outcome, Rows, stored
 
 MAX_STEPS = 10_000
 FORWARDS_PER_STEP = 3
@@ -52,7 +53,8 @@ class Goal:
 @dataclass(frozen=True)
 class _Best(Rows):
     """The best image so far. rank: 0 not confident, 1 confident, 2 also sparse, 3 also accepted. done: rows that are
-    finished, or broken (finite False), and change no more."""
+    finished, or broken (finite False), and change no more. steps, forwards: backward and forward passes used by rows that
+    are done."""
 
     images: Tensor
     margin: Tensor
@@ -61,12 +63,14 @@ class _Best(Rows):
     fewest: Tensor
     finite: Tensor
     done: Tensor
+    steps: Tensor
+    forwards: Tensor
 
 
 @dataclass
 class _Run:
-    """A search on its way: everything about the rows that still run, and what they used so far. turn, steps, forwards:
-    iterations, backward and forward passes so far of a row that still runs."""
+    """A search on its way: everything about the rows that still run. turn, steps, forwards: iterations, backward and
+    forward passes so far of a row that still runs. spent: those that the others had used, under their position."""
 
     problem: Problem
     goal: Goal
@@ -75,8 +79,6 @@ class _Run:
     live: Tensor
     images: Tensor
     best: _Best
-    backward: Tensor
-    forward: Tensor
     needed: float
     finished: list[tuple[Tensor, _Best]] = field(default_factory=list)
     turn: int = 0
@@ -85,18 +87,17 @@ class _Run:
 
     def look(self) -> Seen:
         """Measure the images in stored form, and remember what is better."""
-        shown = stored(self.images)
+        shown = darkened(self.images)
         seen = self.problem.measure(shown) if self.solver.gradient else self.problem.glance(shown)
-        self._used(1, backward=self.solver.gradient)
-        self.turn += 1
-        self.best = _better(self.best, shown, seen.margin, seen.lit, self.goal, self.needed)
+        self.turn, self.steps, self.forwards = self.turn + 1, self.steps + self.solver.gradient, self.forwards + 1
+        self._keep(shown, seen.margin, seen.lit)
         finite = self.best.finite & (seen.finite | self.best.done)
-        self.best = replace(self.best, finite=finite, done=self.best.done | ~finite)
+        self._finish(self.best.done | ~finite, finite)
         return seen
 
-    def give_up(self) -> None:
-        """Rows that were never confident are done."""
-        self.best = replace(self.best, done=self.best.done | (self.best.rank < 1))
+    def give_up(self, everyone: bool = False) -> None:
+        """Rows that were never confident, or all, are done."""
+        self._finish(self.best.done | (self.best.rank < 1) | everyone, self.best.finite)
 
     def leave(self) -> Tensor | None:
         """Every few turns, let the finished rows go; which rows stay, None for all of them."""
@@ -121,22 +122,33 @@ class _Run:
 
     def score(self, trials: Tensor) -> Tensor:
         """Margins (k, n) of trial images (k, n, c, h, w), which are remembered like measured ones."""
-        trials = stored(trials if self.problem.mask is None else trials * self.problem.mask)
+        trials = darkened(trials if self.problem.mask is None else trials * self.problem.mask)
         margins = self.problem.score_trials(trials)
-        self._used(len(trials), backward=False)
-        lit = count_lit(trials.flatten(0, 1)).view_as(margins)
+        self.forwards += len(trials)
+        lit = lit_features(trials.flatten(0, 1)).view_as(margins)
         # of a row's trials only the most useful can become its best: the sparsest confident one, else the most confident
         use = torch.where(margins >= self.needed, -lit.to(margins.dtype), margins.sigmoid() - NEVER)
         pick, row = use.argmax(dim=0), torch.arange(trials.shape[1], device=trials.device)
-        self.best = _better(self.best, trials[pick, row], margins[pick, row], lit[pick, row], self.goal, self.needed)
+        self._keep(trials[pick, row], margins[pick, row], lit[pick, row])
         return margins
 
-    def _used(self, forwards: int, backward: bool) -> None:
-        running = ~self.best.done
-        self.forward[self.live] += forwards * running
-        self.backward[self.live] += backward * running
-        self.forwards += forwards
-        self.steps += backward
+    def _keep(self, shown: Tensor, margin: Tensor, lit: Tensor) -> None:
+        """Remember these stored images where they are better than the best so far; who has all that is wanted is done."""
+        self.best = _better(self.best, shown, margin, lit, self.goal, self.needed)
+        if self.goal.until == "met":
+            self._finish(self.best.done | (self.best.rank == 3), self.best.finite)
+
+    def _finish(self, done: Tensor, finite: Tensor) -> None:
+        new = done & ~self.best.done
+        if self.images.device.type == "cpu" and not bool(new.any()):
+            return
+        self.best = replace(
+            self.best,
+            done=done,
+            finite=finite,
+            steps=torch.where(new, self.steps, self.best.steps),
+            forwards=torch.where(new, self.forwards, self.best.forwards),
+        )
 
 
 def search(
@@ -154,11 +166,13 @@ def search(
     _check(problem, start, steps)
     n, device = len(start), start.device
     room = FORWARDS_PER_STEP * steps if forwards is None else forwards
-    zero = torch.zeros(n, dtype=torch.int64, device=device)
+    if problem.mask is not None:
+        # numbers multiply faster than booleans
+        problem = replace(problem, mask=problem.mask.to(start.dtype))
     images = _masked(start.clone(), problem)
     order = torch.arange(n, device=device)
     state = solver.init(images, order if keys is None else keys.to(device))
-    run = _Run(problem, goal, solver, state, order, images, _nothing(images), zero, zero.clone(), goal.needed)
+    run = _Run(problem, goal, solver, state, order, images, _nothing(images), goal.needed)
     while run.forwards < room and (run.steps < steps or not solver.gradient) and len(run.live):
         seen = run.look()
         if give_up is not None and run.turn == give_up:
@@ -168,6 +182,7 @@ def search(
             used = run.steps / steps if solver.gradient else 0.0
             progress = max(used, run.forwards / room) if solver.trials else used
             run.move(seen if stays is None else seen.rows(stays), progress, room)
+    run.give_up(everyone=True)
     run.finished.append((run.live, run.best))
     return _collect(run, problem.targets)
 
@@ -189,7 +204,7 @@ def _masked(images: Tensor, problem: Problem) -> Tensor:
 def _nothing(images: Tensor) -> _Best:
     zero = images.new_zeros(len(images))
     whole = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-    return _Best(stored(images), zero - torch.inf, whole, whole - 1, whole + NEVER, whole == 0, whole > 0)
+    return _Best(stored(images), zero - torch.inf, whole, whole - 1, whole + NEVER, whole == 0, whole > 0, whole, whole)
 
 
 def _better(best: _Best, shown: Tensor, margin: Tensor, lit: Tensor, goal: Goal, needed: float) -> _Best:
@@ -205,15 +220,17 @@ def _better(best: _Best, shown: Tensor, margin: Tensor, lit: Tensor, goal: Goal,
     fewer = (lit < best.lit) | ((lit == best.lit) & (margin > best.margin))
     better = (rank > best.rank) | ((rank == best.rank) & torch.where(rank > 0, fewer, margin > best.margin))
     better &= ~best.done & ((margin > -torch.inf) | (best.rank < 0))
-    rank = torch.where(better, rank, best.rank)
-    return _Best(
-        torch.where(better[:, None, None, None], shown, best.images),
-        torch.where(better, margin, best.margin),
-        torch.where(better, lit, best.lit),
-        rank,
-        torch.where((margin >= needed) & ~best.done, torch.minimum(lit, best.fewest), best.fewest),
-        best.finite,
-        best.done | (rank == 3) if goal.until == "met" else best.done,
+    met = (margin >= needed) & ~best.done
+    fewest = torch.where(met, torch.minimum(lit, best.fewest), best.fewest)
+    if shown.device.type == "cpu" and not bool(better.any()):  # elsewhere asking costs more than selecting
+        return replace(best, fewest=fewest)
+    return replace(
+        best,
+        images=torch.where(better[:, None, None, None], shown, best.images),
+        margin=torch.where(better, margin, best.margin),
+        lit=torch.where(better, lit, best.lit),
+        rank=torch.where(better, rank, best.rank),
+        fewest=fewest,
     )
 
 
@@ -222,4 +239,4 @@ def _collect(run: _Run, targets: Tensor) -> Fooling:
     best = _Best.cat([part for _, part in run.finished]).rows(order)
     outcome = torch.where(best.rank == 3, int(Outcome.MET), int(Outcome.OUT_OF_STEPS))
     outcome = torch.where((outcome != Outcome.MET) & ~best.finite, int(Outcome.NOT_FINITE), outcome)
-    return Fooling(best.images, targets, best.margin.sigmoid(), best.lit, run.backward, run.forward, outcome, best.fewest)
+    return Fooling(best.images, targets, best.margin.sigmoid(), best.lit, best.steps, best.forwards, outcome, best.fewest)

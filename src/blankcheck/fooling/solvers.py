@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from blankcheck.fooling.arithmetic import largest, movable, plus
 from blankcheck.fooling.problem import Seen
 from blankcheck.types import Rows
 
@@ -115,11 +116,17 @@ class FixedWeight(Descent):
         weight = _stepped(self.weight, self.weight_at, state.step)
         size = _stepped(self.step_size, self.step_at, state.step)
         size *= 0.5 * (1 + math.cos(math.pi * look.progress)) if self.anneal else 1
-        gradient = -per_image(1 - seen.confidence) * seen.gradient + weight / images[0].numel()
-        first = self.beta1 * state.first + (1 - self.beta1) * gradient
-        second = self.beta2 * state.second + (1 - self.beta2) * gradient**2
-        change = (first / (1 - self.beta1**t)) / ((second / (1 - self.beta2**t)).sqrt() + 1e-8)
-        return (images - size * change).clamp(0, 1), State(t, first, second, state.weight)
+        gradient = (seen.gradient * per_image(seen.confidence - 1)).add_(weight / images[0].numel())
+        first, second, change = adam(gradient, state, t, self.beta1, self.beta2)
+        return images.sub(change, alpha=size).clamp_(0, 1), State(t, first, second, state.weight)
+
+
+def adam(gradient: Tensor, state: State, t: int, beta1: float, beta2: float) -> tuple[Tensor, Tensor, Tensor]:
+    """First and second moment after step `t` (from 1), and the change for a step size of 1."""
+    first = state.first.lerp(gradient, 1 - beta1)
+    second = state.second.mul(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+    scale = (second / (1 - beta2**t)).sqrt_().add_(1e-8)
+    return first, second, (first / (1 - beta1**t)).div_(scale)
 
 
 def _stepped(value: float, at: tuple[int, float] | None, step: int) -> float:
@@ -148,16 +155,15 @@ class AdaptiveWeight(Descent):
     def step(self, state: State, images: Tensor, seen: Seen, look: Look) -> tuple[Tensor, State]:
         """One proximal step."""
         # features that cannot move (at a border, pushed outwards) would otherwise set the scale for all others
-        free = torch.where(seen.gradient > 0, images < 1, images > 0)
-        gradient = seen.gradient * free
+        gradient = movable(images, seen.gradient)
         top = steepest(gradient)
-        first = self.momentum * state.first + (1 - self.momentum) * gradient / per_image(top)
+        first = plus(self.momentum * state.first, gradient, (1 - self.momentum) / top)
         size = self.step_size * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * look.progress)))
         confident = seen.margin >= look.needed
         push = torch.where(confident, 0.3, 1.0)
-        moved = images + size * (per_image(push) * first - per_image(state.weight))
+        moved = plus(images, first, size * push).sub_(per_image(size * state.weight)).clamp_(0, 1)
         weight = state.weight * torch.where(confident, 1 + self.change, 1 / (1 + self.change))
-        return moved.clamp(0, 1), State(state.step + 1, first, state.second, weight.clamp_max(1.0))
+        return moved, State(state.step + 1, first, state.second, weight.clamp_max(1.0))
 
 
 @dataclass(frozen=True)
@@ -208,13 +214,11 @@ class AnnealedTopK(Descent):
     def step(self, state: State, images: Tensor, seen: Seen, look: Look) -> tuple[Tensor, State]:
         """One ascent step and the cut to k features."""
         features = images[0].numel()
-        top = steepest(seen.gradient)
-        first = self.momentum * state.first + seen.gradient / per_image(top)
-        moved = (images + self.step_size * first).clamp(0, 1)
-        keep = round(self.goal + (features - self.goal) * max(0.0, 1 - 2 * look.progress))
+        first = plus(self.momentum * state.first, seen.gradient, 1 / steepest(seen.gradient))
+        moved = images.add(first, alpha=self.step_size).clamp_(0, 1)
+        keep = max(1, round(self.goal + (features - self.goal) * max(0.0, 1 - 2 * look.progress)))
         if keep < features:
             # many features sit at exactly 1: among equals the one that wants to rise most stays
-            key = moved + 1e-3 * (first / per_image(steepest(first)))
-            kept = key.flatten(1).topk(max(1, keep), dim=1).indices
-            moved = torch.zeros_like(moved).flatten(1).scatter(1, kept, moved.flatten(1).gather(1, kept)).view_as(moved)
+            key = plus(moved, first, 1e-3 / steepest(first))
+            moved = moved * largest(key.flatten(1), keep).view_as(moved)
         return moved, State(state.step + 1, first, state.second, state.weight)

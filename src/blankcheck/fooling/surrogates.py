@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from blankcheck.fooling.arithmetic import above, largest, plus
 from blankcheck.fooling.problem import Seen
-from blankcheck.fooling.solvers import Descent, Look, State, per_image, steepest
+from blankcheck.fooling.solvers import Descent, Look, State, adam, per_image, steepest
 
 
 @dataclass(frozen=True)
@@ -42,17 +43,16 @@ class SigmaZero(Descent):
         """One step, one cut."""
         t = state.step + 1
         sure = seen.margin >= look.needed
-        count = 2 * self.sigma * images / (images.square() + self.sigma).square() / images[0].numel()
-        gradient = count - per_image(~sure) * seen.gradient
-        gradient = gradient / per_image(steepest(gradient))
-        first = self.beta1 * state.first + (1 - self.beta1) * gradient
-        second = self.beta2 * state.second + (1 - self.beta2) * gradient.square()
+        count = images / images.square().add_(self.sigma).square_()
+        count.mul_(2 * self.sigma / images[0].numel())
+        gradient = plus(count, seen.gradient, sure.to(images.dtype) - 1)
+        gradient.div_(per_image(steepest(gradient)))
+        first, second, change = adam(gradient, state, t, self.beta1, self.beta2)
         size = self.step_size * (0.1 + 0.45 * (1 + math.cos(math.pi * look.progress)))
-        change = first / (1 - self.beta1**t) / ((second / (1 - self.beta2**t)).sqrt() + 1e-8)
-        moved = (images - size * change).clamp(0, 1)
+        moved = images.sub(change, alpha=size).clamp_(0, 1)
         threshold = state.weight + self.threshold_step * size * torch.where(sure, 1.0, -1.0)
         threshold = threshold.clamp(0, 1)
-        return moved * (moved >= per_image(threshold)), State(t, first, second, threshold)
+        return moved.mul_(above(moved, threshold)), State(t, first, second, threshold)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class FastMinimumNorm(Descent):
     def init(self, images: Tensor, keys: Tensor) -> State:
         """eps (`second`) as many as are lit, at least 1; the fewest so far (`weight`) not yet known."""
         eps = images.flatten(1).count_nonzero(dim=1).clamp_min(1).to(images.dtype)
-        return State(0, _nothing(images), eps, images.new_full((len(images),), torch.inf))
+        return State(0, images.new_zeros(len(images)), eps, images.new_full((len(images),), torch.inf))
 
     def step(self, state: State, images: Tensor, seen: Seen, look: Look) -> tuple[Tensor, State]:
         """One change of eps, one step, one cut."""
@@ -85,12 +85,8 @@ class FastMinimumNorm(Descent):
         # once an image was confident there is no use in more lit features than it had
         eps = torch.where(sure, fewer, torch.minimum(more, fewest)).clamp(1, images[0].numel())
         norm = seen.gradient.flatten(1).norm(dim=1).clamp_min(1e-30)
-        moved = (images + size * seen.gradient / per_image(norm)).clamp(0, 1).flatten(1)
-        order = moved.sort(dim=1, descending=True).values
-        border = order.gather(1, eps.long()[:, None] - 1)
-        cut = (moved * (moved >= border)).view_as(images)
+        moved = plus(images, seen.gradient, size / norm).clamp_(0, 1)
+        # features at exactly 1 tie: the one with the steepest gradient stays
+        key = plus(moved, seen.gradient, 1e-3 / steepest(seen.gradient))
+        cut = moved * largest(key.flatten(1), eps.long()).view_as(moved)
         return cut, State(state.step + 1, state.first, eps, fewest)
-
-
-def _nothing(images: Tensor) -> Tensor:
-    return images.new_zeros(len(images))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from blankcheck.fooling import STARTS, AdaptiveWeight, Look, Problem
+from blankcheck.fooling.arithmetic import largest
 from blankcheck.fooling.solvers import State
 from blankcheck.fooling.starts import Real
 from blankcheck.types import stored
@@ -29,9 +30,7 @@ CAPPED = 0.5
 
 def keep_largest(images: Tensor, keep: Tensor) -> Tensor:
     """Black out all but the `keep` (n,) largest features of each image (n, c, h, w); ties at the border all stay."""
-    flat = images.flatten(1)
-    border = flat.sort(dim=1, descending=True).values.gather(1, (keep[:, None] - 1).clamp(0, flat.shape[1] - 1))
-    return (flat * (flat >= border)).view_as(images)
+    return images * largest(images.flatten(1), keep, ties=True).view_as(images)
 
 
 @dataclass
