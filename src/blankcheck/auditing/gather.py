@@ -12,7 +12,7 @@ from torch import Tensor
 from blankcheck.auditing import controls
 from blankcheck.auditing.attempts import Job, Tried, run_attempts
 from blankcheck.auditing.controls import Twin
-from blankcheck.auditing.portfolio import Preset, spare, within
+from blankcheck.auditing.portfolio import Preset, within
 from blankcheck.classifiers import evaluate
 from blankcheck.classifiers.wrapper import device_of, fingerprint, left_as_found, probabilities
 from blankcheck.data import Data
@@ -122,8 +122,7 @@ def check_fits(classifier: Classifier, data: Data) -> str:
 
 def _job(classifier: Classifier, form: str, data: Data, want: Conditions, preset: Preset, accept: Accept, seed: int) -> Job:
     return Job(
-        classifier, form, data.shape, want, within(preset.steps - spare(preset.steps)), enough=max(1, want.max_lit // 10),
-        budget=preset.steps,
+        classifier, form, data.shape, want, within(preset.steps), enough=max(1, want.max_lit // 10),
         real=(data.validation.images, data.validation.labels), accept=accept, seed=seed, device=device_of(classifier),
     )  # fmt: skip
 
