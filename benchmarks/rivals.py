@@ -139,7 +139,7 @@ RIVALS: dict[str, Callable[[], Run]] = {
     },
     **{
         f"PDPGD-L0 (adversarial-library), {n} steps": lambda n=n: adversarial_library(
-            "pdpgd", norm=0, num_steps=n, proximal_operator=2 / 3
+            "pdpgd", norm=0, num_steps=n, proximal_operator=23
         )
         for n in (100, 1000)
     },

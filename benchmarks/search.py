@@ -123,7 +123,8 @@ def measure(model: nn.Module, data: bc.Data, kind: str) -> dict[str, Row]:
 
 def spread(values: list[float], digits: int = 2) -> str:
     low, middle, high = min(values), statistics.median(values), max(values)
-    text = [f"{v:.{digits}f}".rstrip("0").rstrip(".") for v in (middle, low, high)]
+    text = [f"{v:.{digits}f}" for v in (middle, low, high)]
+    text = [t.rstrip("0").rstrip(".") if "." in t else t for t in text]
     return text[0] if low == high else f"{text[0]} ({text[1]}-{text[2]})"
 
 
