@@ -33,6 +33,7 @@ docs: setup
 	$(BIN)/python docs/commands.py
 
 bench: setup
+	$(BIN)/python benchmarks/search.py --cache build/networks
 	$(BIN)/python benchmarks/main_job.py
 	$(BIN)/python benchmarks/ood.py
 

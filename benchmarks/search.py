@@ -26,7 +26,7 @@ from rivals import RIVALS
 from torch import Tensor, nn
 
 import blankcheck as bc
-from blankcheck.fooling import AdaptiveWeight, AnnealedTopK, Exchange, Goal, Problem, SigmaZero, Solver, search
+from blankcheck.fooling import STARTS, AdaptiveWeight, AnnealedTopK, Exchange, Goal, Problem, SigmaZero, Solver, search
 from blankcheck.outputs import log_odds
 from blankcheck.types import count_lit, stored
 
@@ -122,6 +122,9 @@ def measure(model: nn.Module, data: bc.Data, kind: str) -> dict[str, Row]:
 
 
 def spread(values: list[float], digits: int = 2) -> str:
+    values = [v for v in values if v == v]
+    if not values:
+        return "-"
     low, middle, high = min(values), statistics.median(values), max(values)
     text = [f"{v:.{digits}f}" for v in (middle, low, high)]
     text = [t.rstrip("0").rstrip(".") if "." in t else t for t in text]
@@ -162,6 +165,16 @@ def classes_lost(runs: list[dict[str, Row]]) -> str:
         others = torch.stack([r.fewest() for label, r in run.items() if not label.startswith("**")]).amin(dim=0)
         lost += int((ours > others).sum())
     return f"Targets on which a rival found fewer lit features than the last row of ours: {lost} of {10 * len(runs)}."
+
+
+def starts(model: nn.Module, data: bc.Data) -> list[str]:
+    """What each kind of start finds alone, up to 1000 steps."""
+    lines = ["", "| start alone, up to 1000 steps | reach 0.9, % | median lit |", "|---|---|---|"]
+    for start in STARTS:
+        found = bc.fool(model, range(10), PER_TARGET, data=data, start=start, steps=1000)
+        lit = found.lit[found.met].tolist()
+        lines.append(f"| {start} | {100 * len(lit) / len(found):.0f} | {statistics.median(lit) if lit else '-'} |")
+    return lines
 
 
 def pairs(model: nn.Module, features: int = 784) -> str:
@@ -244,6 +257,8 @@ def main() -> None:
             print(f"{kind} {seed}", flush=True)
             runs.append(measure(model, data, kind))
         lines += ["", f"### {kind}, {data.source}, seeds {', '.join(map(str, seeds))}", *table(runs), "", classes_lost(runs)]
+        if kind == "mirage":
+            lines += starts(networks[0], data)
         if kind == "mlp":
             lines += [
                 "",

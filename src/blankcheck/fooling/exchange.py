@@ -65,7 +65,7 @@ class Exchange:
     damp: share of the first-order gain that is counted on when it is decided how many features to light at once.
     """
 
-    tried: tuple[tuple[int, int], ...] = ((0, 1), (3, 2), (16, 4))
+    tried: tuple[tuple[int, int], ...] = ((0, 1), (3, 2), (28, 4))
     tenure: int = 3
     damp: float = 1.0
     learn: float = 0.5

@@ -17,7 +17,7 @@ from blankcheck.classifiers.training import batches
 from blankcheck.classifiers.wrapper import device_of, left_as_found
 from blankcheck.data import Data
 from blankcheck.errors import ArgumentError, ModelError
-from blankcheck.fooling import AdaptiveWeight, Goal, Problem
+from blankcheck.fooling import Goal, Problem
 from blankcheck.hardening.objectives import Objective
 from blankcheck.hardening.replay import Replay
 from blankcheck.hardening.selection import harmonic
@@ -43,7 +43,7 @@ class HardeningPlan:
     fooling_batch: int = 64
     buffer: int = 1024
     life: int = 20
-    weight: float = 0.25
+    weight: float = 0.22
     fresh_attempts: int = 50
     fresh_steps: int = 200
     gate_images: int = 1000
@@ -161,8 +161,8 @@ class Hardening:
         targets = self.replay.targets[rows].to(device)
         with left_as_found(self.classifier):
             problem = Problem(self.classifier, "logits", targets)
-            images = self.replay.search(rows, problem, AdaptiveWeight(), Goal(self.conditions.confidence).needed,
-                                        self.plan.inner_steps)  # fmt: skip
+            needed = Goal(self.conditions.confidence).needed
+            images = self.replay.search(rows, problem, needed, self.plan.inner_steps)
         wanted = (self.gate.p_values(images) <= self.strict).to(device)
         totals["seen"] += len(rows)
         totals["trained"] += int(wanted.sum())
