@@ -26,7 +26,18 @@ from rivals import RIVALS
 from torch import Tensor, nn
 
 import blankcheck as bc
-from blankcheck.fooling import STARTS, AdaptiveWeight, AnnealedTopK, Exchange, Goal, Problem, SigmaZero, Solver, search
+from blankcheck.fooling import (
+    STARTS,
+    AdaptiveWeight,
+    AnnealedTopK,
+    Exchange,
+    Goal,
+    Problem,
+    SigmaZero,
+    Solver,
+    random_mask,
+    search,
+)
 from blankcheck.outputs import log_odds
 from blankcheck.types import count_lit, stored
 
@@ -167,6 +178,20 @@ def classes_lost(runs: list[dict[str, Row]]) -> str:
     return f"Targets on which a rival found fewer lit features than the last row of ours: {lost} of {10 * len(runs)}."
 
 
+def learning(networks: list[nn.Module], data: bc.Data) -> str:
+    """Mean number of lit features with and without what trials teach the exchange, 100 steps."""
+    targets, means = torch.arange(100) // PER_TARGET, []
+    masks = [random_mask("pixels", 100, data.shape, (0.8, 1.0), torch.Generator().manual_seed(s)) for s in (0, 1)]
+    for rule in (Exchange(), Exchange(learn=0.0)):
+        lit = [
+            search(Problem(model, "logits", targets, mask.expand(-1, *data.shape)), torch.zeros(100, *data.shape), rule,
+                   Goal(until="sparsest"), 100).lit.float().mean()
+            for model in networks for mask in masks
+        ]  # fmt: skip
+        means.append(float(torch.stack(lit).mean()))
+    return f"Exchange, 100 steps: {means[0]:.2f} lit features on average; without learning from its trials {means[1]:.2f}."
+
+
 def starts(model: nn.Module, data: bc.Data) -> list[str]:
     """What each kind of start finds alone, up to 1000 steps."""
     lines = ["", "| start alone, up to 1000 steps | reach 0.9, % | median lit |", "|---|---|---|"]
@@ -257,6 +282,8 @@ def main() -> None:
             print(f"{kind} {seed}", flush=True)
             runs.append(measure(model, data, kind))
         lines += ["", f"### {kind}, {data.source}, seeds {', '.join(map(str, seeds))}", *table(runs), "", classes_lost(runs)]
+        if kind == "cnn":
+            lines += ["", learning(networks, data)]
         if kind == "mirage":
             lines += starts(networks[0], data)
         if kind == "mlp":

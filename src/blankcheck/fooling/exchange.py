@@ -102,7 +102,10 @@ class Exchange:
         counts = lit + on.sum(dim=2) - off.sum(dim=2)
         fewest = torch.minimum(fewest, torch.where(margins >= look.needed, counts, NEVER).amin(dim=0))
         whole_block = too_many & (margins[min(1, trials - 1)] >= look.needed)
-        block = torch.where(whole_block, 2 * block, torch.where(first_time, block, block // 2).clamp_min(1))
+        if trials == 1:
+            # nothing smaller was tried beside the block: where it is too large the image stays and the block shrinks
+            moved = torch.where((too_many & ~whole_block & (block > 1))[:, None], flat, moved)
+        block = torch.where(whole_block, 2 * block, (block // 2).clamp_min(1))
         tenure = 1 + (uniform(state.keys, state.step, 1) * self.tenure).int()
         until = state.step + tenure
         after = Walk(
@@ -126,14 +129,14 @@ class Exchange:
         wanted = (look.needed - seen.margin)[:, None]
         several = (self.damp * ranking.gain.clamp_min(0).cumsum(dim=1) < wanted).sum(dim=1) + 1
         several = torch.minimum(several, (lit // 2).clamp_min(2))
-        whole = torch.minimum((2 * block).clamp_min(2), (lit - 1).clamp_min(1))
+        whole = torch.minimum(block if trials == 1 else (2 * block).clamp_min(2), (lit - 1).clamp_min(1))
         on, off = [], []
         for trial in range(trials):
             light, dark = PAIRS[trial % len(PAIRS)][1], PAIRS[trial % len(PAIRS)][0]
             up = lighting[:, None] & (rank < (trial + 1) * several[:, None])
             up = up | (room[:, None] & (rank == trial)) | (swap[:, None] & (rank == light))
             down = swap[:, None] & (rank == dark)
-            fewer = rank < whole[:, None] if trial == 1 else rank == max(0, trial - 1)
+            fewer = rank < whole[:, None] if trial == min(1, trials - 1) else rank == max(0, trial - 1)
             on.append(up & (ranking.gain > 0))
             off.append((down | (too_many[:, None] & fewer)) & ranking.loss.isfinite())
         return torch.stack(on), torch.stack(off)
