@@ -49,6 +49,7 @@ SOLVERS = [
     SigmaZero(),
     FastMinimumNorm(),
     Exchange(),
+    Exchange(tried=((0, 1),)),
     RandomSearch(features=30),
 ]
 FROM_BLACK = (GreedyLighting, FastMinimumNorm, Exchange, RandomSearch)

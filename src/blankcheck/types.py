@@ -15,7 +15,7 @@ from blankcheck.errors import ArgumentError
 
 Classifier = Callable[[Tensor], Tensor]
 """Any callable from images (n, c, h, w) in [0, 1] to outputs (n, m), m >= number of real classes. Which of logits,
-log-probabilities or probabilities the outputs are is found out by looking (`fooling.problem.output_form`)."""
+log-probabilities or probabilities the outputs are is found out by looking (`outputs.output_form`)."""
 
 Accept = Callable[[Tensor], Tensor]
 """From images (n, c, h, w) to booleans (n,): True where the image also meets a further condition, say an OOD test."""

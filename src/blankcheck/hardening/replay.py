@@ -29,7 +29,7 @@ EXCHANGED_MIX = {"real-target": 0.6, "masked-real": 0.2, "black": 0.2}
 """The same for images searched by exchanging features, which makes little of noise."""
 SHRUNK, CAPPED, EXCHANGED = 0, 1, 2
 """How an image of the buffer is searched: shrunk by a weight, cut to its largest features, or by exchanging features."""
-SHARES = (0.3, 0.3, 0.4)
+SHARES = (0.35, 0.35, 0.3)
 """Of the buffer. Each finds what the others do not: what exchanging leaves of a real image has half the lit features of what
 shrinking leaves of it."""
 

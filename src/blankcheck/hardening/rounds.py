@@ -43,7 +43,7 @@ class HardeningPlan:
     fooling_batch: int = 64
     buffer: int = 1024
     life: int = 20
-    weight: float = 0.22
+    weight: float = 0.18
     fresh_attempts: int = 50
     fresh_steps: int = 200
     gate_images: int = 1000
