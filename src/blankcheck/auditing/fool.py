@@ -48,7 +48,9 @@ def fool(
     all n = len(targets) * per_target attempts, target by target. steps: most backward passes per image, 1..10,000; forward
     passes stay within three times that. until: `met` ends an image as soon as it has the confidence with at most `max_lit`
     (default 300; less for small images) lit features and is accepted; `sparsest` spends the budget on fewer. mask: features
-    that may be lit, bool, broadcast to (n, c, h, w), or a kind of random mask (`pixels`, `blocks`, `half-planes`).
+    that may be lit, bool, broadcast to (n, c, h, w), or a kind of random mask (`pixels`, `blocks`, `half-planes`; with
+    `:features` added one for each channel) that keeps 50 to 100 % of them, drawn for each image. Attempts that would end
+    with the lit features of another one look for others.
     accept: a further condition, from images to booleans.
 
     Returns one row per attempt, target by target; `outcome` says which met the goal. Raises ArgumentError.

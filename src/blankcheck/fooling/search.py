@@ -70,7 +70,7 @@ class _Best(Rows):
 @dataclass
 class _Run:
     """A search on its way: everything about the rows that still run. turn, steps, forwards: iterations, backward and
-    forward passes so far of a row that still runs. spent: those that the others had used, under their position."""
+    forward passes so far of a row that still runs. finished: the positions and images of those that left."""
 
     problem: Problem
     goal: Goal
