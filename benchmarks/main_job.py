@@ -70,11 +70,9 @@ def main() -> None:
     chosen = parser.parse_args()
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE).stdout.strip()
     where = f"commit {commit}, {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    record: dict[str, Any] = {"where": where}
     print(where)
     for name in chosen.data:
         runs = [one(name, seed, chosen.epochs) for seed in range(chosen.seeds)]
-        record[name] = runs
         print(f"\n### {name}, {MODELS[name]}, seeds 0-{chosen.seeds - 1}: median (least-most)\n")
         print("| | plain | hardened |\n|---|---|---|")
         for key in runs[0]["plain"]:
@@ -82,8 +80,15 @@ def main() -> None:
                 f"| {key} | {spread([r['plain'][key] for r in runs])} | {spread([r['hardened'][key] for r in runs])} |",
                 flush=True,
             )
-    (HERE / "results").mkdir(exist_ok=True)
-    (HERE / "results" / "main_job.json").write_text(json.dumps(record, indent=1) + "\n")
+        keep(name, {"where": where, "runs": runs})
+
+
+def keep(name: str, record: dict[str, Any]) -> None:
+    """Write the record of one data set beside those of the others."""
+    path = HERE / "results" / "main_job.json"
+    path.parent.mkdir(exist_ok=True)
+    before = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(before | {name: record}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
