@@ -5,7 +5,8 @@
 100 searches, 10 per class, each to reach p >= 0.9; images are put into stored form and scored again by the plain network
 before they count. Others start from black, as published, and take the same path for the same target, so they are run
 once per target. Reference: for each target the fewest lit features that any method of the table found on that network.
-Writes its tables into benchmarks/RESULTS.md, between the marks that name this script.
+Writes its tables into benchmarks/RESULTS.md, between the marks that name this script, when no network and no method was
+left out.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from blankcheck.types import count_lit, stored
 HERE = Path(__file__).parent
 MARKS = ("<!-- benchmarks/search.py: begin -->", "<!-- benchmarks/search.py: end -->")
 PER_TARGET = 10
+KINDS = ["cnn", "mlp", "mirage", "pgd", "trades", "resnet"]
 OURS = {"cnn": (10, 30, 100, 1000), "mlp": (10, 30, 100, 1000), "resnet": (100,)}
 """Budgets of the default portfolio; 1000, with real images to start from, elsewhere."""
 
@@ -268,7 +270,7 @@ def early(model: nn.Module, shape: tuple[int, int, int], steps: int = 200) -> fl
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="of cnn and mlp; the others have one")
-    parser.add_argument("--kinds", nargs="+", default=["cnn", "mlp", "mirage", "pgd", "trades", "resnet"])
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--cache", type=Path, help="folder of networks trained earlier")
     chosen = parser.parse_args()
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE).stdout.strip()
@@ -293,11 +295,25 @@ def main() -> None:
             ]
         if kind in ("cnn", "mlp"):
             lines += rule_costs(networks[0], data.shape)
-    write("\n".join(lines))
+    print("\n".join(lines))
+    if set(chosen.kinds) == set(KINDS) and not missing():
+        write("\n".join(lines))
+    else:
+        print("\nRESULTS.md stays as it is: networks or methods were left out.")
+
+
+def missing() -> list[str]:
+    """Methods whose library is not installed."""
+    lacking = []
+    for label, make in RIVALS.items():
+        try:
+            make()
+        except ImportError:
+            lacking.append(label)
+    return lacking
 
 
 def write(text: str) -> None:
-    print(text)
     path = HERE / "RESULTS.md"
     begin, end = map(re.escape, MARKS)
     whole = re.sub(f"(?s){begin}.*{end}", lambda _: f"{MARKS[0]}\n\n{text}\n\n{MARKS[1]}", path.read_text())
