@@ -402,6 +402,9 @@ def test_a_network_sure_of_black_gets_one_black_image_and_others():
     found = bc.fool(lambda x: torch.stack([x.flatten(1).sum(1) * 0 + 5, x.flatten(1).sum(1)], 1), [0], 10,
                     shape=SHAPE, steps=60, until="sparsest")  # fmt: skip
     assert found.met.all() and found.lit.tolist() == [0] + [1] * 9
+    tiny = bc.fool(lambda x: torch.stack([x.flatten(1).sum(1) * 0 + 5, x.flatten(1).sum(1)], 1), [0], 10,
+                   shape=(1, 2, 2), steps=60, until="sparsest")  # fmt: skip
+    assert tiny.met.all(), "four features leave fewer different images than were asked for"
 
 
 class Greedy(torch.nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -124,7 +125,7 @@ def _processes(
     if start in NEED_REAL and real is None:
         raise ArgumentError(f"start {start!r} needs data=")
     if start == "black":
-        return (Process("black", "exchange", lambda s, k: Exchange(), steps, (0.7, 1.0)),), None
+        return (replace(PROCESSES[0], steps=steps, most=None, give_up=None),), None
     return _descent_and_exchange(start, steps), None
 
 

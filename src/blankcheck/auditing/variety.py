@@ -53,7 +53,7 @@ def varied(
         other, halved = run_process(bench, process, Batch(found.targets[rows], start, keys[rows], still))
         found = _replaced(found, other, rows)
     order = torch.where(allowed.flatten(1), draw, 2.0).argsort(dim=1)
-    for turn in range(TRIES):
+    for turn in range(min(TRIES, order.shape[1])):
         rows = repeats(found)
         rows = rows[found.forwards[rows] < FORWARDS_PER_STEP * steps]
         if len(rows) == 0:
