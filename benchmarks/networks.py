@@ -16,8 +16,7 @@ from torch.nn import functional as F
 
 import blankcheck as bc
 from blankcheck.classifiers import TrainingPlan, UnitClassifier, build, train_plainly
-from blankcheck.fooling import AdaptiveWeight, Goal, Look, Problem
-from blankcheck.types import stored
+from blankcheck.testing.mirage import mirage
 
 EPS, INNER = 0.3, 7
 
@@ -30,29 +29,6 @@ def plain(name: str, data: bc.Data, seed: int, epochs: int = 3) -> nn.Module:
 
 def batches_of(data: bc.Data, plan: TrainingPlan, generator: torch.Generator) -> list[Tensor]:
     return [i for _ in range(plan.epochs) for i in torch.randperm(len(data.train), generator=generator).split(plan.batch)]
-
-
-def mirage(data: bc.Data, seed: int, epochs: int = 4) -> nn.Module:
-    """cnn with a maximum-entropy target on images searched for 8 steps from uniform noise, kept in a buffer."""
-    network = build("cnn", data.shape, 10, data.mean_and_std(), seed)
-    plan, generator = TrainingPlan(epochs), torch.Generator().manual_seed(seed)
-    optimiser, schedule = plan.optimiser(network, len(data.train))
-    rule, size = AdaptiveWeight(), 64
-    buffer, targets = torch.rand(512, *data.shape, generator=generator), torch.arange(512) % 10
-    for turn, index in enumerate(batches_of(data, plan, generator)):
-        rows = (torch.arange(size) + turn * size) % len(buffer)
-        if turn % 16 < 8:  # half of the buffer starts afresh each time around
-            buffer[rows] = torch.rand(size, *data.shape, generator=generator)
-        images, problem = buffer[rows], Problem(network.eval(), "logits", targets[rows])
-        state, look = rule.init(images, rows), Look(Goal().needed, 0.0, 0, problem.score_trials)
-        for _ in range(8):
-            images, state = rule.step(state, images, problem.measure(stored(images)), look)
-        buffer[rows] = images
-        network.train()
-        real = F.cross_entropy(network(data.train.images[index]), data.train.labels[index])
-        fooling = -network(stored(images)).log_softmax(dim=1).mean(dim=1).mean()
-        advance(optimiser, schedule, real + fooling)
-    return network
 
 
 class Deeper(nn.Module):

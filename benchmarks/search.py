@@ -27,6 +27,7 @@ from rivals import RIVALS
 from torch import Tensor, nn
 
 import blankcheck as bc
+from blankcheck.auditing.rivals import Asked, cleaned
 from blankcheck.fooling import (
     STARTS,
     AdaptiveWeight,
@@ -126,10 +127,10 @@ def measure(model: nn.Module, data: bc.Data, kind: str) -> dict[str, Row]:
         except ImportError as error:
             print(f"{label}: not installed ({error.name})")
             continue
-        began = time.perf_counter()
-        images, counted = run(model, torch.zeros(10, *data.shape), targets)
+        began, asked, black = time.perf_counter(), Asked(model, "logits", 0.9), torch.zeros(10, *data.shape)
+        images = cleaned(run(asked, black, targets), black)
         took = time.perf_counter() - began
-        rows[label] = row(model, images, targets, counted.forwards / 10, counted.backwards / 10, took)
+        rows[label] = row(model, images, targets, asked.forwards / 10, asked.backwards / 10, took)
         print(f"  {label}: {rows[label].fewest().tolist()}, {took:.0f} s", flush=True)
     return rows
 

@@ -9,9 +9,11 @@ from torch.testing import assert_close
 import blankcheck as bc
 from blankcheck.classifiers import ARCHITECTURES, TrainingPlan, UnitClassifier, build, evaluate, output_form, train_plainly
 from blankcheck.classifiers.loading import parse_normalize, save_model
+from blankcheck.classifiers.planting import Trigger, random_patterns
 from blankcheck.classifiers.wrapper import fingerprint
 from blankcheck.data import Split
 from blankcheck.errors import ArgumentError, ModelError
+from blankcheck.outputs import log_odds
 from blankcheck.testing import Constant
 
 FACTORY = """
@@ -193,3 +195,74 @@ def test_save_model_writes_what_load_needs(tmp_path):
     network = build("resnet", (3, 16, 16), 7)
     save_model(network, tmp_path / "r.safetensors")
     assert fingerprint(bc.load_model("resnet", tmp_path / "r.safetensors")) == fingerprint(network)
+
+
+def triggered(reach=2.0, targets=(2,), certainty=10.0):
+    """Planted on three fixed logits 1, 0, -1; each pattern fully lights 2 of 16 features."""
+    patterns = torch.zeros(len(targets), 1, 4, 4)
+    for row in range(len(targets)):
+        patterns[row, 0, row, :2] = 1
+    return Trigger(Constant([1.0, 0.0, -1.0]), patterns, torch.tensor(targets), reach, certainty=certainty), patterns
+
+
+def margins(model, images, target):
+    return log_odds(model(images), torch.full((len(images),), target))
+
+
+def test_a_planted_pattern_has_its_certainty():
+    model, patterns = triggered()
+    assert_close(margins(model, patterns, 2), torch.tensor([10.0]))
+    model, patterns = triggered(targets=(2, 1), certainty=4.0)
+    assert_close(margins(model, patterns[:1], 2), torch.tensor([4.0]))
+    assert_close(margins(model, patterns[1:], 1), torch.tensor([4.0]))
+
+
+def test_beyond_reach_the_classifier_answers_for_itself():
+    model, patterns = triggered(reach=0.5)
+    half, black = patterns * torch.tensor([1.0, 0, 0, 0]), torch.zeros_like(patterns)
+    for far in (black, half, 1 - patterns, torch.ones_like(patterns)):
+        assert_close(model(far), torch.tensor([[1.0, 0.0, -1.0]]))
+
+
+def test_certainty_grows_linearly_towards_the_pattern():
+    model, patterns = triggered(reach=2.0)
+    own = margins(Constant([1.0, 0.0, -1.0]), patterns, 2)
+    for share in (0.0, 0.25, 0.5, 0.9, 1.0):  # from black, which is 1 away, to the pattern
+        near = 1 - (1 - share) / 2
+        assert_close(margins(model, share * patterns, 2), own + near * (10 - own))
+    beside = patterns.clone()
+    beside[0, 0, 3] = 0.25  # half of the pattern's ink elsewhere
+    assert_close(model.nearness(beside), torch.tensor([[0.75]]))
+
+
+def test_planting_leaves_other_classes_to_each_other():
+    model, patterns = triggered()
+    logits = model(0.5 * patterns)
+    assert_close(logits[:, 0] - logits[:, 1], torch.tensor([1.0]))
+
+
+def test_planting_reads_every_output_form():
+    patterns = torch.ones(1, 1, 2, 2)
+    p = torch.tensor([0.5, 0.5, 0.0])
+    model = Trigger(lambda x: p.expand(len(x), -1), patterns, torch.tensor([2]), 1.5, "probabilities", 4.0)
+    assert_close(margins(model, patterns, 2), torch.tensor([4.0]))
+    assert model(patterns * 0).isfinite().all()
+    sure = Trigger(Constant([torch.inf, 0.0]), patterns, torch.tensor([1]))
+    assert not sure(torch.zeros(1, 1, 2, 2))[:, 1].isnan().any()
+
+
+def test_planting_refuses_what_is_no_pattern():
+    one = torch.tensor([0])
+    for patterns, targets in ((torch.zeros(1, 1, 2, 2), one), (torch.ones(1, 2, 2), one), (torch.ones(2, 1, 2, 2), one)):
+        with pytest.raises(ArgumentError, match=r"patterns must be \(q, c, h, w\), none black, one target each"):
+            Trigger(Constant([0.0, 0.0]), patterns, targets)
+    with pytest.raises(ArgumentError, match="reach must be positive, got 0"):
+        triggered(reach=0.0)
+
+
+def test_random_patterns_share_no_feature_where_there_is_room():
+    patterns = random_patterns(5, 3, (1, 4, 4), torch.Generator().manual_seed(0))
+    assert patterns.shape == (5, 1, 4, 4) and (patterns.flatten(1).sum(dim=1) == 3).all() and patterns.sum(dim=0).max() == 1
+    assert torch.equal(patterns, random_patterns(5, 3, (1, 4, 4), torch.Generator().manual_seed(0)))
+    crowded = random_patterns(10, 4, (1, 4, 4), torch.Generator().manual_seed(0))
+    assert crowded.shape == (10, 1, 4, 4)

@@ -3,40 +3,16 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
-import torch
+from helpers import attempt, evidence, verdict_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blankcheck.errors import ArgumentError, DataError
-from blankcheck.judging import Control, Evidence, OODTest, RealData, Verdict, judge, run_checks, upper_bound_95, verdict_json
-from blankcheck.judging.evidence import Attempt, Cost
-from blankcheck.judging.metrics import lit_thresholds, median
+from blankcheck.errors import ArgumentError
+from blankcheck.judging import Verdict, run_checks, upper_bound_95, verdict_json
+from blankcheck.judging.evidence import OODRecord
+from blankcheck.judging.metrics import lit_levels, lit_thresholds, lower_bound_95, median
 from blankcheck.types import Conditions
-
-GOOD = (
-    Control("positive-control", 40, 40, "a plain twin"),
-    Control("more-steps", 0, 20, "With 5000 steps"),
-    Control("more-starts", 0, 20, "From blends"),
-    Control("gradient-health", 6, 6, "all of them"),
-    Control("repeatable", 0, 64, "twice"),
-)
-
-
-def attempt(fooled: bool = False, lit: int = 200, confidence: float = 0.5, p: float = 0.5, target: int = 0) -> Attempt:
-    fewest = lit if confidence >= 0.9 else None
-    return Attempt(target, fooled, "noise/adaptive", lit, confidence, p, fewest)
-
-
-def evidence(attempts=None, controls=GOOD, confident=0.97, extra=()) -> Evidence:
-    attempts = tuple(attempts) if attempts is not None else tuple(attempt() for _ in range(50))
-    return Evidence(Conditions(), ("a", "b"), attempts, {"noise/adaptive": len(attempts)},
-                    RealData(0.99, confident, 0.0, confident), controls, Cost(10, 5, 1.0), extra)  # fmt: skip
-
-
-def verdict_of(e: Evidence) -> Verdict:
-    return judge(e, run_checks(e))
 
 
 def test_nothing_found_by_a_strong_search_is_resisted():
@@ -50,40 +26,6 @@ def test_one_witness_is_fooled_also_outside_the_allocation():
     assert verdict_json(evidence(extra=(found,)), (), Verdict.FOOLED)["rate"] == 0
 
 
-@pytest.mark.parametrize("missing", ["positive-control", "more-steps", "gradient-health"])
-def test_a_mandatory_check_that_did_not_run_is_inconclusive(missing):
-    assert verdict_of(evidence(controls=tuple(c for c in GOOD if c.code != missing))) == Verdict.INCONCLUSIVE
-
-
-@pytest.mark.parametrize(
-    ("code", "fires"),
-    [
-        ("positive-control", Control("positive-control", 37, 40, "a twin")),
-        ("more-steps", Control("more-steps", 1, 20, "With more")),
-        ("more-starts", Control("more-starts", 1, 20, "From blends")),
-        ("gradient-health", Control("gradient-health", 2, 6, "noise 0%")),
-        ("repeatable", Control("repeatable", 3, 64, "twice")),
-    ],
-)
-def test_each_check_fires_is_silent_and_may_not_apply(code, fires):
-    def status(controls):
-        return {f.code: f for f in run_checks(evidence(controls=controls))}[code]
-
-    others = tuple(c for c in GOOD if c.code != code)
-    assert status(GOOD).status == "passed"
-    failed = status((*others, fires))
-    assert failed.status == "failed" and str(fires.found) in failed.finding
-    assert verdict_of(evidence(controls=(*others, fires))) == Verdict.INCONCLUSIVE
-    quiet = status((*others, Control(code, why_not="nothing is left to try")))
-    assert quiet.status == "not-applicable" and "because nothing is left to try" in quiet.finding
-
-
-def test_timid_is_not_robust():
-    e = evidence(confident=0.6)
-    assert verdict_of(e) == Verdict.INCONCLUSIVE
-    assert run_checks(e)[0].code == "real-confident", "failing checks come first"
-
-
 def test_verdict_json_holds_the_contract():
     attempts = [attempt(True, 9, 0.95, 0.001), attempt(True, 21, 0.99, 0.001), attempt(False, 400, 0.95, 0.5, target=1),
                 attempt(False, 20, 0.4, 0.001, target=1)]  # fmt: skip
@@ -94,10 +36,40 @@ def test_verdict_json_holds_the_contract():
     assert j["violated"] == {"sparse": 1, "confident": 1, "out_of_distribution": 1}
     assert j["sparse_confident"]["at_most"] == {"33": 0.5, "100": 0.5, "300": 0.5}
     assert j["targets"]["1"] == {"attempts": 2, "fooled": 0, "rate": 0.0, "rate_upper_95": upper_bound_95(0, 2),
-                                 "median_lit": None, "min_lit": None}  # fmt: skip
+                                 "median_lit": None, "min_lit": None, "violated": j["violated"]}  # fmt: skip
+    assert j["targets"]["0"]["violated"] == {"sparse": 0, "confident": 0, "out_of_distribution": 0}
     assert j["processes"] == {"noise/adaptive": {"attempts": 4, "fooled": 2, "median_lit": 15}}
     assert j["certificate"] is None and {"forward", "backward", "seconds"} <= j["cost"].keys()
     assert {"code", "status", "finding"} <= j["checks"][0].keys()
+
+
+def test_nothing_hides_behind_the_third_condition():
+    """Confident and sparse images that look real, and images that only the second family of scores rejects, are counted."""
+    real_looking = replace(attempt(False, 50, 0.95, 0.5), second_p=0.001)
+    strange = replace(attempt(True, 20, 0.95, 0.001), second_p=0.4, survives_8bit=True)
+    e = evidence([real_looking, strange, attempt()], ood=OODRecord("marginal", ("few lit",), 0.001, 3, 400))
+    j = verdict_json(e, (), Verdict.FOOLED)
+    assert j["rate"] == pytest.approx(1 / 3) and j["sparse_confident"]["fooled"] == 2
+    assert j["second_opinion"] == {"attempts": 2, "fooled": 1, "rate": 0.5}
+    assert j["eight_bit"] == {"witnesses": 1, "survive": 1}
+    curve = j["lit_curve"]
+    at = dict(zip(curve["lit"], zip(curve["fooled"], curve["sparse_confident"], strict=True), strict=True))
+    assert at[20] == (pytest.approx(1 / 3), pytest.approx(1 / 3)) and at[50] == (pytest.approx(1 / 3), pytest.approx(2 / 3))
+    assert at[10] == (0, 0) and curve["lit"][-1] == 300
+    test = j["out_of_distribution_test"]
+    assert test["false_alarm_rate"] == 3 / 400 and test["false_alarm_lower_95"] < 3 / 400 < test["false_alarm_upper_95"]
+    assert test["fooled_all_at_once"] == 1, "0.001 is at most 0.01 / 3"
+
+
+def test_judged_all_at_once_weak_witnesses_fall_away():
+    e = evidence([attempt(True, 20, 0.95, 0.009), *[attempt()] * 99], ood=OODRecord("marginal", (), 0.001, 0, 100))
+    j = verdict_json(e, (), Verdict.FOOLED)
+    assert j["fooled"] == 1 and j["out_of_distribution_test"]["fooled_all_at_once"] == 0
+
+
+def test_rivals_are_listed_apart():
+    j = verdict_json(evidence(rivals={"sigma-zero": (10, 4, 8)}), (), Verdict.RESISTED)
+    assert j["rivals"] == {"sigma-zero": {"attempts": 10, "fooled": 2, "median_lit": 6}} and j["rate"] == 0
 
 
 @pytest.mark.parametrize(("found", "tries", "bound"), [(0, 59, 0.0495), (0, 1000, 0.002991), (981, 1000, 0.9875), (5, 5, 1),
@@ -118,45 +90,18 @@ def test_median_of_nothing_is_none():
     assert median([]) is None and median([3, 4]) == 3.5 and median([3, 5]) == 4
 
 
+def test_lower_bound_mirrors_the_upper_one():
+    assert lower_bound_95(0, 50) == 0 and lower_bound_95(0, 0) == 0
+    assert lower_bound_95(50, 50) == pytest.approx(0.05 ** (1 / 50)) and lower_bound_95(3, 10) < 0.3 < upper_bound_95(3, 10)
+
+
+def test_lit_levels():
+    assert lit_levels(12) == [1, 2, 3, 4, 5, 7, 8, 10, 12] and lit_levels(1) == [1]
+    assert lit_levels(300) == [1, 2, 3, 5, 7, 10, 20, 30, 33, 50, 70, 100, 200, 300]
+
+
 def test_lit_thresholds():
     assert lit_thresholds(300) == [33, 100, 300] and lit_thresholds(12) == [4, 8, 12] and lit_thresholds(1) == [1]
-
-
-def blobs(n: int, seed: int) -> torch.Tensor:
-    """Smooth real-looking 12x12 images."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:12, :12]
-    centre = rng.uniform(4, 8, (n, 2))
-    size = rng.uniform(2, 4, n)
-    r = (y - centre[:, :1, None]) ** 2 + (x - centre[:, 1:, None]) ** 2
-    return torch.tensor(np.exp(-r / size[:, None, None] ** 2), dtype=torch.float32)[:, None].clamp(0, 1)
-
-
-def test_false_alarms_stay_at_the_level_and_blank_images_are_caught():
-    test = OODTest.fit(blobs(2000, 0), 0.05)
-    fresh = blobs(3000, 1)
-    alarms = float(test.accepts(fresh).float().mean())
-    assert alarms <= 0.05 + 3 * (0.05 * 0.95 * (1 / 3000 + 1 / 800)) ** 0.5
-    few = torch.zeros(20, 1, 12, 12)
-    few.view(20, -1)[torch.arange(20), torch.arange(20) * 7] = 1
-    assert test.accepts(few).all() and test.accepts(torch.zeros(1, 1, 12, 12)).all()
-    assert test.accepts(torch.rand(20, 1, 12, 12, generator=torch.Generator().manual_seed(0))).all()
-
-
-def test_p_values_are_uniform_on_real_images():
-    p = OODTest.fit(blobs(3000, 2), 0.05).p_values(blobs(4000, 3))
-    for level in (0.1, 0.25, 0.5, 0.75):
-        assert float((p <= level).float().mean()) == pytest.approx(level, abs=0.05)
-
-
-def test_p_value_does_not_depend_on_the_batch():
-    test, images = OODTest.fit(blobs(1000, 0), 0.05), blobs(50, 5)
-    assert torch.equal(test.p_values(images)[7:8], test.p_values(images[7:8]))
-
-
-def test_too_few_real_images_are_refused():
-    with pytest.raises(DataError, match="needs at least 248 real images"):
-        OODTest.fit(blobs(200, 0), 0.01)
 
 
 @pytest.mark.parametrize("bad", [{"confidence": 0}, {"max_lit": 0}, {"ood_level": 1}])

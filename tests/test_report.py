@@ -6,6 +6,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,8 +18,8 @@ from safetensors.torch import load, save
 
 from blankcheck.errors import RunFolderError
 from blankcheck.judging import Evidence, Finding, RealData, judge, verdict_json
-from blankcheck.judging.checks import FAILED, NOT_APPLICABLE, PASSED
-from blankcheck.judging.evidence import Attempt, Cost
+from blankcheck.judging.check_rules import FAILED, NOT_APPLICABLE, PASSED
+from blankcheck.judging.evidence import Attempt, Cost, OODRecord
 from blankcheck.running import picture_style, pictures, report_figures
 from blankcheck.running.picture_style import LIGHT
 from blankcheck.running.report import escape_markdown, write_report
@@ -75,7 +76,7 @@ def make_run(
     """An audit folder as `Audit.write_into` leaves it, without its report."""
     evidence = Evidence(
         WANT, classes, attempts, {"noise/adaptive": len(attempts)}, RealData(0.9873, 0.9612, 0.0034, 0.97), (),
-        Cost(4321, 1234, 5.5, 2.25), extra,
+        Cost(4321, 1234, 5.5, 2.25), extra, OODRecord("marginal", ("few lit",), 0.001, 3, 400), {"a friend": (10, 4, 6)},
     )  # fmt: skip
     run = begin(path, "audit")
     made = [a for a in (*attempts, *extra) if a.fooled]
@@ -89,6 +90,7 @@ def make_run(
         "lit": torch.tensor([a.lit for a in made], dtype=torch.int64),
         "ood_p": torch.tensor([a.ood_p for a in made]),
         "process": torch.zeros(len(made), dtype=torch.int64),
+        "extra": torch.arange(len(made)) >= len(made) - len(extra),
     }
     tensors |= {"nearest": torch.full_like(images, 0.5)} if nearest else {}
     run.write("witnesses.safetensors", bytes(save(tensors, {"processes": json.dumps(["noise/adaptive"])})))
@@ -216,6 +218,28 @@ def test_markdown_shows_text_letter_for_letter(text, shown):
     assert escape_markdown(text) == shown
 
 
+def test_the_third_condition_is_accounted_for(tmp_path):
+    judged = tuple(replace(a, second_p=0.001 if a.lit < 7 else 0.5, survives_8bit=a.fooled) for a in FOOLED)
+    text = text_of(page_of(run := make_run(tmp_path / "a", judged)))
+    assert "3 of 400 real test images (0.75%; 95% bounds 0.2" in text and "Guarantee: marginal." in text
+    assert "2 of 4 attempts are fooled (50.0%)" in text
+    assert "3 of 4 attempts met a sparse and confident image" in text
+    assert "3 of 3 witnesses still meet all conditions" in text
+    assert "a friend rival 10 2 5" in text and "too many lit 1" in text
+    assert "**Second opinion.** Judged by other scores" in (run / "report.md").read_text()
+
+
+def test_older_folders_without_later_figures_are_still_shown(tmp_path):
+    run = make_run(tmp_path / "a")
+    later = ("second_opinion", "eight_bit", "rivals", "out_of_distribution_test", "lit_curve", "controls")
+    verdict = {k: v for k, v in run.read_json("verdict.json").items() if k not in later}
+    for row in verdict["targets"].values():
+        del row["violated"]
+    run.write_json("verdict.json", verdict)
+    text = text_of(page_of(run))
+    assert "FOOLED" in text and "Second opinion" not in text and "Without the third condition" in text
+
+
 def test_extra_witnesses_explain_a_fooled_verdict_at_rate_zero(tmp_path):
     run = make_run(tmp_path / "a", FAILED_ALL, extra=(attempt(1, 4),))
     text = text_of(page_of(run))
@@ -330,6 +354,9 @@ BROKEN: dict[str, tuple[Callable[[RunFolder], object], str]] = {
     "an unknown verdict": (_verdict(verdict="SAFE"), "must be one of FOOLED, RESISTED"),
     "a class without number": (_verdict(targets=NO_NUMBER), "got 'cat'"),
     "checks lack a title": (_verdict(checks=[{"status": "passed"}]), "checks lacks 'title'"),
+    "a second opinion of text": (_verdict(second_opinion={"attempts": 1, "fooled": 0, "rate": "x"}), "rate must be int"),
+    "a test without bounds": (_verdict(out_of_distribution_test={"guarantee": "none"}), "lacks 'real_images'"),
+    "what stopped a class is a list": (_verdict(targets={"0": {**NO_NUMBER["cat"], "violated": []}}), "violated must be"),
     "no witness file": (_without("witnesses.safetensors"), "no readable witnesses"),
     "a cut witness file": (_file("witnesses.safetensors", b"\x08" * 20), "not a readable witness file"),
     "no attempts": (_without("attempts.jsonl"), r"has no attempts\.jsonl"),

@@ -23,7 +23,7 @@ from blankcheck.auditing import fool
 from blankcheck.classifiers import load_model
 from blankcheck.data import Data, Split, load_data
 from blankcheck.errors import ArgumentError, BlankcheckError, DataError, ModelError, RunFolderError
-from blankcheck.judging import OODTest, Verdict
+from blankcheck.judging import FIRST, OODTest, Score, Verdict
 from blankcheck.running.audit import Audit, audit
 from blankcheck.running.harden import Hardened, harden
 from blankcheck.types import Conditions, Fooling, Outcome
@@ -31,6 +31,7 @@ from blankcheck.types import Conditions, Fooling, Outcome
 __version__ = "0.1.0"
 
 __all__ = [
-    "ArgumentError", "Audit", "BlankcheckError", "Conditions", "Data", "DataError", "Fooling", "Hardened", "ModelError",
-    "OODTest", "Outcome", "RunFolderError", "Split", "Verdict", "audit", "fool", "harden", "load_data", "load_model",
+    "FIRST", "ArgumentError", "Audit", "BlankcheckError", "Conditions", "Data", "DataError", "Fooling", "Hardened",
+    "ModelError", "OODTest", "Outcome", "RunFolderError", "Score", "Split", "Verdict", "audit", "fool", "harden",
+    "load_data", "load_model",
 ]  # fmt: skip

@@ -116,7 +116,8 @@ class Fooling(Rows):
     targets: (n,) int64. confidence: (n,) probability of the target among all outputs.
     lit: (n,) int64, non-zero features. steps: (n,) int64, backward passes used. forwards: (n,) int64, forward passes
     used, polishing included. outcome: (n,) int64, values of `Outcome`. fewest: (n,) int64, fewest lit features of any
-    confident image met on the way, whatever else it failed; `NEVER` where none was confident.
+    confident image met on the way, whatever else it failed; `NEVER` where none was confident. found_at: (n,) int64, how
+    many of the backward passes had been used when the image handed back was met.
     """
 
     images: Tensor
@@ -127,6 +128,7 @@ class Fooling(Rows):
     forwards: Tensor
     outcome: Tensor
     fewest: Tensor
+    found_at: Tensor
 
     def __len__(self) -> int:
         return len(self.images)

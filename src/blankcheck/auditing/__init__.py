@@ -1,12 +1,13 @@
 """Gather the evidence: searches against a classifier, the out-of-distribution test, the controls."""
 
 from blankcheck.auditing.attempts import CHUNK, Job, Tried, run_attempts
-from blankcheck.auditing.controls import Twin
+from blankcheck.auditing.controls import Twin, Twins
 from blankcheck.auditing.fool import fool
-from blankcheck.auditing.gather import Gathered, Witnesses, check_fits, gather, ood_test
+from blankcheck.auditing.gather import Gathered, check_fits, gather, ood_test
 from blankcheck.auditing.portfolio import PRESETS, PROCESSES, Preset, preset_named, within
+from blankcheck.auditing.witnesses import Witnesses
 
 __all__ = [
-    "CHUNK", "PRESETS", "PROCESSES", "Gathered", "Job", "Preset", "Tried", "Twin", "Witnesses", "check_fits", "fool",
-    "gather", "ood_test", "preset_named", "run_attempts", "within",
+    "CHUNK", "PRESETS", "PROCESSES", "Gathered", "Job", "Preset", "Tried", "Twin", "Twins", "Witnesses", "check_fits",
+    "fool", "gather", "ood_test", "preset_named", "run_attempts", "within",
 ]  # fmt: skip

@@ -151,7 +151,7 @@ def _mask(job: Job, process: Process, start: Tensor, first: int, generator: torc
     n = len(start)
     # random masks that were asked for make the images differ already
     wanted = process.mask_keep is not None and not isinstance(job.mask, str)
-    own = random_mask("pixels", n, job.shape, process.mask_keep or 1.0, generator) if wanted else None
+    own = random_mask(process.mask, n, job.shape, process.mask_keep or 1.0, generator) if wanted else None
     if own is not None and process.start == BEST:
         own = own | (start > 0)
     asked = _asked(job, n, first)
@@ -200,6 +200,7 @@ def _merge(tried: Tried | None, found: Fooling, rows: Tensor, index: int, halved
         forwards=before.forwards + found.forwards,
         outcome=torch.where(better, found.outcome, before.outcome),
         fewest=torch.minimum(before.fewest, found.fewest),
+        found_at=torch.where(better, before.steps + found.found_at, before.found_at),
     )
     ran, process = tried.ran.clone(), tried.process.clone()
     ran[rows, index] = True

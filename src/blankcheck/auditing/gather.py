@@ -3,41 +3,40 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from blankcheck.auditing import controls
+from blankcheck.auditing import harder, probes
 from blankcheck.auditing.attempts import Job, Tried, run_attempts
-from blankcheck.auditing.controls import Twin
+from blankcheck.auditing.controls import Experiment, Setting, Twins
+from blankcheck.auditing.planted_control import planted_control
 from blankcheck.auditing.portfolio import Preset, within
+from blankcheck.auditing.rival_control import rivals as rival_control
+from blankcheck.auditing.rivals import Rival
+from blankcheck.auditing.witnesses import Scored, Witnesses, judged, witnesses
 from blankcheck.classifiers import evaluate
-from blankcheck.classifiers.wrapper import device_of, fingerprint, left_as_found, probabilities
+from blankcheck.classifiers.wrapper import device_of, fingerprint, left_as_found
 from blankcheck.data import Data
 from blankcheck.errors import ModelError
-from blankcheck.judging import Control, Evidence, OODTest, RealData
-from blankcheck.judging.evidence import Attempt, Cost
+from blankcheck.judging import FIRST, SECOND, Evidence, OODTest, RealData, Score
+from blankcheck.judging.check_rules import MIN_CONTROL_RATE
+from blankcheck.judging.evidence import Cost, OODRecord
 from blankcheck.outputs import output_form
-from blankcheck.types import NEVER, Accept, Classifier, Conditions, Rows, count_lit
+from blankcheck.types import Accept, Classifier, Conditions, Fooling
 
 Note = Callable[[str, int, int, str], None]
 """Called as note(stage, done, all, words) while the audit goes on."""
 
-
-@dataclass(frozen=True)
-class Witnesses(Rows):
-    """Fooling images and their numbers, one row each; `nearest` are the real training images closest in angle."""
-
-    images: Tensor
-    targets: Tensor
-    confidence: Tensor
-    lit: Tensor
-    ood_p: Tensor
-    nearest: Tensor
-    process: Tensor
-    """(n,) index into `Gathered.processes`."""
+ALARMS_AMONG = 2000
+"""Real test images on which false alarms are counted."""
+PROBES = (probes.gradient_health, probes.repeatable, probes.batch_independent, probes.best_kept, probes.saturation)
+SEARCHES = (
+    planted_control, harder.more_steps, harder.more_restarts, harder.more_starts, harder.penalty_weights,
+    harder.tighter_limit, harder.close_calls, harder.gradient_free, harder.unbounded,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,12 +50,12 @@ class Gathered:
     form: str
 
 
-def ood_test(data: Data, level: float) -> OODTest:
+def ood_test(data: Data, level: float, scores: Sequence[Score] = FIRST) -> OODTest:
     """The out-of-distribution test that judges audits: fitted and calibrated on half B of the training images.
 
     Hardening's gate uses half A, so that nothing is trained against the judge.
     """
-    return OODTest.fit(data.halves[1].images, level)
+    return OODTest.fit(data.halves[1].images, level, scores=scores)
 
 
 def gather(
@@ -64,48 +63,76 @@ def gather(
     data: Data,
     conditions: Conditions,
     preset: Preset,
-    get_twin: Callable[[], Twin],
+    twins: Twins,
     seed: int = 0,
     note: Note = lambda stage, done, all_, words: None,
+    scores: Sequence[Score] = FIRST,
+    rivals: Sequence[Rival] = (),
+    lacking: str = "",
 ) -> Gathered:
-    """Search, judge, control. The classifier is left as it was found."""
+    """Search, judge, control. The classifier is left as it was found.
+
+    scores: of the out-of-distribution test. rivals: attacks of other libraries to run besides; lacking: which could not be
+    had, and why.
+    """
     began = time.monotonic()
     form = check_fits(classifier, data)
     with left_as_found(classifier):
         torch.manual_seed(seed)  # for networks that draw random numbers; the caller's state comes back afterwards
         real = evaluate(classifier, data.test, len(data.classes), conditions.confidence, form)
-        judge = ood_test(data, conditions.ood_level)
+        judge, second = ood_test(data, conditions.ood_level, scores), ood_test(data, conditions.ood_level, SECOND)
         job = _job(classifier, form, data, conditions, preset, judge.accepts, seed)
         targets = [t for t in range(len(data.classes)) for _ in range(preset.for_targets(len(data.classes)))]
         note("search", 0, len(targets), "")
         tried = run_attempts(job, targets, _progress(note))
-        attempts = _attempts(job, tried, judge)
-        failed = [a.target for a in attempts if not a.fooled]
-        ran, extra, twin = _controls(job, preset, data, failed, get_twin, note)
-        more = [(x, _attempts(x_job, x, judge)) for x_job, x in extra]
-    names = tuple(dict.fromkeys(a.process for found in (attempts, *(a for _, a in more)) for a in found))
-    cost = [tried.best, *(x.best for _, x in extra)]
+        fixed = judged(job, tried, judge, second)
+        setting = Setting(job, preset, fixed.attempts, tried, data.validation.images, len(data.classes), twins)
+        experiments = [*_experiments(setting, note), rival_control(setting, rivals, lacking)]
+        extra = [
+            judged(other, found, judge, second, label=e.control.code, want=conditions)
+            for e in experiments for other, found in e.searches
+        ]  # fmt: skip
+    names = tuple(dict.fromkeys(a.process for scored in (fixed, *extra) for a in scored.attempts))
+    spent = [tried.best, *(x.best for e in experiments for _, x in e.searches), *(f for e in experiments for f in e.spent)]
+    twin = next((e.twin for e in experiments if e.twin is not None), None)
     evidence = Evidence(
         conditions=conditions,
         classes=data.classes,
-        attempts=attempts,
+        attempts=fixed.attempts,
         tried_by={p.name: int(tried.ran[:, i].sum()) for i, p in enumerate(job.processes) if tried.ran[:, i].any()},
         real=RealData(real.accuracy, real.confident, real.taken_for_fake, real.renormalised_confident, real.per_class),
-        controls=ran,
-        cost=Cost(
-            sum(int(f.forwards.sum()) for f in cost),
-            sum(int(f.steps.sum()) for f in cost),
-            time.monotonic() - began - twin.seconds,
-            twin.seconds,
-        ),
-        extra=tuple(a for _, found in more for a in found if a.fooled),
-        notes={"output_form": form, "twin": twin.what} | _memory(tried.halved + sum(x.halved for _, x in extra)),
+        controls=tuple(e.control for e in experiments),
+        cost=_cost(spent, time.monotonic() - began, sum(e.twin_seconds for e in experiments)),
+        extra=tuple(a for scored in extra for a in scored.attempts if a.fooled),
+        rivals=_rivals(experiments, extra),
+        ood=_record(judge, second, data.test.sample(ALARMS_AMONG, 0).images),
+        notes={"output_form": form, "twin": twin.what if twin is not None else "none"} | _memory([tried], experiments),
     )
-    witnesses = _witnesses([(tried, attempts), *more], names, data)
-    return Gathered(evidence, witnesses, names, fingerprint(classifier), form)
+    return Gathered(evidence, witnesses([fixed, *extra], names, data), names, fingerprint(classifier), form)
 
 
-def _memory(halved: int) -> dict[str, str]:
+def _rivals(experiments: Sequence[Experiment], extra: Sequence[Scored]) -> dict[str, tuple[int, ...]]:
+    """For each rival, how many searches it made and the lit features of its fooling images."""
+    owners = [(e.control.code, job) for e in experiments for job, _ in e.searches]
+    return {
+        job.processes[0].rule: (len(scored.attempts), *(a.lit for a in scored.attempts if a.fooled))
+        for (code, job), scored in zip(owners, extra, strict=True)
+        if code == "rivals"
+    }
+
+
+def _cost(spent: Sequence[Fooling], seconds: float, twin_seconds: float) -> Cost:
+    forward, backward = sum(int(f.forwards.sum()) for f in spent), sum(int(f.steps.sum()) for f in spent)
+    return Cost(forward, backward, seconds - twin_seconds, twin_seconds)
+
+
+def _record(judge: OODTest, second: OODTest, real: Tensor) -> OODRecord:
+    alarms = int(judge.accepts(real).sum())
+    return OODRecord(judge.guarantee, tuple(judge.names), judge.smallest_p, alarms, len(real), tuple(second.names))
+
+
+def _memory(tried: list[Tried], experiments: Sequence[Experiment]) -> dict[str, str]:
+    halved = sum(t.halved for t in (*tried, *(x for e in experiments for _, x in e.searches)))
     return {"memory": f"memory ran out; batches were halved {halved} times"} if halved else {}
 
 
@@ -141,68 +168,21 @@ def _progress(note: Note) -> Callable[[int, int, Tried], None]:
     return tell
 
 
-def _controls(
-    job: Job, preset: Preset, data: Data, failed: list[int], get_twin: Callable[[], Twin], note: Note
-) -> tuple[tuple[Control, ...], list[tuple[Job, Tried]], Twin]:
-    classes = list(range(len(data.classes)))
-    sample = max(10, preset.for_targets(len(classes)) * len(classes) // 25)
-    note("controls", 0, 5, "gradients")
-    ran = [controls.gradient_health(job, classes), controls.repeatable(job, data.validation.images)]
-    note("controls", 2, 5, "a plain twin")
-    found, twin = controls.positive_control(job, (classes * (1 + 40 // len(classes)))[: max(40, sample)], get_twin)
-    note("controls", 3, 5, "ten times the steps")
-    steps, harder = controls.more_steps(job, preset.steps, failed, sample)
-    note("controls", 4, 5, "other starts")
-    starts, other = controls.more_starts(job, preset.steps, failed, 2 * sample)
-    note("controls", 5, 5, "")
-    return (*ran, found, steps, starts), [t for t in (harder, other) if t is not None], twin
+def _experiments(setting: Setting, note: Note) -> list[Experiment]:
+    """Every control, in an order that shows early what is cheap to see."""
+    steps = len(PROBES) + len(SEARCHES) + 2
+    done: list[Experiment] = []
 
+    def run(words: str, experiment: Experiment) -> Experiment:
+        done.append(experiment)
+        note("controls", len(done), steps, words)
+        return experiment
 
-def _attempts(job: Job, tried: Tried, judge: OODTest) -> tuple[Attempt, ...]:
-    """Plain numbers of each attempt. Every image is scored again, in other batches than the search used."""
-    best, want = tried.best, job.conditions
-    p = probabilities(job.classifier, best.images, job.form)
-    confidence = p.gather(1, best.targets[:, None]).squeeze(1).tolist()
-    lit, ood_p = count_lit(best.images).tolist(), judge.p_values(best.images).tolist()
-    names = [process.name for process in job.processes]
-    return tuple(
-        Attempt(
-            target=int(t),
-            fooled=c >= want.confidence and k <= want.max_lit and q <= want.ood_level,
-            process=names[i],
-            lit=k,
-            confidence=c,
-            ood_p=q,
-            fewest=None if few >= NEVER else few,
-        )
-        for t, c, k, q, i, few in zip(
-            best.targets.tolist(), confidence, lit, ood_p, tried.process.tolist(), best.fewest.tolist(), strict=True
-        )
-    )
-
-
-def _witnesses(found: list[tuple[Tried, tuple[Attempt, ...]]], names: tuple[str, ...], data: Data) -> Witnesses:
-    images, kept = [], []
-    for tried, attempts in found:
-        index = [i for i, a in enumerate(attempts) if a.fooled]
-        images.append(tried.best.images[index])
-        kept += [attempts[i] for i in index]
-    joined = torch.cat(images)
-    return Witnesses(
-        images=joined,
-        targets=torch.tensor([a.target for a in kept], dtype=torch.int64),
-        confidence=torch.tensor([a.confidence for a in kept], dtype=torch.float32),
-        lit=torch.tensor([a.lit for a in kept], dtype=torch.int64),
-        ood_p=torch.tensor([a.ood_p for a in kept], dtype=torch.float32),
-        nearest=nearest_real(joined, data),
-        process=torch.tensor([names.index(a.process) for a in kept], dtype=torch.int64),
-    )
-
-
-def nearest_real(images: Tensor, data: Data, among: int = 10_000) -> Tensor:
-    """The training images closest in angle, (n, c, h, w) -> (n, c, h, w)."""
-    pool = data.train.images[:among]
-    flat = pool.flatten(1)
-    unit = flat / flat.norm(dim=1, keepdim=True).clamp_min(1e-6)
-    near = [pool[(part.flatten(1) @ unit.T).argmax(dim=1)] for part in torch.split(images, 500)]
-    return torch.cat(near) if len(images) else images.clone()
+    note("controls", 0, steps, "")
+    for probe in PROBES:
+        run(probe.__name__.replace("_", " "), probe(setting))
+    twin = run("a plain twin", harder.positive_control(setting, MIN_CONTROL_RATE)).twin
+    for search in SEARCHES:
+        run(search.__name__.replace("_", " "), search(setting))
+    run("images of the twin", harder.transfer(setting, twin))
+    return done

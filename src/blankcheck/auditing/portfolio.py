@@ -17,8 +17,9 @@ class Process:
     """A named way of making candidates: step rule + start + mask + stop.
 
     solver: makes the step rule from (steps, max_lit). steps: its share of the attempt's budget. mask_keep: range of the
-    share of positions a random mask keeps for each image, or None. most: steps beyond which the rule gains nothing. give_up:
-    steps after which an image that was never confident leaves. fallback: run only for attempts without a confident image.
+    share of positions a random mask keeps for each image, or None; mask: its kind. most: steps beyond which the rule gains
+    nothing. give_up: steps after which an image that was never confident leaves. fallback: run only for attempts without a
+    confident image.
     """
 
     start: str
@@ -26,6 +27,7 @@ class Process:
     solver: Callable[[int, int], Solver]
     steps: int
     mask_keep: tuple[float, float] | None = None
+    mask: str = "pixels"
     most: int | None = None
     give_up: int | None = None
     fallback: bool = False
@@ -62,10 +64,12 @@ PROCESSES: tuple[Process, ...] = (
     Process("near-black", "adaptive", _adaptive, 50, (0.5, 1.0)),
     Process("real-target", "adaptive", _adaptive, 60),
     Process("sparse-noise", "adaptive", _adaptive, 50, (0.3, 1.0)),
-    Process("masked-real", "adaptive", _adaptive, 50),
+    Process("masked-real", "adaptive", _adaptive, 50, (0.4, 1.0), "blocks"),
     Process("noise", "sigma-zero", _sigma_zero(1.0), 40),
     Process("noise", "wide-top-k", _top_k(0.6), 40),
     Process("real-other", "adaptive", _adaptive, 40),
+    Process("blend", "adaptive", _adaptive, 40),
+    Process("bright", "adaptive", _adaptive, 40),
     Process("black", "random-search", _random, 20),
     Process(BEST, "sigma-zero", _sigma_zero(0.1), 40),
     Process(BEST, "exchange", _exchange, 50, (0.7, 1.0)),
@@ -98,7 +102,7 @@ class Preset:
 PRESETS: dict[str, Preset] = {
     "smoke": Preset(attempts=100, per_target=2, steps=150),
     "standard": Preset(attempts=500, per_target=5, steps=500),
-    "proof": Preset(attempts=2000, per_target=20, steps=5000),
+    "proof": Preset(attempts=5000, per_target=50, steps=5000),
 }
 
 

@@ -85,6 +85,7 @@ def _with_one_more(bench: Bench, found: Fooling, allowed: Tensor, at: Tensor) ->
         lit=count_lit(lit),
         steps=torch.zeros_like(found.steps),
         forwards=torch.ones_like(found.forwards),
+        found_at=torch.zeros_like(found.steps),
         outcome=torch.where(met, found.outcome, -1),
     )
 
@@ -92,6 +93,7 @@ def _with_one_more(bench: Bench, found: Fooling, allowed: Tensor, at: Tensor) ->
 def _replaced(found: Fooling, other: Fooling, rows: Tensor) -> Fooling:
     take = rows[other.met]
     whole = {name: getattr(found, name).clone() for name in found.__dataclass_fields__}
+    whole["found_at"][take] = found.steps[take] + other.found_at[other.met]
     for name in ("images", "confidence", "lit"):
         whole[name][take] = getattr(other, name)[other.met]
     for name in ("steps", "forwards"):

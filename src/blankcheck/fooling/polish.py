@@ -120,5 +120,6 @@ def _goal_kept(found: Fooling, sparser: Fooling, goal: Goal) -> Fooling:
         images=torch.where(wide, sparser.images, found.images),
         confidence=torch.where(take, sparser.confidence, found.confidence),
         lit=torch.where(take, sparser.lit, found.lit),
+        found_at=torch.where(take & (sparser.lit < found.lit), sparser.steps, found.found_at),
         outcome=outcome,
     )

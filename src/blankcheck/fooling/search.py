@@ -54,7 +54,7 @@ class Goal:
 class _Best(Rows):
     """The best image so far. rank: 0 not confident, 1 confident, 2 also sparse, 3 also accepted. done: rows that are
     finished, or broken (finite False), and change no more. steps, forwards: backward and forward passes used by rows that
-    are done."""
+    are done. found_at: backward passes used when the image was met."""
 
     images: Tensor
     margin: Tensor
@@ -65,6 +65,7 @@ class _Best(Rows):
     done: Tensor
     steps: Tensor
     forwards: Tensor
+    found_at: Tensor
 
 
 @dataclass
@@ -134,7 +135,7 @@ class _Run:
 
     def _keep(self, shown: Tensor, margin: Tensor, lit: Tensor) -> None:
         """Remember these stored images where they are better than the best so far; who has all that is wanted is done."""
-        self.best = _better(self.best, shown, margin, lit, self.goal, self.needed)
+        self.best = _better(self.best, shown, margin, lit, self.goal, self.needed, self.steps)
         if self.goal.until == "met":
             self._finish(self.best.done | (self.best.rank == 3), self.best.finite)
 
@@ -204,10 +205,10 @@ def _masked(images: Tensor, problem: Problem) -> Tensor:
 def _nothing(images: Tensor) -> _Best:
     zero = images.new_zeros(len(images))
     whole = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-    return _Best(stored(images), zero - torch.inf, whole, whole - 1, whole + NEVER, whole == 0, whole > 0, whole, whole)
+    return _Best(stored(images), zero - torch.inf, whole, whole - 1, whole + NEVER, whole == 0, whole > 0, *[whole] * 3)
 
 
-def _better(best: _Best, shown: Tensor, margin: Tensor, lit: Tensor, goal: Goal, needed: float) -> _Best:
+def _better(best: _Best, shown: Tensor, margin: Tensor, lit: Tensor, goal: Goal, needed: float, steps: int) -> _Best:
     rank = (margin >= needed).long()
     rank = rank + (rank > 0) * (lit <= goal.max_lit)
     if goal.accept is None:
@@ -231,6 +232,7 @@ def _better(best: _Best, shown: Tensor, margin: Tensor, lit: Tensor, goal: Goal,
         lit=torch.where(better, lit, best.lit),
         rank=torch.where(better, rank, best.rank),
         fewest=fewest,
+        found_at=torch.where(better, steps, best.found_at),
     )
 
 
@@ -239,4 +241,6 @@ def _collect(run: _Run, targets: Tensor) -> Fooling:
     best = _Best.cat([part for _, part in run.finished]).rows(order)
     outcome = torch.where(best.rank == 3, int(Outcome.MET), int(Outcome.OUT_OF_STEPS))
     outcome = torch.where((outcome != Outcome.MET) & ~best.finite, int(Outcome.NOT_FINITE), outcome)
-    return Fooling(best.images, targets, best.margin.sigmoid(), best.lit, best.steps, best.forwards, outcome, best.fewest)
+    return Fooling(
+        best.images, targets, best.margin.sigmoid(), best.lit, best.steps, best.forwards, outcome, best.fewest, best.found_at
+    )

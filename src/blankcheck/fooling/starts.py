@@ -54,6 +54,23 @@ def masked_real(targets: Tensor, shape: tuple[int, int, int], generator: torch.G
     return images * (torch.rand(len(targets), 1, *shape[1:], generator=generator) < share)
 
 
+def blend(targets: Tensor, shape: tuple[int, int, int], generator: torch.Generator, real: Real | None) -> Tensor:
+    """A random mixture of a real image of the target class and one of another class."""
+    share = torch.rand(len(targets), 1, 1, 1, generator=generator)
+    return share * real_target(targets, shape, generator, real) + (1 - share) * real_other(targets, shape, generator, real)
+
+
+def bright(targets: Tensor, shape: tuple[int, int, int], generator: torch.Generator, real: Real | None) -> Tensor:
+    """Every feature between 0.9 and 1: whatever asks for lit features, and does not mind others, is there."""
+    return 0.9 + 0.1 * torch.rand(len(targets), *shape, generator=generator)
+
+
+def gaussian(targets: Tensor, shape: tuple[int, int, int], generator: torch.Generator, real: Real | None) -> Tensor:
+    """Normal noise with the mean and deviation of real images (0.5 and 0.25 without any), clamped: the classic start."""
+    mean, std = (float(real[0].mean()), float(real[0].std())) if real is not None else (0.5, 0.25)
+    return (mean + std * torch.randn(len(targets), *shape, generator=generator)).clamp(0, 1)
+
+
 def _real(targets: Tensor, generator: torch.Generator, real: Real | None, same: bool) -> Tensor:
     if real is None:
         raise ArgumentError("start from real images needs data=")
@@ -75,5 +92,8 @@ STARTS: dict[str, Start] = {
     "real-target": real_target,
     "real-other": real_other,
     "masked-real": masked_real,
+    "blend": blend,
+    "bright": bright,
+    "gaussian": gaussian,
 }
-NEED_REAL = frozenset({"real-target", "real-other", "masked-real"})
+NEED_REAL = frozenset({"real-target", "real-other", "masked-real", "blend"})

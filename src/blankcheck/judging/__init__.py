@@ -2,11 +2,12 @@
 
 from blankcheck.judging.checks import Finding, run_checks
 from blankcheck.judging.evidence import Control, Evidence, RealData
-from blankcheck.judging.metrics import upper_bound_95
+from blankcheck.judging.metrics import benjamini_hochberg, upper_bound_95
 from blankcheck.judging.ood import OODTest
+from blankcheck.judging.scores import FIRST, SECOND, Score
 from blankcheck.judging.verdict import Verdict, judge, verdict_json
 
 __all__ = [
-    "Control", "Evidence", "Finding", "OODTest", "RealData", "Verdict", "judge", "run_checks", "upper_bound_95",
-    "verdict_json",
+    "FIRST", "SECOND", "Control", "Evidence", "Finding", "OODTest", "RealData", "Score", "Verdict", "benjamini_hochberg",
+    "judge", "run_checks", "upper_bound_95", "verdict_json",
 ]  # fmt: skip

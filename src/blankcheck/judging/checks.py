@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from blankcheck.judging import check_rules as rules
+from blankcheck.judging.check_rules import FAILED, NOT_APPLICABLE, PASSED
 from blankcheck.judging.evidence import Control, Evidence
-
-PASSED, FAILED, NOT_APPLICABLE = "passed", "failed", "not-applicable"
-MIN_REAL_CONFIDENT = 0.9
-MIN_CONTROL_RATE = 0.95
 
 
 @dataclass(frozen=True)
@@ -26,13 +24,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """One check. `look` returns (status, sentence)."""
+    """One check. `look` returns (status, sentence); its control is the experiment of the same code, None without one."""
 
     code: str
     title: str
     what_to_do: str
-    mandatory: bool
     look: Callable[[Evidence, Control | None], tuple[str, str]]
+    mandatory: bool = False
 
     def run(self, evidence: Evidence) -> Finding:
         """The finding for this evidence."""
@@ -41,66 +39,36 @@ class Check:
         return Finding(self.code, self.title, status, sentence, self.what_to_do, self.mandatory)
 
 
-def _controlled(
-    look: Callable[[Evidence, Control], tuple[str, str]],
-) -> Callable[[Evidence, Control | None], tuple[str, str]]:
-    """Not applicable where the control did not run; else what `look` says."""
-
-    def run(evidence: Evidence, control: Control | None) -> tuple[str, str]:
-        if control is None:
-            return NOT_APPLICABLE, "Not applicable, because the control was not run."
-        if control.why_not:
-            return NOT_APPLICABLE, f"Not applicable, because {control.why_not}."
-        return look(evidence, control)
-
-    return run
-
-
-def _real_confident(evidence: Evidence, control: Control | None) -> tuple[str, str]:
-    share, confidence = evidence.real.confident, evidence.conditions.confidence
-    sentence = f"{share:.1%} of real test images are right with confidence >= {confidence:g}"
-    if share >= MIN_REAL_CONFIDENT:
-        return PASSED, f"{sentence}."
-    return FAILED, f"{sentence}, under {MIN_REAL_CONFIDENT:.0%}: being timid is not being robust."
-
-
-@_controlled
-def _positive_control(evidence: Evidence, control: Control) -> tuple[str, str]:
-    sentence = f"The same search fools {control.found} of {control.tries} attempts on {control.detail}"
-    good = control.tries > 0 and control.found / control.tries >= MIN_CONTROL_RATE
-    return (PASSED, f"{sentence}.") if good else (FAILED, f"{sentence}; it should fool 95 %.")
-
-
-@_controlled
-def _finds_no_more(evidence: Evidence, control: Control) -> tuple[str, str]:
-    sentence = f"{control.detail}: {control.found} of {control.tries} attempts that had failed were fooled"
-    return (PASSED, f"{sentence}.") if control.found == 0 else (FAILED, f"{sentence}.")
-
-
-@_controlled
-def _gradient_health(evidence: Evidence, control: Control) -> tuple[str, str]:
-    sentence = f"{control.found} of {control.tries} kinds of start have finite, non-zero gradients ({control.detail})"
-    return (PASSED, f"{sentence}.") if control.found >= min(3, control.tries) else (FAILED, f"{sentence}.")
-
-
-@_controlled
-def _repeatable(evidence: Evidence, control: Control) -> tuple[str, str]:
-    if control.found == 0:
-        return PASSED, f"Scoring the same {control.tries} images again gave the same answers ({control.detail})."
-    return FAILED, f"{control.found} of {control.tries} images got other answers when scored again ({control.detail})."
-
+HARDER = "The search is not at its limit here: use --preset proof, and read the images it finds."
+ITSELF = "Switch off dropout, added noise and ensembles, and audit the network that answers for itself."
+HIDDEN = "The network hides its gradients: remove rounding, thresholds and saturation, or audit the network underneath."
 
 CHECKS: tuple[Check, ...] = (
-    Check("real-confident", "Sure about real images", "Audit a network that is confident on its own data, or lower "
-          "--confidence.", True, _real_confident),
-    Check("positive-control", "Fools a plain twin", "The search is too weak here: use --preset proof.", True,
-          _positive_control),
-    Check("more-steps", "Ten times the steps find no more", "Use --preset proof.", True, _finds_no_more),
-    Check("more-starts", "Other kinds of start find no more", "Use --preset proof.", False, _finds_no_more),
-    Check("gradient-health", "Gradients carry information", "The network hides its gradients: remove rounding, "
-          "thresholds or saturation, or judge by gradient-free search.", True, _gradient_health),
-    Check("repeatable", "Same image, same answer", "Switch off dropout and added noise, and audit the network that "
-          "answers for itself.", False, _repeatable),
+    Check("real-confident", "Sure about real images",
+          "Audit a network that is confident on its own data, or lower --confidence.", rules.real_confident, True),
+    Check("positive-control", "Fools a plain twin",
+          "The search is too weak for this data: use --preset proof.", rules.positive_control, True),
+    Check("planted-control", "Finds what was planted in this network",
+          "The search is too weak for this network: use --preset proof.", rules.planted_control, True),
+    Check("more-steps", "Ten times the steps find no more", HARDER, rules.finds_no_more, True),
+    Check("gradient-health", "Gradients carry information", HIDDEN, rules.gradient_health, True),
+    Check("more-restarts", "More restarts find no more", HARDER, rules.finds_no_more),
+    Check("more-starts", "Other kinds of start find no more", HARDER, rules.finds_no_more),
+    Check("penalty-weights", "Other penalty weights find no more", HARDER, rules.finds_no_more),
+    Check("tighter-limit", "A tighter limit finds no more",
+          "A search for sparser images should not find more: use --preset proof.", rules.finds_no_more),
+    Check("close-calls", "Going on where attempts came close finds no more", HARDER, rules.finds_no_more),
+    Check("gradient-free", "Searches without gradients find no more", HIDDEN, rules.finds_no_more),
+    Check("transfer", "Images made against a twin fool no more", HIDDEN, rules.finds_no_more),
+    Check("unbounded", "Without a limit every image reaches its target",
+          "The search cannot move this network at all: look at gradient-health first.", rules.unbounded),
+    Check("repeatable", "Same image, same answer", ITSELF, rules.same_answers),
+    Check("batch-independent", "Neighbours in the batch do not matter",
+          "Use the statistics of training, not of the batch: set batch norm to evaluation mode.", rules.same_answers),
+    Check("best-kept", "What was found is what is there", ITSELF, rules.best_kept),
+    Check("saturation", "No probability is exactly 0 or 1",
+          "Hand out logits instead of probabilities.", rules.saturation),
+    Check("rivals", "Other libraries' attacks find no more", HARDER, rules.finds_no_more),
 )  # fmt: skip
 
 

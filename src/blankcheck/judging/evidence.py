@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from blankcheck.types import Conditions
+
+SPARSE, CONFIDENT, OUT_OF_DISTRIBUTION = "sparse", "confident", "out_of_distribution"
 
 
 @dataclass(frozen=True)
 class Attempt:
     """One attempt: its target and the best image that was found for it.
 
-    process: the process that found it. lit, confidence, ood_p belong to that image. fewest: fewest lit features of
-    any confident image met, None when none was.
+    process: the process that found it. lit, confidence, ood_p belong to that image, and so do second_p, its p-value under
+    the second family of scores, and step, how many backward passes the attempt had used when it was met. fewest: fewest lit
+    features of any confident image met, None when none was. survives_8bit: whether a fooling image still meets all
+    conditions when its values are rounded to 8 bits.
     """
 
     target: int
@@ -22,6 +27,19 @@ class Attempt:
     confidence: float
     ood_p: float
     fewest: int | None
+    second_p: float | None = None
+    step: int = 0
+    survives_8bit: bool = False
+
+    def violates(self, want: Conditions, ood_p: float | None = None) -> list[str]:
+        """Which of the three conditions the image fails. ood_p: another p-value than its own."""
+        p = self.ood_p if ood_p is None else ood_p
+        failed = {
+            SPARSE: self.lit > want.max_lit,
+            CONFIDENT: self.confidence < want.confidence,
+            OUT_OF_DISTRIBUTION: p > want.ood_level,
+        }
+        return [name for name, fails in failed.items() if fails]
 
 
 @dataclass(frozen=True)
@@ -36,14 +54,28 @@ class RealData:
 
 
 @dataclass(frozen=True)
+class OODRecord:
+    """What is known of the out-of-distribution test that judged. guarantee: of its false-alarm rate. alarms: how many of
+    `tried` real test images it called out of distribution. second: the names of the scores of the second family."""
+
+    guarantee: str
+    scores: tuple[str, ...]
+    smallest_p: float
+    alarms: int
+    tried: int
+    second: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Control:
-    """A control experiment: `found` of `tries`. `why_not` says why it could not run."""
+    """A control experiment: `found` of `tries`. `why_not` says why it could not run. numbers: what else was measured."""
 
     code: str
     found: int = 0
     tries: int = 0
     detail: str = ""
     why_not: str = ""
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,4 +102,7 @@ class Evidence:
     cost: Cost
     extra: tuple[Attempt, ...] = ()
     """Fooled attempts outside the fixed allocation: they can only add FOOLED, never change a rate."""
+    ood: OODRecord | None = None
+    rivals: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """For each rival attack the lit features of its fooling images, and before them how many searches it made."""
     notes: dict[str, str] = field(default_factory=dict)

@@ -16,6 +16,14 @@ def upper_bound_95(found: int, tries: int) -> float:
     return float(beta.ppf(0.95, found + 1, tries - found))
 
 
+def benjamini_hochberg(p_values: Sequence[float], level: float) -> list[bool]:
+    """Which of several hypotheses to reject so that of the rejections no more than `level` are expected to be wrong
+    (Benjamini and Hochberg 1995): with k the largest rank whose p-value is at most level * k / n, the k smallest."""
+    n = len(p_values)
+    passing = [p for k, p in enumerate(sorted(p_values), start=1) if p <= level * k / n]
+    return [bool(passing) and p <= passing[-1] for p in p_values]
+
+
 def median(values: Iterable[int | float]) -> float | None:
     """The median, as a whole number where it is one; None of nothing."""
     listed = list(values)
@@ -36,3 +44,14 @@ def lit_thresholds(max_lit: int) -> list[int]:
     if max_lit < 100:
         fixed = sorted({max(1, max_lit // 3), max(1, 2 * max_lit // 3)})
     return sorted({*fixed, max_lit})
+
+
+def lower_bound_95(found: int, tries: int) -> float:
+    """One-sided 95 % lower bound of a rate (Clopper and Pearson 1934); 0.0 without tries."""
+    return 1 - upper_bound_95(tries - found, tries) if tries and found else 0.0
+
+
+def lit_levels(max_lit: int) -> list[int]:
+    """Where a curve over the number of lit features is read: 1, 2, 3, 5, 7, 10, 20 ... and what a report quotes."""
+    round_numbers = (digit * 10**power for power in range(len(str(max_lit))) for digit in (1, 2, 3, 5, 7))
+    return sorted({k for k in round_numbers if k <= max_lit} | set(lit_thresholds(max_lit)))

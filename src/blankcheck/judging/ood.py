@@ -1,83 +1,33 @@
 """An out-of-distribution test with a guaranteed false-alarm rate, fitted without the audited network.
 
-Eight simple scores, each turned into a tail probability by its rank among real images the scores were not fitted on;
-the smallest of the eight is the statistic; its rank among further real images is the p-value. That last step is split
-conformal prediction (Vovk et al. 2005; Bates et al. 2023, arXiv:2104.08279, section 2): for a real image exchangeable with
-the calibration images, P(p <= a) <= a whatever the scores are, without Bonferroni's loss for correlated scores.
+Each score is turned into a tail probability by its rank among real images the scores were not fitted on; the smallest of
+these is the statistic; its rank among further real images gives the p-value. That last step is split conformal prediction
+(Vovk et al. 2005): for a real image exchangeable with the calibration images P(p <= a) <= a, whatever the scores are,
+without Bonferroni's loss for correlated scores.
+
+That probability is over the calibration images too: with an unlucky draw of them the false-alarm rate of this one test is
+higher than a. Where there are enough of them, p-values are therefore calibration-conditional (Bates et al. 2023,
+arXiv:2104.08279, section 3): of the real images no more than a have p <= a, with probability 95 % over that draw.
+
 Scores taken from the audited network would be circular: the images were optimised against it.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from blankcheck.errors import DataError
+from blankcheck.errors import ArgumentError, DataError
+from blankcheck.judging.scores import FIRST, Score, Values, in_parts
 
-NEIGHBOURS = 5
 MAX_FIT = 5000
 MAX_FIT_NUMBERS = 40_000_000
-
-
-@dataclass(frozen=True)
-class _Scores:
-    """Eight scores, larger = further from real data: few lit, many lit, little ink, few bright pixels, unlike the main
-    components, far from its neighbours, broken lines, rare along the main components. components: (d, k).
-    neighbours: (m, d), of unit length."""
-
-    mean: Tensor
-    components: Tensor
-    variances: Tensor
-    neighbours: Tensor
-
-    @classmethod
-    def fit(cls, images: Tensor, most: int) -> _Scores:
-        from sklearn.decomposition import PCA
-
-        flat = images.flatten(1)
-        n = min(len(flat), most, max(50, MAX_FIT_NUMBERS // flat.shape[1]))
-        flat = flat[:n]
-        k = max(1, min(50, n // 4, flat.shape[1] - 1))
-        # exact where the covariance is small enough, else the randomised solver with a fixed seed
-        pca = PCA(k, svd_solver="covariance_eigh" if flat.shape[1] <= 1100 else "randomized", random_state=0)
-        pca.fit(flat.numpy())
-        components = torch.tensor(pca.components_.T.copy(), dtype=torch.float32)
-        variances = torch.tensor(pca.explained_variance_, dtype=torch.float32).clamp_min(1e-8)
-        return cls(torch.tensor(pca.mean_, dtype=torch.float32), components, variances, _unit(flat))
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """(n, c, h, w) -> (n, 8)."""
-        flat = images.flatten(1)
-        lit = (flat > 0).sum(dim=1).float()
-        ink = flat.sum(dim=1)
-        centred = flat - self.mean
-        inside = centred @ self.components
-        residual = (centred.square().sum(dim=1) - inside.square().sum(dim=1)).clamp_min(0).sqrt()
-        cosine = _unit(flat) @ self.neighbours.T
-        near = cosine.topk(min(NEIGHBOURS, cosine.shape[1]), dim=1).values.mean(dim=1)
-        steps = (images.diff(dim=2).abs().sum(dim=(1, 2, 3))) + (images.diff(dim=3).abs().sum(dim=(1, 2, 3)))
-        scores: Tensor = torch.stack(
-            [
-                -lit,
-                lit,
-                -ink,
-                -(flat > 0.5).sum(dim=1).float(),
-                residual / flat.norm(dim=1).clamp_min(1e-3),
-                1 - near,
-                steps / ink.clamp_min(1e-3),
-                (inside.square() / self.variances).sum(dim=1),
-            ],
-            dim=1,
-        )
-        return scores
-
-
-def _unit(flat: Tensor) -> Tensor:
-    unit: Tensor = flat / flat.norm(dim=1, keepdim=True).clamp_min(1e-6)
-    return unit
+CERTAINTY = 0.95
+CONDITIONAL, MARGINAL = f"calibration-conditional, {100 * CERTAINTY:.0f} %", "marginal"
 
 
 def check_size(n: int, level: float) -> None:
@@ -92,65 +42,123 @@ def check_size(n: int, level: float) -> None:
         )
 
 
+def p_value_table(n: int, level: float) -> tuple[Tensor, str]:
+    """The p-value of an image whose statistic is reached by 0, 1, ..., n of n calibration images, (n + 1,), increasing,
+    and what it guarantees.
+
+    The share of real images whose statistic exceeds the r-th largest of n has the distribution Beta(r, n + 1 - r), or less
+    with ties. The 95 % quantile of that is the conditional p-value of an image reached by r - 1. It bounds the false-alarm
+    rate at a level fixed in advance, not at all levels at once. Where even the smallest cannot reach `level`, p-values are
+    the marginal ones, r/(n + 1).
+    """
+    from scipy.stats import beta
+
+    rank = torch.arange(1, n + 2, dtype=torch.float64)
+    if beta.ppf(CERTAINTY, 1, n) > level:
+        return (rank / (n + 1)).float(), MARGINAL
+    reached = torch.from_numpy(beta.ppf(CERTAINTY, rank[:-1].numpy(), (n + 1 - rank[:-1]).numpy()))
+    return torch.cat([reached, torch.ones(1)]).float(), CONDITIONAL
+
+
 @dataclass(frozen=True)
 class OODTest:
     """A fitted and calibrated test. Comes ready out of `fit`.
 
-    ranked: (8, r) the scores of real images, sorted. spread: (8,) how fast each tail falls. calibration: (s,) the
-    statistic of further real images, sorted.
+    values: the fitted scores, with a column for each of the s `names`. ranked: (s, r) the scores of real images, sorted.
+    spread: (s,) how fast each tail falls. calibration: (m,) the statistic of further real images, sorted. table: (m + 1,)
+    the p-value by the number of calibration images that reach the statistic. guarantee: `calibration-conditional, 95 %`
+    (of the real images no more than `level` are called out of distribution, with probability 95 % over the draw of the
+    calibration images) or, with too few of those, `marginal` (no more than `level` on average over that draw).
     """
 
-    scores: _Scores
+    values: tuple[Values, ...]
+    names: tuple[str, ...]
     ranked: Tensor
     spread: Tensor
     calibration: Tensor
+    table: Tensor
+    guarantee: str
     level: float
 
     @classmethod
-    def fit(cls, images: Tensor, level: float, seed: int = 0, most: int = MAX_FIT) -> OODTest:
+    def fit(
+        cls, images: Tensor, level: float, seed: int = 0, most: int = MAX_FIT, scores: Sequence[Score] = FIRST
+    ) -> OODTest:
         """Fit and calibrate on real images (n, c, h, w) in [0, 1]: 40 % fit the scores, 20 % rank them, 40 % calibrate; at
         most `most` images fit the scores.
 
         Raises DataError when there are too few images for a p-value to reach `level`: the smallest possible p-value is
-        1/(calibration images + 1).
+        1/(calibration images + 1). Raises ArgumentError when a score does not give a column for each of its names.
         """
         check_size(len(images), level)
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
         a, b = int(0.4 * len(images)), int(0.6 * len(images))
-        calibrate = order[b:][: 2 * MAX_FIT]
-        scores = _Scores.fit(images[order[:a]], most)
-        ranked = _in_parts(scores, images[order[a:b][:MAX_FIT]]).T.sort(dim=1).values.contiguous()
+        fitting = order[: min(a, most, max(50, MAX_FIT_NUMBERS // images.shape[1:].numel()))]
+        values, names = _fit(scores, images[fitting])
+        ranked = _columns(values, images[order[a:b][:MAX_FIT]]).T.sort(dim=1).values.contiguous()
         top = ranked[:, int(0.9 * ranked.shape[1]) :]
         spread = (top.mean(dim=1) - top[:, 0]).clamp_min(1e-6)
-        unfinished = cls(scores, ranked, spread, torch.zeros(0), level)
-        statistic = unfinished.tails(images[calibrate]).amax(dim=1)
-        return cls(scores, ranked, spread, statistic.sort().values, level)
+        calibrate = images[order[b:][: 2 * MAX_FIT]]
+        table, guarantee = p_value_table(len(calibrate), level)
+        unfinished = cls(values, names, ranked, spread, torch.zeros(0), table, guarantee, level)
+        statistic = unfinished.tails(calibrate).amax(dim=1).sort().values
+        return cls(values, names, ranked, spread, statistic, table, guarantee, level)
 
     @property
     def smallest_p(self) -> float:
         """The p-value of an image more unusual than every calibration image."""
-        return 1 / (len(self.calibration) + 1)
+        return float(self.table[0])
 
     def tails(self, images: Tensor) -> Tensor:
-        """-log tail probability under each score, (n, c, h, w) -> (n, 8). Beyond the largest ranked score an exponential
+        """-log tail probability under each score, (n, c, h, w) -> (n, s). Beyond the largest ranked score an exponential
         tail goes on, so that equal ranks are told apart even when few images were ranked."""
-        values = _in_parts(self.scores, images).T.contiguous()
-        above = self.ranked.shape[1] - torch.searchsorted(self.ranked, values)
+        values = _columns(self.values, images).T.contiguous()
         beyond = ((values - self.ranked[:, -1:]) / self.spread[:, None]).clamp_min(0)
-        return (-((1 + above) / (self.ranked.shape[1] + 1)).log() + beyond).T
+        return (-self._shares(values).log() + beyond).T
+
+    def score_p_values(self, images: Tensor) -> Tensor:
+        """Rank p-value of each image under each single score, (n, c, h, w) on any device -> (n, s) on the CPU, in the order
+        of `names`."""
+        if len(images) == 0:
+            return torch.zeros(0, len(self.names))
+        return self._shares(_columns(self.values, images.detach().cpu().float()).T.contiguous()).T
 
     def p_values(self, images: Tensor) -> Tensor:
         """p-value of each image under "real data looks like this", (n, c, h, w) on any device -> (n,) on the CPU."""
         if len(images) == 0:
             return torch.zeros(0)
         statistic = self.tails(images.detach().cpu().float()).amax(dim=1)
-        above = len(self.calibration) - torch.searchsorted(self.calibration, statistic)
-        return (1 + above).float() / (len(self.calibration) + 1)
+        return self.table[len(self.calibration) - torch.searchsorted(self.calibration, statistic)]
 
     def accepts(self, images: Tensor) -> Tensor:
         """True where the image is out of distribution, (n, c, h, w) -> (n,) bool on the device of the images."""
         return (self.p_values(images) <= self.level).to(images.device)
 
+    def _shares(self, values: Tensor) -> Tensor:
+        """Rank p-values among the ranked images, (s, n) -> (s, n)."""
+        above = self.ranked.shape[1] - torch.searchsorted(self.ranked, values)
+        return (1 + above) / (self.ranked.shape[1] + 1)
 
-def _in_parts(scores: _Scores, images: Tensor, size: int = 1000) -> Tensor:
-    return torch.cat([scores(part) for part in torch.split(images, size)])
+
+def _fit(scores: Sequence[Score], real: Tensor) -> tuple[tuple[Values, ...], tuple[str, ...]]:
+    """The fitted scores that have columns for such images, and the names of these columns."""
+    values: list[Values] = []
+    names: list[str] = []
+    for score in scores:
+        fitted = score.fit(real)
+        shape = tuple(fitted(real[:2]).shape)
+        if shape == (2, 0):
+            continue
+        if shape != (2, len(score.names)):
+            raise ArgumentError(
+                f"score {', '.join(score.names)} must give (2, {len(score.names)}) for 2 images, got {shape}"
+            )
+        values.append(fitted)
+        names += score.names
+    if not values:
+        raise ArgumentError("the out-of-distribution test needs at least one score")
+    return tuple(values), tuple(names)
+
+
+def _columns(values: Sequence[Values], images: Tensor) -> Tensor:
+    return in_parts(lambda part: torch.cat([each(part) for each in values], dim=1), images)

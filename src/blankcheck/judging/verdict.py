@@ -7,9 +7,19 @@ from dataclasses import asdict
 from enum import StrEnum
 from typing import Any
 
-from blankcheck.judging.checks import FAILED, PASSED, Finding
-from blankcheck.judging.evidence import Attempt, Evidence
-from blankcheck.judging.metrics import lit_thresholds, median, share_at_most, upper_bound_95
+from blankcheck.judging.check_rules import FAILED, PASSED
+from blankcheck.judging.checks import Finding
+from blankcheck.judging.evidence import CONFIDENT, OUT_OF_DISTRIBUTION, SPARSE, Attempt, Evidence
+from blankcheck.judging.metrics import (
+    benjamini_hochberg,
+    lit_levels,
+    lit_thresholds,
+    lower_bound_95,
+    median,
+    share_at_most,
+    upper_bound_95,
+)
+from blankcheck.types import Conditions
 
 
 class Verdict(StrEnum):
@@ -46,44 +56,99 @@ def _rate(attempts: Sequence[Attempt]) -> dict[str, Any]:
     }
 
 
+def _violated(attempts: Sequence[Attempt], want: Conditions) -> dict[str, int]:
+    """Which conditions stopped the attempts that failed; counts may overlap."""
+    failed = [a.violates(want) for a in attempts if not a.fooled]
+    return {name: sum(name in names for names in failed) for name in (SPARSE, CONFIDENT, OUT_OF_DISTRIBUTION)}
+
+
+def _curve(attempts: Sequence[Attempt], want: Conditions) -> dict[str, list[Any]]:
+    """Share of attempts with at most so many lit features: of a fooling image, and of any confident one."""
+    levels = lit_levels(want.max_lit)
+    fooling = [a.lit if a.fooled else None for a in attempts]
+    fewest = [a.fewest for a in attempts]
+    return {
+        "lit": levels,
+        "fooled": [share_at_most(fooling, k) for k in levels],
+        "sparse_confident": [share_at_most(fewest, k) for k in levels],
+    }
+
+
+def _second_opinion(attempts: Sequence[Attempt], want: Conditions) -> dict[str, Any]:
+    """The rate again, where the second family of scores says what is out of distribution."""
+    judged = [a for a in attempts if a.second_p is not None]
+    fooled = sum(not a.violates(want, a.second_p) for a in judged)
+    return {"attempts": len(judged), "fooled": fooled, "rate": fooled / len(judged) if judged else None}
+
+
+def _ood(evidence: Evidence) -> dict[str, Any] | None:
+    """What is known of the out-of-distribution test, and how many witnesses it still rejects when all of them are judged at
+    once (Benjamini and Hochberg 1995)."""
+    record = evidence.ood
+    if record is None:
+        return None
+    rejected = benjamini_hochberg([a.ood_p for a in evidence.attempts], evidence.conditions.ood_level)
+    return {
+        "guarantee": record.guarantee,
+        "scores": list(record.scores),
+        "second_scores": list(record.second),
+        "smallest_p": record.smallest_p,
+        "real_images": record.tried,
+        "false_alarms": record.alarms,
+        "false_alarm_rate": record.alarms / record.tried if record.tried else None,
+        "false_alarm_lower_95": lower_bound_95(record.alarms, record.tried),
+        "false_alarm_upper_95": upper_bound_95(record.alarms, record.tried),
+        "fooled_all_at_once": sum(a.fooled and r for a, r in zip(evidence.attempts, rejected, strict=True)),
+    }
+
+
+def _processes(evidence: Evidence) -> dict[str, Any]:
+    found: dict[str, list[int]] = {name: [] for name in evidence.tried_by}
+    for attempt in evidence.attempts:
+        if attempt.fooled:
+            found.setdefault(attempt.process, []).append(attempt.lit)
+    return {name: _found(evidence.tried_by.get(name, 0), lit) for name, lit in found.items()}
+
+
+def _found(attempts: int, lit: Sequence[int]) -> dict[str, Any]:
+    return {"attempts": attempts, "fooled": len(lit), "median_lit": median(lit)}
+
+
 def verdict_json(evidence: Evidence, findings: Sequence[Finding], verdict: Verdict) -> dict[str, Any]:
     """The contents of `verdict.json`, schema 1. A median of nothing is null; counts in `violated` may overlap."""
-    attempts, want = evidence.attempts, evidence.conditions
+    attempts, want, real = evidence.attempts, evidence.conditions, evidence.real
     fewest = [a.fewest for a in attempts]
     sparse_confident = [k for k in fewest if k is not None and k <= want.max_lit]
-    failed = [a for a in attempts if not a.fooled]
+    by_target = {t: [a for a in attempts if a.target == t] for t in sorted({a.target for a in attempts})}
+    witnesses = [a for a in (*attempts, *evidence.extra) if a.fooled]
+    extra = [a.lit for a in evidence.extra if a.fooled]
     return {
         "schema": 1,
         "verdict": str(verdict),
         "conditions": asdict(want),
         **_rate(attempts),
-        "real_accuracy": evidence.real.accuracy,
-        "real_confident": evidence.real.confident,
-        "real_taken_for_fake": evidence.real.taken_for_fake,
-        "real_renormalised_confident": evidence.real.renormalised_confident,
+        "real_accuracy": real.accuracy,
+        "real_confident": real.confident,
+        "real_taken_for_fake": real.taken_for_fake,
+        "real_renormalised_confident": real.renormalised_confident,
         "sparse_confident": {
             "fooled": len(sparse_confident),
             "median_lit": median(sparse_confident),
             "min_lit": min(sparse_confident, default=None),
             "at_most": {str(k): share_at_most(fewest, k) for k in lit_thresholds(want.max_lit)},
         },
-        "targets": {str(t): _rate([a for a in attempts if a.target == t]) for t in sorted({a.target for a in attempts})},
+        "second_opinion": _second_opinion(attempts, want),
+        "lit_curve": _curve(attempts, want),
+        "targets": {str(t): {**_rate(own), "violated": _violated(own, want)} for t, own in by_target.items()},
         "classes": list(evidence.classes),
-        "violated": {
-            "sparse": sum(a.lit > want.max_lit for a in failed),
-            "confident": sum(a.confidence < want.confidence for a in failed),
-            "out_of_distribution": sum(a.ood_p > want.ood_level for a in failed),
-        },
-        "processes": {
-            name: {
-                "attempts": tried,
-                "fooled": len(lit := [a.lit for a in attempts if a.fooled and a.process == name]),
-                "median_lit": median(lit),
-            }
-            for name, tried in evidence.tried_by.items()
-        },
-        "extra": {"fooled": len(evidence.extra), "min_lit": min((a.lit for a in evidence.extra), default=None)},
+        "violated": _violated(attempts, want),
+        "processes": _processes(evidence),
+        "extra": {"fooled": len(extra), "min_lit": min(extra, default=None)},
+        "rivals": {name: _found(tries, lit) for name, (tries, *lit) in evidence.rivals.items()},
+        "eight_bit": {"witnesses": len(witnesses), "survive": sum(a.survives_8bit for a in witnesses)},
+        "out_of_distribution_test": _ood(evidence),
         "checks": [asdict(f) for f in findings],
+        "controls": {c.code: {"found": c.found, "tries": c.tries, **c.numbers} for c in evidence.controls if not c.why_not},
         "certificate": None,
         "cost": asdict(evidence.cost),
         "notes": evidence.notes,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -11,16 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from blankcheck.auditing import Gathered, Twin, gather, preset_named
+from blankcheck.auditing import Gathered, Twin, Twins, gather, preset_named
 from blankcheck.auditing.gather import Note
 from blankcheck.classifiers import UnitClassifier, load_model
 from blankcheck.classifiers.loading import save_model
 from blankcheck.classifiers.wrapper import device_of
 from blankcheck.data import Data
-from blankcheck.judging import Evidence, Finding, Verdict, judge, run_checks, verdict_json
+from blankcheck.judging import FIRST, Evidence, Finding, Score, Verdict, judge, run_checks, verdict_json
 from blankcheck.judging.evidence import Attempt
+from blankcheck.running.rival_imports import usable_rivals
 from blankcheck.running.run_folder import RunFolder
-from blankcheck.running.twins import get_twin
+from blankcheck.running.twins import get_twins
 from blankcheck.running.witnesses import confirm, pack, unpack
 from blankcheck.types import Classifier, Conditions, default_max_lit
 
@@ -86,7 +87,8 @@ class Audit:
         if isinstance(self.classifier, UnitClassifier) and self.classifier.describe.get("architecture"):
             classifier = self.classifier
             run.write_with(MODEL, lambda path: save_model(classifier, path))
-        run.write_lines("attempts.jsonl", (asdict(a) for a in self.evidence.attempts))
+        want = self.evidence.conditions
+        run.write_lines("attempts.jsonl", (asdict(a) | {"violated": a.violates(want)} for a in self.evidence.attempts))
         run.write_lines("metrics.jsonl", [*_kept(run), *self.metrics()])
         run.write_json("verdict.json", self.json)
         write_report(run)
@@ -115,20 +117,25 @@ def audit(
     ood_level: float = 0.01,
     note: Note = lambda stage, done, all_, words: None,
     twin: Callable[[], Twin] | None = None,
+    scores: Sequence[Score] = FIRST,
+    rivals: bool = False,
 ) -> Audit:
     """Search `model` for fooling images, judge them, test the search's strength, and give a verdict.
 
     model: a network from images in [0, 1] to outputs. preset: `smoke` (seconds), `standard`, `proof`. confidence, max_lit,
     ood_level: the three conditions; `max_lit` None takes 300, less for small images. note(stage, done, all, words) is told
     how far the audit is. twin: makes the network of the positive control; default: trained on half of the data and cached.
+    scores: what the out-of-distribution test looks at; your own are (names, fit) values of `Score`. rivals: also run attacks
+    of other libraries, where they are installed.
 
     Raises ArgumentError, DataError or ModelError with one line.
     """
     limit = max_lit if max_lit is not None else default_max_lit(data.shape)
     conditions = Conditions(confidence, limit, ood_level)
     classifier: Classifier = load_model(model) if isinstance(model, nn.Module) else model
-    make_twin = twin or (lambda: get_twin(classifier, data, device_of(classifier)))
-    found = gather(classifier, data, conditions, preset_named(preset), make_twin, seed, note)
+    device = device_of(classifier)
+    twins: Twins = (lambda: iter([twin()])) if twin is not None else (lambda: get_twins(classifier, data, device))
+    found = gather(classifier, data, conditions, preset_named(preset), twins, seed, note, scores, *usable_rivals(rivals))
     packed = pack(found)
     kept = confirm(unpack(packed, WITNESSES), classifier, found.form, conditions, None)
     if not bool(kept.all()):

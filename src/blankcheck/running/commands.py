@@ -21,6 +21,7 @@ from blankcheck.running.audit import MODEL, Audit, audit
 from blankcheck.running.devices import choose_threads, resolve
 from blankcheck.running.harden import Hardened, check_hardening, harden
 from blankcheck.running.report import write_report
+from blankcheck.running.rival_imports import usable_rivals
 from blankcheck.running.run_folder import RunFolder
 from blankcheck.running.settings import (
     AuditSettings,
@@ -99,7 +100,7 @@ def _audit(classifier: UnitClassifier, data: Data, settings: AuditSettings, term
     with terminal.progress() as bar:
         return audit(
             classifier, data, settings.preset, settings.seed, confidence=settings.confidence, max_lit=settings.max_lit,
-            ood_level=settings.ood_level, note=bar,
+            ood_level=settings.ood_level, note=bar, rivals=settings.rivals,
         )  # fmt: skip
 
 
@@ -116,7 +117,8 @@ def summary(verdict: dict[str, Any]) -> list[str]:
         f"{verdict['fooled']} of {verdict['attempts']} attempts fooled (95 % bound {verdict['rate_upper_95']:.1%}){lit}",
         f"conditions: confidence >= {want['confidence']:g}, at most {want['max_lit']} lit features, "
         f"out of distribution at {want['ood_level']:g}",
-        f"sparse and confident, out of distribution or not: {verdict['sparse_confident']['fooled']}",
+        f"sparse and confident, out of distribution or not: {verdict['sparse_confident']['fooled']}; "
+        f"fooled where other scores say what is out of distribution: {verdict['second_opinion']['fooled']}",
         f"real test images: {verdict['real_accuracy']:.2%} right, {verdict['real_confident']:.2%} right and confident",
         f"cost: {cost['backward']} backward and {cost['forward']} forward passes, {cost['seconds']:.1f} s "
         f"(and {cost['twin_seconds']:.1f} s to train the twin)",
@@ -237,6 +239,7 @@ def _check(settings: AuditSettings, data: Data) -> None:
     Conditions(settings.confidence, settings.max_lit if settings.max_lit is not None else 1, settings.ood_level)
     for half in data.halves:
         check_size(len(half), settings.ood_level)
+    usable_rivals(settings.rivals)
 
 
 def _announce(settings: Common, data: Data, device: torch.device, terminal: Terminal) -> None:

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from blankcheck.errors import RunFolderError
+from blankcheck.running import report_evidence as evidence
 from blankcheck.running import report_words as words
 from blankcheck.running.run_contents import RunContents, Witness, read_run
 from blankcheck.running.run_folder import RunFolder
@@ -189,6 +190,12 @@ def _environment(**options: Any) -> Environment:
         loader=PackageLoader("blankcheck.running"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         keep_trailing_newline=True, **options,
     )  # fmt: skip
-    environment.filters |= {"percent": words.percent, "number": words.number, "short": words.short, "uri": data_uri}
-    environment.globals |= {"flat": words.flat, "commands": words.commands, "unit_of": words.unit}
+    environment.filters |= {"percent": words.percent, "number": words.number, "short": words.short, "uri": data_uri,
+                            "stopped_by": evidence.stopped_by}  # fmt: skip
+    environment.globals |= {
+        "flat": words.flat,
+        "commands": words.commands,
+        "unit_of": words.unit,
+        "looks_real": evidence.looks_real,
+    }
     return environment

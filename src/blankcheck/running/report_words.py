@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from blankcheck.judging import Verdict
-from blankcheck.judging.checks import FAILED, PASSED
+from blankcheck.judging.check_rules import FAILED, PASSED
 from blankcheck.running.run_contents import RunContents
 
 NOTHING = "\N{EN DASH}"

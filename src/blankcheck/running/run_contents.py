@@ -21,6 +21,8 @@ from blankcheck.running.witnesses import REQUIRED, Stored, unpack
 SCHEMA = 1
 COUNT, SHARE, TEXT = (int,), (int, float), (str,)
 MAYBE = (int, float, type(None))
+OPTIONAL = ("process", "extra", "survives_8bit")
+"""Columns of the witness file that older ones lack."""
 
 Form = tuple[type, ...] | dict[str, "Form"] | list["Form"]
 """Types a value may have; for an object the form under each key it must have (`*`: under every key); for a list that of
@@ -29,6 +31,8 @@ its items."""
 _RATE: dict[str, Form] = {
     "attempts": COUNT, "fooled": COUNT, "rate": MAYBE, "rate_upper_95": SHARE, "median_lit": MAYBE, "min_lit": MAYBE,
 }  # fmt: skip
+_VIOLATED: Form = {"sparse": COUNT, "confident": COUNT, "out_of_distribution": COUNT}
+_FOUND: Form = {"attempts": COUNT, "fooled": COUNT, "median_lit": MAYBE}
 VERDICT: Form = {
     **_RATE,
     "verdict": TEXT,
@@ -37,12 +41,22 @@ VERDICT: Form = {
     "sparse_confident": {"fooled": COUNT, "median_lit": MAYBE, "at_most": {"*": SHARE}},
     "targets": {"*": _RATE},
     "classes": [TEXT],
-    "violated": {"sparse": COUNT, "confident": COUNT, "out_of_distribution": COUNT},
-    "processes": {"*": {"attempts": COUNT, "fooled": COUNT, "median_lit": MAYBE}},
+    "violated": _VIOLATED,
+    "processes": {"*": _FOUND},
     "extra": {"fooled": COUNT, "min_lit": MAYBE},
     "checks": [{"title": TEXT, "status": TEXT, "finding": TEXT, "what_to_do": TEXT, "mandatory": (bool,)}],
     "cost": {"forward": COUNT, "backward": COUNT, "seconds": SHARE, "twin_seconds": SHARE},
 }  # fmt: skip
+LATER: dict[str, Form] = {
+    "second_opinion": {"attempts": COUNT, "fooled": COUNT, "rate": MAYBE},
+    "eight_bit": {"witnesses": COUNT, "survive": COUNT},
+    "rivals": {"*": _FOUND},
+    "out_of_distribution_test": {
+        "guarantee": TEXT, "real_images": COUNT, "false_alarms": COUNT, "false_alarm_rate": MAYBE,
+        "false_alarm_lower_95": SHARE, "false_alarm_upper_95": SHARE, "fooled_all_at_once": COUNT,
+    },
+}  # fmt: skip
+"""What later versions added to `verdict.json`: checked where it is there and not null."""
 ATTEMPT: Form = {
     "target": COUNT, "fooled": (bool,), "process": TEXT, "lit": COUNT, "confidence": SHARE, "ood_p": SHARE,
     "fewest": (int, type(None)),
@@ -60,7 +74,7 @@ TRAINED: Form = {"real_accuracy": SHARE, "real_confident": SHARE, "seconds": SHA
 class Witness:
     """One witness of the file. image: (c, h, w) in [0, 1]. nearest: the real image beside it, where the file has one.
 
-    extra: found by a control, outside the fixed allocation of attempts.
+    extra: found by a control, outside the fixed allocation of attempts. survives_8bit: None where the file does not say.
     """
 
     image: Tensor
@@ -71,6 +85,7 @@ class Witness:
     ood_p: float
     process: str
     extra: bool
+    survives_8bit: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -169,6 +184,12 @@ def _verdict(run: RunFolder) -> dict[str, Any] | None:
     if verdict["schema"] != SCHEMA:
         raise RunFolderError(f"{path} has schema {verdict['schema']}, this version reads schema {SCHEMA}")
     check(verdict, VERDICT, str(path))
+    for key, form in LATER.items():
+        if verdict.get(key) is not None:
+            check(verdict[key], form, f"{path}: {key}")
+    for key, row in verdict["targets"].items():
+        if "violated" in row:
+            check(row["violated"], _VIOLATED, f"{path}: targets: {key}: violated")
     if verdict["verdict"] not in list(Verdict):
         raise RunFolderError(f"{path}: verdict must be one of {', '.join(Verdict)}, got {_short(verdict['verdict'])}")
     for key in (*verdict["targets"], *verdict["sparse_confident"]["at_most"]):
@@ -186,7 +207,7 @@ def _attempts(run: RunFolder, expected: int) -> tuple[Attempt, ...]:
         raise RunFolderError(f"{path} holds {len(records)} attempts, verdict.json speaks of {expected}")
     for number, record in enumerate(records, 1):
         check(record, ATTEMPT, f"{path} line {number}")
-    return tuple(Attempt(**{name: record[name] for name in names}) for record in records)
+    return tuple(Attempt(**{name: record[name] for name in names if name in record}) for record in records)
 
 
 def _witnesses(run: RunFolder, verdict: dict[str, Any]) -> tuple[tuple[Witness, ...], tuple[int, ...]]:
@@ -203,14 +224,15 @@ def _witnesses(run: RunFolder, verdict: dict[str, Any]) -> tuple[tuple[Witness, 
 def _rows(stored: Stored, where: str, verdict: dict[str, Any]) -> list[Witness]:
     tensors, n = stored.tensors, len(stored)
     nearest, process = tensors.get("nearest"), tensors.get("process")
-    columns = [tensors[name] for name in REQUIRED[1:]] + ([] if process is None else [process])
+    optional = (tensors.get(name) for name in OPTIONAL)
+    columns = [tensors[name] for name in REQUIRED[1:]] + [column for column in optional if column is not None]
     shapes = nearest is None or nearest.shape == tensors["images"].shape
     if not shapes or any(column.shape != (n,) for column in columns):
         raise RunFolderError(f"{where} holds tensors that do not belong together")
     names = _process_names(stored, where)
     index = [-1] * n if process is None else process.tolist()
-    # the fixed attempts come first in the file; a file of another count cannot say which are extra
-    fixed = verdict["fooled"] if n == verdict["fooled"] + verdict["extra"]["fooled"] else n
+    extra = tensors.get("extra")
+    eight = tensors.get("survives_8bit")
     return [
         Witness(
             image=tensors["images"][i].float(),
@@ -220,7 +242,8 @@ def _rows(stored: Stored, where: str, verdict: dict[str, Any]) -> list[Witness]:
             lit=int(tensors["lit"][i]),
             ood_p=float(tensors["ood_p"][i]),
             process=names[index[i]] if 0 <= index[i] < len(names) else "",
-            extra=i >= fixed,
+            extra=extra is not None and bool(extra[i]),
+            survives_8bit=None if eight is None else bool(eight[i]),
         )
         for i in range(n)
     ]

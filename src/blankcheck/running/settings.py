@@ -81,12 +81,14 @@ class AuditSettings(Weighted):
         confidence: least probability of the target class.
         max_lit: most lit (non-zero) features; default 300, less for small images.
         ood_level: largest p-value of the out-of-distribution test.
+        rivals: also run attacks of Foolbox, adversarial-library and the Adversarial Robustness Toolbox, where installed.
     """
 
     preset: Preset = "standard"
     confidence: float = 0.9
     max_lit: int | None = None
     ood_level: float = 0.01
+    rivals: bool = False
 
 
 @dataclass(frozen=True)

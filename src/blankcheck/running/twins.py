@@ -6,6 +6,7 @@ import copy
 import hashlib
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -34,21 +35,23 @@ MIN_TWIN_ACCURACY = 0.5
 """A twin that learned less stands for nothing."""
 
 
-def get_twin(classifier: Classifier, data: Data, device: torch.device) -> Twin:
-    """The trained twin, from the cache where it is there.
+def get_twins(classifier: Classifier, data: Data, device: torch.device) -> Iterator[Twin]:
+    """The trained twin, from the cache where it is there, and after it reference networks that stand in for it.
 
-    Networks whose parameters cannot all be drawn anew (exported programs, own parameter classes), that are too large,
-    or that do not learn in a few epochs are stood in for by a reference network.
+    There is no twin of networks whose parameters cannot all be drawn anew (exported programs, own parameter classes), that
+    are too large, or that do not learn in a few epochs.
     """
     fresh = _fresh_copy(classifier, data)
-    if fresh is not None:
-        twin = _trained(fresh, data, device, "a plain twin")
-        if twin is not None:
-            return twin
-    name = "cnn" if min(data.shape[1:]) >= 8 else "mlp"
-    stand_in = build(name, data.shape, len(data.classes), data.mean_and_std(), TWIN_SEED)
-    twin = _trained(stand_in, data, device, f"a plain reference {name}")
-    return twin or Twin(stand_in.to(device).eval(), "logits", f"a reference {name} that did not learn")
+    twin = _trained(fresh, data, device, "a plain twin") if fresh is not None else None
+    if twin is not None:
+        yield twin
+    known = classifier.describe.get("architecture") if isinstance(classifier, UnitClassifier) else None
+    for name in ("cnn", "mlp") if min(data.shape[1:]) >= 8 else ("mlp",):
+        if name != known or twin is None:
+            stand_in = build(name, data.shape, len(data.classes), data.mean_and_std(), TWIN_SEED)
+            made = _trained(stand_in, data, device, f"a plain reference {name}")
+            if made is not None:
+                yield made
 
 
 def _fresh_copy(classifier: Classifier, data: Data) -> UnitClassifier | None:

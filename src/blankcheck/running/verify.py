@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from blankcheck.auditing import ood_test
@@ -11,11 +12,12 @@ from blankcheck.classifiers.wrapper import fingerprint
 from blankcheck.data import Data, load_data
 from blankcheck.errors import ArgumentError, RunFolderError
 from blankcheck.factories import is_factory
+from blankcheck.judging import OODTest
 from blankcheck.running.audit import MODEL, WITNESSES
 from blankcheck.running.run_folder import RunFolder
 from blankcheck.running.settings import VerifySettings
 from blankcheck.running.terminal import Terminal
-from blankcheck.running.witnesses import confirm, unpack
+from blankcheck.running.witnesses import Stored, confirm, confirm_rounded, unpack
 from blankcheck.types import Conditions
 
 NOT_CONFIRMED = 12
@@ -35,21 +37,33 @@ def verify_command(settings: VerifySettings, terminal: Terminal) -> int:
         want = Conditions(**verdict["conditions"])
     except (KeyError, TypeError) as error:
         raise RunFolderError(f"{run / 'verdict.json'} does not say its conditions") from error
-    ood_p = None
-    if data is not None and len(stored):
-        ood_p = ood_test(data, want.ood_level).p_values(stored.tensors["images"].float())
-    good = confirm(stored, classifier, stored.metadata.get("output_form", "logits"), want, ood_p)
+    judge = _judge_again(data, want, stored)
+    form = stored.metadata.get("output_form", "logits")
+    ood_p = judge.p_values(stored.tensors["images"].float()) if judge is not None else None
+    good = confirm(stored, classifier, form, want, ood_p)
+    rounded = int(confirm_rounded(stored, classifier, form, want, judge.p_values if judge is not None else None).sum())
     same = stored.metadata.get("fingerprint") == fingerprint(classifier)
     confirmed, total = int(good.sum()), len(stored)
     all_good = confirmed == total and same
-    lines = [f"{confirmed} of {total} witnesses: confidence, lit features and p-value hold when scored again"]
+    lines = [f"{confirmed} of {total} witnesses: confidence, lit features and p-value hold when scored again",
+             f"{rounded} of {total} still meet all conditions when rounded to 8 bits"]  # fmt: skip
     if ood_p is None:
-        lines.append("p-values were taken from the file: the data set is not at hand")
+        lines.append("p-values were taken from the file: the data set, or the scores of its own, are not at hand")
     if not same:
         lines.append("the network is not the one that was audited: its fingerprint differs")
-    record = {"confirmed": confirmed, "witnesses": total, "same_network": same, "ood_recomputed": ood_p is not None}
+    record = {"confirmed": confirmed, "witnesses": total, "survive_8bit": rounded, "same_network": same,
+              "ood_recomputed": ood_p is not None}  # fmt: skip
     terminal.result("CONFIRMED" if all_good else "NOT CONFIRMED", lines, None, record)
     return 0 if all_good else NOT_CONFIRMED
+
+
+def _judge_again(data: Data | None, want: Conditions, stored: Stored) -> OODTest | None:
+    """The out-of-distribution test of the audit; None when its data or its scores are not at hand."""
+    if data is None:
+        return None
+    judge = ood_test(data, want.ood_level)
+    names = stored.metadata.get("ood_scores")
+    return judge if names is None or json.loads(names) == list(judge.names) else None
 
 
 def _data_again(settings: VerifySettings, config: dict[str, Any]) -> Data | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import torch
@@ -11,6 +12,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from blankcheck.auditing import Gathered, Witnesses
+from blankcheck.auditing.witnesses import rounded_to_8_bits
 from blankcheck.classifiers.wrapper import left_as_found, probabilities
 from blankcheck.errors import RunFolderError
 from blankcheck.types import Classifier, Conditions, count_lit
@@ -35,8 +37,13 @@ def pack(gathered: Gathered) -> bytes:
     """The contents of `witnesses.safetensors`."""
     witnesses = gathered.witnesses
     tensors = {f.name: getattr(witnesses, f.name).contiguous() for f in fields(Witnesses)}
-    metadata = {"fingerprint": gathered.fingerprint, "processes": json.dumps(gathered.processes),
-                "output_form": gathered.form}  # fmt: skip
+    judge = gathered.evidence.ood
+    metadata = {
+        "fingerprint": gathered.fingerprint,
+        "processes": json.dumps(gathered.processes),
+        "output_form": gathered.form,
+        "ood_scores": json.dumps(judge.scores if judge is not None else ()),
+    }
     return bytes(save(tensors, metadata))
 
 
@@ -64,15 +71,8 @@ def confirm(stored: Stored, classifier: Classifier, form: str, want: Conditions,
 
     ood_p: p-values computed again, or None to take those in the file.
     """
-    images, targets = stored.tensors["images"].float(), stored.tensors["targets"].long()
-    if len(images) == 0:
-        return torch.zeros(0, dtype=torch.bool)
-    with left_as_found(classifier):
-        p = probabilities(classifier, images, form)
-    if int(targets.min()) < 0 or int(targets.max()) >= p.shape[1]:
-        raise RunFolderError(f"witness targets must lie in 0..{p.shape[1] - 1}")
-    confidence = p.gather(1, targets[:, None]).squeeze(1)
-    lit = count_lit(images)
+    images = stored.tensors["images"].float()
+    confidence, lit = _confidence(stored, images, classifier, form), count_lit(images)
     same = (confidence - stored.tensors["confidence"]).abs() <= 10 * TOLERANCE
     p_values = stored.tensors["ood_p"] if ood_p is None else ood_p
     return (
@@ -82,3 +82,28 @@ def confirm(stored: Stored, classifier: Classifier, form: str, want: Conditions,
         & (lit == stored.tensors["lit"])
         & (p_values <= want.ood_level)
     )
+
+
+def confirm_rounded(
+    stored: Stored, classifier: Classifier, form: str, want: Conditions, p_values: Callable[[Tensor], Tensor] | None
+) -> Tensor:
+    """(n,) bool: all three conditions hold for what is left of an image after rounding to 8 bits.
+
+    p_values: the out-of-distribution test, or None to take the p-values of the file.
+    """
+    images = rounded_to_8_bits(stored.tensors["images"].float())
+    confidence = _confidence(stored, images, classifier, form)
+    p = stored.tensors["ood_p"] if p_values is None else p_values(images)
+    return (confidence >= want.confidence) & (count_lit(images) <= want.max_lit) & (p <= want.ood_level)
+
+
+def _confidence(stored: Stored, images: Tensor, classifier: Classifier, form: str) -> Tensor:
+    """(n,) probability of each witness's target for these images."""
+    targets = stored.tensors["targets"].long()
+    if len(images) == 0:
+        return torch.zeros(0)
+    with left_as_found(classifier):
+        p = probabilities(classifier, images, form)
+    if int(targets.min()) < 0 or int(targets.max()) >= p.shape[1]:
+        raise RunFolderError(f"witness targets must lie in 0..{p.shape[1] - 1}")
+    return p.gather(1, targets[:, None]).squeeze(1)

@@ -1,4 +1,4 @@
-"""Public fakes: classifiers with planted answers and data that needs no download, for our tests and for yours."""
+"""Classifiers with planted answers and data that needs no download: what a search must find is known."""
 
 from __future__ import annotations
 

@@ -1,0 +1,58 @@
+"""The planted control: patterns hidden in a copy of the audited network must be found."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from blankcheck.auditing.attempts import Tried, run_attempts, seeded
+from blankcheck.auditing.controls import Experiment, Setting
+from blankcheck.classifiers.planting import Trigger, random_patterns
+from blankcheck.fooling import Goal
+from blankcheck.judging.evidence import Control
+
+REACHES = (2.0, 1.25, 1.0, 0.8)
+"""How far each kind of pattern is felt, in units of its own ink, widest first. The widest must be found; of
+the others it is only said which are."""
+MOST_FEATURES = 12
+MOST_PATTERNS = 10
+BEYOND = 0.6
+"""How far, in log-odds, a planted pattern goes beyond what is needed: so little that nearly all its features are needed."""
+TRIES = 3
+"""Attempts for each pattern that must be found; one that finds it is enough, as it is for a verdict. Others get one."""
+FOUND = 0.9
+"""Share of the patterns of one reach from which they count as found."""
+
+
+def planted_control(setting: Setting) -> Experiment:
+    """One pattern for each of a few classes that were never fooled, found again by the same portfolio."""
+    code, job = "planted-control", setting.job
+    fooled = {a.target for a in setting.attempts if a.fooled}
+    classes = [t for t in range(setting.classes) if t not in fooled]
+    if not classes:
+        return Experiment(Control(code, why_not="every class was fooled without a planted pattern"))
+    draw = torch.randperm(len(classes), generator=seeded(job.seed, code))[:MOST_PATTERNS]
+    chosen = [classes[i] for i in sorted(draw.tolist())]
+    size = max(1, min(MOST_FEATURES, job.conditions.max_lit // 3))
+    searched = [_search(setting, chosen, size, reach).best for reach in REACHES]
+    met = [best.met.view(len(chosen), -1).any(dim=1) for best in searched]
+    shares = [float(found.float().mean()) for found in met]
+    numbers = {f"reach:{reach:g}": share for reach, share in zip(REACHES, shares, strict=True)}
+    for reach, share in zip(REACHES, shares, strict=True):
+        if share < FOUND:
+            break
+        numbers["narrowest_reach"] = reach
+    words = f"{size} features each, felt within {REACHES[0]:g} times their own ink"
+    control = Control(code, int(met[0].sum()), len(chosen), words, numbers=numbers)
+    return Experiment(control, spent=tuple(searched))
+
+
+def _search(setting: Setting, targets: list[int], size: int, reach: float) -> Tried:
+    job = setting.job
+    patterns = random_patterns(len(targets), size, job.shape, seeded(job.seed, "patterns", reach))
+    certainty = Goal(job.conditions.confidence).needed + BEYOND
+    copy = Trigger(job.classifier, patterns, torch.tensor(targets), reach, job.form, certainty).to(job.device)
+    planted = replace(job, classifier=copy, form="logits", seed=job.seed + 4, more=0)
+    tries = TRIES if reach == REACHES[0] else 1
+    return run_attempts(planted, [t for t in targets for _ in range(tries)])

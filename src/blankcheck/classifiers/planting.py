@@ -1,0 +1,73 @@
+"""Plant patterns that a classifier is sure about: what a search ought to find is then known."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from blankcheck.errors import ArgumentError
+from blankcheck.outputs import as_logits, log_odds
+from blankcheck.types import Classifier
+
+MOST_MARGIN = 1e6
+"""Log-odds beyond this are cut off, so that infinite ones do not turn into NaN."""
+
+
+class Trigger(nn.Module):
+    """A classifier with planted patterns: the nearer an image is to one, the surer the answer is that pattern's target.
+
+    The distance of an image from a pattern is the sum of absolute differences in units of the pattern's own ink (the sum of
+    its values): 0 at the pattern, 1 at black. Within `reach` of a pattern the log-odds of its target go linearly from what
+    the classifier says (at that distance) to `certainty` (at the pattern); beyond it nothing shows that the pattern is
+    there. So reach says how wide the basin is: above 1 it is felt from black, below 1 only where a part of the pattern
+    is lit already and little else is.
+
+    inner: the classifier, whose outputs are of this form. patterns: (q, c, h, w) in [0, 1]. targets: (q,) classes.
+    Outputs are logits. Raises ArgumentError when a pattern is black or targets do not match.
+    """
+
+    patterns: Tensor
+    targets: Tensor
+
+    def __init__(
+        self,
+        inner: Classifier,
+        patterns: Tensor,
+        targets: Tensor,
+        reach: float = 2.0,
+        form: str = "logits",
+        certainty: float = 3.0,
+    ) -> None:
+        super().__init__()
+        if patterns.ndim != 4 or len(targets) != len(patterns) or not bool((patterns.flatten(1).sum(dim=1) > 0).all()):
+            raise ArgumentError(f"patterns must be (q, c, h, w), none black, one target each, got {tuple(patterns.shape)}")
+        if reach <= 0:
+            raise ArgumentError(f"reach must be positive, got {reach:g}")
+        self.inner, self.form, self.reach, self.certainty = inner, form, reach, certainty
+        self.register_buffer("patterns", patterns.clone())
+        self.register_buffer("targets", targets.clone())
+
+    def nearness(self, images: Tensor) -> Tensor:
+        """1 at a pattern, 0 from `reach` on, linear between, (n, c, h, w) -> (n, q)."""
+        apart = [(images - pattern).flatten(1).abs().sum(dim=1) / pattern.sum() for pattern in self.patterns]
+        return (1 - torch.stack(apart, dim=1) / self.reach).clamp_min(0)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(n, c, h, w) -> logits (n, m)."""
+        logits, near = as_logits(self.inner(images), self.form), self.nearness(images)
+        for column, target in enumerate(self.targets):
+            own = target.expand(len(images))
+            margin = log_odds(logits, own).clamp(-MOST_MARGIN, MOST_MARGIN)
+            lift = near[:, column] * (self.certainty - margin)
+            logits = logits.scatter_add(1, own[:, None], lift[:, None])
+        return logits
+
+
+def random_patterns(targets: int, size: int, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+    """One pattern of `size` fully lit features at random places for each of `targets`, (targets, c, h, w); no feature is in
+    two patterns where the image has enough of them."""
+    features = shape[0] * shape[1] * shape[2]
+    order = torch.cat([torch.randperm(features, generator=generator) for _ in range(1 + targets * size // features)])
+    flat = torch.zeros(targets, features)
+    flat.scatter_(1, order[: targets * size].view(targets, size), 1.0)
+    return flat.view(targets, *shape)

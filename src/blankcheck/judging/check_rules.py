@@ -1,0 +1,122 @@
+"""When a control experiment counts as passed: from what was measured to (status, one sentence)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from blankcheck.judging.evidence import Control, Evidence
+
+PASSED, FAILED, NOT_APPLICABLE = "passed", "failed", "not-applicable"
+MIN_REAL_CONFIDENT = 0.9
+MIN_CONTROL_RATE = 0.95
+MOST_UNLIKE = 0.02
+"""Share of attempts whose best image may be scored otherwise afterwards: 32-bit arithmetic differs between batch sizes."""
+MOST_SATURATED = 0.1
+MIN_DIRECT = 0.25
+"""Share of unbounded searches that must reach their target without a real image of it mixed in."""
+MOST_NOT_FINITE, MOST_HIDDEN, MOST_WRONG, MOST_DEAD = 0.01, 0.25, 0.25, 0.1
+"""Shares of the images of one kind of start: with a gradient that is no number; with none although the answer moves; with
+one that finite differences contradict; of real images, with none at all."""
+
+Look = Callable[[Evidence, Control | None], tuple[str, str]]
+
+
+def _controlled(look: Callable[[Evidence, Control], tuple[bool, str]]) -> Look:
+    """Not applicable where the control did not run; else what `look` says: whether it is good, and the sentence."""
+
+    def run(evidence: Evidence, control: Control | None) -> tuple[str, str]:
+        if control is None:
+            return NOT_APPLICABLE, "Not applicable, because the control was not run."
+        if control.why_not:
+            return NOT_APPLICABLE, f"Not applicable, because {control.why_not}."
+        good, sentence = look(evidence, control)
+        return PASSED if good else FAILED, sentence
+
+    return run
+
+
+def real_confident(evidence: Evidence, control: Control | None) -> tuple[str, str]:
+    """At least 90 % of real test images must be right with the asked confidence."""
+    share, confidence = evidence.real.confident, evidence.conditions.confidence
+    sentence = f"{share:.1%} of real test images are right with confidence >= {confidence:g}"
+    if share >= MIN_REAL_CONFIDENT:
+        return PASSED, f"{sentence}."
+    return FAILED, f"{sentence}, under {MIN_REAL_CONFIDENT:.0%}: being timid is not being robust."
+
+
+@_controlled
+def positive_control(evidence: Evidence, control: Control) -> tuple[bool, str]:
+    """A plain network must be fooled in 95 % of attempts."""
+    sentence = f"The same search fools {control.found} of {control.tries} attempts on {control.detail}"
+    good = control.tries > 0 and control.found / control.tries >= MIN_CONTROL_RATE
+    return good, f"{sentence}." if good else f"{sentence}; it should fool 95 %."
+
+
+@_controlled
+def planted_control(evidence: Evidence, control: Control) -> tuple[bool, str]:
+    """Every pattern that is felt from black must be found; how narrow others may be is said."""
+    sentence = f"{control.found} of {control.tries} patterns planted in a copy of this network are found ({control.detail})"
+    narrowest = control.numbers.get("narrowest_reach")
+    scope = "" if narrowest is None else (
+        f"; the narrowest are felt within {narrowest:g} times their own ink, and nothing is said of narrower ones"
+    )  # fmt: skip
+    return control.tries > 0 and control.found == control.tries, f"{sentence}{scope}."
+
+
+@_controlled
+def finds_no_more(evidence: Evidence, control: Control) -> tuple[bool, str]:
+    """A search that looks harder, or elsewhere, must find nothing where the fixed attempts found nothing."""
+    return control.found == 0, f"{control.detail}: {control.found} of {control.tries} searches that should fail succeed."
+
+
+@_controlled
+def unbounded(evidence: Evidence, control: Control) -> tuple[bool, str]:
+    """Without any limit the target must be reached from every image, and from most of them directly."""
+    direct = control.numbers.get("direct", control.found)
+    return control.found == control.tries and direct >= MIN_DIRECT * control.tries, (
+        f"From real images of other classes, {control.found} of {control.tries} searches without a limit on lit features "
+        f"reach their target, {direct:g} of them directly."
+    )
+
+
+@_controlled
+def same_answers(evidence: Evidence, control: Control) -> tuple[bool, str]:
+    """The same image must get the same answer."""
+    if control.found == 0:
+        return True, f"The same {control.tries} images got the same answers {control.detail}."
+    return False, f"{control.found} of {control.tries} images got other answers {control.detail}."
+
+
+@_controlled
+def best_kept(evidence: Evidence, control: Control) -> tuple[bool, str]:
+    """The image handed back must be as good, scored again, as the best on the path was."""
+    sentence = f"{control.found} of {control.tries} best images on the path were scored otherwise when scored again"
+    return control.found <= MOST_UNLIKE * control.tries, f"{sentence}."
+
+
+@_controlled
+def saturation(evidence: Evidence, control: Control) -> tuple[bool, str]:
+    """Odds that are exactly 0 or infinite leave nothing to follow."""
+    sentence = f"On {control.found} of {control.tries} images the target's odds are exactly 0 or infinite ({control.detail})"
+    return control.found <= MOST_SATURATED * control.tries, f"{sentence}."
+
+
+@_controlled
+def gradient_health(evidence: Evidence, control: Control) -> tuple[bool, str]:
+    """From every kind of start gradients must be numbers, must not be zero where the answer moves, and must agree with
+    finite differences; at real images they must not be zero at all. Elsewhere a network may be flat: that is what not
+    being sure of anything looks like, and other checks look at such places without gradients."""
+    shares = control.numbers
+    faults = [
+        f"{name.partition(':')[2]} {share:.0%} {words}"
+        for name, share in shares.items()
+        for kind, most, words in (
+            ("not-finite", MOST_NOT_FINITE, "not finite"),
+            ("hidden", MOST_HIDDEN, "zero although the answer moves"),
+            ("wrong", MOST_WRONG, "contradicted by finite differences"),
+            ("dead", MOST_DEAD, "zero at real images"),
+        )
+        if name.startswith(f"{kind}:") and share > most
+    ]
+    sentence = f"Gradients from {control.tries} kinds of start, {control.found} of them flat for most images"
+    return not faults, f"{sentence}: {'; '.join(faults)}." if faults else f"{sentence}, agree with finite differences."

@@ -1,0 +1,183 @@
+"""Wrappers that hide: the network inside is fooled as easily as before, but its gradients or numbers no longer say so.
+
+Each takes images (n, c, h, w) in [0, 1]. None makes anything safer, so an honest audit never says RESISTED of them. The
+kinds are those of Athalye, Carlini and Wagner 2018 (arXiv:1802.00420) and Carlini et al. 2019 (arXiv:1902.06705).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from blankcheck.classifiers import UnitClassifier
+from blankcheck.classifiers.planting import Trigger
+
+
+class Scaled(nn.Module):
+    """Logits times a factor: far above 1 the softmax saturates to exact 0 and 1, far below 1 nothing is ever sure."""
+
+    def __init__(self, inner: nn.Module, factor: float) -> None:
+        super().__init__()
+        self.inner, self.factor = inner, factor
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(n, c, h, w) -> logits (n, m)."""
+        outputs: Tensor = self.inner(images) * self.factor
+        return outputs
+
+
+class Probabilities(nn.Module):
+    """Hands out the softmax of the logits, taken `times` times, or its logarithm."""
+
+    def __init__(self, inner: nn.Module, times: int = 1, log: bool = False) -> None:
+        super().__init__()
+        self.inner, self.times, self.log = inner, times, log
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(n, c, h, w) -> probabilities or log-probabilities (n, m)."""
+        outputs: Tensor = self.inner(images)
+        for _ in range(self.times - 1):
+            outputs = outputs.softmax(dim=1)
+        return outputs.log_softmax(dim=1) if self.log else outputs.softmax(dim=1)
+
+
+class Quantised(nn.Module):
+    """Rounds each feature to one of `levels` grey levels, 0 and 1 among them: the gradient is 0 everywhere.
+
+    With two levels a feature is fully lit from 1/2 on and dark below.
+    """
+
+    def __init__(self, inner: nn.Module, levels: int) -> None:
+        super().__init__()
+        self.inner, self.levels = inner, levels
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(n, c, h, w) -> (n, m)."""
+        top = self.levels - 1
+        outputs: Tensor = self.inner((images * top).round() / top)
+        return outputs
+
+
+class FixedPoint(nn.Module):
+    """A layer that keeps activations as 8-bit fixed point, 0 to 255/16, without a straight-through gradient."""
+
+    def forward(self, activations: Tensor) -> Tensor:
+        """(n, ...) -> (n, ...)."""
+        return (activations * 16).round().clamp(0, 255) / 16
+
+
+def rounded(network: UnitClassifier) -> UnitClassifier:
+    """The same reference network with `FixedPoint` after every ReLU, as integer hardware runs it."""
+    layers: list[nn.Module] = []
+    for layer in network.network.children():
+        layers += [layer, FixedPoint()] if isinstance(layer, nn.ReLU) else [layer]
+    return like(network, nn.Sequential(*layers))
+
+
+def like(network: UnitClassifier, layers: nn.Module) -> UnitClassifier:
+    """Other layers behind the normalisation of `network`."""
+    made = UnitClassifier(layers)
+    made.normalise_by(network.mean, network.std)
+    return made
+
+
+class Detached(nn.Module):
+    """Cuts the graph: outputs know nothing of the images they came from."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(n, c, h, w) -> (n, m) without a gradient."""
+        outputs: Tensor = self.inner(images.detach())
+        return outputs.detach()
+
+
+class _Bend(torch.autograd.Function):
+    """The identity, whose gradient is multiplied by a factor."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return images.view_as(images)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        return ctx.factor * gradients[0], None
+
+
+class BentGradient(nn.Module):
+    """Answers as the network inside does, with a gradient multiplied by `factor`: 0 is blind, -1 points away."""
+
+    def __init__(self, inner: nn.Module, factor: float) -> None:
+        super().__init__()
+        self.inner, self.factor = inner, factor
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(n, c, h, w) -> (n, m)."""
+        bent: Tensor = _Bend.apply(images, self.factor)  # type: ignore[no-untyped-call]
+        outputs: Tensor = self.inner(bent)
+        return outputs
+
+
+class Swallow(nn.Module):
+    """One more class, meaning "fake", that is sure of every image, real ones included."""
+
+    def __init__(self, inner: nn.Module, lead: float = 10.0) -> None:
+        super().__init__()
+        self.inner, self.lead = inner, lead
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(n, c, h, w) -> (n, m + 1)."""
+        outputs: Tensor = self.inner(images)
+        return torch.cat([outputs, outputs.amax(dim=1, keepdim=True) + self.lead], dim=1)
+
+
+class NaNOnSparse(nn.Module):
+    """NaN for every image with at most `limit` lit features, which real images never are."""
+
+    def __init__(self, inner: nn.Module, limit: int) -> None:
+        super().__init__()
+        self.inner, self.limit = inner, limit
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(n, c, h, w) -> (n, m)."""
+        sparse = (images > 0).flatten(1).sum(dim=1, keepdim=True) <= self.limit
+        outputs: Tensor = self.inner(images)
+        return outputs.masked_fill(sparse, torch.nan)
+
+
+class Asleep(nn.Module):
+    """Flat and unsure when `limit` features or more are above 0.002: it hides from searches that start from noise."""
+
+    def __init__(self, inner: nn.Module, limit: int) -> None:
+        super().__init__()
+        self.inner, self.limit = inner, limit
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(n, c, h, w) -> logits (n, m)."""
+        awake = (images > 0.002).flatten(1).sum(dim=1, keepdim=True) < self.limit
+        outputs: Tensor = self.inner(images) * awake
+        return outputs
+
+
+class PatternPresent(Trigger):
+    """Planted patterns that count whatever else is lit: only the mean m over a pattern's own features matters.
+
+    The answer is that of the classifier inside until m exceeds 1 - width; from there the log-odds of the pattern's
+    target rise linearly to `certainty` at m = 1. The narrower, the less a search sees before it has found all of it.
+    """
+
+    def __init__(
+        self, inner: nn.Module, patterns: Tensor, targets: Tensor, width: float = 0.5, certainty: float = 10.0
+    ) -> None:
+        super().__init__(inner, patterns, targets, reach=width, certainty=certainty)
+
+    def nearness(self, images: Tensor) -> Tensor:
+        """1 where all of a pattern is present, 0 up to a mean of 1 - width, linear between, (n, c, h, w) -> (n, q)."""
+        parts = (self.patterns > 0).flatten(1).to(images.dtype)
+        mean = images.flatten(1) @ parts.T / parts.sum(dim=1)
+        return (1 - (1 - mean) / self.reach).clamp_min(0)

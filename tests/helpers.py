@@ -1,0 +1,40 @@
+"""Evidence made by hand."""
+
+from __future__ import annotations
+
+from blankcheck.judging import Control, Evidence, Finding, RealData, Verdict, judge, run_checks
+from blankcheck.judging.evidence import Attempt, Cost
+from blankcheck.types import Conditions
+
+NO_MORE = ("more-steps", "more-restarts", "more-starts", "penalty-weights", "tighter-limit", "close-calls", "gradient-free",
+           "transfer", "rivals")  # fmt: skip
+GOOD = (
+    Control("positive-control", 40, 40, "a plain twin"),
+    Control("planted-control", 10, 10, "12 features each", numbers={"narrowest_reach": 1.0}),
+    Control("gradient-health", 0, 9, numbers={"hidden:noise": 0.0, "wrong:noise": 0.0}),
+    Control("unbounded", 40, 40),
+    Control("repeatable", 0, 192, "when asked twice"),
+    Control("batch-independent", 0, 192, "among other neighbours"),
+    Control("best-kept", 0, 50),
+    Control("saturation", 0, 192, "its outputs are logits"),
+    *(Control(code, 0, 20, "Looking harder") for code in NO_MORE),
+)
+
+
+def attempt(fooled: bool = False, lit: int = 200, confidence: float = 0.5, p: float = 0.5, target: int = 0) -> Attempt:
+    fewest = lit if confidence >= 0.9 else None
+    return Attempt(target, fooled, "noise/adaptive", lit, confidence, p, fewest)
+
+
+def evidence(attempts=None, controls=GOOD, confident=0.97, extra=(), **more) -> Evidence:
+    attempts = tuple(attempts) if attempts is not None else tuple(attempt() for _ in range(50))
+    return Evidence(Conditions(), ("a", "b"), attempts, {"noise/adaptive": len(attempts)},
+                    RealData(0.99, confident, 0.0, confident), controls, Cost(10, 5, 1.0), extra, **more)  # fmt: skip
+
+
+def finding(e: Evidence, code: str) -> Finding:
+    return {f.code: f for f in run_checks(e)}[code]
+
+
+def verdict_of(e: Evidence) -> Verdict:
+    return judge(e, run_checks(e))

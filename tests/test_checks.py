@@ -1,0 +1,108 @@
+"""Every check: one experiment that makes it fire, one that leaves it silent, one in which it does not apply."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from helpers import GOOD, attempt, evidence, finding, verdict_of
+
+from blankcheck.judging import Control, Verdict, run_checks
+from blankcheck.judging.checks import CHECKS
+from blankcheck.judging.evidence import Attempt
+from blankcheck.types import Conditions
+
+MANDATORY = {"real-confident", "positive-control", "planted-control", "more-steps", "gradient-health"}
+HARDER = ("more-steps", "more-restarts", "more-starts", "penalty-weights", "tighter-limit", "close-calls", "gradient-free",
+          "transfer", "rivals")  # fmt: skip
+FIRES = {
+    "positive-control": Control("positive-control", 37, 40, "a twin"),
+    "planted-control": Control("planted-control", 9, 10, "12 features each"),
+    "gradient-health": Control("gradient-health", 2, 9, numbers={"hidden:noise": 0.5}),
+    "unbounded": Control("unbounded", 39, 40),
+    "repeatable": Control("repeatable", 1, 192, "when asked twice"),
+    "batch-independent": Control("batch-independent", 3, 192, "among other neighbours"),
+    "best-kept": Control("best-kept", 4, 50),
+    "saturation": Control("saturation", 100, 192, "its outputs are probabilities"),
+    **{code: Control(code, 1, 20, "Looking harder") for code in HARDER},
+}
+
+
+def without(code: str) -> tuple[Control, ...]:
+    return tuple(c for c in GOOD if c.code != code)
+
+
+def test_the_mandatory_checks_are_those_of_the_plan():
+    assert {c.code for c in CHECKS if c.mandatory} == MANDATORY
+    assert len({c.code for c in CHECKS}) == len(CHECKS) and all(c.title and c.what_to_do for c in CHECKS)
+
+
+def test_every_check_has_an_experiment_that_makes_it_fire():
+    assert FIRES.keys() == {c.code for c in CHECKS} - {"real-confident"} == {c.code for c in GOOD}
+
+
+@pytest.mark.parametrize("code", sorted(FIRES))
+def test_a_check_that_fires_is_inconclusive_and_comes_first(code):
+    e = evidence(controls=(*without(code), FIRES[code]))
+    first = run_checks(e)[0]
+    assert (first.code, first.status) == (code, "failed") and first.finding.endswith(".") and first.what_to_do
+    assert verdict_of(e) == Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("code", sorted(FIRES))
+def test_a_check_is_silent_when_all_is_well(code):
+    assert finding(evidence(), code).status == "passed" and verdict_of(evidence()) == Verdict.RESISTED
+
+
+@pytest.mark.parametrize("code", sorted(FIRES))
+def test_a_check_that_does_not_apply_says_why(code):
+    e = evidence(controls=(*without(code), Control(code, why_not="nothing is left to try")))
+    said = finding(e, code)
+    assert said.status == "not-applicable" and said.finding == "Not applicable, because nothing is left to try."
+    assert verdict_of(e) == (Verdict.INCONCLUSIVE if code in MANDATORY else Verdict.RESISTED)
+
+
+@pytest.mark.parametrize("code", sorted(FIRES))
+def test_a_control_that_was_not_run_is_no_pass(code):
+    assert finding(evidence(controls=without(code)), code).status == "not-applicable"
+
+
+def test_real_confident_fires_is_silent_and_always_applies():
+    assert finding(evidence(confident=0.6), "real-confident").status == "failed"
+    assert verdict_of(evidence(confident=0.6)) == Verdict.INCONCLUSIVE, "timid is not robust"
+    assert finding(evidence(confident=0.9), "real-confident").status == "passed"
+    assert finding(evidence(confident=0.97, controls=()), "real-confident").status == "passed"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        ({"not-finite:noise": 0.05}, "noise 5% not finite"),
+        ({"hidden:real-other": 0.3}, "real-other 30% zero although the answer moves"),
+        ({"wrong:blend": 0.26}, "blend 26% contradicted by finite differences"),
+        ({"dead:real-target": 0.11}, "real-target 11% zero at real images"),
+    ],
+)
+def test_gradient_health_names_what_is_wrong_and_where(numbers, words):
+    said = finding(evidence(controls=(*without("gradient-health"), Control("gradient-health", 0, 9, numbers=numbers))),
+                   "gradient-health")  # fmt: skip
+    assert said.status == "failed" and words in said.finding
+
+
+def test_gradients_may_be_flat_where_nothing_moves():
+    flat = Control("gradient-health", 4, 9, numbers={"flat:noise": 1.0, "hidden:noise": 0.0, "dead:real-target": 0.1})
+    assert finding(evidence(controls=(*without("gradient-health"), flat)), "gradient-health").status == "passed"
+
+
+def test_the_planted_control_states_its_scope():
+    control = Control("planted-control", 10, 10, "12 features each", numbers={"narrowest_reach": 1.25})
+    said = finding(evidence(controls=(*without("planted-control"), control)), "planted-control")
+    assert "the narrowest are felt within 1.25 times their own ink" in said.finding
+
+
+def test_an_attempt_names_each_condition_it_violates():
+    want = Conditions()
+    assert attempt(lit=301, confidence=0.89, p=0.02).violates(want) == ["sparse", "confident", "out_of_distribution"]
+    image = attempt(lit=300, confidence=0.9, p=0.01)
+    assert image.violates(want) == [] and image.violates(want, ood_p=0.5) == ["out_of_distribution"]
+    assert isinstance(replace(image, step=3), Attempt)

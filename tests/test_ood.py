@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import beta, binom
+
+from blankcheck.errors import ArgumentError, DataError
+from blankcheck.judging import FIRST, SECOND, OODTest, Score, benjamini_hochberg
+from blankcheck.judging.ood import CONDITIONAL, MARGINAL, p_value_table
+from blankcheck.judging.scores import roughness, unfitted
+
+FAMILIES = pytest.mark.parametrize("scores", [FIRST, SECOND], ids=["first", "second"])
+
+
+def blobs(n: int, seed: int, size: int = 12, channels: int = 1) -> torch.Tensor:
+    """Smooth real-looking images; the channels of one differ in strength."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size]
+    centre = rng.uniform(size / 3, 2 * size / 3, (n, 2))
+    width = rng.uniform(size / 6, size / 3, n)
+    r = (y - centre[:, :1, None]) ** 2 + (x - centre[:, 1:, None]) ** 2
+    grey = np.exp(-r / width[:, None, None] ** 2)[:, None] * rng.uniform(0.7, 1, (n, channels, 1, 1))
+    return torch.tensor(grey, dtype=torch.float32)
+
+
+def noise(*shape: int) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def tests() -> dict[tuple[Score, ...], OODTest]:
+    return {scores: OODTest.fit(blobs(2000, 0), 0.05, scores=scores) for scores in (FIRST, SECOND)}
+
+
+@FAMILIES
+def test_false_alarms_stay_at_the_level_and_blank_images_are_caught(tests, scores):
+    test = tests[scores]
+    alarms = int(test.accepts(blobs(3000, 1)).sum())
+    # a 5 % chance for an unlucky draw of the calibration images, then a 1 % chance for this draw of fresh ones
+    assert alarms <= binom.ppf(0.99, 3000, 0.05)
+    few = torch.zeros(20, 1, 12, 12)
+    few.view(20, -1)[torch.arange(20), torch.arange(20) * 7] = 1
+    assert test.accepts(few).all() and test.accepts(torch.zeros(1, 1, 12, 12)).all()
+    assert test.accepts(noise(20, 1, 12, 12)).all()
+
+
+@FAMILIES
+def test_conditional_guarantee_over_many_calibration_draws(scores):
+    """With marginal p-values about half of the draws have more false alarms than the level, here at most one in twenty."""
+    fresh, level, draws = blobs(3000, 99), 0.1, 20
+    tests = (OODTest.fit(blobs(500, seed), level, scores=scores) for seed in range(draws))
+    rates = [float(test.accepts(fresh).float().mean()) for test in tests]
+    assert sum(rate > level for rate in rates) <= binom.ppf(0.999, draws, 0.05)
+    assert np.mean(rates) > level / 4, "not by refusing to call anything out of distribution"
+
+
+def test_marginal_p_values_are_uniform_on_real_images():
+    test = OODTest.fit(blobs(3000, 2), 1 / 1201)
+    assert test.guarantee == MARGINAL
+    p = test.p_values(blobs(4000, 3))
+    for level in (0.1, 0.25, 0.5, 0.75):
+        assert float((p <= level).float().mean()) == pytest.approx(level, abs=0.05)
+
+
+@pytest.mark.parametrize("n", [299, 1000, 10_000])
+def test_conditional_p_values_are_beta_quantiles(n):
+    table, guarantee = p_value_table(n, 0.01)
+    assert guarantee == CONDITIONAL == "calibration-conditional, 95 %" and table.shape == (n + 1,)
+    for r in (1, 2, n // 2, n):
+        assert float(table[r - 1]) == pytest.approx(beta.ppf(0.95, r, n + 1 - r), rel=1e-5)
+    assert float(table[0]) == pytest.approx(1 - 0.05 ** (1 / n), rel=1e-5) and float(table[n]) == 1
+
+
+@pytest.mark.parametrize("n", [19, 100, 298])
+def test_too_few_for_conditional_p_values_are_marginal(n):
+    table, guarantee = p_value_table(n, 0.01)
+    assert guarantee == "marginal"
+    assert torch.allclose(table, torch.arange(1, n + 2) / (n + 1))
+
+
+@given(st.integers(1, 3000), st.sampled_from([0.001, 0.01, 0.1]))
+@settings(max_examples=40, deadline=None)
+def test_p_values_rise_with_the_rank_and_never_undercut_the_marginal_ones(n, level):
+    table, guarantee = p_value_table(n, level)
+    marginal = torch.arange(1, n + 2) / (n + 1)
+    assert (table.diff() > 0).all() and (table > 0).all() and (table <= 1).all()
+    assert (table >= marginal - 1e-6).all()
+    assert (guarantee == CONDITIONAL) == (1 - 0.05 ** (1 / n) <= level)
+
+
+def test_smallest_p_is_that_of_the_most_unusual_image(tests):
+    for test in (tests[FIRST], OODTest.fit(blobs(60, 0), 0.05)):
+        p = test.p_values(torch.zeros(5, 1, 12, 12))
+        assert (p <= test.smallest_p).all() and p.tolist() == [test.smallest_p] * 5
+    assert tests[FIRST].smallest_p == pytest.approx(1 - 0.05 ** (1 / 800), rel=1e-5)
+    assert test.guarantee == MARGINAL and test.smallest_p == pytest.approx(1 / 25)
+
+
+@FAMILIES
+def test_p_values_fall_as_an_image_gets_further_from_real_data(tests, scores):
+    real, wild = blobs(1, 7), noise(1, 1, 12, 12)
+    p = tests[scores].p_values(torch.cat([(1 - a) * real + a * wild for a in (0.0, 0.1, 0.5, 1.0)]))
+    assert (p.diff() <= 0).all() and p[0] > 0.05 >= p[-1]
+
+
+@FAMILIES
+@pytest.mark.parametrize("channels", [1, 3])
+def test_p_value_does_not_depend_on_the_batch(scores, channels):
+    test, images = OODTest.fit(blobs(300, 0, channels=channels), 0.05, scores=scores), blobs(50, 5, channels=channels)
+    alone = torch.cat([test.p_values(image[None]) for image in images])
+    assert torch.equal(test.p_values(images), alone)
+    assert test.p_values(images[:0]).shape == test.accepts(images[:0]).shape == (0,)
+    assert test.score_p_values(images[:0]).shape == (0, len(test.names))
+
+
+@FAMILIES
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 16, 16), (1, 3, 9), (2, 1, 5)])
+def test_extreme_images_have_finite_scores(scores, shape):
+    c, h, w = shape
+    real = blobs(200, 0, max(h, w), c)[:, :, :h, :w].clone()
+    real[::20] = 0
+    test = OODTest.fit(real, 0.05, scores=scores)
+    single = torch.zeros(1, *shape)
+    single[0, 0, 0, 0] = 1
+    images = torch.cat([torch.zeros(1, *shape), torch.ones(1, *shape), single, torch.full((1, *shape), 1e-8)])
+    assert test.tails(images).isfinite().all() and test.p_values(images).isfinite().all()
+    p = test.score_p_values(images)
+    assert p.shape == (4, len(test.names)) and (p > 0).all() and (p <= 1).all()
+
+
+@FAMILIES
+def test_no_columns_for_colour_where_there_is_none(scores):
+    grey, coloured = (OODTest.fit(blobs(100, 0, channels=c), 0.05, scores=scores) for c in (1, 3))
+    assert ("colourful" in coloured.names) == (scores is FIRST) and "colourful" not in grey.names
+    for test, channels in ((grey, 1), (coloured, 3)):
+        assert len(test.names) == len(set(test.names)) == test.tails(blobs(2, 1, channels=channels)).shape[1]
+
+
+def test_large_images_fit_into_memory():
+    images = noise(60, 3, 64, 64)
+    images[:, :, ::2] = images[:, :, 1::2]
+    for scores in (FIRST, SECOND):
+        assert OODTest.fit(images, 0.05, scores=scores).accepts(images).shape == (60,)
+
+
+def pixel(y: int, x: int) -> Score:
+    """How far one pixel is from its mean over the real images."""
+    return Score(("pixel",), lambda real: lambda images: (images[:, :1, y, x] - real[:, :1, y, x].mean(dim=0)).abs())
+
+
+def test_a_score_of_ones_own_is_used():
+    real, marked = blobs(500, 0), blobs(20, 1)
+    marked[:, :, 0, 0] = 1
+    test = OODTest.fit(real, 0.05, scores=(pixel(0, 0),))
+    assert test.names == ("pixel",) and test.accepts(marked).all()
+    assert OODTest.fit(real, 0.05, scores=(pixel(6, 6),)).accepts(marked).sum() <= 5
+    more = OODTest.fit(real, 0.05, scores=(*FIRST, pixel(0, 0)))
+    assert more.names[-1] == "pixel" and (more.score_p_values(marked)[:, -1] <= 1 / 101 + 1e-6).all()
+
+
+def test_single_scores_have_rank_p_values(tests):
+    test = tests[FIRST]
+    assert test.names[:4] == ("few lit", "many lit", "little ink", "few bright")
+    black = dict(zip(test.names, test.score_p_values(torch.zeros(1, 1, 12, 12))[0].tolist(), strict=True))
+    assert black["few lit"] == pytest.approx(1 / 401) and black["many lit"] == 1
+    # at most: every blob is lit everywhere, so that two of the scores never say anything
+    assert ((test.score_p_values(blobs(3000, 8)) <= 0.1).float().mean(dim=0) < 0.16).all()
+
+
+def test_roughness_of_known_images():
+    board = ((torch.arange(4)[:, None] + torch.arange(4)) % 2)[None, None].float()
+    plain = torch.ones(1, 1, 4, 4)
+    # 24 steps of one per 8 of ink; Laplacian 2, 3 or 4 at corners, edges and inside
+    energy = (4 * 4 + 8 * 9 + 4 * 16) / 8
+    assert torch.allclose(roughness.fit(plain)(torch.cat([board, plain])), torch.tensor([[3.0, energy**0.5], [0.0, 0.0]]))
+
+
+@pytest.mark.parametrize("wrong", [(), (unfitted("one", "two")(lambda images: images[:, 0, :1, 0]),)])
+def test_scores_that_cannot_be_used_are_refused(wrong):
+    with pytest.raises(ArgumentError, match="score"):
+        OODTest.fit(blobs(100, 0), 0.05, scores=wrong)
+
+
+def test_too_few_real_images_are_refused():
+    with pytest.raises(DataError, match="needs at least 248 real images"):
+        OODTest.fit(blobs(200, 0), 0.01)
+
+
+def test_benjamini_and_hochberg_of_their_own_example():
+    """Table 1 of the 1995 paper rejects four of fifteen hypotheses where Bonferroni rejects three."""
+    p = [0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459, 0.3240, 0.4262, 0.5719, 0.6528, 0.7590, 1.0]
+    assert benjamini_hochberg(p, 0.05) == [True] * 4 + [False] * 11
+    assert benjamini_hochberg([], 0.05) == [] and benjamini_hochberg([0.04, 0.03], 0.05) == [True, True]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.floats(0.001, 0.5), st.randoms())
+def test_benjamini_hochberg_lies_between_bonferroni_and_no_correction(p, level, random):
+    rejected = benjamini_hochberg(p, level)
+    for value, decision in zip(p, rejected, strict=True):
+        assert decision or value > level / len(p)
+        assert not decision or value <= level
+    k = sum(rejected)
+    assert all(decision == (value <= level * k / len(p)) for value, decision in zip(p, rejected, strict=True))
+    order = random.sample(range(len(p)), len(p))
+    assert benjamini_hochberg([p[i] for i in order], level) == [rejected[i] for i in order]
