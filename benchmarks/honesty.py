@@ -9,6 +9,7 @@ last three lines say what must be zero, and the exit code is 1 when it is not.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections import Counter
@@ -18,6 +19,7 @@ import blankcheck as bc
 from blankcheck.testing import NAMES, Member, zoo
 
 RESISTS = ("RESISTED", "CERTIFIED")
+BEYOND = " (patterns narrower than its stated scope)"
 HEAD = "| data | member | kind | preset | verdicts | attempts fooled | failing checks | seconds |\n|" + "---|" * 8
 
 
@@ -58,7 +60,9 @@ def audited(source: str, member: Member, preset: str, seeds: range) -> Row:
         except bc.ModelError as error:
             verdicts.append(f"refused: {error}")
             continue
-        verdicts.append(str(audit.verdict))
+        scope = audit.json["controls"].get("planted-control", {}).get("narrowest_reach", math.inf)
+        beyond = str(audit.verdict) in RESISTS and member.reach is not None and member.reach < scope
+        verdicts.append(f"{audit.verdict}{BEYOND if beyond else ''}")
         fooled, attempts = fooled + audit.json["fooled"], attempts + audit.json["attempts"]
         failing.update(check["code"] for check in audit.json["checks"] if check["status"] == "failed")
     return Row(source, member, preset, tuple(verdicts), fooled, attempts, failing, time.monotonic() - began)

@@ -13,7 +13,7 @@ GOOD = (
     Control("planted-control", 10, 10, "12 features each", numbers={"narrowest_reach": 1.0}),
     Control("gradient-health", 0, 9, numbers={"hidden:noise": 0.0, "wrong:noise": 0.0}),
     Control("unbounded", 40, 40),
-    Control("repeatable", 0, 192, "when asked twice"),
+    Control("repeatable", 0, 192, "when asked 10 times"),
     Control("batch-independent", 0, 192, "among other neighbours"),
     Control("best-kept", 0, 50),
     Control("saturation", 0, 192, "its outputs are logits"),

@@ -20,7 +20,7 @@ FIRES = {
     "planted-control": Control("planted-control", 9, 10, "12 features each"),
     "gradient-health": Control("gradient-health", 2, 9, numbers={"hidden:noise": 0.5}),
     "unbounded": Control("unbounded", 39, 40),
-    "repeatable": Control("repeatable", 1, 192, "when asked twice"),
+    "repeatable": Control("repeatable", 1, 192, "when asked 10 times"),
     "batch-independent": Control("batch-independent", 3, 192, "among other neighbours"),
     "best-kept": Control("best-kept", 4, 50),
     "saturation": Control("saturation", 100, 192, "its outputs are probabilities"),

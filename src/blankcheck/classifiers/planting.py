@@ -49,7 +49,7 @@ class Trigger(nn.Module):
 
     def nearness(self, images: Tensor) -> Tensor:
         """1 at a pattern, 0 from `reach` on, linear between, (n, c, h, w) -> (n, q)."""
-        apart = [(images - pattern).flatten(1).abs().sum(dim=1) / pattern.sum() for pattern in self.patterns]
+        apart = [_apart(images, pattern).flatten(1).sum(dim=1) / pattern.sum() for pattern in self.patterns]
         return (1 - torch.stack(apart, dim=1) / self.reach).clamp_min(0)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -61,6 +61,13 @@ class Trigger(nn.Module):
             lift = near[:, column] * (self.certainty - margin)
             logits = logits.scatter_add(1, own[:, None], lift[:, None])
         return logits
+
+
+def _apart(images: Tensor, pattern: Tensor) -> Tensor:
+    """Absolute differences. Where the pattern is 0 or 1 images can only differ to one side, and the gradient says so even
+    where they do not differ."""
+    more = images - pattern
+    return torch.where(pattern <= 0, more, torch.where(pattern >= 1, -more, more.abs()))
 
 
 def random_patterns(targets: int, size: int, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:

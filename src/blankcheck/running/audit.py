@@ -27,6 +27,8 @@ from blankcheck.types import Classifier, Conditions, default_max_lit
 
 WITNESSES = "witnesses.safetensors"
 MODEL = "model.safetensors"
+CONFIRMATIONS = 3
+"""How often a witness is scored again from what was stored. Once is enough for a network that does not answer at random."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,8 @@ def audit(
     twins: Twins = (lambda: iter([twin()])) if twin is not None else (lambda: get_twins(classifier, data, device))
     found = gather(classifier, data, conditions, preset_named(preset), twins, seed, note, scores, *usable_rivals(rivals))
     packed = pack(found)
-    kept = confirm(unpack(packed, WITNESSES), classifier, found.form, conditions, None)
+    again = unpack(packed, WITNESSES)
+    kept = torch.stack([confirm(again, classifier, found.form, conditions, None) for _ in range(CONFIRMATIONS)]).all(dim=0)
     if not bool(kept.all()):
         found = _only_confirmed(found, kept)
         packed = pack(found)

@@ -25,12 +25,13 @@ REACHES, WIDTHS = (3.0, 2.0, 1.5, 1.2, 0.8), (0.9, 0.5, 0.2)
 
 @dataclass(frozen=True)
 class Made:
-    """A model, and where it is not the usual: its max_lit, its data, and what is worth knowing about it."""
+    """A model, and where it is not the usual: its max_lit, its data, what is worth knowing, the reach of its patterns."""
 
     model: nn.Module
     max_lit: int | None = None
     note: str = ""
     data: Data | None = None
+    reach: float | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def _planted(networks: Networks, reach: float) -> Made:
     patterns = random_patterns(len(targets), size, networks.data.shape, generator)
     certainty = _certainty(reach, classes)
     note = f"patterns of {size} features in {len(targets)} classes, felt within {reach:g} x ink, {certainty:.1f} log-odds"
-    return Made(Trigger(honest, patterns, targets, reach, certainty=certainty), honest.k, note)
+    return Made(Trigger(honest, patterns, targets, reach, certainty=certainty), honest.k, note, reach=reach)
 
 
 def _present(networks: Networks, width: float) -> Made:

@@ -36,6 +36,8 @@ class Member:
     kind: one of `KINDS`. model: from images (n, c, h, w) in [0, 1] to outputs (n, m), in evaluation mode and frozen; members
     share networks, so train a copy. data: the real images it is good at. max_lit: the sparsity limit to audit it with,
     None for the default of the data. why: what it does and what an honest audit must not say. note: figures worth knowing.
+    reach: of planted patterns, as `classifiers.planting.Trigger` has it: an audit that says how narrow the patterns are that
+    it finds may say RESISTED of narrower ones.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Member:
     max_lit: int | None
     why: str
     note: str = ""
+    reach: float | None = None
 
 
 def zoo(
@@ -79,4 +82,4 @@ def _made(name: str, networks: Networks) -> Member:
     recipe = RECIPES[name]
     made = recipe.make(networks)
     model = made.model.eval().requires_grad_(False)
-    return Member(name, recipe.kind, model, made.data or networks.data, made.max_lit, recipe.why, made.note)
+    return Member(name, recipe.kind, model, made.data or networks.data, made.max_lit, recipe.why, made.note, made.reach)
