@@ -16,11 +16,14 @@ from blankcheck.classifiers.loading import parse_normalize, save_model
 from blankcheck.data import Data, load_data
 from blankcheck.errors import ArgumentError
 from blankcheck.hardening import Round
+from blankcheck.judging import Verdict
+from blankcheck.judging.check_rules import FAILED
 from blankcheck.judging.ood import check_size
 from blankcheck.running.audit import MODEL, Audit, audit
 from blankcheck.running.devices import choose_threads, resolve
 from blankcheck.running.harden import Hardened, check_hardening, harden
 from blankcheck.running.report import write_report
+from blankcheck.running.report_words import against
 from blankcheck.running.rival_imports import usable_rivals
 from blankcheck.running.run_folder import RunFolder
 from blankcheck.running.settings import (
@@ -125,7 +128,9 @@ def summary(verdict: dict[str, Any]) -> list[str]:
     ]
     if verdict["extra"]["fooled"]:
         lines.append(f"found by the controls, outside the rate: {verdict['extra']['fooled']}")
-    return lines + [f"{c['code']} {c['status']}: {c['finding']}" for c in verdict["checks"] if c["status"] != "passed"]
+    # a witness is a witness, whatever the checks say; where none was found they decide
+    said = [c for c in against(verdict) if verdict["verdict"] != Verdict.FOOLED or c["status"] == FAILED]
+    return lines + [f"{c['code']} {c['status']}: {c['finding']}" for c in said]
 
 
 def harden_command(settings: HardenSettings, terminal: Terminal) -> int:

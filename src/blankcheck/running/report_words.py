@@ -130,9 +130,13 @@ def _fooled(contents: RunContents, verdict: dict[str, Any], n: str, bound: str) 
 
 def _why(verdict: dict[str, Any]) -> tuple[str, ...]:
     """The findings that stand between this audit and RESISTED."""
-    against = [c for c in verdict["checks"] if c["status"] == FAILED or (c["mandatory"] and c["status"] != PASSED)]
     none_made = () if verdict["attempts"] else ("No attempt was made.",)
-    return none_made + tuple(f"{c['title']}: {c['finding']}" for c in against)
+    return none_made + tuple(f"{c['title']}: {c['finding']}" for c in against(verdict))
+
+
+def against(verdict: dict[str, Any]) -> list[dict[str, Any]]:
+    """The checks that failed, and the mandatory ones that did not pass."""
+    return [c for c in verdict["checks"] if c["status"] == FAILED or (c["mandatory"] and c["status"] != PASSED)]
 
 
 def key_numbers(contents: RunContents) -> list[KeyNumber]:
