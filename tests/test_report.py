@@ -229,6 +229,14 @@ def test_the_third_condition_is_accounted_for(tmp_path):
     assert "**Second opinion.** Judged by other scores" in (run / "report.md").read_text()
 
 
+def test_checks_that_do_not_apply_for_one_reason_share_a_row(tmp_path):
+    checks = tuple(Finding(f"c{i}", f"Check {i}", NOT_APPLICABLE, why, "", False)
+                   for i, why in enumerate(("It was fooled.", "It is dark.", "It was fooled.")))  # fmt: skip
+    text = text_of(page_of(make_run(tmp_path / "a", checks=(*checks, check(PASSED)))))
+    assert "Check 0 · Check 2 not applicable It was fooled." in text and "Check 1 not applicable It is dark." in text
+    assert text.index("It passed.") < text.index("It was fooled.")
+
+
 def test_older_folders_without_later_figures_are_still_shown(tmp_path):
     run = make_run(tmp_path / "a")
     later = ("second_opinion", "eight_bit", "rivals", "out_of_distribution_test", "lit_curve", "controls")

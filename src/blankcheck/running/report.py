@@ -197,5 +197,6 @@ def _environment(**options: Any) -> Environment:
         "commands": words.commands,
         "unit_of": words.unit,
         "looks_real": evidence.looks_real,
+        "check_rows": evidence.check_rows,
     }
     return environment

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from blankcheck.judging.check_rules import NOT_APPLICABLE
 from blankcheck.judging.evidence import CONFIDENT, OUT_OF_DISTRIBUTION, SPARSE
 from blankcheck.running.report_words import number, percent, short
 
@@ -41,17 +43,33 @@ def looks_real(verdict: dict[str, Any]) -> list[tuple[str, str]]:
     return said
 
 
+def check_rows(checks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The checks as rows to show: those that do not apply last, and those that do not for the same reason in one row."""
+    rows = [c for c in checks if c["status"] != NOT_APPLICABLE]
+    idle: dict[str, list[str]] = {}
+    for check in checks:
+        if check["status"] == NOT_APPLICABLE:
+            idle.setdefault(check["finding"], []).append(check["title"])
+    return rows + [
+        {"title": " · ".join(titles), "status": NOT_APPLICABLE, "finding": finding, "what_to_do": "", "mandatory": False}
+        for finding, titles in idle.items()
+    ]
+
+
 def _test(test: dict[str, Any], verdict: dict[str, Any]) -> list[tuple[str, str]]:
     bounds = f"{percent(test['false_alarm_lower_95'], 2)} to {percent(test['false_alarm_upper_95'], 2)}"
-    return [
+    alarms = [
         (
             "False alarms",
             f"{number(test['false_alarms'])} of {number(test['real_images'])} real test images "
             f"({percent(test['false_alarm_rate'], 2)}; 95% bounds {bounds}). Guarantee: {short(test['guarantee'])}.",
-        ),
+        )
+    ]
+    at_once = [
         (
             "All attempts at once",
             f"{number(test['fooled_all_at_once'])} of {number(verdict['fooled'])} fooling images are still out of "
             "distribution when all attempts share the level (Benjamini and Hochberg).",
-        ),
-    ]  # fmt: skip
+        )
+    ]
+    return alarms + (at_once if verdict["fooled"] else [])
