@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import beta, binom
 
 from blankcheck.errors import ArgumentError, DataError
-from blankcheck.judging import FIRST, SECOND, OODTest, Score, benjamini_hochberg
+from blankcheck.judging import FIRST, SECOND, OODTest, Score, benjamini_hochberg, features
 from blankcheck.judging.ood import CONDITIONAL, MARGINAL, p_value_table
 from blankcheck.judging.scores import roughness, unfitted
 
@@ -206,3 +206,21 @@ def test_benjamini_hochberg_lies_between_bonferroni_and_no_correction(p, level, 
     assert all(decision == (value <= level * k / len(p)) for value, decision in zip(p, rejected, strict=True))
     order = random.sample(range(len(p)), len(p))
     assert benjamini_hochberg([p[i] for i in order], level) == [rejected[i] for i in order]
+
+
+def test_features_of_another_network_are_a_score():
+    """Images whose outputs no real image has are caught, whatever they look like; the network is left without a graph."""
+    seen = []
+
+    def network(images):
+        seen.append(torch.is_grad_enabled())
+        return torch.stack([images[:, 0, 0, 0], images[:, 0, 1, 1]], dim=1)
+
+    generator = torch.Generator().manual_seed(0)
+    real = torch.rand(1500, 1, 6, 6, generator=generator)
+    real[:, 0, 1, 1] = real[:, 0, 0, 0]
+    test = OODTest.fit(real, 0.05, scores=(features(network, "twin"),))
+    odd = torch.rand(50, 1, 6, 6, generator=generator)
+    odd[:, 0, 0, 0], odd[:, 0, 1, 1] = 0.0, 1.0
+    assert test.names == ("twin",) and test.accepts(odd).all() and not test.accepts(real[:100]).float().mean() > 0.2
+    assert not any(seen)

@@ -4,10 +4,11 @@ from blankcheck.judging.checks import Finding, run_checks
 from blankcheck.judging.evidence import Control, Evidence, RealData
 from blankcheck.judging.metrics import benjamini_hochberg, upper_bound_95
 from blankcheck.judging.ood import OODTest
-from blankcheck.judging.scores import FIRST, SECOND, Score
+from blankcheck.judging.scores import FIRST, Score, features
+from blankcheck.judging.second_scores import SECOND
 from blankcheck.judging.verdict import Verdict, judge, verdict_json
 
 __all__ = [
     "FIRST", "SECOND", "Control", "Evidence", "Finding", "OODTest", "RealData", "Score", "Verdict", "benjamini_hochberg",
-    "judge", "run_checks", "upper_bound_95", "verdict_json",
+    "features", "judge", "run_checks", "upper_bound_95", "verdict_json",
 ]  # fmt: skip

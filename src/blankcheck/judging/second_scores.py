@@ -1,0 +1,123 @@
+"""A second family of scores of how far an image is from real data, built on other ideas than the first.
+
+`SECOND` looks at frequencies, patches, profiles, adjacent values, moments and lone pixels. Nothing is trained against it, so
+it tells whether a hardened network has learnt about images that are not real or about the scores of `FIRST`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from blankcheck.judging.scores import Mahalanobis, Score, ink, unfitted
+
+PATCH = 5
+MAX_PATCHES = 100_000
+LEVELS = (1 / 512, 1 / 4, 1 / 2, 3 / 4)
+CONTRASTS = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
+
+
+def spectrum(images: Tensor) -> Tensor:
+    """Log of the mean power in rings of equal frequency, (n, c, h, w) -> (n, rings) (Field 1987)."""
+    h, w = images.shape[2:]
+    power: Tensor = torch.fft.rfft2(images, norm="ortho").abs().square().mean(dim=1)
+    radius = (torch.fft.fftfreq(h)[:, None].square() + torch.fft.rfftfreq(w).square()).sqrt()
+    rings = min(12, 1 + min(h, w) // 2)
+    ring = F.one_hot((radius * 2 * (rings - 1)).round().long().clamp_max(rings - 1).flatten(), rings).float()
+    return (power.flatten(1) @ (ring / ring.sum(dim=0).clamp_min(1)) + 1e-4).log()
+
+
+def profiles(images: Tensor) -> Tensor:
+    """Mean of each row and of each column, (n, c, h, w) -> (n, rows + columns), at most 16 of each."""
+    grey = images.mean(dim=1)
+    rows = F.adaptive_avg_pool2d(grey, (min(grey.shape[1], 16), 1))
+    columns = F.adaptive_avg_pool2d(grey, (1, min(grey.shape[2], 16)))
+    return torch.cat([rows.flatten(1), columns.flatten(1)], dim=1)
+
+
+def pairs(images: Tensor) -> Tensor:
+    """Square roots of the shares of adjacent values in each pair of five ranges, exact black the first, order ignored,
+    (n, c, h, w) -> (n, 15): a grey-level co-occurrence (Haralick et al. 1973)."""
+    k = len(LEVELS) + 1
+    level = torch.bucketize(images, torch.tensor(LEVELS), right=True)
+    pair = torch.cat(
+        [(k * level[:, :, 1:] + level[:, :, :-1]).flatten(1), (k * level[..., 1:] + level[..., :-1]).flatten(1)], dim=1
+    )
+    shares = torch.zeros(len(images), k * k).scatter_add_(1, pair, torch.ones(()).expand_as(pair)) / pair.shape[1]
+    square = shares.view(-1, k, k)
+    row, column = torch.triu_indices(k, k)
+    return (square + square.mT)[:, row, column].sqrt()
+
+
+def contrasts(images: Tensor) -> Tensor:
+    """Square roots of the shares of differences between adjacent values in each of seven ranges, (n, c, h, w) -> (n, 7)."""
+    differences = torch.cat([images.diff(dim=2).abs().flatten(1), images.diff(dim=3).abs().flatten(1)], dim=1)
+    above = [(differences >= step).float().mean(dim=1) for step in (0.0, *CONTRASTS)]
+    shares = torch.stack([*above, torch.zeros(len(images))], dim=1)
+    return (-shares.diff(dim=1)).clamp_min(0).sqrt()
+
+
+def moments(images: Tensor) -> Tensor:
+    """Centre, spread, slant and peakedness of the ink, (n, c, h, w) -> (n, 7). Black counts as a dot in the middle."""
+    grey = images.mean(dim=1)
+    weight = grey / grey.sum(dim=(1, 2), keepdim=True).clamp_min(1e-6)
+    y = torch.linspace(-1, 1, grey.shape[1])[:, None]
+    x = torch.linspace(-1, 1, grey.shape[2])[None, :]
+    cy, cx = (weight * y).sum(dim=(1, 2)), (weight * x).sum(dim=(1, 2))
+    dy, dx = y - cy[:, None, None], x - cx[:, None, None]
+    yy, xx, yx, far = (
+        (weight * of).sum(dim=(1, 2)) for of in (dy.square(), dx.square(), dy * dx, (dy.square() + dx.square()).square())
+    )
+    return torch.stack([cy, cx, yy.sqrt(), xx.sqrt(), yx, far.sqrt(), grey.mean(dim=(1, 2)).sqrt()], dim=1)
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Energy of small patches outside the main components of real patches, relative to all of it.
+
+    kernels: (k, c, p, p), orthonormal. Their responses are the coordinates of every patch at once.
+    """
+
+    kernels: Tensor
+
+    @classmethod
+    def fit(cls, real: Tensor) -> Patches:
+        """Components of the second moment of patches, so that black ones stay at the origin."""
+        c, h, w = real.shape[1:]
+        side, stride = min(PATCH, h, w), max(1, min(h, w) // 28)
+        places = ((h - side) // stride + 1) * ((w - side) // stride + 1)
+        some = real[: max(1, MAX_PATCHES // places)]
+        patches = F.unfold(some, side, stride=stride).transpose(1, 2).flatten(0, 1).double()
+        vectors = torch.linalg.eigh(patches.T @ patches).eigenvectors
+        k = max(1, round(0.3 * c * side * side))
+        return cls(vectors[:, -k:].T.reshape(k, c, side, side).float())
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(n, c, h, w) -> (n, 1)."""
+        side = self.kernels.shape[2]
+        inside = F.conv2d(images, self.kernels).square().sum(dim=(1, 2, 3))
+        energy = F.conv2d(images.square(), torch.ones(1, images.shape[1], side, side)).sum(dim=(1, 2, 3))
+        return ((energy - inside).clamp_min(0) / energy.clamp_min(1e-3))[:, None]
+
+
+@unfitted("lone bright", "lone dark")
+def lone(images: Tensor) -> Tensor:
+    """How far pixels rise above, or fall below, all four neighbours, relative to the ink, (n, c, h, w) -> (n, 2)."""
+    around = F.pad(images, (1, 1, 1, 1))
+    four = torch.stack([around[:, :, :-2, 1:-1], around[:, :, 2:, 1:-1], around[:, :, 1:-1, :-2], around[:, :, 1:-1, 2:]])
+    outside = (images - four.amax(dim=0)).clamp_min(0), (four.amin(dim=0) - images).clamp_min(0)
+    return torch.stack([each.sum(dim=(1, 2, 3)) for each in outside], dim=1) / ink(images)[:, None]
+
+
+SECOND: tuple[Score, ...] = (
+    Score(("spectrum",), Mahalanobis.of(spectrum)),
+    Score(("patches",), Patches.fit),
+    Score(("profiles",), Mahalanobis.of(profiles)),
+    Score(("level pairs",), Mahalanobis.of(pairs)),
+    Score(("contrasts",), Mahalanobis.of(contrasts)),
+    Score(("moments",), Mahalanobis.of(moments)),
+    lone,
+)
