@@ -5,20 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
-from blankcheck.auditing.attempts import Tried, run_attempts, seeded
+from blankcheck.auditing.attempts import Job, Tried, run_attempts, seeded
 from blankcheck.auditing.controls import Experiment, Setting
-from blankcheck.classifiers.planting import Trigger, random_patterns
+from blankcheck.classifiers.planting import MOST_MARGIN, Trigger, random_patterns
 from blankcheck.fooling import Goal
 from blankcheck.judging.evidence import Control
+from blankcheck.outputs import as_logits, log_odds, run
 
 REACHES = (2.0, 1.25, 1.0, 0.8)
 """How far each kind of pattern is felt, in units of its own ink, widest first. The widest must be found; of
 the others it is only said which are."""
 MOST_FEATURES = 12
 MOST_PATTERNS = 10
-BEYOND = 0.6
-"""How far, in log-odds, a planted pattern goes beyond what is needed: so little that nearly all its features are needed."""
+SLACK = 0.25
+"""Share of a pattern's ink by which an image may miss it and still be confident."""
 TRIES = 3
 """Attempts for each pattern that must be found; one that finds it is enough, as it is for a verdict. Others get one."""
 FOUND = 0.9
@@ -51,8 +53,16 @@ def planted_control(setting: Setting) -> Experiment:
 def _search(setting: Setting, targets: list[int], size: int, reach: float) -> Tried:
     job = setting.job
     patterns = random_patterns(len(targets), size, job.shape, seeded(job.seed, "patterns", reach))
-    certainty = Goal(job.conditions.confidence).needed + BEYOND
+    certainty = _certainty(job, patterns, torch.tensor(targets), reach)
     copy = Trigger(job.classifier, patterns, torch.tensor(targets), reach, job.form, certainty).to(job.device)
     planted = replace(job, classifier=copy, form="logits", seed=job.seed + 4, more=0)
     tries = TRIES if reach == REACHES[0] else 1
     return run_attempts(planted, [t for t in targets for _ in range(tries)])
+
+
+@torch.no_grad()
+def _certainty(job: Job, patterns: Tensor, targets: Tensor, reach: float) -> Tensor:
+    """(q,) log-odds at each pattern, such that those needed are reached `SLACK` away from it, whatever the network says."""
+    own = log_odds(as_logits(run(job.classifier, patterns.to(job.device)), job.form), targets.to(job.device)).cpu()
+    lost = SLACK / reach
+    return (Goal(job.conditions.confidence).needed - lost * own.clamp(-MOST_MARGIN, MOST_MARGIN)) / (1 - lost)

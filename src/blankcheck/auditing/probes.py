@@ -10,6 +10,7 @@ from torch import Tensor
 from blankcheck.auditing.attempts import Job, seeded
 from blankcheck.auditing.controls import Experiment, Setting
 from blankcheck.classifiers import probabilities
+from blankcheck.classifiers.planting import random_patterns
 from blankcheck.fooling import NEED_REAL, STARTS, Problem
 from blankcheck.fooling.arithmetic import movable
 from blankcheck.judging.evidence import Control
@@ -17,13 +18,16 @@ from blankcheck.outputs import as_logits, run
 from blankcheck.types import stored
 
 HEALTH_IMAGES = 20
+FEW = 10
+"""Lit features of images that have few."""
 MOVES, MOVED_SHARE = 8, 0.03
 """Random changes tried of an image without a gradient, and the share of the features that each changes."""
 DIFFERENCES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-1)
 """Changes of the log-odds, relative to 1 + their size, that the steps of finite differences are to make: small ones for
 strongly curved networks, a large one for those whose input is rounded but whose gradient is not."""
 ROUNDING = 1e-5
-"""Promised changes below this, relative to the logits, drown in the rounding of 32-bit arithmetic and say nothing."""
+"""Promised changes below this, relative to the logits, and a tenth of it relative to the logarithm of the others' sum, drown
+in the rounding of 32-bit arithmetic and say nothing."""
 LONGEST = 0.05
 """Longest step, in pixel values: a network is curved."""
 MOST_APART = 0.5
@@ -36,7 +40,7 @@ BATCH = 7
 
 @dataclass(frozen=True)
 class _Health:
-    """Shares of the images from one kind of start. flat: the gradient is zero. hidden: although the answer moves."""
+    """Shares of the images at one kind of place. flat: the gradient is zero. hidden: although the answer moves."""
 
     not_finite: float
     flat: float
@@ -45,26 +49,41 @@ class _Health:
 
 
 def gradient_health(setting: Setting) -> Experiment:
-    """Gradients from every kind of start, against finite differences."""
+    """Gradients from every kind of start, at images with few lit features, and where attempts ended, against finite
+    differences."""
     job = setting.job
-    names = [name for name in STARTS if name != "black" and (job.real is not None or name not in NEED_REAL)]
     numbers: dict[str, float] = {}
     flat = 0
-    for name in names:
-        health = _health(job, name, setting.every_class(HEALTH_IMAGES))
+    places = _places(setting)
+    for name, (targets, images) in places.items():
+        health = _health(job, images, targets, seeded(job.seed, "moves", name))
         numbers |= {f"not-finite:{name}": health.not_finite, f"hidden:{name}": health.hidden, f"wrong:{name}": health.wrong,
                     f"flat:{name}": health.flat}  # fmt: skip
         if name in ("real-target", "real-other"):
             numbers[f"dead:{name}"] = health.flat
         flat += health.flat > 0.5
-    return Experiment(Control("gradient-health", flat, len(names), numbers=numbers))
+    return Experiment(Control("gradient-health", flat, len(places), numbers=numbers))
 
 
-def _health(job: Job, name: str, targets: list[int]) -> _Health:
-    wanted = torch.tensor(targets)
-    generator = seeded(job.seed, "health", name)
-    images = stored(STARTS[name](wanted, job.shape, generator, job.real)).to(job.device)
-    problem = Problem(job.classifier, job.form, wanted.to(job.device))
+def _places(setting: Setting) -> dict[str, tuple[Tensor, Tensor]]:
+    """Where gradients are looked at: name -> targets (n,) and images (n, c, h, w) in stored form."""
+    job, best = setting.job, setting.tried.best
+    targets = torch.tensor(setting.every_class(HEALTH_IMAGES))
+    names = [name for name in STARTS if name != "black" and (job.real is not None or name not in NEED_REAL)]
+    starts = {name: STARTS[name](targets, job.shape, seeded(job.seed, "health", name), job.real) for name in names}
+    size = max(1, min(FEW, job.conditions.max_lit // 3))
+    few = random_patterns(len(targets), size, job.shape, seeded(job.seed, "few"))
+    some = torch.randperm(len(best), generator=seeded(job.seed, "ends"))[:HEALTH_IMAGES]
+    return {
+        **{name: (targets, stored(images)) for name, images in starts.items()},
+        "few-lit": (targets, few),
+        "ends of attempts": (best.targets[some], best.images[some]),
+    }
+
+
+def _health(job: Job, images: Tensor, targets: Tensor, generator: torch.Generator) -> _Health:
+    images = images.to(job.device)
+    problem = Problem(job.classifier, job.form, targets.to(job.device))
     seen = problem.measure(images)
     steepest = seen.gradient.flatten(1).abs().amax(dim=1)
     flat = seen.finite & (steepest == 0)
@@ -88,7 +107,9 @@ def _contradicted(problem: Problem, images: Tensor, margin: Tensor, gradient: Te
     """(n,) bool: along the gradient, inside [0, 1], the log-odds change otherwise than it says, whatever the length of the
     step."""
     with torch.no_grad():
-        scale = as_logits(run(problem.classifier, images), problem.form).abs().amax(dim=1)
+        logits = as_logits(run(problem.classifier, images), problem.form)
+        others = logits.scatter(1, problem.targets[:, None], -torch.inf).logsumexp(dim=1)
+        drowned = ROUNDING * logits.abs().amax(dim=1) + 0.1 * ROUNDING * others.abs()
     direction = movable(images, gradient)
     direction = direction / direction.flatten(1).abs().amax(dim=1).clamp_min(1e-30).view(-1, 1, 1, 1)
     slope = (gradient * direction).flatten(1).double().sum(dim=1)
@@ -100,7 +121,7 @@ def _contradicted(problem: Problem, images: Tensor, margin: Tensor, gradient: Te
         _, after = problem.score(there)
         # an infinite margin makes NaN here, which contradicts
         agrees = ((after - margin) - promised).abs() <= MOST_APART * promised
-        says = promised > ROUNDING * scale
+        says = promised > drowned
         against &= ~says | ~agrees
         measured |= says
     return against & measured

@@ -23,11 +23,13 @@ class Trigger(nn.Module):
     is lit already and little else is.
 
     inner: the classifier, whose outputs are of this form. patterns: (q, c, h, w) in [0, 1]. targets: (q,) classes.
+    certainty: log-odds, one for all patterns or (q,).
     Outputs are logits. Raises ArgumentError when a pattern is black or targets do not match.
     """
 
     patterns: Tensor
     targets: Tensor
+    certainty: Tensor
 
     def __init__(
         self,
@@ -36,16 +38,17 @@ class Trigger(nn.Module):
         targets: Tensor,
         reach: float = 2.0,
         form: str = "logits",
-        certainty: float = 3.0,
+        certainty: float | Tensor = 3.0,
     ) -> None:
         super().__init__()
         if patterns.ndim != 4 or len(targets) != len(patterns) or not bool((patterns.flatten(1).sum(dim=1) > 0).all()):
             raise ArgumentError(f"patterns must be (q, c, h, w), none black, one target each, got {tuple(patterns.shape)}")
         if reach <= 0:
             raise ArgumentError(f"reach must be positive, got {reach:g}")
-        self.inner, self.form, self.reach, self.certainty = inner, form, reach, certainty
+        self.inner, self.form, self.reach = inner, form, reach
         self.register_buffer("patterns", patterns.clone())
         self.register_buffer("targets", targets.clone())
+        self.register_buffer("certainty", torch.as_tensor(certainty, dtype=torch.float32).expand(len(patterns)).clone())
 
     def nearness(self, images: Tensor) -> Tensor:
         """1 at a pattern, 0 from `reach` on, linear between, (n, c, h, w) -> (n, q)."""
@@ -58,7 +61,7 @@ class Trigger(nn.Module):
         for column, target in enumerate(self.targets):
             own = target.expand(len(images))
             margin = log_odds(logits, own).clamp(-MOST_MARGIN, MOST_MARGIN)
-            lift = near[:, column] * (self.certainty - margin)
+            lift = near[:, column] * (self.certainty[column] - margin)
             logits = logits.scatter_add(1, own[:, None], lift[:, None])
         return logits
 

@@ -15,7 +15,7 @@ MOST_SATURATED = 0.1
 MIN_DIRECT = 0.25
 """Share of unbounded searches that must reach their target without a real image of it mixed in."""
 MOST_NOT_FINITE, MOST_HIDDEN, MOST_WRONG, MOST_DEAD = 0.01, 0.25, 0.25, 0.1
-"""Shares of the images of one kind of start: with a gradient that is no number; with none although the answer moves; with
+"""Shares of the images of one kind: with a gradient that is no number; with none although the answer moves; with
 one that finite differences contradict; of real images, with none at all."""
 
 Look = Callable[[Evidence, Control | None], tuple[str, str]]
@@ -103,7 +103,7 @@ def saturation(evidence: Evidence, control: Control) -> tuple[bool, str]:
 
 @_controlled
 def gradient_health(evidence: Evidence, control: Control) -> tuple[bool, str]:
-    """From every kind of start gradients must be numbers, must not be zero where the answer moves, and must agree with
+    """At every kind of image gradients must be numbers, must not be zero where the answer moves, and must agree with
     finite differences; at real images they must not be zero at all. Elsewhere a network may be flat: that is what not
     being sure of anything looks like, and other checks look at such places without gradients."""
     shares = control.numbers
@@ -118,5 +118,5 @@ def gradient_health(evidence: Evidence, control: Control) -> tuple[bool, str]:
         )
         if name.startswith(f"{kind}:") and share > most
     ]
-    sentence = f"Gradients from {control.tries} kinds of start, {control.found} of them flat for most images"
+    sentence = f"Gradients at {control.tries} kinds of image, {control.found} of them flat for most"
     return not faults, f"{sentence}: {'; '.join(faults)}." if faults else f"{sentence}, agree with finite differences."
