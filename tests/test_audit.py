@@ -33,6 +33,39 @@ def test_witnesses_meet_all_three_conditions(fooled, plain):
     assert w["nearest"].shape == w["images"].shape
 
 
+def test_witnesses_say_where_they_come_from(fooled, plain):
+    """Process, seed, step, attempt, and whether 8 bits are enough for them."""
+    w, attempts = fooled.witnesses, fooled.evidence.attempts
+    fixed = ~w["extra"]
+    assert int(fixed.sum()) == fooled.json["fooled"]
+    assert [attempts[i].target for i in w["attempt"][fixed].tolist()] == w["targets"][fixed].tolist()
+    assert (w["seed"][fixed] == 1).all() and (w["step"] >= 1).all() and (w["step"] <= 150).all()
+    assert [attempts[i].step for i in w["attempt"][fixed].tolist()] == w["step"][fixed].tolist()
+    rounded = (w["images"] * 255).round() / 255
+    p = plain(rounded).softmax(1).gather(1, w["targets"][:, None]).squeeze(1)
+    assert ((p >= 0.9) | ~w["survives_8bit"]).all()
+    assert fooled.json["eight_bit"] == {"witnesses": len(p), "survive": int(w["survives_8bit"].sum())}
+    assert w["survives_8bit"].float().mean() > 0.5
+
+
+def test_everything_is_accounted_for(fooled):
+    j = fooled.json
+    assert j["second_opinion"]["attempts"] == 100 and j["second_opinion"]["rate"] > 0.9
+    test = j["out_of_distribution_test"]
+    assert test["guarantee"] == "marginal" and test["real_images"] == 359 and test["false_alarm_lower_95"] <= 0.01
+    assert j["lit_curve"]["fooled"][-1] == j["rate"] and sorted(j["lit_curve"]["fooled"]) == j["lit_curve"]["fooled"]
+    assert sum(p["fooled"] for p in j["processes"].values()) == j["fooled"] and j["rivals"] == {}
+    assert all(sum(t["violated"].values()) >= t["attempts"] - t["fooled"] for t in j["targets"].values())
+
+
+def test_a_score_of_ones_own_decides_what_is_out_of_distribution(plain, digits):
+    """A score for which nothing is unusual, alone: no image is out of distribution, so nobody is fooled."""
+    blind = bc.Score(("blind",), lambda real: lambda images: torch.zeros(len(images), 1))
+    audit = bc.audit(plain, digits, "smoke", scores=(blind,))
+    assert audit.json["fooled"] == 0 and audit.json["out_of_distribution_test"]["scores"] == ["blind"]
+    assert audit.json["violated"]["out_of_distribution"] == 100 and audit.json["sparse_confident"]["fooled"] == 100
+
+
 def test_same_seed_same_audit(fooled, plain, digits):
     again = bc.audit(plain, digits, "smoke", seed=1)
     assert torch.equal(again.witnesses["images"], fooled.witnesses["images"])

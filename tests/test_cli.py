@@ -85,7 +85,8 @@ def test_the_configuration_repeats_the_run(audited, tmp_path):
 
 def test_verify_confirms_and_notices_tampering(audited, tmp_path, capsys):
     assert main(["verify", str(audited)]) == 0
-    assert capsys.readouterr().out.startswith("CONFIRMED")
+    out = capsys.readouterr().out
+    assert out.startswith("CONFIRMED") and "still meet all conditions when rounded to 8 bits" in out
     copy = RunFolder.create(tmp_path / "copy")
     for name in ("environment.json", "config.yaml", "verdict.json", "witnesses.safetensors", "model.safetensors"):
         copy.write(name, (audited / name).read_bytes())
@@ -157,6 +158,7 @@ def test_train_then_harden_then_resume_refuses_other_settings(tmp_path, capsys):
         (["train", "--model", "nope"], "model must be one of"),
         (["audit"], "is untrained"),
         (["audit", "--preset", "huge"], "preset"),
+        (["audit", "--weights", "WEIGHTS", "--rivals"], "pip install foolbox"),
         (["audit", "--bogus", "1"], "--bogus"),
         (["audit", "--confidence", "high"], "confidence"),
         (["audit", "--config", "none.yaml"], "none.yaml"),
@@ -170,10 +172,12 @@ def test_train_then_harden_then_resume_refuses_other_settings(tmp_path, capsys):
         (["harden", "--resume", "--out", "nowhere"], "run folder nowhere does not exist"),
     ],
 )
-def test_wrong_usage_is_one_line_and_exit_2(capsys, tmp_path, monkeypatch, arguments, words):
+def test_wrong_usage_is_one_line_and_exit_2(capsys, tmp_path, monkeypatch, weights, arguments, words):
     monkeypatch.delenv("BLANKCHECK_DATA", raising=False)
     monkeypatch.setattr("pooch.retrieve", lambda *a, **k: (_ for _ in ()).throw(ConnectionError("no network")))
-    arguments = [str(tmp_path) if a == "EMPTY" else a for a in arguments]
+    for library in ("foolbox", "adv_lib", "art"):
+        monkeypatch.setitem(sys.modules, library, None)
+    arguments = [{"EMPTY": str(tmp_path), "WEIGHTS": str(weights)}.get(a, a) for a in arguments]
     assert words in refused(capsys, *arguments)
 
 

@@ -229,6 +229,34 @@ def test_given_start_images_are_used(plain):
     assert found.images.sum() == 0, "values below 1/512 are stored as exact zeros"
 
 
+def test_starts_are_what_they_are_called(digits):
+    real, targets = (digits.validation.images, digits.validation.labels), torch.arange(30) % 10
+    made = {name: make(targets, SHAPE, torch.Generator().manual_seed(0), real) for name, make in STARTS.items()}
+    assert all(x.shape == (30, *SHAPE) and x.min() >= 0 and x.max() <= 1 for x in made.values())
+    assert made["bright"].min() >= 0.9 and made["near-black"].max() <= 0.02 and made["black"].sum() == 0
+    assert made["gaussian"].mean() == pytest.approx(float(real[0].mean()), abs=0.1)
+    pool = real[0].flatten(1)
+    for image, target in zip(made["blend"], targets, strict=True):
+        # a mixture a x + (1 - a) y of two real images, one of the target: least squares over the pairs finds it
+        own, other = pool[real[1] == target], pool[real[1] != target]
+        gap = image.flatten() - other[:, None]
+        along = own[None] - other[:, None]
+        share = ((gap * along).sum(2) / along.square().sum(2).clamp_min(1e-9)).clamp(0, 1)
+        assert float((gap - share[..., None] * along).square().sum(2).min()) < 1e-4
+
+
+def test_found_at_is_the_step_at_which_the_image_was_met(plain, digits):
+    """The step counts within the attempt, and fewer steps than that do not find the image."""
+    found = bc.fool(plain, [3], 8, data=digits, steps=60, until="sparsest", seed=2)
+    assert (found.found_at >= 1).all() and (found.found_at <= found.steps).all()
+    problem = Problem(plain.requires_grad_(False), "logits", torch.tensor([3]))
+    start = torch.zeros(1, *SHAPE)
+    whole = search(problem, start, Exchange(), Goal(max_lit=12, until="sparsest"), 40)
+    again = search(problem, start, Exchange(), Goal(max_lit=12, until="sparsest"), int(whole.found_at))
+    before = search(problem, start, Exchange(), Goal(max_lit=12, until="sparsest"), int(whole.found_at) - 1)
+    assert torch.equal(again.images, whole.images) and not torch.equal(before.images, whole.images)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -24,6 +24,8 @@ from blankcheck.fooling import (
 )
 from blankcheck.judging.evidence import Attempt, Control
 
+Rule = tuple[str, Callable[[int, int], Solver]]
+"""A kind of start, and what makes a step rule from (steps, max_lit)."""
 RESTARTS = 5
 WEIGHTS = (0.3, 3.0, 30.0)
 """Of the fixed L1 penalty. One suits most networks; none suits all."""
@@ -76,7 +78,7 @@ def gradient_free(setting: Setting) -> Experiment:
     """Searches that never ask for a gradient: what they find, gradients have missed."""
     limit = setting.job.conditions.max_lit
     few, many = max(1, limit // 5), max(1, 3 * limit // 5)
-    rules: list[tuple[str, Callable[[int, int], Solver]]] = [
+    rules: list[Rule] = [
         ("black", lambda steps, k: RandomSearch(features=few)),
         ("black", lambda steps, k: RandomSearch(features=many)),
         ("black", lambda steps, k: DifferentialEvolution(pixels=min(20, limit))),
@@ -96,7 +98,7 @@ def close_calls(setting: Setting) -> Experiment:
         return len(missing), attempt.ood_p if "out_of_distribution" in missing else want.confidence - attempt.confidence
 
     closest = sorted(setting.failed, key=lambda i: lacks(setting.attempts[i]))[: 2 * setting.sample]
-    given: list[tuple[str, Callable[[int, int], Solver]]] = [
+    given: list[Rule] = [
         ("given", lambda steps, k: SigmaZero(step_size=0.1)),
         ("given", lambda steps, k: Exchange()),
         ("given", _adaptive),
@@ -137,7 +139,7 @@ def meets(job: Job, made: Tried) -> Tensor:
     return good
 
 
-def _other(setting: Setting, rules: list[tuple[str, Callable[[int, int], Solver]]], steps: int, salt: int) -> Job:
+def _other(setting: Setting, rules: list[Rule], steps: int, salt: int) -> Job:
     """The same job with one process for each (start, rule), which share `steps`."""
     each = max(FEWEST_STEPS, steps // len(rules))
     processes = tuple(Process(start, _name(rule), rule, each) for start, rule in rules)
@@ -178,7 +180,7 @@ def unbounded(setting: Setting) -> Experiment:
         return Experiment(Control(code, why_not="there are no real images to start from"))
     features = job.shape[0] * job.shape[1] * job.shape[2]
     free = replace(job.conditions, max_lit=features)
-    rules: list[tuple[str, Callable[[int, int], Solver]]] = [
+    rules: list[Rule] = [
         ("real-other", lambda steps, k: AdaptiveWeight(weight=0.0)),
         ("real-other", lambda steps, k: AnnealedTopK(goal=k)),
         ("real-other", lambda steps, k: FixedWeight(weight=0.0)),
