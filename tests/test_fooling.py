@@ -251,9 +251,10 @@ def test_found_at_is_the_step_at_which_the_image_was_met(plain, digits):
     assert (found.found_at >= 1).all() and (found.found_at <= found.steps).all()
     problem = Problem(plain.requires_grad_(False), "logits", torch.tensor([3]))
     start = torch.zeros(1, *SHAPE)
-    whole = search(problem, start, Exchange(), Goal(max_lit=12, until="sparsest"), 40)
-    again = search(problem, start, Exchange(), Goal(max_lit=12, until="sparsest"), int(whole.found_at))
-    before = search(problem, start, Exchange(), Goal(max_lit=12, until="sparsest"), int(whole.found_at) - 1)
+    goal = Goal(max_lit=12, until="sparsest")
+    whole = search(problem, start, Exchange(), goal, 40, forwards=120)
+    again = search(problem, start, Exchange(), goal, int(whole.found_at), forwards=120)
+    before = search(problem, start, Exchange(), goal, int(whole.found_at) - 1, forwards=120)
     assert torch.equal(again.images, whole.images) and not torch.equal(before.images, whole.images)
 
 
