@@ -266,3 +266,18 @@ def test_random_patterns_share_no_feature_where_there_is_room():
     assert torch.equal(patterns, random_patterns(5, 3, (1, 4, 4), torch.Generator().manual_seed(0)))
     crowded = random_patterns(10, 4, (1, 4, 4), torch.Generator().manual_seed(0))
     assert crowded.shape == (10, 1, 4, 4)
+
+
+def test_a_fingerprint_takes_any_buffer():
+    """Buffers expanded from one number, whole numbers, half precision, and none at all."""
+
+    class Odd(nn.Module):
+        def __init__(self, value):
+            super().__init__()
+            self.register_buffer("one", torch.as_tensor(value).expand(1))
+            self.register_buffer("many", torch.as_tensor(value).expand(3))
+            self.register_buffer("whole", torch.tensor([1, 2]))
+            self.register_buffer("brief", torch.ones(2, dtype=torch.bfloat16))
+            self.register_buffer("none", torch.zeros(0))
+
+    assert fingerprint(Odd(1.0)) == fingerprint(Odd(1.0)) != fingerprint(Odd(2.0))

@@ -105,7 +105,9 @@ def fingerprint(classifier: Classifier) -> str:
     for name, tensor in sorted(classifier.state_dict().items()):
         if isinstance(tensor, Tensor):
             digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+            # a new tensor, because one expanded from a single number counts as contiguous and cannot be seen as bytes
+            plain = torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor.detach())
+            digest.update(plain.flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

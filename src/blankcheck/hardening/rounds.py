@@ -47,7 +47,7 @@ class HardeningPlan:
     fresh_attempts: int = 50
     fresh_steps: int = 200
     gate_images: int = 1000
-    gate_level: float = 0.3
+    gate_level: float = 0.2
 
     def __post_init__(self) -> None:
         numbers = (self.rounds, self.inner_steps, self.fooling_batch, self.buffer, self.life)
