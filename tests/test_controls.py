@@ -113,6 +113,9 @@ def test_the_positive_control_tries_twins_until_one_is_fooled(strong, plain):
     made = harder.positive_control(replace(strong, twins=lambda: iter([timid, good])), 0.95)
     assert made.control.found == made.control.tries == 40 and made.twin is good and made.twin_seconds == 5.0
     assert made.control.detail == "a plain twin (after 0 of 40 on a timid twin)"
+    half = Twin(Wrapped(plain, after=lambda z: z - 100 * (torch.arange(10) >= 5)), "logits", "half a twin")
+    made = harder.positive_control(replace(strong, twins=lambda: iter([half, good])), 0.95)
+    assert made.control.found == 20 and made.twin is half, "where some attempts succeed, no other network may stand in"
     made = harder.positive_control(replace(strong, twins=lambda: iter([timid])), 0.95)
     assert made.control.found == 0 and made.control.detail == "a timid twin"
     made = harder.positive_control(replace(strong, twins=lambda: iter([])), 0.95)
