@@ -36,6 +36,7 @@ bench: setup
 	$(BIN)/python benchmarks/search.py --cache build/networks
 	$(BIN)/python benchmarks/main_job.py
 	$(BIN)/python benchmarks/ood.py
+	$(BIN)/python benchmarks/honesty.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
