@@ -151,7 +151,7 @@ def _recipes() -> dict[str, Recipe]:
         )
         for name in ("mlp", "cnn")
     }
-    hides = {name: (does, make) for name, (does, make) in _deceivers().items()}
+    hides = _deceivers()
     for reach in REACHES:
         hides[f"planted-{reach:g}"] = ("is honest but for a few patterns", partial(_planted, reach=reach))
     for width in WIDTHS:
