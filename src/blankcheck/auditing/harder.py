@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -147,7 +148,8 @@ def _other(setting: Setting, rules: list[Rule], steps: int, salt: int) -> Job:
 
 
 def _name(rule: Callable[[int, int], Solver]) -> str:
-    return type(rule(1, 1)).__name__
+    """`FixedWeight` as `fixed-weight`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", type(rule(1, 1)).__name__).lower()
 
 
 def _again(code: str, job: Job, setting: Setting, n: int, words: str) -> Experiment:
