@@ -290,3 +290,17 @@ def test_every_option_is_explained(capsys):
         for field in settings.__dataclass_fields__:
             option = field.replace("_", "-")
             assert f"--{option}" in words or f" {field} " in words
+
+
+def test_witnesses_judged_by_other_scores_keep_their_p_values(audited, tmp_path, capsys):
+    """Whatever a file says of its scores is compared, not read: here it is not even JSON."""
+    from safetensors import safe_open
+
+    copy = RunFolder.create(tmp_path / "copy")
+    for name in ("environment.json", "config.yaml", "verdict.json", "model.safetensors"):
+        copy.write(name, (audited / name).read_bytes())
+    with safe_open(audited / "witnesses.safetensors", "pt") as file:
+        metadata = file.metadata()
+    save_file(load_file(audited / "witnesses.safetensors"), copy / "witnesses.safetensors", metadata | {"ood_scores": "{"})
+    assert main(["verify", str(copy.path)]) == 0
+    assert "p-values were taken from the file" in capsys.readouterr().out

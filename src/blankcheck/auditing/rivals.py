@@ -49,6 +49,7 @@ class Asked:
         self.forwards += len(images)
         outputs = run(self.classifier, images)
         if outputs.requires_grad:
+            # torch leaves this method without types
             outputs.register_hook(self._back)  # type: ignore[no-untyped-call]
         return as_logits(outputs, self.form)
 

@@ -63,7 +63,7 @@ def _judge_again(data: Data | None, want: Conditions, stored: Stored) -> OODTest
         return None
     judge = ood_test(data, want.ood_level)
     names = stored.metadata.get("ood_scores")
-    return judge if names is None or json.loads(names) == list(judge.names) else None
+    return judge if names is None or names == json.dumps(judge.names) else None
 
 
 def _data_again(settings: VerifySettings, config: dict[str, Any]) -> Data | None:

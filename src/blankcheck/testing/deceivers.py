@@ -118,6 +118,7 @@ class BentGradient(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(n, c, h, w) -> (n, m)."""
+        # torch leaves `apply` without types
         bent: Tensor = _Bend.apply(images, self.factor)  # type: ignore[no-untyped-call]
         outputs: Tensor = self.inner(bent)
         return outputs
