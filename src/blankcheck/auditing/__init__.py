@@ -4,10 +4,10 @@ from blankcheck.auditing.attempts import CHUNK, Job, Tried, run_attempts
 from blankcheck.auditing.controls import Twin, Twins
 from blankcheck.auditing.fool import fool
 from blankcheck.auditing.gather import Gathered, check_fits, gather, ood_test
-from blankcheck.auditing.portfolio import PRESETS, PROCESSES, Preset, preset_named, within
+from blankcheck.auditing.portfolio import PRESETS, PROCESSES, Preset, Process, preset_named, within
 from blankcheck.auditing.witnesses import Witnesses
 
 __all__ = [
-    "CHUNK", "PRESETS", "PROCESSES", "Gathered", "Job", "Preset", "Tried", "Twin", "Twins", "Witnesses", "check_fits",
+    "CHUNK", "PRESETS", "PROCESSES", "Gathered", "Job", "Preset", "Process", "Tried", "Twin", "Twins", "Witnesses", "check_fits",
     "fool", "gather", "ood_test", "preset_named", "run_attempts", "within",
 ]  # fmt: skip

@@ -15,11 +15,13 @@ from blankcheck.errors import ArgumentError
 @dataclass(frozen=True)
 class Objective:
     """outputs: from the number K of real classes to the number of outputs. loss: (logits (n, m), targets (n,), K) ->
-    (n,) nats, for fooling images of these targets."""
+    (n,) nats, for fooling images of these targets. fake: (targets (n,), K) -> (n,) the output that each should get, or None
+    where there is no such output."""
 
     name: str
     outputs: Callable[[int], int]
     loss: Callable[[Tensor, Tensor, int], Tensor]
+    fake: Callable[[Tensor, int], Tensor] | None
 
 
 def max_entropy(logits: Tensor, targets: Tensor, classes: int) -> Tensor:
@@ -39,9 +41,9 @@ def reject_class(logits: Tensor, targets: Tensor, classes: int) -> Tensor:
 
 
 OBJECTIVES: dict[str, Objective] = {
-    "max-entropy": Objective("max-entropy", lambda k: k, max_entropy),
-    "fake-classes": Objective("fake-classes", lambda k: 2 * k, fake_classes),
-    "reject-class": Objective("reject-class", lambda k: k + 1, reject_class),
+    "max-entropy": Objective("max-entropy", lambda k: k, max_entropy, None),
+    "fake-classes": Objective("fake-classes", lambda k: 2 * k, fake_classes, lambda t, k: t + k),
+    "reject-class": Objective("reject-class", lambda k: k + 1, reject_class, lambda t, k: torch.full_like(t, k)),
 }
 
 

@@ -56,18 +56,21 @@ class Replay:
     cursor: int = 0
 
     @classmethod
-    def fill(cls, size: int, classes: int, shape: tuple[int, int, int], real: Real, life: int,
-             generator: torch.Generator) -> Replay:  # fmt: skip
-        """A buffer of `size` fresh images; lives are staggered so that replacements spread over time."""
+    def fill(cls, size: int, classes: int, shape: tuple[int, int, int], real: Real, life: int, generator: torch.Generator,
+             anneal: float = 1.0) -> Replay:  # fmt: skip
+        """A buffer of `size` fresh images; lives are staggered so that replacements spread over time. anneal: see
+        `refresh`."""
         blank, whole = torch.zeros(size, *shape), torch.zeros(size, dtype=torch.int64)
         way, cap, age, lives = (whole.clone() for _ in range(4))
         buffer = cls(blank, whole, blank.clone(), torch.zeros(size), way, cap, age, lives)
-        buffer.refresh(torch.arange(size), classes, real, life, generator)
+        buffer.refresh(torch.arange(size), classes, real, life, generator, anneal)
         buffer.age = torch.randint(0, life, (size,), generator=generator)
         return buffer
 
-    def refresh(self, rows: Tensor, classes: int, real: Real, life: int, generator: torch.Generator) -> None:
-        """Fresh starts of mixed kinds and random targets for these rows."""
+    def refresh(
+        self, rows: Tensor, classes: int, real: Real, life: int, generator: torch.Generator, anneal: float = 1.0
+    ) -> None:
+        """Fresh starts of mixed kinds and random targets for these rows. anneal: factor of the penalty weights."""
         n = len(rows)
         if n == 0:
             return
@@ -80,7 +83,7 @@ class Replay:
         weight = torch.exp(torch.empty(n).uniform_(-5.3, -1.2, generator=generator))
         cap = features ** torch.empty(n).uniform_(0.25, 1, generator=generator)
         self.way[rows] = way
-        self.weight[rows] = torch.where(way == SHRUNK, weight, 0)
+        self.weight[rows] = torch.where(way == SHRUNK, anneal * weight, 0)
         self.cap[rows] = torch.where(way == CAPPED, cap.long(), features)
         self.momentum[rows] = 0
         self.life[rows] = torch.randint(max(1, life // 2), life + 1, (n,), generator=generator)

@@ -1,58 +1,38 @@
-"""The schedule: each round trains on real images and on fooling images searched meanwhile, then searches afresh."""
+"""The loop: each round trains on real images and on fooling images, then searches the new network and looks at it."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from blankcheck.auditing import Job, run_attempts, within
-from blankcheck.classifiers import TrainingPlan, UnitClassifier, evaluate
-from blankcheck.classifiers.training import batches
-from blankcheck.classifiers.wrapper import device_of, left_as_found
+from blankcheck.auditing import Tried, Twin
+from blankcheck.auditing.rivals import Rival
+from blankcheck.classifiers import UnitClassifier
 from blankcheck.data import Data
-from blankcheck.errors import ArgumentError, ModelError
-from blankcheck.fooling import Goal, Problem
+from blankcheck.errors import ArgumentError
+from blankcheck.hardening.exploring import Explorer, together
+from blankcheck.hardening.learning import Learner, Trained, Watch
+from blankcheck.hardening.measures import FoolingSet, real_record, search_record, set_record
 from blankcheck.hardening.objectives import Objective
-from blankcheck.hardening.replay import Replay
-from blankcheck.hardening.selection import harmonic
-from blankcheck.judging import OODTest
-from blankcheck.outputs import run
+from blankcheck.hardening.plan import HardeningPlan
+from blankcheck.hardening.selection import harmonic, plateau, takes_over
+from blankcheck.hardening.sources import Ground, source_of
+from blankcheck.judging import OODTest, upper_bound_95
 from blankcheck.types import NEVER, Conditions, default_max_lit
 
+SAMPLE, FULL = 500, 5000
+"""Most images of a set that is shown to later networks, when a sample is logged and when everything is."""
+FULL_ATTEMPTS = 4
+"""So many times as many searches where everything is logged."""
+STARTS_FROM = 1000
+"""Real images that the starts of a round are made of."""
 
-@dataclass(frozen=True)
-class HardeningPlan:
-    """How a network is hardened.
-
-    rounds: the epochs are spread over so many. inner_steps: search steps on `fooling_batch` images for every real batch.
-    buffer: images being searched. life: most visits of an image, so its search has up to life x inner_steps steps.
-    weight: of the fooling loss against the cross-entropy on real images. fresh_attempts, fresh_steps: the search on the new
-    network at the end of a round. gate_images: most images that fit the gate's scores (its cost is theirs).
-    gate_level: images are trained on at this share of the audit's level, so that unusual real images stay confident.
-    """
-
-    training: TrainingPlan
-    rounds: int = 10
-    inner_steps: int = 4
-    fooling_batch: int = 64
-    buffer: int = 1024
-    life: int = 20
-    weight: float = 0.18
-    fresh_attempts: int = 50
-    fresh_steps: int = 200
-    gate_images: int = 1000
-    gate_level: float = 0.2
-
-    def __post_init__(self) -> None:
-        numbers = (self.rounds, self.inner_steps, self.fooling_batch, self.buffer, self.life)
-        if min(numbers) < 1 or self.weight < 0:
-            raise ArgumentError(f"rounds, inner steps, fooling batch, buffer and life must be positive, got {numbers}")
+Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -60,8 +40,10 @@ class Round:
     """What a round ended with. All shares in [0, 1], on validation images and on fresh attempts.
 
     fresh_confident: share of fresh attempts with a confident image of at most `max_lit` lit features; fresh_rate: those
-    the gate calls out of distribution too. trained_share: share of buffer images that were out of distribution and so
-    trained on. fooling_confidence: mean largest probability they got.
+    the gate calls out of distribution too, fresh_upper_95 its upper bound. trained_share: share of the searched images that
+    were trained on. fooling_confidence: mean largest probability of a real class they got. harmonic: the score of this
+    network on all sets so far. kept: whether it became the one to keep. seconds: of training and of looking; images: real
+    and fooling ones trained on.
     """
 
     index: int
@@ -74,23 +56,45 @@ class Round:
     validation_confident: float
     fresh_attempts: int
     fresh_rate: float
+    fresh_upper_95: float
     fresh_confident: float
     fresh_fewest: int | None
     harmonic: float
+    kept: bool
     forward: int
     backward: int
+    images: int
+    training_seconds: float = field(compare=False)
+    looking_seconds: float = field(compare=False)
 
-    def metrics(self) -> dict[str, Any]:
+    def metrics(self) -> Record:
         """The record for `metrics.jsonl`."""
-        return {"kind": "round", **{name: getattr(self, name) for name in self.__dataclass_fields__}}
+        speed = self.images / self.training_seconds if self.training_seconds else None
+        return {"kind": "round", **asdict(self), "images_per_second": speed}
 
 
-Watch = Callable[[int, int, str], None]
-"""Called as watch(batch, batches of the round, words)."""
+@dataclass
+class Kept:
+    """The best network so far: its parameters and buffers, accuracy on real images, and on every set so far."""
+
+    network: dict[str, Tensor]
+    index: int
+    real: float
+    handled: list[float]
+
+    @property
+    def score(self) -> float:
+        """The harmonic mean."""
+        return harmonic(self.real, self.handled)
 
 
 class Hardening:
-    """Hardens `classifier` in place, round by round. Its whole state can be taken and put back between rounds."""
+    """Hardens `classifier` in place, round by round. Its whole state can be taken and put back between rounds.
+
+    twin: a plain network trained on half B, whose fooling images are shown to every network of the hardening. rivals:
+    attacks of other libraries to be logged as well. After the last round `kept` has the network to use, and `records` what
+    `docs/metrics.md` lists.
+    """
 
     def __init__(
         self,
@@ -100,152 +104,211 @@ class Hardening:
         plan: HardeningPlan,
         conditions: Conditions | None = None,
         seed: int = 0,
+        twin: Callable[[], Twin | None] = lambda: None,
+        rivals: Sequence[Rival] = (),
     ) -> None:
         self.classifier, self.data, self.objective, self.plan, self.seed = classifier, data, objective, plan, seed
         self.conditions = conditions or Conditions(max_lit=default_max_lit(data.shape))
-        self.classes = len(data.classes)
+        self.classes, self.make_twin = len(data.classes), twin
         # half A only: the audit's judge is fitted on half B
-        self.gate = OODTest.fit(data.halves[0].images, self.conditions.ood_level, most=plan.gate_images)
+        gate = OODTest.fit(data.halves[0].images, self.conditions.ood_level, most=plan.gate_images)
+        self.train = data.halves[0] if plan.hold_out_twin else data.train
+        self.learner = Learner(classifier, self.train, objective, self.classes, plan)
+        generator = torch.Generator().manual_seed(seed)
         # with few calibration images even the most unusual image cannot have a smaller p-value
-        self.strict = max(self.conditions.ood_level * plan.gate_level, self.gate.smallest_p)
-        self.real = (data.train.images, data.train.labels)
-        self.generator = torch.Generator().manual_seed(seed)
-        self.optimiser, self.schedule = plan.training.optimiser(classifier, len(data.train))
-        self.replay = Replay.fill(plan.buffer, self.classes, data.shape, self._some_real(), plan.life, self.generator)
-        self.next_round = 0
+        strict = max(self.conditions.ood_level * plan.gate_level, gate.smallest_p)
+        self.ground = Ground(classifier, self.classes, data.shape, self.conditions, plan, gate, strict, generator,
+                             self._some_real(generator))  # fmt: skip
+        self.source = source_of(self.ground)
+        full = plan.evaluate == "full"
+        self.most = FULL if full else SAMPLE
+        self.explorer = Explorer(
+            data.shape, self.classes, self.conditions, gate, (data.validation.images, data.validation.labels),
+            plan.fresh_steps, plan.fresh_attempts * (FULL_ATTEMPTS if full else 1), rivals,
+        )  # fmt: skip
+        self.next_round, self.ending, self.done = 0, False, False
         self.history: list[Round] = []
+        self.records: list[Record] = []
+        self.trained: list[FoolingSet] = []
+        self.fresh: list[FoolingSet] = []
+        self.of_twin: dict[str, FoolingSet] | None = None
+        self.kept: Kept | None = None
 
     def rounds(self, watch: Watch = lambda batch, batches_, words: None) -> Iterator[Round]:
         """The rounds that are left."""
-        while self.next_round < self.plan.rounds:
+        while not self.done:
+            began = time.monotonic()
             # the stream of a round is its own, so that going on after a stop equals not stopping
-            self.generator.manual_seed(self.seed * 1_000_003 + self.next_round)
-            epochs = self._epochs(self.next_round)
-            totals = self._train(epochs, watch)
-            made = self._look(epochs, totals)
+            self.ground.generator.manual_seed(self.seed * 1_000_003 + self.next_round)
+            epochs, told = self._train(watch)
+            trained = time.monotonic()
+            made = self._look(epochs, told, trained - began)
+            self._plan_ahead(made)
             self.next_round += 1
             self.history.append(made)
             yield made
 
-    def _epochs(self, index: int) -> int:
-        total, rounds = self.plan.training.epochs, self.plan.rounds
-        return total * (index + 1) // rounds - total * index // rounds
-
-    def _some_real(self) -> tuple[Tensor, Tensor]:
-        """Real images for starts: a random thousand, redrawn by each caller."""
-        index = torch.randperm(len(self.real[0]), generator=self.generator)[:1000]
-        return self.real[0][index], self.real[1][index]
-
-    def _train(self, epochs: int, watch: Watch) -> dict[str, float]:
-        plan, totals = self.plan, dict.fromkeys(("n", "real", "fooling", "trained", "seen", "top", "passes"), 0.0)
-        real, done = self._some_real(), 0
-        count = epochs * math.ceil(len(self.real[0]) / plan.training.batch)
+    def _train(self, watch: Watch) -> tuple[int, Trained]:
+        plan, ground, index = self.plan, self.ground, self.next_round
+        ground.real, ground.anneal, ground.passes = self._some_real(ground.generator), plan.anneal**index, 0
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed + self.next_round)  # dropout
-            for _ in range(epochs):
-                for index in batches(len(self.real[0]), plan.training.batch, self.generator):
-                    rows = self.replay.next_rows(plan.fooling_batch)
-                    images, targets = self._fooling_images(rows, totals)
-                    self._learn(index, images, targets, totals)
-                    self.replay.refresh(self.replay.expired(rows), self.classes, real, plan.life, self.generator)
-                    done += 1
-                    if done % 50 == 0:
-                        watch(done, count, f"real loss {totals['real'] / totals['n']:.3f}")
-        if not math.isfinite(totals["real"] + totals["fooling"]):
-            raise ModelError("hardening loss became NaN or infinite")
-        return totals
+            torch.manual_seed(self.seed + index)  # dropout
+            if index == 0 and plan.pretrain:
+                self.learner.train(plan.pretrain, None, ground, self.conditions.confidence, 0, watch)
+            if self.ending:
+                epochs = plan.epochs_of(plan.rounds - 1)
+                self.learner.skip_to_last(epochs)
+            else:
+                epochs = plan.epochs_of(index)
+            self.source.begin_round(ground)
+            if plan.network == "fresh" and index > 0:
+                self.learner.start_again(epochs)
+            told = self.learner.train(epochs, self.source, ground, self.conditions.confidence, self.most, watch)
+        self.trained.append(self.explorer.as_set(*told.shown))
+        return epochs + (plan.pretrain if index == 0 else 0), told
 
-    def _fooling_images(self, rows: Tensor, totals: dict[str, float]) -> tuple[Tensor, Tensor]:
-        """Search a few steps on these rows and return those that are out of distribution, sparse yet or not."""
-        device = device_of(self.classifier)
-        targets = self.replay.targets[rows].to(device)
-        with left_as_found(self.classifier):
-            problem = Problem(self.classifier, "logits", targets)
-            needed = Goal(self.conditions.confidence).needed
-            images = self.replay.search(rows, problem, needed, self.plan.inner_steps)
-        wanted = (self.gate.p_values(images) <= self.strict).to(device)
-        totals["seen"] += len(rows)
-        totals["trained"] += int(wanted.sum())
-        totals["passes"] += len(rows) * self.plan.inner_steps
-        return images[wanted], targets[wanted]
+    def _some_real(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Real images for starts, drawn at random."""
+        index = torch.randperm(len(self.train), generator=generator)[:STARTS_FROM]
+        return self.train.images[index], self.train.labels[index]
 
-    def _learn(self, index: Tensor, fooling: Tensor, targets: Tensor, totals: dict[str, float]) -> None:
-        device = fooling.device
-        images, labels = self.real[0][index].to(device), self.real[1][index].to(device)
-        self.classifier.train()
-        outputs = run(self.classifier, torch.cat([images, fooling]))
-        real_loss = F.cross_entropy(outputs[: len(index)], labels)
-        answers = outputs[len(index) :]
-        # divided by the full batch, so that the weight of one fooling image does not rise as they become rare
-        fooling_loss = self.objective.loss(answers, targets, self.classes).sum() / self.plan.fooling_batch
-        loss = real_loss + self.plan.weight * fooling_loss
-        self.optimiser.zero_grad()
-        torch.autograd.backward(loss)
-        self.optimiser.step()
-        self.schedule.step()
-        totals["n"] += 1
-        totals["real"] += float(real_loss.detach())
-        totals["fooling"] += float(fooling_loss.detach())
-        if len(fooling):
-            totals["top"] += float(answers.detach().softmax(dim=1)[:, : self.classes].amax(dim=1).sum())
-
-    def _look(self, epochs: int, totals: dict[str, float]) -> Round:
-        """Validation accuracy, and a fresh search against the network as it is now."""
-        want, plan, data = self.conditions, self.plan, self.data
+    def _look(self, epochs: int, told: Trained, seconds: float) -> Round:
+        """Search the network as it is now, show it every set so far, and decide whether it is the one to keep."""
+        began = time.monotonic()
         self.classifier.eval()
-        real = evaluate(self.classifier, data.validation, self.classes, want.confidence)
-        targets = [i % self.classes for i in range(plan.fresh_attempts)]
-        job = Job(
-            self.classifier, "logits", data.shape, want, within(plan.fresh_steps), enough=want.max_lit,
-            real=(data.validation.images, data.validation.labels), accept=self.gate.accepts,
-            seed=self.seed + 7919 * (self.next_round + 1), device=device_of(self.classifier),
-        )  # fmt: skip
-        with left_as_found(self.classifier):
-            tried = run_attempts(job, targets)
-        sparse = tried.best.fewest <= want.max_lit
-        rate, confident = float(tried.best.met.float().mean()), float(sparse.float().mean())
-        fewest = int(tried.best.fewest.min())
-        batches_ = max(1.0, totals["n"])
+        tried = self._fresh_search()
+        self.fresh.append(self.explorer.as_set(tried.best.images, tried.best.targets))
+        real = real_record(self.classifier, self.data.validation.images, self.data.validation.labels, self.classes,
+                           self.conditions.confidence)  # fmt: skip
+        handled = self._log(told, tried, real)
+        kept = self._keep(real["accuracy"], handled)
+        best, n = tried.best, len(tried.best)
+        fooled, fewest = int(best.met.sum()), int(best.fewest.min())
+        real_told, fooling_told = told.real.means(), told.fooling.means()
         return Round(
             index=self.next_round,
             epochs=epochs,
-            real_loss=totals["real"] / batches_,
-            fooling_loss=totals["fooling"] / batches_,
-            trained_share=totals["trained"] / max(1.0, totals["seen"]),
-            fooling_confidence=totals["top"] / max(1.0, totals["trained"]),
-            validation_accuracy=real.accuracy,
-            validation_confident=real.confident,
-            fresh_attempts=len(targets),
-            fresh_rate=rate,
-            fresh_confident=confident,
+            real_loss=real_told["loss"] or 0.0,
+            fooling_loss=fooling_told["objective"] or 0.0,
+            trained_share=fooling_told["images"] / max(1, told.seen),
+            fooling_confidence=fooling_told["confidence"] or 0.0,
+            validation_accuracy=real["accuracy"],
+            validation_confident=real["confident"],
+            fresh_attempts=n,
+            fresh_rate=fooled / n,
+            fresh_upper_95=upper_bound_95(fooled, n),
+            fresh_confident=float((best.fewest <= self.conditions.max_lit).float().mean()),
             fresh_fewest=None if fewest >= NEVER else fewest,
-            harmonic=harmonic(real.accuracy, 1 - rate),
-            forward=int(totals["passes"]) + int(tried.best.forwards.sum()),
-            backward=int(totals["passes"]) + int(tried.best.steps.sum()),
+            harmonic=harmonic(real["accuracy"], handled),
+            kept=kept,
+            forward=self.ground.passes + int(best.forwards.sum()),
+            backward=self.ground.passes + int(best.steps.sum()),
+            images=real_told["images"] + fooling_told["images"],
+            training_seconds=seconds,
+            looking_seconds=time.monotonic() - began,
         )
+
+    def _fresh_search(self) -> Tried:
+        """Fresh attempts, and many more where none of the first fools and that would end the hardening."""
+        plan, seed = self.plan, self.seed + 7919 * (self.next_round + 1)
+        tried = self.explorer.fresh(self.classifier, "logits", seed)
+        last = self.ending or self.next_round + 1 >= plan.rounds
+        if plan.stop_rate and not last and not bool(tried.best.met.any()) and len(tried.best) < plan.stop_attempts:
+            more = self.explorer.fresh(self.classifier, "logits", seed + 1, plan.stop_attempts - len(tried.best))
+            tried = together(tried, more)
+        return tried
+
+    def _log(self, told: Trained, tried: Tried, real: Record) -> list[float]:
+        """Append the records of this round; returns the share of each set so far that the network handles."""
+        want, index, gate = self.conditions, self.next_round, self.explorer.gate
+        if self.of_twin is None:
+            twin = self.make_twin()
+            self.of_twin = self.explorer.twin_sets(twin, self.seed) if twin is not None else {}
+        made = {"fresh": tried} | {
+            f"own:{name}": other
+            for name, other in self.explorer.others(self.classifier, "logits", self.seed + index).items()
+        }
+        batches_ = zip(told.real.by_batch(), told.fooling.by_batch(), strict=True)
+        new = [{"kind": "batch", "batch": i, "real": r, "fooling": f} for i, (r, f) in enumerate(batches_)]
+        new += [{"kind": "training", "what": what, **tally.means()}
+                for what, tally in (("real", told.real), ("fooling", told.fooling))]  # fmt: skip
+        new += [
+            {"kind": "search", "what": what, **search_record(
+                each.best, gate.p_values(each.best.images), want, self.classes)}
+            for what, each in made.items()
+        ]  # fmt: skip
+        ours = [("trained", i, s) for i, s in enumerate(self.trained)] + [("fresh", i, s) for i, s in enumerate(self.fresh)]
+        others: list[tuple[str, int | None, FoolingSet]] = [(what, None, s) for what, s in self.of_twin.items()]
+        others += [(what, index, self.explorer.as_set(t.best.images, t.best.targets))
+                   for what, t in made.items() if what != "fresh"]  # fmt: skip
+        others += [
+            (f"own:{n}", index, s) for n, s in self.explorer.rival_images(self.classifier, "logits", self.seed).items()
+        ]
+        shown = [{"kind": "set", "what": w, "set_round": i, **self._answers(s)} for w, i, s in (*ours, *others)]
+        new += [*shown, {"kind": "real", "split": "validation", **real}]
+        self.records += [{**record, "round": index} for record in new]
+        return [s["handled"] for s in shown[: len(ours)] if s["images"]]
+
+    def _answers(self, shown: FoolingSet) -> Record:
+        return set_record(self.classifier, shown, self.objective, self.classes, self.conditions.confidence)
+
+    def _keep(self, real: float, handled: list[float]) -> bool:
+        """Compare with the network kept so far, which is shown the new sets first."""
+        now = {name: tensor.detach().cpu().clone() for name, tensor in self.classifier.state_dict().items()}
+        if self.kept is not None:
+            self.classifier.load_state_dict(self.kept.network)
+            sets = [s for s in (*self.trained, *self.fresh) if len(s)]
+            self.kept.handled = [self._answers(s)["handled"] for s in sets]
+            self.classifier.load_state_dict(now)
+            if not takes_over(harmonic(real, handled), self.kept.score):
+                return False
+        self.kept = Kept(now, self.next_round, real, handled)
+        return True
+
+    def _plan_ahead(self, made: Round) -> None:
+        """Whether a round follows: none after the last; one more, to let the learning rate fall, after early success."""
+        plan = self.plan
+        if self.ending or self.next_round + 1 >= plan.rounds:
+            self.done = True
+            return
+        before = self.history[-1].validation_confident if self.history else 0.0
+        # resisting is half of it: a network that is still getting surer of real images goes on
+        enough = made.fresh_upper_95 <= plan.stop_rate and made.validation_confident <= before
+        flat = plateau([r.harmonic for r in (*self.history, made)], plan.patience)
+        self.ending = enough or flat
+        self.done = self.ending and plan.network == "fresh"
 
     def state(self) -> dict[str, Any]:
         """Tensors and plain numbers only, so that `torch.load(weights_only=True)` reads it back."""
         return {
-            "classifier": self.classifier.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "schedule": {k: v for k, v in self.schedule.state_dict().items() if isinstance(v, int | float | list)},
-            "replay": self.replay.state(),
-            "next_round": self.next_round,
-            "history": [{n: getattr(r, n) for n in r.__dataclass_fields__} for r in self.history],
+            "plan": asdict(self.plan),
+            "learner": self.learner.state(),
+            "source": self.source.state(),
+            "progress": [self.next_round, self.ending, self.done],
+            "history": [asdict(r) for r in self.history],
+            "trained": [s.state() for s in self.trained],
+            "fresh": [s.state() for s in self.fresh],
+            "of_twin": None if self.of_twin is None else {name: s.state() for name, s in self.of_twin.items()},
+            "kept": None if self.kept is None else vars(self.kept),
         }
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from a state taken between two rounds."""
-        self.classifier.load_state_dict(state["classifier"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.replay = Replay.of(state["replay"])
-        self.next_round = int(state["next_round"])
+    def load_state(self, state: dict[str, Any], records: Sequence[Record] = ()) -> None:
+        """Go on from a state taken between two rounds. records: those of the rounds before.
+
+        Raises ArgumentError with the differences when it was taken under another plan.
+        """
+        plan = asdict(self.plan)
+        differ = [
+            f"{name} was {was!r}, is {plan.get(name)!r}" for name, was in state["plan"].items() if was != plan.get(name)
+        ]
+        if differ:
+            raise ArgumentError(f"a hardening goes on only under the plan it began with: {'; '.join(differ)}")
+        self.learner.load(state["learner"])
+        self.source.load(state["source"])
+        self.next_round, self.ending, self.done = state["progress"]
         self.history = [Round(**r) for r in state["history"]]
-
-
-def default_plan(n: int, epochs: int | None = None, rounds: int | None = None) -> HardeningPlan:
-    """The plan for `n` training images, with as many epochs as plain training has."""
-    training = TrainingPlan.default(n, epochs)
-    return replace(HardeningPlan(training), rounds=min(training.epochs, rounds if rounds is not None else 10))
+        self.trained, self.fresh = ([FoolingSet(*s) for s in state[name]] for name in ("trained", "fresh"))
+        of_twin = state["of_twin"]
+        self.of_twin = None if of_twin is None else {name: FoolingSet(*s) for name, s in of_twin.items()}
+        self.kept = None if state["kept"] is None else Kept(**state["kept"])
+        self.records = [r for r in records if r.get("round", -1) < self.next_round]

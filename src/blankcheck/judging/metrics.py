@@ -55,3 +55,14 @@ def lit_levels(max_lit: int) -> list[int]:
     """Where a curve over the number of lit features is read: 1, 2, 3, 5, 7, 10, 20 ... and what a report quotes."""
     round_numbers = (digit * 10**power for power in range(len(str(max_lit))) for digit in (1, 2, 3, 5, 7))
     return sorted({k for k in round_numbers if k <= max_lit} | set(lit_thresholds(max_lit)))
+
+
+def calibration_error(confidences: Sequence[float], right: Sequence[float], bins: int = 15) -> float:
+    """Expected calibration error (Guo et al. 2017, arXiv:1706.04599, equation 3): over `bins` equal ranges of confidence,
+    the mean difference between the share that is right and the mean confidence, weighted by how many fall there."""
+    sums = [[0.0, 0.0] for _ in range(bins)]
+    for confidence, correct in zip(confidences, right, strict=True):
+        range_ = sums[min(bins - 1, int(confidence * bins))]
+        range_[0] += confidence
+        range_[1] += correct
+    return sum(abs(sure - correct) for sure, correct in sums) / len(confidences) if confidences else 0.0

@@ -21,7 +21,7 @@ from blankcheck.judging.check_rules import FAILED
 from blankcheck.judging.ood import check_size
 from blankcheck.running.audit import MODEL, Audit, audit
 from blankcheck.running.devices import choose_threads, resolve
-from blankcheck.running.harden import Hardened, check_hardening, harden
+from blankcheck.running.harden import Hardened, check_outputs, harden, plan_of
 from blankcheck.running.report import write_report
 from blankcheck.running.report_words import against
 from blankcheck.running.rival_imports import usable_rivals
@@ -143,7 +143,8 @@ def harden_command(settings: HardenSettings, terminal: Terminal) -> int:
         network = _load(settings, data).to(device)
         if network.describe.get("exported"):
             raise ArgumentError("model is a .pt2 program, which can be audited but not hardened")
-    check_hardening(network, data, settings.objective, settings.epochs, settings.rounds)
+    plan_of(data, settings.epochs, settings.rounds, settings.options())
+    check_outputs(network, data, settings.objective)
     if run is None:
         run = _open_out(settings, "harden", device)
     _announce(settings, data, device, terminal)
@@ -178,7 +179,7 @@ def _harden(
         return harden(
             network, data, settings.objective, settings.seed, epochs=settings.epochs, rounds=settings.rounds,
             confidence=settings.confidence, max_lit=settings.max_lit, ood_level=settings.ood_level,
-            run=run, resume=settings.resume, watch=watch, device=device,
+            rivals=settings.rivals, run=run, resume=settings.resume, watch=watch, device=device, **settings.options(),
         )  # fmt: skip
 
 

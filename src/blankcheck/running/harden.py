@@ -4,32 +4,63 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, TypedDict, Unpack
 
 import torch
 from torch import nn
 
-from blankcheck.auditing import check_fits
+from blankcheck.auditing import Twin, check_fits
 from blankcheck.classifiers import UnitClassifier, build, load_model
 from blankcheck.classifiers.loading import save_model
 from blankcheck.classifiers.wrapper import device_of, left_as_found
 from blankcheck.data import Data
-from blankcheck.errors import ModelError, RunFolderError
-from blankcheck.hardening import Hardening, Round, best_round, default_plan, objective_named
+from blankcheck.errors import ArgumentError, ModelError, RunFolderError
+from blankcheck.hardening import Hardening, HardeningPlan, Round, default_plan, objective_named
+from blankcheck.hardening.measures import real_record
+from blankcheck.running.rival_imports import usable_rivals
 from blankcheck.running.run_folder import RunFolder
+from blankcheck.running.twins import get_twins
 from blankcheck.types import Conditions, default_max_lit
 
 STATE = "state/state.pt"
 
 
+class HardeningOptions(TypedDict, total=False):
+    """Further choices of a hardening, by the names of `HardeningPlan`, which says what they mean."""
+
+    schedule: str
+    pretrain: int | None
+    network: str
+    weight: float
+    prune: str
+    anneal: float
+    fooling_batch: int
+    inner_steps: int
+    life: int
+    buffer: int
+    set_images: int
+    every: int
+    keep: float
+    gate_level: float
+    fresh_attempts: int
+    fresh_steps: int
+    stop_rate: float
+    patience: int | None
+    evaluate: str
+    hold_out_twin: bool
+
+
 @dataclass(frozen=True)
 class Hardened:
-    """A hardened network and the rounds that made it. kept: the index of the round whose network `model` is."""
+    """A hardened network and the rounds that made it. kept: the index of the round whose network `model` is. records: all
+    that was measured, as in `metrics.jsonl`."""
 
     model: UnitClassifier
     rounds: tuple[Round, ...]
     kept: int
+    records: tuple[dict[str, Any], ...] = ()
     source: str = ""
 
     def save(self, folder: str | os.PathLike[str]) -> RunFolder:
@@ -47,7 +78,7 @@ class Hardened:
     def write_into(self, run: RunFolder) -> None:
         """The same into an open run folder."""
         run.write_with("model.safetensors", lambda path: save_model(self.model, path))
-        run.write_lines("metrics.jsonl", [r.metrics() for r in self.rounds])
+        run.write_lines("metrics.jsonl", self.records)
         run.write_json("hardening.json", {"kept_round": self.kept, "rounds": len(self.rounds)})
 
 
@@ -66,48 +97,71 @@ def harden(
     confidence: float = 0.9,
     max_lit: int | None = None,
     ood_level: float = 0.01,
+    rivals: bool = False,
     run: RunFolder | None = None,
     resume: bool = False,
     watch: Watch = lambda made, batch, batches, words: None,
     device: torch.device | None = None,
+    **options: Unpack[HardeningOptions],
 ) -> Hardened:
-    """Train a network so that it is not sure about sparse images that look like no real data.
+    """Train a network on real images and on the fooling images found against it, so that the search fails.
 
-    model: the name of a built-in network, trained from its start; or a network, hardened in place from where it is (its
-    outputs must fit the objective: K for `max-entropy`, K + 1 for `reject-class`, 2K for `fake-classes`).
-    epochs: passes over the training images, by default as many as plain training makes. rounds: over which they are
-    spread. run: where the state is kept after each round; with `resume` the run goes on from there, to the same bits as
-    if it had not stopped. device: where to train; default where the network is.
+    model: the name of a built-in network, trained from its start, or a network, which goes on. objective: `max-entropy`,
+    `fake-classes` or `reject-class`; a network must have the outputs it needs (K real classes: K for `max-entropy`, K + 1
+    for `reject-class`, 2K for `fake-classes`). epochs: passes over the training images, by default as many as plain
+    training makes. rounds: over which they are spread. options: any of `HardeningOptions`. rivals: log what attacks of
+    other libraries find, where they are installed. run: where the state is kept after each round; with `resume` the run
+    goes on from there, to the same bits as if it had not stopped. device: where to train; default where the network is.
 
     Raises ArgumentError, DataError, ModelError or RunFolderError with one line.
     """
-    aim, plan = objective_named(objective), default_plan(len(data.train), epochs, rounds)
+    aim, plan = objective_named(objective), plan_of(data, epochs, rounds, options)
     outputs = aim.outputs(len(data.classes))
     limit = max_lit if max_lit is not None else default_max_lit(data.shape)
     network = build(model, data.shape, outputs, data.mean_and_std(), seed) if isinstance(model, str) else load_model(model)
     if device is not None:
         network.to(device)
-    check_hardening(network, data, objective)
+    check_outputs(network, data, objective)
     network.requires_grad_(True)
-    work = Hardening(network, data, aim, plan, Conditions(confidence, limit, ood_level), seed)
-    best = _resume(work, run) if run is not None and resume else None
+
+    def twin() -> Twin | None:
+        return next(iter(get_twins(network, data, device_of(network))), None)
+
+    asked, _ = usable_rivals(rivals)
+    work = Hardening(network, data, aim, plan, Conditions(confidence, limit, ood_level), seed, twin, asked)
+    if run is not None and resume:
+        _resume(work, run)
     for made in work.rounds(lambda batch, batches, words: watch(None, batch, batches, words)):
-        if best_round([r.harmonic for r in work.history]) == made.index:
-            best = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
         if run is not None:
-            _keep_state(work, best, run)
+            _keep_state(work, run)
         watch(made, 0, 0, "")
-    if best is not None:
-        network.load_state_dict(best)
+    return _finished(work, data)
+
+
+def _finished(work: Hardening, data: Data) -> Hardened:
+    """The kept network, and what it does on test images, which are read here and nowhere before."""
+    network, kept = work.classifier, work.kept
+    assert kept is not None, "a plan has at least one round"
+    network.load_state_dict(kept.network)
     network.eval()
-    return Hardened(network, tuple(work.history), best_round([r.harmonic for r in work.history]), data.source)
+    real = real_record(network, data.test.images, data.test.labels, len(data.classes), work.conditions.confidence)
+    last = {"kind": "real", "split": "test", "round": kept.index, **real}
+    records = (*work.records, *(r.metrics() for r in work.history), last)
+    return Hardened(network, tuple(work.history), kept.index, records, data.source)
 
 
-def check_hardening(
-    model: UnitClassifier | str, data: Data, objective: str, epochs: int | None = None, rounds: int | None = None
-) -> None:
-    """Raises ArgumentError or ModelError where the plan is impossible or the network's outputs do not fit the objective."""
-    default_plan(len(data.train), epochs, rounds)
+def plan_of(data: Data, epochs: int | None, rounds: int | None, options: HardeningOptions) -> HardeningPlan:
+    """The plan for this data; ArgumentError where it is impossible or names an unknown option."""
+    known = HardeningOptions.__optional_keys__
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise ArgumentError(f"harden knows no option {unknown[0]!r}; it knows {', '.join(sorted(known))}")
+    half = options.get("hold_out_twin", False)
+    return default_plan(len(data.halves[0] if half else data.train), epochs, rounds, **options)
+
+
+def check_outputs(model: UnitClassifier | str, data: Data, objective: str) -> None:
+    """Raises ArgumentError or ModelError where the network's outputs do not fit the objective."""
     outputs = objective_named(objective).outputs(len(data.classes))
     if isinstance(model, str):
         return
@@ -120,22 +174,27 @@ def check_hardening(
         raise ModelError(f"objective {objective!r} needs a model with {outputs} outputs, this one has {got}")
 
 
-def _keep_state(work: Hardening, best: dict[str, torch.Tensor] | None, run: RunFolder) -> None:
+def _keep_state(work: Hardening, run: RunFolder) -> None:
+    """Metrics first: a kill in between leaves records of a round that the state does not know, which are dropped later."""
     buffer = io.BytesIO()
-    torch.save({"work": work.state(), "best": best}, buffer)
+    torch.save(work.state(), buffer)
+    run.write_lines("metrics.jsonl", [*work.records, *(r.metrics() for r in work.history)])
     run.write(STATE, buffer.getvalue())
-    run.write_lines("metrics.jsonl", [r.metrics() for r in work.history])
 
 
-def _resume(work: Hardening, run: RunFolder) -> dict[str, torch.Tensor] | None:
+def _resume(work: Hardening, run: RunFolder) -> None:
     """Put the state back; nothing was kept yet when the run stopped in its first round."""
     path = run / STATE
     if not path.is_file():
-        return None
+        return
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        work.load_state(state["work"])
+        work.load_state(state, list(_logged(run)))
+    except ArgumentError:
+        raise
     except Exception as error:  # a damaged or foreign file raises whatever unpickling and loading meet
         raise RunFolderError(f"{path} does not fit this run: {' '.join(str(error).split())[:160]}") from error
-    best: dict[str, torch.Tensor] | None = state["best"]
-    return best
+
+
+def _logged(run: RunFolder) -> Iterator[dict[str, Any]]:
+    return (r for r in run.read_lines("metrics.jsonl") if r.get("kind") in ("batch", "training", "search", "set", "real"))

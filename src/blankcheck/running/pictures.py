@@ -103,41 +103,12 @@ def per_class_bars(names: Sequence[str], rates: Sequence[float], bounds: Sequenc
     axes.barh(at, rates, color=theme.second, height=0.55, label="rate")
     axes.hlines(at, rates, bounds, color=theme.ink, linewidth=1.2, label="up to the 95% upper bound")
     axes.plot(bounds, at, "|", color=theme.ink, markersize=7)
-    axes.set_yticks(at, [_plain(name) for name in names], parse_math=False)
+    axes.set_yticks(at, [plain(name) for name in names], parse_math=False)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.01)
     axes.xaxis.set_major_formatter(PercentFormatter(1, 0))
     axes.grid(axis="y", visible=False)
     label(figure, axes, "share of attempts", "", theme)
-    return figure
-
-
-def round_curves(rounds: Sequence[Mapping[str, Any]], kept: int | None, theme: Theme = LIGHT) -> Figure:
-    """Shares (above) and losses (below) at the end of each round of hardening. kept: index of the round that was kept."""
-    figure = blank(6.2, theme)
-    shares, losses = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    lines = (
-        (shares, "validation_accuracy", "validation images right", theme.first, "-"),
-        (shares, "validation_confident", "right and confident", theme.first, "--"),
-        (shares, "fresh_confident", "fresh attempts sparse, confident", theme.second, "--"),
-        (shares, "fresh_rate", "fresh attempts fooled", theme.second, "-"),
-        (losses, "real_loss", "on real images", theme.first, "-"),
-        (losses, "fooling_loss", "on fooling images", theme.second, "-"),
-    )
-    dress(shares, "Hardening, round by round", theme)
-    dress(losses, "", theme)
-    at = [r["index"] + 1 for r in rounds]
-    for axes, key, words, colour, style in lines:
-        axes.plot(at, [r[key] for r in rounds], style, marker="o", markersize=3.5, color=colour, label=words)
-    for axes in (shares, losses):
-        if kept is not None:
-            axes.axvline(kept + 1, color=theme.muted, linewidth=1, linestyle=(0, (1, 2)), label="kept")
-    shares.set_ylim(-0.03, 1.03)
-    shares.yaxis.set_major_formatter(PercentFormatter(1, 0))
-    losses.set_ylim(bottom=0)
-    losses.xaxis.set_major_locator(MaxNLocator(integer=True))
-    label(figure, shares, "", "share of images or attempts", theme)
-    label(figure, losses, "round", "loss (nats)", theme, 3)
     return figure
 
 
@@ -189,6 +160,12 @@ def image_png(image: Tensor, side: int = 112, most: int | None = None) -> bytes:
     return buffer.getvalue()
 
 
+def plain(name: str, most: int = 22) -> str:
+    """A name as a picture can hold it: in one line of at most `most` letters, without what cannot be printed."""
+    words = " ".join("".join(letter if letter.isprintable() else " " for letter in name).split())
+    return words if len(words) <= most else f"{words[: most - 1]}…"
+
+
 def _pixels(image: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """(c, h, w) in [0, 1] -> (h, w, 3) for three channels, else (h, w) of the brightest channel."""
     shown = image.permute(1, 2, 0) if image.shape[0] == 3 else image.amax(dim=0)
@@ -203,8 +180,3 @@ def _log_axis(axes: Axes, end: int) -> None:
     axes.xaxis.set_major_locator(FixedLocator(ticks if end > 30 else [k for k in (1, 2, 3, 5, 10, 20, 30) if k <= end]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda k, _: f"{k:g}"))
-
-
-def _plain(name: str) -> str:
-    words = " ".join(name.split())
-    return words if len(words) <= 22 else f"{words[:21]}…"

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from blankcheck.judging.metrics import share_at_most
-from blankcheck.running import pictures
+from blankcheck.running import hardening_pictures, pictures
+from blankcheck.running.hardening_pictures import Forgetting, Success
 from blankcheck.running.picture_style import DARK, LIGHT, Theme
 from blankcheck.running.pictures import Confidences, LitCounts
-from blankcheck.running.report_words import short
+from blankcheck.running.report_words import percent, short
 from blankcheck.running.run_contents import RunContents, Witness
 
 SIDE = 112
 """Pixels of a witness in the gallery, about."""
 MOST_BARS = 30
 MOST_IN_STRIP = 10
+MOST_IN_WORDS = 12
+"""Cells of a matrix that are said one by one."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,7 @@ def draw(runs: Sequence[tuple[str, RunContents]]) -> dict[str, Drawn]:
     _, last = runs[-1]
     if last.verdict is not None and last.verdict["targets"]:
         drawn["per-class"] = _per_class(last, last.verdict["targets"])
-    if last.rounds:
-        drawn["rounds"] = _both(lambda t: pictures.round_curves(last.rounds, last.kept, t), _round_words(last))
+    drawn |= _hardening(last)
     if last.epochs:
         losses = [e["real_loss"] for e in last.epochs]
         words = f"Training loss over {len(losses)} epochs, from {losses[0]:.3f} to {losses[-1]:.3f}."
@@ -119,12 +122,64 @@ def _per_class(contents: RunContents, targets: dict[str, Any]) -> Drawn:
     return _light(pictures.per_class_bars(names, rates, bounds), words)
 
 
+def _hardening(contents: RunContents) -> dict[str, Drawn]:
+    """What happened from round to round, as far as the folder tells."""
+    drawn: dict[str, Drawn] = {}
+    if contents.rounds:
+        curves = hardening_pictures.success(contents.rounds, contents.sets)
+        drawn["success"] = _both(
+            lambda t: hardening_pictures.success_curves(curves, contents.kept, t), _success_words(curves)
+        )
+    matrix = hardening_pictures.forgetting(contents.sets)
+    if matrix is not None:
+        drawn["forgetting"] = _both(
+            lambda t: hardening_pictures.forgetting_matrix(matrix, contents.kept, t), _forgetting_words(matrix)
+        )
+    if contents.rounds:
+        drawn["rounds"] = _both(
+            lambda t: hardening_pictures.round_curves(contents.rounds, contents.kept, t), _round_words(contents)
+        )
+    return drawn
+
+
+def _success_words(curves: Success) -> str:
+    first, last = curves.at[0] + 1, curves.at[-1] + 1
+    said = (
+        f"Fresh attempts that fool the network: {percent(curves.fooled[0])} after round {first}, "
+        f"{percent(curves.fooled[-1])} after round {last} (95% upper bound {percent(curves.upper[-1])}); sparse and "
+        f"confident, real-looking or not: {percent(curves.confident[0])}, then {percent(curves.confident[-1])}."
+    )
+    others = [(line.words, [s for s in line.shares if s is not None]) for line in curves.others]
+    made = [f"{words}, {percent(shares[0])} at first and {percent(shares[-1])} at last" for words, shares in others]
+    return f"{said} Images made for other networks: {'; '.join(made)}." if made else said
+
+
+def _forgetting_words(matrix: Forgetting) -> str:
+    """The worst cell in words, and all that the last network says."""
+    cells = [(share, r, i) for r, row in zip(matrix.rounds, matrix.shares, strict=True)
+             for i, share in zip(matrix.rounds, row, strict=True) if share is not None]  # fmt: skip
+    worst, network, images = max(cells)
+    last = [(i, share) for share, r, i in cells if r == matrix.rounds[-1]]
+    said = ", ".join(f"{percent(share)} of round {i + 1}'s" for i, share in last[:MOST_IN_WORDS])
+    if len(last) > MOST_IN_WORDS:
+        shares = [share for _, share in last]
+        said = f"between {percent(min(shares))} and {percent(max(shares))} of each round's, mean {percent(fmean(shares))}"
+    title = "Share of the images trained on in each round that still fool the networks after it."
+    if worst == 0:
+        return f"{title} None does."
+    return (
+        f"{title} Worst: {percent(worst)} of round {images + 1}'s images fool the network after round {network + 1}. "
+        f"The last network, after round {matrix.rounds[-1] + 1}, is fooled by {said}."
+    )
+
+
 def _round_words(contents: RunContents) -> str:
     first, last = contents.rounds[0], contents.rounds[-1]
     return (
         f"{len(contents.rounds)} rounds of hardening: validation accuracy {first['validation_accuracy']:.1%} to "
         f"{last['validation_accuracy']:.1%}, right and confident {first['validation_confident']:.1%} to "
-        f"{last['validation_confident']:.1%}, fresh attempts fooled {first['fresh_rate']:.0%} to {last['fresh_rate']:.0%}."
+        f"{last['validation_confident']:.1%}; loss on fooling images {first['fooling_loss']:.3f} to "
+        f"{last['fooling_loss']:.3f}."
     )
 
 

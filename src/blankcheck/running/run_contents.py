@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -66,6 +67,12 @@ ROUND: Form = {
     "validation_confident": SHARE, "fresh_attempts": COUNT, "fresh_rate": SHARE, "fresh_confident": SHARE,
     "fresh_fewest": (int, type(None)),
 }  # fmt: skip
+ROUND_SHARES = ("validation_accuracy", "validation_confident", "fresh_rate", "fresh_confident", "fresh_upper_95")
+"""Of a round: shares in [0, 1]. Older folders lack the last."""
+SET: Form = {"what": TEXT, "round": COUNT, "images": COUNT}
+OF_A_ROUND = ("trained", "fresh")
+"""Sets of images that say from which round they are."""
+MOST_ROUNDS = 1_000_000
 EPOCH: Form = {"epoch": COUNT, "real_loss": SHARE}
 TRAINED: Form = {"real_accuracy": SHARE, "real_confident": SHARE, "seconds": SHARE}
 
@@ -93,7 +100,8 @@ class RunContents:
     """The checked contents of a run folder. verdict: None before an audit; then there are no attempts or witnesses.
 
     features: of one image, None before an audit. channels: likewise. kept: index of the round whose network was kept.
-    trained: the record of a plain training, where there was one.
+    trained: the record of a plain training, where there was one. sets: how often sets of images fooled the network after a
+    round of hardening; older folders have none.
     """
 
     run: RunFolder
@@ -109,6 +117,7 @@ class RunContents:
     kept: int | None
     epochs: tuple[dict[str, Any], ...]
     trained: dict[str, Any] | None
+    sets: tuple[dict[str, Any], ...] = ()
 
     def class_name(self, target: int) -> str:
         """The name of a target class, its number where it has none; what cannot be printed becomes a blank."""
@@ -130,7 +139,8 @@ def read_run(run: RunFolder) -> RunContents:
         witnesses, shape = _witnesses(run, verdict)
     hardening = run.read_json("hardening.json") if (run / "hardening.json").is_file() else {"kept_round": None}
     check(hardening, {"kept_round": (int, type(None))}, str(run / "hardening.json"))
-    trained = _records(run, "train", TRAINED)
+    metrics = _metrics(run)
+    trained = _records(metrics, "train", TRAINED)
     return RunContents(
         run=run,
         command=str(environment.get("command", "audit")),
@@ -141,10 +151,11 @@ def read_run(run: RunFolder) -> RunContents:
         witnesses=witnesses,
         features=math.prod(shape) if shape else None,
         channels=shape[0] if shape else None,
-        rounds=_records(run, "round", ROUND),
+        rounds=_records(metrics, "round", ROUND, _check_round),
         kept=hardening["kept_round"],
-        epochs=_records(run, "epoch", EPOCH),
+        epochs=_records(metrics, "epoch", EPOCH),
         trained=trained[-1] if trained else None,
+        sets=_records(metrics, "set", SET, _check_set),
     )
 
 
@@ -258,13 +269,45 @@ def _process_names(stored: Stored, where: str) -> list[str]:
     return list(names)
 
 
-def _records(run: RunFolder, kind: str, form: Form) -> tuple[dict[str, Any], ...]:
-    """The records of one kind in `metrics.jsonl`."""
-    found = []
-    for number, record in enumerate(run.read_lines("metrics.jsonl"), 1):
-        where = f"{run / 'metrics.jsonl'} line {number}"
+def _check_round(record: dict[str, Any], where: str) -> None:
+    if record.get("fresh_upper_95") is not None:
+        check(record, {"fresh_upper_95": SHARE}, where)
+    _within(record, ROUND_SHARES, 1, where)
+    _within(record, ("index",), MOST_ROUNDS, where)
+
+
+def _check_set(record: dict[str, Any], where: str) -> None:
+    # of no images there is no share
+    check(record, {"fooled": SHARE if record["images"] else MAYBE}, where)
+    if record["what"] in OF_A_ROUND:
+        check(record, {"set_round": COUNT}, where)
+        _within(record, ("set_round",), MOST_ROUNDS, where)
+    _within(record, ("fooled",), 1, where)
+    _within(record, ("round",), MOST_ROUNDS, where)
+
+
+def _within(record: dict[str, Any], keys: Sequence[str], most: int, where: str) -> None:
+    for key in keys:
+        if record.get(key) is not None and not 0 <= record[key] <= most:
+            raise RunFolderError(f"{where}: {key} must be between 0 and {most}, got {_short(record[key])}")
+
+
+def _metrics(run: RunFolder) -> list[tuple[str, dict[str, Any]]]:
+    """The records of `metrics.jsonl`, each with where it stands."""
+    path = run / "metrics.jsonl"
+    records = [(f"{path} line {number}", record) for number, record in enumerate(run.read_lines(path.name), 1)]
+    for where, record in records:
         check(record, {}, where)
-        if record.get("kind") == kind:
-            check(record, form, where)
-            found.append(record)
-    return tuple(found)
+    return records
+
+
+def _records(
+    metrics: Sequence[tuple[str, dict[str, Any]]], kind: str, form: Form,
+    more: Callable[[dict[str, Any], str], None] = lambda record, where: None,
+) -> tuple[dict[str, Any], ...]:  # fmt: skip
+    """The records of one kind. more: checks of what a form cannot say."""
+    found = [(where, record) for where, record in metrics if record.get("kind") == kind]
+    for where, record in found:
+        check(record, form, where)
+        more(record, where)
+    return tuple(record for _, record in found)

@@ -8,9 +8,16 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from blankcheck.hardening import HardeningPlan
+from blankcheck.running.harden import HardeningOptions
+
 Preset = Literal["smoke", "standard", "proof"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 ObjectiveName = Literal["max-entropy", "fake-classes", "reject-class"]
+Schedule = Literal["continuous", "rounds", "batches"]
+Network = Literal["same", "fresh"]
+Prune = Literal["ood", "all", "none"]
+Evaluate = Literal["sample", "full"]
 
 
 @dataclass(frozen=True)
@@ -101,13 +108,51 @@ class HardenSettings(AuditSettings):
         objective: what fooling images should be answered with.
         epochs: passes over the training images, by default as many as plain training makes.
         rounds: of search and training, over which the epochs are spread.
+        schedule: continuous keeps a buffer of images that go on being searched; rounds makes a set of images at the
+            beginning of each round, batches one every so many batches (--every).
+        pretrain: epochs on real images alone before the first fooling image; default depends on the schedule.
+        network: same goes on training; fresh starts every round again from the first weights, on all sets so far.
+        fooling_weight: of the loss on fooling images against that on real ones. More resists more and is less often sure.
+        gate_level: images are trained on up to this share of --ood-level. More resists more and is less often sure.
+        prune: train on images that are out of distribution (ood), that meet all three conditions (all), or on every one.
+        anneal: factor of the search's penalty weights from round to round.
+        set_images: images in each new set of the schedules rounds and batches.
+        every: batches after which the schedule batches makes a new set.
+        keep: share of the earlier sets that is trained on beside the newest.
+        stop_rate: end early once the 95 % upper bound of the share of fresh attempts that fool is at most this; 0 never.
+        patience: end after so many rounds without a better network; default never.
+        evaluate: log samples of at most 500 images a set, or (full) ten times that and four times the searches.
+        hold_out_twin: train on half of the training images, so that the twin, trained on the other half, shares none.
         resume: go on with the run in --out from its last finished round.
     """
 
     objective: ObjectiveName = "max-entropy"
     epochs: int | None = None
     rounds: int | None = None
+    schedule: Schedule = "continuous"
+    pretrain: int | None = None
+    network: Network = "same"
+    fooling_weight: float = HardeningPlan.weight
+    gate_level: float = HardeningPlan.gate_level
+    prune: Prune = "ood"
+    anneal: float = HardeningPlan.anneal
+    set_images: int = HardeningPlan.set_images
+    every: int = HardeningPlan.every
+    keep: float = HardeningPlan.keep
+    stop_rate: float = HardeningPlan.stop_rate
+    patience: int | None = None
+    evaluate: Evaluate = "sample"
+    hold_out_twin: bool = False
     resume: bool = False
+
+    def options(self) -> HardeningOptions:
+        """What `harden` takes beside objective, epochs and rounds."""
+        return HardeningOptions(
+            schedule=self.schedule, pretrain=self.pretrain, network=self.network, weight=self.fooling_weight,
+            gate_level=self.gate_level, prune=self.prune, anneal=self.anneal, set_images=self.set_images, every=self.every,
+            keep=self.keep, stop_rate=self.stop_rate, patience=self.patience, evaluate=self.evaluate,
+            hold_out_twin=self.hold_out_twin,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

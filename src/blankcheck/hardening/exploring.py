@@ -1,0 +1,88 @@
+"""The searches that end a round: on the network as it is now, and by other means and against a twin, for comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from blankcheck.auditing import Job, Process, Tried, Twin, run_attempts, within
+from blankcheck.auditing.rivals import Rival, run_rival
+from blankcheck.classifiers.wrapper import device_of, left_as_found
+from blankcheck.fooling import DifferentialEvolution, GreedyLighting, RandomSearch
+from blankcheck.fooling.starts import Real
+from blankcheck.hardening.measures import FoolingSet
+from blankcheck.judging import OODTest
+from blankcheck.types import Classifier, Conditions, Fooling, count_lit
+
+OTHERS: tuple[Process, ...] = (
+    Process("black", "random-search", lambda steps, max_lit: RandomSearch(features=max(1, round(0.2 * max_lit))), 60),
+    Process("black", "differential-evolution", lambda steps, max_lit: DifferentialEvolution(max(1, max_lit // 10)), 60),
+    Process("black", "saliency", lambda steps, max_lit: GreedyLighting(), 30),
+)
+"""Processes that hardening never trains on: Sparse-RS, differential evolution and a saliency map."""
+
+
+@dataclass(frozen=True)
+class Explorer:
+    """Searches under the three conditions, the gate in the place of the judge. real: validation images, for starts.
+    attempts: of a search; rivals: attacks of other libraries to run as well."""
+
+    shape: tuple[int, int, int]
+    classes: int
+    conditions: Conditions
+    gate: OODTest
+    real: Real
+    steps: int
+    attempts: int
+    rivals: Sequence[Rival] = ()
+
+    def fresh(self, classifier: Classifier, form: str, seed: int, attempts: int | None = None) -> Tried:
+        """The portfolio of an audit against this network."""
+        return self._run(self._job(classifier, form, within(self.steps), seed), attempts or self.attempts)
+
+    def others(self, classifier: Classifier, form: str, seed: int) -> dict[str, Tried]:
+        """What hardening never trains on, each alone, by name."""
+        return {p.rule: self._run(self._job(classifier, form, (p,), seed), self.attempts) for p in OTHERS}
+
+    def rival_images(self, classifier: Classifier, form: str, seed: int) -> dict[str, FoolingSet]:
+        """What attacks of other libraries hand back, one search a class, by name; none of those that break off."""
+        targets = torch.arange(self.classes)
+        start = torch.zeros(len(targets), *self.shape, device=device_of(classifier))
+        sets = {}
+        for rival in self.rivals:
+            found = run_rival(rival, classifier, form, start, targets, self.conditions.confidence, seed)
+            if not found.error:
+                sets[rival.name] = self.as_set(found.images, found.targets)
+        return sets
+
+    def as_set(self, images: Tensor, targets: Tensor) -> FoolingSet:
+        """With the gate's word on each image."""
+        sparse = count_lit(images) <= self.conditions.max_lit
+        return FoolingSet(images, targets, sparse & (self.gate.p_values(images) <= self.conditions.ood_level))
+
+    def twin_sets(self, twin: Twin, seed: int) -> dict[str, FoolingSet]:
+        """What the same search (under `twin`) and other processes (`twin:NAME`) make against the twin."""
+        with left_as_found(twin.classifier):
+            made = {"": self.fresh(twin.classifier, twin.form, seed), **self.others(twin.classifier, twin.form, seed)}
+            found = {name: self.as_set(tried.best.images, tried.best.targets) for name, tried in made.items()}
+            found |= self.rival_images(twin.classifier, twin.form, seed)
+        return {f"twin:{name}" if name else "twin": each for name, each in found.items()}
+
+    def _job(self, classifier: Classifier, form: str, processes: tuple[Process, ...], seed: int) -> Job:
+        return Job(
+            classifier, form, self.shape, self.conditions, processes, enough=self.conditions.max_lit, real=self.real,
+            accept=self.gate.accepts, seed=seed, device=device_of(classifier),
+        )  # fmt: skip
+
+    def _run(self, job: Job, attempts: int) -> Tried:
+        with left_as_found(job.classifier):
+            return run_attempts(job, [i % self.classes for i in range(attempts)])
+
+
+def together(first: Tried, second: Tried) -> Tried:
+    """Two searches as one."""
+    return replace(first, best=Fooling.cat([first.best, second.best]), process=torch.cat([first.process, second.process]),
+                   ran=torch.cat([first.ran, second.ran]))  # fmt: skip

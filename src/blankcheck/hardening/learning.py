@@ -1,0 +1,179 @@
+"""Training on real images and fooling images side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from blankcheck.classifiers import UnitClassifier
+from blankcheck.classifiers.training import batches
+from blankcheck.classifiers.wrapper import device_of
+from blankcheck.data import Split
+from blankcheck.errors import ModelError
+from blankcheck.hardening.measures import answers
+from blankcheck.hardening.objectives import Objective
+from blankcheck.hardening.plan import HardeningPlan
+from blankcheck.hardening.sources import Found, Ground, Source
+from blankcheck.outputs import run
+
+Watch = Callable[[int, int, str], None]
+"""Called as watch(batch, batches of the round, words)."""
+REAL = ("loss", "accuracy", "probability")
+
+
+@dataclass
+class Tally:
+    """Sums of some named values of images, by class, and their means batch by batch. sums: (K, values + 1), the last
+    column counts images."""
+
+    names: tuple[str, ...]
+    sums: Tensor
+    each: list[Tensor] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, names: tuple[str, ...], classes: int, device: torch.device) -> Tally:
+        """Of nothing yet."""
+        return cls(names, torch.zeros(classes, len(names) + 1, device=device, dtype=torch.float64))
+
+    def add(self, values: list[Tensor], classes: Tensor) -> None:
+        """One batch: a tensor (n,) for every name, and the class (n,) of each image."""
+        rows = torch.stack([*(v.detach().float() for v in values), torch.ones_like(classes, dtype=torch.float32)], dim=1)
+        self.sums.index_add_(0, classes, rows.double())
+        self.each.append(rows.mean(dim=0)[:-1] if len(rows) else rows.new_full((len(self.names),), math.nan))
+
+    def means(self) -> dict[str, Any]:
+        """Of all images, and under `per_class` of those of each class that has any."""
+        sums = self.sums.cpu()
+        per_class = {str(k): self._mean(row) for k, row in enumerate(sums) if row[-1] > 0}
+        return {**self._mean(sums.sum(dim=0)), "per_class": per_class}
+
+    def _mean(self, row: Tensor) -> dict[str, Any]:
+        n = int(row[-1])
+        values = (row[:-1] / n).tolist() if n else [None] * len(self.names)
+        return {"images": n, **dict(zip(self.names, values, strict=True))}
+
+    def by_batch(self) -> list[dict[str, float | None]]:
+        """The means of every batch; None where it had no image."""
+        if not self.each:
+            return []
+        table = torch.stack(self.each).cpu().tolist()
+        return [{n: v if math.isfinite(v) else None for n, v in zip(self.names, row, strict=True)} for row in table]
+
+
+@dataclass
+class Trained:
+    """What a round of training saw. shown: images (n, c, h, w) and targets (n,) of some of the fooling images it trained on;
+    seen: fooling images looked at."""
+
+    real: Tally
+    fooling: Tally
+    shown: tuple[Tensor, Tensor]
+    seen: int = 0
+
+
+class Learner:
+    """Optimiser, learning rate and batches of a hardening. first: the parameters and buffers it began with."""
+
+    def __init__(
+        self, classifier: UnitClassifier, data: Split, objective: Objective, classes: int, plan: HardeningPlan
+    ) -> None:
+        self.classifier, self.data, self.objective, self.classes, self.plan = classifier, data, objective, classes, plan
+        self.first = {name: tensor.detach().clone() for name, tensor in classifier.state_dict().items()}
+        self._begin(plan.training.epochs)
+
+    def _begin(self, epochs: int) -> None:
+        self.optimiser, self.schedule = replace(self.plan.training, epochs=epochs).optimiser(self.classifier, len(self.data))
+
+    def start_again(self, epochs: int) -> None:
+        """The first weights, a new optimiser, and a schedule of so many epochs."""
+        self.classifier.load_state_dict(self.first)
+        self._begin(epochs)
+
+    def batches_in(self, epochs: int) -> int:
+        """Batches of so many epochs."""
+        return epochs * math.ceil(len(self.data) / self.plan.training.batch)
+
+    def skip_to_last(self, epochs: int) -> None:
+        """Go on as if only so many epochs were left: the learning rate falls to where the one-cycle schedule has it then."""
+        self.schedule.last_epoch = max(self.schedule.last_epoch, self.schedule.total_steps - 1 - self.batches_in(epochs))
+
+    def train(
+        self, epochs: int, source: Source | None, ground: Ground, confidence: float, keep: int, watch: Watch
+    ) -> Trained:
+        """So many epochs on real images, and beside each batch the fooling images of `source`. keep: how many of those are
+        kept to be shown to later networks.
+
+        Raises ModelError when the loss becomes NaN or infinite.
+        """
+        device, count = device_of(self.classifier), self.batches_in(epochs)
+        names = tuple(answers(torch.ones(1, self.objective.outputs(self.classes)), torch.zeros(1, dtype=torch.int64),
+                              self.objective, self.classes, confidence))  # fmt: skip
+        real, fooling = Tally.of(REAL, self.classes, device), Tally.of(("objective", *names), self.classes, device)
+        shown, seen, done = [], 0, 0
+        for _ in range(epochs):
+            for index in batches(len(self.data), self.plan.training.batch, ground.generator):
+                found = source.batch(ground) if source is not None else _nothing(ground, device)
+                self._learn(index, found, real, fooling, confidence)
+                seen += found.seen
+                shown.append((found.images[: 1 + keep // count].cpu(), found.targets[: 1 + keep // count].cpu()))
+                done += 1
+                if done % 50 == 0:
+                    watch(done, count, f"real loss {real.each[-1][0]:.3f}")
+        if not bool(torch.cat([real.sums.flatten(), fooling.sums.flatten()]).isfinite().all()):
+            raise ModelError("hardening loss became NaN or infinite")
+        return Trained(real, fooling, _some(shown, keep, ground.generator), seen)
+
+    def _learn(self, index: Tensor, found: Found, told_real: Tally, told_fooling: Tally, confidence: float) -> None:
+        device = found.images.device
+        images, labels = self.data.images[index].to(device), self.data.labels[index].to(device)
+        self.classifier.train()
+        if len(index) + len(found.images) < 2:
+            return  # batch norm cannot take a single image
+        outputs = run(self.classifier, torch.cat([images, found.images]))
+        real, fooling = outputs[: len(index)], outputs[len(index) :]
+        real_losses = F.cross_entropy(real, labels, reduction="none")
+        losses = self.objective.loss(fooling, found.targets, self.classes)
+        # divided by the full batch, so that the weight of one fooling image does not rise as they become rare
+        loss = real_losses.mean() + self.plan.weight * losses.sum() / self.plan.fooling_batch
+        self.optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        self.optimiser.step()
+        self.schedule.step()
+        with torch.no_grad():
+            p = real.softmax(dim=1)
+            own = p.gather(1, labels[:, None]).squeeze(1)
+            told_real.add([real_losses, (p.argmax(dim=1) == labels).float(), own], labels)
+            said = answers(fooling.softmax(dim=1), found.targets, self.objective, self.classes, confidence)
+            told_fooling.add([losses, *said.values()], found.targets)
+
+    def state(self) -> dict[str, Any]:
+        """Network, optimiser and learning rate; tensors and plain numbers only."""
+        return {
+            "classifier": self.classifier.state_dict(),
+            "first": self.first,
+            "optimiser": self.optimiser.state_dict(),
+            "schedule": {k: v for k, v in self.schedule.state_dict().items() if isinstance(v, int | float | list)},
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from such a state."""
+        self.classifier.load_state_dict(state["classifier"])
+        self.first = state["first"]
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.schedule.load_state_dict(state["schedule"])
+
+
+def _nothing(ground: Ground, device: torch.device) -> Found:
+    return Found(torch.zeros(0, *ground.shape, device=device), torch.zeros(0, dtype=torch.int64, device=device), 0)
+
+
+def _some(shown: list[tuple[Tensor, Tensor]], keep: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    images, targets = (torch.cat([each[part] for each in shown]) for part in (0, 1))
+    order = torch.randperm(len(targets), generator=generator)[:keep]
+    return images[order], targets[order]

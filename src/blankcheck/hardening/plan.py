@@ -1,0 +1,110 @@
+"""How a network is hardened: every choice in one value, checked when it is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from blankcheck.classifiers import TrainingPlan
+from blankcheck.errors import ArgumentError
+
+SCHEDULES = ("continuous", "rounds", "batches")
+NETWORKS = ("same", "fresh")
+PRUNES = ("ood", "all", "none")
+EVALUATE = ("sample", "full")
+MOST_ROUNDS = 10
+
+
+@dataclass(frozen=True)
+class HardeningPlan:
+    """How a network is hardened.
+
+    training: epochs, batch size and optimiser of the whole. rounds: the epochs are spread over so many; each ends with a
+    search on the new network. schedule: where the fooling images come from (`sources`). pretrain: epochs on real images
+    alone, before. network: `same` goes on training; `fresh` starts every round again from the first weights, on all sets so
+    far. weight: of the fooling loss against the cross-entropy on real images. prune: train on what is out of distribution
+    (`ood`), on what meets all three conditions of the audit (`all`), or on everything (`none`). anneal: the penalty weight
+    of new searches is multiplied by this from round to round.
+
+    Search: fooling_batch: fooling images beside each batch of real ones. inner_steps: of search an image is moved by
+    at once. life: most such moves of an image. buffer: images that are being searched in `continuous`. set_images: in a
+    new set of `rounds` and `batches`; every: batches after which `batches` makes one; keep: share of earlier sets that is
+    trained on beside the newest.
+
+    Gate: gate_images: most real images that fit its scores (its cost is theirs). gate_level: images are trained on at this
+    share of the audit's level.
+
+    End of a round: fresh_attempts, fresh_steps: the search on the new network. stop_rate: hardening ends early once the
+    95 % upper bound of the share of fresh attempts that fool is at most this, shown by up to `stop_attempts`, and the
+    network is not surer of real images than a round before. patience: rounds without a better network after which it ends,
+    None for never. evaluate: what is logged uses samples, or everything.
+    hold_out_twin: train on half A of the training images alone, so that a twin trained on half B shares none with it.
+    """
+
+    training: TrainingPlan
+    rounds: int = MOST_ROUNDS
+    schedule: str = "continuous"
+    pretrain: int = 0
+    network: str = "same"
+    weight: float = 0.18
+    prune: str = "ood"
+    anneal: float = 1.0
+    fooling_batch: int = 64
+    inner_steps: int = 4
+    life: int = 20
+    buffer: int = 1024
+    set_images: int = 2000
+    every: int = 200
+    keep: float = 0.5
+    gate_images: int = 1000
+    gate_level: float = 0.2
+    fresh_attempts: int = 50
+    fresh_steps: int = 200
+    stop_rate: float = 0.01
+    stop_attempts: int = 300
+    patience: int | None = None
+    evaluate: str = "sample"
+    hold_out_twin: bool = False
+
+    def __post_init__(self) -> None:
+        for name, known in (("schedule", SCHEDULES), ("network", NETWORKS), ("prune", PRUNES), ("evaluate", EVALUATE)):
+            if getattr(self, name) not in known:
+                raise ArgumentError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        for name in ("rounds", "fooling_batch", "inner_steps", "life", "buffer", "set_images", "every", "gate_images",
+                     "fresh_attempts", "fresh_steps"):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise ArgumentError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.patience is not None and self.patience < 1:
+            raise ArgumentError(f"patience must be at least 1, got {self.patience}")
+        if not 0 <= self.weight < float("inf"):
+            raise ArgumentError(f"weight of the fooling loss must be at least 0, got {self.weight:g}")
+        if not 0 < self.anneal <= 10:
+            raise ArgumentError(f"anneal must lie in (0, 10], got {self.anneal:g}")
+        for name in ("keep", "stop_rate"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ArgumentError(f"{name} must lie in [0, 1], got {getattr(self, name):g}")
+        if not 0 <= self.pretrain < self.training.epochs:
+            raise ArgumentError(f"pretrain must lie in 0..{self.training.epochs - 1} of the epochs, got {self.pretrain}")
+
+    def epochs_of(self, index: int) -> int:
+        """Epochs of the round `index`: those after pre-training, spread evenly."""
+        total = self.training.epochs - self.pretrain
+        return total * (index + 1) // self.rounds - total * index // self.rounds
+
+
+def default_pretrain(epochs: int, schedule: str) -> int:
+    """Epochs on real images alone before the first fooling image."""
+    return 0 if epochs < 3 or schedule == "continuous" else 1
+
+
+def default_plan(n: int, epochs: int | None = None, rounds: int | None = None, **options: Any) -> HardeningPlan:
+    """The plan for `n` training images, with as many epochs as plain training has; further `options` by their names.
+
+    Schedules that make sets need a network that knows something first, so they begin with an epoch on real images.
+    """
+    training = TrainingPlan.default(n, epochs)
+    if options.get("pretrain") is None:
+        options["pretrain"] = default_pretrain(training.epochs, options.get("schedule", "continuous"))
+    plan = HardeningPlan(training, **options)
+    most = training.epochs - plan.pretrain
+    return replace(plan, rounds=min(most, rounds if rounds is not None else MOST_ROUNDS))

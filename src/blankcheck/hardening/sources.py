@@ -1,0 +1,202 @@
+"""Where the fooling images of a batch come from: a buffer that is always being searched, or sets made now and then."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from blankcheck.classifiers import UnitClassifier
+from blankcheck.classifiers.wrapper import device_of, left_as_found
+from blankcheck.fooling import Goal, Problem
+from blankcheck.fooling.starts import Real
+from blankcheck.hardening.plan import HardeningPlan
+from blankcheck.hardening.replay import Replay
+from blankcheck.judging import OODTest
+from blankcheck.types import Conditions, count_lit
+
+SEARCHED_AT_ONCE = 256
+
+
+@dataclass
+class Ground:
+    """What every source searches: the classifier as it is now, under a plan. gate: the out-of-distribution test of
+    hardening, and `strict` the p-value up to which an image is trained on. real: images that starts are made of.
+    passes: backward passes of images so far."""
+
+    classifier: UnitClassifier
+    classes: int
+    shape: tuple[int, int, int]
+    conditions: Conditions
+    plan: HardeningPlan
+    gate: OODTest
+    strict: float
+    generator: torch.Generator
+    real: Real
+    anneal: float = 1.0
+    passes: int = 0
+
+    def problem(self, targets: Tensor) -> Problem:
+        """The search of these targets (n,)."""
+        return Problem(self.classifier, "logits", targets.to(device_of(self.classifier)))
+
+    @property
+    def needed(self) -> float:
+        """The confidence asked for, as log-odds."""
+        return Goal(self.conditions.confidence).needed
+
+    def wanted(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Which images (n, c, h, w) are trained on, (n,) bool on the CPU."""
+        if self.plan.prune == "none":
+            return torch.ones(len(images), dtype=torch.bool)
+        wanted = self.gate.p_values(images) <= self.strict
+        if self.plan.prune == "all":
+            with left_as_found(self.classifier):
+                margin = self.problem(targets).score(images)[1]
+            wanted &= ((margin >= self.needed) & (count_lit(images) <= self.conditions.max_lit)).cpu()
+        return wanted
+
+
+@dataclass(frozen=True)
+class Found:
+    """Fooling images (n, c, h, w) to train on, in stored form on the classifier's device, and their targets (n,). seen:
+    of how many that were looked at."""
+
+    images: Tensor
+    targets: Tensor
+    seen: int
+
+
+class Source(Protocol):
+    """Fooling images, batch after batch. Its state is tensors and numbers only."""
+
+    def begin_round(self, ground: Ground) -> None:
+        """Called before the first batch of a round."""
+
+    def batch(self, ground: Ground) -> Found:
+        """The fooling images that the next batch is trained on."""
+
+    def state(self) -> dict[str, Any]:
+        """All that changes."""
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from such a state."""
+
+
+@dataclass
+class Continuous:
+    """A buffer of images that go on being searched, some moves for every batch, each replaced when it is old."""
+
+    replay: Replay
+
+    @classmethod
+    def filled(cls, ground: Ground) -> Continuous:
+        """With fresh starts."""
+        plan = ground.plan
+        return cls(Replay.fill(plan.buffer, ground.classes, ground.shape, ground.real, plan.life, ground.generator))
+
+    def begin_round(self, ground: Ground) -> None:
+        """Nothing: the search just goes on."""
+
+    def batch(self, ground: Ground) -> Found:
+        """Move the next images of the buffer and hand out those that are to be trained on."""
+        plan, buffer = ground.plan, self.replay
+        rows = buffer.next_rows(plan.fooling_batch)
+        targets = buffer.targets[rows]
+        images = _moved(buffer, rows, ground)
+        wanted = ground.wanted(images, targets).to(images.device)
+        expired = buffer.expired(rows)
+        buffer.refresh(expired, ground.classes, ground.real, plan.life, ground.generator, ground.anneal)
+        return Found(images[wanted], targets.to(images.device)[wanted], len(rows))
+
+    def state(self) -> dict[str, Any]:
+        """The buffer."""
+        return {"replay": self.replay.state()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """The buffer as it was."""
+        self.replay = Replay.of(state["replay"])
+
+
+@dataclass
+class Sets:
+    """A new set every `every` batches (None: at the beginning of each round), trained on beside a share of earlier ones.
+
+    sets: (images, targets) of each set so far. pool: positions of the images in use among those of all sets.
+    """
+
+    every: int | None
+    sets: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    pool: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    since: int = 0
+
+    def begin_round(self, ground: Ground) -> None:
+        """Make a set, where each round has one."""
+        if self.every is None or not self.sets:
+            self._renew(ground)
+
+    def batch(self, ground: Ground) -> Found:
+        """A random part of the pool."""
+        if self.every is not None and self.since >= self.every:
+            self._renew(ground)
+        self.since += 1
+        device, n = device_of(ground.classifier), ground.plan.fooling_batch
+        if len(self.pool) == 0:
+            return Found(torch.zeros(0, *ground.shape, device=device), torch.zeros(0, dtype=torch.int64, device=device), n)
+        index = self.pool[torch.randint(0, len(self.pool), (n,), generator=ground.generator)]
+        images, targets = (torch.cat([each[part] for each in self.sets])[index].to(device) for part in (0, 1))
+        return Found(images, targets, n)
+
+    def _renew(self, ground: Ground) -> None:
+        earlier = sum(len(targets) for _, targets in self.sets)
+        kept = torch.randperm(earlier, generator=ground.generator)[: round(ground.plan.keep * earlier)]
+        images, targets = make_set(ground)
+        self.sets.append((images, targets))
+        self.pool = torch.cat([kept, torch.arange(earlier, earlier + len(targets))])
+        self.since = 0
+
+    def state(self) -> dict[str, Any]:
+        """The sets and what of them is in use."""
+        return {"sets": [list(each) for each in self.sets], "pool": self.pool, "since": self.since}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """As it was."""
+        self.sets = [(images, targets) for images, targets in state["sets"]]
+        self.pool, self.since = state["pool"], int(state["since"])
+
+
+def make_set(ground: Ground) -> tuple[Tensor, Tensor]:
+    """Search a fresh set against the network as it is: images (n, c, h, w) and targets (n,), on the CPU.
+
+    Images are taken at every stage of their search, as a buffer that is always being searched holds them.
+    """
+    plan = ground.plan
+    buffer = Replay.fill(plan.set_images, ground.classes, ground.shape, ground.real, plan.life, ground.generator,
+                         ground.anneal)  # fmt: skip
+    buffer.age.zero_()
+    last = torch.randint(1, plan.life + 1, (plan.set_images,), generator=ground.generator)
+    images = buffer.images.clone()
+    for visit in range(plan.life):
+        for rows in torch.split((last > visit).nonzero().squeeze(1), SEARCHED_AT_ONCE):
+            images[rows] = _moved(buffer, rows, ground).cpu()
+    wanted = torch.cat([
+        ground.wanted(images[rows].to(device_of(ground.classifier)), buffer.targets[rows])
+        for rows in torch.split(torch.arange(plan.set_images), SEARCHED_AT_ONCE)
+    ])  # fmt: skip
+    return images[wanted], buffer.targets[wanted]
+
+
+def _moved(buffer: Replay, rows: Tensor, ground: Ground) -> Tensor:
+    with left_as_found(ground.classifier):
+        images = buffer.search(rows, ground.problem(buffer.targets[rows]), ground.needed, ground.plan.inner_steps)
+    ground.passes += len(rows) * ground.plan.inner_steps
+    return images
+
+
+def source_of(ground: Ground) -> Source:
+    """The source that the plan's schedule names."""
+    if ground.plan.schedule == "continuous":
+        return Continuous.filled(ground)
+    return Sets(ground.plan.every if ground.plan.schedule == "batches" else None)
