@@ -16,8 +16,9 @@ from blankcheck.classifiers.training import batches
 from blankcheck.classifiers.wrapper import device_of
 from blankcheck.data import Split
 from blankcheck.errors import ModelError
+from blankcheck.fooling import Goal
 from blankcheck.hardening.measures import answers
-from blankcheck.hardening.objectives import Objective
+from blankcheck.hardening.objectives import Objective, unsure
 from blankcheck.hardening.plan import HardeningPlan
 from blankcheck.hardening.sources import Found, Ground, Source
 from blankcheck.outputs import run
@@ -138,9 +139,11 @@ class Learner:
         outputs = run(self.classifier, torch.cat([images, found.images]))
         real, fooling = outputs[: len(index)], outputs[len(index) :]
         real_losses = F.cross_entropy(real, labels, reduction="none")
+        doubts = unsure(real, labels, Goal(confidence).needed)
         losses = self.objective.loss(fooling, found.targets, self.classes)
         # divided by the full batch, so that the weight of one fooling image does not rise as they become rare
-        loss = real_losses.mean() + self.plan.weight * losses.sum() / self.plan.fooling_batch
+        loss = real_losses.mean() + self.plan.sureness * doubts.mean()
+        loss = loss + self.plan.weight * losses.sum() / self.plan.fooling_batch
         self.optimiser.zero_grad()
         torch.autograd.backward(loss)
         self.optimiser.step()

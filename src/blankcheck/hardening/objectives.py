@@ -10,6 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blankcheck.errors import ArgumentError
+from blankcheck.outputs import log_odds
+
+SPARE = 0.5
+"""Log-odds beyond the confidence asked for that real images are pushed to."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,15 @@ def fake_classes(logits: Tensor, targets: Tensor, classes: int) -> Tensor:
 def reject_class(logits: Tensor, targets: Tensor, classes: int) -> Tensor:
     """Cross-entropy against the one class K that means "none of these"."""
     return F.cross_entropy(logits, torch.full_like(targets, classes), reduction="none")
+
+
+def unsure(logits: Tensor, labels: Tensor, wanted: float) -> Tensor:
+    """For real images: softplus of what their log-odds lack to `wanted` and half a unit more, (n, m), (n,) -> (n,) nats.
+
+    Fooling images pull every confidence down. Being unsure of real images is no defence, and the cross-entropy hardly minds
+    whether an image that is right has 0.88 or 0.92; this does, and vanishes for images that are sure enough.
+    """
+    return F.softplus(wanted + SPARE - log_odds(logits, labels))
 
 
 OBJECTIVES: dict[str, Objective] = {

@@ -22,7 +22,8 @@ class HardeningPlan:
     training: epochs, batch size and optimiser of the whole. rounds: the epochs are spread over so many; each ends with a
     search on the new network. schedule: where the fooling images come from (`sources`). pretrain: epochs on real images
     alone, before. network: `same` goes on training; `fresh` starts every round again from the first weights, on all sets so
-    far. weight: of the fooling loss against the cross-entropy on real images. prune: train on what is out of distribution
+    far. weight: of the fooling loss against the cross-entropy on real images. sureness: of the loss on
+    real images that are not surer than the audit asks for (`objectives.unsure`). prune: train on what is out of distribution
     (`ood`), on what meets all three conditions of the audit (`all`), or on everything (`none`). anneal: the penalty weight
     of new searches is multiplied by this from round to round.
 
@@ -46,18 +47,19 @@ class HardeningPlan:
     schedule: str = "continuous"
     pretrain: int = 0
     network: str = "same"
-    weight: float = 0.18
+    weight: float = 0.4
+    sureness: float = 1.0
     prune: str = "ood"
     anneal: float = 1.0
     fooling_batch: int = 64
-    inner_steps: int = 4
+    inner_steps: int = 2
     life: int = 20
     buffer: int = 1024
     set_images: int = 2000
     every: int = 200
     keep: float = 0.5
     gate_images: int = 1000
-    gate_level: float = 0.2
+    gate_level: float = 1.0
     fresh_attempts: int = 50
     fresh_steps: int = 200
     stop_rate: float = 0.01
@@ -76,8 +78,9 @@ class HardeningPlan:
                 raise ArgumentError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.patience is not None and self.patience < 1:
             raise ArgumentError(f"patience must be at least 1, got {self.patience}")
-        if not 0 <= self.weight < float("inf"):
-            raise ArgumentError(f"weight of the fooling loss must be at least 0, got {self.weight:g}")
+        for name in ("weight", "sureness"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ArgumentError(f"{name} must be a number of at least 0, got {getattr(self, name):g}")
         if not 0 < self.anneal <= 10:
             raise ArgumentError(f"anneal must lie in (0, 10], got {self.anneal:g}")
         for name in ("keep", "stop_rate"):

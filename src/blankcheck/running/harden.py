@@ -34,6 +34,7 @@ class HardeningOptions(TypedDict, total=False):
     pretrain: int | None
     network: str
     weight: float
+    sureness: float
     prune: str
     anneal: float
     fooling_batch: int

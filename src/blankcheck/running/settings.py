@@ -5,8 +5,8 @@ Each field is an option of the command line and a key of `--config` files; docst
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, cast
 
 from blankcheck.hardening import HardeningPlan
 from blankcheck.running.harden import HardeningOptions
@@ -113,6 +113,7 @@ class HardenSettings(AuditSettings):
         pretrain: epochs on real images alone before the first fooling image; default depends on the schedule.
         network: same goes on training; fresh starts every round again from the first weights, on all sets so far.
         fooling_weight: of the loss on fooling images against that on real ones. More resists more and is less often sure.
+        sureness: weight of a loss that makes the network surer of real images than --confidence.
         gate_level: images are trained on up to this share of --ood-level. More resists more and is less often sure.
         prune: train on images that are out of distribution (ood), that meet all three conditions (all), or on every one.
         anneal: factor of the search's penalty weights from round to round.
@@ -133,6 +134,7 @@ class HardenSettings(AuditSettings):
     pretrain: int | None = None
     network: Network = "same"
     fooling_weight: float = HardeningPlan.weight
+    sureness: float = HardeningPlan.sureness
     gate_level: float = HardeningPlan.gate_level
     prune: Prune = "ood"
     anneal: float = HardeningPlan.anneal
@@ -147,12 +149,9 @@ class HardenSettings(AuditSettings):
 
     def options(self) -> HardeningOptions:
         """What `harden` takes beside objective, epochs and rounds."""
-        return HardeningOptions(
-            schedule=self.schedule, pretrain=self.pretrain, network=self.network, weight=self.fooling_weight,
-            gate_level=self.gate_level, prune=self.prune, anneal=self.anneal, set_images=self.set_images, every=self.every,
-            keep=self.keep, stop_rate=self.stop_rate, patience=self.patience, evaluate=self.evaluate,
-            hold_out_twin=self.hold_out_twin,
-        )  # fmt: skip
+        renamed = {"weight": self.fooling_weight}
+        same = HardeningOptions.__optional_keys__ & {f.name for f in fields(self)}
+        return cast(HardeningOptions, renamed | {name: getattr(self, name) for name in sorted(same)})
 
 
 @dataclass(frozen=True)
