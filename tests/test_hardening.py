@@ -1,27 +1,44 @@
 from __future__ import annotations
 
+import contextlib
+import itertools
+import json
+import os
+import random
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.testing import assert_close
 
 import blankcheck as bc
+from blankcheck.auditing import Twin
 from blankcheck.classifiers import TrainingPlan, build
 from blankcheck.classifiers.wrapper import fingerprint
 from blankcheck.errors import ArgumentError, ModelError, RunFolderError
-from blankcheck.hardening import Hardening, HardeningPlan, best_round, harmonic, objective_named
-from blankcheck.hardening.objectives import fake_classes, max_entropy, reject_class
+from blankcheck.hardening import Hardening, HardeningPlan, harmonic, objective_named
+from blankcheck.hardening.measures import FoolingSet, quantiles, set_record
+from blankcheck.hardening.objectives import fake_classes, max_entropy, reject_class, unsure
 from blankcheck.hardening.replay import keep_largest
+from blankcheck.hardening.selection import plateau, takes_over
+from blankcheck.hardening.sources import Sets, make_set
+from blankcheck.judging import calibration_error
 from blankcheck.running.harden import STATE
 from blankcheck.running.run_folder import RunFolder
+from blankcheck.types import count_lit
 
-SMALL = HardeningPlan(TrainingPlan(6), rounds=3, buffer=128, fresh_attempts=10, fresh_steps=40)
+SMALL = HardeningPlan(TrainingPlan(6), rounds=3, buffer=128, fresh_attempts=10, fresh_steps=40, set_images=100, every=5,
+                      stop_rate=0)  # fmt: skip
 
 
-def hardening(digits, seed=0, plan=SMALL) -> Hardening:
-    network = build("mlp", digits.shape, 10, digits.mean_and_std(), seed)
-    return Hardening(network, digits, objective_named("max-entropy"), plan, seed=seed)
+def hardening(digits, plan=SMALL, objective="max-entropy", twin=lambda: None) -> Hardening:
+    aim = objective_named(objective)
+    network = build("mlp", digits.shape, aim.outputs(10), digits.mean_and_std(), 0)
+    return Hardening(network, digits, aim, plan, seed=0, twin=twin)
 
 
 def test_objectives_known_answers():
@@ -34,9 +51,23 @@ def test_objectives_known_answers():
     assert [objective_named(n).outputs(10) for n in ("max-entropy", "reject-class", "fake-classes")] == [10, 11, 20]
 
 
-def test_harmonic_mean_and_selection():
-    assert harmonic(1, 1) == 1 and harmonic(0.5, 1) == pytest.approx(2 / 3) and harmonic(0, 1) == harmonic(1, 0) == 0
-    assert best_round([0.2, 0.9, 0.95, 0.93]) == 3 and best_round([0.2, 0.95, 0.5]) == 1
+def test_unsure_known_answer():
+    """At the log-odds wanted and half a unit more the loss is log 2; far above it vanishes, far below it is linear."""
+    logits, labels = torch.tensor([[2.5, 0.0], [60.0, 0.0], [-40.0, 0.0]]), torch.zeros(3, dtype=torch.int64)
+    assert_close(unsure(logits, labels, 2.0), torch.tensor([2.0, 1.0, 1.0]).log() + torch.tensor([0, 0, 42.5]))
+
+
+def test_harmonic_mean_known_answers():
+    assert harmonic(1, [1]) == 1 and harmonic(0.5, [1]) == pytest.approx(2 / 3)
+    assert harmonic(1, [0.5, 1]) == pytest.approx(2 / (1 + 1.5))
+    assert harmonic(0, [1]) == harmonic(1, [0]) == harmonic(1, [1, 0, 1]) == 0
+    assert harmonic(0.7, []) == 0.7
+
+
+def test_selection_and_plateau():
+    assert takes_over(0.95, 0.95) and takes_over(0.93, 0.95) and not takes_over(0.2, 0.9)
+    assert plateau([0.5, 0.9, 0.8, 0.9], 2) and not plateau([0.5, 0.9, 0.8, 0.91], 2)
+    assert not plateau([0.9, 0.1], 2) and not plateau([0.9] * 9, None)
 
 
 def test_keep_largest():
@@ -45,18 +76,31 @@ def test_keep_largest():
     assert torch.equal(keep_largest(image, torch.tensor([4])), image)
 
 
-def test_going_on_after_a_stop_equals_not_stopping(digits):
-    whole = hardening(digits)
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"schedule": "rounds", "network": "fresh"}, {"schedule": "batches", "pretrain": 1, "anneal": 0.5}],
+    ids=lambda c: c.get("schedule", "continuous"),
+)
+def test_going_on_after_a_stop_equals_not_stopping(digits, changes):
+    plan = replace(SMALL, **changes)
+    whole = hardening(digits, plan)
     rounds = list(whole.rounds())
-    first = hardening(digits)
+    first = hardening(digits, plan)
     for _ in first.rounds():
         break
-    second = hardening(digits, seed=0)
-    second.load_state(first.state())
+    second = hardening(digits, plan)
+    second.load_state(first.state(), first.records)
     rest = list(second.rounds())
     assert [r.index for r in rest] == [1, 2]
     assert fingerprint(second.classifier) == fingerprint(whole.classifier)
-    assert [replace(r) for r in second.history] == rounds
+    assert second.history == rounds and second.records == whole.records
+    assert second.kept.index == whole.kept.index
+
+
+def test_going_on_under_another_plan_is_refused_with_the_difference(digits):
+    first = hardening(digits)
+    with pytest.raises(ArgumentError, match=r"weight was 0.4, is 0.7; keep was 0.5, is 0.1"):
+        hardening(digits, replace(SMALL, weight=0.7, keep=0.1)).load_state(first.state())
 
 
 def test_state_survives_the_file_and_a_kill(digits, tmp_path):
@@ -72,12 +116,45 @@ def test_state_survives_the_file_and_a_kill(digits, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         bc.harden("mlp", digits, **options, run=run, watch=stop)
-    assert [r["index"] for r in run.read_lines("metrics.jsonl")] == [0]
+    assert [r["index"] for r in run.read_lines("metrics.jsonl") if r["kind"] == "round"] == [0]
     again = bc.harden("mlp", digits, **options, run=run, resume=True)
     assert fingerprint(again.model) == fingerprint(whole.model) and again.rounds == whole.rounds
+    timed = {"training_seconds", "looking_seconds", "images_per_second"}
+    assert [{k: v for k, v in r.items() if k not in timed} for r in again.records] == [
+        {k: v for k, v in r.items() if k not in timed} for r in whole.records
+    ]
     run.write(STATE, b"damaged")
     with pytest.raises(RunFolderError, match="does not fit this run"):
         bc.harden("mlp", digits, **options, run=run, resume=True)
+
+
+def test_kill_at_random_moments_loses_at_most_a_round(digits, tmp_path):
+    """`kill -9` again and again; what comes out in the end is what comes out of an undisturbed run."""
+    options = ["--epochs", "16", "--rounds", "8", "--preset", "smoke", "--quiet"]
+    command = [sys.executable, "-m", "blankcheck", "harden", *options, "--out"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, env=environment, capture_output=True)
+    draw, folder = random.Random(0), tmp_path / "killed"
+    for attempt in range(4):
+        resume = ["--resume"] if (folder / "environment.json").is_file() else []
+        process = subprocess.Popen([*command, str(folder), *resume], env=environment, stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL)  # fmt: skip
+        began = rounds(folder)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(draw.uniform(3.0, 7.0))
+        process.kill()
+        process.wait()
+        assert rounds(folder) >= began, attempt
+    done = subprocess.run([*command, str(folder), "--resume"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    whole, killed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
+    assert whole.keys() == killed.keys() and all(torch.equal(whole[name], killed[name]) for name in whole)
+    assert rounds(folder) == rounds(tmp_path / "whole") == 8
+
+
+def rounds(folder: Path) -> int:
+    lines = (folder / "metrics.jsonl").read_text().splitlines() if (folder / "metrics.jsonl").is_file() else []
+    return sum(json.loads(line)["kind"] == "round" for line in lines)
 
 
 def test_hardening_works_on_digits(digits, plain):
@@ -96,6 +173,8 @@ def test_hardening_works_on_digits(digits, plain):
 def test_objectives_with_more_outputs(digits, objective, tmp_path):
     hardened = bc.harden("mlp", digits, objective, epochs=30, rounds=3)
     assert hardened.rounds[-1].validation_accuracy > 0.9
+    shown = [r for r in hardened.records if r["kind"] == "set" and r["what"] == "trained" and r["round"] == 2]
+    assert all(0 <= r["right_fake"] <= r["non_real"] <= 1 for r in shown) and shown[-1]["non_real"] > 0.3
     assert hardened.rounds[-1].fresh_confident < hardened.rounds[0].fresh_confident + 0.2
     folder = hardened.save(tmp_path / "run").path
     assert fingerprint(bc.load_model("mlp", folder / "model.safetensors")) == fingerprint(hardened.model)
@@ -108,7 +187,7 @@ def test_gate_and_judge_share_no_real_image(digits):
     def fitted_on(test):
         return {tuple(row) for values in test.values if isinstance(values, Neighbours) for row in values.real.tolist()}
 
-    gate, judge = fitted_on(hardening(digits).gate), fitted_on(ood_test(digits, 0.01))
+    gate, judge = fitted_on(hardening(digits).ground.gate), fitted_on(ood_test(digits, 0.01))
     assert len(gate) > 200 and len(judge) > 200
     assert len(gate & judge) <= 2, "a handful of digits are drawn twice in the original set"
 
@@ -116,9 +195,125 @@ def test_gate_and_judge_share_no_real_image(digits):
 def test_mistakes(digits):
     with pytest.raises(ArgumentError, match="objective must be one of"):
         bc.harden("mlp", digits, "hope")
-    with pytest.raises(ArgumentError, match="rounds"):
-        bc.harden("mlp", digits, rounds=0)
+    for options, words in (
+        ({"rounds": 0}, "rounds must be at least 1"),
+        ({"schedule": "never"}, "schedule must be one of continuous, rounds, batches"),
+        ({"weight": -1}, "weight must be a number"),
+        ({"weight": float("nan")}, "weight must be a number"),
+        ({"epochs": 3, "pretrain": 3}, "pretrain must lie in 0..2"),
+        ({"keep": 1.5}, r"keep must lie in \[0, 1\]"),
+        ({"patience": 0}, "patience must be at least 1"),
+        ({"anneal": 0}, "anneal must lie in"),
+        ({"hope": 1}, "harden knows no option 'hope'"),
+    ):
+        with pytest.raises(ArgumentError, match=words):
+            bc.harden("mlp", digits, **options)
     with pytest.raises(ModelError, match="needs a model with 11 outputs, this one has 10"):
         bc.harden(build("mlp", digits.shape, 10), digits, "reject-class")
     with pytest.raises(ModelError, match="needs a model that gives logits"):
         bc.harden(torch.nn.Sequential(build("mlp", digits.shape, 10), torch.nn.Softmax(1)), digits)
+
+
+def test_calibration_error_known_answers():
+    assert calibration_error([0.95] * 4, [1, 1, 1, 0]) == pytest.approx(0.2)
+    assert calibration_error([0.95, 0.55], [1, 0]) == pytest.approx((0.05 + 0.55) / 2)
+    assert calibration_error([1.0], [1]) == 0 and calibration_error([], []) == 0
+
+
+def test_quantiles_known_answers():
+    assert quantiles(torch.tensor([0.0, 1, 2, 3, 4])) == {
+        "mean": 2,
+        "q10": pytest.approx(0.4),
+        "q50": 2,
+        "q90": pytest.approx(3.6),
+    }
+    assert quantiles(torch.zeros(0)) is None
+
+
+class Says(torch.nn.Module):
+    """Answers what is written in the first pixels of an image."""
+
+    def forward(self, images):
+        return 20 * images.flatten(1)[:, :3]
+
+
+def test_what_a_set_says_of_a_network():
+    """Four images under two real classes and a reject class: sure of 0 and counted; sure of 1 and like real data; rejected;
+    undecided."""
+    images = torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0.5, 0.5, 0, 0]]).view(4, 1, 2, 2)
+    shown = FoolingSet(images, torch.tensor([0, 1, 0, 1]), torch.tensor([True, False, True, True]))
+    said = set_record(Says(), shown, objective_named("reject-class"), 2, 0.9)
+    assert said["images"] == 4 and said["confident"] == 0.5 and said["fooled"] == 0.25
+    assert said["non_real"] == said["right_fake"] == 0.25
+    assert said["handled"] == 0.5, "the one that does not count, and the rejected one"
+    assert said["per_class"]["0"]["confidence"] == pytest.approx(0.5, abs=1e-4)
+    flat = set_record(Says(), shown, objective_named("max-entropy"), 3, 0.9)
+    assert flat["handled"] == 0.5, "the one that does not count, and the undecided one"
+    assert "right_fake" not in flat
+
+
+def test_a_set_holds_only_what_the_plan_asks_for(digits):
+    every, outside, fooling = (
+        make_set(hardening(digits, replace(SMALL, prune=prune)).ground)[0] for prune in ("none", "ood", "all")
+    )
+    assert len(every) == 100 > len(outside) > len(fooling)
+    ground = hardening(digits, replace(SMALL, prune="all")).ground
+    images, targets, weights = make_set(ground)
+    assert (weights == torch.where(ground.gate.p_values(images) <= ground.gate.smallest_p, 3.0, 1.0)).all()
+    assert (ground.gate.p_values(images) <= ground.strict).all() and (count_lit(images) <= 12).all()
+    with torch.no_grad():
+        assert (ground.classifier(images).softmax(1).gather(1, targets[:, None]) >= 0.9).all()
+
+
+def test_sets_keep_a_share_of_the_earlier_ones(digits):
+    work = hardening(digits, replace(SMALL, schedule="rounds", prune="none", keep=0.25))
+    assert isinstance(work.source, Sets)
+    for count, pool in ((1, 100), (2, 125), (3, 150)):
+        work.source.begin_round(work.ground)
+        assert len(work.source.sets) == count and len(work.source.pool) == pool
+        assert set(range(100 * (count - 1), 100 * count)) <= set(work.source.pool.tolist()), "the newest is used whole"
+    by_batches = Sets(every=2)
+    by_batches.begin_round(work.ground)
+    for made in (1, 1, 2, 2, 3):
+        by_batches.batch(work.ground)
+        assert len(by_batches.sets) == made
+
+
+def test_hardening_ends_early_when_the_search_fails(digits):
+    """Every rate is good enough here: the first round whose network is confident, and not surer than the one before, is
+    followed by one last round at the end of the learning-rate schedule."""
+    work = hardening(digits, replace(SMALL, training=TrainingPlan(80), rounds=16, stop_rate=1.0))
+    made = list(work.rounds())
+    settled = [0.9 <= b.validation_confident <= a.validation_confident for a, b in itertools.pairwise(made)]
+    assert len(made) < 16 and settled[:-1] == [False] * (len(made) - 3) + [True]
+    assert work.learner.schedule.last_epoch == work.learner.schedule.total_steps - 1
+    patient = hardening(digits, replace(SMALL, training=TrainingPlan(40), rounds=10, patience=1, network="fresh"))
+    scores = [r.harmonic for r in patient.rounds()]
+    assert plateau(scores, 1) and not any(plateau(scores[:n], 1) for n in range(1, len(scores)))
+
+
+def test_every_set_is_shown_to_every_network(digits, plain):
+    work = hardening(digits, twin=lambda: Twin(plain, "logits", "a plain twin"))
+    made = list(work.rounds())
+    shown = [(r["what"], r["round"], r["set_round"]) for r in work.records if r["kind"] == "set"]
+    for what in ("trained", "fresh"):
+        assert [s[1:] for s in shown if s[0] == what] == [(r, i) for r in range(3) for i in range(r + 1)]
+    processes = ("random-search", "differential-evolution", "saliency")
+    for what in ("twin", *(f"twin:{p}" for p in processes)):
+        assert [s[1:] for s in shown if s[0] == what] == [(r, None) for r in range(3)]
+    for p in processes:
+        assert [s[1:] for s in shown if s[0] == f"own:{p}"] == [(r, r) for r in range(3)]
+    own = {
+        r["round"]: r for r in work.records if r["kind"] == "set" and r["what"] == "fresh" and r["set_round"] == r["round"]
+    }
+    assert [own[i]["fooled"] for i in range(3)] == pytest.approx([r.fresh_rate for r in made])
+    assert sum(r["kind"] == "batch" for r in work.records) == 6 * work.learner.batches_in(1)
+    for kind in ("training", "search", "real", "batch"):
+        assert any(r["kind"] == kind for r in work.records)
+
+
+def test_with_the_twin_held_out_no_image_of_half_b_is_trained_on(digits):
+    work = hardening(digits, replace(SMALL, hold_out_twin=True))
+    assert work.train is digits.halves[0] and work.learner.data is digits.halves[0]
+    rows = {row.numpy().tobytes() for row in digits.halves[0].images}
+    assert {row.numpy().tobytes() for row in work.ground.real[0]} <= rows

@@ -33,7 +33,7 @@ CLASSES = ("cat", "dog", "eel")
 WANT = Conditions(confidence=0.9, max_lit=12, ood_level=0.01)
 
 
-PICTURES = ("lit_curve", "confidence_histogram", "per_class_bars", "round_curves", "loss_curve", "witness_strip")
+PICTURES = ("lit_curve", "confidence_histogram", "per_class_bars", "loss_curve", "witness_strip")
 
 
 @pytest.fixture(autouse=True)

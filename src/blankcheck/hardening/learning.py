@@ -119,7 +119,7 @@ class Learner:
         shown, seen, done = [], 0, 0
         for _ in range(epochs):
             for index in batches(len(self.data), self.plan.training.batch, ground.generator):
-                found = source.batch(ground) if source is not None else _nothing(ground, device)
+                found = source.batch(ground) if source is not None else Found.nothing(ground)
                 self._learn(index, found, real, fooling, confidence)
                 seen += found.seen
                 shown.append((found.images[: 1 + keep // count].cpu(), found.targets[: 1 + keep // count].cpu()))
@@ -143,7 +143,7 @@ class Learner:
         losses = self.objective.loss(fooling, found.targets, self.classes)
         # divided by the full batch, so that the weight of one fooling image does not rise as they become rare
         loss = real_losses.mean() + self.plan.sureness * doubts.mean()
-        loss = loss + self.plan.weight * losses.sum() / self.plan.fooling_batch
+        loss = loss + self.plan.weight * (found.weights * losses).sum() / self.plan.fooling_batch
         self.optimiser.zero_grad()
         torch.autograd.backward(loss)
         self.optimiser.step()
@@ -170,10 +170,6 @@ class Learner:
         self.first = state["first"]
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
-
-
-def _nothing(ground: Ground, device: torch.device) -> Found:
-    return Found(torch.zeros(0, *ground.shape, device=device), torch.zeros(0, dtype=torch.int64, device=device), 0)
 
 
 def _some(shown: list[tuple[Tensor, Tensor]], keep: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -22,8 +22,9 @@ class HardeningPlan:
     training: epochs, batch size and optimiser of the whole. rounds: the epochs are spread over so many; each ends with a
     search on the new network. schedule: where the fooling images come from (`sources`). pretrain: epochs on real images
     alone, before. network: `same` goes on training; `fresh` starts every round again from the first weights, on all sets so
-    far. weight: of the fooling loss against the cross-entropy on real images. sureness: of the loss on
-    real images that are not surer than the audit asks for (`objectives.unsure`). prune: train on what is out of distribution
+    far. weight: of the fooling loss against the cross-entropy on real images. far_weight: how much more an image
+    counts that is further from real data than every calibration image of the gate. sureness: weight of the loss on real
+    images that are not surer than the audit asks for (`objectives.unsure`). prune: train on what is out of distribution
     (`ood`), on what meets all three conditions of the audit (`all`), or on everything (`none`). anneal: the penalty weight
     of new searches is multiplied by this from round to round.
 
@@ -48,6 +49,7 @@ class HardeningPlan:
     pretrain: int = 0
     network: str = "same"
     weight: float = 0.4
+    far_weight: float = 3.0
     sureness: float = 1.0
     prune: str = "ood"
     anneal: float = 1.0
@@ -78,7 +80,7 @@ class HardeningPlan:
                 raise ArgumentError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.patience is not None and self.patience < 1:
             raise ArgumentError(f"patience must be at least 1, got {self.patience}")
-        for name in ("weight", "sureness"):
+        for name in ("weight", "far_weight", "sureness"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ArgumentError(f"{name} must be a number of at least 0, got {getattr(self, name):g}")
         if not 0 < self.anneal <= 10:
@@ -96,15 +98,13 @@ class HardeningPlan:
 
 
 def default_pretrain(epochs: int, schedule: str) -> int:
-    """Epochs on real images alone before the first fooling image."""
-    return 0 if epochs < 3 or schedule == "continuous" else 1
+    """Epochs on real images alone before the first fooling image: a fifth of them where a buffer is searched all the time,
+    which is what costs; one where sets are made, of a network that should know something."""
+    return epochs // 5 if schedule == "continuous" else min(1, epochs // 3)
 
 
 def default_plan(n: int, epochs: int | None = None, rounds: int | None = None, **options: Any) -> HardeningPlan:
-    """The plan for `n` training images, with as many epochs as plain training has; further `options` by their names.
-
-    Schedules that make sets need a network that knows something first, so they begin with an epoch on real images.
-    """
+    """The plan for `n` training images, with as many epochs as plain training has; further `options` by their names."""
     training = TrainingPlan.default(n, epochs)
     if options.get("pretrain") is None:
         options["pretrain"] = default_pretrain(training.epochs, options.get("schedule", "continuous"))

@@ -23,6 +23,7 @@ from blankcheck.hardening.plan import HardeningPlan
 from blankcheck.hardening.selection import harmonic, plateau, takes_over
 from blankcheck.hardening.sources import Ground, source_of
 from blankcheck.judging import OODTest, upper_bound_95
+from blankcheck.judging.check_rules import MIN_REAL_CONFIDENT
 from blankcheck.types import NEVER, Conditions, default_max_lit
 
 SAMPLE, FULL = 500, 5000
@@ -272,8 +273,9 @@ class Hardening:
             self.done = True
             return
         before = self.history[-1].validation_confident if self.history else 0.0
-        # resisting is half of it: a network that is still getting surer of real images goes on
-        enough = made.fresh_upper_95 <= plan.stop_rate and made.validation_confident <= before
+        # resisting is half of it: a network that is sure of little, or still getting surer of real images, goes on
+        settled = MIN_REAL_CONFIDENT <= made.validation_confident <= before
+        enough = made.fresh_upper_95 <= plan.stop_rate and settled
         flat = plateau([r.harmonic for r in (*self.history, made)], plan.patience)
         self.ending = enough or flat
         self.done = self.ending and plan.network == "fresh"

@@ -47,26 +47,39 @@ class Ground:
         """The confidence asked for, as log-odds."""
         return Goal(self.conditions.confidence).needed
 
-    def wanted(self, images: Tensor, targets: Tensor) -> Tensor:
-        """Which images (n, c, h, w) are trained on, (n,) bool on the CPU."""
+    def weights(self, images: Tensor, targets: Tensor) -> Tensor:
+        """How much each of these images (n, c, h, w) counts in the fooling loss, (n,) on the CPU; 0: it is not trained on.
+
+        Near the gate's level fooling images are hard to tell from unusual real ones. Those that are more unusual than every
+        real image are not, and count `far_weight` times.
+        """
         if self.plan.prune == "none":
-            return torch.ones(len(images), dtype=torch.bool)
-        wanted = self.gate.p_values(images) <= self.strict
+            return torch.ones(len(images))
+        p = self.gate.p_values(images)
+        weights = (p <= self.strict) * torch.where(p <= self.gate.smallest_p, self.plan.far_weight, 1.0)
         if self.plan.prune == "all":
             with left_as_found(self.classifier):
                 margin = self.problem(targets).score(images)[1]
-            wanted &= ((margin >= self.needed) & (count_lit(images) <= self.conditions.max_lit)).cpu()
-        return wanted
+            weights *= ((margin >= self.needed) & (count_lit(images) <= self.conditions.max_lit)).cpu()
+        return weights
 
 
 @dataclass(frozen=True)
 class Found:
-    """Fooling images (n, c, h, w) to train on, in stored form on the classifier's device, and their targets (n,). seen:
-    of how many that were looked at."""
+    """Fooling images (n, c, h, w) to train on, in stored form, their targets (n,) and how much they count (n,), all on the
+    classifier's device. seen: of how many that were looked at."""
 
     images: Tensor
     targets: Tensor
+    weights: Tensor
     seen: int
+
+    @classmethod
+    def nothing(cls, ground: Ground, seen: int = 0) -> Found:
+        """No images."""
+        device = device_of(ground.classifier)
+        whole = torch.zeros(0, dtype=torch.int64, device=device)
+        return cls(torch.zeros(0, *ground.shape, device=device), whole, whole.float(), seen)
 
 
 class Source(Protocol):
@@ -106,10 +119,11 @@ class Continuous:
         rows = buffer.next_rows(plan.fooling_batch)
         targets = buffer.targets[rows]
         images = _moved(buffer, rows, ground)
-        wanted = ground.wanted(images, targets).to(images.device)
+        weights = ground.weights(images, targets).to(images.device)
+        wanted = weights > 0
         expired = buffer.expired(rows)
         buffer.refresh(expired, ground.classes, ground.real, plan.life, ground.generator, ground.anneal)
-        return Found(images[wanted], targets.to(images.device)[wanted], len(rows))
+        return Found(images[wanted], targets.to(images.device)[wanted], weights[wanted], len(rows))
 
     def state(self) -> dict[str, Any]:
         """The buffer."""
@@ -124,11 +138,11 @@ class Continuous:
 class Sets:
     """A new set every `every` batches (None: at the beginning of each round), trained on beside a share of earlier ones.
 
-    sets: (images, targets) of each set so far. pool: positions of the images in use among those of all sets.
+    sets: (images, targets, weights) of each set so far. pool: positions of the images in use among those of all sets.
     """
 
     every: int | None
-    sets: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    sets: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
     pool: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     since: int = 0
 
@@ -144,17 +158,16 @@ class Sets:
         self.since += 1
         device, n = device_of(ground.classifier), ground.plan.fooling_batch
         if len(self.pool) == 0:
-            return Found(torch.zeros(0, *ground.shape, device=device), torch.zeros(0, dtype=torch.int64, device=device), n)
+            return Found.nothing(ground, n)
         index = self.pool[torch.randint(0, len(self.pool), (n,), generator=ground.generator)]
-        images, targets = (torch.cat([each[part] for each in self.sets])[index].to(device) for part in (0, 1))
-        return Found(images, targets, n)
+        images, targets, weights = (torch.cat([each[part] for each in self.sets])[index].to(device) for part in range(3))
+        return Found(images, targets, weights, n)
 
     def _renew(self, ground: Ground) -> None:
-        earlier = sum(len(targets) for _, targets in self.sets)
+        earlier = sum(len(targets) for _, targets, _ in self.sets)
         kept = torch.randperm(earlier, generator=ground.generator)[: round(ground.plan.keep * earlier)]
-        images, targets = make_set(ground)
-        self.sets.append((images, targets))
-        self.pool = torch.cat([kept, torch.arange(earlier, earlier + len(targets))])
+        self.sets.append(make_set(ground))
+        self.pool = torch.cat([kept, torch.arange(earlier, earlier + len(self.sets[-1][1]))])
         self.since = 0
 
     def state(self) -> dict[str, Any]:
@@ -163,12 +176,12 @@ class Sets:
 
     def load(self, state: dict[str, Any]) -> None:
         """As it was."""
-        self.sets = [(images, targets) for images, targets in state["sets"]]
+        self.sets = [(images, targets, weights) for images, targets, weights in state["sets"]]
         self.pool, self.since = state["pool"], int(state["since"])
 
 
-def make_set(ground: Ground) -> tuple[Tensor, Tensor]:
-    """Search a fresh set against the network as it is: images (n, c, h, w) and targets (n,), on the CPU.
+def make_set(ground: Ground) -> tuple[Tensor, Tensor, Tensor]:
+    """Search a fresh set against the network as it is: images (n, c, h, w), targets and weights (n,), on the CPU.
 
     Images are taken at every stage of their search, as a buffer that is always being searched holds them.
     """
@@ -181,11 +194,11 @@ def make_set(ground: Ground) -> tuple[Tensor, Tensor]:
     for visit in range(plan.life):
         for rows in torch.split((last > visit).nonzero().squeeze(1), SEARCHED_AT_ONCE):
             images[rows] = _moved(buffer, rows, ground).cpu()
-    wanted = torch.cat([
-        ground.wanted(images[rows].to(device_of(ground.classifier)), buffer.targets[rows])
-        for rows in torch.split(torch.arange(plan.set_images), SEARCHED_AT_ONCE)
-    ])  # fmt: skip
-    return images[wanted], buffer.targets[wanted]
+    device = device_of(ground.classifier)
+    parts = torch.split(torch.arange(plan.set_images), SEARCHED_AT_ONCE)
+    weights = torch.cat([ground.weights(images[rows].to(device), buffer.targets[rows]) for rows in parts])
+    wanted = weights > 0
+    return images[wanted], buffer.targets[wanted], weights[wanted]
 
 
 def _moved(buffer: Replay, rows: Tensor, ground: Ground) -> Tensor:

@@ -34,6 +34,7 @@ class HardeningOptions(TypedDict, total=False):
     pretrain: int | None
     network: str
     weight: float
+    far_weight: float
     sureness: float
     prune: str
     anneal: float

@@ -136,7 +136,7 @@ def forgetting_matrix(matrix: Forgetting, kept: int | None, theme: Theme = LIGHT
     axes.invert_yaxis()
     axes.spines["bottom"].set_visible(False)
     if n >= ROOM_FOR_WORDS:
-        axes.text(0.98, 0.97, "pale down to the last row:\nnothing was forgotten", transform=axes.transAxes, ha="right",
+        axes.text(0.98, 0.97, "grey down to the last row:\nnothing was forgotten", transform=axes.transAxes, ha="right",
                   va="top", fontsize=9, color=theme.muted)  # fmt: skip
     _name_rounds(axes, matrix.rounds, kept)
     axes.set_xlabel("images trained on in round", color=theme.muted, fontsize=10)
@@ -168,7 +168,8 @@ def _points(share: float) -> str:
 
 def _mixed(first: str, second: str, share: float) -> str:
     """A colour between two, with `share` of the second."""
-    return to_hex([(1 - share) * a + share * b for a, b in zip(to_rgb(first), to_rgb(second), strict=True)])
+    red, green, blue = ((1 - share) * a + share * b for a, b in zip(to_rgb(first), to_rgb(second), strict=True))
+    return to_hex((red, green, blue))
 
 
 def _readable(paper: Sequence[float]) -> str:
@@ -181,6 +182,7 @@ def success_curves(curves: Success, kept: int | None, theme: Theme = LIGHT) -> F
     """How often images fool the network after each round: those a new search makes of it (above), and those that were made
     for others (below, where there are any). kept: index of the round whose network was kept."""
     figure = blank(6.4 if curves.others else 4.0, theme)
+    figure.set_layout_engine("constrained", hspace=0.06)  # between a legend and the next title
     panels = figure.subplots(2 if curves.others else 1, 1, sharex=True, squeeze=False)[:, 0]
     at = [index + 1 for index in curves.at]
     dress(panels[0], "Can a new search still fool it?", theme)

@@ -113,6 +113,7 @@ class HardenSettings(AuditSettings):
         pretrain: epochs on real images alone before the first fooling image; default depends on the schedule.
         network: same goes on training; fresh starts every round again from the first weights, on all sets so far.
         fooling_weight: of the loss on fooling images against that on real ones. More resists more and is less often sure.
+        far_weight: how much more images count that are further from real data than every calibration image.
         sureness: weight of a loss that makes the network surer of real images than --confidence.
         gate_level: images are trained on up to this share of --ood-level. More resists more and is less often sure.
         prune: train on images that are out of distribution (ood), that meet all three conditions (all), or on every one.
@@ -134,6 +135,7 @@ class HardenSettings(AuditSettings):
     pretrain: int | None = None
     network: Network = "same"
     fooling_weight: float = HardeningPlan.weight
+    far_weight: float = HardeningPlan.far_weight
     sureness: float = HardeningPlan.sureness
     gate_level: float = HardeningPlan.gate_level
     prune: Prune = "ood"
