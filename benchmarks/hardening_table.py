@@ -22,7 +22,7 @@ Figure = tuple[str, Callable[[Record], Any]]
 
 _ALL_THREE = {f"{name}: all three": "at most 1" for name in (
     "sigma-zero (adversarial-library)", "FMN-L0 (adversarial-library)", "FMN-L0 (Foolbox)", "saliency map (ART)",
-    "Sparse-RS, k = 20", "Sparse-RS, k = 180")}  # fmt: skip
+    "Sparse-RS (ours), k = 20", "Sparse-RS (ours), k = 180")}  # fmt: skip
 _COMMON = {
     "confident with at most 33 lit": "0",
     "all three": "at most 1",

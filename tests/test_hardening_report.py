@@ -208,7 +208,7 @@ def test_every_number_of_rounds_has_its_pictures(n):
 
 
 @pytest.mark.parametrize(
-    ("share", "shown"), [(0, "0"), (1e-6, "<1"), (0.005, "0"), (0.34, "34"), (0.9999, ">99"), (1, "100")]
+    ("share", "shown"), [(0, "0"), (1e-6, "<1"), (0.005, "<1"), (0.01, "1"), (0.34, "34"), (0.9999, ">99"), (1, "100")]
 )
 def test_almost_nothing_forgotten_is_not_nothing(share, shown):
     matrix = forgetting([one_set("trained", 0, 0, share)])

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -124,8 +124,7 @@ def forgetting_matrix(matrix: Forgetting, kept: int | None, theme: Theme = LIGHT
     figure, axes = panel("Forgotten? Old training images, later networks", theme, min(5.2, 2.2 + 0.3 * n))
     shares = np.ma.masked_invalid(np.array(matrix.shares, dtype=float))
     # from almost paper to almost ink, so that more is darker on a light page and lighter on a dark one
-    steps = [theme.grid, theme.second, _mixed(theme.second, theme.ink, 0.75)]
-    colours = LinearSegmentedColormap.from_list("fooled", steps)
+    colours = LinearSegmentedColormap.from_list("fooled", [theme.grid, theme.second, theme.ink])
     mesh = axes.pcolormesh(shares, cmap=colours, vmin=0, vmax=1, edgecolors=theme.paper, linewidth=1.5 if n <= 30 else 0.2)
     if n <= MOST_NUMBERED:
         for (row, column), share in np.ndenumerate(shares.filled(np.nan)):
@@ -161,15 +160,9 @@ def _name_rounds(axes: Axes, rounds: Sequence[int], kept: int | None) -> None:
 
 def _points(share: float) -> str:
     """Whole percentage points; almost none is not called none, nor almost all all."""
-    if 0 < share < 0.005:
+    if 0 < share < 0.01:
         return "<1"
-    return ">99" if 0.995 <= share < 1 else f"{100 * share:.0f}"
-
-
-def _mixed(first: str, second: str, share: float) -> str:
-    """A colour between two, with `share` of the second."""
-    red, green, blue = ((1 - share) * a + share * b for a, b in zip(to_rgb(first), to_rgb(second), strict=True))
-    return to_hex((red, green, blue))
+    return ">99" if 0.99 < share < 1 else f"{100 * share:.0f}"
 
 
 def _readable(paper: Sequence[float]) -> str:
@@ -188,7 +181,7 @@ def success_curves(curves: Success, kept: int | None, theme: Theme = LIGHT) -> F
     dress(panels[0], "Can a new search still fool it?", theme)
     panels[0].fill_between(at, curves.fooled, curves.upper, color=theme.second, alpha=0.16, linewidth=0)
     panels[0].plot(at, curves.fooled, "-o", color=theme.second, linewidth=2.4, markersize=4.5, label="fooled")
-    panels[0].plot(at, curves.upper, color=theme.second, linewidth=0.8, label="its 95% upper bound")
+    panels[0].plot(at, curves.upper, color=theme.second, marker="_", linewidth=0.8, label="its 95% upper bound")
     words = "sparse and sure, real-looking or not"
     panels[0].plot(at, curves.confident, "--o", color=theme.first, markersize=3.5, label=words)
     _finish(figure, panels[0], "share of attempts", curves, kept, theme)
@@ -206,12 +199,19 @@ def _finish(figure: Figure, axes: Axes, words: str, curves: Success, kept: int |
     _mark_kept(axes, curves.at, kept, theme)
     axes.set_ylim(-0.03, 1.03)
     axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _number_rounds(axes, curves.at)
     axes.tick_params(labelbottom=True)
     label(figure, axes, "network after round", words, theme)
     legend = axes.get_legend()
     for text in legend.get_texts() if legend is not None else ():
         text.set_parse_math(False)  # names of processes are text, whatever they hold
+
+
+def _number_rounds(axes: Axes, at: Sequence[int]) -> None:
+    """Whole numbers from the first round to the last, one of them too."""
+    margin = 0.05 * (at[-1] - at[0]) or 0.5
+    axes.set_xlim(at[0] + 1 - margin, at[-1] + 1 + margin)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def _mark_kept(axes: Axes, at: Sequence[int], kept: int | None, theme: Theme, above: bool = True) -> None:
@@ -246,7 +246,7 @@ def round_curves(rounds: Sequence[Mapping[str, Any]], kept: int | None, theme: T
     shares.set_ylim(min(0.8, lowest - 0.03), 1.01)
     shares.yaxis.set_major_formatter(PercentFormatter(1, 0))
     losses.set_ylim(bottom=0)
-    losses.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _number_rounds(losses, [r["index"] for r in rounds])
     label(figure, shares, "", "share of validation images", theme)
     label(figure, losses, "network after round", "loss (nats)", theme, 3)
     return figure
