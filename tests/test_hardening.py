@@ -52,9 +52,9 @@ def test_objectives_known_answers():
 
 
 def test_unsure_known_answer():
-    """At the log-odds wanted and half a unit more the loss is log 2; far above it vanishes, far below it is linear."""
-    logits, labels = torch.tensor([[2.5, 0.0], [60.0, 0.0], [-40.0, 0.0]]), torch.zeros(3, dtype=torch.int64)
-    assert_close(unsure(logits, labels, 2.0), torch.tensor([2.0, 1.0, 1.0]).log() + torch.tensor([0, 0, 42.5]))
+    """At the log-odds wanted and one more the loss is log 2; far above it vanishes, far below it is linear."""
+    logits, labels = torch.tensor([[3.0, 0.0], [60.0, 0.0], [-40.0, 0.0]]), torch.zeros(3, dtype=torch.int64)
+    assert_close(unsure(logits, labels, 2.0), torch.tensor([2.0, 1.0, 1.0]).log() + torch.tensor([0, 0, 43.0]))
 
 
 def test_harmonic_mean_known_answers():

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from blankcheck.errors import ArgumentError
 from blankcheck.outputs import log_odds
 
-SPARE = 0.5
+SPARE = 1.0
 """Log-odds beyond the confidence asked for that real images are pushed to."""
 
 
@@ -45,7 +45,7 @@ def reject_class(logits: Tensor, targets: Tensor, classes: int) -> Tensor:
 
 
 def unsure(logits: Tensor, labels: Tensor, wanted: float) -> Tensor:
-    """For real images: softplus of what their log-odds lack to `wanted` and half a unit more, (n, m), (n,) -> (n,) nats.
+    """For real images: softplus of what their log-odds lack to `wanted` and `SPARE` more, (n, m), (n,) -> (n,) nats.
 
     Fooling images pull every confidence down. Being unsure of real images is no defence, and the cross-entropy hardly minds
     whether an image that is right has 0.88 or 0.92; this does, and vanishes for images that are sure enough.

@@ -50,12 +50,12 @@ class HardeningPlan:
     network: str = "same"
     weight: float = 0.4
     far_weight: float = 3.0
-    sureness: float = 1.0
+    sureness: float = 2.0
     prune: str = "ood"
     anneal: float = 1.0
     fooling_batch: int = 64
     inner_steps: int = 2
-    life: int = 20
+    life: int = 40
     buffer: int = 1024
     set_images: int = 2000
     every: int = 200

@@ -21,10 +21,8 @@ TRAINED, FRESH, TWIN = "trained", "fresh", "twin"
 """What a set of images is: trained on, found by fresh attempts, or made against the plain twin."""
 MOST_LINES = 4
 """Processes with a line of their own; of more, their mean is drawn."""
-MOST_NUMBERED = 12
-"""Rounds up to which the cells of the forgetting matrix hold numbers."""
-ROOM_FOR_WORDS = 5
-"""Rounds from which on the empty half of the matrix has room for a hint."""
+MOST_NUMBERED, ROOM_FOR_WORDS = 12, 5
+"""Rounds up to which the cells of the matrix hold numbers, and from which on its empty half has room for a hint."""
 MOST_TICKS = 15
 LINES = (("#009e73", "o"), ("#b45f96", "s"), ("#4c86c6", "v"), ("#8c8c32", "D"), ("#a8703c", "^"), ("#7f7f86", "P"))
 """Colour and mark of thin lines, of middle lightness, so that both themes can use them."""
@@ -209,7 +207,7 @@ def _finish(figure: Figure, axes: Axes, words: str, curves: Success, kept: int |
 
 def _number_rounds(axes: Axes, at: Sequence[int]) -> None:
     """Whole numbers from the first round to the last, one of them too."""
-    margin = 0.05 * (at[-1] - at[0]) or 0.5
+    margin = min(0.5, 0.05 * (at[-1] - at[0])) or 0.5
     axes.set_xlim(at[0] + 1 - margin, at[-1] + 1 + margin)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
