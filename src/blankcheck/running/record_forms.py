@@ -1,0 +1,116 @@
+"""What the JSON of a run folder must look like, and the check of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from blankcheck.errors import RunFolderError
+
+COUNT, SHARE, TEXT = (int,), (int, float), (str,)
+MAYBE = (int, float, type(None))
+
+Form = tuple[type, ...] | dict[str, "Form"] | list["Form"]
+"""Types a value may have; for an object the form under each key it must have (`*`: under every key); for a list that of
+its items."""
+
+_RATE: dict[str, Form] = {
+    "attempts": COUNT, "fooled": COUNT, "rate": MAYBE, "rate_upper_95": SHARE, "median_lit": MAYBE, "min_lit": MAYBE,
+}  # fmt: skip
+VIOLATED: Form = {"sparse": COUNT, "confident": COUNT, "out_of_distribution": COUNT}
+_FOUND: Form = {"attempts": COUNT, "fooled": COUNT, "median_lit": MAYBE}
+VERDICT: Form = {
+    **_RATE,
+    "verdict": TEXT,
+    "conditions": {"confidence": SHARE, "max_lit": COUNT, "ood_level": SHARE, "unit": TEXT},
+    "real_accuracy": SHARE, "real_confident": SHARE, "real_taken_for_fake": SHARE,
+    "sparse_confident": {"fooled": COUNT, "median_lit": MAYBE, "at_most": {"*": SHARE}},
+    "targets": {"*": _RATE},
+    "classes": [TEXT],
+    "violated": VIOLATED,
+    "processes": {"*": _FOUND},
+    "extra": {"fooled": COUNT, "min_lit": MAYBE},
+    "checks": [{"title": TEXT, "status": TEXT, "finding": TEXT, "what_to_do": TEXT, "mandatory": (bool,)}],
+    "cost": {"forward": COUNT, "backward": COUNT, "seconds": SHARE, "twin_seconds": SHARE},
+}  # fmt: skip
+LATER: dict[str, Form] = {
+    "second_opinion": {"attempts": COUNT, "fooled": COUNT, "rate": MAYBE},
+    "eight_bit": {"witnesses": COUNT, "survive": COUNT},
+    "rivals": {"*": _FOUND},
+    "out_of_distribution_test": {
+        "guarantee": TEXT, "real_images": COUNT, "false_alarms": COUNT, "false_alarm_rate": MAYBE,
+        "false_alarm_lower_95": SHARE, "false_alarm_upper_95": SHARE, "fooled_all_at_once": COUNT,
+    },
+}  # fmt: skip
+"""What later versions added to `verdict.json`: checked where it is there and not null."""
+ATTEMPT: Form = {
+    "target": COUNT, "fooled": (bool,), "process": TEXT, "lit": COUNT, "confidence": SHARE, "ood_p": SHARE,
+    "fewest": (int, type(None)),
+}  # fmt: skip
+ROUND: Form = {
+    "index": COUNT, "real_loss": SHARE, "fooling_loss": SHARE, "validation_accuracy": SHARE,
+    "validation_confident": SHARE, "fresh_attempts": COUNT, "fresh_rate": SHARE, "fresh_confident": SHARE,
+    "fresh_fewest": (int, type(None)),
+}  # fmt: skip
+ROUND_SHARES = ("validation_accuracy", "validation_confident", "fresh_rate", "fresh_confident", "fresh_upper_95")
+"""Of a round: shares in [0, 1]. Older folders lack the last."""
+SET: Form = {"what": TEXT, "round": COUNT, "images": COUNT}
+OF_A_ROUND = ("trained", "fresh")
+"""Sets of images that say from which round they are."""
+MOST_ROUNDS = 1_000_000
+EPOCH: Form = {"epoch": COUNT, "real_loss": SHARE}
+TRAINED: Form = {"real_accuracy": SHARE, "real_confident": SHARE, "seconds": SHARE}
+
+
+def check(value: Any, form: Form, where: str) -> None:
+    """RunFolderError that says where `value` is not of `form`. A number must be finite; a bool is no number."""
+    if isinstance(form, dict):
+        if not isinstance(value, dict):
+            raise RunFolderError(f"{where} must be an object, got {short(value)}")
+        every = form.get("*")
+        for key in value if every is not None else form:
+            if key not in value:
+                raise RunFolderError(f"{where} lacks {key!r}")
+            check(value[key], every if every is not None else form[key], f"{where}: {key}")
+    elif isinstance(form, list):
+        if not isinstance(value, list):
+            raise RunFolderError(f"{where} must be a list, got {short(value)}")
+        for item in value:
+            check(item, form[0], where)
+    else:
+        right = isinstance(value, form) and (not isinstance(value, bool) or bool in form)
+        if not right or (isinstance(value, float) and not math.isfinite(value)):
+            names = " or ".join("null" if t is type(None) else t.__name__ for t in form)
+            raise RunFolderError(f"{where} must be {names}, got {short(value)}")
+
+
+def short(value: Any) -> str:
+    """A value as a message shows it."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def check_round(record: dict[str, Any], where: str) -> None:
+    """What `ROUND` cannot say of a round."""
+    if record.get("fresh_upper_95") is not None:
+        check(record, {"fresh_upper_95": SHARE}, where)
+    _within(record, ROUND_SHARES, 1, where)
+    _within(record, ("index",), MOST_ROUNDS, where)
+
+
+def check_set(record: dict[str, Any], where: str) -> None:
+    """What `SET` cannot say of a set."""
+    # of no images there is no share
+    check(record, {"fooled": SHARE if record["images"] else MAYBE}, where)
+    if record["what"] in OF_A_ROUND:
+        check(record, {"set_round": COUNT}, where)
+        _within(record, ("set_round",), MOST_ROUNDS, where)
+    _within(record, ("fooled",), 1, where)
+    _within(record, ("round",), MOST_ROUNDS, where)
+
+
+def _within(record: dict[str, Any], keys: Sequence[str], most: int, where: str) -> None:
+    for key in keys:
+        if record.get(key) is not None and not 0 <= record[key] <= most:
+            raise RunFolderError(f"{where}: {key} must be between 0 and {most}, got {short(record[key])}")
