@@ -58,7 +58,7 @@ class HardeningPlan:
     life: int = 40
     buffer: int = 1024
     set_images: int = 2000
-    every: int = 200
+    every: int = 400
     keep: float = 0.5
     gate_images: int = 1000
     gate_level: float = 1.0
@@ -98,9 +98,9 @@ class HardeningPlan:
 
 
 def default_pretrain(epochs: int, schedule: str) -> int:
-    """Epochs on real images alone before the first fooling image: a fifth of them where a buffer is searched all the time,
-    which is what costs; one where sets are made, of a network that should know something."""
-    return epochs // 5 if schedule == "continuous" else min(1, epochs // 3)
+    """Epochs on real images alone before the first fooling image: three tenths of them where a buffer is searched all the
+    time, which is what costs; one where sets are made, of a network that should know something."""
+    return 3 * epochs // 10 if schedule == "continuous" else min(1, epochs // 3)
 
 
 def default_plan(n: int, epochs: int | None = None, rounds: int | None = None, **options: Any) -> HardeningPlan:

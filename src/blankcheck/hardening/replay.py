@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,6 +38,17 @@ shrinking leaves of it."""
 def keep_largest(images: Tensor, keep: Tensor) -> Tensor:
     """Black out all but the `keep` (n,) largest features of each image (n, c, h, w); ties at the border all stay."""
     return images * largest(images.flatten(1), keep, ties=True).view_as(images)
+
+
+@dataclass
+class _Move:
+    """part: positions of the rows that `rule` moves. keep: most lit features of each; None where the rule has no memory."""
+
+    part: Tensor
+    rule: Solver
+    state: Any
+    look: Look
+    keep: Tensor | None
 
 
 @dataclass
@@ -107,44 +119,50 @@ class Replay:
 
     def search(self, rows: Tensor, problem: Problem, needed: float, steps: int) -> Tensor:
         """Move these images `steps` steps against the current network; returns them in stored form."""
-        by_exchange = self.way[rows] == EXCHANGED
-        # whole features on even visits, their brightness on odd ones
-        whole = by_exchange & (self.age[rows] % 2 == 0)
-        for way, move in ((whole, self._exchange), (by_exchange & ~whole, self._dim), (~by_exchange, self._descend)):
-            chosen = rows[way]
-            if len(chosen):
-                move(chosen, problem.rows(way.to(problem.targets.device)), needed, steps)
-        self.age[rows] += 1
-        return stored(self.images[rows]).to(problem.targets.device)
-
-    def _exchange(self, rows: Tensor, problem: Problem, needed: float, steps: int) -> None:
-        self._afresh(Exchange(tried=((0, 1),)), rows, problem, needed, steps)
-
-    def _dim(self, rows: Tensor, problem: Problem, needed: float, steps: int) -> None:
-        self._afresh(SigmaZero(step_size=0.1), rows, problem, needed, steps)
-
-    def _afresh(self, rule: Solver, rows: Tensor, problem: Problem, needed: float, steps: int) -> None:
-        """Steps of a rule that remembers nothing from visit to visit."""
         device = problem.targets.device
-        images = self.images[rows].to(device)
-        state = rule.init(images, (rows + len(self.images) * self.age[rows]).to(device))
-        look = Look(needed, 0.0, steps, problem.score_trials)
+        images, moves = self.images[rows].to(device), self._moves(rows, problem, needed, steps)
         for _ in range(steps):
-            images, state = rule.step(state, images, problem.measure(stored(images)), look)
+            # one measurement of all images, whatever rule moves them
+            seen = problem.measure(stored(images))
+            for move in moves:
+                part = move.part
+                moved, move.state = move.rule.step(move.state, images[part], seen.rows(part), move.look)
+                images[part] = moved if move.keep is None else keep_largest(moved, move.keep)
         self.images[rows] = images.cpu()
+        for move in moves:
+            if move.keep is not None:
+                self.momentum[rows[move.part.cpu()]] = move.state.first.cpu()
+                self.weight[rows[move.part.cpu()]] = move.state.weight.cpu()
+        self.age[rows] += 1
+        return stored(images)
 
-    def _descend(self, rows: Tensor, problem: Problem, needed: float, steps: int) -> None:
-        device, rule = problem.targets.device, AdaptiveWeight()
-        images = self.images[rows].to(device)
-        state = State(0, self.momentum[rows].to(device), images.new_zeros(len(rows)), self.weight[rows].to(device))
-        features = self.images[0].numel()
-        left = 1 - 2 * self.age[rows].float() / self.life[rows]
-        keep = torch.where(left > 0, self.cap[rows] + (features - self.cap[rows]) * left, self.cap[rows]).long()
-        look = Look(needed, 0.0, 0, problem.score_trials)
-        for _ in range(steps):
-            images, state = rule.step(state, images, problem.measure(stored(images)), look)
-            images = keep_largest(images, keep.to(device))
-        self.images[rows], self.momentum[rows], self.weight[rows] = images.cpu(), state.first.cpu(), state.weight.cpu()
+    def _moves(self, rows: Tensor, problem: Problem, needed: float, steps: int) -> list[_Move]:
+        """The rules that move these rows, each with the positions of its own."""
+        by_exchange = self.way[rows] == EXCHANGED
+        # whole features on even visits, their brightness on odd ones; neither rule remembers anything from visit to visit
+        whole = by_exchange & (self.age[rows] % 2 == 0)
+        rules: tuple[tuple[Tensor, Solver], ...] = (
+            (whole, Exchange(tried=((0, 1),))),
+            (by_exchange & ~whole, SigmaZero(step_size=0.1)),
+            (~by_exchange, AdaptiveWeight()),
+        )
+        return [self._move(rule, rows, mine, problem, needed, steps) for mine, rule in rules if bool(mine.any())]
+
+    def _move(self, rule: Solver, rows: Tensor, mine: Tensor, problem: Problem, needed: float, steps: int) -> _Move:
+        device, part = problem.targets.device, mine.nonzero().squeeze(1)
+        rows = rows[part]
+        look = Look(needed, 0.0, steps, problem.rows(part.to(device)).score_trials)
+        if not isinstance(rule, AdaptiveWeight):
+            keys = (rows + len(self.images) * self.age[rows]).to(device)
+            return _Move(part.to(device), rule, rule.init(self.images[rows].to(device), keys), look, None)
+        none = torch.zeros(len(rows), device=device)
+        state = State(0, self.momentum[rows].to(device), none, self.weight[rows].to(device))
+        return _Move(part.to(device), rule, state, look, self._allowed(rows).to(device))
+
+    def _allowed(self, rows: Tensor) -> Tensor:
+        """How many features may be lit at their age: all at first, falling to the cap half-way through a life."""
+        features, left = self.images[0].numel(), 1 - 2 * self.age[rows].float() / self.life[rows]
+        return torch.where(left > 0, self.cap[rows] + (features - self.cap[rows]) * left, self.cap[rows]).long()
 
     def expired(self, rows: Tensor) -> Tensor:
         """Those of the rows that have lived long enough."""
