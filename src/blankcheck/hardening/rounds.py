@@ -76,11 +76,13 @@ class Round:
 
 @dataclass
 class Kept:
-    """The best network so far: its parameters and buffers, accuracy on real images, and on every set so far."""
+    """The best network so far: its parameters and buffers, the share of real images that it has right (`real`) and is sure of
+    as well (`confident`), and its accuracy on every set so far."""
 
     network: dict[str, Tensor]
     index: int
     real: float
+    confident: float
     handled: list[float]
 
     @property
@@ -114,7 +116,7 @@ class Hardening:
         # half A only: the audit's judge is fitted on half B
         gate = OODTest.fit(data.halves[0].images, self.conditions.ood_level, most=plan.gate_images)
         self.train = data.halves[0] if plan.hold_out_twin else data.train
-        self.learner = Learner(classifier, self.train, objective, self.classes, plan)
+        self.learner = Learner(classifier, self.train, objective, self.classes, plan, gate)
         generator = torch.Generator().manual_seed(seed)
         # with few calibration images even the most unusual image cannot have a smaller p-value
         strict = max(self.conditions.ood_level * plan.gate_level, gate.smallest_p)
@@ -182,7 +184,7 @@ class Hardening:
         real = real_record(self.classifier, self.data.validation.images, self.data.validation.labels, self.classes,
                            self.conditions.confidence)  # fmt: skip
         handled = self._log(told, tried, real)
-        kept = self._keep(real["accuracy"], handled)
+        kept = self._keep(real["accuracy"], real["confident"], handled)
         best, n = tried.best, len(tried.best)
         fooled, fewest = int(best.met.sum()), int(best.fewest.min())
         real_told, fooling_told = told.real.means(), told.fooling.means()
@@ -253,7 +255,7 @@ class Hardening:
     def _answers(self, shown: FoolingSet) -> Record:
         return set_record(self.classifier, shown, self.objective, self.classes, self.conditions.confidence)
 
-    def _keep(self, real: float, handled: list[float]) -> bool:
+    def _keep(self, real: float, confident: float, handled: list[float]) -> bool:
         """Compare with the network kept so far, which is shown the new sets first."""
         now = {name: tensor.detach().cpu().clone() for name, tensor in self.classifier.state_dict().items()}
         if self.kept is not None:
@@ -261,9 +263,9 @@ class Hardening:
             sets = [s for s in (*self.trained, *self.fresh) if len(s)]
             self.kept.handled = [self._answers(s)["handled"] for s in sets]
             self.classifier.load_state_dict(now)
-            if not takes_over(harmonic(real, handled), self.kept.score):
+            if not takes_over(harmonic(real, handled), self.kept.score, confident - self.kept.confident):
                 return False
-        self.kept = Kept(now, self.next_round, real, handled)
+        self.kept = Kept(now, self.next_round, real, confident, handled)
         return True
 
     def _plan_ahead(self, made: Round) -> None:

@@ -199,4 +199,5 @@ def _resume(work: Hardening, run: RunFolder) -> None:
 
 
 def _logged(run: RunFolder) -> Iterator[dict[str, Any]]:
-    return (r for r in run.read_lines("metrics.jsonl") if r.get("kind") in ("batch", "training", "search", "set", "real"))
+    kinds = ("batch", "training", "search", "set", "real")
+    return (r for r in run.read_lines("metrics.jsonl") if r.get("kind") in kinds and r.get("split") != "test")
