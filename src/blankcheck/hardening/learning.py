@@ -21,14 +21,11 @@ from blankcheck.hardening.measures import answers
 from blankcheck.hardening.objectives import Objective, unsure
 from blankcheck.hardening.plan import HardeningPlan
 from blankcheck.hardening.sources import Found, Ground, Source
-from blankcheck.judging import OODTest
 from blankcheck.outputs import run
 
 Watch = Callable[[int, int, str], None]
 """Called as watch(batch, batches of the round, words)."""
 REAL = ("loss", "accuracy", "probability")
-USUAL = 0.05
-"""Real images with a larger p-value are pushed to be sure."""
 
 
 @dataclass
@@ -85,11 +82,9 @@ class Learner:
     """Optimiser, learning rate and batches of a hardening. first: the parameters and buffers it began with."""
 
     def __init__(
-        self, classifier: UnitClassifier, data: Split, objective: Objective, classes: int, plan: HardeningPlan, gate: OODTest
+        self, classifier: UnitClassifier, data: Split, objective: Objective, classes: int, plan: HardeningPlan
     ) -> None:
         self.classifier, self.data, self.objective, self.classes, self.plan = classifier, data, objective, classes, plan
-        # nothing is gained by being sure of the images that look least like the others: fooling images are their neighbours
-        self.usual = (gate.p_values(data.images) > USUAL) if plan.sureness else torch.ones(len(data), dtype=torch.bool)
         self.first = {name: tensor.detach().clone() for name, tensor in classifier.state_dict().items()}
         self._begin(plan.training.epochs)
 
@@ -144,7 +139,7 @@ class Learner:
         outputs = run(self.classifier, torch.cat([images, found.images]))
         real, fooling = outputs[: len(index)], outputs[len(index) :]
         real_losses = F.cross_entropy(real, labels, reduction="none")
-        doubts = unsure(real, labels, Goal(confidence).needed) * self.usual[index].to(device)
+        doubts = unsure(real, labels, Goal(confidence).needed)
         losses = self.objective.loss(fooling, found.targets, self.classes)
         # divided by the full batch, so that the weight of one fooling image does not rise as they become rare
         loss = real_losses.mean() + self.plan.sureness * doubts.mean()

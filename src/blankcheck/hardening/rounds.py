@@ -76,8 +76,8 @@ class Round:
 
 @dataclass
 class Kept:
-    """The best network so far: its parameters and buffers, the share of real images that it has right (`real`) and is sure of
-    as well (`confident`), and its accuracy on every set so far."""
+    """The best network so far: its parameters and buffers, the share of real images that it has right (`real`), and is sure
+    of as well (`confident`), and its accuracy on every set so far."""
 
     network: dict[str, Tensor]
     index: int
@@ -116,7 +116,7 @@ class Hardening:
         # half A only: the audit's judge is fitted on half B
         gate = OODTest.fit(data.halves[0].images, self.conditions.ood_level, most=plan.gate_images)
         self.train = data.halves[0] if plan.hold_out_twin else data.train
-        self.learner = Learner(classifier, self.train, objective, self.classes, plan, gate)
+        self.learner = Learner(classifier, self.train, objective, self.classes, plan)
         generator = torch.Generator().manual_seed(seed)
         # with few calibration images even the most unusual image cannot have a smaller p-value
         strict = max(self.conditions.ood_level * plan.gate_level, gate.smallest_p)
