@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
 import random
@@ -285,12 +284,12 @@ def test_sets_keep_a_share_of_the_earlier_ones(digits):
 
 
 def test_hardening_ends_early_when_the_search_fails(digits):
-    """Every rate is good enough here: the first round whose network is confident, and not surer than the one before, is
-    followed by one last round at the end of the learning-rate schedule."""
+    """Every rate is good enough here: the first round whose network is confident, and like the one before not surer than
+    earlier ones, is followed by one last round at the end of the learning-rate schedule."""
     work = hardening(digits, replace(SMALL, training=TrainingPlan(80), rounds=16, stop_rate=1.0))
-    made = list(work.rounds())
-    settled = [0.9 <= b.validation_confident <= a.validation_confident for a, b in itertools.pairwise(made)]
-    assert len(made) < 16 and settled[:-1] == [False] * (len(made) - 3) + [True]
+    sure = [r.validation_confident for r in work.rounds()]
+    settled = [sure[n - 1] >= 0.9 and plateau(sure[:n], 2) for n in range(1, len(sure))]
+    assert len(sure) < 16 and settled == [False] * (len(sure) - 2) + [True]
     assert work.learner.schedule.last_epoch == work.learner.schedule.total_steps - 1
     patient = hardening(digits, replace(SMALL, training=TrainingPlan(40), rounds=10, patience=1, network="fresh"))
     scores = [r.harmonic for r in patient.rounds()]

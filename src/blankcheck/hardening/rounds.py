@@ -30,6 +30,8 @@ SAMPLE, FULL = 500, 5000
 """Most images of a set that is shown to later networks, when a sample is logged and when everything is."""
 FULL_ATTEMPTS = 4
 """So many times as many searches where everything is logged."""
+SETTLED = 2
+"""Rounds without a gain in confidence on real images after which there is none to wait for."""
 STARTS_FROM = 1000
 """Real images that the starts of a round are made of."""
 
@@ -274,9 +276,9 @@ class Hardening:
         if self.ending or self.next_round + 1 >= plan.rounds:
             self.done = True
             return
-        before = self.history[-1].validation_confident if self.history else 0.0
         # resisting is half of it: a network that is sure of little, or still getting surer of real images, goes on
-        settled = MIN_REAL_CONFIDENT <= made.validation_confident <= before
+        sure = [r.validation_confident for r in (*self.history, made)]
+        settled = made.validation_confident >= MIN_REAL_CONFIDENT and plateau(sure, SETTLED)
         enough = made.fresh_upper_95 <= plan.stop_rate and settled
         flat = plateau([r.harmonic for r in (*self.history, made)], plan.patience)
         self.ending = enough or flat
