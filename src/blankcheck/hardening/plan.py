@@ -38,7 +38,7 @@ class HardeningPlan:
 
     End of a round: fresh_attempts, fresh_steps: the search on the new network. stop_rate: hardening ends early once the
     95 % upper bound of the share of fresh attempts that fool is at most this, shown by up to `stop_attempts`, and the
-    network has not become surer of real images for two rounds. patience: rounds without a better network after which it ends,
+    network has not become surer of real images for two rounds. patience: rounds without a better network that end it,
     None for never. evaluate: what is logged uses samples, or everything.
     hold_out_twin: train on half A of the training images alone, so that a twin trained on half B shares none with it.
     """
