@@ -37,6 +37,8 @@ bench: setup
 	$(BIN)/python benchmarks/main_job.py
 	$(BIN)/python benchmarks/ood.py
 	$(BIN)/python benchmarks/honesty.py
+	$(BIN)/python benchmarks/hardening.py
+	$(BIN)/python benchmarks/gate_bound.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
