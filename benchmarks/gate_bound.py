@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 
-import torch
+from hardening import where
 from hardening_table import spread
 from main_job import MODELS
 from torch import Tensor, nn
@@ -67,7 +67,7 @@ def main() -> None:
     chosen = parser.parse_args()
     data = bc.load_data(chosen.data)
     runs = [one(data, MODELS[chosen.data], seed, chosen.attempts) for seed in range(chosen.seeds)]
-    print(f"{chosen.data}, {chosen.seeds} seeds, {chosen.attempts} attempts, {torch.get_num_threads()} threads\n")
+    print(f"{chosen.data}, {chosen.seeds} seeds, {chosen.attempts} attempts, {where()}\n")
     print("| gate closes at p <= | right and confident, % | fooled, % |\n|---|---|---|")
     for level in LEVELS:
         confident, fooled = (spread([run[level][part] for run in runs]) for part in (0, 1))

@@ -14,16 +14,16 @@ from torch import Tensor
 import blankcheck as bc
 from blankcheck.auditing import Job, ood_test, run_attempts, within
 from blankcheck.auditing.rivals import Rival, RivalFound, available, run_rival
-from blankcheck.classifiers import UnitClassifier, evaluate, probabilities
+from blankcheck.classifiers import UnitClassifier, probabilities
 from blankcheck.classifiers.wrapper import left_as_found
 from blankcheck.data.loading import as_unit_images
 from blankcheck.fooling import Goal, Problem, RandomSearch, search
+from blankcheck.hardening.measures import real_record
 from blankcheck.judging import upper_bound_95
 from blankcheck.judging.metrics import lit_thresholds
 from blankcheck.running.rival_imports import RIVALS
 from blankcheck.types import NEVER, count_lit, default_max_lit, stored
 
-BINS = 15
 LOW_LIT_STEPS = 200
 """Backward passes of an attempt to be confident with few lit features."""
 UNSEEN = ("sigma-zero (adversarial-library)", "FMN-L0 (adversarial-library)", "FMN-L0 (Foolbox)", "saliency map (ART)")
@@ -45,25 +45,9 @@ def judge(name: str) -> bc.OODTest:
 
 def real_figures(model: UnitClassifier, data: bc.Data) -> dict[str, float]:
     """How the network does on real test images; shares in [0, 1]."""
-    real = evaluate(model, data.test, len(data.classes), bc.Conditions().confidence)
-    with left_as_found(model):
-        p = probabilities(model, data.test.images)
-    return {
-        "accuracy": real.accuracy,
-        "confident": real.confident,
-        "taken_for_fake": real.taken_for_fake,
-        "calibration_error": calibration_error(p, data.test.labels),
-    }
-
-
-def calibration_error(p: Tensor, labels: Tensor, bins: int = BINS) -> float:
-    """Expected calibration error (Guo et al. 2017, arXiv:1706.04599, equation 3), in [0, 1], of probabilities (n, m) for
-    labels (n,): over equal bins of the largest probability, share of the images * |accuracy - mean largest probability|.
-    """
-    top, answer = p.double().max(dim=1)
-    apart = (answer == labels).double() - top
-    place = (top * bins).ceil().long().clamp(1, bins) - 1
-    return float(torch.zeros(bins, dtype=torch.float64).index_add(0, place, apart).abs().sum() / len(p))
+    images, labels = data.test.images, data.test.labels
+    said = real_record(model, images, labels, len(data.classes), bc.Conditions().confidence)
+    return {name: said[name] for name in ("accuracy", "confident", "taken_for_fake", "calibration_error")}
 
 
 def audit_figures(model: UnitClassifier, data: bc.Data, preset: str, seed: int) -> dict[str, Any]:

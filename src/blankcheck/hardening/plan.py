@@ -31,7 +31,7 @@ class HardeningPlan:
     Search: fooling_batch: fooling images beside each batch of real ones. inner_steps: of search an image is moved by
     at once. life: most such moves of an image. buffer: images that are being searched in `continuous`. set_images: in a
     new set of `rounds` and `batches`; every: batches after which `batches` makes one; keep: share of earlier sets that is
-    trained on beside the newest.
+    trained on beside the newest; `fresh` networks need all.
 
     Gate: gate_images: most real images that fit its scores (its cost is theirs). gate_level: images are trained on at this
     share of the audit's level.
@@ -90,6 +90,11 @@ class HardeningPlan:
                 raise ArgumentError(f"{name} must lie in [0, 1], got {getattr(self, name):g}")
         if not 0 <= self.pretrain < self.training.epochs:
             raise ArgumentError(f"pretrain must lie in 0..{self.training.epochs - 1} of the epochs, got {self.pretrain}")
+
+    @property
+    def kept_share(self) -> float:
+        """Share of the earlier sets that is trained on: all of them where the network has forgotten everything."""
+        return 1.0 if self.network == "fresh" else self.keep
 
     def epochs_of(self, index: int) -> int:
         """Epochs of the round `index`: those after pre-training, spread evenly."""

@@ -44,7 +44,7 @@ class Round:
 
     fresh_confident: share of fresh attempts with a confident image of at most `max_lit` lit features; fresh_rate: those
     the gate calls out of distribution too, fresh_upper_95 its upper bound. trained_share: share of the searched images that
-    were trained on. fooling_confidence: mean largest probability of a real class they got. harmonic: the score of this
+    were trained on. fooling_confidence: mean probability of their targets. harmonic: the score of this
     network on all sets so far. kept: whether it became the one to keep. seconds: of training and of looking; images: real
     and fooling ones trained on.
     """
@@ -159,7 +159,8 @@ class Hardening:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed + index)  # dropout
             if index == 0 and plan.pretrain:
-                self.learner.train(plan.pretrain, None, ground, self.conditions.confidence, 0, watch)
+                before = self.learner.train(plan.pretrain, None, ground, self.conditions.confidence, 0, watch)
+                self.records.append({"kind": "training", "what": "pretraining", **before.real.means(), "round": 0})
             if self.ending:
                 epochs = plan.epochs_of(plan.rounds - 1)
                 self.learner.skip_to_last(epochs)
@@ -262,8 +263,8 @@ class Hardening:
         now = {name: tensor.detach().cpu().clone() for name, tensor in self.classifier.state_dict().items()}
         if self.kept is not None:
             self.classifier.load_state_dict(self.kept.network)
-            sets = [s for s in (*self.trained, *self.fresh) if len(s)]
-            self.kept.handled = [self._answers(s)["handled"] for s in sets]
+            new = (self.trained[-1], self.fresh[-1])
+            self.kept.handled += [self._answers(s)["handled"] for s in new if len(s)]
             self.classifier.load_state_dict(now)
             if not takes_over(harmonic(real, handled), self.kept.score, confident - self.kept.confident):
                 return False

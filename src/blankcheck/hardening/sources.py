@@ -138,17 +138,18 @@ class Continuous:
 class Sets:
     """A new set every `every` batches (None: at the beginning of each round), trained on beside a share of earlier ones.
 
-    sets: (images, targets, weights) of each set so far. pool: positions of the images in use among those of all sets.
+    made: (images, targets, weights) of all sets so far, one after the other; None before the first. pool: positions of those
+    in use. since: batches since the newest.
     """
 
     every: int | None
-    sets: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
+    made: tuple[Tensor, Tensor, Tensor] | None = None
     pool: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     since: int = 0
 
     def begin_round(self, ground: Ground) -> None:
         """Make a set, where each round has one."""
-        if self.every is None or not self.sets:
+        if self.every is None or self.made is None:
             self._renew(ground)
 
     def batch(self, ground: Ground) -> Found:
@@ -157,27 +158,28 @@ class Sets:
             self._renew(ground)
         self.since += 1
         device, n = device_of(ground.classifier), ground.plan.fooling_batch
-        if len(self.pool) == 0:
+        if self.made is None or len(self.pool) == 0:
             return Found.nothing(ground, n)
         index = self.pool[torch.randint(0, len(self.pool), (n,), generator=ground.generator)]
-        images, targets, weights = (torch.cat([each[part] for each in self.sets])[index].to(device) for part in range(3))
+        images, targets, weights = (part[index].to(device) for part in self.made)
         return Found(images, targets, weights, n)
 
     def _renew(self, ground: Ground) -> None:
-        earlier = sum(len(targets) for _, targets, _ in self.sets)
-        kept = torch.randperm(earlier, generator=ground.generator)[: round(ground.plan.keep * earlier)]
-        self.sets.append(make_set(ground))
-        self.pool = torch.cat([kept, torch.arange(earlier, earlier + len(self.sets[-1][1]))])
+        before, new = self.made, make_set(ground)
+        earlier = len(before[1]) if before is not None else 0
+        kept = torch.randperm(earlier, generator=ground.generator)[: round(ground.plan.kept_share * earlier)]
+        images, targets, weights = (torch.cat(parts) for parts in zip(before, new, strict=True)) if before else new
+        self.made = images, targets, weights
+        self.pool = torch.cat([kept, torch.arange(earlier, len(targets))])
         self.since = 0
 
     def state(self) -> dict[str, Any]:
-        """The sets and what of them is in use."""
-        return {"sets": [list(each) for each in self.sets], "pool": self.pool, "since": self.since}
+        """What was made, and what of it is in use."""
+        return {"made": self.made, "pool": self.pool, "since": self.since}
 
     def load(self, state: dict[str, Any]) -> None:
         """As it was."""
-        self.sets = [(images, targets, weights) for images, targets, weights in state["sets"]]
-        self.pool, self.since = state["pool"], int(state["since"])
+        self.made, self.pool, self.since = state["made"], state["pool"], int(state["since"])
 
 
 def make_set(ground: Ground) -> tuple[Tensor, Tensor, Tensor]:

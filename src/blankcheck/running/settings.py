@@ -120,7 +120,7 @@ class HardenSettings(AuditSettings):
         anneal: factor of the search's penalty weights from round to round.
         set_images: images in each new set of the schedules rounds and batches.
         every: batches after which the schedule batches makes a new set.
-        keep: share of the earlier sets that is trained on beside the newest.
+        keep: share of the earlier sets that is trained on beside the newest; all with --network fresh.
         stop_rate: end early once the 95 % upper bound of the share of fresh attempts that fool is at most this; 0 never.
         patience: end after so many rounds without a better network; default never.
         evaluate: log samples of at most 500 images a set, or (full) ten times that and four times the searches.
