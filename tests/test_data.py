@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from blankcheck.data import load_data
+from blankcheck.data.loading import runs_code
 from blankcheck.data.named import read_idx
 from blankcheck.errors import DataError
 
@@ -165,3 +166,29 @@ def test_named_sets(name, shape, train):
     data = load_data(name)
     assert data.shape == shape and len(data.train) == train and len(data.validation) == 5_000 and len(data.test) == 10_000
     assert data.train.labels.bincount().min() > 4_000
+
+
+def test_lifted_data_have_no_sparse_image(digits):
+    lift = load_data("digits+lift=0.25")
+    assert lift.source == "digits+lift=0.25"
+    assert torch.equal(lift.train.images, (digits.train.images + 0.25).clamp_max(1))
+    assert torch.equal(lift.test.labels, digits.test.labels)
+    assert float(lift.test.images.min()) == 0.25 and float(lift.test.images.max()) == 1
+    assert load_data("digits+lift").fingerprint == load_data("digits+lift=0.3").fingerprint != digits.fingerprint
+
+
+def test_any_source_can_be_lifted(tmp_path):
+    x, y = RNG.random((40, 4, 4)).astype(np.float32), np.arange(40) % 2
+    name = save(tmp_path / "a.npz", x=x, y=y)
+    assert float(load_data(f"{name}+lift=0.5").train.images.min()) >= 0.5
+
+
+@pytest.mark.parametrize("by", ["0", "1", "-0.1", "nan", "inf", "x", ""])
+def test_an_impossible_lift_is_refused(by):
+    with pytest.raises(DataError, match="lift must be"):
+        load_data(f"digits+lift={by}")
+
+
+def test_a_lifted_factory_still_counts_as_code():
+    assert runs_code("net.py:make") and runs_code("net.py:make+lift=0.2") and runs_code("package.module:make+lift")
+    assert not runs_code("digits+lift") and not runs_code("npz:a.npz+lift=0.2")

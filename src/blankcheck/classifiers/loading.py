@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from blankcheck.classifiers.hubs import from_hub, is_hub_name
 from blankcheck.classifiers.reference import ARCHITECTURES, Shape, build
 from blankcheck.classifiers.wrapper import Normalisation, UnitClassifier
 from blankcheck.errors import ArgumentError, ModelError
@@ -31,10 +32,12 @@ def load_model(
 ) -> UnitClassifier:
     """A classifier from images in [0, 1] to outputs.
 
-    model: an `nn.Module`, a built-in name (`mlp`, `cnn`, `resnet`), `file.py:factory` or `package.module:factory`, or a
-    `.pt2` file of torch.export (which can be audited, not trained). weights: a `.safetensors` file or a `.pt`/`.pth`
-    state dict, loaded with `weights_only=True` unless `unsafe_pickle`. data: where a built-in network's shape, classes
-    and normalisation come from when the weights do not say. normalize: ((means), (stds)) put inside; default none.
+    model: an `nn.Module`, a built-in name (`mlp`, `cnn`, `resnet`), `file.py:factory` or `package.module:factory`, a
+    `.pt2` file of torch.export (which can be audited, not trained), or `timm:NAME` or `hf:NAME` of a model hub, with its
+    published weights unless others are given and with the normalisation stated there. weights: a `.safetensors` file or a
+    `.pt`/`.pth` state dict, loaded with `weights_only=True` unless `unsafe_pickle`. data: where a built-in network's
+    shape, classes and normalisation come from when the weights do not say. normalize: ((means), (stds)) put inside;
+    default none.
 
     Raises ModelError with one line when anything does not fit.
     """
@@ -45,6 +48,8 @@ def load_model(
         classifier = _built_in(model, state, metadata, data, normalize)
     elif model.endswith(".pt2"):
         classifier = UnitClassifier(_exported(Path(model)), normalize, {"exported": "true"})
+    elif is_hub_name(model):
+        classifier = from_hub(model, normalize, pretrained=state is None, unsafe_pickle=unsafe_pickle)
     elif is_factory(model):
         made = call_factory(model, "model", ModelError)
         if not isinstance(made, nn.Module):
@@ -52,8 +57,8 @@ def load_model(
         classifier = made if isinstance(made, UnitClassifier) else UnitClassifier(made, normalize)
     else:
         known = ", ".join(ARCHITECTURES)
-        raise ModelError(f"model must be one of {known}, file.py:factory, package.module:factory or a .pt2 file, "
-                         f"got {model!r}")  # fmt: skip
+        raise ModelError(f"model must be one of {known}, file.py:factory, package.module:factory, a .pt2 file, "
+                         f"timm:NAME or hf:NAME, got {model!r}")  # fmt: skip
     if state is not None:
         if classifier.describe.get("exported"):
             raise ArgumentError("weights cannot be given with a .pt2 model: it carries its own")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from blankcheck.data.named import cifar10, digits, fashion_mnist, mnist
 from blankcheck.data.splits import Data, Split, hold_out
+from blankcheck.data.variants import lifted, split_variant
 from blankcheck.errors import DataError
 from blankcheck.factories import call_factory, is_factory
 
@@ -32,10 +33,22 @@ def load_data(source: str, data_dir: str | os.PathLike[str] | None = None) -> Da
     cache, else downloaded); `npz:FILE` with arrays x_train, y_train, x_test, y_test, or x and y (split 80/10/10);
     `folder:DIR` with one folder of images per class; `file.py:factory` or `package.module:factory`, a callable that
     returns a `Data` or a dictionary of the same arrays. Arrays hold images (n, h, w), (n, c, h, w) or (n, h, w, c),
-    uint8 or floats in [0, 1].
+    uint8 or floats in [0, 1]. With `+lift` or `+lift=C` behind any of these, every feature is raised by C (0.3), so that no
+    real image is sparse.
 
     Raises DataError with one line when something is missing, truncated or out of range.
     """
+    plain, by = split_variant(source)
+    data = _load_plain(plain, data_dir)
+    return data if by is None else lifted(data, by)
+
+
+def runs_code(source: str) -> bool:
+    """Whether loading this data set calls a factory."""
+    return is_factory(split_variant(source)[0])
+
+
+def _load_plain(source: str, data_dir: str | os.PathLike[str] | None) -> Data:
     if source in NAMED:
         where = [data_dir, os.environ.get("BLANKCHECK_DATA")]
         return NAMED[source]([Path(folder) for folder in where if folder])
