@@ -1,0 +1,232 @@
+"""What a network answers to real images in one form, and whether one form is better than another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from blankcheck.diagnosing.forms import Form
+from blankcheck.judging.metrics import lower_bound_95, upper_bound_95
+from blankcheck.outputs import as_logits, out_of_memory, output_form, run
+from blankcheck.types import images_at_once
+
+Network = Callable[[Tensor], Tensor]
+
+BATCH = 250
+LEVEL = 0.01
+"""Two-sided level at which one form counts as better than another."""
+MATERIAL = 0.02
+"""A likelihood that is better by a smaller part is not better: with enough images every difference is beyond chance."""
+STRANGE = 15
+"""Temperature that no trained network needs: those measured here, smoothed labels or not, need 0.4 to 1.8."""
+TRUSTED = 0.001
+"""Level at which something is called better than chance, and another order of classes better than the given one."""
+
+
+class UnusableError(Exception):
+    """The network has no usable answer; the message is one line."""
+
+
+@torch.no_grad()
+def ask(network: Network, form: Form, images: Tensor, device: torch.device, most: int = BATCH) -> Tensor:
+    """Outputs (n, m), float32 on the CPU, for images (n, c, h, w), at most `most` at once. Raises UnusableError whatever the
+    network raises."""
+    batch = min(most, images_at_once(images.shape[1:]))
+    try:
+        parts = [run(network, form.view(part.to(device))).float().cpu() for part in torch.split(images, batch)]
+    except Exception as error:  # a user's network raises whatever it likes
+        if out_of_memory(error) and batch > 1:
+            return ask(network, form, images, device, batch // 2)
+        raise UnusableError(in_one_line(error)) from error
+    return torch.cat(parts)
+
+
+def in_one_line(error: BaseException) -> str:
+    """An error's own words, without what a terminal would obey."""
+    words = " ".join(str(error).split())[:240]
+    said = (
+        words if isinstance(error, RuntimeError | ValueError) and words else f"{type(error).__name__}: {words}".rstrip(": ")
+    )
+    return "".join(letter if letter.isprintable() else "?" for letter in said)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Answers to the same n images in one form.
+
+    outputs: (n, m). kind: logits, log-probabilities or probabilities. right: (n,) bool. loss: (n,) negative log-likelihood
+    in nats after temperature scaling. temperature: what the logits are divided by to be most likely; above 1 the network
+    is surer than it is right.
+    """
+
+    form: Form
+    outputs: Tensor
+    kind: str
+    right: Tensor
+    loss: Tensor
+    temperature: float
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the images that are right."""
+        return float(self.right.float().mean())
+
+    @property
+    def mean_loss(self) -> float:
+        """In nats; what the forms are ranked by."""
+        return float(self.loss.mean())
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """One-sided 95 % bounds of the accuracy, each (Clopper and Pearson 1934)."""
+        found, n = int(self.right.sum()), len(self.right)
+        return lower_bound_95(found, n), upper_bound_95(found, n)
+
+    @property
+    def strange(self) -> bool:
+        """Whether the logits are many times too large, as no training leaves them."""
+        return self.temperature > STRANGE
+
+    @property
+    def probabilities(self) -> Tensor:
+        """(n, m), as the network reports them."""
+        return as_logits(self.outputs, self.kind).softmax(dim=1)
+
+
+def score(form: Form, outputs: Tensor, labels: Tensor) -> Scored:
+    """Rows that are not numbers count as wrong, and as unlikely as an answer can be.
+
+    The likelihood is taken after temperature scaling (Guo et al. 2017, arXiv:1706.04599). Else a network trained with
+    smoothed labels, which is less sure than it is right, would seem to prefer any form that makes its outputs larger.
+    """
+    finite = usable(outputs)
+    if not bool(finite.any()):
+        nothing = torch.full((len(labels),), torch.inf)
+        return Scored(form, outputs, "logits", torch.zeros(len(labels), dtype=torch.bool), nothing, 1.0)
+    kind = output_form(lambda _: outputs[finite], outputs[finite])
+    logits = as_logits(outputs[finite], kind).log_softmax(dim=1).clamp_min(-1e4)
+    temperature = best_temperature(logits, labels[finite])
+    loss = torch.full((len(labels),), 1e4)
+    loss[finite] = F.cross_entropy(logits / temperature, labels[finite], reduction="none")
+    right = finite & (outputs.nan_to_num(-torch.inf).argmax(dim=1) == labels)
+    return Scored(form, outputs, kind, right, loss, temperature)
+
+
+def usable(outputs: Tensor) -> Tensor:
+    """(n,) bool: rows without NaN or infinity; the -inf of a log-probability of exactly 0 is a number here."""
+    fine = outputs.isfinite()
+    zero = (outputs == -torch.inf) & ((outputs.exp().sum(dim=1, keepdim=True) - 1).abs() < 1e-3)
+    return (fine | zero).all(dim=1)
+
+
+def best_temperature(logits: Tensor, labels: Tensor) -> float:
+    """The temperature in [0.05, 1e6] under which the labels are most likely. The mean negative log-likelihood is convex in
+    1/temperature, so its slope is bisected. Where every answer is right, colder is always likelier: hence the bound."""
+    own = logits.gather(1, labels[:, None]).squeeze(1).mean()
+    low, high = math.log10(0.05), 6.0
+    for _ in range(30):
+        middle = (low + high) / 2
+        slope = (torch.softmax(logits / 10**middle, dim=1) * logits).sum(dim=1).mean() - own
+        low, high = (middle, high) if slope > 0 else (low, middle)
+    return float(10 ** ((low + high) / 2))
+
+
+def better(one: Scored, other: Scored) -> bool:
+    """Whether one form is surely better than the other on the same images: in accuracy (McNemar's exact test) or in
+    likelihood (paired t-test), and not worse in the other of the two."""
+    accuracy, likelihood = _accuracy_sign(one.right, other.right), _likelihood_sign(one.loss, other.loss)
+    return accuracy + likelihood > 0 and min(accuracy, likelihood) >= 0
+
+
+def _accuracy_sign(one: Tensor, other: Tensor) -> int:
+    gained, lost = int((one & ~other).sum()), int((other & ~one).sum())
+    if more_than_half(max(gained, lost), gained + lost) * 2 > LEVEL:
+        return 0
+    return 1 if gained > lost else -1
+
+
+def _likelihood_sign(one: Tensor, other: Tensor) -> int:
+    """1 where `one` is more likely; infinite losses are more than any finite ones."""
+    first, second = float(one.mean()), float(other.mean())
+    if not (one.isfinite().all() and other.isfinite().all()):
+        return int(second == torch.inf) - int(first == torch.inf)
+    apart = (other - one).double()
+    if abs(first - second) <= MATERIAL * max(first, second):
+        return 0
+    from scipy.stats import t
+
+    spread = float(apart.std()) / len(apart) ** 0.5 if len(apart) > 1 else torch.inf
+    sure = spread == 0 or 2 * t.sf(abs(float(apart.mean())) / spread, len(apart) - 1) <= LEVEL
+    return (1 if first < second else -1) if sure else 0
+
+
+def more_than_half(found: int, tries: int, chance: float = 0.5) -> float:
+    """Probability of at least so many of so many tries, each with this chance; 1 without tries."""
+    from scipy.stats import binom
+
+    return float(binom.sf(found - 1, tries, chance)) if tries else 1.0
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What an accuracy is measured by. chance: share of the commonest class. centroid: that of the nearest class mean."""
+
+    chance: float
+    centroid: float
+
+    def above_chance(self, right: Tensor) -> bool:
+        """Whether these answers (n,) are better than naming the commonest class."""
+        return more_than_half(int(right.sum()), len(right), self.chance) <= TRUSTED
+
+    def plausible(self, right: Tensor) -> bool:
+        """Above chance, and not surely worse than nine tenths of what the simplest classifier gains over chance."""
+        enough = self.chance + 0.9 * max(0.0, self.centroid - self.chance)
+        return self.above_chance(right) and upper_bound_95(int(right.sum()), len(right)) >= enough
+
+
+def reference(train: tuple[Tensor, Tensor], images: Tensor, labels: Tensor, classes: int) -> Reference:
+    """Chance and the nearest class mean of the training images (n, c, h, w) and labels (n,), on these images."""
+    flat = train[0].flatten(1)
+    sums = torch.zeros(classes, flat.shape[1]).index_add_(0, train[1], flat)
+    counts = train[1].bincount(minlength=classes)
+    means = sums / counts[:, None].clamp_min(1)
+    apart = torch.cdist(images.flatten(1), means).masked_fill(counts[None] == 0, torch.inf)
+    share = labels.bincount(minlength=classes).max() / len(labels)
+    return Reference(float(share), float((apart.argmin(dim=1) == labels).float().mean()))
+
+
+def fitted_order(outputs: Tensor, labels: Tensor, classes: int) -> tuple[int, ...]:
+    """Which output each class is answered with, so that as many as possible are right (Kuhn 1955); ties stay in place."""
+    from scipy.optimize import linear_sum_assignment
+
+    answers = outputs.nan_to_num(-torch.inf).argmax(dim=1)
+    counts = torch.zeros(classes, outputs.shape[1]).index_put_((labels, answers), torch.tensor(1.0), accumulate=True)
+    counts.diagonal().add_(0.5)
+    return tuple(int(column) for column in linear_sum_assignment(-counts.numpy())[1])
+
+
+def other_order(outputs: Tensor, labels: Tensor, classes: int, measure: Reference) -> tuple[int, ...] | None:
+    """Another order of the classes that makes the answers plausible, None where there is none.
+
+    It is fitted on every other image and must be better, and plausible, on those between.
+    """
+    if outputs.shape[1] < classes or len(labels) < 20:
+        return None
+    found = fitted_order(outputs[::2], labels[::2], classes)
+    if found == tuple(range(classes)):
+        return None
+    answers, truth = outputs.nan_to_num(-torch.inf)[1::2].argmax(dim=1), labels[1::2]
+    now, then = answers == truth, answers == torch.tensor(found)[truth]
+    gained, lost = int((then & ~now).sum()), int((now & ~then).sum())
+    sure = gained > lost and more_than_half(gained, gained + lost) <= TRUSTED and measure.plausible(then)
+    return fitted_order(outputs, labels, classes) if sure else None
+
+
+def relabelled(labels: Tensor, order: Sequence[int] | None) -> Tensor:
+    """Which output stands for each label, (n,)."""
+    return labels if order is None else torch.tensor(list(order))[labels]
