@@ -10,8 +10,8 @@ from blankcheck.classifiers import ARCHITECTURES, UnitClassifier, load_model
 from blankcheck.classifiers.loading import parse_normalize
 from blankcheck.classifiers.wrapper import fingerprint
 from blankcheck.data import Data, load_data
+from blankcheck.data.loading import runs_code
 from blankcheck.errors import ArgumentError, RunFolderError
-from blankcheck.factories import is_factory
 from blankcheck.judging import OODTest
 from blankcheck.running.audit import MODEL, WITNESSES
 from blankcheck.running.run_folder import RunFolder
@@ -31,8 +31,8 @@ def verify_command(settings: VerifySettings, terminal: Terminal) -> int:
     if not path.is_file():
         raise RunFolderError(f"run folder {run.path} has no {WITNESSES}")
     stored = unpack(path.read_bytes(), str(path))
-    data = _data_again(settings, config)
-    classifier = _model_again(settings, config, run, data)
+    data = data_again(settings, config)
+    classifier = model_again(settings, config, run, data)
     try:
         want = Conditions(**verdict["conditions"])
     except (KeyError, TypeError) as error:
@@ -66,21 +66,21 @@ def _judge_again(data: Data | None, want: Conditions, stored: Stored) -> OODTest
     return judge if names is None or names == json.dumps(judge.names) else None
 
 
-def _data_again(settings: VerifySettings, config: dict[str, Any]) -> Data | None:
+def data_again(settings: VerifySettings, config: dict[str, Any]) -> Data | None:
     """The data set of the run: as named now, else as configured unless that is code; None when it is not at hand."""
     if settings.data is not None:
         return load_data(settings.data, settings.data_dir)
     source = str(config.get("data", ""))
-    if is_factory(source):
-        return None
     named_then = config.get("data_dir")
     try:
+        if runs_code(source):
+            return None
         return load_data(source, settings.data_dir or (str(named_then) if named_then else None))
     except Exception:  # not at hand is an answer here, and the result says so
         return None
 
 
-def _model_again(settings: VerifySettings, config: dict[str, Any], run: RunFolder, data: Data | None) -> UnitClassifier:
+def model_again(settings: VerifySettings, config: dict[str, Any], run: RunFolder, data: Data | None) -> UnitClassifier:
     """The audited network: a factory named now, or a built-in network from safetensors. Nothing else is ever run."""
     name = settings.model or str(config.get("model", ""))
     normalize = parse_normalize(settings.normalize or str(config.get("normalize", "none")))
