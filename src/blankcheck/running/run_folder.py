@@ -17,19 +17,26 @@ from blankcheck.errors import RunFolderError
 
 MARK = "environment.json"
 CONFIG = "config.yaml"
+EVENTS = "tensorboard"
+"""The folder of TensorBoard's event files, where there are any."""
 RESULTS = (
     "verdict.json", "witnesses.safetensors", "attempts.jsonl", "metrics.jsonl", "hardening.json", "report.html", "report.md",
-    "state/state.pt",
+    "state/state.pt", "blend.json", "blend.safetensors", "compare.html", "compare.md", "compare.json",
+    "trackers.json",
 )  # fmt: skip
 """What a run says; networks are left until they are written again."""
 PACKAGES = ("blankcheck", "torch", "numpy", "scikit-learn", "safetensors")
 
 
 class RunFolder:
-    """The folder of one run. Reading never executes anything it names."""
+    """The folder of one run. Reading never executes anything it names.
+
+    listeners: each is called with the name of every file, once it stands under its final name.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.listeners: list[Callable[[str], object]] = []
 
     @classmethod
     def create(cls, path: str | os.PathLike[str]) -> RunFolder:
@@ -73,6 +80,8 @@ class RunFolder:
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
+        for listener in self.listeners:
+            listener(name)
         return final
 
     def write_json(self, name: str, value: Any) -> Path:
@@ -124,6 +133,8 @@ class RunFolder:
             (self.path / name).unlink(missing_ok=True)
         for figure in (self.path / "figures").glob("*.png"):
             figure.unlink()
+        for events in (self.path / EVENTS).glob("events.out.tfevents.*"):
+            events.unlink()
         self.write(MARK, json.dumps({"command": command, "device": str(device), **environment()}, indent=1) + "\n")
         self.write(CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
