@@ -55,6 +55,8 @@ def test_everything_is_accounted_for(fooled):
     assert test["guarantee"] == "marginal" and test["real_images"] == 359 and test["false_alarm_lower_95"] <= 0.01
     assert j["lit_curve"]["fooled"][-1] == j["rate"] and sorted(j["lit_curve"]["fooled"]) == j["lit_curve"]["fooled"]
     assert sum(p["fooled"] for p in j["processes"].values()) == j["fooled"] and j["rivals"] == {}
+    twin, control = j["twin"], j["controls"]["positive-control"]
+    assert (twin["fooled"], twin["attempts"]) == (control["found"], control["tries"]) == (len(twin["lit"]), 40)
     assert all(sum(t["violated"].values()) >= t["attempts"] - t["fooled"] for t in j["targets"].values())
 
 

@@ -35,6 +35,8 @@ def without(code: str) -> tuple[Control, ...]:
 def test_the_mandatory_checks_are_those_of_the_plan():
     assert {c.code for c in CHECKS if c.mandatory} == MANDATORY
     assert len({c.code for c in CHECKS}) == len(CHECKS) and all(c.title and c.what_to_do for c in CHECKS)
+    assert all(c.means.endswith(".") and c.means.count(". ") == 0 for c in CHECKS), "one sentence each"
+    assert len({c.means for c in CHECKS}) == len(CHECKS)
 
 
 def test_every_check_has_an_experiment_that_makes_it_fire():

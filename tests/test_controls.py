@@ -113,13 +113,15 @@ def test_the_positive_control_tries_twins_until_one_is_fooled(strong, plain):
     made = harder.positive_control(replace(strong, twins=lambda: iter([timid, good])), 0.95)
     assert made.control.found == made.control.tries == 40 and made.twin is good and made.twin_seconds == 5.0
     assert made.control.detail == "a plain twin (after 0 of 40 on a timid twin)"
+    assert made.on_twin is not None and (made.on_twin.what, made.on_twin.attempts) == ("a plain twin", 40)
+    assert len(made.on_twin.lit) == 40 and all(1 <= lit <= 12 for lit in made.on_twin.lit)
     half = Twin(Wrapped(plain, after=lambda z: z - 100 * (torch.arange(10) >= 5)), "logits", "half a twin")
     made = harder.positive_control(replace(strong, twins=lambda: iter([half, good])), 0.95)
     assert made.control.found == 20 and made.twin is half, "where some attempts succeed, no other network may stand in"
     made = harder.positive_control(replace(strong, twins=lambda: iter([timid])), 0.95)
     assert made.control.found == 0 and made.control.detail == "a timid twin"
     made = harder.positive_control(replace(strong, twins=lambda: iter([])), 0.95)
-    assert made.control.why_not == "no twin could be made" and made.twin is None
+    assert made.control.why_not == "no twin could be made" and made.twin is None and made.on_twin is None
 
 
 def test_planted_patterns_are_found_in_an_honest_network_and_missed_by_a_weak_search(honest, strong):

@@ -7,22 +7,34 @@ import re
 from typing import Any
 
 import pytest
+import torch
 from test_report import FAILED_ALL, HOSTILE, begin, make_run, one_round, page_of, text_of
 
 from blankcheck.errors import RunFolderError
 from blankcheck.judging.metrics import upper_bound_95
-from blankcheck.running import hardening_pictures, picture_style, pictures
+from blankcheck.running import hardening_pictures, picture_style, pictures, report_figures, report_rounds, round_pictures
 from blankcheck.running.hardening_pictures import Line, forgetting, success
 from blankcheck.running.picture_style import DARK
+from blankcheck.running.report_rounds import Drawn
+from blankcheck.running.round_pictures import Sparsity, calibration, sparsity
 from blankcheck.running.run_folder import RunFolder
 
-HARDENING = ("success", "forgetting", "rounds")
+HARDENING = ("success", "forgetting", "real", "sparsity", "losses")
+IN_MARKDOWN = ("success", "forgetting")
 ODD = (HOSTILE, "$x_1$ \\frac", "größe 猫 \ud800\x07", "_hidden", "w" * 500, "a|b`c`*d*[e](f)\n# g", "", " ")
 
 
 @pytest.fixture(autouse=True)
 def coarse_pictures(monkeypatch):
     monkeypatch.setattr(picture_style, "DPI", 30)
+
+
+@pytest.fixture
+def words_alone(monkeypatch):
+    """Pages with a dot for every picture."""
+    dot = pictures.image_png(torch.zeros(1, 1, 1), 1)
+    for module in (report_figures, report_rounds):
+        monkeypatch.setattr(module, "both", lambda make, alt: Drawn(dot, dot, alt))
 
 
 def one_set(what: str, network: int, of: int | None, fooled: float | None, images: int = 100) -> dict[str, Any]:
@@ -104,8 +116,8 @@ def test_hardening_is_shown_with_and_without_an_audit(tmp_path):
         assert "Hardening Each round trains" in text_of(page)
         for name in HARDENING:
             assert (run / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-            assert f"](figures/{name}.png)" in markdown
-        assert "Read a column downwards" in page and "Read a column downwards" in markdown
+        assert all(f"](figures/{name}.png)" in markdown for name in IN_MARKDOWN)
+        assert "Read a column downwards" in page
         words = alt_of(page, "Share of the images trained on")
         assert "Worst: 50.0% of round 1&#39;s images fool the network after round 2." in words
         assert "after round 3, is fooled by 25.0% of round 1&#39;s, 12.5% of round 3&#39;s." in words
@@ -114,29 +126,30 @@ def test_hardening_is_shown_with_and_without_an_audit(tmp_path):
         assert "twin, walk, 0% at first and 20.0% at last" in words
 
 
-def test_older_folders_show_what_they_hold(tmp_path):
+def test_older_folders_show_what_they_hold(tmp_path, words_alone):
     run = harden_run(tmp_path / "a", ROUNDS)
     page = page_of(run)
     assert not (run / "figures" / "forgetting.png").exists()
     assert "Read a column" not in page + (run / "report.md").read_text()
     assert "made for other networks" not in page and "A twin is" not in page
-    assert (run / "figures" / "success.png").is_file() and (run / "figures" / "rounds.png").is_file()
+    assert (run / "figures" / "success.png").is_file() and (run / "figures" / "losses.png").is_file()
+    assert not (run / "figures" / "calibration.png").exists()
 
 
 def test_runs_that_were_not_hardened_have_no_such_section(tmp_path):
     run = begin(tmp_path / "a", "audit")
-    assert "<h2>Hardening" not in page_of(run)
+    assert 'id="hardening"' not in page_of(run)
     assert "## Hardening" not in (run / "report.md").read_text()
     assert not any((run / "figures" / f"{name}.png").exists() for name in HARDENING)
 
 
-def test_sets_without_rounds_still_make_the_matrix(tmp_path):
+def test_sets_without_rounds_still_make_the_matrix(tmp_path, words_alone):
     run = harden_run(tmp_path / "a", TRAINED)
     assert "Read a column" in page_of(run)
     assert not (run / "figures" / "success.png").exists()
 
 
-def test_a_pair_shows_the_hardening_of_the_last(tmp_path):
+def test_a_pair_shows_the_hardening_of_the_last(tmp_path, words_alone):
     before, after = make_run(tmp_path / "before"), make_run(tmp_path / "after", FAILED_ALL)
     before.write_lines("metrics.jsonl", [*ROUNDS, *TRAINED])
     assert "Read a column" not in page_of(after, before)
@@ -149,7 +162,7 @@ def test_names_of_processes_are_only_text(tmp_path):
         sets = [one_set(f"twin:{name}", r, None, 0.5) for name in part for r in range(2)]
         run = harden_run(tmp_path / "a", [*ROUNDS, *sets])
         page, markdown = page_of(run), (run / "report.md").read_text()
-        for written in (page, markdown):
+        for written in (page.replace("<script>", "", 1), markdown):
             assert "<script" not in written and "w" * 100 not in written and "\n# g" not in written
 
 
@@ -165,6 +178,12 @@ BROKEN = {
     "a round that nobody reaches": ({"round": 10**400}, "round must be between 0"),
     "a rate above one": ({"kind": "round", "fresh_rate": 7}, "fresh_rate must be between 0 and 1, got 7"),
     "a bound of text": ({"kind": "round", "fresh_upper_95": "x"}, "fresh_upper_95 must be int or float"),
+    "real images of no split": ({"kind": "real", "split": None}, "split must be str"),
+    "a calibration of text": ({"kind": "real", "split": "test", "calibration_error": "x"}, "calibration_error must be int"),
+    "more right than there are": ({"kind": "real", "split": "test", "accuracy": 2}, "accuracy must be between 0 and 1"),
+    "a search of no round": ({"kind": "search", "round": -1}, "round must be between 0"),
+    "a search without quantiles": ({"kind": "search", "lit": {"q10": 3}}, "lit lacks 'q50'"),
+    "seconds of text": ({"kind": "round", "training_seconds": "x"}, "training_seconds must be int or float"),
     "a negative index": ({"kind": "round", "index": -3}, "index must be between 0"),
 }
 
@@ -187,7 +206,7 @@ def test_a_record_that_lacks_a_key_says_which(tmp_path):
         page_of(run)
 
 
-def test_only_what_is_shown_is_asked_for(tmp_path):
+def test_only_what_is_shown_is_asked_for(tmp_path, words_alone):
     bare = {key: TRAINED[0][key] for key in ("kind", "what", "round", "set_round", "images", "fooled")}
     twin = {"kind": "set", "what": "twin", "round": 0, "images": 3, "fooled": 1}
     assert "Read a column" in page_of(harden_run(tmp_path / "a", [ROUNDS[0], bare, twin]))
@@ -214,3 +233,58 @@ def test_almost_nothing_forgotten_is_not_nothing(share, shown):
     matrix = forgetting([one_set("trained", 0, 0, share)])
     assert matrix is not None
     assert [text.get_text() for text in hardening_pictures.forgetting_matrix(matrix, None).axes[0].texts] == [shown]
+
+
+REALS = [{"kind": "real", "split": "validation", "round": r, "accuracy": 0.9, "taken_for_fake": 0.0,
+          "calibration_error": 0.02 * r} for r in range(3)]  # fmt: skip
+SEARCHES = [{"kind": "search", "what": "fresh", "round": 1, "lit": {"mean": 20, "q10": 10, "q50": 20, "q90": 30}},
+            {"kind": "search", "what": "fresh", "round": 2, "lit": None},
+            {"kind": "search", "what": "own:x", "round": 0}]  # fmt: skip
+
+
+def same(first, second) -> bool:
+    """Equal, where nan is nan."""
+    return first == pytest.approx(second, nan_ok=True)
+
+
+def test_sparsity_known_answer():
+    nan = float("nan")
+    found = sparsity([ROUNDS[0] | {"fresh_fewest": None}, *ROUNDS[1:]], SEARCHES)
+    assert found.at == [0, 1, 2] and same(found.fewest, [nan, 10, 11])
+    assert same(found.low, [nan, 10, nan]) and same(found.middle, [nan, 20, nan]) and same(found.high, [nan, 30, nan])
+
+
+def test_calibration_knows_only_what_was_measured():
+    test = {"kind": "real", "split": "test", "round": 0, "calibration_error": 0.9}
+    assert calibration(ROUNDS, [test]) == {}
+    lines = calibration(ROUNDS, [*REALS[1:], test])
+    assert same(lines["calibration_error"], [float("nan"), 0.02, 0.04]) and same(
+        lines["taken_for_fake"], [float("nan"), 0, 0]
+    )
+
+
+def test_rounds_are_told_in_full(tmp_path, words_alone):
+    later = {"backward": 1234, "training_seconds": 2, "looking_seconds": 0.5}
+    run = harden_run(tmp_path / "a", [*(r | later for r in ROUNDS), *REALS, *SEARCHES])
+    page = page_of(run)
+    assert "fewest 9 at first and 11 at last; median 20 at first and 20 at last" in alt_of(
+        page, "Lit features of the images"
+    )
+    assert "expected calibration error 0% at first and 4.00% at last" in alt_of(page, "Of validation images")
+    assert "1 90.0% 80.0% 10.0% 9 0.5 0.1 1,234 2.5" in text_of(page)
+
+
+@pytest.mark.parametrize("rounds", [1, 30])
+def test_pictures_of_rounds_of_every_kind(rounds):
+    records = [one_round(r) | {"fresh_fewest": None} for r in range(rounds)]
+    nothing = [float("nan")] * rounds
+    for figure in (
+        round_pictures.real_curves(records, None),
+        round_pictures.loss_curves(records, rounds - 1),
+        round_pictures.sparsity_curves(Sparsity(list(range(rounds)), *[nothing] * 4), None, 0, DARK),
+        round_pictures.sparsity_curves(Sparsity(list(range(rounds)), *[[300.0] * rounds] * 4), 300, 0),
+        round_pictures.calibration_curves(records, {"taken_for_fake": nothing}, 0),
+    ):
+        axes = figure.axes[0]
+        assert axes.get_title(loc="left") and axes.get_xlabel() and axes.get_ylabel() and axes.get_legend() is not None
+        assert pictures.png(figure).startswith(b"\x89PNG")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
+import itertools
 import json
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,15 +20,19 @@ import torch
 from PIL import Image
 from safetensors.torch import load, save
 
+from blankcheck.cli import parser
 from blankcheck.errors import RunFolderError
-from blankcheck.judging import Evidence, Finding, RealData, judge, verdict_json
+from blankcheck.judging import Control, Evidence, Finding, RealData, judge, verdict_json
 from blankcheck.judging.check_rules import FAILED, NOT_APPLICABLE, PASSED
-from blankcheck.judging.evidence import Attempt, Cost, OODRecord
-from blankcheck.running import picture_style, pictures, report_figures
+from blankcheck.judging.evidence import Attempt, Cost, OnTwin, OODRecord
+from blankcheck.running import picture_style, pictures, report_figures, report_rounds
 from blankcheck.running.picture_style import LIGHT
-from blankcheck.running.report import escape_markdown, write_report
+from blankcheck.running.report import escape_markdown, headings, html_templates, write_report
+from blankcheck.running.report_repeat import command_line
 from blankcheck.running.report_words import number, percent
+from blankcheck.running.run_contents import read_run
 from blankcheck.running.run_folder import RunFolder
+from blankcheck.running.settings import AuditSettings, HardenSettings
 from blankcheck.types import Conditions
 
 NOTHING, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
@@ -43,7 +51,8 @@ def blank_pictures(request, monkeypatch):
         dot = pictures.image_png(torch.zeros(1, 1, 1), 1)
         fakes = dict.fromkeys(PICTURES, lambda *values: None)
         fake = SimpleNamespace(png=lambda figure: dot, image_png=pictures.image_png, **fakes)
-        monkeypatch.setattr(report_figures, "pictures", fake)
+        for module in (report_figures, report_rounds):
+            monkeypatch.setattr(module, "pictures", fake)
 
 
 @pytest.fixture
@@ -57,7 +66,7 @@ def attempt(target: int, lit: int, fooled: bool = True, confidence: float = 0.93
 
 
 def check(status: str, mandatory: bool = True) -> Finding:
-    return Finding("more-steps", "Ten times the steps", status, f"It {status}.", "Use --preset proof.", mandatory)
+    return Finding("more-steps", "Ten times the steps", status, f"It {status}.", "Use --preset proof.", mandatory, "Why so.")
 
 
 FOOLED = (attempt(0, 3), attempt(0, 5), attempt(1, 7), attempt(2, 30, fooled=False))
@@ -72,11 +81,14 @@ def make_run(
     classes: tuple[str, ...] = CLASSES,
     shape: tuple[int, int, int] = (1, 8, 8),
     nearest: bool = True,
+    controls: tuple[Control, ...] = (),
+    twin: OnTwin | None = None,
 ) -> RunFolder:
     """An audit folder as `Audit.write_into` leaves it, without its report."""
     evidence = Evidence(
-        WANT, classes, attempts, {"noise/adaptive": len(attempts)}, RealData(0.9873, 0.9612, 0.0034, 0.97), (),
+        WANT, classes, attempts, {"noise/adaptive": len(attempts)}, RealData(0.9873, 0.9612, 0.0034, 0.97), controls,
         Cost(4321, 1234, 5.5, 2.25), extra, OODRecord("marginal", ("few lit",), 0.001, 3, 400), {"a friend": (10, 4, 6)},
+        twin,
     )  # fmt: skip
     run = begin(path, "audit")
     made = [a for a in (*attempts, *extra) if a.fooled]
@@ -125,19 +137,21 @@ def test_the_page_shows_the_numbers_of_the_verdict(tmp_path):
     run = make_run(tmp_path / "a")
     text, verdict = text_of(page_of(run)), run.read_json("verdict.json")
     assert "FOOLED" in text
-    assert "3 of 4 attempts fooled rate 75.0%" in text
+    assert "attempts fooled 3 of 4 rate 75.0%" in text
     assert f"upper bound {verdict['rate_upper_95']:.1%}" in text
-    assert f"{verdict['median_lit']} lit pixels, median of 64; fewest {verdict['min_lit']}, allowed 12" in text
+    assert f"lit pixels, median {verdict['median_lit']} of 64; fewest {verdict['min_lit']}, allowed 12" in text
     for share in ("98.73%", "96.12%", "0.34%"):
         assert share in text
     for target, row in verdict["targets"].items():
         rate, bound = percent(row["rate"]), percent(row["rate_upper_95"])
         cells = (CLASSES[int(target)], f"{row['fooled']} of {row['attempts']}", rate, bound, number(row["median_lit"]))
         assert " ".join(cells) in text
-    assert "too many lit features 1 not confident enough 0 looks like real data 0" in text
+    assert "Sparse at most 12 of 64 features lit 3 of 4 1 failed" in text
+    assert "Confident a probability of at least 0.9 4 of 4 0 failed" in text
+    assert "Out of distribution a p-value of at most 0.01 4 of 4 0 failed" in text
+    assert "All three of one image 3 of 4 1 failed" in text
     assert "1,234 backward and 4,321 forward passes, 5.5 s; 2.2 s more" in text
     assert "93.0% sure, 3 lit" in text
-    assert f"blankcheck audit --config {run.path}/config.yaml" in text
     assert f"blankcheck verify {run.path}" in text
 
 
@@ -145,19 +159,76 @@ def test_markdown_and_pictures_stand_beside_the_page(tmp_path, real_pictures):
     run = make_run(tmp_path / "a")
     assert write_report(run) == tmp_path / "a" / "report.html"
     markdown = (run / "report.md").read_text()
-    assert "## FOOLED" in markdown
+    assert "## FOOLED · tiny · mlp" in markdown
     assert "| cat | 2 of 2 | 100% | 100% | 4 | 3 |" in markdown
     shown = set(re.findall(r"\((figures/[\w-]+\.png)\)", markdown))
-    assert shown == {f"figures/{f.name}" for f in (run / "figures").iterdir()}
+    assert shown and shown <= {f"figures/{f.name}" for f in (run / "figures").iterdir()}
     assert all((run / name).read_bytes().startswith(b"\x89PNG") for name in shown)
 
 
 def test_the_page_needs_nothing_else(tmp_path, real_pictures):
     page = page_of(make_run(tmp_path / "a"))
-    assert not re.search(r"https?:|<script|<link[^>]*stylesheet|@import", page)
-    assert all(where.startswith("data:") for where in re.findall(r"""(?:src|srcset|href)=["']?([^"'\s>]+)""", page))
+    assert not re.search(r"https?:|<script\s|<link[^>]*stylesheet|@import|url\(", page)
+    assert all(
+        where[0] == "#" or where.startswith("data:")
+        for where in re.findall(r"""(?:src|srcset|href)=["']?([^"'\s>]+)""", page)
+    )
     assert not re.search(r"<img(?![^>]*alt=\"[^\"]+\")", page)
     assert len(page) < 5_000_000
+
+
+def test_the_page_may_run_its_own_script_only(tmp_path):
+    page = page_of(make_run(tmp_path / "a", classes=(HOSTILE, "dog", "eel")))
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'\"" in page
+    assert not re.search(r"<[^>]+\son\w+=", page)
+    assert not re.search(r"innerHTML|eval|fetch|XMLHttp|import\(", script)
+
+
+def test_the_sections_are_listed_and_their_headings_are_in_order(tmp_path):
+    run = make_run(tmp_path / "a", classes=('<h2 id="x">y</h2>', "dog", "eel"))
+    for page in (page_of(run), page_of(run, run)):
+        listed = re.findall(r'<li><a href="#([\w-]+)">', page)
+        assert listed == [anchor for anchor, _ in headings(page)] == re.findall(r'<h2 id="([\w-]+)"', page)
+        assert len(set(listed)) == len(listed) > 5 and "x" not in listed
+        levels = [int(level) for level in re.findall(r"<h([1-6])[ >]", page)]
+        assert levels[0] == 1 and levels.count(1) == 1
+        assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+
+
+def test_tables_have_heads_and_all_details_are_closed_pairs(tmp_path):
+    page = page_of(make_run(tmp_path / "a", checks=(check(PASSED), check(PASSED, False), check(NOT_APPLICABLE, False))))
+    for table in re.findall(r"<table.*?</table>", page, re.DOTALL):
+        assert 'scope="' in table
+        cells = {len(re.findall(r"<t[hd][ >]", row)) for row in re.findall(r"<tr.*?</tr>", table, re.DOTALL)}
+        assert len(cells) == 1, "a row with another number of cells"
+    assert page.count("<details>") == page.count("</details>") == page.count("<summary>") > 3
+
+
+def luminance(colour: str) -> float:
+    digits = colour.lstrip("#") if len(colour) == 7 else "".join(2 * d for d in colour.lstrip("#"))
+    parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def contrast(first: str, second: str) -> float:
+    """The ratio of the Web Content Accessibility Guidelines 2.2."""
+    lighter, darker = sorted((luminance(first), luminance(second)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def test_words_stand_out_from_their_paper():
+    assert contrast("#fff", "#000000") == pytest.approx(21)
+    style = html_templates().get_template("report.css").render()
+    themes = re.findall(r":root\{([^}]*)\}", style)
+    assert len(themes) == 3, "light, dark and printed"
+    for theme in themes:
+        colours = dict(re.findall(r"--(\w+):(#[0-9a-f]+)", theme))
+        for paper in ("page", "card"):
+            for words in ("ink", "muted", "fooled", "resisted", "unsure", "none"):
+                assert contrast(colours[words], colours[paper]) >= 4.5, (words, paper)
 
 
 def test_many_large_witnesses_stay_under_five_megabytes(tmp_path):
@@ -180,8 +251,10 @@ def test_names_from_users_are_only_text(tmp_path, name):
     run = make_run(tmp_path / "a", classes=(name, "dog", "eel"))
     run.write("config.yaml", json.dumps({"data": name, "model": name, "note": {"in": name}}))
     page, markdown = page_of(run), (run / "report.md").read_text()
-    for written in (page, markdown):
-        assert "<script" not in written
+    shown = re.sub(r"<pre>.*?</pre>", "", page, flags=re.DOTALL)  # settings are given in full
+    assert not any(letter in page for letter in "\u202e\x07")
+    for written in (shown, markdown):
+        assert "<script" not in written.replace("<script>//", "", 1)
         assert "<img src=x" not in written
         assert "w" * 400 not in written
         assert "\n# g" not in written
@@ -208,7 +281,7 @@ def test_checks_and_processes_are_only_text(tmp_path):
     run = make_run(tmp_path / "a", FAILED_ALL, checks=(finding,))
     verdict = run.read_json("verdict.json")
     run.write_json("verdict.json", verdict | {"processes": {HOSTILE: {"attempts": 3, "fooled": 0, "median_lit": None}}})
-    assert "<script" not in page_of(run) + (run / "report.md").read_text()
+    assert page_of(run).count("<script") == 1 and "<script" not in (run / "report.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -226,7 +299,7 @@ def test_the_third_condition_is_accounted_for(tmp_path):
     assert "3 of 4 attempts met a sparse and confident image" in text
     assert "3 of 3 witnesses still meet all conditions" in text
     assert "a friend rival 10 2 5" in text and "too many lit 1" in text
-    assert "**Second opinion.** Judged by other scores" in (run / "report.md").read_text()
+    assert "| Sparse | at most 12 of 64 features lit | 3 of 4 |" in (run / "report.md").read_text()
 
 
 def test_checks_that_do_not_apply_for_one_reason_share_a_row(tmp_path):
@@ -239,13 +312,16 @@ def test_checks_that_do_not_apply_for_one_reason_share_a_row(tmp_path):
 
 def test_older_folders_without_later_figures_are_still_shown(tmp_path):
     run = make_run(tmp_path / "a")
-    later = ("second_opinion", "eight_bit", "rivals", "out_of_distribution_test", "lit_curve", "controls")
+    later = ("second_opinion", "eight_bit", "rivals", "out_of_distribution_test", "lit_curve", "controls", "twin")
     verdict = {k: v for k, v in run.read_json("verdict.json").items() if k not in later}
+    for found in verdict["checks"]:
+        del found["means"]
     for row in verdict["targets"].values():
         del row["violated"]
     run.write_json("verdict.json", verdict)
     text = text_of(page_of(run))
-    assert "FOOLED" in text and "Second opinion" not in text and "Without the third condition" in text
+    assert "FOOLED" in text and "second opinion" not in text and "met a sparse and confident image" in text
+    assert "plain twin" not in text
 
 
 def test_extra_witnesses_explain_a_fooled_verdict_at_rate_zero(tmp_path):
@@ -254,13 +330,13 @@ def test_extra_witnesses_explain_a_fooled_verdict_at_rate_zero(tmp_path):
     assert "FOOLED" in text
     assert "None of the 3 fixed attempts fooled this classifier" in text
     assert "found 1 fooling image outside them" in text
-    assert "1 extra witness found by the checks, outside the rate; fewest 4 lit" in text
-    assert "93.0% sure, 4 lit p = 0.002 · noise/adaptive extra" in text
+    assert "extra witness 1 found by the checks, outside the rate; fewest 4 lit" in text
+    assert "93.0% sure, 4 lit p = 0.002 noise/adaptive extra" in text
 
 
 def test_resisted_is_no_proof(tmp_path):
     text = text_of(page_of(make_run(tmp_path / "a", FAILED_ALL)))
-    assert "RESISTED None of 3 attempts fooled this classifier" in text
+    assert "RESISTED : tiny · mlp None of 3 attempts fooled this classifier" in text
     assert "It is no proof. It speaks of this generator only" in text
     assert "None was found, so there is nothing to show." in text
 
@@ -269,7 +345,7 @@ def test_inconclusive_says_why(tmp_path):
     optional = Finding("y", "Other kinds of start", NOT_APPLICABLE, "Optional sentence.", "", False)
     page = page_of(make_run(tmp_path / "a", FAILED_ALL, checks=(check(NOT_APPLICABLE), optional)))
     why = re.findall(r'<ul class="why">(.*?)</ul>', page, re.DOTALL)
-    assert "INCONCLUSIVE Nothing is proven." in text_of(page)
+    assert "INCONCLUSIVE : tiny · mlp Nothing is proven." in text_of(page)
     assert len(why) == 1
     assert "Ten times the steps: It not-applicable." in why[0]
     assert "Optional sentence" not in why[0]
@@ -311,9 +387,9 @@ def test_training_without_an_audit_is_reported_as_such(tmp_path, real_pictures):
                     + [{"kind": "train", "real_accuracy": 0.991, "real_confident": 0.98, "seconds": 31.4}])  # fmt: skip
     page = page_of(run)
     text = text_of(page)
-    assert "NOT AUDITED This run (train) has not been audited" in text
-    assert "99.10% of real test images right" in text
-    assert "31 s of training 3 epochs" in text
+    assert "NOT AUDITED : tiny · mlp This run (train) has not been audited" in text
+    assert "of real test images right 99.10%" in text
+    assert "of training 31 s 3 epochs" in text
     assert "Training loss over 3 epochs, from 1.000 to 0.333." in page
     assert "blankcheck verify" not in text
 
@@ -323,7 +399,7 @@ def test_rounds_are_shown_with_and_without_an_audit(tmp_path, real_pictures):
     for run in (halfway, whole):
         run.write_lines("metrics.jsonl", [one_round(0), one_round(1), {"kind": "audit", "rate": 0}])
     whole.write_json("hardening.json", {"kept_round": 1, "rounds": 2})
-    assert "90.00% of validation images right after round 2" in text_of(page_of(halfway))
+    assert "of validation images right 90.00% after round 2" in text_of(page_of(halfway))
     assert "kept → 2 90.0% 80.0% 10.0% 10" in text_of(page_of(whole))
 
 
@@ -364,6 +440,20 @@ BROKEN: dict[str, tuple[Callable[[RunFolder], object], str]] = {
     "checks lack a title": (_verdict(checks=[{"status": "passed"}]), "checks lacks 'title'"),
     "a second opinion of text": (_verdict(second_opinion={"attempts": 1, "fooled": 0, "rate": "x"}), "rate must be int"),
     "a test without bounds": (_verdict(out_of_distribution_test={"guarantee": "none"}), "lacks 'real_images'"),
+    "a twin without counts": (_verdict(twin={"what": "x", "attempts": 2, "fooled": 1, "median_lit": 3}), "twin lacks 'lit'"),
+    "a twin with a count too many": (
+        _verdict(twin={"what": "x", "attempts": 2, "fooled": 1, "median_lit": 3, "lit": [3, 3]}),
+        "twin: lit must have a number for each fooled attempt",
+    ),
+    "a twin of more attempts than there are": (
+        _verdict(twin={"what": "x", "attempts": 10**12, "fooled": 0, "median_lit": None, "lit": []}),
+        "attempts must be between",
+    ),
+    "a control of text": (_verdict(controls={"positive-control": {"found": "x", "tries": 1}}), "found must be int"),
+    "a check that means a list": (
+        _verdict(checks=[{"title": "", "status": "", "finding": "", "what_to_do": "", "mandatory": True, "means": []}]),
+        "means must be str",
+    ),
     "what stopped a class is a list": (_verdict(targets={"0": {**NO_NUMBER["cat"], "violated": []}}), "violated must be"),
     "no witness file": (_without("witnesses.safetensors"), "no readable witnesses"),
     "a cut witness file": (_file("witnesses.safetensors", b"\x08" * 20), "not a readable witness file"),
@@ -399,10 +489,25 @@ def test_lit_steps_known_answer():
 def test_the_lit_curve_draws_its_steps():
     counts = pictures.LitCounts("", [2, 4], [2, 2], [[2], [4]])
     lines = pictures.lit_curve([counts], 12).axes[0].get_lines()
-    fooling = next(line for line in lines if line.get_label() == "all classes: fooling")
+    fooling = next(line for line in lines if line.get_label() == "this network: fooling")
     assert list(fooling.get_xdata()) == [1, 2, 4, 12]
     assert list(fooling.get_ydata()) == [0, 0.5, 1, 1]
     assert sum(line.get_color() == LIGHT.quiet and len(line.get_xdata()) > 0 for line in lines) == 2
+
+
+def test_the_lit_curve_draws_the_twin():
+    counts = pictures.LitCounts("", [2, 4], [2, 2])
+    lines = pictures.lit_curve([counts], 12, LIGHT, [3, 3, None, 5]).axes[0].get_lines()
+    twin = next(line for line in lines if line.get_label() == "plain twin: fooling")
+    assert list(twin.get_xdata()) == [1, 3, 5, 12] and list(twin.get_ydata()) == [0, 0.5, 0.75, 0.75]
+
+
+@pytest.mark.parametrize(("low", "high", "ticks"), [(1, 300, [1, 3, 10, 30, 100, 300]), (1, 20, [1, 2, 3, 5, 10, 20]),
+                                                    (11, 27, [12, 16, 20, 24])])  # fmt: skip
+def test_counts_have_whole_numbers_at_their_ticks(low, high, ticks):
+    _, axes = picture_style.panel("", LIGHT)
+    pictures.log_counts(axes.xaxis, low, high)
+    assert list(axes.xaxis.get_major_locator().locs) == ticks and axes.get_xscale() == "log"
 
 
 def test_pictures_of_nothing_are_still_pictures():
@@ -456,3 +561,75 @@ def test_large_real_images_are_averaged_down():
 )
 def test_almost_none_is_not_none(share, shown):
     assert percent(share) == shown
+
+
+TRIALS = (Control("positive-control", 38, 40, "a plain twin"), Control("planted-control", 0, 0, why_not="it was fooled"))
+
+
+def test_a_verdict_without_a_witness_is_shown_by_what_the_search_finds_elsewhere(tmp_path, real_pictures):
+    run = make_run(tmp_path / "a", FAILED_ALL, controls=TRIALS, twin=OnTwin("a plain twin", 4, (3, 5, 7)))
+    page = page_of(run)
+    assert "What the same search finds in this network 0 of 3 a plain twin, known to be foolable 38 of 40" in text_of(page)
+    assert "patterns hidden" not in page, "a control that did not run finds nothing"
+    assert "Plain twin: 0% with at most 1, 25% with at most 4, 75% with at most 12" in page
+    verdict = run.read_json("verdict.json")
+    assert verdict["twin"] == {"what": "a plain twin", "attempts": 4, "fooled": 3, "median_lit": 5, "lit": [3, 5, 7]}
+    assert page.index("Was the search strong enough?</h2>") < page.index("Fooling images</h2>"), "what counts comes first"
+
+
+def test_each_check_says_what_it_means(tmp_path):
+    text = text_of(page_of(make_run(tmp_path / "a", FAILED_ALL, checks=(check(PASSED), check(FAILED, False)))))
+    assert "Ten times the steps failed Why so. It failed. Use --preset proof." in text
+    assert "Ten times the steps passed · needed for RESISTED Why so. It passed." in text
+    assert "1 of 2 checks that apply passed, among them 1 of the 1 that RESISTED needs." in text
+
+
+def test_the_command_says_every_setting_that_is_not_the_default(tmp_path):
+    settings = AuditSettings(
+        data="npz:my data.npz", model="net.py:make", weights="-w.pt", seed=3, max_lit=40, rivals=True, json=True
+    )
+    run = RunFolder.create(tmp_path / "a")
+    run.begin("audit", settings.as_config(), torch.device("cpu"))
+    line = command_line(read_run(run))
+    assert line is not None and shlex.split(line) == [
+        "blankcheck", "audit", "--data", "npz:my data.npz", "--model", "net.py:make", "--seed", "3", "--weights=-w.pt",
+        "--max-lit", "40", "--rivals",
+    ]  # fmt: skip
+    page = page_of(run)
+    assert "npz:my data.npz&#39; --model net.py:make" in page and "max_lit: 40" in page and "ood_level: 0.01" in page
+
+
+def test_the_command_makes_the_settings_again(tmp_path):
+    settings = HardenSettings(data="mnist", model="cnn", seed=0, confidence=0.95, hold_out_twin=True, fooling_weight=0.7)
+    run = RunFolder.create(tmp_path / "a")
+    run.begin("harden", settings.as_config(), torch.device("cpu"))
+    line = command_line(read_run(run))
+    assert line is not None
+    chosen = parser().parse_args(shlex.split(line)[1:])
+    options = {k: v for k, v in chosen["harden"].as_dict().items() if k != "config"}
+    assert HardenSettings(**options) == settings
+
+
+def test_a_run_made_from_python_has_no_command(tmp_path):
+    run = make_run(tmp_path / "a")
+    assert command_line(read_run(run)) is None
+    assert "blankcheck audit --" not in page_of(run)
+
+
+def test_markdown_is_short_enough_for_a_pull_request(tmp_path):
+    run = make_run(tmp_path / "a", FAILED_ALL, checks=(check(PASSED), replace(check(FAILED), title="Another")))
+    write_report(run)
+    markdown = (run / "report.md").read_text()
+    assert "- **failed: Another** (needed for RESISTED). It failed. Use --preset proof." in markdown
+    assert "It passed." not in markdown and len(markdown.splitlines()) < 80
+    many = make_run(tmp_path / "b", tuple(attempt(t, 3) for t in range(30)), classes=tuple(f"c{t}" for t in range(30)))
+    write_report(many)
+    assert "<details><summary>30 classes</summary>" in (many / "report.md").read_text()
+
+
+def test_a_thousand_classes_stay_readable(tmp_path):
+    names = tuple(f"class number {t}" for t in range(1000))
+    page = page_of(make_run(tmp_path / "a", tuple(attempt(t, 3 + t % 9) for t in range(1000)), classes=names))
+    assert "The 100 classes fooled most, of 1000" in text_of(page)
+    assert page.count('<figure class="tile">') == 48 and page.count('<section class="class">') == 20
+    assert len(page) < 2_000_000

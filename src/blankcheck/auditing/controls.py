@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import Tensor
 
 from blankcheck.auditing.attempts import Job, Tried, seeded
 from blankcheck.auditing.portfolio import Preset
-from blankcheck.judging.evidence import Attempt, Control
-from blankcheck.types import Classifier, Fooling
+from blankcheck.judging.evidence import Attempt, Control, OnTwin
+from blankcheck.types import Classifier, Fooling, Images
 
 SAMPLED = 25
 """A control looks at one attempt in so many, at least at `FEWEST`."""
@@ -41,7 +40,7 @@ class Setting:
     preset: Preset
     attempts: tuple[Attempt, ...]
     tried: Tried
-    validation: Tensor
+    validation: Images
     classes: int
     twins: Twins
 
@@ -68,13 +67,14 @@ class Setting:
 @dataclass(frozen=True)
 class Experiment:
     """What a control found. searches: searches of the audited network, whose fooling images are witnesses outside the fixed
-    allocation. spent: searches of copies of it. twin_seconds: what training twins took."""
+    allocation. spent: searches of copies of it. twin_seconds: what training twins took. on_twin: what was found on it."""
 
     control: Control
     searches: tuple[tuple[Job, Tried], ...] = ()
     spent: tuple[Fooling, ...] = ()
     twin_seconds: float = 0.0
     twin: Twin | None = None
+    on_twin: OnTwin | None = None
 
 
 EVERY_ATTEMPT_FOOLED = "every attempt was fooled already"

@@ -23,7 +23,7 @@ from blankcheck.fooling import (
     SigmaZero,
     Solver,
 )
-from blankcheck.judging.evidence import Attempt, Control
+from blankcheck.judging.evidence import Attempt, Control, OnTwin
 
 Rule = tuple[str, Callable[[int, int], Solver]]
 """A kind of start, and what makes a step rule from (steps, max_lit)."""
@@ -204,14 +204,15 @@ def positive_control(setting: Setting, enough: float) -> Experiment:
     """
     targets, job = setting.every_class(max(POSITIVE, setting.sample)), setting.job
     seconds, missed = 0.0, list[str]()
-    control, twin = Control("positive-control", why_not="no twin could be made"), None
+    control, twin, on_twin = Control("positive-control", why_not="no twin could be made"), None, None
     for twin in setting.twins():
         seconds += twin.seconds
         tried = run_attempts(replace(job, classifier=twin.classifier, form=twin.form, more=0), targets)
         found = int(tried.best.met.sum())
         before = f" (after {', '.join(missed)})" if missed else ""
         control = Control("positive-control", found, len(targets), twin.what + before)
+        on_twin = OnTwin(twin.what, len(targets), tuple(tried.best.lit[tried.best.met].tolist()))
         if found > (1 - enough) * len(targets):
             break
         missed.append(f"{found} of {len(targets)} on {twin.what}")
-    return Experiment(control, twin_seconds=seconds, twin=twin)
+    return Experiment(control, twin_seconds=seconds, twin=twin, on_twin=on_twin)

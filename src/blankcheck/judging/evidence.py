@@ -79,6 +79,16 @@ class Control:
 
 
 @dataclass(frozen=True)
+class OnTwin:
+    """What the positive control found. what: the network it searched. lit: lit features of the fooling image of each of the
+    `attempts` that was fooled; such an attempt ends with its first fooling image."""
+
+    what: str
+    attempts: int
+    lit: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Cost:
     """Passes and seconds; `twin_seconds` (training the twin) is not part of `seconds`."""
 
@@ -105,4 +115,5 @@ class Evidence:
     ood: OODRecord | None = None
     rivals: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """For each rival attack the lit features of its fooling images, and before them how many searches it made."""
+    twin: OnTwin | None = None
     notes: dict[str, str] = field(default_factory=dict)

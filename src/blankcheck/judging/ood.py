@@ -23,9 +23,14 @@ from torch import Tensor
 
 from blankcheck.errors import ArgumentError, DataError
 from blankcheck.judging.scores import FIRST, Score, Values, in_parts
+from blankcheck.types import Images
 
 MAX_FIT = 5000
-MAX_FIT_NUMBERS = 40_000_000
+"""Images that fit the scores, and that rank them, at most; twice as many calibrate."""
+MAX_FIT_NUMBERS = 150_000_000
+"""Images x features that fit the scores (600 MB, held at once), and that rank them (a few at a time), at most; twice as many
+calibrate. Of 3x224x224 these are 996, 996 and 1,992 images. Drawn at random, so that the guarantee is the same."""
+FEWEST_FIT, FEWEST_RANKED = 50, 200
 CERTAINTY = 0.95
 CONDITIONAL, MARGINAL = f"calibration-conditional, {100 * CERTAINTY:.0f} %", "marginal"
 
@@ -82,10 +87,10 @@ class OODTest:
 
     @classmethod
     def fit(
-        cls, images: Tensor, level: float, seed: int = 0, most: int = MAX_FIT, scores: Sequence[Score] = FIRST
+        cls, images: Images, level: float, seed: int = 0, most: int = MAX_FIT, scores: Sequence[Score] = FIRST
     ) -> OODTest:
         """Fit and calibrate on real images (n, c, h, w) in [0, 1]: 40 % fit the scores, 20 % rank them, 40 % calibrate; at
-        most `most` images fit the scores.
+        most `most` images fit the scores. Of many or large images a sample does (`MAX_FIT`, `MAX_FIT_NUMBERS`).
 
         Raises DataError when there are too few images for a p-value to reach `level`: the smallest possible p-value is
         1/(calibration images + 1). Raises ArgumentError when a score does not give a column for each of its names.
@@ -93,15 +98,17 @@ class OODTest:
         check_size(len(images), level)
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
         a, b = int(0.4 * len(images)), int(0.6 * len(images))
-        fitting = order[: min(a, most, max(50, MAX_FIT_NUMBERS // images.shape[1:].numel()))]
-        values, names = _fit(scores, images[fitting])
-        ranked = _columns(values, images[order[a:b][:MAX_FIT]]).T.sort(dim=1).values.contiguous()
+        room = MAX_FIT_NUMBERS // images.shape[1:].numel()
+        values, names = _fit(scores, images[order[: min(a, most, max(FEWEST_FIT, room))]])
+        ranking = order[a:b][: min(MAX_FIT, max(FEWEST_RANKED, room))]
+        ranked = _columns(values, images, ranking).T.sort(dim=1).values.contiguous()
         top = ranked[:, int(0.9 * ranked.shape[1]) :]
         spread = (top.mean(dim=1) - top[:, 0]).clamp_min(1e-6)
-        calibrate = images[order[b:][: 2 * MAX_FIT]]
-        table, guarantee = p_value_table(len(calibrate), level)
+        # with fewer than three times 1/level the guarantee would not be conditional
+        calibrating = order[b:][: min(2 * MAX_FIT, max(math.ceil(3 / level), 2 * room))]
+        table, guarantee = p_value_table(len(calibrating), level)
         unfinished = cls(values, names, ranked, spread, torch.zeros(0), table, guarantee, level)
-        statistic = unfinished.tails(calibrate).amax(dim=1).sort().values
+        statistic = unfinished.tails(images, calibrating).amax(dim=1).sort().values
         return cls(values, names, ranked, spread, statistic, table, guarantee, level)
 
     @property
@@ -109,25 +116,26 @@ class OODTest:
         """The p-value of an image more unusual than every calibration image."""
         return float(self.table[0])
 
-    def tails(self, images: Tensor) -> Tensor:
-        """-log tail probability under each score, (n, c, h, w) -> (n, s). Beyond the largest ranked score an exponential
-        tail goes on, so that equal ranks are told apart even when few images were ranked."""
-        values = _columns(self.values, images).T.contiguous()
+    def tails(self, images: Images, index: Tensor | None = None) -> Tensor:
+        """-log tail probability under each score, (n, c, h, w) -> (n, s), or of the images at the positions `index` alone.
+        Beyond the largest ranked score an exponential tail goes on, so that equal ranks are told apart even when few
+        images were ranked."""
+        values = _columns(self.values, images, index).T.contiguous()
         beyond = ((values - self.ranked[:, -1:]) / self.spread[:, None]).clamp_min(0)
         return (-self._shares(values).log() + beyond).T
 
-    def score_p_values(self, images: Tensor) -> Tensor:
+    def score_p_values(self, images: Images) -> Tensor:
         """Rank p-value of each image under each single score, (n, c, h, w) on any device -> (n, s) on the CPU, in the order
         of `names`."""
         if len(images) == 0:
             return torch.zeros(0, len(self.names))
-        return self._shares(_columns(self.values, images.detach().cpu().float()).T.contiguous()).T
+        return self._shares(_columns(self.values, images).T.contiguous()).T
 
-    def p_values(self, images: Tensor) -> Tensor:
+    def p_values(self, images: Images) -> Tensor:
         """p-value of each image under "real data looks like this", (n, c, h, w) on any device -> (n,) on the CPU."""
         if len(images) == 0:
             return torch.zeros(0)
-        statistic = self.tails(images.detach().cpu().float()).amax(dim=1)
+        statistic = self.tails(images).amax(dim=1)
         return self.table[len(self.calibration) - torch.searchsorted(self.calibration, statistic)]
 
     def accepts(self, images: Tensor) -> Tensor:
@@ -160,5 +168,5 @@ def _fit(scores: Sequence[Score], real: Tensor) -> tuple[tuple[Values, ...], tup
     return tuple(values), tuple(names)
 
 
-def _columns(values: Sequence[Values], images: Tensor) -> Tensor:
-    return in_parts(lambda part: torch.cat([each(part) for each in values], dim=1), images)
+def _columns(values: Sequence[Values], images: Images, index: Tensor | None = None) -> Tensor:
+    return in_parts(lambda part: torch.cat([each(part) for each in values], dim=1), images, index)

@@ -12,11 +12,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from blankcheck.types import Images, in_pieces
+
 Values = Callable[[Tensor], Tensor]
 """From images (n, c, h, w) in [0, 1] to scores (n, s), larger = further from real data, row by row, without NaN."""
 
 NEIGHBOURS = 5
 COMPONENTS = 50
+SIDE = 64
+"""Rows and columns that components and neighbours look at, at most."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +66,20 @@ def colour(images: Tensor) -> Tensor:
     return ((images.amax(dim=1) - images.amin(dim=1)).sum(dim=(1, 2)) / ink(images))[:, None]
 
 
+def reduced(images: Tensor) -> Tensor:
+    """Means over rectangles, so that no more than `SIDE` rows and columns remain, (n, c, h, w) -> (n, c, h', w'); smaller
+    images as they are. Covariances and distances of all features of a large image cost too much and, with fewer images
+    than features, say little."""
+    h, w = images.shape[2:]
+    area = (-(-h // SIDE), -(-w // SIDE))
+    return images if area == (1, 1) else F.avg_pool2d(images, area, ceil_mode=True, count_include_pad=False)
+
+
 @dataclass(frozen=True)
 class Components:
     """Unlike the main components of real images (residual relative to the norm), and rare along them (Mahalanobis).
 
-    mean: (d,). components: (d, k). variances: (k,).
+    Of `reduced` images. mean: (d,). components: (d, k). variances: (k,).
     """
 
     mean: Tensor
@@ -78,7 +91,7 @@ class Components:
         """Principal components; exact where the covariance is small enough, else a randomised solver with a fixed seed."""
         from sklearn.decomposition import PCA
 
-        flat = real.flatten(1)
+        flat = reduced(real).flatten(1)
         n, d = flat.shape
         k = max(1, min(COMPONENTS, n // 4, d - 1))
         pca = PCA(k, svd_solver="covariance_eigh" if d <= 1100 else "randomized", random_state=0).fit(flat.numpy())
@@ -88,8 +101,8 @@ class Components:
 
     def __call__(self, images: Tensor) -> Tensor:
         """(n, c, h, w) -> (n, 2)."""
-        flat = images.flatten(1)
-        centred = flat - self.mean
+        images = reduced(images)
+        centred = images.flatten(1) - self.mean
         inside = centred @ self.components
         residual = (centred.square().sum(dim=1) - inside.square().sum(dim=1)).clamp_min(0).sqrt()
         return torch.stack([residual / _norm(images), (inside.square() / self.variances).sum(dim=1)], dim=1)
@@ -97,18 +110,18 @@ class Components:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Mean cosine distance to the nearest real images. real: (m, d), of unit length."""
+    """Mean cosine distance to the nearest real images, of `reduced` images. real: (m, d), of unit length."""
 
     real: Tensor
 
     @classmethod
     def fit(cls, real: Tensor) -> Neighbours:
         """Keeps the images."""
-        return cls(_unit(real.flatten(1)))
+        return cls(_unit(reduced(real).flatten(1)))
 
     def __call__(self, images: Tensor) -> Tensor:
         """(n, c, h, w) -> (n, 1)."""
-        cosine = _unit(images.flatten(1)) @ self.real.T
+        cosine = _unit(reduced(images).flatten(1)) @ self.real.T
         return 1 - cosine.topk(min(NEIGHBOURS, cosine.shape[1]), dim=1).values.mean(dim=1, keepdim=True)
 
 
@@ -168,10 +181,14 @@ def _unit(flat: Tensor) -> Tensor:
     return flat / norm.clamp_min(1e-6)
 
 
-def in_parts(values: Values, images: Tensor, numbers: int = 3_000_000) -> Tensor:
-    """`values` of many images, a few at a time, so that memory does not grow with their number or size."""
+def in_parts(values: Values, images: Images, index: Tensor | None = None, numbers: int = 3_000_000) -> Tensor:
+    """`values` of many images on any device, a few at a time, so that memory does not grow with their number or size.
+
+    index: positions (k,) of those wanted, all if None.
+    """
     size = max(1, min(1000, numbers // images.shape[1:].numel()))
-    return torch.cat([values(part) for part in torch.split(images, size)])
+    parts = in_pieces(images, size) if index is None else (images[part] for part in torch.split(index, size))
+    return torch.cat([values(part.detach().cpu().float()) for part in parts])
 
 
 FIRST: tuple[Score, ...] = (

@@ -102,6 +102,12 @@ def _ood(evidence: Evidence) -> dict[str, Any] | None:
     }
 
 
+def _twin(evidence: Evidence) -> dict[str, Any] | None:
+    """What the same search found on the twin; `lit` has a number for each fooled attempt."""
+    twin = evidence.twin
+    return None if twin is None else {"what": twin.what, **_found(twin.attempts, twin.lit), "lit": list(twin.lit)}
+
+
 def _processes(evidence: Evidence) -> dict[str, Any]:
     found: dict[str, list[int]] = {name: [] for name in evidence.tried_by}
     for attempt in evidence.attempts:
@@ -145,6 +151,7 @@ def verdict_json(evidence: Evidence, findings: Sequence[Finding], verdict: Verdi
         "processes": _processes(evidence),
         "extra": {"fooled": len(extra), "min_lit": min(extra, default=None)},
         "rivals": {name: _found(tries, lit) for name, (tries, *lit) in evidence.rivals.items()},
+        "twin": _twin(evidence),
         "eight_bit": {"witnesses": len(witnesses), "survive": sum(a.survives_8bit for a in witnesses)},
         "out_of_distribution_test": _ood(evidence),
         "checks": [asdict(f) for f in findings],

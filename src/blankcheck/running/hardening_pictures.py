@@ -194,10 +194,10 @@ def success_curves(curves: Success, kept: int | None, theme: Theme = LIGHT) -> F
 
 def _finish(figure: Figure, axes: Axes, words: str, curves: Success, kept: int | None, theme: Theme) -> None:
     """Whole axes of shares and rounds, and a mark at the kept round."""
-    _mark_kept(axes, curves.at, kept, theme)
+    mark_kept(axes, curves.at, kept, theme)
     axes.set_ylim(-0.03, 1.03)
     axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
-    _number_rounds(axes, curves.at)
+    number_rounds(axes, curves.at)
     axes.tick_params(labelbottom=True)
     label(figure, axes, "network after round", words, theme)
     legend = axes.get_legend()
@@ -205,46 +205,18 @@ def _finish(figure: Figure, axes: Axes, words: str, curves: Success, kept: int |
         text.set_parse_math(False)  # names of processes are text, whatever they hold
 
 
-def _number_rounds(axes: Axes, at: Sequence[int]) -> None:
-    """Whole numbers from the first round to the last, one of them too."""
+def number_rounds(axes: Axes, at: Sequence[int]) -> None:
+    """An axis of whole numbers from the first round to the last, one of them too."""
     margin = min(0.5, 0.05 * (at[-1] - at[0])) or 0.5
     axes.set_xlim(at[0] + 1 - margin, at[-1] + 1 + margin)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
-def _mark_kept(axes: Axes, at: Sequence[int], kept: int | None, theme: Theme, above: bool = True) -> None:
-    """above: whether the upper end of the axes is where the word hides no line."""
+def mark_kept(axes: Axes, at: Sequence[int], kept: int | None, theme: Theme, above: bool = True) -> None:
+    """Mark the round whose network was kept. above: whether the upper end of the axes is where the word hides no line."""
     if kept is None or kept not in at:
         return
     end, side, down = (1, "top", -3) if above else (0, "bottom", 3)
     axes.axvline(kept + 1, color=theme.muted, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
     axes.annotate("kept", (kept + 1, end), (-3, down), xycoords=axes.get_xaxis_transform(), textcoords="offset points",
                   rotation=90, ha="right", va=side, fontsize=9, color=theme.muted)  # fmt: skip
-
-
-def round_curves(rounds: Sequence[Mapping[str, Any]], kept: int | None, theme: Theme = LIGHT) -> Figure:
-    """Validation shares (above) and losses (below) of each round. kept: index of the round whose network was kept."""
-    figure = blank(5.6, theme)
-    shares, losses = figure.subplots(2, 1, sharex=True)
-    lines = (
-        (shares, "validation_accuracy", "right", theme.first, "-"),
-        (shares, "validation_confident", "right and confident", theme.first, "--"),
-        (losses, "real_loss", "on real images", theme.first, "-"),
-        (losses, "fooling_loss", "on fooling images", theme.second, "-"),
-    )
-    dress(shares, "Real images, meanwhile", theme)
-    dress(losses, "", theme)
-    at = [r["index"] + 1 for r in rounds]
-    for axes, key, words, colour, style in lines:
-        axes.plot(at, [r[key] for r in rounds], style, marker="o", markersize=3.5, color=colour, label=words)
-    for axes in (shares, losses):
-        _mark_kept(axes, [r["index"] for r in rounds], kept, theme, above=axes is losses)
-    lowest = min(r[key] for r in rounds for key in ("validation_accuracy", "validation_confident"))
-    # from 0 on, a point or two would not be seen; never finer than a fifth of the scale, so that noise looks small
-    shares.set_ylim(min(0.8, lowest - 0.03), 1.01)
-    shares.yaxis.set_major_formatter(PercentFormatter(1, 0))
-    losses.set_ylim(bottom=0)
-    _number_rounds(losses, [r["index"] for r in rounds])
-    label(figure, shares, "", "share of validation images", theme)
-    label(figure, losses, "network after round", "loss (nats)", theme, 3)
-    return figure

@@ -19,7 +19,7 @@ DPI = 180
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of a picture. first, second: the two that carry meaning. quiet: of lines behind them. grid: of the grid."""
+    """Colours of a picture. first, second, third: those with a meaning. quiet: of lines behind them. grid: of the grid."""
 
     paper: str
     ink: str
@@ -28,10 +28,13 @@ class Theme:
     grid: str
     first: str
     second: str
+    third: str
 
 
-LIGHT = Theme("#ffffff", "#1c1c1a", muted="#6b6862", quiet="#b9b4aa", grid="#e6e2da", first="#0072b2", second="#d55e00")
-DARK = Theme("#1c1c20", "#ecebe6", muted="#a3a097", quiet="#5f5f68", grid="#33333a", first="#56b4e9", second="#ff8f4d")
+LIGHT = Theme("#ffffff", "#1c1c1a", muted="#6b6862", quiet="#b9b4aa", grid="#e6e2da",
+              first="#0072b2", second="#d55e00", third="#009e73")  # fmt: skip
+DARK = Theme("#1c1c20", "#ecebe6", muted="#a3a097", quiet="#5f5f68", grid="#33333a",
+             first="#56b4e9", second="#ff8f4d", third="#35c79a")  # fmt: skip
 
 
 def blank(height: float, theme: Theme, width: float = WIDTH) -> Figure:

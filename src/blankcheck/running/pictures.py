@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 from PIL import Image
@@ -52,30 +52,37 @@ def lit_steps(counts: Sequence[int | None], end: int) -> tuple[list[int], list[f
     return at, [share_at_most(counts, k) for k in at]
 
 
-def lit_curve(runs: Sequence[LitCounts], max_lit: int, theme: Theme = LIGHT) -> Figure:
-    """Share of attempts with a fooling image of at most k lit features. Two runs are laid over each other."""
+def lit_curve(runs: Sequence[LitCounts], max_lit: int, theme: Theme = LIGHT, twin: Sequence[int | None] = ()) -> Figure:
+    """Share of attempts with a fooling image of at most k lit features. Two runs are laid over each other.
+
+    twin: lit features of the attempts of the same search on a plain twin; None for those that were not fooled.
+    """
     figure, axes = panel("How few lit features are enough", theme, 4.2)
-    known = [c for r in runs for c in (*r.fooling, *r.confident) if c is not None]
+    known = [c for counts in (twin, *((*r.fooling, *r.confident) for r in runs)) for c in counts if c is not None]
     end = max(2, round(1.1 * max(known, default=1)), max_lit)
     colours = (theme.first,) if len(runs) == 1 else (theme.second, theme.first)
     for index, (run, colour) in enumerate(zip(runs, colours, strict=True)):
         for counts in run.classes:
             axes.step(*lit_steps(counts, end), where="post", color=theme.quiet, linewidth=0.8, zorder=1)
-        name = run.name or "all classes"
+        name = run.name or "this network"
         dash, fat = (3, 1.6) if index == 0 else (1.2, 1.2), 2.6 + 0.8 * (len(runs) - 1 - index)
         axes.step(*lit_steps(run.fooling, end), where="post", color=colour, linewidth=fat, zorder=3 + index,
                   label=f"{name}: fooling", clip_on=False)  # fmt: skip
         axes.step(*lit_steps(run.confident, end), where="post", color=colour if len(runs) > 1 else theme.second,
                   linewidth=1.6, dashes=dash, zorder=5, label=f"{name}: real-looking or not")  # fmt: skip
         if run.classes:
-            axes.plot([], [], color=theme.quiet, linewidth=1.5, label="each class: fooling")
+            axes.plot([], [], color=theme.quiet, linewidth=1.5, label="its single classes: fooling")
+    if twin:
+        axes.step(*lit_steps(twin, end), where="post", color=theme.third, linewidth=2, dashes=(6, 1.5, 1.2, 1.5), zorder=6,
+                  label="plain twin: fooling", clip_on=False)  # fmt: skip
     axes.axvline(max_lit, color=theme.muted, linewidth=1, linestyle=(0, (1, 2)))
     axes.annotate(f"limit {max_lit}", (max_lit, 0.5), (-4, 0), textcoords="offset points", rotation=90, ha="right",
                   va="center", fontsize=9, color=theme.muted)  # fmt: skip
-    _log_axis(axes, end)
+    log_counts(axes.xaxis, 1, end)
+    axes.set_xlim(1, end)
     axes.set_ylim(-0.02, 1.02)
     axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
-    label(figure, axes, "lit features k (log scale)", "share of attempts, at most k lit", theme)
+    label(figure, axes, "lit features k (count, log scale)", "share of attempts with at most k lit", theme)
     return figure
 
 
@@ -173,10 +180,15 @@ def _pixels(image: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return pixels
 
 
-def _log_axis(axes: Axes, end: int) -> None:
-    axes.set_xscale("log")
-    axes.set_xlim(1, end)
-    ticks = [k * 10**p for p in range(7) for k in (1, 3) if k * 10**p <= end]
-    axes.xaxis.set_major_locator(FixedLocator(ticks if end > 30 else [k for k in (1, 2, 3, 5, 10, 20, 30) if k <= end]))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda k, _: f"{k:g}"))
+def log_counts(axis: Axis, low: float, high: float) -> None:
+    """A logarithmic axis of counts from `low` to `high`, with few enough whole numbers at its ticks."""
+    axes = axis.axes
+    (axes.set_xscale if axis is axes.xaxis else axes.set_yscale)("log")
+    if high > 5 * low:
+        digits = (1, 3) if high > 30 * low else (1, 2, 3, 5)
+        ticks = [digit * 10**power for power in range(10) for digit in digits]
+    else:
+        ticks = [int(k) for k in MaxNLocator(5, integer=True).tick_values(low, high)]
+    axis.set_major_locator(FixedLocator([k for k in ticks if max(1, low) <= k <= high]))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda k, _: f"{k:,g}"))

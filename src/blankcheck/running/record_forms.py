@@ -19,7 +19,7 @@ _RATE: dict[str, Form] = {
     "attempts": COUNT, "fooled": COUNT, "rate": MAYBE, "rate_upper_95": SHARE, "median_lit": MAYBE, "min_lit": MAYBE,
 }  # fmt: skip
 VIOLATED: Form = {"sparse": COUNT, "confident": COUNT, "out_of_distribution": COUNT}
-_FOUND: Form = {"attempts": COUNT, "fooled": COUNT, "median_lit": MAYBE}
+_FOUND: dict[str, Form] = {"attempts": COUNT, "fooled": COUNT, "median_lit": MAYBE}
 VERDICT: Form = {
     **_RATE,
     "verdict": TEXT,
@@ -38,6 +38,8 @@ LATER: dict[str, Form] = {
     "second_opinion": {"attempts": COUNT, "fooled": COUNT, "rate": MAYBE},
     "eight_bit": {"witnesses": COUNT, "survive": COUNT},
     "rivals": {"*": _FOUND},
+    "controls": {"*": {"found": COUNT, "tries": COUNT}},
+    "twin": {**_FOUND, "what": TEXT, "lit": [COUNT]},
     "out_of_distribution_test": {
         "guarantee": TEXT, "real_images": COUNT, "false_alarms": COUNT, "false_alarm_rate": MAYBE,
         "false_alarm_lower_95": SHARE, "false_alarm_upper_95": SHARE, "fooled_all_at_once": COUNT,
@@ -53,13 +55,35 @@ ROUND: Form = {
     "validation_confident": SHARE, "fresh_attempts": COUNT, "fresh_rate": SHARE, "fresh_confident": SHARE,
     "fresh_fewest": (int, type(None)),
 }  # fmt: skip
+ROUND_LATER: dict[str, Form] = {
+    "fresh_upper_95": SHARE, "backward": COUNT, "training_seconds": SHARE, "looking_seconds": SHARE,
+}  # fmt: skip
+"""Of a round: what older folders may lack."""
 ROUND_SHARES = ("validation_accuracy", "validation_confident", "fresh_rate", "fresh_confident", "fresh_upper_95")
 """Of a round: shares in [0, 1]. Older folders lack the last."""
 SET: Form = {"what": TEXT, "round": COUNT, "images": COUNT}
 OF_A_ROUND = ("trained", "fresh")
 """Sets of images that say from which round they are."""
-MOST_ROUNDS = 1_000_000
+REAL: Form = {"split": TEXT, "round": COUNT}
+REAL_SHARES = ("accuracy", "confident", "taken_for_fake", "calibration_error")
+"""Of real images: shares in [0, 1]. Older folders lack some."""
+SEARCH: Form = {"what": TEXT, "round": COUNT}
+QUANTILES: dict[str, Form] = {"q10": SHARE, "q50": SHARE, "q90": SHARE}
+MOST_ROUNDS = MOST_ATTEMPTS = 1_000_000
+MOST_LIT = 1_000_000_000
 EPOCH: Form = {"epoch": COUNT, "real_loss": SHARE}
+BLEND: Form = {
+    "confidence": SHARE, "seed": COUNT, "alphas": [SHARE], "per_pair": COUNT, "same_network": (bool,),
+    "classes": [TEXT], "rows": [COUNT], "columns": [COUNT], "median_lit": SHARE,
+    "real": {"split": TEXT, "images": COUNT, "confident": COUNT}, "witnesses": {"stored": COUNT, "used": COUNT},
+    "kinds": {"*": {}},
+    "examples": [{"row": COUNT, "column": COUNT, "alpha": SHARE, "confidence": SHARE}],
+}  # fmt: skip
+"""`blend.json`; `BLEND_KIND` is the form of each of its kinds."""
+BLEND_KIND: Form = {
+    "pairs": COUNT, "taken": [COUNT], "lost": [COUNT], "smallest": MAYBE,
+    "cells": {"pairs": [[COUNT]], "taken": [[[COUNT]]], "smallest": [[MAYBE]], "any": [[MAYBE]]},
+}  # fmt: skip
 TRAINED: Form = {"real_accuracy": SHARE, "real_confident": SHARE, "seconds": SHARE}
 
 
@@ -91,10 +115,40 @@ def short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def check_verdict(verdict: dict[str, Any], where: str) -> None:
+    """What `VERDICT` and `LATER` cannot say of a verdict."""
+    for found in verdict["checks"]:
+        if "means" in found:
+            check(found, {"means": TEXT}, f"{where}: checks")
+    twin = verdict.get("twin")
+    if twin is not None:
+        _within(twin, ("attempts",), MOST_ATTEMPTS, f"{where}: twin")
+        if len(twin["lit"]) != twin["fooled"] or twin["fooled"] > twin["attempts"]:
+            raise RunFolderError(f"{where}: twin: lit must have a number for each fooled attempt")
+
+
+def check_real(record: dict[str, Any], where: str) -> None:
+    """What `REAL` cannot say of how a network does on real images."""
+    for key in REAL_SHARES:
+        if record.get(key) is not None:
+            check(record, {key: SHARE}, where)
+    _within(record, REAL_SHARES, 1, where)
+    _within(record, ("round",), MOST_ROUNDS, where)
+
+
+def check_search(record: dict[str, Any], where: str) -> None:
+    """What `SEARCH` cannot say of a search. Where no image was confident there are no lit features to tell of."""
+    if record.get("lit") is not None:
+        check(record["lit"], QUANTILES, f"{where}: lit")
+        _within(record["lit"], tuple(QUANTILES), MOST_LIT, f"{where}: lit")
+    _within(record, ("round",), MOST_ROUNDS, where)
+
+
 def check_round(record: dict[str, Any], where: str) -> None:
     """What `ROUND` cannot say of a round."""
-    if record.get("fresh_upper_95") is not None:
-        check(record, {"fresh_upper_95": SHARE}, where)
+    for key, form in ROUND_LATER.items():
+        if record.get(key) is not None:
+            check(record, {key: form}, where)
     _within(record, ROUND_SHARES, 1, where)
     _within(record, ("index",), MOST_ROUNDS, where)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from blankcheck.errors import RunFolderError
+from blankcheck.running import blend_words
 from blankcheck.running import report_evidence as evidence
+from blankcheck.running import report_repeat as repeat
 from blankcheck.running import report_words as words
 from blankcheck.running.run_contents import RunContents, Witness, read_run
 from blankcheck.running.run_folder import RunFolder
@@ -22,10 +26,14 @@ if TYPE_CHECKING:
     from blankcheck.running.report_figures import Drawn
 
 PER_CLASS = 4
+FIRST = 20
+"""Classes whose sparsest witness is shown at once."""
 MOST_TILES = 48
 """Witnesses in a gallery; with many classes each shows fewer."""
 MOST_BYTES = 1_200_000
 """Of pictures in a gallery, so that a page with two stays under 5 MB."""
+LARGE = 64
+"""Pixels of the longer side from which images are shown wider."""
 MOST_ROWS = 100
 """Of the per-class table."""
 MARKDOWN_SPECIAL = "\\`*_[]!|~$"
@@ -51,11 +59,25 @@ class Shown:
     hero: Tile | None
     gallery: list[tuple[str, int, list[Tile]]]
     targets: list[tuple[str, dict[str, Any]]]
+    conditions: list[evidence.Condition]
+    trials: list[evidence.Count]
+    checks: evidence.Checks | None
 
     @property
     def verdict(self) -> dict[str, Any] | None:
         """What `verdict.json` holds."""
         return self.contents.verdict
+
+    @property
+    def more(self) -> list[tuple[str, list[Tile]]]:
+        """What the gallery shows only when it is opened, by class."""
+        rest = [(name, tiles[1:] if i < FIRST else tiles) for i, (name, _, tiles) in enumerate(self.gallery)]
+        return [(name, tiles) for name, tiles in rest if tiles]
+
+    @property
+    def large(self) -> bool:
+        """Whether images are too large to be shown small: a single lit pixel would be lost."""
+        return any(max(w.image.shape[1:]) >= LARGE for w in self.contents.witnesses)
 
     @property
     def word(self) -> str:
@@ -80,8 +102,13 @@ def write_report(run: RunFolder, before: RunFolder | None = None) -> Path:
     values = _values(named, figures)
     for name, drawn in figures.items():
         run.write(f"figures/{name}.png", drawn.light)
-    run.write("report.md", _bytes(_markdown().get_template("report.md.j2").render(values)))
-    return run.write("report.html", _bytes(_html().get_template("report.html.j2").render(values)))
+    run.write("report.md", _bytes(markdown_templates().get_template("report.md.j2").render(values)))
+    page = html_templates()
+    # the page may run this one script and nothing else, whatever a name in it holds
+    script = page.get_template("report.js").render()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    values |= {"script": Markup(script), "script_hash": digest}
+    return run.write("report.html", _bytes(page.get_template("report.html.j2").render(values)))
 
 
 def _bytes(page: str) -> bytes:
@@ -95,6 +122,7 @@ def _values(named: Sequence[tuple[str, RunContents]], figures: dict[str, Drawn])
     pair = len(shown) == 2
     return {
         "runs": shown,
+        "FIRST": FIRST,
         "last": shown[-1],
         "pair": pair,
         "figures": figures,
@@ -116,6 +144,9 @@ def _shown(name: str, contents: RunContents) -> Shown:
         hero=min(tiles, key=lambda tile: _sparsest_first(tile.witness), default=None),
         gallery=gallery,
         targets=_target_rows(contents),
+        conditions=evidence.conditions(contents),
+        trials=evidence.trials(contents),
+        checks=evidence.checks(contents.verdict) if contents.verdict else None,
     )
 
 
@@ -174,11 +205,18 @@ def escape_markdown(value: Any) -> Any:
     return Markup(html.escape(escaped, quote=False))
 
 
-def _html() -> Environment:
+def headings(page: str) -> list[tuple[str, str]]:
+    """The sections of a page, as (anchor, title); of what a user named nothing looks like one, because it is escaped."""
+    return re.findall(r'<h2 id="([\w-]+)">(.*?)</h2>', page)
+
+
+def html_templates() -> Environment:
+    """Templates of pages: what they are given is escaped."""
     return _environment(autoescape=True)
 
 
-def _markdown() -> Environment:
+def markdown_templates() -> Environment:
+    """Templates of Markdown: text that they are given is shown letter for letter."""
     environment = _environment(autoescape=False, finalize=escape_markdown)
     # in an indented block everything but a line break is taken letter for letter
     environment.filters["code"] = lambda text: Markup(" ".join(str(text).split()))
@@ -191,12 +229,14 @@ def _environment(**options: Any) -> Environment:
         keep_trailing_newline=True, **options,
     )  # fmt: skip
     environment.filters |= {"percent": words.percent, "number": words.number, "short": words.short, "uri": data_uri,
-                            "stopped_by": evidence.stopped_by}  # fmt: skip
+                            "stopped_by": evidence.stopped_by, "headings": headings,
+                            "seconds": words.seconds}  # fmt: skip
     environment.globals |= {
-        "flat": words.flat,
-        "commands": words.commands,
+        "commands": repeat.commands,
+        "settings_text": repeat.settings_text,
+        "versions": repeat.versions,
         "unit_of": words.unit,
         "looks_real": evidence.looks_real,
-        "check_rows": evidence.check_rows,
+        "blend_words": blend_words,
     }
     return environment

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
@@ -11,9 +10,11 @@ from matplotlib.figure import Figure
 
 from blankcheck.judging.metrics import share_at_most
 from blankcheck.running import hardening_pictures, pictures
+from blankcheck.running.blend_figures import draw_blends
 from blankcheck.running.hardening_pictures import Forgetting, Success
-from blankcheck.running.picture_style import DARK, LIGHT, Theme
 from blankcheck.running.pictures import Confidences, LitCounts
+from blankcheck.running.report_rounds import Drawn as Drawn
+from blankcheck.running.report_rounds import both, round_figures
 from blankcheck.running.report_words import percent, short
 from blankcheck.running.run_contents import RunContents, Witness
 
@@ -25,15 +26,6 @@ MOST_IN_WORDS = 12
 """Cells of a matrix that are said one by one."""
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """A picture as PNG files, and what it shows in words. dark: for dark screens, where the page shows the picture."""
-
-    light: bytes
-    dark: bytes | None
-    alt: str
-
-
 def draw(runs: Sequence[tuple[str, RunContents]]) -> dict[str, Drawn]:
     """The pictures of one run, or of a run before and one after, by name. Names: `Before` and `After`, or empty."""
     drawn: dict[str, Drawn] = {}
@@ -41,20 +33,21 @@ def draw(runs: Sequence[tuple[str, RunContents]]) -> dict[str, Drawn]:
     if audited:
         max_lit = max(verdict["conditions"]["max_lit"] for _, _, verdict in audited)
         lit = [_lit_counts(name, contents, len(audited) == 1) for name, contents, _ in audited]
-        drawn["lit-curve"] = _both(lambda t: pictures.lit_curve(lit, max_lit, t), _lit_words(lit, max_lit))
+        twin = _twin_counts([verdict for _, _, verdict in audited])
+        drawn["lit-curve"] = both(lambda t: pictures.lit_curve(lit, max_lit, t, twin), _lit_words(lit, max_lit, twin))
         sure = [_confidences(name, contents) for name, contents, _ in audited]
         threshold = audited[-1][2]["conditions"]["confidence"]
-        drawn["confidence"] = _both(
+        drawn["confidence"] = both(
             lambda t: pictures.confidence_histogram(sure, threshold, t), _confidence_words(sure, threshold)
         )
     _, last = runs[-1]
     if last.verdict is not None and last.verdict["targets"]:
         drawn["per-class"] = _per_class(last, last.verdict["targets"])
-    drawn |= _hardening(last)
+    drawn |= _hardening(last) | draw_blends(last.blends)
     if last.epochs:
         losses = [e["real_loss"] for e in last.epochs]
         words = f"Training loss over {len(losses)} epochs, from {losses[0]:.3f} to {losses[-1]:.3f}."
-        drawn["training"] = _both(lambda t: pictures.loss_curve(last.epochs, t), words)
+        drawn["training"] = both(lambda t: pictures.loss_curve(last.epochs, t), words)
     for name, contents in runs:
         if contents.witnesses:
             drawn["witnesses-before" if name == "Before" else "witnesses"] = _strip(contents)
@@ -65,10 +58,6 @@ def witness_pngs(witness: Witness) -> tuple[bytes, bytes | None]:
     """The witness, and the real image nearest to it. Only the real one is made smaller: a lit pixel must not fade."""
     nearest = None if witness.nearest is None else pictures.image_png(witness.nearest, SIDE, 2 * SIDE)
     return pictures.image_png(witness.image, SIDE), nearest
-
-
-def _both(make: Callable[[Theme], Figure], alt: str) -> Drawn:
-    return Drawn(pictures.png(make(LIGHT)), pictures.png(make(DARK)), alt)
 
 
 def _light(figure: Figure, alt: str) -> Drawn:
@@ -86,12 +75,18 @@ def _targets(contents: RunContents) -> list[int]:
     return sorted({a.target for a in contents.attempts})
 
 
-def _lit_words(runs: Sequence[LitCounts], max_lit: int) -> str:
+def _twin_counts(verdicts: Sequence[dict[str, Any]]) -> list[int | None]:
+    """Lit features of the attempts on the twin of the last audit that tells of one; nothing for older folders."""
+    known = [verdict["twin"] for verdict in verdicts if verdict.get("twin")]
+    return [*known[-1]["lit"], *[None] * (known[-1]["attempts"] - known[-1]["fooled"])] if known else []
+
+
+def _lit_words(runs: Sequence[LitCounts], max_lit: int, twin: Sequence[int | None]) -> str:
     levels = sorted({max(1, max_lit // 30), max(1, max_lit // 9), max(1, max_lit // 3), max_lit})
+    named = [(run.name, run.fooling) for run in runs] + ([("Plain twin", twin)] if twin else [])
     said = [
-        (f"{run.name}: " if run.name else "")
-        + ", ".join(f"{share_at_most(run.fooling, k):.0%} with at most {k}" for k in levels)
-        for run in runs
+        (f"{name}: " if name else "") + ", ".join(f"{share_at_most(fooling, k):.0%} with at most {k}" for k in levels)
+        for name, fooling in named
     ]
     return f"Share of attempts with a fooling image, by its number of lit features. {'; '.join(said)}."
 
@@ -127,18 +122,16 @@ def _hardening(contents: RunContents) -> dict[str, Drawn]:
     drawn: dict[str, Drawn] = {}
     if contents.rounds:
         curves = hardening_pictures.success(contents.rounds, contents.sets)
-        drawn["success"] = _both(
+        drawn["success"] = both(
             lambda t: hardening_pictures.success_curves(curves, contents.kept, t), _success_words(curves)
         )
     matrix = hardening_pictures.forgetting(contents.sets)
     if matrix is not None:
-        drawn["forgetting"] = _both(
+        drawn["forgetting"] = both(
             lambda t: hardening_pictures.forgetting_matrix(matrix, contents.kept, t), _forgetting_words(matrix)
         )
     if contents.rounds:
-        drawn["rounds"] = _both(
-            lambda t: hardening_pictures.round_curves(contents.rounds, contents.kept, t), _round_words(contents)
-        )
+        drawn |= round_figures(contents)
     return drawn
 
 
@@ -170,16 +163,6 @@ def _forgetting_words(matrix: Forgetting) -> str:
     return (
         f"{title} Worst: {percent(worst)} of round {images + 1}'s images fool the network after round {network + 1}. "
         f"The last network, after round {matrix.rounds[-1] + 1}, is fooled by {said}."
-    )
-
-
-def _round_words(contents: RunContents) -> str:
-    first, last = contents.rounds[0], contents.rounds[-1]
-    return (
-        f"{len(contents.rounds)} rounds of hardening: validation accuracy {first['validation_accuracy']:.1%} to "
-        f"{last['validation_accuracy']:.1%}, right and confident {first['validation_confident']:.1%} to "
-        f"{last['validation_confident']:.1%}; loss on fooling images {first['fooling_loss']:.3f} to "
-        f"{last['fooling_loss']:.3f}."
     )
 
 

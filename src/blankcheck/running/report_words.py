@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,9 +60,16 @@ def number(value: float | None) -> str:
     return NOTHING if value is None else f"{value:,.10g}" if value == int(value) else f"{value:,.1f}"
 
 
+def seconds(made: dict[str, Any]) -> str:
+    """What a round took, training and looking; nothing for older folders or where it is no number."""
+    parts = [made.get(key) for key in ("training_seconds", "looking_seconds")]
+    known = [part for part in parts if isinstance(part, int | float)]
+    return f"{sum(known):,.1f}" if known else NOTHING
+
+
 def short(text: object, most: int = 80) -> str:
-    """Text that fits a line: what the user named may be long, or hold line breaks."""
-    line = " ".join(str(text).split())
+    """Text that fits a line: what the user named may be long, or hold line breaks and letters that turn others round."""
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in str(text)).split())
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
@@ -149,7 +155,10 @@ def key_numbers(contents: RunContents) -> list[KeyNumber]:
         KeyNumber(f"{number(v['fooled'])} of {number(v['attempts'])}", "attempts fooled",
                   f"rate {percent(v['rate'])}, 95% upper bound {percent(v['rate_upper_95'])}"),
         KeyNumber(number(v["median_lit"]), f"lit {of}, median",
-                  f"of {number(contents.features)}; {_fewest(v)}allowed {number(allowed)}"),
+                  f"of {number(contents.features)}; {_fewest(v)}allowed {number(allowed)}")
+        if v["fooled"] else
+        KeyNumber(number(fewest(contents)), f"lit {of} at least to make it sure",
+                  f"of {number(contents.features)}; allowed {number(allowed)}"),
         KeyNumber(number(sparse["fooled"]), "attempts sparse and confident",
                   f"out of distribution or not{_median(sparse)}"),
         KeyNumber(percent(v["real_accuracy"], 2), "of real test images right", "on the full test set"),
@@ -162,6 +171,11 @@ def key_numbers(contents: RunContents) -> list[KeyNumber]:
             1, KeyNumber(number(extra["fooled"]), "extra witness" if extra["fooled"] == 1 else "extra witnesses", note)
         )
     return said
+
+
+def fewest(contents: RunContents) -> int | None:
+    """Fewest lit features of any image that a fixed attempt made confident, whatever else it failed; None where none was."""
+    return min((a.fewest for a in contents.attempts if a.fewest is not None), default=None)
 
 
 def _fewest(rate: dict[str, Any]) -> str:
@@ -204,6 +218,7 @@ def changes(before: RunContents, after: RunContents) -> list[Change]:
         _points("Rate, 95% upper bound", b["rate_upper_95"], a["rate_upper_95"], -1),
         Change("Extra witnesses, outside the rate", number(b["extra"]["fooled"]), number(a["extra"]["fooled"])),
         Change("Median lit of fooling images", number(b["median_lit"]), number(a["median_lit"])),
+        Change("Fewest lit that made it sure, fooling or not", number(fewest(before)), number(fewest(after))),
         *(_points(f"Sparse and confident with at most {k} lit", b["sparse_confident"]["at_most"][k],
                   a["sparse_confident"]["at_most"][k], -1) for k in shares),
         _points("Real test images right", b["real_accuracy"], a["real_accuracy"], 1, 2),
@@ -228,23 +243,3 @@ def unlike(before: RunContents, after: RunContents) -> str:
     if before.config.get("data") != after.config.get("data"):
         different.append("data")
     return f"The two audits differ in {', '.join(different)}: compare with care." if different else ""
-
-
-def commands(contents: RunContents) -> list[tuple[str, str]]:
-    """How to repeat the run and check it: command, and what it does."""
-    folder, config = shlex.quote(str(contents.run.path)), shlex.quote(str(contents.run / "config.yaml"))
-    said = [(f"blankcheck {shlex.quote(contents.command)} --config {config}", "repeats the run, with the same seed")]
-    if contents.verdict is not None:
-        said.append((f"blankcheck verify {folder}", "scores every witness again, from its file"))
-    return [*said, (f"blankcheck report {folder}", "draws this page again, from the folder alone")]
-
-
-def flat(values: dict[str, Any]) -> list[tuple[str, str]]:
-    """Settings as rows of text; what lies inside a setting stands in one line."""
-    return [(str(key), _one_line(value)) for key, value in values.items()]
-
-
-def _one_line(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{k} {v}" for k, v in value.items())
-    return NOTHING if value is None else str(value)

@@ -16,12 +16,15 @@ from torch import Tensor
 from blankcheck.errors import RunFolderError
 from blankcheck.judging import Verdict
 from blankcheck.judging.evidence import Attempt
+from blankcheck.running.blend_contents import Blends, read_blends
 from blankcheck.running.record_forms import (
     ATTEMPT,
     COUNT,
     EPOCH,
     LATER,
+    REAL,
     ROUND,
+    SEARCH,
     SET,
     TEXT,
     TRAINED,
@@ -29,8 +32,11 @@ from blankcheck.running.record_forms import (
     VIOLATED,
     Form,
     check,
+    check_real,
     check_round,
+    check_search,
     check_set,
+    check_verdict,
     short,
 )
 from blankcheck.running.run_folder import MARK, RunFolder
@@ -65,7 +71,8 @@ class RunContents:
 
     features: of one image, None before an audit. channels: likewise. kept: index of the round whose network was kept.
     trained: the record of a plain training, where there was one. sets: how often sets of images fooled the network after a
-    round of hardening; older folders have none.
+    round of hardening. reals: how the networks of the rounds do on real images. searches: how searches of them went. Older
+    folders have none of these three. blends: what `blankcheck blend` found, where it was run.
     """
 
     run: RunFolder
@@ -82,6 +89,9 @@ class RunContents:
     epochs: tuple[dict[str, Any], ...]
     trained: dict[str, Any] | None
     sets: tuple[dict[str, Any], ...] = ()
+    reals: tuple[dict[str, Any], ...] = ()
+    searches: tuple[dict[str, Any], ...] = ()
+    blends: Blends | None = None
 
     def class_name(self, target: int) -> str:
         """The name of a target class, its number where it has none; what cannot be printed becomes a blank."""
@@ -90,8 +100,11 @@ class RunContents:
         return "".join(letter if letter.isprintable() else " " for letter in name)
 
 
-def read_run(run: RunFolder) -> RunContents:
-    """Everything a run folder holds. RunFolderError when a file is missing, broken or not what it should be."""
+def read_run(run: RunFolder, blends: bool = True) -> RunContents:
+    """Everything a run folder holds. RunFolderError when a file is missing, broken or not what it should be.
+
+    blends: False for who is about to write them again, so that broken ones are no obstacle.
+    """
     environment = run.read_json(MARK)
     check(environment, {}, str(run / MARK))
     verdict = _verdict(run)
@@ -120,6 +133,9 @@ def read_run(run: RunFolder) -> RunContents:
         epochs=_records(metrics, "epoch", EPOCH),
         trained=trained[-1] if trained else None,
         sets=_records(metrics, "set", SET, check_set),
+        reals=_records(metrics, "real", REAL, check_real),
+        searches=_records(metrics, "search", SEARCH, check_search),
+        blends=read_blends(run) if blends else None,
     )
 
 
@@ -135,6 +151,7 @@ def _verdict(run: RunFolder) -> dict[str, Any] | None:
     for key, form in LATER.items():
         if verdict.get(key) is not None:
             check(verdict[key], form, f"{path}: {key}")
+    check_verdict(verdict, str(path))
     for key, row in verdict["targets"].items():
         if "violated" in row:
             check(row["violated"], VIOLATED, f"{path}: targets: {key}: violated")
