@@ -11,6 +11,7 @@ from torch import Tensor
 
 from blankcheck.auditing.portfolio import BEST, Process, spare
 from blankcheck.auditing.process_run import Batch, Bench, run_process
+from blankcheck.auditing.sharing import Spread, alone
 from blankcheck.auditing.variety import varied
 from blankcheck.fooling import NEED_REAL, STARTS, random_mask
 from blankcheck.fooling.starts import Real, Start
@@ -68,15 +69,32 @@ class Job:
 Progress = Callable[[int, int, Tried], None]
 
 
-def run_attempts(job: Job, targets: Sequence[int], progress: Progress | None = None) -> Tried:
-    """One attempt per entry of `targets`, chunk by chunk. `progress(done, all, last chunk)` is called after each."""
+def run_attempts(job: Job, targets: Sequence[int], progress: Progress | None = None, spread: Spread = alone) -> Tried:
+    """One attempt per entry of `targets`, chunk by chunk. `progress(done, all, chunk)` is called once for each, for those of
+    other processes at the end. spread: by which processes share the chunks."""
     wanted = torch.tensor(list(targets), dtype=torch.int64)
-    parts = []
-    for first in range(0, len(wanted), CHUNK):
-        part = _run_chunk(job, wanted[first : first + CHUNK], first)
-        parts.append(part)
+    firsts, told, done = range(0, len(wanted), CHUNK), set[int](), 0
+
+    def tell(index: int, part: Tried) -> None:
+        nonlocal done
+        told.add(index)
+        done += len(part.process)
         if progress is not None:
-            progress(min(first + CHUNK, len(wanted)), len(wanted), part)
+            progress(done, len(wanted), part)
+
+    def run(index: int) -> Tried:
+        first = firsts[index]
+        # for networks that draw random numbers: theirs belong to the chunk, not to whoever runs it
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seeded(job.seed, index, "network").initial_seed())
+            part = _run_chunk(job, wanted[first : first + CHUNK], first)
+        tell(index, part)
+        return part
+
+    parts: list[Tried] = spread(len(firsts), run)
+    for index, part in enumerate(parts):
+        if index not in told:
+            tell(index, part)
     return Tried(
         Fooling.cat([p.best for p in parts]),
         torch.cat([p.process for p in parts]),

@@ -7,36 +7,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from blankcheck.auditing import harder, probes
 from blankcheck.auditing.attempts import Job, Tried, run_attempts
-from blankcheck.auditing.controls import Experiment, Setting, Twins
-from blankcheck.auditing.planted_control import planted_control
+from blankcheck.auditing.controls import Setting, Twins
+from blankcheck.auditing.experiments import Finished, run_experiments
 from blankcheck.auditing.portfolio import Preset, within
-from blankcheck.auditing.rival_control import rivals as rival_control
 from blankcheck.auditing.rivals import Rival
-from blankcheck.auditing.witnesses import Scored, Witnesses, judged, witnesses
+from blankcheck.auditing.sharing import Spread, alone
+from blankcheck.auditing.witnesses import Witnesses, judged, witnesses
 from blankcheck.classifiers import evaluate
 from blankcheck.classifiers.wrapper import device_of, fingerprint, left_as_found
 from blankcheck.data import Data
 from blankcheck.errors import ModelError
 from blankcheck.judging import FIRST, SECOND, Evidence, OODTest, RealData, Score
-from blankcheck.judging.check_rules import MIN_CONTROL_RATE
 from blankcheck.judging.evidence import Cost, OODRecord
 from blankcheck.outputs import output_form
-from blankcheck.types import Accept, Classifier, Conditions, Fooling
+from blankcheck.types import Accept, Classifier, Conditions, Images
 
 Note = Callable[[str, int, int, str], None]
 """Called as note(stage, done, all, words) while the audit goes on."""
 
 ALARMS_AMONG = 2000
 """Real test images on which false alarms are counted."""
-PROBES = (probes.gradient_health, probes.repeatable, probes.batch_independent, probes.best_kept, probes.saturation)
-SEARCHES = (
-    planted_control, harder.more_steps, harder.more_restarts, harder.more_starts, harder.penalty_weights,
-    harder.tighter_limit, harder.close_calls, harder.gradient_free, harder.unbounded,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -69,11 +61,12 @@ def gather(
     scores: Sequence[Score] = FIRST,
     rivals: Sequence[Rival] = (),
     lacking: str = "",
+    spread: Spread = alone,
 ) -> Gathered:
     """Search, judge, control. The classifier is left as it was found.
 
     scores: of the out-of-distribution test. rivals: attacks of other libraries to run besides; lacking: which could not be
-    had, and why.
+    had, and why. spread: by which processes share the work; all of them get the whole result.
     """
     began = time.monotonic()
     form = check_fits(classifier, data)
@@ -84,55 +77,57 @@ def gather(
         job = _job(classifier, form, data, conditions, preset, judge.accepts, seed)
         targets = [t for t in range(len(data.classes)) for _ in range(preset.for_targets(len(data.classes)))]
         note("search", 0, len(targets), "")
-        tried = run_attempts(job, targets, _progress(note))
+        tried = run_attempts(job, targets, _progress(note), spread)
         fixed = judged(job, tried, judge, second)
         setting = Setting(job, preset, fixed.attempts, tried, data.validation.images, len(data.classes), twins)
-        experiments = [*_experiments(setting, note), rival_control(setting, rivals, lacking)]
-        extra = [
-            judged(other, found, judge, second, label=e.control.code, want=conditions)
-            for e in experiments for other, found in e.searches
-        ]  # fmt: skip
+
+        def tell(done: int, of: int, words: str) -> None:
+            note("controls", done, of, words)
+
+        finished = run_experiments(setting, judge, second, rivals, lacking, tell, spread)
+    extra = [scored for each in finished for scored in each.extra]
     names = tuple(dict.fromkeys(a.process for scored in (fixed, *extra) for a in scored.attempts))
-    spent = [tried.best, *(x.best for e in experiments for _, x in e.searches), *(f for e in experiments for f in e.spent)]
-    twin = next((e.twin for e in experiments if e.twin is not None), None)
+    twin = next((each.twin for each in finished if each.twin is not None), None)
     evidence = Evidence(
         conditions=conditions,
         classes=data.classes,
         attempts=fixed.attempts,
         tried_by={p.name: int(tried.ran[:, i].sum()) for i, p in enumerate(job.processes) if tried.ran[:, i].any()},
         real=RealData(real.accuracy, real.confident, real.taken_for_fake, real.renormalised_confident, real.per_class),
-        controls=tuple(e.control for e in experiments),
-        cost=_cost(spent, time.monotonic() - began, sum(e.twin_seconds for e in experiments)),
+        controls=tuple(each.control for each in finished),
+        cost=_cost(tried, finished, time.monotonic() - began),
         extra=tuple(a for scored in extra for a in scored.attempts if a.fooled),
-        rivals=_rivals(experiments, extra),
+        rivals=_rivals(finished),
+        twin=next((each.on_twin for each in finished if each.on_twin is not None), None),
         ood=_record(judge, second, data.test.sample(ALARMS_AMONG, 0).images),
-        notes={"output_form": form, "twin": twin.what if twin is not None else "none"} | _memory([tried], experiments),
+        notes={"output_form": form, "twin": twin or "none"} | _memory(tried.halved + sum(e.halved for e in finished)),
     )
     return Gathered(evidence, witnesses([fixed, *extra], names, data), names, fingerprint(classifier), form)
 
 
-def _rivals(experiments: Sequence[Experiment], extra: Sequence[Scored]) -> dict[str, tuple[int, ...]]:
+def _rivals(finished: Sequence[Finished]) -> dict[str, tuple[int, ...]]:
     """For each rival, how many searches it made and the lit features of its fooling images."""
-    owners = [(e.control.code, job) for e in experiments for job, _ in e.searches]
     return {
-        job.processes[0].rule: (len(scored.attempts), *(a.lit for a in scored.attempts if a.fooled))
-        for (code, job), scored in zip(owners, extra, strict=True)
-        if code == "rivals"
-    }
+        rule: (len(scored.attempts), *(a.lit for a in scored.attempts if a.fooled))
+        for each in finished if each.control.code == "rivals"
+        for rule, scored in zip(each.rules, each.extra, strict=True)
+    }  # fmt: skip
 
 
-def _cost(spent: Sequence[Fooling], seconds: float, twin_seconds: float) -> Cost:
-    forward, backward = sum(int(f.forwards.sum()) for f in spent), sum(int(f.steps.sum()) for f in spent)
-    return Cost(forward, backward, seconds - twin_seconds, twin_seconds)
+def _cost(tried: Tried, finished: Sequence[Finished], seconds: float) -> Cost:
+    """seconds: of the whole, training of twins included."""
+    forward = int(tried.best.forwards.sum()) + sum(each.forward for each in finished)
+    backward = int(tried.best.steps.sum()) + sum(each.backward for each in finished)
+    twins = sum(each.twin_seconds for each in finished)
+    return Cost(forward, backward, seconds - twins, twins)
 
 
-def _record(judge: OODTest, second: OODTest, real: Tensor) -> OODRecord:
-    alarms = int(judge.accepts(real).sum())
+def _record(judge: OODTest, second: OODTest, real: Images) -> OODRecord:
+    alarms = int((judge.p_values(real) <= judge.level).sum())
     return OODRecord(judge.guarantee, tuple(judge.names), judge.smallest_p, alarms, len(real), tuple(second.names))
 
 
-def _memory(tried: list[Tried], experiments: Sequence[Experiment]) -> dict[str, str]:
-    halved = sum(t.halved for t in (*tried, *(x for e in experiments for _, x in e.searches)))
+def _memory(halved: int) -> dict[str, str]:
     return {"memory": f"memory ran out; batches were halved {halved} times"} if halved else {}
 
 
@@ -166,23 +161,3 @@ def _progress(note: Note) -> Callable[[int, int, Tried], None]:
         note("search", done, total, f"{fooled} of {done} fooled{middle}")
 
     return tell
-
-
-def _experiments(setting: Setting, note: Note) -> list[Experiment]:
-    """Every control, in an order that shows early what is cheap to see."""
-    steps = len(PROBES) + len(SEARCHES) + 2
-    done: list[Experiment] = []
-
-    def run(words: str, experiment: Experiment) -> Experiment:
-        done.append(experiment)
-        note("controls", len(done), steps, words)
-        return experiment
-
-    note("controls", 0, steps, "")
-    for probe in PROBES:
-        run(probe.__name__.replace("_", " "), probe(setting))
-    twin = run("a plain twin", harder.positive_control(setting, MIN_CONTROL_RATE)).twin
-    for search in SEARCHES:
-        run(search.__name__.replace("_", " "), search(setting))
-    run("images of the twin", harder.transfer(setting, twin))
-    return done
