@@ -1,0 +1,220 @@
+"""`blankcheck sweep`: many hardenings with different options, and the best compromises between accuracy and resistance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from blankcheck.errors import ArgumentError, RunFolderError
+from blankcheck.running.record_forms import short
+from blankcheck.running.report_words import percent
+from blankcheck.running.run_folder import MARK, RunFolder
+from blankcheck.running.settings import SweepSettings
+from blankcheck.running.sweep.records import KILLED, Found, found_of, point_yaml, sweep_json
+from blankcheck.running.sweep.space import Space, read_space
+from blankcheck.running.sweep.study import Counts, check_storage, need_optuna, open_study, refuse_other, without_password
+from blankcheck.running.sweep.workers import Job, Run, supervise
+from blankcheck.running.terminal import Bar, Terminal
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+OUT = Path("runs") / "sweep"
+JOURNAL = "sweep.journal"
+BEST, FRONT, RECORD = "best.yaml", "front", "sweep.json"
+
+
+def sweep_command(settings: SweepSettings, terminal: Terminal) -> int:
+    """Run or go on with a sweep; writes `sweep.html`, `sweep.md`, `sweep.json`, `best.yaml` and `front/`."""
+    need_optuna()
+    space = check(settings)
+    data = _check_trials(space)
+    out, job = _begin(settings, space)
+    terminal.note(f"{data}; model {space.base.model}; {settings.trials} trials, {settings.workers} workers")
+    terminal.note(f"varied: {', '.join(space.search)}; study {job.study} in {without_password(job.storage)}")
+    found = _run(settings, job, out, terminal)
+    page = _finish(found, job, out)
+    terminal.result("SWEPT", lines(found, out), page, {**sweep_json(found, space, _names(job)), "report": page})
+    return 0
+
+
+def check(settings: SweepSettings) -> Space:
+    """The space of a sweep; ArgumentError for anything wrong with what was given."""
+    for name in ("trials", "workers", "attempts"):
+        if getattr(settings, name) < 1:
+            raise ArgumentError(f"{name} must be at least 1, got {getattr(settings, name)}")
+    if settings.seed < 0:
+        raise ArgumentError(f"seed must be at least 0, got {settings.seed}")
+    if not 0 <= settings.min_confident <= 1:
+        raise ArgumentError(f"min_confident must lie in [0, 1], got {settings.min_confident:g}")
+    if settings.storage is not None:
+        check_storage(settings.storage)
+    return read_space(settings.base, settings.search)
+
+
+def _check_trials(space: Space) -> str:
+    from blankcheck.running.sweep.trial import check_trials
+
+    data = check_trials(space)
+    return f"{data.source}: {len(data.train)} training images, {len(data.validation)} for validation"
+
+
+def identity(settings: SweepSettings, space: Space) -> dict[str, Any]:
+    """What must stay the same while a sweep goes on; as JSON hands it back."""
+    own = {"seed": settings.seed, "attempts": settings.attempts, "min_confident": settings.min_confident}
+    known: dict[str, Any] = json.loads(json.dumps({**space.identity(), **own}))
+    return known
+
+
+def _begin(settings: SweepSettings, space: Space) -> tuple[RunFolder, Job]:
+    """The folder and the study, new or gone on with; refuses those of other sweeps before anything is written."""
+    path = Path(settings.out) if settings.out is not None else OUT
+    storage = settings.storage if settings.storage is not None else str(path / JOURNAL)
+    told = identity(settings, space)
+    new = not (path / MARK).is_file()
+    if not new:
+        _refuse_other_run(RunFolder(path), settings, told)
+    if settings.storage is not None:
+        open_study(storage, settings.study, told)
+    out = RunFolder.create(path)
+    if new:
+        config = asdict(settings) | {"storage": settings.storage and without_password(settings.storage)}
+        out.begin("sweep", config, torch.device("cpu"))
+    return out, Job(storage, settings.study, path, space, told, settings.trials, settings.seed, settings.min_confident,
+                    settings.finish_all, Maker(settings.attempts, settings.audit, _threads(settings.workers)))  # fmt: skip
+
+
+def _threads(workers: int) -> int:
+    return max(1, torch.get_num_threads() // workers)
+
+
+def _refuse_other_run(run: RunFolder, settings: SweepSettings, told: dict[str, Any]) -> None:
+    environment = run.read_json(MARK)
+    command = environment.get("command") if isinstance(environment, dict) else None
+    if command != "sweep":
+        raise ArgumentError(
+            f"out {run.path} is the run folder of {short(command)}, which sweep would overwrite; name another"
+        )
+    config = run.read_config()
+    known = {name: config[name] for name in SweepSettings.__dataclass_fields__ if name in config}
+    try:
+        before = SweepSettings(**known)
+        was = identity(before, read_space(before.base, before.search))
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise RunFolderError(f"{run.path / 'config.yaml'} is not that of a sweep: {short(str(error))}") from error
+    places = {"study": settings.study, "storage": settings.storage and without_password(settings.storage)}
+    refuse_other({**was, "study": before.study, "storage": before.storage}, {**told, **places}, f"out {run.path}")
+
+
+class Maker:
+    """Makes what runs trials in a worker."""
+
+    def __init__(self, attempts: int, audited: bool, threads: int) -> None:
+        self.attempts, self.audited, self.threads = attempts, audited, threads
+
+    def __call__(self, job: Job) -> Run:
+        """Called once in each worker."""
+        from blankcheck.running.sweep.trial import HardenTrial
+
+        return HardenTrial(job.space, self.attempts, self.audited, self.threads)
+
+
+def _run(settings: SweepSettings, job: Job, out: RunFolder, terminal: Terminal) -> Found:
+    study = open_study(job.storage, job.study, job.identity)
+    with terminal.progress() as bar:
+        watcher = Watcher(job, bar, terminal.note, lambda found: write_results(found, job, out))
+        try:
+            supervise(study, job, settings.workers, watcher)
+        except KeyboardInterrupt:
+            _finish(found_of(study.get_trials(deepcopy=False), job.trials, job.min_confident), job, out)
+            raise
+    return found_of(study.get_trials(deepcopy=False), job.trials, job.min_confident)
+
+
+class Watcher:
+    """Says how far a sweep is, and writes what it has found whenever a trial ends.
+
+    The first look says nothing of trials of an earlier command.
+    """
+
+    def __init__(self, job: Job, bar: Bar, note: Callable[[str], None], write: Callable[[Found], None]) -> None:
+        self._job, self._bar, self._note, self._write = job, bar, note, write
+        self._said: set[int] | None = None
+
+    def __call__(self, trials: Sequence[FrozenTrial], counts: Counts) -> None:
+        """Called at every look at the study."""
+        found = found_of(trials, self._job.trials, self._job.min_confident)
+        ended = {t["number"]: t for t in found.trials if t["state"] not in ("running", "waiting")}
+        new = ended.keys() - (self._said if self._said is not None else ended.keys())
+        for number in sorted(new):
+            self._note(sentence(ended[number]))
+        if new:
+            self._write(found)
+        self._said = set(ended)
+        self._bar("sweep", counts.settled, counts.wanted, far(found))
+
+
+def far(found: Found) -> str:
+    """How far a sweep is, for a progress bar."""
+    c = found.counts
+    best = f"; best {found.best.accuracy:.1%} right, {found.best.rate:.0%} fooled" if found.best else ""
+    return f"{c.running} running, {c.pruned} pruned{best}"
+
+
+def sentence(record: dict[str, Any]) -> str:
+    """How a trial ended."""
+    what = f"trial {record['number']}: {record['state']}"
+    if record["state"] == "finished":
+        return f"{what}, {percent(record['accuracy'])} right, {record['fooled']} of {record['attempts']} attempts fooled"
+    return f"{what}, {record['reason']}{', tried again' if record['state'] == KILLED else ''}"
+
+
+def write_results(found: Found, job: Job, out: RunFolder) -> None:
+    """`sweep.json`, and a configuration for every point of the front and for the best."""
+    out.write_json(RECORD, sweep_json(found, job.space, _names(job)))
+    wanted = {f"{p.number:04d}.yaml": p.number for p in found.front}
+    for old in (out / FRONT).glob("*.yaml"):
+        if old.name not in wanted:
+            old.unlink()
+    for name, number in wanted.items():
+        out.write(f"{FRONT}/{name}", point_yaml(found.record_of(number), job.space))
+    if found.best is not None:
+        out.write(BEST, point_yaml(found.record_of(found.best.number), job.space))
+
+
+def _finish(found: Found, job: Job, out: RunFolder) -> str:
+    from blankcheck.running.sweep.page import write_pages  # drawing takes half a second to import
+
+    write_results(found, job, out)
+    page = str(write_pages(found, job.space, _names(job), out))
+    if found.counts.done and not found.counts.complete:
+        first = next((t["reason"] for t in found.trials if t["reason"]), "nothing was said")
+        raise ArgumentError(f"none of {found.counts.settled} trials finished; the first: {first}")
+    return page
+
+
+def _names(job: Job) -> dict[str, Any]:
+    return {"study": job.study, "seed": job.seed}
+
+
+def lines(found: Found, out: RunFolder) -> list[str]:
+    """The lines of the result."""
+    c, best = found.counts, found.best
+    said = [
+        f"{c.settled} trials: {c.complete} finished, {c.pruned} pruned, {c.failed} failed; {len(found.front)} on the front"
+    ]
+    if best is None:
+        return said
+    record = found.record_of(best.number)
+    real = f"{percent(best.accuracy)} of validation images right, {percent(best.confident)} right and confident"
+    fooled = f"{record['fooled']} of {record['attempts']} attempts fooled (95 % bound {record['rate_upper_95']:.1%})"
+    said += [f"best: trial {best.number}, {real}, {fooled}", f"configuration: {out / BEST}"]
+    if found.timid:
+        said.append(f"every network was right and confident on fewer than {found.min_confident:.0%} of validation images; "
+                    "an audit of one can only be FOOLED or INCONCLUSIVE")  # fmt: skip
+    return said
