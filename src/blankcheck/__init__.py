@@ -21,7 +21,8 @@ and `data` are what is searched and what is real; `auditing` gathers evidence; `
 
 from blankcheck.auditing import fool
 from blankcheck.classifiers import load_model
-from blankcheck.data import Data, Split, load_data
+from blankcheck.data import Data, LazyImages, Split, load_data
+from blankcheck.diagnosing import Diagnosis, diagnose
 from blankcheck.errors import ArgumentError, BlankcheckError, DataError, ModelError, RunFolderError
 from blankcheck.judging import FIRST, OODTest, Score, Verdict
 from blankcheck.running.audit import Audit, audit
@@ -31,7 +32,7 @@ from blankcheck.types import Conditions, Fooling, Outcome
 __version__ = "0.1.0"
 
 __all__ = [
-    "FIRST", "ArgumentError", "Audit", "BlankcheckError", "Conditions", "Data", "DataError", "Fooling", "Hardened",
-    "ModelError", "OODTest", "Outcome", "RunFolderError", "Score", "Split", "Verdict", "audit", "fool", "harden",
-    "load_data", "load_model",
+    "FIRST", "ArgumentError", "Audit", "BlankcheckError", "Conditions", "Data", "DataError", "Diagnosis", "Fooling",
+    "Hardened", "LazyImages", "ModelError", "OODTest", "Outcome", "RunFolderError", "Score", "Split", "Verdict", "audit",
+    "diagnose", "fool", "harden", "load_data", "load_model",
 ]  # fmt: skip

@@ -11,16 +11,22 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse import SUPPRESS, ArgumentError, ArgumentParser, Namespace
 
-POSITIONAL = {"verify": "run", "report": "run"}
+from blankcheck.running.command_help import FIRST, SHELLS, Formatter, PrintCompletion, in_groups
+
+POSITIONAL = {"verify": "run", "report": "run", "compare": "runs", "blend": "run"}
 EPILOGS = {
     "demo": "Example: blankcheck demo",
+    "doctor": "Example: blankcheck doctor --data mnist --model net.py:make --weights net.pt",
     "train": "Example: blankcheck train --data mnist --model cnn --out runs/plain",
     "audit": "Example: blankcheck audit --data mnist --model cnn --weights runs/plain/model.safetensors --out runs/a",
     "harden": "Example: blankcheck harden --data mnist --model cnn --out runs/h",
     "report": "Example: blankcheck report runs/a",
     "verify": "Example: blankcheck verify runs/a",
+    "compare": "Example: blankcheck compare runs/before runs/after --out runs/compare",
+    "blend": "Example: blankcheck blend runs/a",
+    "sweep": "Example: blankcheck sweep --config sweep.yaml --trials 40 --workers 4 --out runs/sweep",
 }
 USAGE, INTERRUPTED = 2, 130
 
@@ -30,20 +36,29 @@ def parser() -> ArgumentParser:
     from blankcheck.running.commands import COMMANDS
 
     top = ArgumentParser(prog="blankcheck", description="Is your classifier sure of what it sees, or just sure?",
-                         exit_on_error=False, version=_version())  # fmt: skip
-    commands = top.add_subcommands(required=True, dest="command")
+                         epilog=FIRST, formatter_class=Formatter, exit_on_error=False, version=_version())  # fmt: skip
+    top.add_argument("--print-completion", choices=SHELLS, action=PrintCompletion, default=SUPPRESS, dest=SUPPRESS,
+                     help="print a completion script for a shell, and end")  # fmt: skip
+    commands = top.add_subcommands(required=True, dest="command", title="commands", description=None, metavar="COMMAND")
     for name, (settings, _) in COMMANDS.items():
         summary = (settings.__doc__ or "").strip().split("\n")[0]
-        sub = ArgumentParser(description=summary, epilog=EPILOGS[name], exit_on_error=False)
-        sub.add_argument("--config", action="config", help="A YAML file of these options: your own word.")
+        sub = ArgumentParser(description=summary, epilog=EPILOGS[name], formatter_class=Formatter, exit_on_error=False,
+                             usage=_usage(name))  # fmt: skip
+        sub.add_argument(
+            "--config", action="config", help="a YAML file of these options, such as a run folder's config.yaml"
+        )
         _add_options(sub, settings, POSITIONAL.get(name))
         commands.add_subcommand(name, sub, help=summary)
     return top
 
 
+def _usage(name: str) -> str:
+    given = POSITIONAL.get(name)
+    return f"blankcheck {name} [options]" + (f" {given.upper()}" if given else "")
+
+
 def _add_options(sub: ArgumentParser, settings: type, positional: str | None) -> None:
     """One option per field; a bool is a flag."""
-    import dataclasses
     import typing
 
     from docstring_parser import parse
@@ -52,16 +67,19 @@ def _add_options(sub: ArgumentParser, settings: type, positional: str | None) ->
     helps: dict[str, str] = {}
     for cls in reversed(settings.__mro__):
         helps |= {p.arg_name: p.description or "" for p in parse(cls.__doc__ or "").params}
-    for field in dataclasses.fields(settings):
-        words = " ".join(helps.get(field.name, "").split())
-        if field.name == positional:
-            sub.add_argument(field.name, type=str, help=words)
-            continue
-        spelled = dict.fromkeys((f"--{field.name.replace('_', '-')}", f"--{field.name}"))
-        if hints[field.name] is bool:
-            sub.add_argument(*spelled, action="store_true", help=words)
-        else:
-            sub.add_argument(*spelled, type=hints[field.name], default=field.default, help=words)
+    for title, members in in_groups(settings):
+        group = sub.add_argument_group(title)
+        for field in members:
+            words = " ".join(helps.get(field.name, "").split())
+            if field.name == positional:
+                many: dict[str, Any] = {"nargs": "+"} if hints[field.name] == list[str] else {}
+                group.add_argument(field.name, type=str, help=words, **many)
+                continue
+            spelled = dict.fromkeys((f"--{field.name.replace('_', '-')}", f"--{field.name}"))
+            if hints[field.name] is bool:
+                group.add_argument(*spelled, action="store_true", help=words)
+            else:
+                group.add_argument(*spelled, type=hints[field.name], default=field.default, help=words)
 
 
 def _version() -> str:
@@ -73,11 +91,12 @@ def _version() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     from blankcheck.errors import BlankcheckError
+    from blankcheck.running.parallel import rank_of_process
 
     try:
         return _run(list(sys.argv[1:] if arguments is None else arguments))
     except (ArgumentError, BlankcheckError) as error:
-        return _refuse(str(error))
+        return _refuse(str(error)) if rank_of_process() == 0 else USAGE  # every process says the same
     except OSError as error:
         what = f"{error.filename}: " if error.filename else ""
         return _refuse(f"{what}{error.strerror or error}")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from blankcheck.auditing import Gathered, Twin, Twins, gather, preset_named
 from blankcheck.auditing.gather import Note
+from blankcheck.auditing.sharing import Spread, alone
 from blankcheck.classifiers import UnitClassifier, load_model
 from blankcheck.classifiers.loading import save_model
 from blankcheck.classifiers.wrapper import device_of
@@ -121,14 +122,16 @@ def audit(
     twin: Callable[[], Twin] | None = None,
     scores: Sequence[Score] = FIRST,
     rivals: bool = False,
+    spread: Spread = alone,
 ) -> Audit:
     """Search `model` for fooling images, judge them, test the search's strength, and give a verdict.
 
-    model: a network from images in [0, 1] to outputs. preset: `smoke` (seconds), `standard`, `proof`. confidence, max_lit,
-    ood_level: the three conditions; `max_lit` None takes 300, less for small images. note(stage, done, all, words) is told
-    how far the audit is. twin: makes the network of the positive control; default: trained on half of the data and cached.
-    scores: what the out-of-distribution test looks at; your own are (names, fit) values of `Score`. rivals: also run attacks
-    of other libraries, where they are installed.
+    model: a network from images in [0, 1] to outputs. data: real images of the classes it knows. preset: `smoke` (seconds),
+    `standard`, `proof`. seed: of everything random. confidence, max_lit, ood_level: the three conditions; `max_lit` None
+    takes 300, less for small images. note: told how far the audit is, as note(stage, done, all, words). twin: makes the
+    network of the positive control; default: trained on half of the data and cached. scores: what the out-of-distribution
+    test looks at; your own are (names, fit) values of `Score`. rivals: also run attacks of other libraries, where they are
+    installed. spread: by which processes share the work; all of them get the audit.
 
     Raises ArgumentError, DataError or ModelError with one line.
     """
@@ -137,7 +140,9 @@ def audit(
     classifier: Classifier = load_model(model) if isinstance(model, nn.Module) else model
     device = device_of(classifier)
     twins: Twins = (lambda: iter([twin()])) if twin is not None else (lambda: get_twins(classifier, data, device))
-    found = gather(classifier, data, conditions, preset_named(preset), twins, seed, note, scores, *usable_rivals(rivals))
+    found = gather(
+        classifier, data, conditions, preset_named(preset), twins, seed, note, scores, *usable_rivals(rivals), spread
+    )
     packed = pack(found)
     again = unpack(packed, WITNESSES)
     kept = torch.stack([confirm(again, classifier, found.form, conditions, None) for _ in range(CONFIRMATIONS)]).all(dim=0)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -19,24 +21,35 @@ from blankcheck.hardening import Round
 from blankcheck.judging import Verdict
 from blankcheck.judging.check_rules import FAILED
 from blankcheck.judging.ood import check_size
+from blankcheck.running.announcing import announce
 from blankcheck.running.audit import MODEL, Audit, audit
+from blankcheck.running.blend import blend_command
+from blankcheck.running.compare import compare_command
 from blankcheck.running.devices import choose_threads, resolve
+from blankcheck.running.doctor import doctor_command
 from blankcheck.running.harden import Hardened, check_outputs, harden, plan_of
+from blankcheck.running.parallel import Team, meeting
 from blankcheck.running.report import write_report
 from blankcheck.running.report_words import against
 from blankcheck.running.rival_imports import usable_rivals
 from blankcheck.running.run_folder import RunFolder
 from blankcheck.running.settings import (
     AuditSettings,
+    BlendSettings,
     Common,
+    CompareSettings,
     DemoSettings,
+    DoctorSettings,
     HardenSettings,
     ReportSettings,
+    SweepSettings,
     TrainSettings,
     VerifySettings,
     Weighted,
 )
+from blankcheck.running.sweep.command import sweep_command
 from blankcheck.running.terminal import Terminal
+from blankcheck.running.trackers import check_trackers, connect, mirrored
 from blankcheck.running.verify import verify_command
 from blankcheck.types import Conditions
 
@@ -45,19 +58,20 @@ EXIT = {"RESISTED": 0, "CERTIFIED": 0, "FOOLED": 10, "INCONCLUSIVE": 11}
 
 def train_command(settings: TrainSettings, terminal: Terminal) -> int:
     """Train plainly; writes `model.safetensors`, metrics and a report."""
+    check_trackers(settings.tracker)
     device, data = _start(settings)
     classifier = load_model(settings.model, data=data).to(device)
     if classifier.describe.get("exported"):
         raise ArgumentError("model is a .pt2 program, which can be audited but not trained")
     plan = _plan(settings, data)
-    run = _open_out(settings, "train", device)
-    _announce(settings, data, device, terminal)
-    seconds, records = _train(classifier, data, plan, settings.seed, terminal)
-    run.write_with(MODEL, lambda path: save_model(classifier, path))
-    real = evaluate(classifier, data.test, len(data.classes), 0.9)
-    record = {"real_accuracy": real.accuracy, "real_confident": real.confident, "seconds": seconds}
-    run.write_lines("metrics.jsonl", [*records, {"kind": "train", **record}])
-    report = write_report(run)
+    with meeting(settings, terminal) as team, _opened(settings, "train", team, terminal) as run:
+        announce(settings, data, team, terminal)
+        seconds, records = _train(classifier.to(team.device), data, plan, settings.seed, run, terminal)
+        run.write_with(MODEL, lambda path: save_model(classifier, path))
+        real = evaluate(classifier, data.test, len(data.classes), 0.9)
+        record = {"real_accuracy": real.accuracy, "real_confident": real.confident, "seconds": seconds}
+        run.write_lines("metrics.jsonl", [*records, {"kind": "train", **record}])
+        report = write_report(run)
     lines = [f"{real.accuracy:.2%} of test images right, {real.confident:.2%} with confidence >= 0.9, {seconds:.0f} s",
              f"weights: {run / MODEL}"]  # fmt: skip
     terminal.result("TRAINED", lines, str(report), {**record, "weights": str(run / MODEL), "report": str(report)})
@@ -70,7 +84,7 @@ def _plan(settings: TrainSettings, data: Data) -> TrainingPlan:
 
 
 def _train(
-    classifier: UnitClassifier, data: Data, plan: TrainingPlan, seed: int, terminal: Terminal
+    classifier: UnitClassifier, data: Data, plan: TrainingPlan, seed: int, run: RunFolder, terminal: Terminal
 ) -> tuple[float, list[dict[str, Any]]]:
     records: list[dict[str, Any]] = []
     began = time.monotonic()
@@ -79,6 +93,7 @@ def _train(
 
         def watch(epoch: int, loss: float) -> None:
             records.append({"kind": "epoch", "epoch": epoch, "real_loss": loss})
+            run.write_lines("metrics.jsonl", records)
             bar("train", epoch + 1, plan.epochs, f"loss {loss:.4f}")
 
         train_plainly(classifier, data.train, plan, seed, watch)
@@ -87,23 +102,25 @@ def _train(
 
 def audit_command(settings: AuditSettings, terminal: Terminal) -> int:
     """Audit; the exit code says the verdict."""
+    check_trackers(settings.tracker)
     device, data = _start(settings)
     classifier = _load(settings, data).to(device)
     _check(settings, data)
     check_fits(classifier, data)
-    run = _open_out(settings, "audit", device)
-    _announce(settings, data, device, terminal)
-    made = _audit(classifier, data, settings, terminal)
-    made.write_into(run)
-    _say(made, run, terminal)
-    return EXIT[str(made.verdict)]
+    with meeting(settings, terminal) as team, _opened(settings, "audit", team, terminal) as run:
+        announce(settings, data, team, terminal)
+        made = _audit(classifier.to(team.device), data, settings, team, terminal)
+        if team.leads:
+            made.write_into(run)
+            _say(made, run, terminal)
+    return team.code(EXIT[str(made.verdict)])
 
 
-def _audit(classifier: UnitClassifier, data: Data, settings: AuditSettings, terminal: Terminal) -> Audit:
+def _audit(classifier: UnitClassifier, data: Data, settings: AuditSettings, team: Team, terminal: Terminal) -> Audit:
     with terminal.progress() as bar:
         return audit(
             classifier, data, settings.preset, settings.seed, confidence=settings.confidence, max_lit=settings.max_lit,
-            ood_level=settings.ood_level, note=bar, rivals=settings.rivals,
+            ood_level=settings.ood_level, note=bar, rivals=settings.rivals, spread=team.spread,
         )  # fmt: skip
 
 
@@ -135,24 +152,25 @@ def summary(verdict: dict[str, Any]) -> list[str]:
 
 def harden_command(settings: HardenSettings, terminal: Terminal) -> int:
     """Harden, then audit the hardened network into the same run folder."""
+    check_trackers(settings.tracker)
     device, data = _start(settings)
     _check(settings, data)
-    run = _resumed(settings) if settings.resume else None
+    before = _resumed(settings) if settings.resume else None
     network: UnitClassifier | str = settings.model
     if settings.weights is not None or settings.model not in ARCHITECTURES:
         network = _load(settings, data).to(device)
         if network.describe.get("exported"):
             raise ArgumentError("model is a .pt2 program, which can be audited but not hardened")
-    plan_of(data, settings.epochs, settings.rounds, settings.options())
+    plan = plan_of(data, settings.epochs, settings.rounds, settings.options())
     check_outputs(network, data, settings.objective)
-    if run is None:
-        run = _open_out(settings, "harden", device)
-    _announce(settings, data, device, terminal)
-    hardened = _harden(network, data, settings, run, device, terminal)
-    hardened.write_into(run)
-    made = _audit(hardened.model, data, settings, terminal)
-    made.write_into(run)
-    _say(made, run, terminal)
+    with meeting(settings, terminal) as team, _opened(settings, "harden", team, terminal, before) as run:
+        announce(settings, data, team, terminal, plan)
+        hardened = _harden(network, data, settings, run, team.device, terminal)
+        hardened.write_into(run)
+        made = _audit(hardened.model, data, settings, team, terminal)
+        if team.leads:
+            made.write_into(run)
+            _say(made, run, terminal)
     return 0
 
 
@@ -183,7 +201,7 @@ def _harden(
         )  # fmt: skip
 
 
-CHANGEABLE = frozenset({"resume", "json", "quiet", "out", "data_dir"})
+CHANGEABLE = frozenset({"resume", "json", "quiet", "out", "data_dir", "tracker", "devices", "nodes"})
 """Settings that may differ when a run goes on: they do not change its results."""
 
 
@@ -212,6 +230,7 @@ def report_command(settings: ReportSettings, terminal: Terminal) -> int:
 
 def demo_command(settings: DemoSettings, terminal: Terminal) -> int:
     """Train, audit, harden and audit again; one report of both."""
+    check_trackers(settings.tracker)
     out = Path(settings.out or "runs/demo")
     RunFolder.create(out).begin("demo", settings.as_config(), resolve(settings.device))
     shared = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name != "out"}
@@ -248,13 +267,6 @@ def _check(settings: AuditSettings, data: Data) -> None:
     usable_rivals(settings.rivals)
 
 
-def _announce(settings: Common, data: Data, device: torch.device, terminal: Terminal) -> None:
-    """Said once everything given was found good, so that a mistake is the only line on stderr."""
-    c, h, w = data.shape
-    terminal.note(f"{data.source}: {len(data.train)} training images of {c}x{h}x{w}, {len(data.classes)} classes; "
-                  f"model {settings.model}; device {device}; {torch.get_num_threads()} threads")  # fmt: skip
-
-
 def _load(settings: Weighted, data: Data) -> UnitClassifier:
     if settings.model in ARCHITECTURES and settings.weights is None:
         raise ArgumentError(f"model {settings.model!r} is untrained; give its --weights (blankcheck train makes them)")
@@ -266,17 +278,39 @@ def _out(settings: Common, command: str) -> Path:
     return Path(settings.out) if settings.out is not None else Path("runs") / command
 
 
-def _open_out(settings: Common, command: str, device: torch.device) -> RunFolder:
-    run = RunFolder.create(_out(settings, command))
-    run.begin(command, settings.as_config(), device)
-    return run
+@contextmanager
+def _opened(
+    settings: TrainSettings | AuditSettings,
+    command: str,
+    team: Team,
+    terminal: Terminal,
+    before: RunFolder | None = None,
+) -> Iterator[RunFolder]:
+    """The run folder to write, or the one `before` that goes on; inside the block, trackers follow it. Processes that do not
+    lead write into a folder that is thrown away."""
+    if not team.leads:
+        with tempfile.TemporaryDirectory() as away:
+            yield RunFolder(Path(away))
+        return
+    run = before or RunFolder.create(_out(settings, command))
+    trackers = connect(settings.tracker, run, resume=before is not None)
+    for name, tracker in trackers.items():
+        terminal.note(f"{name}: {tracker.where}")
+    with mirrored(run, trackers, lambda line: terminal.err.print(line, markup=False), resume=before is not None):
+        if before is None:
+            run.begin(command, settings.as_config(), team.device)
+        yield run
 
 
 COMMANDS: dict[str, tuple[type, Callable[[Any, Terminal], int]]] = {
     "demo": (DemoSettings, demo_command),
+    "doctor": (DoctorSettings, doctor_command),
     "train": (TrainSettings, train_command),
     "audit": (AuditSettings, audit_command),
     "harden": (HardenSettings, harden_command),
     "report": (ReportSettings, report_command),
     "verify": (VerifySettings, verify_command),
+    "compare": (CompareSettings, compare_command),
+    "blend": (BlendSettings, blend_command),
+    "sweep": (SweepSettings, sweep_command),
 }

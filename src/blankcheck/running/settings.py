@@ -18,6 +18,7 @@ Schedule = Literal["continuous", "rounds", "batches"]
 Network = Literal["same", "fresh"]
 Prune = Literal["ood", "all", "none"]
 Evaluate = Literal["sample", "full"]
+SortBy = Literal["rate", "lit", "accuracy", "name"]
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,12 @@ class Common:
     """What every command that runs a classifier takes.
 
     Args:
-        data: digits, mnist, fashion-mnist, cifar10, npz:FILE, folder:DIR or file.py:factory.
+        data: digits, mnist, fashion-mnist, cifar10, npz:FILE, folder:DIR or file.py:factory; with +lift=C behind it, every
+            feature is raised by C (0.3), so that no real image is sparse; with +size=N behind a folder, the N x N middle of
+            each image is taken.
         data_dir: where the files of named data sets are looked for first (then $BLANKCHECK_DATA, then the cache).
-        model: mlp, cnn, resnet, file.py:factory, package.module:factory or a .pt2 file.
-        out: the run folder to write.
+        model: mlp, cnn, resnet, file.py:factory, package.module:factory, a .pt2 file, timm:NAME or hf:NAME.
+        out: the run folder to write; by default runs/ and the name of the command.
         seed: of everything random; the same seed gives the same results on the same machine.
         device: auto takes a GPU where there is one, and says so.
         json: print the result as one JSON object on stdout, all else on stderr.
@@ -50,6 +53,31 @@ class Common:
 
 
 @dataclass(frozen=True)
+class Tracked:
+    """What commands take whose numbers can be followed while they run.
+
+    Args:
+        tracker: tensorboard, mlflow or wandb, or several with commas between them. They get what metrics.jsonl gets.
+    """
+
+    tracker: list[str] | str | None = None
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What commands take whose work several processes can share.
+
+    Args:
+        devices: processes on this machine, each with a GPU of its own or a share of the CPU. Leave it to torchrun where that
+            starts them.
+        nodes: machines, each of which is given the same command.
+    """
+
+    devices: int = 1
+    nodes: int = 1
+
+
+@dataclass(frozen=True)
 class Weighted(Common):
     """What commands take that load weights.
 
@@ -65,7 +93,19 @@ class Weighted(Common):
 
 
 @dataclass(frozen=True)
-class TrainSettings(Common):
+class DoctorSettings(Weighted):
+    """Say what a network is and what it wants, before any long work. Ends with the audit to run.
+
+    Args:
+        out: a run folder to write doctor.json to; default none. Results that stand there are left alone.
+        images: validation images to compare forms of the input on; five times as many where these do not decide.
+    """
+
+    images: int = 1000
+
+
+@dataclass(frozen=True)
+class TrainSettings(Tracked, Shared, Common):
     """Train a built-in or your own network plainly.
 
     Args:
@@ -80,7 +120,7 @@ class TrainSettings(Common):
 
 
 @dataclass(frozen=True)
-class AuditSettings(Weighted):
+class AuditSettings(Tracked, Shared, Weighted):
     """Search a classifier for nearly blank images it is sure about, and say what was found.
 
     Args:
@@ -157,7 +197,7 @@ class HardenSettings(AuditSettings):
 
 
 @dataclass(frozen=True)
-class DemoSettings(Common):
+class DemoSettings(Tracked, Common):
     """The main job in two minutes: train, audit, harden and audit again, and one report of both."""
 
     out: str | None = "runs/demo"
@@ -204,5 +244,79 @@ class ReportSettings:
 
     run: str
     before: str | None = None
+    json: bool = False
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class CompareSettings:
+    """Compare audited runs, and say which differences are beyond chance. Runs no code that the folders name.
+
+    Args:
+        runs: two run folders or more; the others are compared with the first.
+        out: the folder to write; default runs/compare.
+        sort: the order of the table, the best first, or by name.
+        json: print the result as one JSON object on stdout, all else on stderr.
+        quiet: only the finding and the path.
+    """
+
+    runs: list[str]
+    out: str | None = None
+    sort: SortBy = "rate"
+    json: bool = False
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class BlendSettings(VerifySettings):
+    """Add fooling images of a run folder to real images, and say how little of one turns the answer.
+
+    Args:
+        alphas: shares of the fooling image that are added, separated by commas, each in (0, 1].
+        per_pair: pairs of a real and a fooling image for each two classes; default 20, less where there are many classes.
+        seed: of the draw of pairs; the same seed gives the same results on the same machine.
+        device: auto takes a GPU where there is one.
+    """
+
+    alphas: str = "0.1,0.2,0.3,0.4,0.5"
+    per_pair: int | None = None
+    seed: int = 0
+    device: Device = "auto"
+
+
+@dataclass(frozen=True)
+class SweepSettings:
+    """Harden with many different options, and find the best compromises between accuracy and resistance. Resumable.
+
+    Args:
+        base: options of harden that every trial shares, as a table in the --config file.
+        search: options of harden that vary, each with a list of values or {low, high, log, int}.
+        storage: where the study is kept. A file that ends in .journal or .log, or a database such as sqlite:///sweep.db,
+            postgresql://...; several machines may share it. Default sweep.journal in --out.
+        study: the name of the study, where a storage holds several.
+        trials: that the study is to have in all; started again with more, it goes on.
+        workers: processes that run trials side by side.
+        attempts: fresh attempts that measure how often the network of a trial is fooled.
+        min_confident: least share of validation images that a network must be right about and confident of, to be chosen.
+        finish_all: prune no trial that falls behind.
+        audit: also audit the network of each finished trial. What that finds plays no part in the choice.
+        out: the folder to write; default runs/sweep.
+        seed: of the sweep; that of each trial follows from it and the number of the trial.
+        json: print the result as one JSON object on stdout, all else on stderr.
+        quiet: no progress; only the result.
+    """
+
+    base: Any = None
+    search: Any = None
+    storage: str | None = None
+    study: str = "sweep"
+    trials: int = 20
+    workers: int = 1
+    attempts: int = 200
+    min_confident: float = 0.9
+    finish_all: bool = False
+    audit: bool = False
+    out: str | None = None
+    seed: int = 0
     json: bool = False
     quiet: bool = False

@@ -10,8 +10,21 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
+from rich.text import Text
 
+WIDE = 80
+"""Columns from which there is room for a bar beside the numbers."""
 COLOURS = {"FOOLED": "bold red", "RESISTED": "bold green", "INCONCLUSIVE": "bold yellow", "CERTIFIED": "bold green"}
 
 
@@ -19,9 +32,13 @@ class Terminal:
     """Where a command says what it does. quiet: no progress, no notes. as_json: the result as one JSON object."""
 
     def __init__(self, quiet: bool = False, as_json: bool = False) -> None:
-        self.quiet, self.as_json = quiet, as_json
+        self.quiet, self.as_json, self.muted = quiet, as_json, False
         self.out = Console(file=sys.stdout, highlight=False, soft_wrap=True)
         self.err = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+
+    def fall_silent(self) -> None:
+        """Say nothing any more: another process speaks."""
+        self.quiet, self.muted = True, True
 
     def note(self, text: str) -> None:
         """One line of news on stderr."""
@@ -30,6 +47,8 @@ class Terminal:
 
     def result(self, verdict: str, lines: list[str], path: str | None, record: dict[str, Any]) -> None:
         """The result: the verdict word first, then its lines, then the report's path alone on a line, never wrapped."""
+        if self.muted:
+            return
         if self.as_json:
             self.out.file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
             return
@@ -47,12 +66,27 @@ class Terminal:
     @contextmanager
     def progress(self) -> Iterator[Bar]:
         """A progress bar on stderr while the block runs."""
-        columns = (
-            TextColumn("{task.description:>9}"), BarColumn(30), TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[words]}"),
-        )  # fmt: skip
-        with Progress(*columns, console=self.err, disable=self.quiet or not self.err.is_terminal) as shown:
+        width = self.err.width
+        words = Column(no_wrap=True, overflow="ellipsis", ratio=1)
+        columns: list[ProgressColumn] = [
+            TextColumn("{task.description:>9}"), TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TimeRemainingColumn(compact=True), TextColumn("{task.fields[words]}", table_column=words),
+        ]  # fmt: skip
+        if width >= WIDE:
+            columns[1:1] = [BarColumn(min(30, width // 5))]
+            columns[3:3] = [Rate(), TimeElapsedColumn()]
+        shown_at_all = self.err.is_terminal and not self.quiet
+        with Progress(*columns, console=self.err, disable=not shown_at_all, expand=True) as shown:
             yield Bar(shown, self)
+
+
+class Rate(ProgressColumn):
+    """How many of what is counted are done per second."""
+
+    def render(self, task: Task) -> Text:
+        """Nothing before anything is done."""
+        speed = task.finished_speed or task.speed
+        return Text("" if not speed else f"{speed:.3g}/s")
 
 
 class Bar:

@@ -1,0 +1,93 @@
+"""How the command line explains itself: grouped options, defaults that say something, examples, completion scripts."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from collections.abc import Iterable
+from dataclasses import fields
+from typing import Any
+
+from jsonargparse import DefaultHelpFormatter
+
+from blankcheck.errors import ArgumentError
+
+SHELLS = ("bash", "zsh", "tcsh")
+INPUT = ("data", "data_dir", "model", "weights", "normalize", "unsafe_pickle")
+RUN = ("out", "seed", "device", "devices", "nodes", "tracker", "json", "quiet")
+TITLES = {
+    "input": "data and network",
+    "AuditSettings": "conditions and search",
+    "TrainSettings": "training",
+    "HardenSettings": "hardening",
+    "run": "run",
+}
+OWN = "of this command"
+FIRST = """\
+A first session, on small data that need no download:
+  blankcheck demo                                   the whole story in a minute or two
+  blankcheck doctor --model net.py:make --weights net.pt --data mnist
+  blankcheck audit  --model net.py:make --weights net.pt --data mnist --out runs/mine
+  blankcheck verify runs/mine --model net.py:make   score what was found again
+
+Exit codes: 0 done (audit: resisted or certified), 10 fooled, 11 inconclusive, 12 a witness was not confirmed,
+2 wrong usage or bad input, 130 Ctrl-C, 1 anything unexpected.
+$BLANKCHECK_DATA: folder of named data sets. $BLANKCHECK_CACHE: where downloads and twins are kept."""
+
+
+class Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Help with one spelling per option, and with defaults only where there is something to say."""
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        options = action.option_strings
+        if len(options) < 2 or not options[0].startswith("--"):
+            return super()._format_action_invocation(action)
+        # the second spelling, with underscores, is that of configuration files
+        return options[0] if action.nargs == 0 else f"{options[0]} {self._format_args(action, self._metavar(action))}"
+
+    def _metavar(self, action: argparse.Action) -> str:
+        return self._get_default_metavar_for_optional(action)
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        words = action.help or ""
+        silent = any(action.default is nothing for nothing in (None, False, argparse.SUPPRESS))
+        return words if silent or not action.option_strings else f"{words} (default: %(default)s)"
+
+
+def title_of(settings: type, name: str) -> str:
+    """The heading under which an option of a command stands."""
+    if name in INPUT:
+        return TITLES["input"]
+    if name in RUN:
+        return TITLES["run"]
+    for cls in reversed(settings.__mro__):
+        if name in getattr(cls, "__annotations__", {}):
+            return TITLES.get(cls.__name__, OWN)
+    return OWN
+
+
+def in_groups(settings: type) -> list[tuple[str, list[Any]]]:
+    """The fields of a settings class under their headings: what goes in first, how it is run last."""
+    groups: dict[str, list[Any]] = {TITLES["input"]: []}
+    for field in fields(settings):
+        groups.setdefault(title_of(settings, field.name), []).append(field)
+    last = groups.pop(TITLES["run"], [])
+    groups[TITLES["run"]] = last
+    return [(title, members) for title, members in groups.items() if members]
+
+
+def examples(lines: Iterable[str]) -> str:
+    """The end of a command's help."""
+    return "\n".join(["Examples:", *(f"  {line}" for line in lines)])
+
+
+class PrintCompletion(argparse.Action):
+    """`--print-completion SHELL`: write a completion script to stdout and end."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        """Raises ArgumentError where the package that writes such scripts is missing."""
+        if importlib.util.find_spec("shtab") is None:
+            raise ArgumentError("--print-completion needs the package shtab: pip install 'blankcheck[completion]'")
+        sys.stdout.write(f"{parser.get_completion_script(f'shtab-{values}')}\n")
+        raise SystemExit(0)
