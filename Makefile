@@ -31,6 +31,7 @@ types: setup
 
 docs: setup
 	$(BIN)/python docs/commands.py
+	$(BIN)/sphinx-build -E -W --keep-going -q -b html docs docs/_build/html
 
 bench: setup
 	$(BIN)/python benchmarks/search.py --cache build/networks
@@ -41,4 +42,4 @@ bench: setup
 	$(BIN)/python benchmarks/gate_bound.py
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis
