@@ -6,6 +6,7 @@ import re
 from argparse import Action, ArgumentParser
 from dataclasses import fields
 from pathlib import Path
+from textwrap import dedent
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -58,7 +59,7 @@ def section(name: str, sub: ArgumentParser, settings: type) -> str:
     options = sorted((a for a in sub._actions if a.dest not in HIDDEN), key=lambda a: a.dest not in first)
     own = [row(a) for a in options if a.dest not in common]
     shared = [row(a) for a in options if a.dest in common]
-    parts = [f"## {name}", words(sub.description or ""), code((sub.epilog or "").removeprefix("Example: "))]
+    parts = [f"## {name}", words(sub.description or ""), code(dedent((sub.epilog or "").removeprefix("Examples:\n")))]
     if own:
         parts.append("\n".join([HEAD, *own]))
     if shared:

@@ -289,7 +289,7 @@ def test_every_option_is_explained(capsys):
         with pytest.raises(SystemExit):
             main([name, "--help"])
         words = " ".join(capsys.readouterr().out.split())
-        assert "Example: blankcheck" in words
+        assert f"Examples: blankcheck {name}" in words
         for field in settings.__dataclass_fields__:
             option = field.replace("_", "-")
             assert f"--{option}" in words or f" {field} " in words

@@ -13,21 +13,9 @@ from typing import Any
 
 from jsonargparse import SUPPRESS, ArgumentError, ArgumentParser, Namespace
 
-from blankcheck.running.command_help import FIRST, SHELLS, Formatter, PrintCompletion, in_groups
+from blankcheck.running.command_help import EXAMPLES, FIRST, SHELLS, Formatter, PrintCompletion, examples, in_groups
 
 POSITIONAL = {"verify": "run", "report": "run", "compare": "runs", "blend": "run"}
-EPILOGS = {
-    "demo": "Example: blankcheck demo",
-    "doctor": "Example: blankcheck doctor --data mnist --model net.py:make --weights net.pt",
-    "train": "Example: blankcheck train --data mnist --model cnn --out runs/plain",
-    "audit": "Example: blankcheck audit --data mnist --model cnn --weights runs/plain/model.safetensors --out runs/a",
-    "harden": "Example: blankcheck harden --data mnist --model cnn --out runs/h",
-    "report": "Example: blankcheck report runs/a",
-    "verify": "Example: blankcheck verify runs/a",
-    "compare": "Example: blankcheck compare runs/before runs/after --out runs/compare",
-    "blend": "Example: blankcheck blend runs/a",
-    "sweep": "Example: blankcheck sweep --config sweep.yaml --trials 40 --workers 4 --out runs/sweep",
-}
 USAGE, INTERRUPTED = 2, 130
 
 
@@ -42,7 +30,7 @@ def parser() -> ArgumentParser:
     commands = top.add_subcommands(required=True, dest="command", title="commands", description=None, metavar="COMMAND")
     for name, (settings, _) in COMMANDS.items():
         summary = (settings.__doc__ or "").strip().split("\n")[0]
-        sub = ArgumentParser(description=summary, epilog=EPILOGS[name], formatter_class=Formatter, exit_on_error=False,
+        sub = ArgumentParser(description=summary, epilog=examples(name), formatter_class=Formatter, exit_on_error=False,
                              usage=_usage(name))  # fmt: skip
         sub.add_argument(
             "--config", action="config", help="a YAML file of these options, such as a run folder's config.yaml"
@@ -119,7 +107,7 @@ def _run(arguments: list[str]) -> int:
 def _refuse(message: str) -> int:
     """One line, whatever the message was."""
     line = " ".join(message.split())
-    for name in EPILOGS:  # jsonargparse names an option of a subcommand `command.option`
+    for name in EXAMPLES:  # jsonargparse names an option of a subcommand `command.option`
         line = line.replace(f" {name}.", " ")
     line = re.sub(r"Expected a typing\.Literal\[(.*?)\]", r"Expected one of \1", line)
     line = re.sub(r"<class '(\w+)'>", r"\1", line)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import sys
-from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
@@ -34,6 +33,34 @@ A first session, on small data that need no download:
 Exit codes: 0 done (audit: resisted or certified), 10 fooled, 11 inconclusive, 12 a witness was not confirmed,
 2 wrong usage or bad input, 130 Ctrl-C, 1 anything unexpected.
 $BLANKCHECK_DATA: folder of named data sets. $BLANKCHECK_CACHE: where downloads and twins are kept."""
+
+
+EXAMPLES = {
+    "demo": ("", "--out runs/demo"),
+    "doctor": (
+        "--data mnist --model net.py:make --weights net.pt",
+        "--data npz:images.npz --model net.py:make --weights net.pt --normalize 0.5/0.5",
+    ),
+    "train": (
+        "--data mnist --model cnn --out runs/plain",
+        "--data npz:images.npz --model net.py:make --epochs 20 --tracker tensorboard --out runs/plain",
+    ),
+    "audit": (
+        "--data mnist --model cnn --weights runs/plain/model.safetensors --out runs/a",
+        "--data mnist --model net.py:make --weights net.pt --normalize 0.1307/0.3081 --preset smoke --out runs/a",
+        "--data npz:images.npz --model timm:resnet18 --preset proof --devices 4 --json",
+    ),
+    "harden": (
+        "--data mnist --model cnn --out runs/h",
+        "--data mnist --model net.py:make --weights net.pt --normalize 0.1307/0.3081 --out runs/h",
+        "--data mnist --model cnn --out runs/h --resume",
+    ),
+    "report": ("runs/a", "runs/h --before runs/a"),
+    "verify": ("runs/a", "runs/a --model net.py:make --weights net.pt"),
+    "compare": ("runs/before runs/after --out runs/compare", "runs/* --sort accuracy --json"),
+    "blend": ("runs/a", "runs/a --model net.py:make --weights net.pt --alphas 0.1,0.3"),
+    "sweep": ("--config sweep.yaml --trials 40 --workers 4 --out runs/sweep",),
+}
 
 
 class Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -77,9 +104,9 @@ def in_groups(settings: type) -> list[tuple[str, list[Any]]]:
     return [(title, members) for title, members in groups.items() if members]
 
 
-def examples(lines: Iterable[str]) -> str:
+def examples(name: str) -> str:
     """The end of a command's help."""
-    return "\n".join(["Examples:", *(f"  {line}" for line in lines)])
+    return "\n".join(["Examples:", *(f"  blankcheck {name} {line}".rstrip() for line in EXAMPLES[name])])
 
 
 class PrintCompletion(argparse.Action):
