@@ -36,7 +36,7 @@ $BLANKCHECK_DATA: folder of named data sets. $BLANKCHECK_CACHE: where downloads 
 
 
 EXAMPLES = {
-    "demo": ("", "--out runs/demo"),
+    "demo": ("", "--tracker tensorboard --out runs/first"),
     "doctor": (
         "--data mnist --model net.py:make --weights net.pt",
         "--data npz:images.npz --model net.py:make --weights net.pt --normalize 0.5/0.5",
