@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from sweep_stub import Stub, measured
 
+from blankcheck.auditing import PRESETS, Preset
 from blankcheck.cli import main, parser
 from blankcheck.errors import ArgumentError, RunFolderError
 from blankcheck.running.run_folder import RunFolder
@@ -100,9 +101,9 @@ def test_a_wrong_search_space_is_refused(base, search, said):
 
 
 def test_a_space_holds_what_was_given():
-    space = read_space({"epochs": 4, "sureness": 1}, {
-        "objective": ["max-entropy", "reject-class"], "patience": [None, 3], "far_weight": {"low": 1, "high": 3, "int": True},
-        "rounds": {"low": 1, "high": 8, "log": True}})  # fmt: skip
+    rounds, far = {"low": 1, "high": 8, "log": True}, {"low": 1, "high": 3, "int": True}
+    searched = {"objective": ["max-entropy", "reject-class"], "patience": [None, 3], "far_weight": far, "rounds": rounds}
+    space = read_space({"epochs": 4, "sureness": 1}, searched)
     assert space.base == HardenSettings(epochs=4, sureness=1.0)
     assert space.search["far_weight"] == Range(1, 3, log=False, whole=True)
     assert space.search["rounds"] == Range(1, 8, log=True, whole=True)
@@ -159,8 +160,9 @@ def test_the_timid_are_chosen_only_where_there_is_nobody_else():
     assert eligible([sure, timid], 0.9) == [sure] and eligible([timid], 0.9) == [timid] and eligible([], 0.9) == []
 
 
-def test_among_equals_the_more_accurate_then_the_earlier_is_best():
+def test_among_equals_the_more_accurate_then_the_surer_then_the_earlier_is_best():
     assert best([Point(3, 0.9, 1.0), Point(5, 0.8, 1.0), Point(4, 0.9, 1.0)]).number == 3
+    assert best([Point(3, 0.9, 0.1, 0.91), Point(4, 0.9, 0.1, 0.92)]).number == 4
 
 
 PEERS = [[Seen(0.25, 0.5, 0.5, 1.0), Seen(0.5, 0.9, 0.5, 0.1), Seen(1.0, 0.99, 0.9, 0.0)]] * 4
@@ -212,6 +214,17 @@ def test_a_worker_killed_in_a_trial_costs_nothing_but_time(tmp_path):
     # started again, nothing is left to do; with more trials it goes on
     supervise(study, job, 2, look)
     assert len(study.get_trials()) == 13
+
+
+def test_one_worker_tries_the_same_again_however_often_it_is_stopped(tmp_path):
+    tried = []
+    for name, stops in (("whole", (14,)), ("stopped", (3, 12, 14))):
+        (tmp_path / name).mkdir()
+        for trials in stops:
+            job = job_of(tmp_path / name, trials=trials)
+            workers.work(job)
+        tried.append([t.params["fooling_weight"] for t in study_of(job).get_trials()])
+    assert tried[0] == tried[1] and len(set(tried[0])) == 14
 
 
 def test_a_trial_is_lost_when_its_beat_stands_still_while_we_look(tmp_path):
@@ -382,8 +395,8 @@ def written(path: Path, base: object, search: object, **more: object) -> str:
         ("search: {epochs: [1]}\nstorage: sweep.db\n", "storage must be a file that ends in .journal or .log"),
         ("search: {epochs: [1]}\nbase: {data: nowhere}\n", "data"),
         ("search: {epochs: [1]}\nbase: {ood_level: 7}\n", "ood_level"),
-        ("search: {epochs: [1, 0]}\n", "epochs must be at least 1"),
-        ("search: {epochs: {low: 2, high: 9}, pretrain: [1, 5]}\n", "pretrain must lie in 0..1 of the epochs, got 5"),
+        ("search: {epochs: [1, 0]}\n", "search allows epochs 0, but epochs, batch and lr must be positive"),
+        ("search: {epochs: {low: 2, high: 9}, pretrain: [1, 5]}\n", "epochs 2, pretrain 5, but pretrain must lie in 0..1"),
         ("search: {epochs: [1]}\nbase: {model: nowhere.py:make}\n", "nowhere.py"),
     ],
 )
@@ -401,7 +414,7 @@ def test_storages_that_cannot_be_opened_and_foreign_folders_are_one_line(tmp_pat
         assert "cannot be opened" in words and "secret" not in words
     run = RunFolder.create(tmp_path / "theirs")
     run.begin("audit", {}, torch.device("cpu"))
-    assert "that of 'audit', which sweep would overwrite" in refused(capsys, "--config", file, "--out", str(run.path))
+    assert "run folder of 'audit', which sweep would overwrite" in refused(capsys, "--config", file, "--out", str(run.path))
     assert not (tmp_path / "o").exists()
 
 
@@ -415,25 +428,46 @@ def test_passwords_stay_out_of_files_and_messages():
     assert without_password("sqlite:///a.db") == "sqlite:///a.db"
 
 
+class InThisProcess:
+    """A worker without the seconds that a new process takes to import torch."""
+
+    exitcode, pid = 0, os.getpid()
+
+    def __init__(self, target: object, args: tuple[Job]) -> None:
+        self.start = lambda: workers.work(*args)
+
+    Process = classmethod(lambda cls, target, args: cls(target, args))
+
+    def is_alive(self) -> bool:
+        return False
+
+    def terminate(self) -> None: ...
+    def join(self) -> None: ...
+
+
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory) -> Path:
-    """A sweep of two trials, gone on with to three."""
+    """A sweep of one trial, gone on with to two."""
     folder = tmp_path_factory.mktemp("sweep")
     file = written(folder / "s.yaml", SMALL, {"fooling_weight": {"low": 0.1, "high": 1.0, "log": True}}, attempts=20)
-    for trials in ("2", "3"):
+    patched = pytest.MonkeyPatch()
+    patched.setattr(workers, "get_context", lambda kind: InThisProcess)
+    patched.setattr(workers, "_wait", lambda at_work: None)
+    for trials in ("1", "2"):
         assert main(["sweep", "--config", file, "--trials", trials, "--out", str(folder / "out"), "--quiet"]) == 0
         (folder / f"{trials}.json").write_bytes((folder / "out" / "sweep.json").read_bytes())
+    patched.undo()
     return folder
 
 
 def test_a_sweep_goes_on_where_it_was(swept):
-    two, three = (json.loads((swept / f"{n}.json").read_text()) for n in (2, 3))
-    assert [t["number"] for t in three["trials"]] == [0, 1, 2] and three["counts"]["finished"] == 3
-    before, after = ([{k: v for k, v in t.items() if k != "front"} for t in r["trials"][:2]] for r in (two, three))
-    assert before == after and three["schema"] == 1
+    one, two = (json.loads((swept / f"{n}.json").read_text()) for n in (1, 2))
+    assert [t["number"] for t in two["trials"]] == [0, 1] and two["counts"]["finished"] == 2 and two["schema"] == 1
+    before, after = ({k: v for k, v in r["trials"][0].items() if k != "front"} for r in (one, two))
+    assert before == after
     names = {str(p.relative_to(swept / "out")) for p in (swept / "out").rglob("*") if p.is_file()}
-    assert {"sweep.html", "sweep.md", "best.yaml", "sweep.journal", "trials/0002/model.safetensors"} <= names
-    assert {n for n in names if n.startswith("front/")} == {f"front/{n:04d}.yaml" for n in three["front"]}
+    assert {"sweep.html", "sweep.md", "best.yaml", "sweep.journal", "trials/0001/model.safetensors"} <= names
+    assert {n for n in names if n.startswith("front/")} == {f"front/{n:04d}.yaml" for n in two["front"]}
     assert not [n for n in names if "state" in n or Path(n).name.startswith(".")]
 
 
@@ -447,8 +481,9 @@ def test_a_sweep_with_other_options_is_refused_in_the_same_place(swept, tmp_path
     assert "study 'sweep' belongs to a sweep with other options" in words and not (tmp_path / "o").exists()
 
 
-def test_the_best_configuration_is_one_of_harden_and_repeats_the_trial(swept, tmp_path):
-    record = json.loads((swept / "3.json").read_text())
+def test_the_best_configuration_is_one_of_harden_and_repeats_the_trial(swept, tmp_path, monkeypatch):
+    monkeypatch.setitem(PRESETS, "smoke", Preset(attempts=10, per_target=1, steps=20))
+    record = json.loads((swept / "2.json").read_text())
     chosen = record["trials"][record["best"]]
     out = str(tmp_path / "again")
     arguments = ["harden", "--config", str(swept / "out" / "best.yaml"), "--out", out, "--preset", "smoke", "--quiet"]
@@ -462,7 +497,7 @@ def test_the_best_configuration_is_one_of_harden_and_repeats_the_trial(swept, tm
 
 def test_a_trial_that_was_killed_goes_on_to_the_same_bits(swept, tmp_path, monkeypatch):
     space = read_space(SMALL, {"fooling_weight": {"low": 0.1, "high": 1.0, "log": True}})
-    record = json.loads((swept / "3.json").read_text())["trials"][1]
+    record = json.loads((swept / "2.json").read_text())["trials"][1]
     run = HardenTrial(space, attempts=20, audited=False, threads=1)
     task = Task(space.settings(record["params"], record["seed"]), tmp_path / "killed", None, seed=0)
     looked = []

@@ -79,17 +79,17 @@ def _version() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     from blankcheck.errors import BlankcheckError
-    from blankcheck.running.parallel import rank_of_process
+    from blankcheck.running.parallel import speaks
 
     try:
         return _run(list(sys.argv[1:] if arguments is None else arguments))
     except (ArgumentError, BlankcheckError) as error:
-        return _refuse(str(error)) if rank_of_process() == 0 else USAGE  # every process says the same
+        return _refuse(str(error)) if speaks() else USAGE
     except OSError as error:
         what = f"{error.filename}: " if error.filename else ""
         return _refuse(f"{what}{error.strerror or error}")
     except KeyboardInterrupt:
-        sys.stderr.write("blankcheck: interrupted; harden goes on with --resume\n")
+        sys.stderr.write("blankcheck: interrupted; harden goes on with --resume, sweep with the same command\n")
         return INTERRUPTED
 
 

@@ -22,7 +22,7 @@ BETTER_ACCURACY, BETTER_RATE = 0.01, 0.2
 """Differences that count: two standard errors of the difference between two rates of fifty attempts are 0.2."""
 RULE = (
     "Of the points of the front, the one with the largest harmonic mean of accuracy and resistance, which is 1 minus the "
-    "share of attempts that fool; among equals the more accurate, then the earlier."
+    "share of attempts that fool; among equals the more accurate, then the one that is confident of more real images."
 )
 
 
@@ -72,7 +72,7 @@ def front(points: Sequence[Point]) -> list[Point]:
 
 def best(points: Sequence[Point]) -> Point:
     """The point to use, by `RULE`."""
-    return max(front(points), key=lambda p: (p.score, p.accuracy, -p.number))
+    return max(front(points), key=lambda p: (p.score, p.accuracy, p.confident, -p.number))
 
 
 def why_end(now: Seen, others: Sequence[Sequence[Seen]]) -> str | None:

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from blankcheck.running.picture_style import LIGHT, WIDTH, Theme, blank, dress, panel
+from blankcheck.running.picture_style import LIGHT, WIDTH, Theme, blank, dress
 from blankcheck.running.pictures import plain
 from blankcheck.running.report_rounds import Drawn, both
 from blankcheck.running.report_words import percent
@@ -30,13 +30,18 @@ MARKS = {"front": "o", "behind": "o", "timid": "s", "pruned": "x", "best": "D"}
 
 def draw(found: Found, search: Mapping[str, Choices | Range]) -> dict[str, Drawn]:
     """The pictures of the page by name."""
-    drawn = {"sweep-front": both(lambda theme: front_picture(found, theme), _front_words(found))}
+    drawn = {"sweep-front": both(lambda theme: front_picture(found, theme, wide(search)), _front_words(found))}
     if finished(found):
         names = list(search)[:MOST_OPTIONS]
         drawn["sweep-options"] = both(
             lambda theme: option_dots(found, {n: search[n] for n in names}, theme), _option_words(names)
         )
     return drawn
+
+
+def wide(search: Mapping[str, Choices | Range]) -> bool:
+    """Whether the pictures need the whole width of the page."""
+    return len(search) > 2
 
 
 def finished(found: Found) -> list[Record]:
@@ -53,9 +58,11 @@ def kind(found: Found, record: Record) -> str:
     return "behind" if found.timid or record["confident"] >= found.min_confident else "timid"
 
 
-def front_picture(found: Found, theme: Theme = LIGHT) -> Figure:
+def front_picture(found: Found, theme: Theme = LIGHT, wide: bool = False) -> Figure:
     """Every trial by the share of attempts that fool it and its accuracy, with the front as a line."""
-    figure, axes = panel("Accuracy and resistance", theme, 4.4)
+    figure = blank(4.4, theme, 1.6 * WIDTH if wide else WIDTH)
+    axes = figure.subplots()
+    dress(axes, "Accuracy and resistance", theme)
     names = {"behind": "behind the front", "timid": "too timid", "pruned": "pruned, where it was ended", "front": "front",
              "best": "best"}  # fmt: skip
     for which, name in names.items():
@@ -65,9 +72,12 @@ def front_picture(found: Found, theme: Theme = LIGHT) -> Figure:
     if found.front:
         axes.plot([p.rate for p in found.front], [p.accuracy for p in found.front], color=theme.second, linewidth=1.5,
                   drawstyle="steps-post", zorder=2)  # fmt: skip
+    places: dict[tuple[float, float], list[str]] = {}
     for point in found.front[:MOST_NAMED]:
-        axes.annotate(f"#{point.number}", (point.rate, point.accuracy), (6, 5), textcoords="offset points", fontsize=9,
-                      color=theme.ink, fontweight="bold", zorder=6)  # fmt: skip
+        places.setdefault((point.rate, point.accuracy), []).append(f"#{point.number}")
+    for place, numbers in places.items():
+        axes.annotate(" ".join(numbers), place, (9, 5), textcoords="offset points", fontsize=9, color=theme.ink,
+                      fontweight="bold", zorder=6)  # fmt: skip
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1))
     axes.margins(0.07)

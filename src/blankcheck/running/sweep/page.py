@@ -7,26 +7,38 @@ from typing import Any
 
 import yaml
 
-from blankcheck.running.report import html_templates, markdown_templates
+from blankcheck.running.report import html_templates, markdown_templates, write_report
 from blankcheck.running.report_words import percent
 from blankcheck.running.run_folder import RunFolder
 from blankcheck.running.settings import HardenSettings
 from blankcheck.running.sweep import choosing
-from blankcheck.running.sweep.figures import MOST_OPTIONS, draw, kind, params_said, said
+from blankcheck.running.sweep.figures import MOST_OPTIONS, draw, kind, params_said, said, wide
 from blankcheck.running.sweep.records import KILLED, Found, Record
 from blankcheck.running.sweep.space import Choices, Range, Space
 
+REPORT = "report.html"
 MOST_ROWS = 500
 """Of the table of all trials; sweep.json has every one."""
+MOST_REPORTS = 12
+"""Points of the front whose own report is drawn, which takes seconds each; `blankcheck report` draws any other."""
 
 
 def write_pages(found: Found, space: Space, names: Record, out: RunFolder) -> Path:
     """Draw `sweep.html`, `sweep.md` and `figures/` into the folder of the sweep, and return the path of the page."""
-    values = _values(found, space, names)
+    values = {**_values(found, space, names), "reports": _reports(found, out)}
     for name, drawn in values["figures"].items():
         out.write(f"figures/{name}.png", drawn.light)
     out.write("sweep.md", markdown_templates().get_template("sweep.md.j2").render(values))
     return out.write("sweep.html", html_templates().get_template("sweep.html.j2").render(values))
+
+
+def _reports(found: Found, out: RunFolder) -> list[int]:
+    """Trials with a report of their own in this folder: after this, those of the front that ran here."""
+    wanted = sorted(found.front, key=lambda p: -p.score)[:MOST_REPORTS]
+    for folder in (out / found.record_of(p.number)["run"] for p in wanted):
+        if (folder / "hardening.json").is_file() and not (folder / REPORT).is_file():
+            write_report(RunFolder.open(folder))
+    return [t["number"] for t in found.trials if (out / t["run"] / REPORT).is_file()]
 
 
 def _values(found: Found, space: Space, names: Record) -> dict[str, Any]:
@@ -37,10 +49,10 @@ def _values(found: Found, space: Space, names: Record) -> dict[str, Any]:
         "found": found, "best": best, "front": on_front, "names": names, "base": space.base, "counts": found.counts,
         "headline": headline(best), "means": means(found), "warnings": warnings(found), "rule": choosing.RULE,
         "rows": rows[:MOST_ROWS], "more_rows": len(rows) - MOST_ROWS, "params": params_said,
-        "audited": any("audit" in t for t in found.trials),
+        "audited": any(t["audit"] for t in found.trials),
         "searched": [(name, _said_values(values)) for name, values in space.search.items()],
         "configuration": _configuration(best, space) if best else "", "method": method(found), "most_options": MOST_OPTIONS,
-        "figures": draw(found, space.search),
+        "figures": draw(found, space.search), "wide": wide(space.search),
     }  # fmt: skip
 
 
@@ -62,7 +74,8 @@ def headline(best: Record | None) -> str:
 def means(found: Found) -> str:
     """How far the sweep is."""
     c = found.counts
-    parts = [f"{c.complete} of {c.wanted} trials finished", f"{c.pruned} {'was' if c.pruned == 1 else 'were'} pruned"]
+    parts = [f"{c.complete} of {c.wanted} trials finished"]
+    parts += [f"{c.pruned} pruned"] if c.pruned else []
     parts += [f"{c.failed} failed"] if c.failed else []
     parts += [f"{c.running} running"] if c.running else []
     points = len(found.front)

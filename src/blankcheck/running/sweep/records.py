@@ -60,7 +60,7 @@ def _record(trial: FrozenTrial) -> Record:
         "run": folder_of(trial.number), "try": said.get(TRY, 1), "retry_of": said.get(RETRY_OF), "first": said.get(FIRST),
         "reason": said.get(REASON), "rounds": [vars(s) for s in seen_of(trial)],
         "accuracy": None, "confident": None, "fooled": None, "attempts": None, "rate": None, "rate_upper_95": None,
-        "score": None,
+        "score": None, "audit": None,
     }  # fmt: skip
     if killed(trial):
         record["reason"] = "its worker was killed" if again else f"its worker was killed in each of {MOST_TRIES} tries"

@@ -23,7 +23,6 @@ from blankcheck.judging.ood import check_size
 from blankcheck.running.audit import audit
 from blankcheck.running.devices import choose_threads, resolve
 from blankcheck.running.harden import STATE, Hardened, check_outputs, harden, plan_of
-from blankcheck.running.report import write_report
 from blankcheck.running.rival_imports import usable_rivals
 from blankcheck.running.run_folder import RunFolder
 from blankcheck.running.settings import HardenSettings
@@ -75,7 +74,11 @@ def check_trials(space: Space) -> Data:
     bench = Bench.of(space.base)
     fits: set[tuple[str, str]] = set()
     for settings in space.extremes():
-        plan_of(bench.data, settings.epochs, settings.rounds, settings.options())
+        try:
+            plan_of(bench.data, settings.epochs, settings.rounds, settings.options())
+        except ArgumentError as error:
+            values = ", ".join(f"{name} {getattr(settings, name)}" for name in space.search)
+            raise ArgumentError(f"search allows {values}, but {error}") from error
         if (settings.model, settings.objective) not in fits:
             check_outputs(bench.network(settings), bench.data, settings.objective)
             fits.add((settings.model, settings.objective))
@@ -114,8 +117,6 @@ class HardenTrial:
                          max_lit=settings.max_lit, ood_level=settings.ood_level, rivals=settings.rivals)  # fmt: skip
             made.write_into(run)
             more["audit"] = {"verdict": str(made.verdict), "fooled": made.json["fooled"], "attempts": made.json["attempts"]}
-        else:
-            write_report(run)
         return replace(measured, more=more)
 
     def _harden(self, settings: HardenSettings, run: RunFolder, finished: Callable[[Round], None]) -> Hardened:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
 
     from optuna import Study, Trial
-    from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
 POLL = 0.5
@@ -84,9 +83,13 @@ class Job:
     grace: float = GRACE
 
 
+def _worker(job: Job) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command that started it hears Ctrl-C and decides
+    work(job)
+
+
 def work(job: Job) -> None:
     """The life of a worker: one trial after the other until nothing is left to begin."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command that started it hears Ctrl-C and decides
     study = open_study(job.storage, job.study, job.identity)
     run = job.make(job)
     parent = parent_process()
@@ -140,7 +143,7 @@ def _task(study: Study, trial: Trial, job: Job) -> Task:
     seed = trial_seed(job.seed, first)
     study.sampler = sampler(seed)
     for name, values in job.space.search.items():
-        suggest(trial, name, distribution(values))
+        suggest(trial, name, values)
     trial.set_user_attr("seed", seed)
     folder = job.out / folder_of(trial.number)
     earlier = job.out / folder_of(before) if before is not None else None
@@ -161,26 +164,14 @@ def sampler(seed: int) -> Any:
     return TPESampler(seed=seed)
 
 
-def distribution(values: Choices | Range) -> BaseDistribution:
-    """Optuna's word for it."""
-    from optuna import distributions as d
-
+def suggest(trial: Trial, name: str, values: Choices | Range) -> None:
+    """Let the sampler propose one parameter."""
     if isinstance(values, Choices):
-        return d.CategoricalDistribution(values.values)
-    if values.whole:
-        return d.IntDistribution(int(values.low), int(values.high), log=values.log)
-    return d.FloatDistribution(values.low, values.high, log=values.log)
-
-
-def suggest(trial: Trial, name: str, of: Any) -> Any:
-    """One parameter."""
-    from optuna import distributions as d
-
-    if isinstance(of, d.CategoricalDistribution):
-        return trial.suggest_categorical(name, of.choices)
-    if isinstance(of, d.IntDistribution):
-        return trial.suggest_int(name, of.low, of.high, log=of.log)
-    return trial.suggest_float(name, of.low, of.high, log=of.log)
+        trial.suggest_categorical(name, values.values)
+    elif values.whole:
+        trial.suggest_int(name, int(values.low), int(values.high), log=values.log)
+    else:
+        trial.suggest_float(name, values.low, values.high, log=values.log)
 
 
 def _look(study: Study, trial: Trial, seen: Seen, job: Job) -> None:
@@ -225,7 +216,7 @@ def supervise(study: Study, job: Job, workers: int, tell: Callable[[Sequence[Fro
                 raise RunFolderError(f"{deaths} workers of the sweep ended one after the other before a trial did, the last "
                                      f"with exit code {dead[-1].exitcode if dead else 1}")  # fmt: skip
             for _ in range(min(workers - len(at_work), counts.to_start - _idle(at_work, trials))):
-                process = context.Process(target=work, args=(job,))
+                process = context.Process(target=_worker, args=(job,))
                 process.start()
                 at_work.append(process)
             _wait(at_work)
