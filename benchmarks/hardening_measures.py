@@ -16,7 +16,7 @@ from blankcheck.auditing import Job, ood_test, run_attempts, within
 from blankcheck.auditing.rivals import Rival, RivalFound, available, run_rival
 from blankcheck.classifiers import UnitClassifier, probabilities
 from blankcheck.classifiers.wrapper import left_as_found
-from blankcheck.data.loading import as_unit_images
+from blankcheck.data.arrays import as_unit_images
 from blankcheck.fooling import Goal, Problem, RandomSearch, search
 from blankcheck.hardening.measures import real_record
 from blankcheck.judging import upper_bound_95

@@ -22,7 +22,7 @@ from torch import Tensor
 
 import blankcheck as bc
 from blankcheck.classifiers import TrainingPlan
-from blankcheck.data.loading import as_unit_images
+from blankcheck.data.arrays import as_unit_images
 from blankcheck.judging import FIRST, SECOND, OODTest, upper_bound_95
 from blankcheck.judging.metrics import lower_bound_95
 

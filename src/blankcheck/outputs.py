@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from blankcheck.errors import ModelError
-from blankcheck.types import Classifier
+from blankcheck.types import Classifier, images_at_once, in_pieces
 
 OUTPUT_FORMS = ("logits", "log-probabilities", "probabilities")
 TINY = torch.finfo(torch.float32).tiny
@@ -52,6 +52,18 @@ def run(classifier: Classifier, images: Tensor) -> Tensor:
         got = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         raise ModelError(f"model outputs must be (n, classes) with at least 2 classes, got {got}")
     return outputs
+
+
+def in_small_passes(classifier: Classifier) -> Classifier:
+    """The same classifier, which takes many images in several passes where nobody wants a gradient."""
+
+    def answer(images: Tensor) -> Tensor:
+        most = images_at_once(images.shape[1:])
+        if len(images) <= most or torch.is_grad_enabled():
+            return classifier(images)
+        return torch.cat([run(classifier, piece) for piece in in_pieces(images, most)])
+
+    return answer
 
 
 def out_of_memory(error: BaseException) -> bool:

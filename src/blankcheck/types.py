@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -19,6 +20,39 @@ log-probabilities or probabilities the outputs are is found out by looking (`out
 
 Accept = Callable[[Tensor], Tensor]
 """From images (n, c, h, w) to booleans (n,): True where the image also meets a further condition, say an OOD test."""
+
+
+class Images(Protocol):
+    """Real images (n, c, h, w) float32 in [0, 1]: a tensor, or a set too large for memory of which some are read at a time.
+
+    An index (positions (k,), booleans (n,), a slice or one position) gives a tensor, which is all that may be asked of it.
+    """
+
+    @property
+    def shape(self) -> torch.Size:
+        """(n, c, h, w)."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Tensor | slice | int, /) -> Tensor: ...
+
+
+NUMBERS_AT_ONCE = 10_000_000
+"""Images x features that are read, or go through a network without gradients, at once: 66 images of 3x224x224. A network's
+layers hold many times as many numbers, and on the CPU a process that asks for too much memory is killed."""
+
+
+def images_at_once(shape: Sequence[int]) -> int:
+    """How many images of a shape (c, h, w) are read, or go through a network without gradients, at once."""
+    return max(1, NUMBERS_AT_ONCE // math.prod(shape))
+
+
+def in_pieces(images: Images, most: int) -> Iterator[Tensor]:
+    """The images in their order, (m, c, h, w) with m <= `most` at a time; one empty piece of none."""
+    for first in range(0, max(1, len(images)), most):
+        yield images[first : first + most]
+
 
 LIT_THRESHOLD = 1 / 512
 """A stored value below this is stored as exact 0: half a grey level of an 8-bit image."""

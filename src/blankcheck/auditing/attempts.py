@@ -17,8 +17,9 @@ from blankcheck.fooling import NEED_REAL, STARTS, random_mask
 from blankcheck.fooling.starts import Real, Start
 from blankcheck.types import Accept, Classifier, Conditions, Fooling, Rows
 
-CHUNK = 100
-"""Attempts live in fixed chunks by global index: random numbers and batches belong to a chunk, not to a run."""
+CHUNK = 125
+"""Attempts live in fixed chunks by global index: random numbers and batches belong to a chunk, not to a run. A `standard`
+audit has four, which two or four processes share evenly. Smaller chunks cost more in all (docs/scale.md)."""
 MASK_KEEP = (0.5, 1.0)
 """Range of the share of positions kept by a mask that was asked for by its kind alone."""
 

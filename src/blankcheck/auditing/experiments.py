@@ -105,7 +105,7 @@ def _pieces(
     return [
         (["a plain twin", "images of the twin"], with_twin),
         *(([each.__name__.replace("_", " ")], _one(each, setting)) for each in single),
-        (["rivals"], lambda: [rival_control(setting, rivals, lacking)]),
+        (["rivals" if rivals else "no rivals"], lambda: [rival_control(setting, rivals, lacking)]),
     ]
 
 

@@ -135,7 +135,10 @@ def check_fits(classifier: Classifier, data: Data) -> str:
     """The form of the classifier's outputs; ModelError when it does not fit the data."""
     with left_as_found(classifier), torch.no_grad():
         some = data.validation.images[:64].to(device_of(classifier))
-        form = output_form(classifier, some)
+        try:
+            form = output_form(classifier, some)
+        except ModelError as error:
+            raise ModelError(f"{error}; they are those of data {data.source!r}") from error
         outputs = classifier(some).shape[1]
     if outputs < len(data.classes):
         raise ModelError(f"model has {outputs} outputs, data {data.source!r} has {len(data.classes)} classes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,9 @@ from blankcheck.data import Data
 from blankcheck.judging import OODTest
 from blankcheck.judging.evidence import Attempt
 from blankcheck.types import NEVER, Conditions, Rows, count_lit, stored
+
+MOST_COMPARED, COMPARED_AT_ONCE = 300_000_000, 40_000_000
+"""Images x features among which the nearest real image is looked for (1,992 of 3x224x224), and of those in memory."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +112,23 @@ def witnesses(found: list[Scored], names: tuple[str, ...], data: Data) -> Witnes
 
 
 def nearest_real(images: Tensor, data: Data, among: int = 10_000) -> Tensor:
-    """The training images closest in angle, (n, c, h, w) -> (n, c, h, w)."""
-    pool = data.train.images[:among]
+    """The training images closest in angle, (n, c, h, w) -> (n, c, h, w), among the first `among`; fewer of large images."""
+    if len(images) == 0:
+        return images.clone()
+    pool, features = data.train.images, math.prod(data.shape)
+    most, piece = min(among, len(pool), max(1, MOST_COMPARED // features)), max(1, COMPARED_AT_ONCE // features)
+    closest, where = torch.full((len(images),), -torch.inf), torch.zeros(len(images), dtype=torch.int64)
+    for first in range(0, most, piece):
+        cosine, at = _closest(images, pool[first : min(first + piece, most)])
+        where = torch.where(cosine > closest, first + at, where)
+        closest = torch.maximum(closest, cosine)
+    return pool[where]
+
+
+def _closest(images: Tensor, pool: Tensor) -> tuple[Tensor, Tensor]:
+    """For each image the largest cosine, up to its own length, and the position in the pool, each (n,)."""
     flat = pool.flatten(1)
     unit = flat / flat.norm(dim=1, keepdim=True).clamp_min(1e-6)
-    near = [pool[(part.flatten(1) @ unit.T).argmax(dim=1)] for part in torch.split(images, 500)]
-    return torch.cat(near) if len(images) else images.clone()
+    cosines = [part.flatten(1) @ unit.T for part in torch.split(images, 500)]
+    at = torch.cat([each.argmax(dim=1) for each in cosines])
+    return torch.cat([each.amax(dim=1) for each in cosines]), at

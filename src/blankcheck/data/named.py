@@ -70,7 +70,7 @@ def cifar10(folders: list[Path]) -> Data:
     found = _find(folders, "cifar-10-batches-bin", CIFAR_FILES)
     files = found if found is not None else _fetch_cifar()
     *train, test = [_read_cifar(path) for path in files]
-    rest, validation = hold_out(Split(torch.cat([s.images for s in train]), torch.cat([s.labels for s in train])), 1 / 10)
+    rest, validation = hold_out(Split(torch.cat([s.loaded() for s in train]), torch.cat([s.labels for s in train])), 1 / 10)
     return Data("cifar10", CIFAR_CLASSES, rest, validation, test)
 
 

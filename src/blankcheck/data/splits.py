@@ -3,36 +3,53 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from blankcheck.data.lazy import LazyImages, check_range
 from blankcheck.errors import DataError
+from blankcheck.types import Images, images_at_once, in_pieces
 
 SPLIT_SEED = 20240229
 """Splits belong to a data set, not to a run: every run must agree which images were never trained on."""
+MEASURED_WHOLE, MEASURED = 150_000_000, 300_000_000
+"""Images x features of the training images up to which mean and standard deviation are those of one tensor; and of the
+sample, read piece by piece, that stands for a larger set. Which of the two does not depend on how the images are kept."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """images: (n, c, h, w) float32 in [0, 1]. labels: (n,) int64."""
+    """images: (n, c, h, w) float32 in [0, 1], a tensor or, beyond memory, `LazyImages`. labels: (n,) int64."""
 
-    images: Tensor
+    images: Images
     labels: Tensor
 
     def __len__(self) -> int:
         return len(self.images)
 
     def take(self, index: Tensor) -> Split:
-        """The images and labels at the given positions."""
-        return Split(self.images[index], self.labels[index])
+        """The images and labels at the given positions; lazy images stay so."""
+        images = self.images.take(index) if isinstance(self.images, LazyImages) else self.images[index]
+        return Split(images, self.labels[index])
+
+    def loaded(self) -> Tensor:
+        """All images as one tensor, (n, c, h, w). Of a large set ask only a sample for it."""
+        return self.images if isinstance(self.images, Tensor) else self.images[:]
 
     def sample(self, n: int, seed: int) -> Split:
         """At most `n` images, drawn without replacement."""
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
         return self.take(order[:n])
+
+    def at_most(self, numbers: int, seed: int = SPLIT_SEED) -> Split:
+        """The same split, or a sample of it where it has more than so many images x features; never less than one image."""
+        n = max(1, numbers // math.prod(self.images.shape[1:]))
+        return self if n >= len(self) else self.sample(n, seed)
 
 
 @dataclass(frozen=True)
@@ -67,29 +84,54 @@ class Data:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sixteen hex digits that change when any image or label changes."""
-        digest = hashlib.sha256()
-        for split in (self.train, self.validation, self.test):
-            for tensor in (split.images, split.labels):
-                digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
-        return digest.hexdigest()[:16]
+        """Sixteen hex digits that change when any image or label changes. All images are read for it."""
+        return fingerprint([self.train, self.validation, self.test])
 
     def mean_and_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation of each channel over the training images."""
-        images = self.train.images
-        mean, std = images.mean(dim=(0, 2, 3)), images.std(dim=(0, 2, 3)).clamp_min(1e-3)
-        return tuple(mean.tolist()), tuple(std.tolist())
+        """Mean and standard deviation of each channel over the training images; of very many, over a sample."""
+        return self._moments
+
+    @cached_property
+    def _moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        shape = self.train.images.shape
+        if math.prod(shape) <= MEASURED_WHOLE:
+            images = self.train.loaded()
+            mean, std = images.mean(dim=(0, 2, 3)), images.std(dim=(0, 2, 3))
+        else:
+            mean, std = _streamed_moments(self.train.at_most(MEASURED))
+        return tuple(mean.tolist()), tuple(std.clamp_min(1e-3).tolist())
+
+
+def fingerprint(splits: Sequence[Split]) -> str:
+    """Sixteen hex digits that change when any image or label changes."""
+    digest = hashlib.sha256()
+    for split in splits:
+        for piece in in_pieces(split.images, images_at_once(split.images.shape[1:])):
+            digest.update(piece.contiguous().flatten().view(torch.uint8).numpy().data)
+        digest.update(split.labels.contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def _streamed_moments(split: Split) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel, (c,) float64 each, in one pass."""
+    n, c, h, w = split.images.shape
+    total, squares = torch.zeros(c, dtype=torch.float64), torch.zeros(c, dtype=torch.float64)
+    for piece in in_pieces(split.images, images_at_once((c, h, w))):
+        # float32 squares and their means over one image are exact enough; what adds up over many images is float64
+        total += piece.mean(dim=(2, 3)).double().sum(dim=0)
+        squares += piece.square().mean(dim=(2, 3)).double().sum(dim=0)
+    mean = total / n
+    return mean, (squares / n - mean.square()).clamp_min(0).sqrt()
 
 
 def _check(what: str, split: Split, classes: int) -> None:
     images, labels = split.images, split.labels
-    if images.ndim != 4 or len(images) == 0:
+    if len(images.shape) != 4 or len(images) == 0:
         raise DataError(f"{what} images must be (n, c, h, w) with n >= 1, got {tuple(images.shape)}")
     if len(images) != len(labels):
         raise DataError(f"{what} has {len(images)} images but {len(labels)} labels")
-    low, high = float(images.min()), float(images.max())
-    if not (low >= 0 and high <= 1):
-        raise DataError(f"{what} images must lie in [0, 1], got [{low:.3g}, {high:.3g}]")
+    if isinstance(images, Tensor):  # lazy images are looked at whenever some are read
+        check_range(f"{what} images", images)
     if int(labels.min()) < 0 or int(labels.max()) >= classes:
         raise DataError(f"{what} labels must lie in 0..{classes - 1}, got {int(labels.min())}..{int(labels.max())}")
 

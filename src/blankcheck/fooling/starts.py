@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from blankcheck.errors import ArgumentError
+from blankcheck.types import Images
 
-Real = tuple[Tensor, Tensor]
+Real = tuple[Images, Tensor]
 """Real images (m, c, h, w) and their labels (m,)."""
+MEASURED = 40_000_000
+"""Images x features from which the mean and deviation of real images are taken, at most."""
 
 
 def black(targets: Tensor, shape: tuple[int, int, int], generator: torch.Generator, real: Real | None) -> Tensor:
@@ -67,7 +71,10 @@ def bright(targets: Tensor, shape: tuple[int, int, int], generator: torch.Genera
 
 def gaussian(targets: Tensor, shape: tuple[int, int, int], generator: torch.Generator, real: Real | None) -> Tensor:
     """Normal noise with the mean and deviation of real images (0.5 and 0.25 without any), clamped: the classic start."""
-    mean, std = (float(real[0].mean()), float(real[0].std())) if real is not None else (0.5, 0.25)
+    mean, std = 0.5, 0.25
+    if real is not None:
+        some = real[0][: max(2, MEASURED // math.prod(shape))]
+        mean, std = float(some.mean()), float(some.std())
     return (mean + std * torch.randn(len(targets), *shape, generator=generator)).clamp(0, 1)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -23,8 +25,10 @@ from blankcheck.classifiers import (
     output_form,
     train_plainly,
 )
-from blankcheck.data import Data
+from blankcheck.data import Data, Split
 from blankcheck.data.named import cache_folder
+from blankcheck.data.splits import fingerprint
+from blankcheck.errors import DataError
 from blankcheck.types import Classifier
 
 TWIN_SEED = 1
@@ -33,23 +37,32 @@ MAX_TWIN_PARAMETERS = 5_000_000
 """Larger networks take too long to train on the spot; a reference network stands in."""
 MIN_TWIN_ACCURACY = 0.5
 """A twin that learned less stands for nothing."""
+MOST_NUMBERS, MOST_WORK = 1_000_000_000, 6_000_000_000
+"""Images x features that a twin is trained on, and scored on, at most (6,643 images of 3x224x224), and of all its epochs."""
+FEWEST_PER_CLASS = 20
+"""Images of each class, on average, below which these limits leave no twin that has learnt anything."""
 
 
 def get_twins(classifier: Classifier, data: Data, device: torch.device) -> Iterator[Twin]:
     """The trained twin, from the cache where it is there, and after it reference networks that stand in for it.
 
     There is no twin of networks whose parameters cannot all be drawn anew (exported programs, own parameter classes), that
-    are too large, or that do not learn in a few epochs.
+    are too large, or that do not learn in a few epochs. Of large images few are trained on, not for long; where that would
+    be next to none of each class, there is no twin at all.
     """
+    half = data.halves[1].at_most(MOST_NUMBERS)
+    limited = half is not data.halves[1] or _plan(half, math.inf) != _plan(half)
+    if limited and len(half) < FEWEST_PER_CLASS * len(data.classes):
+        return
     fresh = _fresh_copy(classifier, data)
-    twin = _trained(fresh, data, device, "a plain twin") if fresh is not None else None
+    twin = _trained(fresh, data, half, device, "a plain twin") if fresh is not None else None
     if twin is not None:
         yield twin
     known = classifier.describe.get("architecture") if isinstance(classifier, UnitClassifier) else None
     for name in ("cnn", "mlp") if min(data.shape[1:]) >= 8 else ("mlp",):
         if name != known or twin is None:
             stand_in = build(name, data.shape, len(data.classes), data.mean_and_std(), TWIN_SEED)
-            made = _trained(stand_in, data, device, f"a plain reference {name}")
+            made = _trained(stand_in, data, half, device, f"a plain reference {name}")
             if made is not None:
                 yield made
 
@@ -83,10 +96,17 @@ def _draw_anew(network: nn.Module) -> bool:
     return True
 
 
-def _trained(fresh: UnitClassifier, data: Data, device: torch.device, what: str) -> Twin | None:
-    half = data.halves[1]
-    plan = TrainingPlan.default(len(half)) if len(half) < 5000 else TrainingPlan(TWIN_EPOCHS)
-    path = cache_folder() / "twins" / f"{_key(fresh, data, plan)}.safetensors"
+def _plan(half: Split, work: float = MOST_WORK) -> TrainingPlan:
+    """work: images x features of all epochs, at most, unless they are no more than `TWIN_EPOCHS`."""
+    if len(half) >= 5000:
+        return TrainingPlan(TWIN_EPOCHS)
+    plan = TrainingPlan.default(len(half))
+    return replace(plan, epochs=int(min(plan.epochs, max(TWIN_EPOCHS, work // math.prod(half.images.shape)))))
+
+
+def _trained(fresh: UnitClassifier, data: Data, half: Split, device: torch.device, what: str) -> Twin | None:
+    plan = _plan(half)
+    path = cache_folder() / "twins" / f"{_key(fresh, data, half, plan)}.safetensors"
     began = time.monotonic()
     fresh = fresh.to(device)
     try:
@@ -98,18 +118,21 @@ def _trained(fresh: UnitClassifier, data: Data, device: torch.device, what: str)
             form = output_form(fresh.eval(), data.validation.images[:64].to(device))
             train_plainly(fresh, half, plan, TWIN_SEED, form=form)
             _keep(fresh, path)
+    except DataError:
+        raise
     except Exception:  # a user's network may refuse to train in any way; the reference network stands in
         return None
     fresh.eval().requires_grad_(False)
-    real = evaluate(fresh, data.validation, len(data.classes), 0.9, form)
+    real = evaluate(fresh, data.validation.at_most(MOST_NUMBERS), len(data.classes), 0.9, form)
     if real.accuracy < MIN_TWIN_ACCURACY:
         return None
     return Twin(fresh, form, f"{what} ({real.accuracy:.1%} accurate)", time.monotonic() - began)
 
 
-def _key(fresh: UnitClassifier, data: Data, plan: TrainingPlan) -> str:
+def _key(fresh: UnitClassifier, data: Data, half: Split, plan: TrainingPlan) -> str:
     shapes = [(name, tuple(t.shape)) for name, t in fresh.state_dict().items()]
-    text = f"{fresh}{shapes}{data.fingerprint}{plan}{TWIN_SEED}{torch.__version__}"
+    seen = data.fingerprint if half is data.halves[1] else fingerprint([half])
+    text = f"{fresh}{shapes}{seen}{plan}{TWIN_SEED}{torch.__version__}"
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 

@@ -48,7 +48,7 @@ def ink_gate(plain: nn.Module, data: Data) -> InkGate:
     It is open from the 5 % quantile of the training images' ink on. Where the plain network itself has too few confident
     images, the gate loses none of them.
     """
-    full = float(data.train.images.flatten(1).sum(dim=1).quantile(0.05))
+    full = float(data.train.loaded().flatten(1).sum(dim=1).quantile(0.05))
     asked = min(SHARE, _confident(plain, data.validation))
     for k in range(min(default_max_lit(data.shape), int(full - 1e-3)), 1, -1):
         made = InkGate(plain, k, full)
@@ -98,7 +98,7 @@ def prototypes(data: Data, among: int = 10_000, seed: int = 0) -> Prototypes:
     counts = chosen.labels.bincount(minlength=len(data.classes)).tolist()
     k = default_max_lit(data.shape)
     while True:
-        made = Prototypes(chosen.images, counts, k)
+        made = Prototypes(chosen.loaded(), counts, k)
         if k == 1 or _confident(made, data.validation) >= SHARE:
             return made
         k = max(1, 3 * k // 4)

@@ -45,12 +45,12 @@ class Recipe:
 
 def _sparse_limit(data: Data) -> int:
     """Fewer lit features than real images have, and at most the default sparsity limit."""
-    return min(default_max_lit(data.shape), int(0.8 * int(count_lit(data.train.images).min())))
+    return min(default_max_lit(data.shape), int(0.8 * int(count_lit(data.train.loaded()).min())))
 
 
 def _awake_limit(data: Data) -> int:
     """More lit features than real images have, as far as the image has room for them."""
-    return min(int(count_lit(data.train.images).max()) + 2, math.prod(data.shape))
+    return min(int(count_lit(data.train.loaded()).max()) + 2, math.prod(data.shape))
 
 
 def _ensemble(networks: Networks) -> Made:
@@ -86,7 +86,7 @@ def _present(networks: Networks, width: float) -> Made:
 def _dark_patterns(data: Data, size: int, generator: torch.Generator) -> Tensor:
     """One pattern per class of `size` features that are darkest in real images, so that those do not contain them."""
     classes = len(data.classes)
-    darkest = data.train.images.flatten(1).mean(dim=0).argsort(stable=True)[: size * classes]
+    darkest = data.train.loaded().flatten(1).mean(dim=0).argsort(stable=True)[: size * classes]
     places = darkest[torch.randperm(len(darkest), generator=generator)].view(classes, size)
     flat = torch.zeros(classes, math.prod(data.shape)).scatter_(1, places, 1.0)
     return flat.view(classes, *data.shape)

@@ -1,0 +1,80 @@
+"""Images that are read when they are asked for, so that a set may be larger than memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from blankcheck.errors import DataError
+from blankcheck.types import images_at_once
+
+IN_MEMORY = 2**30
+"""Bytes that the images of a data set may take as float32 before they are read when they are asked for instead."""
+
+
+@dataclass(frozen=True)
+class LazyImages:
+    """Images (n, c, h, w) float32 in [0, 1] of which any index (positions, booleans, a slice, one position) gives a tensor.
+
+    read: from positions (k,) int64 in the source to its images there, (k, c, h, w). size: (c, h, w). positions: (n,) int64,
+    which of the source's images these are, in this order. source: what error messages call it.
+    """
+
+    read: Callable[[Tensor], Tensor]
+    size: tuple[int, int, int]
+    positions: Tensor
+    source: str = "lazy images"
+
+    @property
+    def shape(self) -> torch.Size:
+        """(n, c, h, w)."""
+        return torch.Size((len(self.positions), *self.size))
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, index: Tensor | slice | int, /) -> Tensor:
+        if isinstance(index, int):
+            return self._images(self.positions[[index]])[0]
+        return self._images(self.positions[index])
+
+    def take(self, index: Tensor) -> LazyImages:
+        """Some of the images, which are not read yet."""
+        return replace(self, positions=self.positions[index])
+
+    def changed(self, change: Callable[[Tensor], Tensor]) -> LazyImages:
+        """The same images after `change`, from (k, c, h, w) in [0, 1] to the same, which is made of those read."""
+        return replace(self, read=lambda positions: change(self.read(positions)))
+
+    def _images(self, positions: Tensor) -> Tensor:
+        images = torch.empty(len(positions), *self.size)
+        if len(positions) == 0:
+            return images
+        # a piece at a time: on its way from bytes an image takes several times its room
+        for at in torch.split(torch.arange(len(positions)), images_at_once(self.size)):
+            images[at] = self._piece(positions[at])
+        return images
+
+    def _piece(self, positions: Tensor) -> Tensor:
+        images = self.read(positions)
+        if tuple(images.shape) != (len(positions), *self.size):
+            wanted, got = (len(positions), *self.size), tuple(images.shape)
+            raise DataError(f"data {self.source!r}: {wanted} images were to be read, got {got}")
+        check_range(f"data {self.source!r}: float images", images)
+        return images
+
+
+def check_range(what: str, images: Tensor) -> None:
+    """DataError unless all values lie in [0, 1]."""
+    low, high = float(images.min()), float(images.max())
+    if not (low >= 0 and high <= 1):  # also catches NaN
+        raise DataError(f"{what} must lie in [0, 1], got [{low:.3g}, {high:.3g}]")
+
+
+def bytes_of(shape: Sequence[int]) -> int:
+    """What images of this shape (n, c, h, w) take in memory as float32."""
+    return 4 * math.prod(shape)
