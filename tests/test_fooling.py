@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 import blankcheck as bc
-from blankcheck.auditing import Job, run_attempts, within
+from blankcheck.auditing import CHUNK, Job, run_attempts, within
 from blankcheck.auditing.variety import repeats
 from blankcheck.classifiers import UnitClassifier
 from blankcheck.errors import ArgumentError
@@ -32,9 +32,9 @@ from blankcheck.fooling import (
     search,
 )
 from blankcheck.fooling.draws import uniform
+from blankcheck.fooling.looking import LEAVE_EVERY
 from blankcheck.fooling.masks import KINDS
 from blankcheck.fooling.problem import Seen
-from blankcheck.fooling.search import LEAVE_EVERY
 from blankcheck.testing import Constant, NaNAfter, Planted
 from blankcheck.types import NEVER, Conditions, Outcome, count_lit, count_lit_pixels, default_max_lit, stored
 
@@ -112,9 +112,9 @@ def test_same_seed_same_bits_and_other_seed_other_images(plain):
 
 
 def test_an_attempt_belongs_to_its_chunk_not_to_the_run(plain):
-    few = bc.fool(plain, [2], 100, shape=SHAPE, steps=30, seed=1)
-    many = bc.fool(plain, [2, 5], 100, shape=SHAPE, steps=30, seed=1)
-    assert torch.equal(few.images, many.images[:100])
+    few = bc.fool(plain, [2], CHUNK, shape=SHAPE, steps=30, seed=1)
+    many = bc.fool(plain, [2, 5], CHUNK, shape=SHAPE, steps=30, seed=1)
+    assert torch.equal(few.images, many.images[:CHUNK])
 
 
 def test_fixed_weight_is_pytorchs_adam():

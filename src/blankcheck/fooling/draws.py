@@ -16,8 +16,8 @@ _FEW = 1 / 2**24
 
 def uniform(keys: Tensor, counter: int, size: int) -> Tensor:
     """Numbers in [0, 1), (n,) int64 keys -> (n, size) float32; other counters give unrelated numbers."""
-    # a tensor, because its product wraps around where that of Python numbers grows
-    turn = torch.tensor(counter, device=keys.device) * _GOLDEN
+    # wrapped around as int64 is, by Python: a tensor would have to be brought to the device, for which the host waits
+    turn = (counter * _GOLDEN + 2**63) % 2**64 - 2**63
     base = _mixed(keys + turn)
     place = torch.arange(1, size + 1, device=keys.device) * _GOLDEN
     return _shifted(_mixed(base[:, None] + place[None, :]), 40).float() * _FEW

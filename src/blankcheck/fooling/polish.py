@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from blankcheck.fooling.looking import turns_between_looks
 from blankcheck.fooling.problem import Problem
 from blankcheck.fooling.search import Goal
 from blankcheck.types import Fooling, Outcome, Rows, count_lit
@@ -79,26 +80,30 @@ def _sweep(
     whole = _Trial(flat.clone(), confidence.clone(), order, start, (counts // 4).clamp_min(1), start.bool())
     tried = torch.zeros_like(counts)
     live = (counts > 1).nonzero().squeeze(1)
-    for _ in range(max(0, forwards)):
+    every = turns_between_looks(images.device)
+    for turn in range(max(0, forwards)):
         if len(live) == 0:
             break
         row = whole.rows(live)
+        # rows that are through may still be there until the next look
+        busy = row.at < counts[live]
         block = torch.arange(order.shape[1], device=flat.device)[None, :] - row.at[:, None]
         inside = (block >= 0) & (block < row.size[:, None])
         kept = row.images.gather(1, row.order) * ~inside
         trial = row.images.scatter(1, row.order, kept)
         seen, _ = problem.rows(live).score(trial.view(-1, *images.shape[1:]))
-        tried[live] += 1
-        good = seen >= wanted
+        tried[live] += busy
+        good = busy & (seen >= wanted)
         whole.images[live] = torch.where(good[:, None], trial, row.images)
         whole.confidence[live] = torch.where(good, seen, row.confidence)
         whole.dropped[live] = row.dropped | good
-        stuck = ~good & (row.size == 1)
+        stuck = busy & ~good & (row.size == 1)
         at = row.at + torch.where(good, row.size, stuck.long())
         size = torch.where(good, row.size, (row.size // 2).clamp_min(1))
         whole.at[live] = at
         whole.size[live] = torch.minimum(size, (counts[live] - at).clamp_min(1))
-        live = live[at < counts[live]]
+        if (turn + 1) % every == 0:
+            live = live[(at < counts[live]).nonzero().squeeze(1)]
     return replace(whole, images=whole.images.view_as(images)), tried
 
 

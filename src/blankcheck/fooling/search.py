@@ -10,16 +10,16 @@ from torch import Tensor
 
 from blankcheck.errors import ArgumentError
 from blankcheck.fooling.arithmetic import darkened, lit_features
+from blankcheck.fooling.best import Best, Shown, better_of, nothing, ranks_of, still_asked
+from blankcheck.fooling.looking import looks_always, turns_between_looks
 from blankcheck.fooling.problem import Problem, Seen
 from blankcheck.fooling.solvers import Look, Solver
-from blankcheck.types import NEVER, Accept, Fooling, Outcome, Rows, stored
+from blankcheck.types import NEVER, Accept, Fooling, Outcome
 
 MAX_STEPS = 10_000
 FORWARDS_PER_STEP = 3
 """`steps` bounds an image's backward passes; its forward passes stay within this many times that."""
 UNTIL = ("met", "sparsest")
-LEAVE_EVERY = {"cpu": 1}
-"""Iterations between looks at who has finished. On the CPU looking is free; elsewhere it makes the host wait."""
 
 
 @dataclass(frozen=True)
@@ -50,28 +50,11 @@ class Goal:
         return float(torch.tensor(self.wanted, dtype=torch.float64).logit())
 
 
-@dataclass(frozen=True)
-class _Best(Rows):
-    """The best image so far. rank: 0 not confident, 1 confident, 2 also sparse, 3 also accepted. done: rows that are
-    finished, or broken (finite False), and change no more. steps, forwards: backward and forward passes used by rows that
-    are done. found_at: backward passes used when the image was met."""
-
-    images: Tensor
-    margin: Tensor
-    lit: Tensor
-    rank: Tensor
-    fewest: Tensor
-    finite: Tensor
-    done: Tensor
-    steps: Tensor
-    forwards: Tensor
-    found_at: Tensor
-
-
 @dataclass
 class _Run:
     """A search on its way: everything about the rows that still run. turn, steps, forwards: iterations, backward and
-    forward passes so far of a row that still runs. finished: the positions and images of those that left."""
+    forward passes so far of a row that still runs. waiting: images not yet compared with the best, in the order in which
+    they were shown. finished: the positions and images of those that left."""
 
     problem: Problem
     goal: Goal
@@ -79,9 +62,10 @@ class _Run:
     state: Any
     live: Tensor
     images: Tensor
-    best: _Best
+    best: Best
     needed: float
-    finished: list[tuple[Tensor, _Best]] = field(default_factory=list)
+    waiting: list[Shown] = field(default_factory=list)
+    finished: list[tuple[Tensor, Best]] = field(default_factory=list)
     turn: int = 0
     steps: int = 0
     forwards: int = 0
@@ -91,23 +75,26 @@ class _Run:
         shown = darkened(self.images)
         seen = self.problem.measure(shown) if self.solver.gradient else self.problem.glance(shown)
         self.turn, self.steps, self.forwards = self.turn + 1, self.steps + self.solver.gradient, self.forwards + 1
-        self._keep(shown, seen.margin, seen.lit)
-        finite = self.best.finite & (seen.finite | self.best.done)
-        self._finish(self.best.done | ~finite, finite)
+        self._keep(shown, seen.margin, seen.lit, seen.finite)
         return seen
 
     def give_up(self, everyone: bool = False) -> None:
         """Rows that were never confident, or all, are done."""
-        self._finish(self.best.done | (self.best.rank < 1) | everyone, self.best.finite)
+        self._settle()
+        self._finish(self.best.done | (self.best.rank < 1) | everyone, self.best.finite, self.steps, self.forwards)
 
     def leave(self) -> Tensor | None:
-        """Every few turns, let the finished rows go; which rows stay, None for all of them."""
-        if self.turn % LEAVE_EVERY.get(self.images.device.type, 8):
+        """Every few turns, let the finished rows go; the positions of those that stay, None for all of them."""
+        if self.turn % turns_between_looks(self.images.device):
             return None
-        stays = ~self.best.done
-        if bool(stays.all()):
+        self._settle()
+        gone = int(self.best.done.sum())
+        if gone == 0:
             return None
-        self.finished.append((self.live[~stays], self.best.rows(~stays)))
+        # one index for all tensors: selecting by booleans would make the host wait for each
+        order = self.best.done.int().argsort(stable=True)
+        stays, gone_rows = order[: len(order) - gone], order[len(order) - gone :]
+        self.finished.append((self.live[gone_rows], self.best.rows(gone_rows)))
         self.live, self.images, self.state = self.live[stays], self.images[stays], self.state.rows(stays)
         self.best, self.problem = self.best.rows(stays), self.problem.rows(stays)
         return stays
@@ -133,22 +120,37 @@ class _Run:
         self._keep(trials[pick, row], margins[pick, row], lit[pick, row])
         return margins
 
-    def _keep(self, shown: Tensor, margin: Tensor, lit: Tensor) -> None:
-        """Remember these stored images where they are better than the best so far; who has all that is wanted is done."""
-        self.best = _better(self.best, shown, margin, lit, self.goal, self.needed, self.steps)
-        if self.goal.until == "met":
-            self._finish(self.best.done | (self.best.rank == 3), self.best.finite)
+    def _keep(self, shown: Tensor, margin: Tensor, lit: Tensor, finite: Tensor | None = None) -> None:
+        """Remember these stored images where they are better than the best so far. What must be accepted waits for the next
+        look, since the host has to know which images those are."""
+        self.waiting.append(Shown(shown, margin, lit, finite, self.steps, self.forwards))
+        if self.goal.accept is None or turns_between_looks(shown.device) == 1:
+            self._settle()
 
-    def _finish(self, done: Tensor, finite: Tensor) -> None:
+    def _settle(self) -> None:
+        """Compare what waits with the best, in its order; who has all that is wanted, or is broken, is done."""
+        ranks = ranks_of(self.waiting, self.best, self.needed, self.goal.max_lit, self.goal.accept)
+        for turn, (shown, rank) in enumerate(zip(self.waiting, ranks, strict=True)):
+            if turn and self.goal.accept is not None:
+                rank = still_asked(rank, shown, self.best)
+            self.best = better_of(self.best, shown, rank, self.needed)
+            if self.goal.until == "met":
+                self._finish(self.best.done | (self.best.rank == 3), self.best.finite, shown.steps, shown.forwards)
+            if shown.finite is not None:
+                finite = self.best.finite & (shown.finite | self.best.done)
+                self._finish(self.best.done | ~finite, finite, shown.steps, shown.forwards)
+        self.waiting.clear()
+
+    def _finish(self, done: Tensor, finite: Tensor, steps: int, forwards: int) -> None:
         new = done & ~self.best.done
-        if self.images.device.type == "cpu" and not bool(new.any()):
+        if looks_always(self.images.device) and not bool(new.any()):
             return
         self.best = replace(
             self.best,
             done=done,
             finite=finite,
-            steps=torch.where(new, self.steps, self.best.steps),
-            forwards=torch.where(new, self.forwards, self.best.forwards),
+            steps=torch.where(new, steps, self.best.steps),
+            forwards=torch.where(new, forwards, self.best.forwards),
         )
 
 
@@ -173,7 +175,7 @@ def search(
     images = _masked(start.clone(), problem)
     order = torch.arange(n, device=device)
     state = solver.init(images, order if keys is None else keys.to(device))
-    run = _Run(problem, goal, solver, state, order, images, _nothing(images), goal.needed)
+    run = _Run(problem, goal, solver, state, order, images, nothing(images), goal.needed)
     while run.forwards < room and (run.steps < steps or not solver.gradient) and len(run.live):
         seen = run.look()
         if give_up is not None and run.turn == give_up:
@@ -202,43 +204,9 @@ def _masked(images: Tensor, problem: Problem) -> Tensor:
     return images if problem.mask is None else images * problem.mask
 
 
-def _nothing(images: Tensor) -> _Best:
-    zero = images.new_zeros(len(images))
-    whole = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-    return _Best(stored(images), zero - torch.inf, whole, whole - 1, whole + NEVER, whole == 0, whole > 0, *[whole] * 3)
-
-
-def _better(best: _Best, shown: Tensor, margin: Tensor, lit: Tensor, goal: Goal, needed: float, steps: int) -> _Best:
-    rank = (margin >= needed).long()
-    rank = rank + (rank > 0) * (lit <= goal.max_lit)
-    if goal.accept is None:
-        rank = torch.where(rank == 2, 3, rank)
-    else:
-        # asked only of images that would become the best: an acceptance test costs as much as a pass
-        ask = (rank == 2) & ((best.rank < 3) | (lit < best.lit)) & ~best.done
-        if bool(ask.any()):
-            rank[ask] += goal.accept(shown[ask]).to(rank.dtype)
-    fewer = (lit < best.lit) | ((lit == best.lit) & (margin > best.margin))
-    better = (rank > best.rank) | ((rank == best.rank) & torch.where(rank > 0, fewer, margin > best.margin))
-    better &= ~best.done & ((margin > -torch.inf) | (best.rank < 0))
-    met = (margin >= needed) & ~best.done
-    fewest = torch.where(met, torch.minimum(lit, best.fewest), best.fewest)
-    if shown.device.type == "cpu" and not bool(better.any()):  # elsewhere asking costs more than selecting
-        return replace(best, fewest=fewest)
-    return replace(
-        best,
-        images=torch.where(better[:, None, None, None], shown, best.images),
-        margin=torch.where(better, margin, best.margin),
-        lit=torch.where(better, lit, best.lit),
-        rank=torch.where(better, rank, best.rank),
-        fewest=fewest,
-        found_at=torch.where(better, steps, best.found_at),
-    )
-
-
 def _collect(run: _Run, targets: Tensor) -> Fooling:
     order = torch.cat([index for index, _ in run.finished]).argsort()
-    best = _Best.cat([part for _, part in run.finished]).rows(order)
+    best = Best.cat([part for _, part in run.finished]).rows(order)
     outcome = torch.where(best.rank == 3, int(Outcome.MET), int(Outcome.OUT_OF_STEPS))
     outcome = torch.where((outcome != Outcome.MET) & ~best.finite, int(Outcome.NOT_FINITE), outcome)
     return Fooling(
