@@ -39,7 +39,7 @@ def load_model(
     shape, classes and normalisation come from when the weights do not say. normalize: ((means), (stds)) put inside;
     default none.
 
-    Raises ModelError with one line when anything does not fit.
+    What is loaded by name is in evaluation mode. Raises ModelError with one line when anything does not fit.
     """
     state, metadata = _read_weights(Path(weights), unsafe_pickle) if weights is not None else (None, {})
     if isinstance(model, nn.Module):
@@ -59,10 +59,12 @@ def load_model(
         known = ", ".join(ARCHITECTURES)
         raise ModelError(f"model must be one of {known}, file.py:factory, package.module:factory, a .pt2 file, "
                          f"timm:NAME or hf:NAME, got {model!r}")  # fmt: skip
+    if isinstance(model, str) and not classifier.describe.get("exported"):
+        classifier.eval()  # what is loaded is asked; a network that was handed over stays in the mode it is in
     if state is not None:
         if classifier.describe.get("exported"):
             raise ArgumentError("weights cannot be given with a .pt2 model: it carries its own")
-        _fill(classifier, state, str(weights))
+        _fill(classifier, state, str(weights), f"model {model!r}" if isinstance(model, str) else "the model")
     return classifier
 
 
@@ -160,7 +162,7 @@ def _state_dict(loaded: Any, path: Path) -> dict[str, Tensor]:
     raise ModelError(f"weights file {path} must hold a state dict, got {type(loaded).__name__}")
 
 
-def _fill(classifier: UnitClassifier, state: dict[str, Tensor], path: str) -> None:
+def _fill(classifier: UnitClassifier, state: dict[str, Tensor], path: str, model: str) -> None:
     state = {name.removeprefix("module.").removeprefix("_orig_mod."): tensor for name, tensor in state.items()}
     whole = all(name in ("mean", "std") or name.startswith("network.") for name in state)
     whole = whole and {"mean", "std"} <= state.keys()
@@ -173,7 +175,7 @@ def _fill(classifier: UnitClassifier, state: dict[str, Tensor], path: str) -> No
     if missing or extra or wrong:
         faults = (("missing", missing), ("unexpected", extra), ("wrong shape of", wrong))
         parts = [f"{what} {names[0]!r} ({len(names)} in all)" for what, names in faults if names]
-        raise ModelError(f"weights {path} do not fit the model: {'; '.join(parts)}")
+        raise ModelError(f"weights {path} do not fit {model}: {'; '.join(parts)}")
     if not all(bool(t.isfinite().all()) for t in state.values() if t.is_floating_point()):
         raise ModelError(f"weights {path} hold NaN or infinity")
     into.load_state_dict(state)

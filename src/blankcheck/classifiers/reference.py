@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +72,24 @@ def resnet(shape: Shape, outputs: int) -> nn.Module:
     )  # fmt: skip
 
 
-ARCHITECTURES: dict[str, Callable[[Shape, int], nn.Module]] = {"mlp": mlp, "cnn": cnn, "resnet": resnet}
+def resnet18(shape: Shape, outputs: int) -> nn.Module:
+    """ResNet-18 (He et al. 2016) in the form for 32x32 images: a 3x3 convolution in front, no pooling before the blocks; 64,
+    128, 256, 512 channels, two blocks each, 11.2 million parameters. For a GPU; on a CPU a training run takes a day."""
+    widths = (64, 64, 128, 256, 512)
+    blocks = [
+        _Block(inside, outside, 1 if inside == outside else 2)
+        for before, after in pairwise(widths)
+        for inside, outside in ((before, after), (after, after))
+    ]
+    return nn.Sequential(
+        nn.Conv2d(shape[0], 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU(),
+        *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, outputs),
+    )  # fmt: skip
+
+
+ARCHITECTURES: dict[str, Callable[[Shape, int], nn.Module]] = {
+    "mlp": mlp, "cnn": cnn, "resnet": resnet, "resnet18": resnet18,
+}  # fmt: skip
 
 
 def build(name: str, shape: Shape, outputs: int, normalize: Normalisation | None = None, seed: int = 0) -> UnitClassifier:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blankcheck.classifiers.wrapper import left_as_found, probabilities
+from blankcheck.classifiers.augmenting import moved, random_moves
+from blankcheck.classifiers.peers import ALONE, Peers, align, own_seed, part_of, take_from_first
+from blankcheck.classifiers.precision import TYPES, Precision
+from blankcheck.classifiers.shared_statistics import shared_statistics
+from blankcheck.classifiers.wrapper import batch_size, left_as_found, probabilities
 from blankcheck.errors import ArgumentError, ModelError
 from blankcheck.outputs import as_logits, run
-from blankcheck.types import Classifier
+from blankcheck.types import Classifier, in_pieces
 
 if TYPE_CHECKING:
     from blankcheck.data import Split
@@ -27,16 +31,22 @@ DEFAULT_EPOCHS = 10
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """How a network is trained. lr is the peak learning rate of the one-cycle schedule."""
+    """How a network is trained. lr is the peak learning rate of the one-cycle schedule. precision: `32`, `bf16` or `16`, of
+    the passes of training (`classifiers.precision`). augment: whether images are shifted and mirrored at random, which plain
+    training heeds."""
 
     epochs: int
     batch: int = 128
     lr: float = 2e-3
     weight_decay: float = 0.01
+    precision: str = field(default="32", repr=False)  # twins, which have this one, are cached by what a plan looks like
+    augment: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch < 1 or self.lr <= 0:
             raise ArgumentError(f"epochs, batch and lr must be positive, got {self.epochs}, {self.batch}, {self.lr:g}")
+        if self.precision not in TYPES:
+            raise ArgumentError(f"precision must be one of {', '.join(TYPES)}, got {self.precision!r}")
 
     @classmethod
     def default(cls, n: int, epochs: int | None = None) -> TrainingPlan:
@@ -63,32 +73,44 @@ def train_plainly(
     seed: int = 0,
     watch: Callable[[int, float], None] | None = None,
     form: str = "logits",
+    peers: Peers = ALONE,
 ) -> None:
     """Train in place with cross-entropy on outputs of this form. `watch(epoch, mean loss)` is called after each epoch.
 
-    Raises ModelError when the loss becomes NaN or infinite.
+    peers: processes that train the same network together. Each does its part of every batch; the steps are those of one
+    process but for rounding and dropout.
+
+    Raises ModelError when the loss becomes NaN or infinite, and where the networks of two processes differ.
     """
     generator = torch.Generator().manual_seed(seed)
     device = next(network.parameters()).device
+    precision = Precision(plan.precision, device)
+    # a user's network need not have been built alike in every process
+    take_from_first((*network.parameters(), *network.buffers()), peers)
     optimiser, schedule = plan.optimiser(network, len(data))
     network.train()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # dropout
+        torch.manual_seed(own_seed(seed, peers))  # dropout
         for epoch in range(plan.epochs):
             total = torch.zeros(())
+            moves = random_moves(len(data), generator) if plan.augment else None
             for index in batches(len(data), plan.batch, generator):
-                images, labels = data.images[index].to(device), data.labels[index].to(device)
+                part = part_of(index, peers)
+                images, labels = data.images[part.index].to(device), data.labels[part.index].to(device)
                 if len(index) == 1 and plan.batch > 1:
                     continue  # batch norm cannot take a single image
-                loss = F.cross_entropy(as_logits(run(network, images), form), labels)
-                optimiser.zero_grad()
-                torch.autograd.backward(loss)
-                optimiser.step()
+                if moves is not None:
+                    images = moved(images, moves[part.index].to(device))
+                with shared_statistics(ALONE if part.repeated else peers), precision.passes():
+                    outputs = run(network, images)
+                loss = F.cross_entropy(as_logits(outputs, form), labels) * part.weight
+                precision.descend(loss, network, optimiser, peers)
                 schedule.step()
                 total += loss.detach().cpu() * len(index)
-            mean = float(total) / len(data)
+            mean = float(peers.total(total)) / len(data)
             if not math.isfinite(mean):
                 raise ModelError("training loss became NaN or infinite; try a smaller learning rate (--lr)")
+            align(network, peers)
             if watch is not None:
                 watch(epoch, mean)
     network.eval()
@@ -110,16 +132,15 @@ class Accuracy:
 
 
 def evaluate(classifier: Classifier, data: Split, classes: int, confidence: float, form: str = "logits") -> Accuracy:
-    """Accuracy and confidence on real images."""
+    """Accuracy and confidence on real images, one batch of them in memory at a time."""
+    size = batch_size(data.images.shape[1:])
     with left_as_found(classifier):
-        p = probabilities(classifier, data.images, form)
-    if p.shape[1] < classes:
-        raise ModelError(f"model has {p.shape[1]} outputs, data has {classes} classes")
-    top, answer = p.max(dim=1)
+        parts = [
+            _answers(probabilities(classifier, images, form), labels, classes)
+            for images, labels in zip(in_pieces(data.images, size), torch.split(data.labels, size), strict=True)
+        ]
+    top, answer, own = (torch.cat(column) for column in zip(*parts, strict=True))
     right = answer == data.labels
-    real = p[:, :classes]
-    share = real / real.sum(dim=1, keepdim=True).clamp_min(1e-30)
-    own = share.gather(1, data.labels[:, None]).squeeze(1)
     per_class = [
         float(right[data.labels == k].float().mean()) if bool((data.labels == k).any()) else None for k in range(classes)
     ]
@@ -131,3 +152,13 @@ def evaluate(classifier: Classifier, data: Split, classes: int, confidence: floa
         renormalised_confident=float((own >= confidence).float().mean()),
         per_class=tuple(per_class),
     )
+
+
+def _answers(p: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of probabilities (n, m), each (n,): the largest, whose it is, and the label's own among the real classes."""
+    if p.shape[1] < classes:
+        raise ModelError(f"model has {p.shape[1]} outputs, data has {classes} classes")
+    top, answer = p.max(dim=1)
+    real = p[:, :classes]
+    share = real / real.sum(dim=1, keepdim=True).clamp_min(1e-30)
+    return top, answer, share.gather(1, labels[:, None]).squeeze(1)

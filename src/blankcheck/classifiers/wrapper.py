@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from blankcheck.errors import ArgumentError
 from blankcheck.outputs import OUTPUT_FORMS, as_logits, output_form, run
-from blankcheck.types import Classifier
+from blankcheck.types import Classifier, Images, images_at_once, in_pieces
 
 Normalisation = tuple[Sequence[float], Sequence[float]]
 """(mean per channel, standard deviation per channel), in units of [0, 1] pixel values."""
@@ -111,11 +111,17 @@ def fingerprint(classifier: Classifier) -> str:
     return digest.hexdigest()[:16]
 
 
+def batch_size(shape: Sequence[int]) -> int:
+    """How many images of a shape (c, h, w) are scored at once: 500, fewer of large ones."""
+    return min(500, images_at_once(shape))
+
+
 @torch.no_grad()
-def probabilities(classifier: Classifier, images: Tensor, form: str = "logits", batch: int = 500) -> Tensor:
-    """Probabilities (n, m) for images (n, c, h, w), on the CPU, computed in batches of `batch`."""
+def probabilities(classifier: Classifier, images: Images, form: str = "logits", batch: int | None = None) -> Tensor:
+    """Probabilities (n, m) for images (n, c, h, w), on the CPU, computed in batches of `batch` (`batch_size`)."""
     device = device_of(classifier)
-    parts = [as_logits(run(classifier, part.to(device)), form).softmax(dim=1).cpu() for part in torch.split(images, batch)]
+    size = batch or batch_size(images.shape[1:])
+    parts = [as_logits(run(classifier, part.to(device)), form).softmax(dim=1).cpu() for part in in_pieces(images, size)]
     return torch.cat(parts)
 
 

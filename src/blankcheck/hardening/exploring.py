@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from blankcheck.auditing import Job, Process, Tried, Twin, run_attempts, within
 from blankcheck.auditing.rivals import Rival, run_rival
+from blankcheck.auditing.sharing import Spread, alone
 from blankcheck.classifiers.wrapper import device_of, left_as_found
 from blankcheck.fooling import DifferentialEvolution, GreedyLighting, RandomSearch
 from blankcheck.fooling.starts import Real
@@ -25,10 +27,14 @@ OTHERS: tuple[Process, ...] = (
 """Processes that hardening never trains on: Sparse-RS, differential evolution and a saliency map."""
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True)
 class Explorer:
     """Searches under the three conditions, the gate in the place of the judge. real: validation images, for starts.
-    attempts: of a search; rivals: attacks of other libraries to run as well."""
+    attempts: of a search; rivals: attacks of other libraries to run as well. spread: by which processes share the work;
+    what only one of them can do, such as searching a twin, is for all of them one piece."""
 
     shape: tuple[int, int, int]
     classes: int
@@ -38,18 +44,29 @@ class Explorer:
     steps: int
     attempts: int
     rivals: Sequence[Rival] = ()
+    spread: Spread = alone
 
     def fresh(self, classifier: Classifier, form: str, seed: int, attempts: int | None = None) -> Tried:
         """The portfolio of an audit against this network."""
-        return self._run(self._job(classifier, form, within(self.steps), seed), attempts or self.attempts)
+        return self._run(self._job(classifier, form, within(self.steps), seed), attempts or self.attempts, self.spread)
 
     def others(self, classifier: Classifier, form: str, seed: int) -> dict[str, Tried]:
         """What hardening never trains on, each alone, by name; a fifth as many attempts, or one a class."""
         attempts = max(self.classes, self.attempts // 5)
-        return {p.rule: self._run(self._job(classifier, form, (p,), seed), attempts) for p in OTHERS}
+        jobs = [self._job(classifier, form, (process,), seed) for process in OTHERS]
+        found = self.spread(len(jobs), lambda i: self._run(jobs[i], attempts, alone))
+        return {process.rule: tried for process, tried in zip(OTHERS, found, strict=True)}
 
     def rival_images(self, classifier: Classifier, form: str, seed: int) -> dict[str, FoolingSet]:
         """What attacks of other libraries hand back, one search a class, by name; none of those that break off."""
+        return self.once(lambda: self._rival_images(classifier, form, seed)) if self.rivals else {}
+
+    def once(self, do: Callable[[], T]) -> T:
+        """What `do` gives, done by one process for all."""
+        result: T = self.spread(1, lambda _: do())[0]
+        return result
+
+    def _rival_images(self, classifier: Classifier, form: str, seed: int) -> dict[str, FoolingSet]:
         targets = torch.arange(self.classes)
         start = torch.zeros(len(targets), *self.shape, device=device_of(classifier))
         sets = {}
@@ -64,8 +81,18 @@ class Explorer:
         sparse = count_lit(images) <= self.conditions.max_lit
         return FoolingSet(images, targets, sparse & (self.gate.p_values(images) <= self.conditions.ood_level))
 
-    def twin_sets(self, twin: Twin, seed: int) -> dict[str, FoolingSet]:
-        """What the same search (under `twin`) and other processes (`twin:NAME`) make against the twin."""
+    def twin_sets(self, make: Callable[[], Twin | None], seed: int) -> dict[str, FoolingSet]:
+        """What the same search (under `twin`) and other processes (`twin:NAME`) make against the twin; nothing where there
+        is none. Processes may not agree whether there is one, so one of them does it all."""
+        by_itself = replace(self, spread=alone)
+
+        def made() -> dict[str, FoolingSet]:
+            twin = make()
+            return by_itself._twin_sets(twin, seed) if twin is not None else {}
+
+        return self.once(made)
+
+    def _twin_sets(self, twin: Twin, seed: int) -> dict[str, FoolingSet]:
         with left_as_found(twin.classifier):
             made = {"": self.fresh(twin.classifier, twin.form, seed), **self.others(twin.classifier, twin.form, seed)}
             found = {name: self.as_set(tried.best.images, tried.best.targets) for name, tried in made.items()}
@@ -78,9 +105,9 @@ class Explorer:
             accept=self.gate.accepts, seed=seed, device=device_of(classifier),
         )  # fmt: skip
 
-    def _run(self, job: Job, attempts: int) -> Tried:
+    def _run(self, job: Job, attempts: int, spread: Spread) -> Tried:
         with left_as_found(job.classifier):
-            return run_attempts(job, [i % self.classes for i in range(attempts)])
+            return run_attempts(job, [i % self.classes for i in range(attempts)], spread=spread)
 
 
 def together(first: Tried, second: Tried) -> Tried:

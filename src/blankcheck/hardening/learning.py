@@ -12,6 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blankcheck.classifiers import UnitClassifier
+from blankcheck.classifiers.peers import Peers, align, part_of, take_from_first
+from blankcheck.classifiers.precision import Precision
+from blankcheck.classifiers.shared_statistics import shared_statistics
 from blankcheck.classifiers.training import batches
 from blankcheck.classifiers.wrapper import device_of
 from blankcheck.data import Split
@@ -31,11 +34,12 @@ REAL = ("loss", "accuracy", "probability")
 @dataclass
 class Tally:
     """Sums of some named values of images, by class, and their means batch by batch. sums: (K, values + 1), the last
-    column counts images."""
+    column counts images, as `counts` does by batch."""
 
     names: tuple[str, ...]
     sums: Tensor
     each: list[Tensor] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
 
     @classmethod
     def of(cls, names: tuple[str, ...], classes: int, device: torch.device) -> Tally:
@@ -47,6 +51,17 @@ class Tally:
         rows = torch.stack([*(v.detach().float() for v in values), torch.ones_like(classes, dtype=torch.float32)], dim=1)
         self.sums.index_add_(0, classes, rows.double())
         self.each.append(rows.mean(dim=0)[:-1] if len(rows) else rows.new_full((len(self.names),), math.nan))
+        self.counts.append(len(rows))
+
+    def of_all(self, peers: Peers) -> Tally:
+        """The same over the images of all processes."""
+        if peers.size == 1:
+            return self
+        counts = torch.tensor(self.counts, dtype=torch.float64)[:, None]
+        means = torch.stack(self.each).double().cpu() if self.each else torch.zeros(0, len(self.names))
+        summed = peers.total(torch.where(counts > 0, counts * means, 0.0))
+        together = peers.total(counts)
+        return Tally(self.names, peers.total(self.sums), list(summed / together), together.flatten().int().tolist())
 
     def means(self) -> dict[str, Any]:
         """Of all images, and under `per_class` of those of each class that has any."""
@@ -79,16 +94,21 @@ class Trained:
 
 
 class Learner:
-    """Optimiser, learning rate and batches of a hardening. first: the parameters and buffers it began with."""
+    """Optimiser, learning rate and batches of a hardening. first: the parameters and buffers it began with. common: draws
+    that all processes must make alike, of which `Ground.generator` has the others."""
 
     def __init__(
-        self, classifier: UnitClassifier, data: Split, objective: Objective, classes: int, plan: HardeningPlan
-    ) -> None:
+        self, classifier: UnitClassifier, data: Split, objective: Objective, classes: int, plan: HardeningPlan,
+        common: torch.Generator, peers: Peers,
+    ) -> None:  # fmt: skip
         self.classifier, self.data, self.objective, self.classes, self.plan = classifier, data, objective, classes, plan
+        self.common, self.peers = common, peers
+        take_from_first((*classifier.parameters(), *classifier.buffers()), peers)
         self.first = {name: tensor.detach().clone() for name, tensor in classifier.state_dict().items()}
         self._begin(plan.training.epochs)
 
     def _begin(self, epochs: int) -> None:
+        self.precision = Precision(self.plan.training.precision, device_of(self.classifier))
         self.optimiser, self.schedule = replace(self.plan.training, epochs=epochs).optimiser(self.classifier, len(self.data))
 
     def start_again(self, epochs: int) -> None:
@@ -108,50 +128,55 @@ class Learner:
         self, epochs: int, source: Source | None, ground: Ground, confidence: float, keep: int, watch: Watch
     ) -> Trained:
         """So many epochs on real images, and beside each batch the fooling images of `source`. keep: how many of those are
-        kept to be shown to later networks.
+        kept to be shown to later networks, of all processes together.
 
-        Raises ModelError when the loss becomes NaN or infinite.
+        Raises ModelError when the loss becomes NaN or infinite, and where the networks of two processes differ.
         """
-        device, count = device_of(self.classifier), self.batches_in(epochs)
+        device, count, peers = device_of(self.classifier), self.batches_in(epochs), self.peers
+        few = 1 + keep // (count * peers.size)
         names = tuple(answers(torch.ones(1, self.objective.outputs(self.classes)), torch.zeros(1, dtype=torch.int64),
                               self.objective, self.classes, confidence))  # fmt: skip
         real, fooling = Tally.of(REAL, self.classes, device), Tally.of(("objective", *names), self.classes, device)
         shown, seen, done = [], 0, 0
         for _ in range(epochs):
-            for index in batches(len(self.data), self.plan.training.batch, ground.generator):
+            for index in batches(len(self.data), self.plan.training.batch, self.common):
                 found = source.batch(ground) if source is not None else Found.nothing(ground)
                 self._learn(index, found, real, fooling, confidence)
                 seen += found.seen
-                shown.append((found.images[: 1 + keep // count].cpu(), found.targets[: 1 + keep // count].cpu()))
+                shown.append((found.images[:few].cpu(), found.targets[:few].cpu()))
                 done += 1
                 if done % 50 == 0:
                     watch(done, count, f"real loss {real.each[-1][0]:.3f}")
+            align(self.classifier, peers)
+        real, fooling = real.of_all(peers), fooling.of_all(peers)
         if not bool(torch.cat([real.sums.flatten(), fooling.sums.flatten()]).isfinite().all()):
             raise ModelError("hardening loss became NaN or infinite")
-        return Trained(real, fooling, _some(shown, keep, ground.generator), seen)
+        seen = sum(peers.gather(seen))
+        return Trained(real, fooling, _some([s for each in peers.gather(shown) for s in each], keep, self.common), seen)
 
     def _learn(self, index: Tensor, found: Found, told_real: Tally, told_fooling: Tally, confidence: float) -> None:
-        device = found.images.device
-        images, labels = self.data.images[index].to(device), self.data.labels[index].to(device)
+        device, part, peers = found.images.device, part_of(index, self.peers), self.peers
+        images, labels = self.data.images[part.index].to(device), self.data.labels[part.index].to(device)
         self.classifier.train()
-        if len(index) + len(found.images) < 2:
+        if len(index) < 2 and len(index) + sum(peers.gather(len(found.images))) < 2:
             return  # batch norm cannot take a single image
-        outputs = run(self.classifier, torch.cat([images, found.images]))
-        real, fooling = outputs[: len(index)], outputs[len(index) :]
+        with shared_statistics(peers), self.precision.passes():
+            outputs = run(self.classifier, torch.cat([images, found.images]))
+        outputs = self.precision.outputs(outputs)
+        real, fooling = outputs[: len(labels)], outputs[len(labels) :]
         real_losses = F.cross_entropy(real, labels, reduction="none")
         doubts = unsure(real, labels, Goal(confidence).needed)
         losses = self.objective.loss(fooling, found.targets, self.classes)
         # divided by the full batch, so that the weight of one fooling image does not rise as they become rare
-        loss = real_losses.mean() + self.plan.sureness * doubts.mean()
+        loss = (real_losses.mean() + self.plan.sureness * doubts.mean()) * part.weight
         loss = loss + self.plan.weight * (found.weights * losses).sum() / self.plan.fooling_batch
-        self.optimiser.zero_grad()
-        torch.autograd.backward(loss)
-        self.optimiser.step()
+        self.precision.descend(loss, self.classifier, self.optimiser, peers)
         self.schedule.step()
         with torch.no_grad():
             p = real.softmax(dim=1)
             own = p.gather(1, labels[:, None]).squeeze(1)
-            told_real.add([real_losses, (p.argmax(dim=1) == labels).float(), own], labels)
+            mine = slice(0, 0 if part.repeated and peers.rank else None)  # what all did counts once
+            told_real.add([v[mine] for v in (real_losses, (p.argmax(dim=1) == labels).float(), own)], labels[mine])
             said = answers(fooling.softmax(dim=1), found.targets, self.objective, self.classes, confidence)
             told_fooling.add([losses, *said.values()], found.targets)
 
@@ -161,6 +186,7 @@ class Learner:
             "classifier": self.classifier.state_dict(),
             "first": self.first,
             "optimiser": self.optimiser.state_dict(),
+            "precision": self.precision.state(),
             "schedule": {k: v for k, v in self.schedule.state_dict().items() if isinstance(v, int | float | list)},
         }
 
@@ -169,6 +195,7 @@ class Learner:
         self.classifier.load_state_dict(state["classifier"])
         self.first = state["first"]
         self.optimiser.load_state_dict(state["optimiser"])
+        self.precision.load(state["precision"])
         self.schedule.load_state_dict(state["schedule"])
 
 

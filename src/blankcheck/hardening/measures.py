@@ -16,7 +16,7 @@ from blankcheck.classifiers import UnitClassifier, probabilities
 from blankcheck.classifiers.wrapper import left_as_found
 from blankcheck.hardening.objectives import Objective
 from blankcheck.judging import calibration_error
-from blankcheck.types import Conditions, Fooling, Rows
+from blankcheck.types import Conditions, Fooling, Images, Rows
 
 QUANTILES = (0.1, 0.5, 0.9)
 TINY = 1e-12
@@ -140,7 +140,7 @@ def search_record(found: Fooling, p_values: Tensor, want: Conditions, classes: i
 
 
 def real_record(
-    classifier: UnitClassifier, images: Tensor, labels: Tensor, classes: int, confidence: float
+    classifier: UnitClassifier, images: Images, labels: Tensor, classes: int, confidence: float
 ) -> dict[str, Any]:
     """How the classifier does on real images, (10) of the catalogue."""
     with left_as_found(classifier):

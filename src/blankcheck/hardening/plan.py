@@ -110,7 +110,7 @@ def default_pretrain(epochs: int, schedule: str) -> int:
 
 def default_plan(n: int, epochs: int | None = None, rounds: int | None = None, **options: Any) -> HardeningPlan:
     """The plan for `n` training images, with as many epochs as plain training has; further `options` by their names."""
-    training = TrainingPlan.default(n, epochs)
+    training = replace(TrainingPlan.default(n, epochs), precision=options.pop("precision", TrainingPlan.precision))
     if options.get("pretrain") is None:
         options["pretrain"] = default_pretrain(training.epochs, options.get("schedule", "continuous"))
     plan = HardeningPlan(training, **options)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from blankcheck.classifiers.peers import Peers
 from blankcheck.fooling import STARTS, AdaptiveWeight, Exchange, Look, Problem, SigmaZero, Solver
 from blankcheck.fooling.arithmetic import largest
 from blankcheck.fooling.solvers import State
@@ -181,3 +182,11 @@ class Replay:
         copied = {name: tensor.clone() for name, tensor in state.items()}
         cursor = int(copied.pop("cursor"))
         return cls(cursor=cursor, **{name: copied[name] for name in copied})
+
+    @classmethod
+    def dealt(cls, buffers: list[Replay], peers: Peers) -> Replay:
+        """A process's part of several buffers laid one after the other, each from the image whose turn it is."""
+        names = [f.name for f in fields(cls) if f.name != "cursor"]
+        whole = {name: torch.cat([getattr(b, name).roll(-b.cursor, 0) for b in buffers]) for name in names}
+        part = {name: tensor[peers.rank :: peers.size] for name, tensor in whole.items()}
+        return cls.of({**part, "cursor": torch.tensor(0)})

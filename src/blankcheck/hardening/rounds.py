@@ -11,10 +11,14 @@ import torch
 from torch import Tensor
 
 from blankcheck.auditing import Tried, Twin
+from blankcheck.auditing.attempts import seeded
 from blankcheck.auditing.rivals import Rival
+from blankcheck.auditing.sharing import Spread, alone
 from blankcheck.classifiers import UnitClassifier
+from blankcheck.classifiers.peers import ALONE, Peers, own_seed
 from blankcheck.data import Data
-from blankcheck.errors import ArgumentError
+from blankcheck.errors import ArgumentError, ModelError
+from blankcheck.fooling.starts import Real
 from blankcheck.hardening.exploring import Explorer, together
 from blankcheck.hardening.learning import Learner, Trained, Watch
 from blankcheck.hardening.measures import FoolingSet, real_record, search_record, set_record
@@ -97,8 +101,9 @@ class Hardening:
     """Hardens `classifier` in place, round by round. Its whole state can be taken and put back between rounds.
 
     twin: a plain network trained on half B, whose fooling images are shown to every network of the hardening. rivals:
-    attacks of other libraries to be logged as well. After the last round `kept` has the network to use, and `records` what
-    `docs/metrics.md` lists.
+    attacks of other libraries to be logged as well. peers: processes that train together; spread: how they share the
+    searches that end a round. All of them get the same rounds. After the last round `kept` has the network to use, and
+    `records` what `docs/metrics.md` lists.
     """
 
     def __init__(
@@ -111,25 +116,31 @@ class Hardening:
         seed: int = 0,
         twin: Callable[[], Twin | None] = lambda: None,
         rivals: Sequence[Rival] = (),
+        peers: Peers = ALONE,
+        spread: Spread = alone,
     ) -> None:
         self.classifier, self.data, self.objective, self.plan, self.seed = classifier, data, objective, plan, seed
         self.conditions = conditions or Conditions(max_lit=default_max_lit(data.shape))
-        self.classes, self.make_twin = len(data.classes), twin
+        self.classes, self.make_twin, self.peers = len(data.classes), twin, peers
         # half A only: the audit's judge is fitted on half B
         gate = OODTest.fit(data.halves[0].images, self.conditions.ood_level, most=plan.gate_images)
         self.train = data.halves[0] if plan.hold_out_twin else data.train
-        self.learner = Learner(classifier, self.train, objective, self.classes, plan)
         generator = torch.Generator().manual_seed(seed)
+        # what all processes draw alike; one process has one stream for everything
+        self.common = generator if peers.size == 1 else torch.Generator().manual_seed(seed)
+        self.learner = Learner(classifier, self.train, objective, self.classes, plan, self.common, peers)
+        if peers.size > 1:
+            generator.manual_seed(self._own_seed(-1))
         # with few calibration images even the most unusual image cannot have a smaller p-value
         strict = max(self.conditions.ood_level * plan.gate_level, gate.smallest_p)
         self.ground = Ground(classifier, self.classes, data.shape, self.conditions, plan, gate, strict, generator,
-                             self._some_real(generator))  # fmt: skip
+                             self._some_real(), peers=peers)  # fmt: skip
         self.source = source_of(self.ground)
         full = plan.evaluate == "full"
         self.most = FULL if full else SAMPLE
         self.explorer = Explorer(
             data.shape, self.classes, self.conditions, gate, (data.validation.images, data.validation.labels),
-            plan.fresh_steps, plan.fresh_attempts * (FULL_ATTEMPTS if full else 1), rivals,
+            plan.fresh_steps, plan.fresh_attempts * (FULL_ATTEMPTS if full else 1), rivals, spread,
         )  # fmt: skip
         self.next_round, self.ending, self.done = 0, False, False
         self.history: list[Round] = []
@@ -144,20 +155,33 @@ class Hardening:
         while not self.done:
             began = time.monotonic()
             # the stream of a round is its own, so that going on after a stop equals not stopping
-            self.ground.generator.manual_seed(self.seed * 1_000_003 + self.next_round)
+            self.common.manual_seed(self.seed * 1_000_003 + self.next_round)
+            if self.peers.size > 1:
+                self.ground.generator.manual_seed(self._own_seed(self.next_round))
             epochs, told = self._train(watch)
             trained = time.monotonic()
             made = self._look(epochs, told, trained - began)
             self._plan_ahead(made)
             self.next_round += 1
             self.history.append(made)
+            self._agree(made)
             yield made
+
+    def _own_seed(self, index: int) -> int:
+        """Of the stream of a round that belongs to this process alone."""
+        return seeded("hardening", self.seed, self.peers.rank, index).initial_seed()
+
+    def _agree(self, made: Round) -> None:
+        """Every process decides for itself what to keep and when to end, from numbers that are the same for all."""
+        told = self.peers.gather((made, self.ending, self.done))
+        if any(one != told[0] for one in told):
+            raise ModelError("processes do not agree about a round; a network trained by several must answer all alike")
 
     def _train(self, watch: Watch) -> tuple[int, Trained]:
         plan, ground, index = self.plan, self.ground, self.next_round
-        ground.real, ground.anneal, ground.passes = self._some_real(ground.generator), plan.anneal**index, 0
+        ground.real, ground.anneal, ground.passes = self._some_real(), plan.anneal**index, 0
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed + index)  # dropout
+            torch.manual_seed(own_seed(self.seed + index, self.peers))  # dropout
             if index == 0 and plan.pretrain:
                 before = self.learner.train(plan.pretrain, None, ground, self.conditions.confidence, 0, watch)
                 self.records.append({"kind": "training", "what": "pretraining", **before.real.means(), "round": 0})
@@ -173,10 +197,11 @@ class Hardening:
         self.trained.append(self.explorer.as_set(*told.shown))
         return epochs + (plan.pretrain if index == 0 else 0), told
 
-    def _some_real(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _some_real(self) -> Real:
         """Real images for starts, drawn at random."""
-        index = torch.randperm(len(self.train), generator=generator)[:STARTS_FROM]
-        return self.train.images[index], self.train.labels[index]
+        index = torch.randperm(len(self.train), generator=self.common)[:STARTS_FROM]
+        real = self.train.take(index)
+        return real.images, real.labels
 
     def _look(self, epochs: int, told: Trained, seconds: float) -> Round:
         """Search the network as it is now, show it every set so far, and decide whether it is the one to keep."""
@@ -184,13 +209,15 @@ class Hardening:
         self.classifier.eval()
         tried = self._fresh_search()
         self.fresh.append(self.explorer.as_set(tried.best.images, tried.best.targets))
-        real = real_record(self.classifier, self.data.validation.images, self.data.validation.labels, self.classes,
-                           self.conditions.confidence)  # fmt: skip
+        validation = self.data.validation
+        real = self.explorer.once(lambda: real_record(
+            self.classifier, validation.images, validation.labels, self.classes, self.conditions.confidence))  # fmt: skip
         handled = self._log(told, tried, real)
         kept = self._keep(real["accuracy"], real["confident"], handled)
         best, n = tried.best, len(tried.best)
         fooled, fewest = int(best.met.sum()), int(best.fewest.min())
         real_told, fooling_told = told.real.means(), told.fooling.means()
+        passes = sum(self.peers.gather(self.ground.passes))
         return Round(
             index=self.next_round,
             epochs=epochs,
@@ -207,8 +234,8 @@ class Hardening:
             fresh_fewest=None if fewest >= NEVER else fewest,
             harmonic=harmonic(real["accuracy"], handled),
             kept=kept,
-            forward=self.ground.passes + int(best.forwards.sum()),
-            backward=self.ground.passes + int(best.steps.sum()),
+            forward=passes + int(best.forwards.sum()),
+            backward=passes + int(best.steps.sum()),
             images=real_told["images"] + fooling_told["images"],
             training_seconds=seconds,
             looking_seconds=time.monotonic() - began,
@@ -228,8 +255,7 @@ class Hardening:
         """Append the records of this round; returns the share of each set so far that the network handles."""
         want, index, gate = self.conditions, self.next_round, self.explorer.gate
         if self.of_twin is None:
-            twin = self.make_twin()
-            self.of_twin = self.explorer.twin_sets(twin, self.seed) if twin is not None else {}
+            self.of_twin = self.explorer.twin_sets(self.make_twin, self.seed)
         made = {"fresh": tried} | {
             f"own:{name}": other
             for name, other in self.explorer.others(self.classifier, "logits", self.seed + index).items()
@@ -250,7 +276,9 @@ class Hardening:
         others += [
             (f"own:{n}", index, s) for n, s in self.explorer.rival_images(self.classifier, "logits", self.seed).items()
         ]
-        shown = [{"kind": "set", "what": w, "set_round": i, **self._answers(s)} for w, i, s in (*ours, *others)]
+        sets = [*ours, *others]
+        answers = self.explorer.spread(len(sets), lambda i: self._answers(sets[i][2]))
+        shown = [{"kind": "set", "what": w, "set_round": i, **a} for (w, i, _), a in zip(sets, answers, strict=True)]
         new += [*shown, {"kind": "real", "split": "validation", **real}]
         self.records += [{**record, "round": index} for record in new]
         return [s["handled"] for s in shown[: len(ours)] if s["images"]]
@@ -264,7 +292,7 @@ class Hardening:
         if self.kept is not None:
             self.classifier.load_state_dict(self.kept.network)
             new = (self.trained[-1], self.fresh[-1])
-            self.kept.handled += [self._answers(s)["handled"] for s in new if len(s)]
+            self.kept.handled += self.explorer.once(lambda: [self._answers(s)["handled"] for s in new if len(s)])
             self.classifier.load_state_dict(now)
             if not takes_over(harmonic(real, handled), self.kept.score, confident - self.kept.confident):
                 return False
@@ -286,11 +314,12 @@ class Hardening:
         self.done = self.ending and plan.network == "fresh"
 
     def state(self) -> dict[str, Any]:
-        """Tensors and plain numbers only, so that `torch.load(weights_only=True)` reads it back."""
+        """Tensors and plain numbers only, so that `torch.load(weights_only=True)` reads it back. Every process must ask for
+        it: what is in it of all processes is what each of them holds."""
         return {
             "plan": asdict(self.plan),
             "learner": self.learner.state(),
-            "source": self.source.state(),
+            "sources": self.peers.gather(self.source.state()),
             "progress": [self.next_round, self.ending, self.done],
             "history": [asdict(r) for r in self.history],
             "trained": [s.state() for s in self.trained],
@@ -300,7 +329,7 @@ class Hardening:
         }
 
     def load_state(self, state: dict[str, Any], records: Sequence[Record] = ()) -> None:
-        """Go on from a state taken between two rounds. records: those of the rounds before.
+        """Go on from a state taken between two rounds, by as many processes or others. records: those of the rounds before.
 
         Raises ArgumentError with the differences when it was taken under another plan.
         """
@@ -311,7 +340,7 @@ class Hardening:
         if differ:
             raise ArgumentError(f"a hardening goes on only under the plan it began with: {'; '.join(differ)}")
         self.learner.load(state["learner"])
-        self.source.load(state["source"])
+        self.source.load(state["sources"], self.peers)
         self.next_round, self.ending, self.done = state["progress"]
         self.history = [Round(**r) for r in state["history"]]
         self.trained, self.fresh = ([FoolingSet(*s) for s in state[name]] for name in ("trained", "fresh"))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from blankcheck.classifiers import UnitClassifier
+from blankcheck.classifiers.peers import ALONE, Peers, own_number
 from blankcheck.classifiers.wrapper import device_of, left_as_found
 from blankcheck.fooling import Goal, Problem
 from blankcheck.fooling.starts import Real
@@ -23,8 +24,9 @@ SEARCHED_AT_ONCE = 256
 @dataclass
 class Ground:
     """What every source searches: the classifier as it is now, under a plan. gate: the out-of-distribution test of
-    hardening, and `strict` the p-value up to which an image is trained on. real: images that starts are made of.
-    passes: backward passes of images so far."""
+    hardening, and `strict` the p-value up to which an image is trained on. generator: of fooling images, of which every
+    process makes its own. real: images that starts are made of. passes: backward passes of images so far, of this process.
+    peers: the processes that share the work."""
 
     classifier: UnitClassifier
     classes: int
@@ -37,6 +39,12 @@ class Ground:
     real: Real
     anneal: float = 1.0
     passes: int = 0
+    peers: Peers = ALONE
+
+    @property
+    def fooling_batch(self) -> int:
+        """This process's part of the fooling images beside each batch."""
+        return own_number(self.plan.fooling_batch, self.peers)
 
     def problem(self, targets: Tensor) -> Problem:
         """The search of these targets (n,)."""
@@ -83,7 +91,7 @@ class Found:
 
 
 class Source(Protocol):
-    """Fooling images, batch after batch. Its state is tensors and numbers only."""
+    """Fooling images of one process, batch after batch. Its state is tensors and numbers only."""
 
     def begin_round(self, ground: Ground) -> None:
         """Called before the first batch of a round."""
@@ -94,8 +102,9 @@ class Source(Protocol):
     def state(self) -> dict[str, Any]:
         """All that changes."""
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Go on from such a state."""
+    def load(self, states: list[dict[str, Any]], peers: Peers) -> None:
+        """Go on from such states, those of all processes in order of rank; where these were more or fewer than now, what
+        they held is dealt out again."""
 
 
 @dataclass
@@ -107,16 +116,18 @@ class Continuous:
     @classmethod
     def filled(cls, ground: Ground) -> Continuous:
         """With fresh starts."""
-        plan = ground.plan
-        return cls(Replay.fill(plan.buffer, ground.classes, ground.shape, ground.real, plan.life, ground.generator))
+        plan, size = ground.plan, own_number(ground.plan.buffer, ground.peers)
+        return cls(Replay.fill(size, ground.classes, ground.shape, ground.real, plan.life, ground.generator))
 
     def begin_round(self, ground: Ground) -> None:
         """Nothing: the search just goes on."""
 
     def batch(self, ground: Ground) -> Found:
         """Move the next images of the buffer and hand out those that are to be trained on."""
-        plan, buffer = ground.plan, self.replay
-        rows = buffer.next_rows(plan.fooling_batch)
+        plan, buffer, n = ground.plan, self.replay, ground.fooling_batch
+        if n == 0 or len(buffer.images) == 0:
+            return Found.nothing(ground)
+        rows = buffer.next_rows(n)
         targets = buffer.targets[rows]
         images = _moved(buffer, rows, ground)
         weights = ground.weights(images, targets).to(images.device)
@@ -129,9 +140,10 @@ class Continuous:
         """The buffer."""
         return {"replay": self.replay.state()}
 
-    def load(self, state: dict[str, Any]) -> None:
-        """The buffer as it was."""
-        self.replay = Replay.of(state["replay"])
+    def load(self, states: list[dict[str, Any]], peers: Peers) -> None:
+        """The buffer as it was, or a part of all buffers."""
+        buffers = [Replay.of(state["replay"]) for state in states]
+        self.replay = buffers[peers.rank] if len(states) == peers.size else Replay.dealt(buffers, peers)
 
 
 @dataclass
@@ -157,7 +169,7 @@ class Sets:
         if self.every is not None and self.since >= self.every:
             self._renew(ground)
         self.since += 1
-        device, n = device_of(ground.classifier), ground.plan.fooling_batch
+        device, n = device_of(ground.classifier), ground.fooling_batch
         if self.made is None or len(self.pool) == 0:
             return Found.nothing(ground, n)
         index = self.pool[torch.randint(0, len(self.pool), (n,), generator=ground.generator)]
@@ -177,27 +189,42 @@ class Sets:
         """What was made, and what of it is in use."""
         return {"made": self.made, "pool": self.pool, "since": self.since}
 
-    def load(self, state: dict[str, Any]) -> None:
-        """As it was."""
+    def load(self, states: list[dict[str, Any]], peers: Peers) -> None:
+        """As it was, or a part of all sets and of what of them is in use."""
+        same = len(states) == peers.size
+        state = states[peers.rank] if same else _dealt([s for s in states if s["made"] is not None], states[0], peers)
         self.made, self.pool, self.since = state["made"], state["pool"], int(state["since"])
 
 
+def _dealt(full: list[dict[str, Any]], any_of_all: dict[str, Any], peers: Peers) -> dict[str, Any]:
+    """Every so many-th image of all sets together, from the state of the sets of each process."""
+    if not full:
+        return any_of_all
+    used = []
+    for state in full:
+        used.append(torch.zeros(len(state["made"][1]), dtype=torch.bool))
+        used[-1][state["pool"]] = True
+    made = [torch.cat([s["made"][part] for s in full])[peers.rank :: peers.size] for part in range(3)]
+    pool = torch.cat(used)[peers.rank :: peers.size].nonzero().squeeze(1)
+    return {"made": tuple(made), "pool": pool, "since": any_of_all["since"]}
+
+
 def make_set(ground: Ground) -> tuple[Tensor, Tensor, Tensor]:
-    """Search a fresh set against the network as it is: images (n, c, h, w), targets and weights (n,), on the CPU.
+    """Search a fresh set against the network as it is: images (n, c, h, w), targets and weights (n,), on the CPU. Of several
+    processes each makes its part.
 
     Images are taken at every stage of their search, as a buffer that is always being searched holds them.
     """
-    plan = ground.plan
-    buffer = Replay.fill(plan.set_images, ground.classes, ground.shape, ground.real, plan.life, ground.generator,
-                         ground.anneal)  # fmt: skip
+    plan, size = ground.plan, max(1, own_number(ground.plan.set_images, ground.peers))
+    buffer = Replay.fill(size, ground.classes, ground.shape, ground.real, plan.life, ground.generator, ground.anneal)
     buffer.age.zero_()
-    last = torch.randint(1, plan.life + 1, (plan.set_images,), generator=ground.generator)
+    last = torch.randint(1, plan.life + 1, (size,), generator=ground.generator)
     images = buffer.images.clone()
     for visit in range(plan.life):
         for rows in torch.split((last > visit).nonzero().squeeze(1), SEARCHED_AT_ONCE):
             images[rows] = _moved(buffer, rows, ground).cpu()
     device = device_of(ground.classifier)
-    parts = torch.split(torch.arange(plan.set_images), SEARCHED_AT_ONCE)
+    parts = torch.split(torch.arange(size), SEARCHED_AT_ONCE)
     weights = torch.cat([ground.weights(images[rows].to(device), buffer.targets[rows]) for rows in parts])
     wanted = weights > 0
     return images[wanted], buffer.targets[wanted], weights[wanted]

@@ -12,13 +12,16 @@ import torch
 from torch import nn
 
 from blankcheck.auditing import Twin, check_fits
+from blankcheck.auditing.sharing import Spread, alone
 from blankcheck.classifiers import UnitClassifier, build, load_model
 from blankcheck.classifiers.loading import save_model
+from blankcheck.classifiers.peers import ALONE, Peers
 from blankcheck.classifiers.wrapper import device_of, left_as_found
 from blankcheck.data import Data
 from blankcheck.errors import ArgumentError, ModelError, RunFolderError
 from blankcheck.hardening import Hardening, HardeningPlan, Round, default_plan, objective_named
 from blankcheck.hardening.measures import real_record
+from blankcheck.running.alarm import LostError
 from blankcheck.running.rival_imports import usable_rivals
 from blankcheck.running.run_folder import RunFolder
 from blankcheck.running.twins import get_twins
@@ -28,7 +31,7 @@ STATE = "state/state.pt"
 
 
 class HardeningOptions(TypedDict, total=False):
-    """Further choices of a hardening, by the names of `HardeningPlan`, which says what they mean."""
+    """Further choices of a hardening, by the names of `HardeningPlan`, or its `TrainingPlan`, which say what they mean."""
 
     schedule: str
     pretrain: int | None
@@ -52,6 +55,7 @@ class HardeningOptions(TypedDict, total=False):
     patience: int | None
     evaluate: str
     hold_out_twin: bool
+    precision: str
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,8 @@ def harden(
     resume: bool = False,
     watch: Watch = lambda made, batch, batches, words: None,
     device: torch.device | None = None,
+    peers: Peers = ALONE,
+    spread: Spread = alone,
     **options: Unpack[HardeningOptions],
 ) -> Hardened:
     """Train a network on real images and on the fooling images found against it, so that the search fails.
@@ -114,6 +120,8 @@ def harden(
     training makes. rounds: over which they are spread. options: any of `HardeningOptions`. rivals: log what attacks of
     other libraries find, where they are installed. run: where the state is kept after each round; with `resume` the run
     goes on from there, to the same bits as if it had not stopped. device: where to train; default where the network is.
+    peers: processes that train together, the first of which keeps the state; spread: how they share the searches. Results
+    depend on how many there are, and a run may go on with another number.
 
     Raises ArgumentError, DataError, ModelError or RunFolderError with one line.
     """
@@ -130,7 +138,7 @@ def harden(
         return next(iter(get_twins(network, data, device_of(network))), None)
 
     asked, _ = usable_rivals(rivals)
-    work = Hardening(network, data, aim, plan, Conditions(confidence, limit, ood_level), seed, twin, asked)
+    work = Hardening(network, data, aim, plan, Conditions(confidence, limit, ood_level), seed, twin, asked, peers, spread)
     if run is not None and resume:
         _resume(work, run)
     for made in work.rounds(lambda batch, batches, words: watch(None, batch, batches, words)):
@@ -178,24 +186,34 @@ def check_outputs(model: UnitClassifier | str, data: Data, objective: str) -> No
 
 def _keep_state(work: Hardening, run: RunFolder) -> None:
     """Metrics first: a kill in between leaves records of a round that the state does not know, which are dropped later."""
+    state = work.state()
+    if work.peers.rank != 0:
+        return
     buffer = io.BytesIO()
-    torch.save(work.state(), buffer)
+    torch.save(state, buffer)
     run.write_lines("metrics.jsonl", [*work.records, *(r.metrics() for r in work.history)])
     run.write(STATE, buffer.getvalue())
 
 
 def _resume(work: Hardening, run: RunFolder) -> None:
-    """Put the state back; nothing was kept yet when the run stopped in its first round."""
+    """Put the state back, which the first process reads for all; nothing was kept yet when the run stopped in its first
+    round."""
     path = run / STATE
-    if not path.is_file():
-        return
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        work.load_state(state, list(_logged(run)))
-    except ArgumentError:
+        read = _read_state(run) if work.peers.rank == 0 else None
+        state, records = work.peers.from_first(read)
+        if state is not None:
+            work.load_state(state, records)
+    except (ArgumentError, LostError):
         raise
     except Exception as error:  # a damaged or foreign file raises whatever unpickling and loading meet
         raise RunFolderError(f"{path} does not fit this run: {' '.join(str(error).split())[:160]}") from error
+
+
+def _read_state(run: RunFolder) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+    if not (run / STATE).is_file():
+        return None, []
+    return torch.load(run / STATE, map_location="cpu", weights_only=True), list(_logged(run))
 
 
 def _logged(run: RunFolder) -> Iterator[dict[str, Any]]:

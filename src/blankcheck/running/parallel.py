@@ -1,29 +1,30 @@
 """Several processes that share one run, through lightning-fabric and torch.distributed: `--devices`, `--nodes`, torchrun.
 
-The rooms that compute know nothing of this: they are given a `Spread`, which hands out pieces of work.
+The rooms that compute know nothing of this: they are given a `Spread`, which hands out pieces of work, and `Peers`, with
+whom a network is trained.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from blankcheck.auditing.sharing import Spread, alone
-from blankcheck.errors import ArgumentError, BlankcheckError
+from blankcheck.classifiers.peers import ALONE, Peers
+from blankcheck.errors import ArgumentError
+from blankcheck.running.alarm import PATIENCE, Alarm, Failure
 from blankcheck.running.devices import resolve
 from blankcheck.running.settings import AuditSettings, TrainSettings
 from blankcheck.running.terminal import Terminal
-
-PATIENCE = timedelta(days=7)
-"""How long a process waits for the others, which may be searching for hours."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,9 @@ class Team:
     rank: int
     size: int
     device: torch.device
-    spread: Spread
+    spread: Spread = alone
+    peers: Peers = ALONE
+    alarm: Alarm | None = None
 
     @property
     def leads(self) -> bool:
@@ -57,8 +60,20 @@ def under_torchrun() -> bool:
 
 
 def rank_of_process() -> int:
-    """The number of this process as its environment says it, before any team has met; 0 where it says nothing."""
-    return int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0)
+    """0 for the first process, before any team has met; above 0 for those whose environment says that they are another."""
+    said = ("RANK",) if "RANK" in os.environ else ("LOCAL_RANK", "NODE_RANK")
+    return max(int(os.environ.get(name) or 0) for name in said)
+
+
+def speaks() -> bool:
+    """Whether this process is to say what it finds wrong before the team has met.
+
+    The one that starts the others does so once it found nothing wrong, so they speak for themselves. torchrun starts all at
+    once, and mostly all find the same: it ends the others when the first is done saying it.
+    """
+    if under_torchrun() and rank_of_process() != 0:
+        time.sleep(1)
+    return True
 
 
 def check_team(device: str, devices: int, nodes: int) -> None:
@@ -79,74 +94,105 @@ def meet(device: str, devices: int, nodes: int) -> Team:
         nodes = int(os.environ["WORLD_SIZE"]) // devices
     chosen = resolve(device)
     if devices * nodes == 1:
-        return Team(0, 1, chosen, alone)
+        return Team(0, 1, chosen)
     from lightning_fabric import Fabric
     from lightning_fabric.strategies.ddp import DDPStrategy
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces every process
     fabric = Fabric(accelerator=chosen.type, devices=devices, num_nodes=nodes, strategy=DDPStrategy(timeout=PATIENCE))
     fabric.launch()
-    return Team(fabric.global_rank, fabric.world_size, fabric.device, _Shared(fabric.global_rank, fabric.world_size))
+    peers = _Together(fabric.global_rank, fabric.world_size, fabric.device, Alarm(fabric.global_rank))
+    return Team(peers.rank, peers.size, peers.device, _Shared(peers), peers, peers.alarm)
 
 
 @contextmanager
 def meeting(settings: TrainSettings | AuditSettings, terminal: Terminal) -> Iterator[Team]:
-    """The team that a command's settings ask for; only the first process goes on speaking. Raises ArgumentError."""
+    """The team that a command's settings ask for; only the first process goes on speaking.
+
+    Where one process fails inside, all end, and the first one raises what went wrong. Raises ArgumentError where there can
+    be no such team.
+    """
     check_team(settings.device, settings.devices, settings.nodes)
     team = meet(settings.device, settings.devices, settings.nodes)
+    if team.alarm is None:
+        yield team
+        return
     if not team.leads:
         terminal.fall_silent()
     try:
         yield team
-    finally:
-        if dist.is_available() and dist.is_initialized():
-            dist.destroy_process_group()
+        team.peers.gather(None)  # none leaves before all are done
+    except BaseException as error:
+        raised = team.alarm.raised(error)
+        raise raised from (None if raised is not error else error.__cause__)
+    team.alarm.all_is_well()
+    dist.destroy_process_group()
 
 
 @dataclass(frozen=True)
-class _Failure:
-    """What went wrong in one process, told to all."""
+class _Together:
+    """`Peers` that reach each other through torch.distributed. device: where its collectives want tensors."""
 
     rank: int
-    words: str
-    ours: bool
+    size: int
+    device: torch.device
+    alarm: Alarm
+
+    def total(self, values: Tensor) -> Tensor:
+        """See `Peers`."""
+        summed = values.detach().to(self.device, copy=True).contiguous()
+        with self._heeding():
+            dist.all_reduce(summed)
+        return summed.to(values.device)
+
+    def gather(self, value: Any) -> list[Any]:
+        """See `Peers`."""
+        told: list[Any] = [None] * self.size
+        with self._heeding():
+            dist.all_gather_object(told, value)
+        return told
+
+    def from_first(self, value: Any) -> Any:
+        """See `Peers`."""
+        told = [value if self.rank == 0 else None]
+        with self._heeding():
+            dist.broadcast_object_list(told, src=0, device=self.device)
+        return told[0]
+
+    @contextmanager
+    def _heeding(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:  # all that torch.distributed raises
+            raise self.alarm.lost() from error
 
 
 class _Shared:
     """A `Spread` over all processes: each takes the next piece as soon as it is free, and at the end all tell all."""
 
-    def __init__(self, rank: int, size: int) -> None:
-        self.rank, self.size, self.calls = rank, size, 0
-        self.counter = _counter(rank)
+    def __init__(self, peers: _Together) -> None:
+        self.peers, self.calls = peers, 0
 
     def __call__(self, n: int, do: Callable[[int], Any]) -> list[Any]:
         """See `Spread`. A piece that fails ends the call in every process, with the words of the one that failed."""
         self.calls += 1
         done: dict[int, Any] = {}
-        failure: _Failure | None = None
-        while failure is None and (index := self.counter.add(f"piece of call {self.calls}", 1) - 1) < n:
+        failure: Failure | None = None
+        while failure is None and (index := self._next_piece()) < n:
             try:
                 done[index] = do(index)
             except Exception as error:
-                words = " ".join(str(error).split()) or type(error).__name__
-                failure = _Failure(self.rank, words, isinstance(error, BlankcheckError))
-        told: list[Any] = [None] * self.size
-        dist.all_gather_object(told, (done, failure))
+                failure = Failure.of(self.peers.rank, error)
+        told = self.peers.gather((done, failure))
         failed = [failure for _, failure in told if failure is not None]
         if failed:
-            first = failed[0]
-            kind = BlankcheckError if first.ours else RuntimeError
-            raise kind(f"process {first.rank}: {first.words}")
+            raise failed[0].as_error()
         together = {index: result for part, _ in told for index, result in part.items()}
         return [together[index] for index in range(n)]
 
-
-def _counter(rank: int) -> Any:
-    """A store of numbers that all processes can add to, kept by the first of them."""
-    store_of: Any = vars(dist)["TCPStore"]  # public, but torch's types do not know it
-    host = os.environ.get("MASTER_ADDR", "127.0.0.1")
-    options = {"wait_for_workers": False, "timeout": PATIENCE}
-    store = store_of(host, 0, is_master=True, **options) if rank == 0 else None
-    port: list[Any] = [store.port if store is not None else None]
-    dist.broadcast_object_list(port, src=0)
-    return store or store_of(host, port[0], is_master=False, **options)
+    def _next_piece(self) -> int:
+        alarm = self.peers.alarm
+        try:
+            return int(alarm.store.add(f"piece of call {self.calls}", 1)) - 1
+        except RuntimeError as error:
+            raise alarm.lost() from error

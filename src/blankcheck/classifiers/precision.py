@@ -1,0 +1,66 @@
+"""Training in numbers of lower precision: the passes of a network through torch.autocast, everything else in float32."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from blankcheck.classifiers.peers import Peers, sum_gradients
+from blankcheck.errors import ArgumentError
+
+TYPES = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
+FIRST_SCALE = 2.0**12
+"""Factor that a loss in half precision begins with; it grows while gradients stay finite."""
+
+
+def check_precision(name: str, device: torch.device) -> None:
+    """Raises ArgumentError where training cannot be done in this precision on this device."""
+    if name not in TYPES:
+        raise ArgumentError(f"precision must be one of {', '.join(TYPES)}, got {name!r}")
+    if name == "16" and device.type == "cpu":
+        raise ArgumentError("precision 16 needs a GPU; on the CPU take 32 or bf16")
+
+
+class Precision:
+    """Forward and backward passes of training as `name` says: `32` everything in float32; `bf16` and `16` what bears it in
+    bfloat16 or half precision, while parameters, losses and steps stay float32.
+
+    Half precision has so few exponents that small gradients vanish; so the loss is scaled up, the gradients down again, and
+    a step whose gradients overflow is left out (Micikevicius et al. 2018, arXiv:1710.03740, section 3.2).
+    """
+
+    def __init__(self, name: str, device: torch.device) -> None:
+        check_precision(name, device)
+        self.name, self.device = name, device
+        self.scaler = torch.amp.GradScaler(device.type, init_scale=FIRST_SCALE) if name == "16" else None
+
+    def passes(self) -> AbstractContextManager[Any]:
+        """For forward passes."""
+        return nullcontext() if self.name == "32" else torch.autocast(self.device.type, TYPES[self.name])
+
+    def outputs(self, given: Tensor) -> Tensor:
+        """A network's outputs as a loss wants them."""
+        return given if self.name == "32" else given.float()
+
+    def descend(self, loss: Tensor, network: nn.Module, optimiser: torch.optim.Optimizer, peers: Peers) -> None:
+        """One step down the sum of the losses of all processes."""
+        optimiser.zero_grad()
+        torch.autograd.backward(loss if self.scaler is None else self.scaler.scale(loss))
+        sum_gradients(network.parameters(), peers)
+        if self.scaler is None:
+            optimiser.step()
+            return
+        self.scaler.step(optimiser)
+        self.scaler.update()
+
+    def state(self) -> dict[str, Any]:
+        """What changes."""
+        return self.scaler.state_dict() if self.scaler is not None else {}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from such a state."""
+        if self.scaler is not None:
+            self.scaler.load_state_dict(state)
