@@ -19,14 +19,15 @@ MAY_KNOW: dict[str, set[str]] = {
     "outputs": {"types", "errors"},
     **dict.fromkeys(ROOMS, SHARED),
     "auditing": SHARED | ROOMS,
+    "certifying": SHARED | ROOMS,
     "diagnosing": SHARED | ROOMS,
-    "hardening": SHARED | ROOMS | {"auditing"},
-    "running": SHARED | ROOMS | {"auditing", "diagnosing", "hardening"},
+    "hardening": SHARED | ROOMS | {"auditing", "certifying"},
+    "running": SHARED | ROOMS | {"certifying", "auditing", "diagnosing", "hardening"},
     "testing": SHARED | ROOMS,
     "cli": SHARED | ROOMS | {"auditing", "hardening", "running", "__init__"},
     "__main__": {"cli"},
 }
-PURE = ("fooling", "judging", "auditing", "diagnosing", "hardening/objectives.py")
+PURE = ("fooling", "judging", "auditing", "diagnosing", "certifying", "hardening/objectives.py")
 OUTSIDE = {"logging", "sys", "os", "pathlib", "rich", "shutil", "tempfile", "subprocess"}
 
 

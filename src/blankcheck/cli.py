@@ -6,14 +6,15 @@ usage or bad input, 130 Ctrl-C, 1 anything unexpected.
 
 from __future__ import annotations
 
+import difflib
 import re
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_origin, get_type_hints
 
 from jsonargparse import SUPPRESS, ArgumentError, ArgumentParser, Namespace
 
-from blankcheck.running.command_help import EXAMPLES, FIRST, SHELLS, Formatter, PrintCompletion, examples, in_groups
+from blankcheck.running.command_help import EXAMPLES, FILES, FIRST, SHELLS, Formatter, PrintCompletion, examples, in_groups
 
 POSITIONAL = {"verify": "run", "report": "run", "compare": "runs", "blend": "run"}
 USAGE, INTERRUPTED = 2, 130
@@ -47,11 +48,9 @@ def _usage(name: str) -> str:
 
 def _add_options(sub: ArgumentParser, settings: type, positional: str | None) -> None:
     """One option per field; a bool is a flag."""
-    import typing
-
     from docstring_parser import parse
 
-    hints = typing.get_type_hints(settings)
+    hints = get_type_hints(settings)
     helps: dict[str, str] = {}
     for cls in reversed(settings.__mro__):
         helps |= {p.arg_name: p.description or "" for p in parse(cls.__doc__ or "").params}
@@ -61,13 +60,15 @@ def _add_options(sub: ArgumentParser, settings: type, positional: str | None) ->
             words = " ".join(helps.get(field.name, "").split())
             if field.name == positional:
                 many: dict[str, Any] = {"nargs": "+"} if hints[field.name] == list[str] else {}
-                group.add_argument(field.name, type=str, help=words, **many)
+                group.add_argument(field.name, type=str, help=words, **many).complete = FILES
                 continue
             spelled = dict.fromkeys((f"--{field.name.replace('_', '-')}", f"--{field.name}"))
             if hints[field.name] is bool:
                 group.add_argument(*spelled, action="store_true", help=words)
             else:
-                group.add_argument(*spelled, type=hints[field.name], default=field.default, help=words)
+                action = group.add_argument(*spelled, type=hints[field.name], default=field.default, help=words)
+                if not action.choices and get_origin(hints[field.name]) is not Literal:
+                    action.complete = FILES
 
 
 def _version() -> str:
@@ -111,8 +112,24 @@ def _refuse(message: str) -> int:
         line = line.replace(f" {name}.", " ")
     line = re.sub(r"Expected a typing\.Literal\[(.*?)\]", r"Expected one of \1", line)
     line = re.sub(r"<class '(\w+)'>", r"\1", line)
+    line = re.sub(r'[Pp]arser key "(\w+)":', lambda found: f"--{found[1].replace('_', '-')}:", line)
+    line += _meant(line)
     sys.stderr.write(f"blankcheck: error: {line}\n")
     return USAGE
+
+
+def _meant(line: str) -> str:
+    """What is likely to have been meant by a misspelt option, or where to look."""
+    from dataclasses import fields
+
+    from blankcheck.running.commands import COMMANDS
+
+    wrong = re.search(r"nrecognized arguments: --([\w-]+)", line)
+    if wrong is not None:
+        known = {field.name.replace("_", "-") for settings, _ in COMMANDS.values() for field in fields(settings)}
+        near = difflib.get_close_matches(wrong[1], sorted(known), n=1)
+        return f"; did you mean --{near[0]}?" if near else "; see --help"
+    return "; see blankcheck --help" if 'expected "command"' in line else ""
 
 
 def entry() -> None:

@@ -8,7 +8,7 @@ from blankcheck.auditing import preset_named
 from blankcheck.data import Data
 from blankcheck.hardening import HardeningPlan
 from blankcheck.running.parallel import Team
-from blankcheck.running.settings import AuditSettings, Common, HardenSettings
+from blankcheck.running.settings import AuditSettings, Common, HardenSettings, TrainSettings
 from blankcheck.running.terminal import Terminal
 from blankcheck.types import default_max_lit
 
@@ -18,6 +18,8 @@ def announce(settings: Common, data: Data, team: Team, terminal: Terminal, plan:
     c, h, w = data.shape
     terminal.note(f"{data.source}: {len(data.train)} training images of {c}x{h}x{w}, {len(data.classes)} classes; "
                   f"model {settings.model}; device {team.words}; {torch.get_num_threads()} threads")  # fmt: skip
+    if isinstance(settings, TrainSettings | HardenSettings) and settings.precision != "32":
+        terminal.note(f"precision {settings.precision} in the passes of training; everything else in 32")
     if plan is not None and isinstance(settings, HardenSettings):
         terminal.note(hardening_words(settings, plan))
     if isinstance(settings, AuditSettings):

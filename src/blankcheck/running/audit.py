@@ -42,6 +42,10 @@ class Audit:
     classifier: Classifier
     source: str
 
+    def __repr__(self) -> str:
+        rate, at_most = f"{self.rate:.1%}", f"{self.rate_upper_95:.1%}"
+        return f"Audit({self.verdict}, {rate} of {len(self.evidence.attempts)} attempts fooled, at most {at_most})"
+
     @property
     def evidence(self) -> Evidence:
         """The plain numbers."""

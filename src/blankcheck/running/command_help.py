@@ -13,6 +13,8 @@ from jsonargparse import DefaultHelpFormatter
 from blankcheck.errors import ArgumentError
 
 SHELLS = ("bash", "zsh", "tcsh")
+FILES = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
+"""What a completion script offers for options that have no choices, most of which are files or folders."""
 INPUT = ("data", "data_dir", "model", "weights", "normalize", "unsafe_pickle")
 RUN = ("out", "seed", "device", "devices", "nodes", "tracker", "json", "quiet")
 TITLES = {
@@ -20,6 +22,8 @@ TITLES = {
     "AuditSettings": "conditions and search",
     "TrainSettings": "training",
     "HardenSettings": "hardening",
+    "CertifySettings": "proof, and the search beside it",
+    "GateSettings": "gate",
     "run": "run",
 }
 OWN = "of this command"
@@ -59,6 +63,14 @@ EXAMPLES = {
     "verify": ("runs/a", "runs/a --model net.py:make --weights net.pt"),
     "compare": ("runs/before runs/after --out runs/compare", "runs/* --sort accuracy --json"),
     "blend": ("runs/a", "runs/a --model net.py:make --weights net.pt --alphas 0.1,0.3"),
+    "certify": (
+        "--data mnist --model net.py:make --weights net.pt --normalize 0.1307/0.3081 --out runs/c",
+        "--data digits --model mlp --weights runs/plain/model.safetensors --audit-preset standard --out runs/c",
+    ),
+    "gate": (
+        "--data mnist --model cnn --weights runs/plain/model.safetensors --k 30 --out runs/g",
+        "--data mnist --model net.py:make --weights net.pt --normalize 0.1307/0.3081 --k 30 --out runs/g",
+    ),
     "sweep": ("--config sweep.yaml --trials 40 --workers 4 --out runs/sweep",),
 }
 
@@ -69,7 +81,8 @@ class Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
     def _format_action_invocation(self, action: argparse.Action) -> str:
         options = action.option_strings
         if len(options) < 2 or not options[0].startswith("--"):
-            return super()._format_action_invocation(action)
+            # jsonargparse puts a backspace before what --print_config may be given
+            return super()._format_action_invocation(action).replace(" \b", "")
         # the second spelling, with underscores, is that of configuration files
         return options[0] if action.nargs == 0 else f"{options[0]} {self._format_args(action, self._metavar(action))}"
 

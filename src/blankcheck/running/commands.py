@@ -15,6 +15,7 @@ import torch
 from blankcheck.auditing import check_fits
 from blankcheck.classifiers import ARCHITECTURES, TrainingPlan, UnitClassifier, evaluate, load_model, train_plainly
 from blankcheck.classifiers.loading import parse_normalize, save_model
+from blankcheck.classifiers.precision import check_precision
 from blankcheck.data import Data, load_data
 from blankcheck.errors import ArgumentError
 from blankcheck.hardening import Round
@@ -24,11 +25,13 @@ from blankcheck.judging.ood import check_size
 from blankcheck.running.announcing import announce
 from blankcheck.running.audit import MODEL, Audit, audit
 from blankcheck.running.blend import blend_command
+from blankcheck.running.certify import certify_command
 from blankcheck.running.compare import compare_command
 from blankcheck.running.devices import choose_threads, resolve
 from blankcheck.running.doctor import doctor_command
+from blankcheck.running.gate import gate_command
 from blankcheck.running.harden import Hardened, check_outputs, harden, plan_of
-from blankcheck.running.parallel import Team, meeting
+from blankcheck.running.parallel import Team, meeting, rank_of_process
 from blankcheck.running.report import write_report
 from blankcheck.running.report_words import against
 from blankcheck.running.rival_imports import usable_rivals
@@ -36,10 +39,12 @@ from blankcheck.running.run_folder import RunFolder
 from blankcheck.running.settings import (
     AuditSettings,
     BlendSettings,
+    CertifySettings,
     Common,
     CompareSettings,
     DemoSettings,
     DoctorSettings,
+    GateSettings,
     HardenSettings,
     ReportSettings,
     SweepSettings,
@@ -53,6 +58,8 @@ from blankcheck.running.trackers import check_trackers, connect, mirrored
 from blankcheck.running.verify import verify_command
 from blankcheck.types import Conditions
 
+PLAUSIBLE = 0.8
+"""Accuracy below which an audit asks whether the network sees its input as it was trained."""
 EXIT = {"RESISTED": 0, "CERTIFIED": 0, "FOOLED": 10, "INCONCLUSIVE": 11}
 
 
@@ -64,27 +71,35 @@ def train_command(settings: TrainSettings, terminal: Terminal) -> int:
     if classifier.describe.get("exported"):
         raise ArgumentError("model is a .pt2 program, which can be audited but not trained")
     plan = _plan(settings, data)
+    check_precision(plan.precision, device)
     with meeting(settings, terminal) as team, _opened(settings, "train", team, terminal) as run:
         announce(settings, data, team, terminal)
-        seconds, records = _train(classifier.to(team.device), data, plan, settings.seed, run, terminal)
-        run.write_with(MODEL, lambda path: save_model(classifier, path))
-        real = evaluate(classifier, data.test, len(data.classes), 0.9)
-        record = {"real_accuracy": real.accuracy, "real_confident": real.confident, "seconds": seconds}
-        run.write_lines("metrics.jsonl", [*records, {"kind": "train", **record}])
-        report = write_report(run)
+        seconds, records = _train(classifier.to(team.device), data, plan, settings.seed, run, team, terminal)
+        if team.leads:
+            _say_trained(classifier, data, seconds, records, run, terminal)
+    return 0
+
+
+def _say_trained(
+    classifier: UnitClassifier, data: Data, seconds: float, records: list[dict[str, Any]], run: RunFolder, terminal: Terminal
+) -> None:
+    run.write_with(MODEL, lambda path: save_model(classifier, path))
+    real = evaluate(classifier, data.test, len(data.classes), 0.9)
+    record = {"real_accuracy": real.accuracy, "real_confident": real.confident, "seconds": seconds}
+    run.write_lines("metrics.jsonl", [*records, {"kind": "train", **record}])
+    report = write_report(run)
     lines = [f"{real.accuracy:.2%} of test images right, {real.confident:.2%} with confidence >= 0.9, {seconds:.0f} s",
              f"weights: {run / MODEL}"]  # fmt: skip
     terminal.result("TRAINED", lines, str(report), {**record, "weights": str(run / MODEL), "report": str(report)})
-    return 0
 
 
 def _plan(settings: TrainSettings, data: Data) -> TrainingPlan:
     default = TrainingPlan.default(len(data.train), settings.epochs)
-    return TrainingPlan(default.epochs, settings.batch, settings.lr)
+    return TrainingPlan(default.epochs, settings.batch, settings.lr, precision=settings.precision, augment=settings.augment)
 
 
 def _train(
-    classifier: UnitClassifier, data: Data, plan: TrainingPlan, seed: int, run: RunFolder, terminal: Terminal
+    classifier: UnitClassifier, data: Data, plan: TrainingPlan, seed: int, run: RunFolder, team: Team, terminal: Terminal
 ) -> tuple[float, list[dict[str, Any]]]:
     records: list[dict[str, Any]] = []
     began = time.monotonic()
@@ -93,10 +108,11 @@ def _train(
 
         def watch(epoch: int, loss: float) -> None:
             records.append({"kind": "epoch", "epoch": epoch, "real_loss": loss})
-            run.write_lines("metrics.jsonl", records)
+            if team.leads:
+                run.write_lines("metrics.jsonl", records)
             bar("train", epoch + 1, plan.epochs, f"loss {loss:.4f}")
 
-        train_plainly(classifier, data.train, plan, seed, watch)
+        train_plainly(classifier, data.train, plan, seed, watch, peers=team.peers)
     return time.monotonic() - began, records
 
 
@@ -145,9 +161,16 @@ def summary(verdict: dict[str, Any]) -> list[str]:
     ]
     if verdict["extra"]["fooled"]:
         lines.append(f"found by the controls, outside the rate: {verdict['extra']['fooled']}")
+    if verdict["real_accuracy"] < PLAUSIBLE:
+        lines.append("is the network known to be right so rarely? If not, run blankcheck doctor: its input may not be what "
+                     "it was trained on")  # fmt: skip
     # a witness is a witness, whatever the checks say; where none was found they decide
-    said = [c for c in against(verdict) if verdict["verdict"] != Verdict.FOOLED or c["status"] == FAILED]
-    return lines + [f"{c['code']} {c['status']}: {c['finding']}" for c in said]
+    if verdict["verdict"] == Verdict.FOOLED:
+        failed = sum(c["status"] == FAILED for c in verdict["checks"])
+        return lines + (
+            [f"{failed} checks of the search failed, which matters only where nothing is found"] if failed else []
+        )
+    return lines + [f"{c['code']} {c['status']}: {c['finding']}" for c in against(verdict)]
 
 
 def harden_command(settings: HardenSettings, terminal: Terminal) -> int:
@@ -155,18 +178,20 @@ def harden_command(settings: HardenSettings, terminal: Terminal) -> int:
     check_trackers(settings.tracker)
     device, data = _start(settings)
     _check(settings, data)
-    before = _resumed(settings) if settings.resume else None
+    before = _resumed(settings) if settings.resume and rank_of_process() == 0 else None
     network: UnitClassifier | str = settings.model
     if settings.weights is not None or settings.model not in ARCHITECTURES:
         network = _load(settings, data).to(device)
         if network.describe.get("exported"):
             raise ArgumentError("model is a .pt2 program, which can be audited but not hardened")
     plan = plan_of(data, settings.epochs, settings.rounds, settings.options())
+    check_precision(settings.precision, device)
     check_outputs(network, data, settings.objective)
     with meeting(settings, terminal) as team, _opened(settings, "harden", team, terminal, before) as run:
         announce(settings, data, team, terminal, plan)
-        hardened = _harden(network, data, settings, run, team.device, terminal)
-        hardened.write_into(run)
+        hardened = _harden(network, data, settings, run, team, terminal)
+        if team.leads:
+            hardened.write_into(run)
         made = _audit(hardened.model, data, settings, team, terminal)
         if team.leads:
             made.write_into(run)
@@ -179,7 +204,7 @@ def _harden(
     data: Data,
     settings: HardenSettings,
     run: RunFolder,
-    device: torch.device,
+    team: Team,
     terminal: Terminal,
 ) -> Hardened:
     with terminal.progress() as bar:
@@ -197,12 +222,14 @@ def _harden(
         return harden(
             network, data, settings.objective, settings.seed, epochs=settings.epochs, rounds=settings.rounds,
             confidence=settings.confidence, max_lit=settings.max_lit, ood_level=settings.ood_level,
-            rivals=settings.rivals, run=run, resume=settings.resume, watch=watch, device=device, **settings.options(),
+            rivals=settings.rivals, run=run, resume=settings.resume, watch=watch, device=team.device, peers=team.peers,
+            spread=team.spread, **settings.options(),
         )  # fmt: skip
 
 
 CHANGEABLE = frozenset({"resume", "json", "quiet", "out", "data_dir", "tracker", "devices", "nodes"})
-"""Settings that may differ when a run goes on: they do not change its results."""
+"""Settings that may differ when a run goes on: they do not change what it does. (Other numbers of processes draw other
+random numbers.)"""
 
 
 def _resumed(settings: HardenSettings) -> RunFolder:
@@ -312,5 +339,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any, Terminal], int]]] = {
     "verify": (VerifySettings, verify_command),
     "compare": (CompareSettings, compare_command),
     "blend": (BlendSettings, blend_command),
+    "certify": (CertifySettings, certify_command),
+    "gate": (GateSettings, gate_command),
     "sweep": (SweepSettings, sweep_command),
 }

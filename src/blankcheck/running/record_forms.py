@@ -44,6 +44,10 @@ LATER: dict[str, Form] = {
         "guarantee": TEXT, "real_images": COUNT, "false_alarms": COUNT, "false_alarm_rate": MAYBE,
         "false_alarm_lower_95": SHARE, "false_alarm_upper_95": SHARE, "fooled_all_at_once": COUNT,
     },
+    "certificate": {
+        "k": [(int, type(None))], "probability": [MAYBE], "found": [(int, type(None))], "smallest": (int, type(None)),
+        "confidence": SHARE, "unit": TEXT, "means": TEXT, "fingerprint": TEXT, "seconds": SHARE,
+    },
 }  # fmt: skip
 """What later versions added to `verdict.json`: checked where it is there and not null."""
 ATTEMPT: Form = {
@@ -84,6 +88,12 @@ BLEND_KIND: Form = {
     "pairs": COUNT, "taken": [COUNT], "lost": [COUNT], "smallest": MAYBE,
     "cells": {"pairs": [[COUNT]], "taken": [[[COUNT]]], "smallest": [[MAYBE]], "any": [[MAYBE]]},
 }  # fmt: skip
+CERTIFICATE: Form = {
+    "confidence": SHARE, "unit": TEXT, "shape": [COUNT], "outputs": COUNT, "k": [(int, type(None))], "fingerprint": TEXT,
+    "levels": [{"k": COUNT, "log_odds": [SHARE], "slack": [SHARE]}], "settings": {"slope_steps": COUNT}, "seconds": SHARE,
+    "means": TEXT,
+}  # fmt: skip
+"""`certificate.json`."""
 TRAINED: Form = {"real_accuracy": SHARE, "real_confident": SHARE, "seconds": SHARE}
 
 
@@ -120,6 +130,13 @@ def check_verdict(verdict: dict[str, Any], where: str) -> None:
     for found in verdict["checks"]:
         if "means" in found:
             check(found, {"means": TEXT}, f"{where}: checks")
+    proof = verdict.get("certificate")
+    if proof is not None:
+        if any(len(proof[key]) != len(verdict["classes"]) for key in ("k", "probability", "found")):
+            raise RunFolderError(f"{where}: certificate: must have one entry for each class")
+        for key in ("k", "found"):
+            for value in proof[key]:
+                _within({key: value}, (key,), MOST_LIT, f"{where}: certificate")
     twin = verdict.get("twin")
     if twin is not None:
         _within(twin, ("attempts",), MOST_ATTEMPTS, f"{where}: twin")

@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from blankcheck.errors import RunFolderError
-from blankcheck.running import blend_words
+from blankcheck.running import blend_words, certificate_words
 from blankcheck.running import report_evidence as evidence
 from blankcheck.running import report_repeat as repeat
 from blankcheck.running import report_words as words
@@ -238,5 +238,6 @@ def _environment(**options: Any) -> Environment:
         "unit_of": words.unit,
         "looks_real": evidence.looks_real,
         "blend_words": blend_words,
+        "certificate_words": certificate_words,
     }
     return environment

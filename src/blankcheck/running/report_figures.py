@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from blankcheck.judging.metrics import share_at_most
 from blankcheck.running import hardening_pictures, pictures
 from blankcheck.running.blend_figures import draw_blends
+from blankcheck.running.certificate_figures import draw_certificate
 from blankcheck.running.hardening_pictures import Forgetting, Success
 from blankcheck.running.pictures import Confidences, LitCounts
 from blankcheck.running.report_rounds import Drawn as Drawn
@@ -43,7 +44,7 @@ def draw(runs: Sequence[tuple[str, RunContents]]) -> dict[str, Drawn]:
     _, last = runs[-1]
     if last.verdict is not None and last.verdict["targets"]:
         drawn["per-class"] = _per_class(last, last.verdict["targets"])
-    drawn |= _hardening(last) | draw_blends(last.blends)
+    drawn |= _hardening(last) | draw_blends(last.blends) | draw_certificate(last)
     if last.epochs:
         losses = [e["real_loss"] for e in last.epochs]
         words = f"Training loss over {len(losses)} epochs, from {losses[0]:.3f} to {losses[-1]:.3f}."

@@ -6,6 +6,7 @@ import shlex
 from dataclasses import MISSING, Field, fields
 from typing import Any
 
+from blankcheck.classifiers import ARCHITECTURES
 from blankcheck.running.report_words import NOTHING
 from blankcheck.running.run_contents import RunContents
 from blankcheck.running.settings import AuditSettings, DemoSettings, HardenSettings, TrainSettings
@@ -48,9 +49,17 @@ def commands(contents: RunContents) -> list[tuple[str, str]]:
     exact = command_line(contents)
     said = [(exact, "makes it again, with the same seed; on the same machine to the same bits")] if exact else []
     if contents.verdict is not None:
-        said.append((f"blankcheck verify {folder}", "scores every witness again, from its file"))
+        said.append((f"blankcheck verify {folder}{named_again(contents)}", "scores every witness again, from its file"))
     said.append((f"blankcheck report {folder}", "draws this page again, from the folder alone"))
     return [(printable(command), what) for command, what in said]
+
+
+def named_again(contents: RunContents) -> str:
+    """The options that `verify` needs where the network is a user's: run folders run no code."""
+    model, weights = (contents.config.get(name) for name in ("model", "weights"))
+    if not isinstance(model, str) or model in ARCHITECTURES or not model:
+        return ""
+    return f" --model {shlex.quote(model)}" + (f" --weights {shlex.quote(str(weights))}" if weights else "")
 
 
 def printable(text: str) -> str:

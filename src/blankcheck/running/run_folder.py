@@ -22,7 +22,7 @@ EVENTS = "tensorboard"
 RESULTS = (
     "verdict.json", "witnesses.safetensors", "attempts.jsonl", "metrics.jsonl", "hardening.json", "report.html", "report.md",
     "state/state.pt", "blend.json", "blend.safetensors", "compare.html", "compare.md", "compare.json",
-    "trackers.json",
+    "trackers.json", "certificate.json", "gate.safetensors", "gated.pt2",
 )  # fmt: skip
 """What a run says; networks are left until they are written again."""
 PACKAGES = ("blankcheck", "torch", "numpy", "scikit-learn", "safetensors")

@@ -8,16 +8,19 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, cast
 
+from blankcheck.certifying import SLOPE_STEPS, GatePlan
 from blankcheck.hardening import HardeningPlan
 from blankcheck.running.harden import HardeningOptions
 
 Preset = Literal["smoke", "standard", "proof"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
+Unit = Literal["features", "pixels"]
 ObjectiveName = Literal["max-entropy", "fake-classes", "reject-class"]
 Schedule = Literal["continuous", "rounds", "batches"]
 Network = Literal["same", "fresh"]
 Prune = Literal["ood", "all", "none"]
 Evaluate = Literal["sample", "full"]
+Precision = Literal["32", "bf16", "16"]
 SortBy = Literal["rate", "lit", "accuracy", "name"]
 
 
@@ -30,7 +33,7 @@ class Common:
             feature is raised by C (0.3), so that no real image is sparse; with +size=N behind a folder, the N x N middle of
             each image is taken.
         data_dir: where the files of named data sets are looked for first (then $BLANKCHECK_DATA, then the cache).
-        model: mlp, cnn, resnet, file.py:factory, package.module:factory, a .pt2 file, timm:NAME or hf:NAME.
+        model: mlp, cnn, resnet, resnet18, file.py:factory, package.module:factory, a .pt2 file, timm:NAME or hf:NAME.
         out: the run folder to write; by default runs/ and the name of the command.
         seed: of everything random; the same seed gives the same results on the same machine.
         device: auto takes a GPU where there is one, and says so.
@@ -109,14 +112,18 @@ class TrainSettings(Tracked, Shared, Common):
     """Train a built-in or your own network plainly.
 
     Args:
-        epochs: passes over the training images; default chosen from the size of the data.
+        epochs: passes over the training images; default 10, or more until there are 2000 steps.
         lr: peak learning rate of the one-cycle schedule.
-        batch: images per optimiser step.
+        batch: images per optimiser step, of all processes together.
+        precision: of the passes of training, by mixed precision. 16 needs a GPU. All that is measured stays in 32.
+        augment: shift every image by up to 4 pixels and mirror half of them, anew in every epoch, as is usual for CIFAR-10.
     """
 
     epochs: int | None = None
     lr: float = 2e-3
     batch: int = 128
+    precision: Precision = "32"
+    augment: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,7 +131,7 @@ class AuditSettings(Tracked, Shared, Weighted):
     """Search a classifier for nearly blank images it is sure about, and say what was found.
 
     Args:
-        preset: how hard to look. smoke takes seconds, standard up to a minute or two, proof ten times that.
+        preset: how hard to look. smoke takes seconds, standard minutes, proof up to a hundred times that.
         confidence: least probability of the target class.
         max_lit: most lit (non-zero) features; default 300, less for small images.
         ood_level: largest p-value of the out-of-distribution test.
@@ -139,6 +146,42 @@ class AuditSettings(Tracked, Shared, Weighted):
 
 
 @dataclass(frozen=True)
+class CertifySettings(Weighted):
+    """Prove how many lit features are too few for a classifier to be sure, and show beside it what a search finds.
+
+    Args:
+        audit_preset: how hard the search beside the proof looks. smoke takes seconds, standard up to a minute or two.
+        confidence: the proof is that every real class stays below this probability.
+        max_lit: most lit (non-zero) features of a fooling image; default 300, less for small images. The verdict is
+            CERTIFIED when as many are proved to be too few.
+        ood_level: largest p-value of the out-of-distribution test, which the search needs and the proof ignores.
+        unit: what the proof counts. features, or pixels at which any channel is lit.
+        slope_steps: of optimising the relaxation where it does not succeed at once; 0 is fast and proves less.
+    """
+
+    audit_preset: Preset = "smoke"
+    confidence: float = 0.9
+    max_lit: int | None = None
+    ood_level: float = 0.01
+    unit: Unit = "features"
+    slope_steps: int = SLOPE_STEPS
+
+
+@dataclass(frozen=True)
+class GateSettings(CertifySettings):
+    """Put a small certified gate around a classifier: same answers, and no confidence in images with at most k lit features.
+
+    Args:
+        k: lit features, or pixels with --unit pixels, that are to be proved too few for every class.
+        gate_steps: of training the gate, a batch of real images and one bound each.
+        max_lit: most lit (non-zero) features of a fooling image; default k.
+    """
+
+    k: int | None = None
+    gate_steps: int = GatePlan.steps
+
+
+@dataclass(frozen=True)
 class HardenSettings(AuditSettings):
     """Train a network not to be sure about sparse images that look like no real data, and audit the result.
 
@@ -146,7 +189,7 @@ class HardenSettings(AuditSettings):
 
     Args:
         objective: what fooling images should be answered with.
-        epochs: passes over the training images, by default as many as plain training makes.
+        epochs: passes over the training images; default 10, or more until there are 2000 steps, as in plain training.
         rounds: of search and training, over which the epochs are spread.
         schedule: continuous keeps a buffer of images that go on being searched; rounds makes a set of images at the
             beginning of each round, batches one every so many batches (--every).
@@ -165,6 +208,7 @@ class HardenSettings(AuditSettings):
         patience: end after so many rounds without a better network; default never.
         evaluate: log samples of at most 500 images a set, or (full) ten times that and four times the searches.
         hold_out_twin: train on half of the training images, so that the twin, trained on the other half, shares none.
+        precision: of the passes of training, by mixed precision. 16 needs a GPU. Searches and what is measured stay in 32.
         resume: go on with the run in --out from its last finished round.
     """
 
@@ -187,6 +231,7 @@ class HardenSettings(AuditSettings):
     patience: int | None = None
     evaluate: Evaluate = "sample"
     hold_out_twin: bool = False
+    precision: Precision = "32"
     resume: bool = False
 
     def options(self) -> HardeningOptions:
@@ -205,7 +250,7 @@ class DemoSettings(Tracked, Common):
 
 @dataclass(frozen=True)
 class VerifySettings:
-    """Load the witnesses of a run folder and score them again. Runs no code that the folder names.
+    """Load the witnesses of a run folder and score them again, and prove its certificate again. Runs no code that it names.
 
     Args:
         run: the run folder.

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import (
     BarColumn,
     Progress,
@@ -58,7 +59,9 @@ class Terminal:
         self.out.print(f"{word}  {escape(first)}".rstrip())
         if not self.quiet:
             for line in rest:
-                self.out.print(f"  {escape(line)}")
+                # wrapped for people; whoever reads a pipe wants whole lines
+                whole = Text(line)
+                self.out.print(Padding(whole, (0, 0, 0, 2)) if self.out.is_terminal else f"  {escape(line)}")
         if path is not None:
             self.out.file.write(f"{path}\n")
         self.out.file.flush()

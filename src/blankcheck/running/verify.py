@@ -14,6 +14,8 @@ from blankcheck.data.loading import runs_code
 from blankcheck.errors import ArgumentError, RunFolderError
 from blankcheck.judging import OODTest
 from blankcheck.running.audit import MODEL, WITNESSES
+from blankcheck.running.certify import again
+from blankcheck.running.gate_file import with_gate
 from blankcheck.running.run_folder import RunFolder
 from blankcheck.running.settings import VerifySettings
 from blankcheck.running.terminal import Terminal
@@ -44,16 +46,22 @@ def verify_command(settings: VerifySettings, terminal: Terminal) -> int:
     rounded = int(confirm_rounded(stored, classifier, form, want, judge.p_values if judge is not None else None).sum())
     same = stored.metadata.get("fingerprint") == fingerprint(classifier)
     confirmed, total = int(good.sum()), len(stored)
-    all_good = confirmed == total and same
-    lines = [f"{confirmed} of {total} witnesses: confidence, lit features and p-value hold when scored again",
+    proof = again(run, classifier, verdict)
+    all_good = confirmed == total and same and (proof is None or proof[0])
+    held = "confidence and lit features" if ood_p is None else "confidence, lit features and p-value"
+    lines = [f"{confirmed} of {total} witnesses: {held} hold when scored again",
              f"{rounded} of {total} still meet all conditions when rounded to 8 bits"]  # fmt: skip
     if ood_p is None:
-        lines.append("p-values were taken from the file: the data set, or the scores of its own, are not at hand")
+        lines.append("p-values were taken from the file, not checked: the data set, or the scores of its own, are not at "
+                     "hand; name the data with --data")  # fmt: skip
+    if proof is not None:
+        lines.append(proof[1])
     if not same:
         lines.append("the network is not the one that was audited: its fingerprint differs")
     record = {"confirmed": confirmed, "witnesses": total, "survive_8bit": rounded, "same_network": same,
-              "ood_recomputed": ood_p is not None}  # fmt: skip
-    terminal.result("CONFIRMED" if all_good else "NOT CONFIRMED", lines, None, record)
+              "ood_recomputed": ood_p is not None, "certificate": None if proof is None else proof[0]}  # fmt: skip
+    word = "NOT CONFIRMED" if not all_good else "CONFIRMED IN PART" if ood_p is None else "CONFIRMED"
+    terminal.result(word, lines, None, record)
     return 0 if all_good else NOT_CONFIRMED
 
 
@@ -91,4 +99,4 @@ def model_again(settings: VerifySettings, config: dict[str, Any], run: RunFolder
         weights = str(run / MODEL)
     elif weights is None and config.get("weights"):
         weights = str(config["weights"])
-    return load_model(name, weights, data, normalize, unsafe_pickle=settings.unsafe_pickle)
+    return with_gate(run, load_model(name, weights, data, normalize, unsafe_pickle=settings.unsafe_pickle))

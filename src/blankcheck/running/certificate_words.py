@@ -1,0 +1,84 @@
+"""What a report and the terminal say about a certificate: what is proved, of what, and what is not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+GATE = "gate-certified"
+
+
+def unit_of(proof: dict[str, Any]) -> str:
+    """What its k counts."""
+    return "lit pixels" if proof["unit"] == "pixels" else "lit features"
+
+
+def of_what(proof: dict[str, Any]) -> str:
+    """Which of the two carries the proof: a report must say so."""
+    return "the classifier with its gate" if proof["means"] == GATE else "this classifier"
+
+
+def claim(proof: dict[str, Any]) -> str:
+    """The theorem in one sentence, or that there is none."""
+    k, sure = proof["smallest"], f"{proof['confidence']:g}"
+    if k is None or k == 0:
+        return f"Nothing is proved of all classes together for images with {unit_of(proof)}."
+    return (
+        f"No image with at most {k} {unit_of(proof)}, whichever they are and however bright, is given any class with a "
+        f"probability of {sure} or more by {of_what(proof)}. This is proved of all such images; none was sampled."
+    )
+
+
+def scope(proof: dict[str, Any]) -> str:
+    """What the claim does not say."""
+    by_gate = (
+        "The proof is one of the gate: the classifier inside it, on its own, is as easily fooled as before. "
+        if proof["means"] == GATE else ""
+    )  # fmt: skip
+    return (
+        f"{by_gate}Beyond k nothing is said in either direction: not certified never means unsafe, and ordinary networks "
+        "get k = 0 from any such bound. The proof asks nothing of how real an image looks. It covers the network computed "
+        "in float32, and not in reduced precision."
+    )
+
+
+def rows(proof: dict[str, Any]) -> list[dict[str, Any]]:
+    """For each class what is proved, what was found, and how many numbers of lit features lie between."""
+    made = []
+    for k, bound, found in zip(proof["k"], proof["probability"], proof["found"], strict=True):
+        unknown = None if found is None else max(0, found - 1 - (-1 if k is None else k))
+        made.append({"k": k, "bound": bound, "found": found, "unknown": unknown})
+    return made
+
+
+def lines_of(verdict: dict[str, Any]) -> list[str]:
+    """The lines of a result block."""
+    proof = verdict["certificate"]
+    found = [f for f in proof["found"] if f is not None]
+    fewest = f"fewest lit of a confident image: {min(found)}" if found else "no confident image"
+    return [
+        f"{proof['means']}: k = {_number(proof['smallest'])} of every class ({unit_of(proof)}, probability below "
+        f"{proof['confidence']:g}), proved in {proof['seconds']:.1f} s",
+        f"proved k for each class: {' '.join(map(_number, proof['k']))}",
+        f"fewest lit found for each: {' '.join(map(_number, proof['found']))}",
+        f"the search found: {verdict['fooled']} of {verdict['attempts']} attempts fooled; {fewest}",
+    ]
+
+
+def alt(names: Sequence[str], proof: dict[str, Any]) -> str:
+    """The figure in words."""
+    said = [f"{name}: proved up to {_number(row['k'])}, found from {_number(row['found'])} on"
+            for name, row in zip(names, rows(proof), strict=True)]  # fmt: skip
+    return (
+        f"For each class, {unit_of(proof)} proved too few, and the fewest of any confident image found. {'; '.join(said)}."
+    )
+
+
+def at_most(bound: float | None) -> str:
+    """A bound of a probability, never rounded down."""
+    return "" if bound is None else f"{math.ceil(bound * 1000) / 1000:.3f}"
+
+
+def _number(value: int | None) -> str:
+    return "none" if value is None else str(value)

@@ -1,0 +1,143 @@
+"""`blankcheck certify`: a proof, and beside it what the search of an audit finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from blankcheck.auditing import Twin, check_fits, preset_named
+from blankcheck.certifying import Certificate, certify, confirm, read_network
+from blankcheck.classifiers import ARCHITECTURES, UnitClassifier, load_model
+from blankcheck.classifiers.loading import parse_normalize
+from blankcheck.data import Data, load_data
+from blankcheck.errors import ArgumentError, ModelError, RunFolderError
+from blankcheck.judging.evidence import Proof
+from blankcheck.judging.ood import check_size
+from blankcheck.running.audit import Audit, audit
+from blankcheck.running.certificate_words import lines_of
+from blankcheck.running.devices import choose_threads, resolve
+from blankcheck.running.record_forms import CERTIFICATE, check
+from blankcheck.running.run_folder import RunFolder
+from blankcheck.running.settings import CertifySettings
+from blankcheck.running.terminal import Terminal
+from blankcheck.types import Conditions
+
+RECORD = "certificate.json"
+MOST_STEPS = 1000
+"""Of optimising the relaxation."""
+
+
+def certify_command(settings: CertifySettings, terminal: Terminal) -> int:
+    """Prove, search, and write both into one run folder."""
+    device, data = resolve(settings.device), load_data(settings.data, settings.data_dir)
+    choose_threads(data.shape)
+    classifier = load(settings, data).to(device)
+    form = check_all(settings, classifier, data)
+    if form != (read := read_network(classifier, data.shape).form):
+        raise ModelError(f"model gives {form} where its operations end in {read}, which cannot be certified")
+    run = RunFolder.create(settings.out if settings.out is not None else Path("runs") / "certify")
+    run.begin("certify", settings.as_config(), device)
+    certificate = prove(classifier, data, settings.confidence, settings.unit, settings.slope_steps, terminal)
+    made = with_proof(search(classifier, data, settings, settings.max_lit, terminal), certificate)
+    run.write_json(RECORD, certificate.as_json())
+    made.write_into(run)
+    say(made, run, terminal)
+    return 0
+
+
+def prove(
+    classifier: UnitClassifier, data: Data, confidence: float, unit: str, slope_steps: int, terminal: Terminal
+) -> Certificate:
+    """The certificate of a network, with progress on the terminal."""
+    with terminal.progress() as bar:
+        looked = 0
+
+        def watch(k: int, proved: int) -> None:
+            nonlocal looked
+            looked += 1
+            bar("prove", looked, looked + 1, f"k = {k}: {proved} of {len(data.classes)} classes")
+
+        made = certify(classifier, data.shape, len(data.classes), confidence, unit, slope_steps=slope_steps, watch=watch)
+        bar("prove", looked, looked, f"{looked} numbers of lit features in {made.seconds:.1f} s")
+    return made
+
+
+def search(
+    classifier: UnitClassifier, data: Data, settings: CertifySettings, max_lit: int | None, terminal: Terminal,
+    twin: Callable[[], Twin] | None = None,
+) -> Audit:  # fmt: skip
+    """The audit beside the proof."""
+    with terminal.progress() as bar:
+        return audit(
+            classifier, data, settings.audit_preset, settings.seed, confidence=settings.confidence,
+            max_lit=max_lit, ood_level=settings.ood_level, note=bar, twin=twin,
+        )  # fmt: skip
+
+
+def with_proof(made: Audit, certificate: Certificate) -> Audit:
+    """The same audit, judged with the certificate in hand. Raises RuntimeError when what was found cannot be there."""
+    evidence = replace(made.evidence, proof=proof_of(certificate))
+    judged = Audit(replace(made.gathered, evidence=evidence), made.packed, made.findings, made.classifier, made.source)
+    _ = judged.verdict
+    return judged
+
+
+def proof_of(certificate: Certificate) -> Proof:
+    """What a verdict needs of a certificate."""
+    record = certificate.as_json()
+    return Proof(
+        certificate.k, tuple(record["probability"]), certificate.confidence, certificate.unit, certificate.means,
+        certificate.fingerprint, certificate.seconds,
+    )  # fmt: skip
+
+
+def say(made: Audit, run: RunFolder, terminal: Terminal) -> None:
+    """The verdict and what was proved."""
+    report = str(run / "report.html")
+    terminal.result(str(made.verdict), lines_of(made.json), report, {**made.json, "report": report})
+
+
+def again(run: RunFolder, classifier: UnitClassifier, verdict: dict[str, Any]) -> tuple[bool, str] | None:
+    """Whether the certificate of a run folder holds when it is proved again, and a line about it; None without one."""
+    if not (run / RECORD).is_file():
+        return None
+    record = run.read_json(RECORD)
+    check(record, CERTIFICATE, str(run / RECORD))
+    try:
+        certificate = Certificate.from_json(record)
+    except ArgumentError as error:
+        raise RunFolderError(f"{run / RECORD}: {error}") from error
+    said = verdict.get("certificate") or {}
+    if said.get("k") != list(certificate.k) or said.get("confidence") != certificate.confidence:
+        return False, "certificate: verdict.json speaks of another one"
+    if not 0 <= certificate.settings["slope_steps"] <= MOST_STEPS:
+        raise RunFolderError(f"{run / RECORD}: slope_steps must lie in 0..{MOST_STEPS}")
+    try:
+        holds = confirm(certificate, classifier)
+    except (ArgumentError, ModelError) as error:
+        return False, f"certificate: cannot be proved again: {error}"
+    failed = [str(target) for target, good in enumerate(holds) if not good]
+    if failed:
+        return False, f"certificate: does not hold for classes {', '.join(failed)}"
+    return True, f"certificate: proved again for all {len(holds)} classes"
+
+
+def load(settings: CertifySettings, data: Data) -> UnitClassifier:
+    """The classifier that the settings name."""
+    if settings.model in ARCHITECTURES and settings.weights is None:
+        raise ArgumentError(f"model {settings.model!r} is untrained; give its --weights (blankcheck train makes them)")
+    return load_model(settings.model, settings.weights, data, parse_normalize(settings.normalize),
+                      unsafe_pickle=settings.unsafe_pickle)  # fmt: skip
+
+
+def check_all(settings: CertifySettings, classifier: UnitClassifier, data: Data) -> str:
+    """Whatever can be found wrong is found before anything is written. The form of the classifier's outputs."""
+    Conditions(settings.confidence, settings.max_lit if settings.max_lit is not None else 1, settings.ood_level)
+    preset_named(settings.audit_preset)
+    if not 0 <= settings.slope_steps <= MOST_STEPS:
+        raise ArgumentError(f"slope_steps must lie in 0..{MOST_STEPS}, got {settings.slope_steps}")
+    for half in data.halves:
+        check_size(len(half), settings.ood_level)
+    return check_fits(classifier, data)

@@ -1,0 +1,198 @@
+"""`blankcheck certify`: proof and search in one run folder, what is said of them, and proving it again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+from blankcheck.auditing.portfolio import PRESETS, Preset
+from blankcheck.certifying import Certificate, certify, confirm
+from blankcheck.cli import main
+from blankcheck.judging import Verdict, judge
+from blankcheck.judging.evidence import Attempt, Cost, Evidence, Proof, RealData
+from blankcheck.judging.verdict import verdict_json
+from blankcheck.running import certificate_words as words
+from blankcheck.running.certificate_figures import bars
+from blankcheck.running.picture_style import LIGHT
+from blankcheck.types import Conditions
+
+FACTORY = """
+import torch
+from torch import nn
+
+def make():
+    torch.manual_seed(0)
+    layer = nn.Linear(64, 10)
+    with torch.no_grad():
+        layer.weight.mul_(8.0)
+        layer.bias.zero_()
+    return nn.Sequential(nn.Flatten(), layer)
+
+def smooth():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.GELU(), nn.Linear(10, 10))
+"""
+
+
+@pytest.fixture(scope="module")
+def factory(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "net.py"
+    path.write_text(FACTORY)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(factory, tmp_path_factory):
+    """A linear network whose weights are at most 1: log-odds beyond ln 9 need several lit features."""
+    out = tmp_path_factory.mktemp("runs") / "c"
+    given = ["certify", "--data", "digits", "--model", f"{factory}:make", "--out", str(out), "--max-lit", "3", "--quiet"]
+    with pytest.MonkeyPatch.context() as patch:
+        # what the search finds is not the point, and a whole one takes most of a minute
+        patch.setitem(PRESETS, "smoke", Preset(attempts=20, per_target=2, steps=30))
+        assert main(given) == 0
+    return out
+
+
+def _again(run, factory, capsys, *more):
+    code = main(["verify", str(run), "--model", f"{factory}:make", "--json", *more])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_the_verdict_is_certified_where_the_proof_reaches_max_lit(run):
+    verdict = json.loads((run / "verdict.json").read_text())
+    proof = verdict["certificate"]
+    assert verdict["verdict"] == "CERTIFIED" and proof["smallest"] == min(proof["k"]) >= 3
+    assert proof["means"] == "certified" and len(proof["found"]) == 10 and max(proof["probability"]) < 0.9
+    assert all(f is None or f > k for f, k in zip(proof["found"], proof["k"], strict=True))
+
+
+def test_the_certificate_is_the_one_of_the_library(run, factory):
+    stored = Certificate.from_json(json.loads((run / "certificate.json").read_text()))
+    scope: dict = {}
+    exec(FACTORY, scope)
+    made = certify(scope["make"](), (1, 8, 8), 10)
+    assert made.k == stored.k and made.levels == stored.levels and all(confirm(stored, scope["make"]()))
+
+
+def test_the_report_says_what_is_proved_and_what_is_not(run):
+    page, text = (run / "report.html").read_text(), (run / "report.md").read_text()
+    k = json.loads((run / "verdict.json").read_text())["certificate"]["smallest"]
+    for said in (page, text):
+        assert f"No image with at most {k} lit features" in said and "not certified never means unsafe" in said
+        assert "by this classifier" in said and "its gate" not in said
+    assert 'id="certificate"' in page and page.index('id="certificate"') < page.index('id="made"')
+    assert (run / "figures" / "certificate.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_it_is_proved_again(run, factory, capsys):
+    code, record = _again(run, factory, capsys)
+    assert code == 0 and record["certificate"] is True
+
+
+@pytest.mark.parametrize("change", ["k", "verdict", "network", "broken", "steps"])
+def test_a_claim_that_does_not_hold_is_not_confirmed(run, factory, capsys, tmp_path, change):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    certificate = json.loads((copy / "certificate.json").read_text())
+    verdict = json.loads((copy / "verdict.json").read_text())
+    name = "make"
+    if change == "k":
+        certificate["k"][2] = verdict["certificate"]["k"][2] = 60
+    elif change == "verdict":
+        verdict["certificate"]["k"][2] += 1
+    elif change == "network":
+        (tmp_path / "net.py").write_text(FACTORY.replace("8.0", "16.0"))
+        factory = tmp_path / "net.py"
+    elif change == "broken":
+        certificate["levels"] = 3
+    else:
+        certificate["settings"]["slope_steps"] = 10**9
+    (copy / "certificate.json").write_text(json.dumps(certificate))
+    (copy / "verdict.json").write_text(json.dumps(verdict))
+    code = main(["verify", str(copy), "--model", f"{factory}:{name}", "--json"])
+    said = capsys.readouterr()
+    if change in ("broken", "steps"):
+        assert code == 2 and len(said.err.splitlines()) == 1
+    else:
+        assert code == 12 and json.loads(said.out)["certificate"] is False
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        (["--model", "net.py:smooth"], "operation gelu"),
+        (["--model", "mlp"], "untrained"),
+        (["--model", "net.py:make", "--confidence", "1.5"], "confidence"),
+        (["--model", "net.py:make", "--slope-steps", "-1"], "slope_steps"),
+        (["--model", "net.py:make", "--max-lit", "0"], "max_lit"),
+    ],
+)
+def test_mistakes_are_one_line_and_nothing_is_written(factory, tmp_path, capsys, given, words):
+    given = [each.replace("net.py", str(factory)) for each in given]
+    assert main(["certify", "--data", "digits", "--out", str(tmp_path / "c"), *given]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and words in said[0]
+    assert not (tmp_path / "c").exists()
+
+
+def evidence(proof, fooled=False, lit=5, confidence=0.5, fewest=None, max_lit=10):
+    attempt = Attempt(0, fooled, "black/exchange", lit, confidence, 0.001, fewest)
+    real = RealData(0.99, 0.95, 0.0, 0.95)
+    return Evidence(
+        Conditions(0.9, max_lit), ("a", "b"), (attempt,), {"black/exchange": 1}, real, (), Cost(1, 1, 1.0), proof=proof
+    )
+
+
+PROOF = Proof((12, 10), (0.8, 0.7), 0.9, "features", "certified", "0" * 16, 1.0)
+
+
+def test_a_proof_wins_over_an_undecided_search():
+    assert judge(evidence(None), []) is not Verdict.CERTIFIED
+    assert judge(evidence(PROOF), []) is Verdict.CERTIFIED
+    record = verdict_json(evidence(PROOF, fewest=14), [], Verdict.CERTIFIED)["certificate"]
+    assert record["smallest"] == 10 and record["found"] == [14, None]
+
+
+@pytest.mark.parametrize(
+    "proof",
+    [replace(PROOF, k=(12, 9)), replace(PROOF, k=(12, None)), replace(PROOF, confidence=0.95)],
+    ids=["fewer than max_lit", "not of every class", "of a higher confidence"],
+)
+def test_a_proof_of_less_does_not_decide(proof):
+    assert judge(evidence(proof), []) is not Verdict.CERTIFIED
+
+
+def test_a_witness_beyond_the_proof_is_a_witness():
+    assert judge(evidence(PROOF, fooled=True, lit=13, confidence=0.95, max_lit=20), []) is Verdict.FOOLED
+
+
+@pytest.mark.parametrize("found", [dict(fooled=True, lit=12, confidence=0.95), dict(fewest=12), dict(lit=3, confidence=0.9)])
+def test_proof_and_search_that_contradict_each_other_are_no_verdict(found):
+    with pytest.raises(RuntimeError, match="contradict each other"):
+        judge(evidence(PROOF, **found), [])
+
+
+def test_words_say_which_of_the_two_carries_the_proof():
+    record = {"smallest": 40, "confidence": 0.9, "unit": "features", "means": "certified"}
+    assert "by this classifier" in words.claim(record)
+    gated = record | {"means": "gate-certified"}
+    assert "with its gate" in words.claim(gated) and "on its own" in words.scope(gated)
+    for nothing in (None, 0):
+        assert "Nothing is proved" in words.claim(record | {"smallest": nothing})
+
+
+def test_a_bound_is_never_rounded_down():
+    assert words.at_most(0.89991) == "0.900" and words.at_most(None) == ""
+
+
+def test_the_figure_leaves_the_unknown_between_both():
+    proof = {"k": [3, 0, None], "probability": [0.8, 0.1, None], "found": [6, 1, None], "unit": "features"}
+    assert [row["unknown"] for row in words.rows(proof)] == [2, 0, None]
+    axes = bars(["a", "b", "c"], proof, LIGHT).axes[0]
+    proved, unknown = axes.containers
+    assert [bar.get_width() for bar in proved][:2] == [3.5, 0.5]
+    assert [bar.get_width() for bar in unknown][:2] == [2.0, 0.0]
+    assert torch.tensor(axes.lines[0].get_xdata()).tolist() == [6, 1]

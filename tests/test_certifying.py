@@ -1,0 +1,527 @@
+"""The sparse certificate: against exhaustive truth, known answers and searches, for every operation that it knows."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import blankcheck as bc
+from blankcheck.certifying import (
+    Certificate,
+    Sparse,
+    bound_layers,
+    bounds,
+    certify,
+    log_odds_bounds,
+    read_network,
+    rounding_slack,
+)
+from blankcheck.certifying.certificate import _largest, limit
+from blankcheck.certifying.hull import largest_gain
+from blankcheck.certifying.maps import Convolution
+from blankcheck.classifiers import UnitClassifier, build
+from blankcheck.errors import ArgumentError, ModelError
+from blankcheck.outputs import log_odds
+
+LIKE = torch.zeros((), dtype=torch.float64)
+NEVER = dict(deadline=None, derandomize=True, database=None)
+
+
+class Net(nn.Module):
+    """Layers, and a function that calls them."""
+
+    def __init__(self, forward, **layers):
+        super().__init__()
+        self.call = forward
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+
+    def forward(self, x):
+        return self.call(self, x)
+
+
+def _flat(n, outputs=3):
+    return nn.Linear(n, outputs)
+
+
+C, S = (2, 4, 4), (1, 6, 6)
+NETWORKS = {
+    "mlp": (C, lambda: nn.Sequential(nn.Flatten(), nn.Linear(32, 6), nn.ReLU(), nn.Linear(6, 5), nn.ReLU(), _flat(5))),
+    "leaky": (C, lambda: nn.Sequential(nn.Flatten(), nn.Linear(32, 6), nn.LeakyReLU(0.2), _flat(6))),
+    "steep-leaky": (C, lambda: nn.Sequential(nn.Flatten(), nn.Linear(32, 6), nn.LeakyReLU(1.5), _flat(6))),
+    "convolutions": (S, lambda: nn.Sequential(nn.Conv2d(1, 3, 3, 2), nn.ReLU(), nn.Conv2d(3, 4, 2, padding=1, dilation=2),
+                                              nn.ReLU(), nn.Flatten(), _flat(16))),
+    "groups": (C, lambda: nn.Sequential(nn.Conv2d(2, 4, 3, 2, 1, groups=2, bias=False), nn.ReLU(), nn.Flatten(), _flat(16))),
+    "max-pool": (S, lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten(), _flat(8))),
+    "padded-max-pool": (S, lambda: nn.Sequential(nn.MaxPool2d(3, 2, 1), nn.Conv2d(1, 2, 2), nn.MaxPool2d(2, 1, 1),
+                                                 nn.Flatten(), _flat(18))),
+    "average-pool": (S, lambda: nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(),
+                                              nn.AvgPool2d(2, padding=1, count_include_pad=False), nn.AdaptiveAvgPool2d(2),
+                                              nn.Flatten(), _flat(12))),
+    "batch-norm": (C, lambda: nn.Sequential(nn.Conv2d(2, 3, 3, padding=1, bias=False), nn.BatchNorm2d(3), nn.ReLU(),
+                                            nn.Flatten(), nn.BatchNorm1d(48), _flat(48))),
+    "residual": (C, lambda: Net(lambda m, x: m.f(torch.relu(x + m.a(torch.relu(m.b(x)))).mean((2, 3))),
+                                a=nn.Conv2d(3, 2, 3, padding=1), b=nn.Conv2d(2, 3, 3, padding=1), f=_flat(2))),
+    "normalised": (C, lambda: UnitClassifier(nn.Sequential(nn.Flatten(), nn.Linear(32, 6), nn.ReLU(), _flat(6)),
+                                             ((0.3, 0.2), (0.4, 0.7)))),
+    "pixel-map": (C, lambda: Net(lambda m, x: m.f(torch.relu(m.a((x / 0.3).clamp(max=1).flatten(1)))),
+                                 a=nn.Linear(32, 6), f=_flat(6))),
+    "map-and-image": (C, lambda: Net(lambda m, x: m.f(torch.relu(m.a(torch.minimum(2 * x, 1 + 0 * x)) - m.b(x)).flatten(1)),
+                                     a=nn.Conv2d(2, 2, 3), b=nn.Conv2d(2, 2, 3), f=_flat(8))),
+    "odds-and-ends": (C, lambda: Net(
+        lambda m, x: m.f(1 - F.hardtanh(torch.maximum(
+            m.a(x), m.b(F.pad(x, (1, 1, 1, 1), value=0.5)).permute(0, 1, 3, 2)).flatten(1) / 3, -0.2, 0.6)),
+        a=nn.Conv2d(2, 2, 3), b=nn.Conv2d(2, 2, 3, 2), f=_flat(8))),
+    "softmax": (C, lambda: nn.Sequential(nn.Flatten(), nn.Linear(32, 6), nn.ReLU(), _flat(6, 4), nn.LogSoftmax(1))),
+}  # fmt: skip
+READ = {}
+
+
+def network_named(name):
+    """The network of this name, exported once; its weights are drawn again for every case."""
+    if name not in READ:
+        shape, make = NETWORKS[name]
+        READ[name] = read_network(make().eval(), shape)
+    return READ[name]
+
+
+def shuffled(network, seed, size=1.0):
+    """The same network with random weights and running statistics."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, tensor in (*network.module.named_parameters(), *network.module.named_buffers()):
+            if not tensor.is_floating_point() or name in ("mean", "std"):
+                continue
+            spread = size / math.sqrt(tensor[0].numel()) * 3 if tensor.ndim > 1 else 0.5
+            tensor.copy_(torch.randn(tensor.shape, generator=generator) * spread)
+            if "var" in name:
+                tensor.abs_().add_(0.1)
+    return generator
+
+
+@torch.no_grad()
+def proved(network, k, unit="features", slope_steps=0, classes=2):
+    made = bound_layers(network.layers(), Sparse(k, unit), LIKE)
+    return log_odds_bounds(made, classes, slope_steps) + rounding_slack(made, classes)
+
+
+def truth(network, images, classes=2):
+    """The largest log-odds of each class among the images, as the network itself computes in float32."""
+    with torch.no_grad():
+        outputs = network.module(images.float())
+    return torch.stack([log_odds(outputs, torch.full((len(images),), t)).max() for t in range(classes)]).double()
+
+
+def sparse_images(shape, k, n, generator, unit="features"):
+    """Random images with at most k lit; half of them have lit features of exactly 1."""
+    c, h, w = shape
+    places = h * w if unit == "pixels" else c * h * w
+    ranks = torch.rand(n, places, generator=generator).argsort(dim=1).argsort(dim=1)
+    lit = (ranks < k).view((n, 1, h, w) if unit == "pixels" else (n, c, h, w)).expand(n, *shape)
+    values = torch.rand(n, *shape, generator=generator)
+    values[: n // 2] = 1.0
+    return values * lit
+
+
+def searched(network, target, k, images, steps=4):
+    """Gradient ascent on the log-odds that keeps the k largest features: what a search that knows the network finds."""
+    x = images.clone()
+    best = x
+    for _ in range(steps):
+        x.requires_grad_()
+        score = log_odds(network.module(x), torch.full((len(x),), target))
+        (slope,) = torch.autograd.grad(score.sum(), x)
+        moved = (x.detach() + 0.5 * slope / slope.flatten(1).abs().amax(1).clamp_min(1e-9).view(-1, 1, 1, 1)).clamp(0, 1)
+        least = moved.flatten(1).topk(k, dim=1).values[:, -1].view(-1, 1, 1, 1)
+        ties = (moved.flatten(1) >= least.flatten(1)).cumsum(1).view_as(moved) <= k
+        x = moved * (moved >= least) * ties
+        best = torch.cat([best, x])
+    return best
+
+
+def most_broken(name, seed, numbers, slope_steps=0):
+    """By how much any image that was found exceeds what was proved; not above 0 for a sound bound."""
+    network = network_named(name)
+    generator = shuffled(network, seed)
+    worst = -math.inf
+    for k in numbers:
+        found = sparse_images(network.shape, k, 64, generator)
+        ours = torch.stack([truth(network, searched(network, t, k, found[::4])) for t in range(2)]).amax(dim=0)
+        over = torch.maximum(truth(network, found), ours) - proved(network, k, slope_steps=slope_steps)
+        worst = max(worst, float(over.max()))
+    return worst
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_layers_compute_what_the_network_computes(name):
+    network = network_named(name)
+    generator = shuffled(network, 1)
+    x = torch.rand(8, *network.shape, generator=generator)
+    made = bound_layers(network.layers(), Sparse(math.prod(network.shape)), LIKE)
+    with torch.no_grad():
+        outputs = network.module(x)
+    # at k = 0 only the black image is left, and the bounds meet in what the network says of it
+    black = bound_layers(network.layers(), Sparse(0), LIKE)
+    with torch.no_grad():
+        answer = network.module.double()(torch.zeros(1, *network.shape).double())
+        network.module.float()
+    if network.form == "logits":
+        assert torch.allclose(black.low[-1], answer, atol=1e-3) and torch.allclose(black.high[-1], answer, atol=1e-3)
+        assert bool((outputs >= made.low[-1]).all() and (outputs <= made.high[-1]).all())
+    exact = log_odds_bounds(black, 2)
+    wanted = torch.stack([log_odds(answer, torch.tensor([t])).squeeze(0) for t in range(2)]).double()
+    assert torch.allclose(exact, wanted, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@settings(max_examples=20, **NEVER)
+@given(seed=st.integers(0, 10**6), k=st.integers(3, 12))
+def test_no_search_exceeds_a_bound(name, seed, k):
+    """20 networks of 15 kinds, three numbers of lit features and two classes: 1800 bounds."""
+    assert most_broken(name, seed, (1, 2, k)) <= 0
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@settings(max_examples=3, **NEVER)
+@given(seed=st.integers(0, 10**6), k=st.integers(1, 12))
+def test_optimised_bounds_are_sound_and_never_worse(name, seed, k):
+    assert most_broken(name, seed, (k,), slope_steps=5) <= 0
+    network = network_named(name)
+    assert bool((proved(network, k, slope_steps=5) <= proved(network, k) + 1e-9).all())
+
+
+@pytest.mark.parametrize("name", ["mlp", "pixel-map", "normalised", "convolutions"])
+def test_an_unsound_bound_is_caught(name, monkeypatch):
+    monkeypatch.setattr(bounds, "largest_gain", lambda gains, k, unit, c: largest_gain(gains, max(0, k - 1), unit, c))
+    assert any(most_broken(name, seed, (1, 2, 3)) > 0 for seed in range(30))
+
+
+def test_an_unsound_slope_is_caught(monkeypatch):
+    through = bounds._through_relu
+
+    def wrong(made, relu, a, slopes):
+        b, constant = through(made, relu, a, slopes)
+        return b, 0.5 * constant
+
+    monkeypatch.setattr(bounds, "_through_relu", wrong)
+    assert any(most_broken("mlp", seed, (2, 8, 30)) > 0 for seed in range(60))
+
+
+@pytest.mark.parametrize("unit", ["features", "pixels"])
+@settings(max_examples=25, **NEVER)
+@given(seed=st.integers(0, 10**6), k=st.integers(0, 3))
+def test_against_every_image_of_a_grid(unit, seed, k):
+    """Ten features, all subsets, values 1/2 and 1: about a thousand images, some of which are nearly the worst."""
+    shape = (2, 1, 5)
+    key = f"grid-{unit}"
+    if key not in READ:
+        layers = (nn.Flatten(), nn.Linear(10, 4), nn.ReLU(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 3))
+        READ[key] = read_network(nn.Sequential(*layers), shape)
+    network = READ[key]
+    shuffled(network, seed)
+    images = torch.tensor(list(every_row(shape, k, unit)))
+    real = truth(network, images)
+    bound = proved(network, k, unit)
+    assert bool((real <= bound).all())
+    if k == 0:
+        assert torch.allclose(real, bound, atol=1e-3)
+
+
+def every_row(shape, k, unit):
+    c, h, w = shape
+    places = list(itertools.product(range(h), range(w)))
+    units = places if unit == "pixels" else list(itertools.product(range(c), range(h), range(w)))
+    for chosen in itertools.combinations(range(len(units)), min(k, 2) if unit == "pixels" else k):
+        features = [(ch, *units[i]) for i in chosen for ch in range(c)] if unit == "pixels" else [units[i] for i in chosen]
+        for values in itertools.product((0.0, 1.0) if unit == "pixels" else (0.5, 1.0), repeat=len(features)):
+            image = torch.zeros(shape)
+            for at, value in zip(features, values, strict=True):
+                image[at] = value
+            yield image.tolist()
+
+
+@settings(max_examples=40, **NEVER)
+@given(seed=st.integers(0, 10**6), k=st.integers(0, 6))
+def test_linear_networks_are_bounded_exactly(seed, k):
+    """Two outputs and no ReLU: the bound is the top-k sum, and an image reaches it."""
+    if "linear" not in READ:
+        READ["linear"] = read_network(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), (1, 3, 4))
+    network = READ["linear"]
+    shuffled(network, seed)
+    weight, bias = network.module[1].weight.double(), network.module[1].bias.double()
+    a = weight[0] - weight[1]
+    wanted = a.clamp(min=0).topk(k).values.sum() + bias[0] - bias[1]
+    made = bound_layers(network.layers(), Sparse(k), LIKE)
+    assert torch.allclose(log_odds_bounds(made, 1)[0], wanted, atol=1e-4)
+
+
+@settings(max_examples=100, **NEVER)
+@given(seed=st.integers(0, 10**6), k=st.integers(0, 10), high=st.floats(0.1, 2.0))
+def test_the_hull_is_exact(seed, k, high):
+    """After a function of single features the largest value over all sparse images is found, not only bounded."""
+    generator = torch.Generator().manual_seed(seed)
+    a = torch.randn(1, 8, generator=generator, dtype=torch.float64)
+    gains = torch.maximum(a * high, a * -0.3)
+    every = max(float(gains[0, list(s)].sum()) for s in itertools.combinations(range(8), min(k, 8)))
+    assert float(largest_gain(gains, k, "features", 1)) == pytest.approx(every)
+
+
+def _interval(row, c, low, high):
+    up = sum(w * (b if w > 0 else a) for w, a, b in zip(row, low, high, strict=True)) + c
+    down = sum(w * (a if w > 0 else b) for w, a, b in zip(row, low, high, strict=True)) + c
+    return down, up
+
+
+def intervals(layers, x_low, x_high):
+    """Another implementation, of intervals alone, for plain stacks of linear layers and ReLUs."""
+    low, high = x_low.numpy(), x_high.numpy()
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            w, b = layer.weight.detach().double().numpy(), layer.bias.detach().double().numpy()
+            ends = zip(w, b, strict=True)
+            low, high = zip(*[_interval(row, c, low, high) for row, c in ends], strict=True)
+        elif isinstance(layer, nn.ReLU):
+            low, high = [max(0.0, v) for v in low], [max(0.0, v) for v in high]
+    return torch.tensor(low), torch.tensor(high)
+
+
+@pytest.mark.parametrize("k", [1, 4, 32])
+def test_relaxation_lies_between_truth_and_intervals(k):
+    network = network_named("mlp")
+    for seed in range(8):
+        generator = shuffled(network, seed)
+        low, high = intervals(network.module, torch.zeros(32), torch.ones(32))
+        others = torch.tensor([float(torch.logsumexp(torch.cat([low[:t], low[t + 1 :]]), 0)) for t in range(2)])
+        loose = high[:2] - others
+        bound = proved(network, k)
+        assert bool((bound <= loose + 1e-2).all())
+        assert bool((truth(network, sparse_images(network.shape, k, 200, generator)) <= bound).all())
+
+
+class Uneven:
+    """A prover whose proofs do not fail in order: at 5, 9 and 10 lit features they succeed, at others not."""
+
+    most = 12
+
+    def __init__(self, good):
+        self.good, self.asked = good, set()
+
+    def holds(self, k, target):
+        self.asked.add(k)
+        return any(j in self.good for j in self.asked if j >= k)
+
+
+@pytest.mark.parametrize("good, k", [({0, 1, 2, 4, 5}, 5), ({0, 1, 2, 4, 8, 9, 10}, 10), ({0}, 0), (set(), None),
+                                     (set(range(13)), 12), ({0, 1, 2, 6}, 2), ({0, 1, 2, 4, 6}, 6)])  # fmt: skip
+def test_the_search_for_k_stands_on_a_proof(good, k):
+    prove = Uneven(good)
+    found = _largest(prove, 0)
+    assert found == k and (found is None or found in good)
+    if found is not None:
+        assert all(prove.holds(j, 0) for j in range(found + 1))
+
+
+def test_what_is_said_of_fewer_lit_features_is_never_weaker():
+    network = network_named("mlp")
+    shuffled(network, 3, size=0.3)
+    made = certify(network.module, network.shape, 3)
+    for t in range(3):
+        said = [made.probability(k)[t] for k in range(made.levels[-1].k + 1)]
+        assert said == sorted(said)
+
+
+def counting(threshold, d=12):
+    """Log-odds of class 0: lit features at full brightness, minus the threshold. Never sure of class 1 from the start on."""
+    layer = nn.Linear(d, 3)
+    with torch.no_grad():
+        layer.weight.zero_()
+        layer.bias.copy_(torch.tensor([-threshold, 0.0, -50.0]))
+        layer.weight[0] = 1.0
+    return nn.Sequential(nn.Flatten(), layer)
+
+
+@pytest.mark.parametrize("threshold, k", [(3.5, 5), (0.0, 2), (20.0, 12), (-3.0, None)])
+def test_the_largest_k_of_a_planted_network_is_found(threshold, k):
+    """p >= 0.9 at log-odds of ln 9 = 2.197: with threshold 3.5 six lit features are needed."""
+    made = certify(counting(threshold), (1, 3, 4), 1)
+    assert made.k == (k,) and made.smallest == k
+    if k is not None:
+        assert made.probability(k)[0] < 0.9
+        if k < 12:
+            lit = torch.zeros(1, 1, 3, 4)
+            lit.view(-1)[: k + 1] = 1
+            assert counting(threshold)(lit).softmax(1)[0, 0].item() >= 0.9
+
+
+def test_a_class_of_which_black_is_sure_has_no_certificate():
+    made = certify(counting(3.5), (1, 3, 4), 2)
+    assert made.k == (5, None) and made.smallest is None
+
+
+def test_all_outputs_count():
+    """Two outputs beyond the one real class: the same logits share the probability."""
+    layer = nn.Linear(4, 3)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    made = certify(nn.Sequential(nn.Flatten(), layer), (1, 2, 2), 1, confidence=0.34)
+    assert made.k == (4,) and made.probability(4)[0] == pytest.approx(1 / 3, abs=1e-4)
+
+
+def test_pixels_count_positions():
+    layer = nn.Linear(8, 2)
+    with torch.no_grad():
+        layer.weight.zero_()
+        layer.weight[0] = 1.0
+        layer.bias.copy_(torch.tensor([-2.0, 0.0]))
+    network = nn.Sequential(nn.Flatten(), layer)
+    assert certify(network, (2, 2, 2), 1).k == (4,)
+    assert certify(network, (2, 2, 2), 1, unit="pixels").k == (2,)
+
+
+def test_a_colour_image_is_bounded_by_its_best_pixels():
+    gains = torch.tensor([[3.0, 1.0, 0.0, 2.0, 0.0, 4.0]])
+    assert float(largest_gain(gains, 1, "pixels", 2)) == 5.0
+    assert float(largest_gain(gains, 2, "features", 2)) == 7.0
+
+
+@pytest.mark.parametrize(
+    "sizes", [((1, 7, 8), 3, 2, 0, 1), ((1, 9, 7), 2, 3, 0, 1), ((2, 6, 6), 3, 3, 1, 2), ((1, 28, 28), 10, 3, 0, 1)]
+)
+def test_transposed_convolutions(sizes):
+    """<a, Lx> = <L'a, x>, also where the far edge is not reached by any window."""
+    shape, kernel, stride, padding, dilation = sizes
+    for groups in {1, shape[0]}:
+        weight = torch.randn(4, shape[0] // groups, kernel, kernel).double()
+        map = Convolution(weight, (stride,) * 2, (padding,) * 2, (dilation,) * 2, groups)
+        x = torch.rand(1, *shape).double()
+        y = map(x)
+        a = torch.rand_like(y)
+        assert torch.allclose((a * y).sum(), (map.transposed(a, shape) * x).sum())
+
+
+def test_float32_stays_within_its_slack():
+    """The largest difference between float32 and float64 is covered, and not by luck: it is more than nothing."""
+    for name in ("mlp", "convolutions", "residual", "batch-norm"):
+        network = network_named(name)
+        generator = shuffled(network, 5)
+        x = sparse_images(network.shape, 6, 500, generator)
+        made = bound_layers(network.layers(), Sparse(6), LIKE)
+        with torch.no_grad():
+            single = network.module(x).double()
+            double = network.module.double()(x.double())
+            network.module.float()
+        off = (single - double).abs().amax(dim=0)
+        assert bool((off <= made.error[-1][0]).all()) and float(off.max()) > 0
+
+
+def test_float32_bounds_agree_with_float64():
+    network = network_named("convolutions")
+    shuffled(network, 4)
+    exact = log_odds_bounds(bound_layers(network.layers(), Sparse(5), LIKE, rounding=False), 2)
+    single = bound_layers(network.layers(torch.float32), Sparse(5), torch.zeros(()), rounding=False)
+    assert torch.allclose(exact.float(), log_odds_bounds(single, 2), atol=1e-3)
+
+
+def test_gradients_reach_the_weights():
+    network = network_named("convolutions")
+    shuffled(network, 4)
+    made = bound_layers(network.layers(torch.float32), Sparse(5), torch.zeros(()), rounding=False)
+    log_odds_bounds(made, 2).sum().backward()
+    assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in network.module.parameters())
+    network.module.zero_grad()
+
+
+@pytest.mark.parametrize(
+    "network, words",
+    [
+        (nn.Sequential(nn.Flatten(), nn.Linear(16, 4), nn.GELU(), nn.Linear(4, 2)), "operation gelu"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(16, 4), nn.Sigmoid(), nn.Linear(4, 2)), "operation sigmoid"),
+        (Net(lambda m, x: m.f(F.dropout(x.flatten(1))), f=nn.Linear(16, 2)), "dropout"),
+        (nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), nn.Flatten(), nn.Linear(16, 2)), "running statistics"),
+        (Net(lambda m, x: m.f(x.flatten(1) * x.flatten(1)), f=nn.Linear(16, 2)), "both sides"),
+        (Net(lambda m, x: m.f((x - x.mean(0, keepdim=True)).flatten(1)), f=nn.Linear(16, 2)), "mixes the images"),
+        (Net(lambda m, x: m.f(x.flatten(1)).half().float(), f=nn.Linear(16, 2)), "operation _to_copy"),
+        (Net(lambda m, x: m.f(x.flatten(1)) if x.sum() > 0 else x.new_zeros(2, 2), f=nn.Linear(16, 2)), "torch.export"),
+        (nn.Sequential(nn.Conv2d(1, 2, 3)), "outputs must be"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(16, 2)).half(), "float32"),
+    ],
+    ids=["gelu", "sigmoid", "dropout", "batch statistics", "product", "batch", "half", "branch", "shape", "dtype"],
+)
+def test_what_cannot_be_certified_is_named_in_one_line(network, words):
+    with pytest.raises(ModelError, match=words) as raised:
+        certify(network, (1, 4, 4), 2)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_network_is_left_as_it_was():
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 2)).train()
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    trained = certify(network, (1, 4, 4), 2)
+    assert network.training and all(p.requires_grad for p in network.parameters())
+    assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())
+    # what was certified is the network in evaluation mode
+    assert trained.k == certify(network.eval(), (1, 4, 4), 2).k
+
+
+@pytest.mark.parametrize("change", [dict(confidence=1.0), dict(confidence=0.0), dict(unit="inches"), dict(classes=4)])
+def test_wrong_arguments_raise_at_the_door(change):
+    with pytest.raises((ArgumentError, ModelError)):
+        certify(counting(1.0), (1, 3, 4), **({"classes": 1} | change))
+
+
+def test_a_certificate_survives_a_file():
+    made = certify(counting(3.5), (1, 3, 4), 2)
+    again = Certificate.from_json(json.loads(json.dumps(made.as_json())))
+    assert again == made
+    with pytest.raises(ArgumentError):
+        Certificate.from_json({"k": 3})
+
+
+def test_what_holds_for_more_holds_for_fewer():
+    made = certify(counting(3.5), (1, 3, 4), 1)
+    bounds_ = [made.probability(k)[0] for k in range(made.k[0] + 1)]
+    assert bounds_ == sorted(bounds_) and made.probability(13) == (None,)
+
+
+def test_the_limit_is_strict():
+    assert limit(0.9, 10) < math.log(9) and limit(0.9, 10) == pytest.approx(math.log(9), abs=1e-3)
+
+
+def test_no_search_of_ours_beats_a_certificate(plain, digits):
+    made = certify(plain, digits.shape, 10)
+    found = bc.fool(plain, range(10), 3, data=digits, steps=200, until="sparsest", seed=0)
+    for target, lit, confidence in zip(found.targets.tolist(), found.lit.tolist(), found.confidence.tolist(), strict=True):
+        assert confidence < 0.9 or made.k[target] is None or lit > made.k[target]
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "resnet"])
+def test_reference_networks_can_be_read(name):
+    network = read_network(build(name, (1, 8, 8), 10), (1, 8, 8))
+    assert network.outputs == 10 and network.form == "logits"
+
+
+def test_exported_programs_can_be_read(tmp_path):
+    network = counting(3.5)
+    program = torch.export.export(network, (torch.zeros(2, 1, 3, 4),), dynamic_shapes=({0: torch.export.Dim("n")},))
+    torch.export.save(program, tmp_path / "net.pt2")
+    assert certify(bc.load_model(str(tmp_path / "net.pt2")), (1, 3, 4), 1).k == (5,)
+
+
+def test_against_another_library():
+    lirpa = pytest.importorskip("auto_LiRPA", reason="auto_LiRPA is not installed")
+    network = network_named("mlp")
+    shuffled(network, 7)
+    made = bound_layers(network.layers(), Sparse(32), LIKE)
+    x = torch.full((1, *network.shape), 0.5)
+    other = lirpa.BoundedModule(network.module, x)
+    box = lirpa.BoundedTensor(x, lirpa.PerturbationLpNorm(x_L=torch.zeros_like(x), x_U=torch.ones_like(x)))
+    low, high = other.compute_bounds(x=(box,), method="CROWN")
+    assert torch.allclose(made.high[-1].float(), high, rtol=0.2) and torch.allclose(made.low[-1].float(), low, rtol=0.2)

@@ -1,0 +1,165 @@
+"""The gate: proved shut on sparse images, open on real ones, and built again from its file."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import blankcheck as bc
+from blankcheck.auditing.portfolio import PRESETS, Preset
+from blankcheck.certifying import Gated, GatePlan, certify, confirm, fit_gate, gate_network
+from blankcheck.certifying.gate import OPEN, most_open
+from blankcheck.classifiers import UnitClassifier, evaluate, load_model
+from blankcheck.cli import main
+from blankcheck.errors import ArgumentError, ModelError, RunFolderError
+from blankcheck.running.gate_file import GATE, with_gate
+from blankcheck.running.run_folder import RunFolder
+
+K, PLAN = 6, GatePlan(steps=150)
+
+
+@pytest.fixture(scope="module")
+def gated(plain, digits):
+    gate = fit_gate(digits.train, digits.shape, 10, 10, K, plan=PLAN)
+    return UnitClassifier(Gated(plain, gate)).eval()
+
+
+def test_exactly_the_asked_k_is_certified_for_every_class(gated, digits):
+    made = certify(gated, digits.shape, 10)
+    assert made.smallest == K and made.means == "gate-certified" and all(confirm(made, gated))
+    assert max(made.probability(K)) < 0.9 <= max(made.probability(K + 1) or (1.0,)) + 0.1
+
+
+def test_answers_and_confidence_on_real_images_stay(gated, plain, digits):
+    x = digits.test.images[:]
+    with torch.no_grad():
+        p, q = plain(x).softmax(1), gated(x)
+    assert torch.equal(p.argmax(1), q.argmax(1)) and torch.allclose(q.sum(1), torch.ones(len(q)), atol=1e-5)
+    before = evaluate(plain, digits.test, 10, 0.9)
+    after = evaluate(gated, digits.test, 10, 0.9, "probabilities")
+    assert after.accuracy == before.accuracy and after.confident >= before.confident - 0.03
+
+
+def test_no_search_finds_what_is_proved_not_to_be_there(gated, plain, digits):
+    found = bc.fool(gated, range(10), 2, data=digits, steps=200, until="sparsest", seed=0)
+    sure = found.confidence >= 0.9
+    assert not bool((sure & (found.lit <= K)).any())
+    inside = bc.fool(plain, range(10), 2, data=digits, steps=200, until="sparsest", seed=0)
+    assert bool((inside.lit[inside.confidence >= 0.9] <= K).any())  # without the gate there are such images
+
+
+def test_the_formula_bounds_what_the_classifier_inside_says():
+    """A classifier that is always sure, behind gates of every opening."""
+
+    class Sure(nn.Module):
+        def forward(self, x):
+            return torch.tensor([[50.0, 0.0, 0.0, 0.0]]).expand(len(x), 4)
+
+    class Fixed(nn.Module):
+        def __init__(self, value):
+            super().__init__()
+            self.value = value
+
+        def forward(self, x):
+            return torch.full((len(x), 3), self.value)
+
+    theta = most_open(0.9, 4)
+    for value in (-20.0, 0.0, theta - 1e-4, theta + 1e-2, 5.0):
+        q = Gated(Sure(), Fixed(value))(torch.zeros(1, 1, 2, 2))
+        s = 1 / (1 + math.exp(-value))
+        assert float(q[0, 0]) == pytest.approx(s + (1 - s) / 4, abs=1e-6)
+        assert (float(q[0, 0]) < 0.9) == (value < theta)
+
+
+def test_fake_classes_need_no_gate():
+    class Reject(nn.Module):
+        def forward(self, x):
+            return torch.tensor([[0.0, 0.0, 9.0]]).expand(len(x), 3)
+
+    gate = gate_network((1, 4, 4), 2)
+    q = Gated(Reject(), gate)(torch.rand(2, 1, 4, 4))
+    assert OPEN > 20 and torch.allclose(q, Reject()(torch.zeros(2)).softmax(1), atol=1e-5)
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.1])
+def test_a_confidence_of_a_half_cannot_be_gated(confidence, digits):
+    with pytest.raises(ArgumentError, match="above 0.5"):
+        fit_gate(digits.train, digits.shape, 10, 10, 2, confidence)
+
+
+def test_a_gate_for_other_classes_is_refused(plain):
+    with pytest.raises(ModelError, match="gate has 3 outputs"):
+        certify(Gated(plain, gate_network((1, 8, 8), 3)), (1, 8, 8), 10)
+
+
+def test_a_gate_makes_no_other_certificate_valid(gated, plain, digits):
+    made = certify(gated, digits.shape, 10)
+    with pytest.raises(ModelError, match="gate-certified"):
+        confirm(made, plain)
+
+
+@pytest.fixture(scope="module")
+def run(weights, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "g"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PRESETS, "smoke", Preset(attempts=20, per_target=2, steps=30))
+        given = ["--data", "digits", "--model", "mlp", "--weights", str(weights), "--out", str(out), "--quiet"]
+        assert main(["gate", *given, "--k", str(K), "--gate-steps", "150"]) == 0
+    return out
+
+
+def test_the_run_folder_says_that_the_gate_is_certified(run):
+    verdict = json.loads((run / "verdict.json").read_text())
+    assert verdict["verdict"] == "CERTIFIED" and verdict["conditions"]["max_lit"] == K
+    assert verdict["certificate"]["means"] == "gate-certified" and verdict["certificate"]["smallest"] == K
+    for page in ("report.html", "report.md"):
+        text = (run / page).read_text()
+        assert "by the classifier with its gate" in text and "The proof is one of the gate" in text
+
+
+def test_it_is_built_and_proved_again(run, capsys):
+    assert main(["verify", str(run), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["certificate"] is True
+
+
+def test_the_exported_program_answers_as_the_gated_network(run, weights, digits):
+    again = with_gate(RunFolder.open(run), load_model("mlp", weights))
+    program = load_model(str(run / "gated.pt2"))
+    x = digits.test.images[:50]
+    with torch.no_grad():
+        assert torch.allclose(program(x), again(x), atol=1e-6)
+
+
+def test_another_gate_is_not_confirmed(run, tmp_path, capsys):
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    state = load_file(copy / GATE)
+    state["4.bias"] += 5.0
+    from safetensors import safe_open
+
+    with safe_open(copy / GATE, "pt") as file:
+        said = file.metadata()
+    save_file(state, copy / GATE, metadata=said)
+    assert main(["verify", str(copy), "--json"]) == 12
+    assert json.loads(capsys.readouterr().out)["certificate"] is False
+    (copy / GATE).write_bytes(b"no gate")
+    with pytest.raises(RunFolderError):
+        with_gate(RunFolder.open(copy), load_model("mlp", copy / "model.safetensors"))
+
+
+@pytest.mark.parametrize("given, words", [(["--k", "0"], "k must lie"), (["--k", "65"], "k must lie"), ([], "k must lie"),
+                                          (["--k", "3", "--confidence", "0.4"], "above 0.5"),
+                                          (["--k", "3", "--gate-steps", "0"], "gate_steps")])  # fmt: skip
+def test_mistakes_are_one_line_and_nothing_is_written(weights, tmp_path, capsys, given, words):
+    asked = ["gate", "--data", "digits", "--model", "mlp", "--weights", str(weights), "--out", str(tmp_path / "g")]
+    assert main([*asked, *given]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and words in said[0] and not (tmp_path / "g").exists()
