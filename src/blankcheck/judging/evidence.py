@@ -89,6 +89,41 @@ class OnTwin:
 
 
 @dataclass(frozen=True)
+class Proof:
+    """What a certificate says: no image with at most k lit features is given the class with `confidence`.
+
+    k: for each class, None where nothing was proved. probability: for each class the bound of its probability at its k.
+    unit: what k counts. means: `certified` when the proof is one of the network as it is, `gate-certified` when it is one of
+    a gate around it.
+    """
+
+    k: tuple[int | None, ...]
+    probability: tuple[float | None, ...]
+    confidence: float
+    unit: str
+    means: str
+    fingerprint: str
+    seconds: float
+
+    @property
+    def smallest(self) -> int | None:
+        """The k that holds for every class."""
+        known = [k for k in self.k if k is not None]
+        return min(known) if len(known) == len(self.k) else None
+
+    def covers(self, want: Conditions) -> bool:
+        """Whether no image can be both sparse and confident. At most k lit features light at most k pixels."""
+        return self.smallest is not None and self.smallest >= want.max_lit and self.confidence <= want.confidence
+
+    def contradicts(self, attempt: Attempt) -> bool:
+        """Whether an attempt, made for the confidence of this proof, met an image that cannot be there."""
+        k = self.k[attempt.target] if attempt.target < len(self.k) else None
+        met = [attempt.lit] if attempt.confidence >= self.confidence else []
+        met += [attempt.fewest] if attempt.fewest is not None else []
+        return k is not None and any(lit <= k for lit in met)
+
+
+@dataclass(frozen=True)
 class Cost:
     """Passes and seconds; `twin_seconds` (training the twin) is not part of `seconds`."""
 
@@ -117,3 +152,4 @@ class Evidence:
     """For each rival attack the lit features of its fooling images, and before them how many searches it made."""
     twin: OnTwin | None = None
     notes: dict[str, str] = field(default_factory=dict)
+    proof: Proof | None = None

@@ -36,9 +36,22 @@ class Verdict(StrEnum):
 
 
 def judge(evidence: Evidence, findings: Sequence[Finding]) -> Verdict:
-    """FOOLED with any witness; else RESISTED when every mandatory check passed and no other failed."""
+    """FOOLED with any witness; else CERTIFIED when a proof covers the conditions; else RESISTED when every mandatory check
+    passed and no other failed.
+
+    Raises RuntimeError when an image that was found cannot be there by the proof: one of the two is wrong, and no verdict
+    may hide that.
+    """
+    proof = evidence.proof
+    if proof is not None and (against := next(filter(proof.contradicts, (*evidence.attempts, *evidence.extra)), None)):
+        raise RuntimeError(
+            f"certificate and search contradict each other: the search met a confident image of class {against.target} with "
+            f"at most the k = {proof.k[against.target]} lit features that were proved too few; please report this"
+        )
     if any(a.fooled for a in (*evidence.attempts, *evidence.extra)):
         return Verdict.FOOLED
+    if proof is not None and proof.covers(evidence.conditions):
+        return Verdict.CERTIFIED
     shown = all(f.status == PASSED if f.mandatory else f.status != FAILED for f in findings)
     return Verdict.RESISTED if shown and evidence.attempts else Verdict.INCONCLUSIVE
 
@@ -108,6 +121,16 @@ def _twin(evidence: Evidence) -> dict[str, Any] | None:
     return None if twin is None else {"what": twin.what, **_found(twin.attempts, twin.lit), "lit": list(twin.lit)}
 
 
+def _certificate(evidence: Evidence) -> dict[str, Any] | None:
+    """What was proved, and beside it `found`: for each class the fewest lit features of any confident image that the search
+    met, out of distribution or not."""
+    if evidence.proof is None:
+        return None
+    known = [(a.target, a.fewest) for a in (*evidence.attempts, *evidence.extra) if a.fewest is not None]
+    found = [min((fewest for t, fewest in known if t == target), default=None) for target in range(len(evidence.classes))]
+    return {**asdict(evidence.proof), "smallest": evidence.proof.smallest, "found": found}
+
+
 def _processes(evidence: Evidence) -> dict[str, Any]:
     found: dict[str, list[int]] = {name: [] for name in evidence.tried_by}
     for attempt in evidence.attempts:
@@ -156,7 +179,7 @@ def verdict_json(evidence: Evidence, findings: Sequence[Finding], verdict: Verdi
         "out_of_distribution_test": _ood(evidence),
         "checks": [asdict(f) for f in findings],
         "controls": {c.code: {"found": c.found, "tries": c.tries, **c.numbers} for c in evidence.controls if not c.why_not},
-        "certificate": None,
+        "certificate": _certificate(evidence),
         "cost": asdict(evidence.cost),
         "notes": evidence.notes,
     }

@@ -1,0 +1,26 @@
+"""Prove: sound bounds over all sparse images at once."""
+
+from blankcheck.certifying.bounds import Bounded, Sparse, bound_layers
+from blankcheck.certifying.certificate import SLOPE_STEPS, Certificate, Level, certify, confirm
+from blankcheck.certifying.gate import Gated, GatePlan, fit_gate, gate_network
+from blankcheck.certifying.log_odds import log_odds_bounds, rounding_slack
+from blankcheck.certifying.reading import Network, read_network
+
+__all__ = [
+    "SLOPE_STEPS",
+    "Bounded",
+    "Certificate",
+    "GatePlan",
+    "Gated",
+    "Level",
+    "Network",
+    "Sparse",
+    "bound_layers",
+    "certify",
+    "confirm",
+    "fit_gate",
+    "gate_network",
+    "log_odds_bounds",
+    "read_network",
+    "rounding_slack",
+]

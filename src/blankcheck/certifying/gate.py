@@ -1,0 +1,159 @@
+"""A gate: a small network that is bounded on sparse images and keeps a classifier's confidence down there.
+
+For a classifier with m outputs and probabilities p, whose likeliest class is t, the gated one answers
+
+    q = s p + (1 - s) / m,    s = sigmoid(g_t(x)),
+
+so the order of the classes stays, and q_t <= s + (1 - s) / m. A class that is not the likeliest has p <= 1/2, hence
+q <= 1/2. Where g_t is proved to be below theta(confidence) over all sparse images, none of them is given any class with that
+confidence, whatever the classifier inside says. It is the gate that is certified.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from blankcheck.certifying.bounds import Sparse, bound_layers, upper_bound
+from blankcheck.certifying.reading import Network, read_network
+from blankcheck.certifying.rounding import of_softmax
+from blankcheck.data import Split
+from blankcheck.errors import ArgumentError
+from blankcheck.outputs import as_logits
+
+OPEN = 30.0
+"""What the gate says of outputs beyond the real classes: they need none."""
+BATCH, MARGIN, LEARNING_RATE = 128, 4.0, 4e-3
+STEP_DOWN = 1e-3
+"""By how much a bias is lowered when rounding stands in the way."""
+
+
+class Bright(nn.Module):
+    """min(1, x / tau): as many lit features as before, and more ink for real images."""
+
+    def __init__(self, tau: float) -> None:
+        super().__init__()
+        self.tau = tau
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(n, c, h, w) in [0, 1] -> the same shape in [0, 1]."""
+        return (images / self.tau).clamp(max=1.0)
+
+
+def gate_network(shape: tuple[int, int, int], classes: int, tau: float = 0.25, channels: int = 16) -> nn.Sequential:
+    """A gate of a few thousand parameters: one wide convolution, a ReLU and a linear layer; untrained."""
+    c, h, w = shape
+    kernel = (_window(h), _window(w))
+    stride = max(1, round(min(h, w) / 9))
+    across = [(size - k) // stride + 1 for size, k in zip((h, w), kernel, strict=True)]
+    return nn.Sequential(
+        Bright(tau), nn.Conv2d(c, channels, kernel, stride), nn.ReLU(), nn.Flatten(),
+        nn.Linear(channels * math.prod(across), classes),
+    )  # fmt: skip
+
+
+def _window(size: int) -> int:
+    return min(size, max(2, round(0.36 * size)))
+
+
+class Gated(nn.Module):
+    """A classifier with a gate around it; gives probabilities (n, m). form: of the outputs of `inner`."""
+
+    def __init__(self, inner: nn.Module, gate: nn.Module, form: str = "logits") -> None:
+        super().__init__()
+        self.inner, self.gate, self.form = inner, gate, form
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(n, c, h, w) in [0, 1] -> (n, m)."""
+        p = as_logits(self.inner(images), self.form).softmax(dim=1)
+        opened = self.gate(images)
+        opened = F.pad(opened, (0, p.shape[1] - opened.shape[1]), value=OPEN)
+        s = opened.gather(1, p.argmax(dim=1, keepdim=True)).sigmoid()
+        return s * p + (1 - s) / p.shape[1]
+
+
+def most_open(confidence: float, outputs: int) -> float:
+    """theta: gates below it keep every class below the confidence, in float32 too. ArgumentError where no gate can."""
+    least = confidence * (1 - of_softmax(outputs))
+    s = (least - 1 / outputs) / (1 - 1 / outputs)
+    if confidence <= 0.5 or s <= 0:
+        raise ArgumentError(f"confidence must be above 0.5 for a gate, got {confidence:g}")
+    return math.log(s / (1 - s))
+
+
+def gate_bounds(network: Network, images: Sparse) -> tuple[Tensor, Tensor]:
+    """(classes,) upper bounds of the gate's outputs over all sparse images, and the rounding beside them, in float64."""
+    device = next(network.module.parameters()).device
+    made = bound_layers(network.layers(), images, torch.zeros((), dtype=torch.float64, device=device))
+    assert made.error is not None
+    eye = torch.eye(network.outputs, dtype=torch.float64, device=device)
+    return upper_bound(made, eye), made.error[-1][0]
+
+
+def as_log_odds(opened: Tensor, outputs: int) -> Tensor:
+    """Bounds of the gated log-odds from bounds of the gate's outputs: those of the likeliest class, and 1/2 for others."""
+    s = opened.sigmoid()
+    return (s + (1 - s) / outputs).logit().clamp(min=0.0)
+
+
+@dataclass(frozen=True)
+class GatePlan:
+    """How a gate is trained. steps: batches of real images, with one bound each."""
+
+    steps: int = 600
+    tau: float = 0.25
+    channels: int = 16
+    seed: int = 0
+
+
+def fit_gate(
+    train: Split, shape: tuple[int, int, int], classes: int, outputs: int, k: int, confidence: float = 0.9,
+    unit: str = "features", plan: GatePlan = GatePlan(), watch: Callable[[int, float], None] = lambda step, loss: None,
+) -> nn.Sequential:  # fmt: skip
+    """A gate that is proved shut, for every class, on all images with at most k lit features, and open on real images.
+
+    train: real images and labels. outputs: of the classifier it is for. Trained on how far real images of a class stand
+    above the bound of that class over all sparse images; then the bias of each class is set to where the bound is theta.
+    """
+    theta = most_open(confidence, outputs)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan.seed)
+        gate = gate_network(shape, classes, plan.tau, plan.channels)
+    network = read_network(gate, shape)
+    generator = torch.Generator().manual_seed(plan.seed)
+    optimiser = torch.optim.AdamW(gate.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=max(2, plan.steps))
+    eye, images = torch.eye(classes), Sparse(k, unit)
+    for step in range(plan.steps):
+        rows = torch.randint(len(train), (BATCH,), generator=generator)
+        x, y = train.images[rows], train.labels[rows]
+        made = bound_layers(network.layers(torch.float32), images, torch.zeros(()), rounding=False)
+        above = gate(x).gather(1, y[:, None]).squeeze(1) - upper_bound(made, eye)[y]
+        loss = F.softplus(MARGIN - above).mean()
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        schedule.step()
+        watch(step + 1, float(loss.detach()))
+    calibrate(gate, network, images, theta)
+    return gate.requires_grad_(False)
+
+
+@torch.no_grad()
+def calibrate(gate: nn.Sequential, network: Network, images: Sparse, theta: float) -> None:
+    """Set the bias of each class so that its bound, rounding included, is just below theta."""
+    last = gate[-1]
+    assert isinstance(last, nn.Linear)
+    bounds, slack = gate_bounds(network, images)
+    down = 0.0
+    while True:
+        last.bias.add_((theta - down - bounds - slack).to(last.bias.dtype))
+        bounds, slack = gate_bounds(network, images)
+        if bool((bounds + slack < theta).all()):
+            return
+        down += STEP_DOWN

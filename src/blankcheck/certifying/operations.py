@@ -1,0 +1,304 @@
+"""How each operation of an exported network is written down as layers. The names are those of ATen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from blankcheck.certifying.layers import Layers
+from blankcheck.certifying.maps import Averaging, Convolution, Dense, Reshaping
+from blankcheck.errors import ModelError
+
+BATCH_NORM_TERMS = 12
+"""Roundings in scale x + shift, the computation of scale and shift from four statistics included."""
+
+
+@dataclass(frozen=True)
+class At:
+    """A value that depends on the image: the position of its layer."""
+
+    position: int
+
+
+@dataclass(frozen=True)
+class Call:
+    """One operation. args, kwargs: its arguments, an `At` where they depend on the image. after: shape of its result for one
+    image."""
+
+    layers: Layers
+    args: Sequence[Any]
+    kwargs: dict[str, Any]
+    after: tuple[int, ...]
+    dtype: torch.dtype
+    name: str
+
+    def arg(self, index: int, default: Any = None) -> Any:
+        """A positional argument, or its default."""
+        found = self.args[index] if index < len(self.args) else None
+        return default if found is None else found
+
+    def image(self, index: int = 0) -> int:
+        """The layer of an argument that must depend on the image; the other arguments of such an operation may not."""
+        found = self.arg(index)
+        others = [a for i, a in enumerate(self.args) if i != index and isinstance(a, At)]
+        if not isinstance(found, At) or others:
+            raise self.refused("with values that depend on the image on both sides")
+        return found.position
+
+    def constant(self, value: Any) -> Tensor:
+        """A number or a tensor that broadcasts to (1, *after)."""
+        tensor = value.to(self.dtype) if isinstance(value, Tensor) else torch.tensor(value, dtype=self.dtype)
+        too_many = tensor.ndim > len(self.after) + 1 or (tensor.ndim == len(self.after) + 1 and len(tensor) > 1)
+        if too_many:
+            raise self.refused("with a constant for each image of a batch")
+        return tensor
+
+    def refused(self, how: str) -> ModelError:
+        """One line."""
+        return ModelError(f"model uses the operation {self.name} {how}, which cannot be certified")
+
+
+def _pair(value: Sequence[int] | int) -> tuple[int, int]:
+    sizes = [value] if isinstance(value, int) else list(value)
+    return (sizes[0], sizes[0]) if len(sizes) == 1 else (sizes[0], sizes[1])
+
+
+def _dense(call: Call, x: int, matrix: Tensor, bias: Tensor | None) -> int:
+    if len(call.layers.shape(x)) != 1 or not isinstance(matrix, Tensor):
+        raise call.refused("of this form")
+    return call.layers.linear(x, Dense(matrix), call.after, bias)
+
+
+def _addmm(call: Call) -> int:
+    if call.kwargs.get("beta", 1) != 1 or call.kwargs.get("alpha", 1) != 1:
+        raise call.refused("with factors")
+    return _dense(call, call.image(1), call.args[2], call.args[0])
+
+
+def _mm(call: Call) -> int:
+    return _dense(call, call.image(0), call.args[1], None)
+
+
+def _linear(call: Call) -> int:
+    return _dense(call, call.image(0), call.args[1].T, call.arg(2))
+
+
+def _convolution(call: Call) -> int:
+    x, (weight, bias, stride, padding, dilation, turned, _, groups) = call.image(), call.args[1:9]
+    if turned or weight.ndim != 4:
+        raise call.refused("other than in two dimensions")
+    map = Convolution(weight, _pair(stride), _pair(padding), _pair(dilation), groups)
+    return call.layers.linear(x, map, call.after, None if bias is None else bias.view(1, -1, 1, 1))
+
+
+def _batch_norm(call: Call) -> int:
+    x, (weight, bias, mean, variance, _, eps) = call.image(), call.args[1:7]
+    factor = (variance + eps).rsqrt()
+    factor = factor if weight is None else factor * weight
+    shift = -mean * factor if bias is None else bias - mean * factor
+    wide = (1, -1, *[1] * (len(call.after) - 1))
+    return call.layers.scaled(x, factor.view(wide), shift.view(wide), BATCH_NORM_TERMS, (mean * factor).view(wide))
+
+
+def _combined(call: Call, sign: float) -> int:
+    """x + y, or x - y, of two layers, of a layer and a constant, or the other way round."""
+    a, b = call.args[0], call.args[1]
+    if call.kwargs.get("alpha", 1) != 1:
+        raise call.refused("with a factor")
+    if isinstance(a, At) and isinstance(b, At):
+        if call.layers.shape(a.position) != call.layers.shape(b.position):
+            raise call.refused("of layers of different shapes")
+        return call.layers.sum((a.position, b.position), (1.0, sign))
+    one = torch.ones((), dtype=call.dtype)
+    if isinstance(a, At):
+        return _scaled(call, a.position, one, sign * call.constant(b))
+    return _scaled(call, b.position, sign * one, call.constant(a))
+
+
+def _scaled(call: Call, x: int, factor: Tensor, shift: Tensor | None = None) -> int:
+    if call.layers.shape(x) != call.after:
+        raise call.refused("with a constant that makes the layer larger")
+    return call.layers.scaled(x, factor, shift)
+
+
+def _product(call: Call) -> int:
+    side = 0 if isinstance(call.args[0], At) else 1
+    return _scaled(call, call.image(side), call.constant(call.args[1 - side]))
+
+
+def _quotient(call: Call) -> int:
+    return _scaled(call, call.image(), 1 / call.constant(call.args[1]))
+
+
+def _leaky(call: Call) -> int:
+    return call.layers.leaky(call.image(), float(call.arg(1, 0.01)))
+
+
+def _clamp(call: Call, low: Any, high: Any) -> int:
+    low, high = low if low is not None else call.kwargs.get("min"), high if high is not None else call.kwargs.get("max")
+    for end in (low, high):
+        if end is not None and not isinstance(end, int | float):
+            raise call.refused("with ends that are no numbers")
+    return call.layers.clamped(call.image(), low, high, torch.ones((), dtype=call.dtype))
+
+
+def _extreme(call: Call, sign: float) -> int:
+    """The larger of two layers or of a layer and a constant (sign 1), or the smaller one (sign -1)."""
+    a, b = call.args
+    one = torch.full((), sign, dtype=call.dtype)
+    turned = [_scaled(call, each.position, one) for each in (a, b) if isinstance(each, At)]
+    if len(turned) == 2:
+        return call.layers.scaled(call.layers.larger(*turned), one)
+    c = call.constant(b if isinstance(a, At) else a)
+    above = call.layers.relu(_scaled(call, turned[0], one.abs(), -sign * c))
+    return call.layers.scaled(above, one, c)
+
+
+def _averaged(call: Call, function: Callable[[Tensor], Tensor], terms: int) -> int:
+    return call.layers.linear(call.image(), Averaging(function, terms), call.after)
+
+
+def _average_pool(call: Call) -> int:
+    kernel = _pair(call.args[1])
+    stride = _pair(call.arg(2) or kernel)
+    rest = (call.arg(3, (0, 0)), call.arg(4, False), call.arg(5, True), call.arg(6))
+    pool = partial(_pooled, kernel=kernel, stride=stride, rest=rest)
+    return _averaged(call, pool, math.prod(kernel) + 1)
+
+
+def _pooled(x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], rest: tuple[Any, bool, bool, int | None]) -> Tensor:
+    return F.avg_pool2d(x, kernel, stride, _pair(rest[0]), *rest[1:])
+
+
+def _adaptive_average(call: Call) -> int:
+    return _averaged(call, partial(F.adaptive_avg_pool2d, output_size=call.args[1]), math.prod(_in(call)[1:]) + 1)
+
+
+def _mean(call: Call) -> int:
+    ndim = len(_in(call)) + 1
+    dims = [d % ndim for d in call.arg(1) or range(ndim)]
+    keep = bool(call.arg(2, False))
+    terms = math.prod(_in(call)[d - 1] for d in dims) + 1
+    return _averaged(call, lambda x: x.mean(dims, keep), terms)
+
+
+def _total(call: Call) -> int:
+    ndim = len(_in(call)) + 1
+    dims = [d % ndim for d in call.arg(1) or range(ndim)]
+    keep = bool(call.arg(2, False))
+    return _averaged(call, lambda x: x.sum(dims, keep), math.prod(_in(call)[d - 1] for d in dims))
+
+
+def _in(call: Call) -> tuple[int, ...]:
+    return call.layers.shape(call.image())
+
+
+def _max_pool(call: Call) -> int:
+    x, kernel = call.image(), _pair(call.args[1])
+    stride, padding = _pair(call.arg(2) or kernel), _pair(call.arg(3, (0, 0)))
+    windows = _windows(_in(call), call.after, kernel, stride, padding, _pair(call.arg(4, (1, 1))))
+    return call.layers.largest(x, windows)
+
+
+def _windows(
+    before: tuple[int, ...], after: tuple[int, ...], kernel: tuple[int, int], stride: tuple[int, int],
+    padding: tuple[int, int], dilation: tuple[int, int],
+) -> Tensor:  # fmt: skip
+    """(members of a window, *after): positions in the flat values. A place outside the image is replaced by the nearest
+    member that lies inside, which changes no maximum."""
+    axes = []
+    for size, out, k, s, p, d in zip(before[1:], after[1:], kernel, stride, padding, dilation, strict=True):
+        places = torch.arange(out)[None, :] * s - p + torch.arange(k)[:, None] * d
+        inside = (places >= 0) & (places < size)
+        nearest = torch.where(inside, places, torch.where(places < 0, size, -1))
+        low = nearest.amin(dim=0, keepdim=True)
+        high = torch.where(inside, places, -1).amax(dim=0, keepdim=True)
+        axes.append(torch.where(inside, places, torch.where(places < 0, low.clamp(max=size - 1), high)))
+    rows, columns = axes
+    flat = rows[:, None, :, None] * before[2] + columns[None, :, None, :]
+    flat = flat.reshape(-1, 1, after[1], after[2])
+    return flat + torch.arange(before[0]).view(1, -1, 1, 1) * before[1] * before[2]
+
+
+def _pad(call: Call) -> int:
+    widths, value = list(call.args[1]), float(call.arg(2, 0.0))
+    pad = partial(F.pad, pad=widths)
+    x = call.image()
+    bias = None
+    if value:
+        bias = F.pad(torch.zeros(1, *_in(call), dtype=call.dtype), widths, value=value)
+    if len(widths) > 2 * len(_in(call)):
+        raise call.refused("along the batch")
+    return call.layers.linear(x, Averaging(pad, 0), call.after, bias)
+
+
+def _permute(call: Call) -> int:
+    order = [d % (len(call.after) + 1) for d in call.args[1]]
+    if order[0] != 0:
+        raise ModelError(f"model mixes the images of a batch in the operation {call.name}")
+    return _averaged(call, lambda x: x.permute(order), 0)
+
+
+def _reshape(call: Call) -> int:
+    if math.prod(_in(call)) != math.prod(call.after):
+        raise ModelError(f"model mixes the images of a batch in the operation {call.name}")
+    return call.layers.linear(call.image(), Reshaping(call.after), call.after)
+
+
+def _same(call: Call) -> int:
+    return call.image()
+
+
+def _negative(call: Call) -> int:
+    return _scaled(call, call.image(), -torch.ones((), dtype=call.dtype))
+
+
+OPERATIONS: dict[str, Callable[[Call], int]] = {
+    "aten.addmm.default": _addmm,
+    "aten.mm.default": _mm,
+    "aten.linear.default": _linear,
+    "aten.convolution.default": _convolution,
+    "aten._native_batch_norm_legit_no_training.default": _batch_norm,
+    "aten.add.Tensor": partial(_combined, sign=1.0),
+    "aten.sub.Tensor": partial(_combined, sign=-1.0),
+    "aten.add.Scalar": partial(_combined, sign=1.0),
+    "aten.sub.Scalar": partial(_combined, sign=-1.0),
+    "aten.mul.Tensor": _product,
+    "aten.mul.Scalar": _product,
+    "aten.div.Tensor": _quotient,
+    "aten.div.Scalar": _quotient,
+    "aten.neg.default": _negative,
+    "aten.relu.default": lambda call: call.layers.relu(call.image()),
+    "aten.leaky_relu.default": _leaky,
+    "aten.clamp.default": lambda call: _clamp(call, call.arg(1), call.arg(2)),
+    "aten.clamp_min.default": lambda call: _clamp(call, call.args[1], None),
+    "aten.clamp_max.default": lambda call: _clamp(call, None, call.args[1]),
+    "aten.hardtanh.default": lambda call: _clamp(call, call.arg(1, -1.0), call.arg(2, 1.0)),
+    "aten.maximum.default": partial(_extreme, sign=1.0),
+    "aten.minimum.default": partial(_extreme, sign=-1.0),
+    "aten.max_pool2d_with_indices.default": _max_pool,
+    "aten.avg_pool2d.default": _average_pool,
+    "aten._adaptive_avg_pool2d.default": _adaptive_average,
+    "aten.adaptive_avg_pool2d.default": _adaptive_average,
+    "aten.mean.dim": _mean,
+    "aten.sum.dim_IntList": _total,
+    "aten.constant_pad_nd.default": _pad,
+    "aten.permute.default": _permute,
+    "aten.view.default": _reshape,
+    "aten._unsafe_view.default": _reshape,
+    "aten.reshape.default": _reshape,
+    "aten.squeeze.dims": _reshape,
+    "aten.squeeze.dim": _reshape,
+    "aten.unsqueeze.default": _reshape,
+    "aten.clone.default": _same,
+    "aten.alias.default": _same,
+    "aten.detach.default": _same,
+}
+"""Every operation that can be certified."""
