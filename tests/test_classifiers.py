@@ -137,7 +137,8 @@ def test_factories_that_fail(factory, name, words):
 
 def test_weights_that_do_not_fit(factory, tmp_path, weights, digits):
     save_file({"1.weight": torch.zeros(10, 63), "1.bias": torch.zeros(10), "x": torch.zeros(1)}, tmp_path / "w.safetensors")
-    with pytest.raises(ModelError, match=r"do not fit model .*net.py:make': unexpected 'x' \(1 in all\); wrong shape of '1.weight'"):
+    words = r"do not fit model .*net.py:make': unexpected 'x' \(1 in all\); wrong shape of '1.weight'"
+    with pytest.raises(ModelError, match=words):
         bc.load_model(f"{factory}:make", tmp_path / "w.safetensors")
     with pytest.raises(ModelError, match="does not exist"):
         bc.load_model(f"{factory}:make", tmp_path / "none.pt")
