@@ -24,13 +24,13 @@ import json
 import statistics
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from parallel import weights_of
-from pieces import Measured, Piece, makespan, measured_audit
+from pieces import Piece, makespan, measured_audit
 from records import HERE, both, cpu, forward, keep, said, seconds_of, spread, table, where
 from torch import Tensor, nn
 
@@ -43,7 +43,7 @@ CASES = ("digits,mlp", "mnist,cnn", "cifar10,cnn")
 BATCHES = {"chunks": 100, "controls": 20}
 """Images at once on which seconds per image are measured."""
 CPU = torch.device("cpu")
-TURNS, STEPS = 5, 30
+TURNS, STEPS, UNIT_REPEATS = 5, 30, 7
 
 IMAGENET, IMAGENET_CLASSES = 1_281_167, 1000
 EPOCHS, RATIO = 90, 3.0
@@ -81,17 +81,16 @@ class Unit:
         return passes + sum(p.asked for p in pieces) * self.judge
 
 
-def unit(model: nn.Module, data: bc.Data, n: int, repeats: int) -> Unit:
-    """Medians of `repeats` measurements."""
+def unit(model: nn.Module, data: bc.Data, n: int) -> Unit:
+    """Medians of `UNIT_REPEATS` measurements, those of what the search does beside its passes in turns with these."""
     shape, test = data.shape, ood_test(data, 0.01)
     images = torch.rand(n, *shape, generator=torch.Generator().manual_seed(0))
     real = data.validation.images[: n // 4]  # only some images of a batch are asked about at once
-    judge = middle_of(lambda: test.accepts(real), repeats) / len(real)
-    one, other = bare(model, images, repeats)
-    free, targets = Free(), torch.arange(n) % 10
-    free_one, free_other = bare(free, images, repeats)
-    beside = []
-    for _ in range(repeats):
+    judge = middle_of(lambda: test.accepts(real), UNIT_REPEATS) / len(real)
+    one, other = bare(model, images, UNIT_REPEATS)
+    free, targets, beside = Free(), torch.arange(n) % 10, []
+    for _ in range(UNIT_REPEATS):
+        free_one, free_other = bare(free, images, 1)
         began = cpu()
         found = search(Problem(free, "logits", targets), torch.zeros_like(images), Exchange(), Goal(until="sparsest"), STEPS)
         steps, ahead = int(found.steps.max()), int(found.forwards.max())
@@ -112,28 +111,18 @@ def middle_of(run: Callable[[], object], repeats: int) -> float:
 
 
 def measured(case: str, presets: list[str], repeats: int) -> dict[str, Any]:
-    """Audits of a case, and what the model says of them."""
+    """Audits of a case, and the factors of the model."""
     name, architecture, *weights = case.split(",")
     data = bc.load_data(name)
     asked = argparse.Namespace(data=name, model=architecture, weights=weights[0] if weights else None)
     model = bc.load_model(architecture, weights=weights_of(asked, data), data=data).eval().requires_grad_(False)
-    units = {what: unit(model, data, n, repeats) for what, n in BATCHES.items()}
-    record: dict[str, Any] = {"where": where(), "chunk": CHUNK, "audits": {}}
-    record["units"] = {what: vars(of) for what, of in units.items()}
+    units = {what: asdict(unit(model, data, n)) for what, n in BATCHES.items()}
+    record: dict[str, Any] = {"where": where(), "chunk": CHUNK, "units": units, "audits": {}}
     for preset in presets:
         audits = [measured_audit(model, data, preset, seed) for seed in range(repeats)]
-        record["audits"][preset] = [a.as_record() | {"model": modelled(a, units)} for a in audits]
+        record["audits"][preset] = [a.as_record() for a in audits]
         print(f"{case}, {preset}: {spread([a.seconds for a in audits])} s", file=sys.stderr, flush=True)
     return record
-
-
-def modelled(audit: Measured, units: dict[str, Unit]) -> dict[str, float]:
-    """Seconds of the pieces as the model has them."""
-    counted = tuple(piece for piece in audit.controls if piece.backward)
-    return {
-        "chunks": units["chunks"].of(audit.chunks), "controls": units["controls"].of(counted),
-        "measured": sum(p.seconds for p in (*audit.chunks, *counted)),
-    }  # fmt: skip
 
 
 def tables(records: dict[str, Any]) -> str:
@@ -146,7 +135,7 @@ def tables(records: dict[str, Any]) -> str:
             seconds.append([label, str(BATCHES[what]), *us])
         for preset, audits in record["audits"].items():
             passes.append([label, preset, verdicts(audits), *per_attempt(audits)])
-            checks.append([label, preset, *check(audits)])
+            checks.append([label, preset, *check(audits, {what: Unit(**of) for what, of in record["units"].items()})])
     place = {said(record["where"]) for record in records.values()}
     return "\n\n".join([
         "**Measured.** CPU seconds of one thread; median (least-most) over seeds of the audit. " + " ".join(sorted(place)),
@@ -180,13 +169,19 @@ def per_attempt(audits: list[dict[str, Any]]) -> list[str]:
     return cells
 
 
-def check(audits: list[dict[str, Any]]) -> list[str]:
+def check(audits: list[dict[str, Any]], units: dict[str, Unit]) -> list[str]:
     """Measured and modelled seconds, and the error of the model: positive where it says too much."""
-    pieces = [a["model"]["measured"] for a in audits]
-    model = [a["model"]["chunks"] + a["model"]["controls"] for a in audits]
-    chunks = [a["model"]["chunks"] / sum(p["seconds"] for p in a["chunks"]) - 1 for a in audits]
-    errors = [m / p - 1 for m, p in zip(model, pieces, strict=True)]
-    return [spread(pieces), spread(model), percent(errors), percent(chunks), spread([a["seconds"] for a in audits])]
+    took, said_of, errors, of_attempts = [], [], [], []
+    for audit in audits:
+        chunks = tuple(Piece(**piece) for piece in audit["chunks"])
+        counted = tuple(Piece(**piece) for piece in audit["controls"] if piece["backward"])
+        alone, all_of = sum(p.seconds for p in chunks), sum(p.seconds for p in (*chunks, *counted))
+        model = units["chunks"].of(chunks), units["controls"].of(counted)
+        took.append(all_of)
+        said_of.append(sum(model))
+        errors.append(sum(model) / all_of - 1)
+        of_attempts.append(model[0] / alone - 1)
+    return [spread(took), spread(said_of), percent(errors), percent(of_attempts), spread([a["seconds"] for a in audits])]
 
 
 def percent(values: list[float]) -> str:

@@ -13,30 +13,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from blankcheck.certifying.hull import UNITS, Hull, hulls, largest_gain
+from blankcheck.certifying.hull import Hull, Sparse, hulls, largest_gain
 from blankcheck.certifying.layers import Layer
 from blankcheck.certifying.maps import Convolution, Dense
 from blankcheck.certifying.rounding import slack
-from blankcheck.errors import ArgumentError
 
 NUMBERS_AT_ONCE = 8_000_000
 """Of coefficients that are held at once: 64 MB in float64."""
 MOST_ROWS = 6000
 """Values of a layer behind others that are bounded by relaxation; where more may be on or off, intervals have to do."""
-
-
-@dataclass(frozen=True)
-class Sparse:
-    """All images in [0, 1]^(c, h, w) with at most k lit features, or with lit features at at most k pixels."""
-
-    k: int
-    unit: str = "features"
-
-    def __post_init__(self) -> None:
-        if self.unit not in UNITS:
-            raise ArgumentError(f"unit must be features or pixels, got {self.unit!r}")
-        if self.k < 0:
-            raise ArgumentError(f"k must be at least 0, got {self.k}")
 
 
 Slopes = Mapping[int, Tensor]

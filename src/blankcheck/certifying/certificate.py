@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from blankcheck.certifying.bounds import Sparse, bound_layers
+from blankcheck.certifying.bounds import bound_layers
 from blankcheck.certifying.gate import Gated, as_log_odds, gate_bounds, most_open
+from blankcheck.certifying.hull import Sparse
 from blankcheck.certifying.log_odds import log_odds_bounds, rounding_slack
 from blankcheck.certifying.reading import read_network
 from blankcheck.certifying.rounding import of_softmax

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blankcheck.certifying.bounds import Sparse, bound_layers, upper_bound
+from blankcheck.certifying.bounds import bound_layers, upper_bound
+from blankcheck.certifying.hull import Sparse
 from blankcheck.certifying.reading import Network, read_network
 from blankcheck.certifying.rounding import of_softmax
 from blankcheck.data import Split

@@ -18,8 +18,23 @@ from torch import Tensor
 
 from blankcheck.certifying.layers import Layer
 from blankcheck.certifying.maps import Reshaping, Scaling
+from blankcheck.errors import ArgumentError
 
 UNITS = ("features", "pixels")
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """All images in [0, 1]^(c, h, w) with at most k lit features, or with lit features at at most k pixels."""
+
+    k: int
+    unit: str = "features"
+
+    def __post_init__(self) -> None:
+        if self.unit not in UNITS:
+            raise ArgumentError(f"unit must be features or pixels, got {self.unit!r}")
+        if self.k < 0:
+            raise ArgumentError(f"k must be at least 0, got {self.k}")
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,62 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from blankcheck.certifying.layers import Layers
+from blankcheck.certifying.calls import At, Call, pair
 from blankcheck.certifying.maps import Averaging, Convolution, Dense, Reshaping
 from blankcheck.errors import ModelError
 
 BATCH_NORM_TERMS = 12
 """Roundings in scale x + shift, the computation of scale and shift from four statistics included."""
-
-
-@dataclass(frozen=True)
-class At:
-    """A value that depends on the image: the position of its layer."""
-
-    position: int
-
-
-@dataclass(frozen=True)
-class Call:
-    """One operation. args, kwargs: its arguments, an `At` where they depend on the image. after: shape of its result for one
-    image."""
-
-    layers: Layers
-    args: Sequence[Any]
-    kwargs: dict[str, Any]
-    after: tuple[int, ...]
-    dtype: torch.dtype
-    name: str
-
-    def arg(self, index: int, default: Any = None) -> Any:
-        """A positional argument, or its default."""
-        found = self.args[index] if index < len(self.args) else None
-        return default if found is None else found
-
-    def image(self, index: int = 0) -> int:
-        """The layer of an argument that must depend on the image; the other arguments of such an operation may not."""
-        found = self.arg(index)
-        others = [a for i, a in enumerate(self.args) if i != index and isinstance(a, At)]
-        if not isinstance(found, At) or others:
-            raise self.refused("with values that depend on the image on both sides")
-        return found.position
-
-    def constant(self, value: Any) -> Tensor:
-        """A number or a tensor that broadcasts to (1, *after)."""
-        tensor = value.to(self.dtype) if isinstance(value, Tensor) else torch.tensor(value, dtype=self.dtype)
-        too_many = tensor.ndim > len(self.after) + 1 or (tensor.ndim == len(self.after) + 1 and len(tensor) > 1)
-        if too_many:
-            raise self.refused("with a constant for each image of a batch")
-        return tensor
-
-    def refused(self, how: str) -> ModelError:
-        """One line."""
-        return ModelError(f"model uses the operation {self.name} {how}, which cannot be certified")
-
-
-def _pair(value: Sequence[int] | int) -> tuple[int, int]:
-    sizes = [value] if isinstance(value, int) else list(value)
-    return (sizes[0], sizes[0]) if len(sizes) == 1 else (sizes[0], sizes[1])
 
 
 def _dense(call: Call, x: int, matrix: Tensor, bias: Tensor | None) -> int:
@@ -94,7 +43,7 @@ def _convolution(call: Call) -> int:
     x, (weight, bias, stride, padding, dilation, turned, _, groups) = call.image(), call.args[1:9]
     if turned or weight.ndim != 4:
         raise call.refused("other than in two dimensions")
-    map = Convolution(weight, _pair(stride), _pair(padding), _pair(dilation), groups)
+    map = Convolution(weight, pair(stride), pair(padding), pair(dilation), groups)
     return call.layers.linear(x, map, call.after, None if bias is None else bias.view(1, -1, 1, 1))
 
 
@@ -166,15 +115,15 @@ def _averaged(call: Call, function: Callable[[Tensor], Tensor], terms: int) -> i
 
 
 def _average_pool(call: Call) -> int:
-    kernel = _pair(call.args[1])
-    stride = _pair(call.arg(2) or kernel)
+    kernel = pair(call.args[1])
+    stride = pair(call.arg(2) or kernel)
     rest = (call.arg(3, (0, 0)), call.arg(4, False), call.arg(5, True), call.arg(6))
     pool = partial(_pooled, kernel=kernel, stride=stride, rest=rest)
     return _averaged(call, pool, math.prod(kernel) + 1)
 
 
 def _pooled(x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], rest: tuple[Any, bool, bool, int | None]) -> Tensor:
-    return F.avg_pool2d(x, kernel, stride, _pair(rest[0]), *rest[1:])
+    return F.avg_pool2d(x, kernel, stride, pair(rest[0]), *rest[1:])
 
 
 def _adaptive_average(call: Call) -> int:
@@ -201,9 +150,9 @@ def _in(call: Call) -> tuple[int, ...]:
 
 
 def _max_pool(call: Call) -> int:
-    x, kernel = call.image(), _pair(call.args[1])
-    stride, padding = _pair(call.arg(2) or kernel), _pair(call.arg(3, (0, 0)))
-    windows = _windows(_in(call), call.after, kernel, stride, padding, _pair(call.arg(4, (1, 1))))
+    x, kernel = call.image(), pair(call.args[1])
+    stride, padding = pair(call.arg(2) or kernel), pair(call.arg(3, (0, 0)))
+    windows = _windows(_in(call), call.after, kernel, stride, padding, pair(call.arg(4, (1, 1))))
     return call.layers.largest(x, windows)
 
 

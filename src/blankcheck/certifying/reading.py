@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind
 
+from blankcheck.certifying.calls import At, Call
 from blankcheck.certifying.layers import Layer, Layers
-from blankcheck.certifying.operations import OPERATIONS, At, Call
+from blankcheck.certifying.operations import OPERATIONS
 from blankcheck.classifiers.wrapper import left_as_found
 from blankcheck.errors import ModelError
 from blankcheck.outputs import run

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blankcheck.certifying.bounds import Sparse, bound_layers
+from blankcheck.certifying.bounds import bound_layers
 from blankcheck.certifying.certificate import limit
 from blankcheck.certifying.gate import Bright
+from blankcheck.certifying.hull import Sparse
 from blankcheck.certifying.log_odds import log_odds_bounds
 from blankcheck.certifying.reading import read_network
 from blankcheck.classifiers.wrapper import device_of

@@ -6,7 +6,8 @@ import shlex
 from dataclasses import MISSING, Field, fields
 from typing import Any
 
-from blankcheck.classifiers import ARCHITECTURES
+from blankcheck.classifiers.hubs import is_hub_name
+from blankcheck.factories import is_factory
 from blankcheck.running.report_words import NOTHING
 from blankcheck.running.run_contents import RunContents
 from blankcheck.running.settings import AuditSettings, DemoSettings, HardenSettings, TrainSettings
@@ -43,6 +44,10 @@ def _option(field: Field[Any], config: dict[str, Any]) -> list[str]:
     return [f"{name}={said}" if str(value).startswith("-") else f"{name} {said}"]
 
 
+MOST_NAMED = 300
+"""Letters of a model and its weights in a command."""
+
+
 def commands(contents: RunContents) -> list[tuple[str, str]]:
     """How to repeat the run and check it: command, and what it does."""
     folder = shlex.quote(str(contents.run.path))
@@ -56,10 +61,10 @@ def commands(contents: RunContents) -> list[tuple[str, str]]:
 
 def named_again(contents: RunContents) -> str:
     """The options that `verify` needs where the network is a user's: run folders run no code."""
-    model, weights = (contents.config.get(name) for name in ("model", "weights"))
-    if not isinstance(model, str) or model in ARCHITECTURES or not model:
+    model, weights = (str(contents.config.get(name) or "") for name in ("model", "weights"))
+    if not (is_factory(model) or is_hub_name(model) or model.endswith(".pt2")) or len(model + weights) > MOST_NAMED:
         return ""
-    return f" --model {shlex.quote(model)}" + (f" --weights {shlex.quote(str(weights))}" if weights else "")
+    return f" --model {shlex.quote(model)}" + (f" --weights {shlex.quote(weights)}" if weights else "")
 
 
 def printable(text: str) -> str:
