@@ -7,12 +7,13 @@
 *exchange*, the default, also two forward passes. Nobody finishes. Their rates stand against those of a bare loop of the same
 passes in the same process: 100 % would be a search that costs nothing beside the network. Bare loop and searches take turns,
 `--repeats` times after one that does not count; median (least-most). Networks have random weights; speed is the same.
-Numbers of other devices in the results file stay.
+Numbers of other devices and networks in the results file stay.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ def main() -> None:
     device = resolve(chosen.device)
     place = where(device)
     key = f"{place['device']}, {place['machine']}"
-    record: dict[str, Any] = {}
+    record: dict[str, Any] = json.loads(chosen.results.read_text()).get(key, {}) if chosen.results.is_file() else {}
     for name in chosen.networks:
         record[name] = measured(name, device, chosen)
         print(tables({key: {name: record[name]}}), flush=True)

@@ -23,7 +23,7 @@ def where(device: torch.device | str = "cpu") -> dict[str, Any]:
     """The commit that is checked out, whether files differ from it, and what computes."""
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", *words], capture_output=True, text=True, cwd=HERE).stdout.strip()
+        return subprocess.run(["git", *words], capture_output=True, text=True, cwd=HERE.parent).stdout.strip()
 
     device = torch.device(device)
     return {

@@ -119,10 +119,10 @@ def test_what_cannot_be_had_is_one_line(timm, transformers, monkeypatch):
 
 
 def test_a_run_folder_from_a_stranger_fetches_nothing(timm, tmp_path):
-    from blankcheck.running.verify import _model_again
+    from blankcheck.running.verify import model_again
 
     run = SimpleNamespace(path=tmp_path)
     settings = SimpleNamespace(model=None, weights=None, normalize=None, unsafe_pickle=False)
     with pytest.raises(bc.ArgumentError, match="run folders run no code"):
-        _model_again(settings, {"model": "timm:small"}, run, None)
+        model_again(settings, {"model": "timm:small"}, run, None)
     assert timm == []
