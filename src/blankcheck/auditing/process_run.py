@@ -27,7 +27,7 @@ POLISH_FORWARD = 0.1
 SEARCH_BYTES = 430
 """Of a search per feature and image, beside the network's own (`benchmarks/memory.py`)."""
 SEARCH_MEMORY = 2**30
-"""Bytes that the search of a batch on the CPU may take: all 100 images of a chunk up to 3x91x91, 16 of 3x224x224. The layers
+"""Bytes that the search of a batch on the CPU may take: all 125 images of a chunk up to 3x81x81, 16 of 3x224x224. The layers
 of the network take several times as much, which nobody knows beforehand."""
 
 
