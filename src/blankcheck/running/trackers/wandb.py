@@ -53,7 +53,7 @@ def _mode() -> Any:
 class Wandb:
     """One run. It cannot be asked offline what it holds, so that the notes in the run folder say how far it is.
 
-    Its own step counts rows through all sessions; the axes `batch`, `epoch` and `round` are values beside the numbers.
+    Its own step counts rows through every start; the axes `batch`, `epoch` and `round` are values beside the numbers.
     """
 
     def __init__(self, run: Any, notes: Notes) -> None:
