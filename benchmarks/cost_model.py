@@ -160,7 +160,8 @@ def verdicts(audits: list[dict[str, Any]]) -> str:
 def per_attempt(audits: list[dict[str, Any]]) -> list[str]:
     def both_of(a: dict[str, Any], parts: tuple[str, ...]) -> tuple[float, float]:
         chosen = [p for part in parts for p in a[part]]
-        return tuple(sum(p[way] for p in chosen) / a["attempts"] for way in ("forward", "backward"))  # type: ignore[return-value]
+        forward, backward = (sum(p[way] for p in chosen) / a["attempts"] for way in ("forward", "backward"))
+        return forward, backward
 
     cells = [str(audits[0]["attempts"])]
     for parts in (("chunks",), ("chunks", "controls")):

@@ -137,7 +137,7 @@ def fit_gate(
         above = gate(x).gather(1, y[:, None]).squeeze(1) - upper_bound(made, eye)[y]
         loss = F.softplus(MARGIN - above).mean()
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         optimiser.step()
         schedule.step()
         watch(step + 1, float(loss.detach()))

@@ -114,7 +114,7 @@ def train_certified(
             clean = F.cross_entropy(classifier(train.images[rows].to(device)), train.labels[rows].to(device))
             proved = penalty((epoch + at / batches) / epochs)
             optimiser.zero_grad()
-            (clean + proved).backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(clean + proved)
             nn.utils.clip_grad_norm_(classifier.parameters(), 5.0)
             optimiser.step()
             schedule.step()

@@ -109,6 +109,7 @@ def shared_sum(values: Tensor, peers: Peers) -> Tensor:
     """The sum over all processes, through which gradients flow back to all of them."""
     if peers.size == 1:
         return values
+    # torch leaves `apply` without types
     summed: Tensor = _Sum.apply(values, peers)  # type: ignore[no-untyped-call]
     return summed
 

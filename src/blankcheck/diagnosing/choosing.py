@@ -33,8 +33,6 @@ FARTHER = 5
 """How many times more images are used where several forms are as good."""
 MOST_NUMBERS = 100_000_000
 """Images x features of the training images that the reference is made of: fewer of large images."""
-AVERAGED = 10_000
-"""Training images from which class means are taken."""
 MOST_NUMBERS = 150_000_000
 """Images x features that are held at once, 1000 images of 3x224x224, however many are asked for."""
 REFUSED = 4

@@ -84,10 +84,11 @@ class Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
             # jsonargparse puts a backspace before what --print_config may be given
             return super()._format_action_invocation(action).replace(" \b", "")
         # the second spelling, with underscores, is that of configuration files
-        return options[0] if action.nargs == 0 else f"{options[0]} {self._format_args(action, self._metavar(action))}"
-
-    def _metavar(self, action: argparse.Action) -> str:
-        return self._get_default_metavar_for_optional(action)
+        return (
+            options[0]
+            if action.nargs == 0
+            else f"{options[0]} {self._format_args(action, self._get_default_metavar_for_optional(action))}"
+        )
 
     def _get_help_string(self, action: argparse.Action) -> str:
         words = action.help or ""

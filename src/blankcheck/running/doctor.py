@@ -29,7 +29,6 @@ MARKS = {PROBLEM: "✗", NOTE: "•", GOOD: "✓"}
 PLAIN_MARKS = {PROBLEM: "x", NOTE: "-", GOOD: "+"}
 UNBROKEN = "\u00a0"
 WIDEST, ROOMY, COLUMN = 100, 80, 24
-NO_AUDIT = "No audit yet: nothing that was tried makes it answer as a trained network does."
 UNLIKELY: Normalisation = ((0.123,), (0.77,))
 """A normalisation that no network carries."""
 
