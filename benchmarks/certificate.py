@@ -16,17 +16,7 @@ from torch import nn
 
 import blankcheck as bc
 from blankcheck.certifying import Gated, GatePlan, Sparse, bound_layers, certify, fit_gate, log_odds_bounds, read_network
-from blankcheck.certifying.gate import Bright
 from blankcheck.classifiers import TrainingPlan, UnitClassifier, build, evaluate, train_plainly
-
-
-def wide_kernel(shape: tuple[int, int, int]) -> nn.Module:
-    """One 10x10 convolution of stride 3, 256 hidden units, behind min(1, x / 0.25): the network a bound is timed on."""
-    c, h, w = shape
-    torch.manual_seed(0)
-    flat = 32 * ((h - 10) // 3 + 1) * ((w - 10) // 3 + 1)
-    return nn.Sequential(Bright(0.25), nn.Conv2d(c, 32, 10, 3), nn.ReLU(), nn.Flatten(), nn.Linear(flat, 256), nn.ReLU(),
-                         nn.Linear(256, 10)).requires_grad_(False)  # fmt: skip
 
 
 def milliseconds(network: nn.Module, shape: tuple[int, int, int], k: int, dtype: torch.dtype, rounding: bool) -> float:
@@ -73,7 +63,7 @@ def main() -> None:
         gate = fit_gate(data.train, data.shape, len(data.classes), len(data.classes), k, plan=GatePlan())
         spent = time.process_time() - began
         print(row(f"the same, gate for {k}", UnitClassifier(Gated(plain, gate)), data, "probabilities", spent, given.steps))
-    timed = wide_kernel(data.shape)
+    timed = build("cnn-wide-kernel", data.shape, len(data.classes))
     for dtype, rounding in ((torch.float32, False), (torch.float64, True)):
         spent = milliseconds(timed, data.shape, 30, dtype, rounding)
         print(f"one bound of an untrained wide-kernel network, k = 30, {str(dtype)[6:]}: {spent:.1f} ms")

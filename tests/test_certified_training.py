@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
 import torch
 from torch import nn
 
-from blankcheck.certifying import Sparse, bound_layers, certify, log_odds_bounds, read_network
+from blankcheck.auditing.portfolio import PRESETS, Preset
+from blankcheck.certifying import Penalty, Ramp, Sparse, bound_layers, log_odds_bounds, read_network
 from blankcheck.certifying.certificate import limit
-from blankcheck.certifying.gate import Bright
-from blankcheck.certifying.training import Penalty, Ramp, train_certified, wide_kernel
-from blankcheck.classifiers import evaluate
+from blankcheck.classifiers import TrainingPlan, UnitClassifier, build
+from blankcheck.classifiers.reference import Bright
+from blankcheck.cli import main
 from blankcheck.errors import ArgumentError
+from blankcheck.hardening import Hardening, HardeningPlan, objective_named
+
+FACTORY = """
+import torch
+from torch import nn
+from blankcheck.classifiers.reference import Bright
+
+def make():
+    torch.manual_seed(0)
+    return nn.Sequential(Bright(0.25), nn.Flatten(), nn.Linear(64, 48), nn.ReLU(), nn.Linear(48, 10))
+"""
 
 
 def small():
@@ -57,17 +70,51 @@ def test_the_penalty_sees_weights_as_they_are():
     assert all(bool(p.grad.abs().sum() > 0) for p in (network[2].weight, network[4].weight, network[4].bias))
 
 
-def test_a_network_trained_with_the_bound_is_certified(digits):
-    network, told = small(), []
-    train_certified(network, digits.train, digits.shape, 10, Ramp(5), 25, watch=lambda e, loss, p: told.append((loss, p)))
-    proved = certify(network, digits.shape, 10)
-    assert proved.smallest is not None and proved.smallest >= 5 and proved.means == "certified"
-    assert evaluate(network, digits.test, 10, 0.9).accuracy > 0.85
-    assert len(told) == 25 and told[0][1] == 0 and all(math.isfinite(v) for row in told for v in row)
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A network hardened by the bound alone."""
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "net.py").write_text(FACTORY)
+    out = folder / "h"
+    given = ["harden", "--data", "digits", "--model", f"{folder / 'net.py'}:make", "--schedule", "none", "--certify", "3",
+             "--epochs", "40", "--rounds", "4", "--preset", "smoke", "--out", str(out), "--quiet"]  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        # what the search finds is not the point
+        patch.setitem(PRESETS, "smoke", Preset(attempts=20, per_target=2, steps=30))
+        assert main(given) == 0
+    return out
 
 
-def test_the_reference_network_can_be_read():
-    network = wide_kernel((1, 28, 28), 10)
-    assert network[1].kernel_size == (10, 10) and network[1].stride == (3, 3)
+def test_a_network_hardened_with_the_bound_is_certified(run):
+    rounds = [r for r in map(json.loads, (run / "metrics.jsonl").read_text().splitlines()) if r["kind"] == "round"]
+    assert [r["proved"] for r in rounds][-1] == 3, "what is looked at between rounds ends with what was asked for"
+    assert all(math.isfinite(r["penalty"]) for r in rounds) and max(r["penalty"] for r in rounds) > 0
+    verdict = json.loads((run / "verdict.json").read_text())
+    proof = verdict["certificate"]
+    assert proof["smallest"] >= 3 and proof["means"] == "certified" and verdict["real_accuracy"] > 0.85
+    assert verdict["sparse_confident"]["fooled"] == 0 or min(f for f in proof["found"] if f is not None) > proof["smallest"]
+
+
+def test_its_certificate_is_proved_again_and_shown(run, capsys):
+    folder = run.parent
+    assert main(["verify", str(run), "--model", f"{folder / 'net.py'}:make", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["certificate"] is True
+    assert 'id="certificate"' in (run / "report.html").read_text()
+
+
+def test_a_network_of_which_less_was_asked_is_not_kept(digits):
+    """One that has hardly begun to learn is never sure: everything is proved of it, and it is of no use."""
+    plan = HardeningPlan(TrainingPlan(30), rounds=3, schedule="none", certify=2, fresh_attempts=10, fresh_steps=40)
+    work = Hardening(UnitClassifier(small()), digits, objective_named("max-entropy"), plan, seed=0)
+    rounds = list(work.rounds())
+    assert rounds[0].proved == 2 and rounds[0].validation_confident < 0.1 and not rounds[0].fresh_rate
+    assert work.kept.proved == 2 and work.kept.confident > 0.3 and work.kept.asked == 1
+    assert rounds[0].trained_share == 0 and len(work.trained[0]) == 0
+
+
+def test_the_reference_network_takes_images_as_they_are():
+    network = build("cnn-wide-kernel", (1, 28, 28), 10, ((0.13,), (0.31,)))
+    assert not bool(network.mean.any()) and bool((network.std == 1).all())
+    assert network.network[1].kernel_size == (10, 10) and network.network[1].stride == (3, 3)
     assert read_network(network, (1, 28, 28)).outputs == 10
-    assert read_network(wide_kernel((3, 8, 8), 11), (3, 8, 8)).outputs == 11
+    assert read_network(build("cnn-wide-kernel", (3, 8, 8), 11), (3, 8, 8)).outputs == 11

@@ -37,7 +37,12 @@ def hardening(digits, plan=SMALL, objective="max-entropy", twin=lambda: None) ->
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"schedule": "rounds", "network": "fresh"}, {"schedule": "batches", "pretrain": 1, "anneal": 0.5}],
+    [
+        {},
+        {"schedule": "rounds", "network": "fresh"},
+        {"schedule": "batches", "pretrain": 1, "anneal": 0.5},
+        {"schedule": "none", "certify": 2},
+    ],
     ids=lambda c: c.get("schedule", "continuous"),
 )
 def test_going_on_after_a_stop_equals_not_stopping(digits, changes):
@@ -156,13 +161,17 @@ def test_mistakes(digits):
         bc.harden("mlp", digits, "hope")
     for options, words in (
         ({"rounds": 0}, "rounds must be at least 1"),
-        ({"schedule": "never"}, "schedule must be one of continuous, rounds, batches"),
+        ({"schedule": "never"}, "schedule must be one of continuous, rounds, batches, none"),
         ({"weight": -1}, "weight must be a number"),
         ({"weight": float("nan")}, "weight must be a number"),
         ({"epochs": 3, "pretrain": 3}, "pretrain must lie in 0..2"),
         ({"keep": 1.5}, r"keep must lie in \[0, 1\]"),
         ({"patience": 0}, "patience must be at least 1"),
         ({"anneal": 0}, "anneal must lie in"),
+        ({"certify": 0}, "certify must be at least 1"),
+        ({"certify": 65}, r"certify must lie in 1\.\.64"),
+        ({"certify": 5, "certify_weight": 0}, "certify_weight must be a number above 0"),
+        ({"schedule": "none"}, "schedule 'none' trains on no fooling images and needs certify"),
         ({"hope": 1}, "harden knows no option 'hope'"),
     ):
         with pytest.raises(ArgumentError, match=words):
@@ -171,6 +180,9 @@ def test_mistakes(digits):
         bc.harden(build("mlp", digits.shape, 10), digits, "reject-class")
     with pytest.raises(ModelError, match="needs a model that gives logits"):
         bc.harden(torch.nn.Sequential(build("mlp", digits.shape, 10), torch.nn.Softmax(1)), digits)
+    smooth = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10), torch.nn.GELU())
+    with pytest.raises(ModelError, match="gelu.*cannot be certified"):
+        bc.harden(smooth, digits, certify=5)
 
 
 def test_a_set_holds_only_what_the_plan_asks_for(digits, plain):

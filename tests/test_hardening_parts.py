@@ -41,6 +41,7 @@ def test_selection_and_plateau():
     assert takes_over(0.95, 0.95, 0) and takes_over(0.93, 0.95, 0) and not takes_over(0.2, 0.9, 0)
     assert takes_over(0.5, 0.9, surer=0.02) and not takes_over(0.4, 0.9, surer=0.02), "half the score is enough, not less"
     assert not takes_over(1.0, 0.2, surer=-0.02), "timid"
+    assert takes_over(0.1, 0.9, -0.5, proved=1) and not takes_over(1.0, 0.1, 0.5, proved=-1), "a proof comes first"
     assert plateau([0.5, 0.9, 0.8, 0.9], 2) and not plateau([0.5, 0.9, 0.8, 0.91], 2)
     assert not plateau([0.9, 0.1], 2) and not plateau([0.9] * 9, None)
 

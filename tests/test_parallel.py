@@ -250,7 +250,9 @@ def hardening(digits, plan, peers=ALONE):
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"schedule": "rounds", "network": "fresh"}], ids=lambda c: c.get("schedule", "continuous")
+    "changes",
+    [{}, {"schedule": "rounds", "network": "fresh"}, {"schedule": "none", "certify": 2}],
+    ids=lambda c: c.get("schedule", "continuous"),
 )
 def test_hardening_by_several_and_going_on_by_others(digits, changes):
     """All end with the same. A run that stopped goes on to the same bits; with another number of processes it goes on."""

@@ -90,7 +90,9 @@ def test_the_same_arguments_make_the_same_member(digits):
 def test_unknown_names_are_refused(digits):
     with pytest.raises(ArgumentError, match="name must be one of plain-mlp, .*, got 'basilisk'"):
         member("basilisk", digits)
-    with pytest.raises(ArgumentError, match="architecture must be one of mlp, cnn, resnet, resnet18, got 'vgg'"):
+    with pytest.raises(
+        ArgumentError, match="architecture must be one of mlp, cnn, resnet, resnet18, cnn-wide-kernel, got 'vgg'"
+    ):
         zoo(digits, architecture="vgg")
 
 

@@ -6,6 +6,7 @@ from blankcheck.certifying.gate import Gated, GatePlan, fit_gate, gate_network
 from blankcheck.certifying.hull import Sparse
 from blankcheck.certifying.log_odds import log_odds_bounds, rounding_slack
 from blankcheck.certifying.reading import Network, read_network
+from blankcheck.certifying.training import Penalty, Ramp
 
 __all__ = [
     "SLOPE_STEPS",
@@ -15,6 +16,8 @@ __all__ = [
     "Gated",
     "Level",
     "Network",
+    "Penalty",
+    "Ramp",
     "Sparse",
     "bound_layers",
     "certify",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from blankcheck.certifying.hull import Hull, Sparse, hulls, largest_gain
+from blankcheck.certifying.hull import Hull, Sparse, gains, hulls, largest_gain
 from blankcheck.certifying.layers import Layer
 from blankcheck.certifying.maps import Convolution, Dense
 from blankcheck.certifying.rounding import slack
@@ -130,8 +130,7 @@ def _first(made: Bounded, layer: Layer) -> tuple[Tensor, Tensor] | None:
     for rows in torch.split(weight, max(1, NUMBERS_AT_ONCE // low.numel())):
         for ends, sign in ((up, 1.0), (down, -1.0)):
             a = sign * rows[:, None]
-            gains = torch.maximum(a * high, a * low).flatten(0, 1)
-            ends.append(largest_gain(gains, made.images.k, made.images.unit, made.channels))
+            ends.append(largest_gain(gains(a, low, high).flatten(0, 1), made.images.k, made.images.unit, made.channels))
     return dark - torch.cat(down).view_as(dark), dark + torch.cat(up).view_as(dark)
 
 
@@ -230,14 +229,14 @@ def _through_relu(made: Bounded, relu: int, a: Tensor, slopes: Slopes | None) ->
 
 def largest(made: Bounded, of: Line) -> Tensor:
     """The largest value of a line over all sparse images, exactly, (rows,)."""
-    gains, dark = [], of.constant
+    parts, dark = [], of.constant
     for at, a in of.coefficients.items():
         hull = made.hulls[at]
-        gains.append(hull.gains(a))
+        parts.append(hull.gains(a))
         dark = dark + (a * hull.dark).flatten(1).sum(dim=1)
-    if not gains:
+    if not parts:
         return dark
-    return dark + largest_gain(torch.stack(gains).sum(dim=0), made.images.k, made.images.unit, made.channels)
+    return dark + largest_gain(torch.stack(parts).sum(dim=0), made.images.k, made.images.unit, made.channels)
 
 
 def upper_bound(made: Bounded, rows: Tensor, slopes: Slopes | None = None) -> Tensor:

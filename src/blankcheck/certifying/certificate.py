@@ -103,13 +103,15 @@ def certify(
     unit: str = "features",
     *,
     slope_steps: int = SLOPE_STEPS,
+    most: int | None = None,
     watch: Watch = lambda k, proved: None,
 ) -> Certificate:
     """Prove for each of the first `classes` outputs how many lit features are too few for `confidence`.
 
     classifier: from images (n, c, h, w) in [0, 1] to outputs (n, m), m >= classes, made of what `read_network` understands;
     it is taken in evaluation mode and left as it was. shape: (c, h, w). unit: `features`, or `pixels` for positions with any
-    channel lit. slope_steps: of optimising the relaxation, where it does not succeed without.
+    channel lit. slope_steps: of optimising the relaxation, where it does not succeed without. most: the largest
+    k to look at; default all features.
 
     What holds for k lit features holds for fewer, so k is found by doubling and halving; a k at which no proof succeeds says
     nothing about any image. Raises ArgumentError or ModelError with one line.
@@ -121,7 +123,7 @@ def certify(
     if not 1 <= classes <= subject.outputs:
         raise ModelError(f"model has {subject.outputs} outputs, must have one for each of {classes} classes")
     with left_as_found(classifier):
-        prove = Prover(subject, confidence, unit, watch)
+        prove = Prover(subject, confidence, unit, watch, most)
         k = tuple(_largest(prove, t) for t in range(classes))
     return Certificate(
         confidence, unit, subject.shape, subject.outputs, k, prove.levels(), fingerprint(classifier),
@@ -199,9 +201,10 @@ def _gate(gated: Gated, shape: Sequence[int], classes: int, confidence: float) -
 class Prover:
     """Bounds at any k, each computed once."""
 
-    def __init__(self, subject: Subject, confidence: float, unit: str, watch: Watch) -> None:
+    def __init__(self, subject: Subject, confidence: float, unit: str, watch: Watch, most: int | None = None) -> None:
         c, h, w = subject.shape
-        self.most = h * w if unit == "pixels" else c * h * w
+        everything = h * w if unit == "pixels" else c * h * w
+        self.most = everything if most is None else min(most, everything)
         self.limit = limit(confidence, subject.outputs)
         self._subject, self._unit, self._watch = subject, unit, watch
         self._known: dict[int, Level] = {}

@@ -23,6 +23,7 @@ from blankcheck.certifying.bounds import bound_layers, upper_bound
 from blankcheck.certifying.hull import Sparse
 from blankcheck.certifying.reading import Network, read_network
 from blankcheck.certifying.rounding import of_softmax
+from blankcheck.classifiers.reference import wide_kernel
 from blankcheck.data import Split
 from blankcheck.errors import ArgumentError
 from blankcheck.outputs import as_logits
@@ -34,32 +35,10 @@ STEP_DOWN = 1e-3
 """By how much a bias is lowered when rounding stands in the way."""
 
 
-class Bright(nn.Module):
-    """min(1, x / tau): as many lit features as before, and more ink for real images."""
-
-    def __init__(self, tau: float) -> None:
-        super().__init__()
-        self.tau = tau
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(n, c, h, w) in [0, 1] -> the same shape in [0, 1]."""
-        return (images / self.tau).clamp(max=1.0)
-
-
 def gate_network(shape: tuple[int, int, int], classes: int, tau: float = 0.25, channels: int = 16) -> nn.Sequential:
     """A gate of a few thousand parameters: one wide convolution, a ReLU and a linear layer; untrained."""
-    c, h, w = shape
-    kernel = (_window(h), _window(w))
-    stride = max(1, round(min(h, w) / 9))
-    across = [(size - k) // stride + 1 for size, k in zip((h, w), kernel, strict=True)]
-    return nn.Sequential(
-        Bright(tau), nn.Conv2d(c, channels, kernel, stride), nn.ReLU(), nn.Flatten(),
-        nn.Linear(channels * math.prod(across), classes),
-    )  # fmt: skip
-
-
-def _window(size: int) -> int:
-    return min(size, max(2, round(0.36 * size)))
+    layers, flat = wide_kernel(shape, channels, tau)
+    return nn.Sequential(*layers, nn.Linear(flat, classes))
 
 
 class Gated(nn.Module):

@@ -48,7 +48,7 @@ class Hull:
 
     def gains(self, a: Tensor) -> Tensor:
         """By how much each feature can raise a.f(x) over its value for a black image, (rows, *shape) -> (rows, features)."""
-        return torch.maximum(a * self.high, a * self.low).flatten(1)
+        return gains(a, self.low, self.high).flatten(1)
 
 
 def hulls(layers: Sequence[Layer], like: Tensor) -> dict[int, Hull]:
@@ -87,6 +87,14 @@ def _hull(layer: Layer, found: Mapping[int, Hull], like: Tensor) -> Hull | None:
 def _times(part: Hull, sign: float) -> Hull:
     low, high = (part.low, part.high) if sign >= 0 else (part.high, part.low)
     return Hull(part.dark * sign, low * sign, high * sign)
+
+
+def gains(a: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """The larger of a * low and a * high, where low <= 0 <= high."""
+    positive = a.clamp(min=0)
+    up = positive * high
+    # a function that grows with its feature, as most do, has nothing below its value at 0
+    return up + (a - positive) * low if bool(low.any()) else up
 
 
 def largest_gain(gains: Tensor, k: int, unit: str, channels: int) -> Tensor:

@@ -9,7 +9,7 @@ propagation, Gowal et al. 2018, arXiv:1810.12715, and GOOD, Bitterwolf et al. 20
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,12 +18,10 @@ from torch.nn import functional as F
 
 from blankcheck.certifying.bounds import bound_layers
 from blankcheck.certifying.certificate import limit
-from blankcheck.certifying.gate import Bright
 from blankcheck.certifying.hull import Sparse
 from blankcheck.certifying.log_odds import log_odds_bounds
 from blankcheck.certifying.reading import read_network
 from blankcheck.classifiers.wrapper import device_of
-from blankcheck.data import Split
 from blankcheck.errors import ArgumentError
 
 
@@ -60,64 +58,17 @@ class Ramp:
 class Penalty:
     """The penalty of a network. It is read once; its weights are taken as they are at each call."""
 
-    def __init__(self, module: nn.Module, shape: tuple[int, int, int], classes: int, ramp: Ramp) -> None:
-        self._network, self._classes, self._ramp = read_network(module, shape), classes, ramp
+    def __init__(self, module: nn.Module, shape: Sequence[int], classes: int, ramp: Ramp) -> None:
+        self._network, self._classes, self.ramp = read_network(module, shape), classes, ramp
         self._goal = limit(ramp.confidence, self._network.outputs) - ramp.margin
         self._like = torch.zeros((), device=device_of(module))
 
     def __call__(self, progress: float) -> Tensor:
         """The term to add to the clean loss, a scalar; 0 before the ramp begins."""
-        height = self._ramp.height(progress)
+        height = self.ramp.height(progress)
         if height == 0:
             return self._like
-        images = Sparse(self._ramp.k_at(progress), self._ramp.unit)
+        images = Sparse(self.ramp.k_at(progress), self.ramp.unit)
         made = bound_layers(self._network.layers(torch.float32), images, self._like, rounding=False)
         bounds = log_odds_bounds(made, self._classes)
-        return self._ramp.weight * height * F.relu(bounds - self._goal).mean()
-
-
-def wide_kernel(shape: tuple[int, int, int], outputs: int, tau: float = 0.25) -> nn.Sequential:
-    """`cnn-wide-kernel`: min(1, x / tau), one convolution whose window has more features than k, 256 hidden units; ReLU.
-
-    min(1, x / tau) keeps the number of lit features, and gives real images more ink against the few of a sparse one.
-    """
-    c, h, w = shape
-    kernel = (min(h, max(2, round(0.36 * h))), min(w, max(2, round(0.36 * w))))
-    stride = max(1, round(min(h, w) / 9))
-    across = [(size - k) // stride + 1 for size, k in zip((h, w), kernel, strict=True)]
-    return nn.Sequential(
-        Bright(tau), nn.Conv2d(c, 32, kernel, stride), nn.ReLU(), nn.Flatten(),
-        nn.Linear(32 * math.prod(across), 256), nn.ReLU(), nn.Linear(256, outputs),
-    )  # fmt: skip
-
-
-def train_certified(
-    classifier: nn.Module, train: Split, shape: tuple[int, int, int], classes: int, ramp: Ramp, epochs: int, seed: int = 0,
-    batch: int = 128, lr: float = 2e-3, watch: Callable[[int, float, float], None] = lambda epoch, loss, penalty: None,
-) -> None:  # fmt: skip
-    """Train a network so that `certify` proves `ramp.k` of it, in place; AdamW with one cycle of the learning rate.
-
-    classifier: from images in [0, 1] to logits, made of what `read_network` understands. watch: told of each epoch its mean
-    clean loss and mean penalty.
-    """
-    penalty = Penalty(classifier, shape, classes, ramp)
-    generator = torch.Generator().manual_seed(seed)
-    batches = max(1, len(train) // batch)
-    optimiser = torch.optim.AdamW(classifier.parameters(), lr=lr, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=max(2, epochs * batches))
-    device = device_of(classifier)
-    classifier.train()
-    for epoch in range(epochs):
-        order, sums = torch.randperm(len(train), generator=generator), torch.zeros(2)
-        for at in range(batches):
-            rows = order[at * batch : (at + 1) * batch]
-            clean = F.cross_entropy(classifier(train.images[rows].to(device)), train.labels[rows].to(device))
-            proved = penalty((epoch + at / batches) / epochs)
-            optimiser.zero_grad()
-            torch.autograd.backward(clean + proved)
-            nn.utils.clip_grad_norm_(classifier.parameters(), 5.0)
-            optimiser.step()
-            schedule.step()
-            sums += torch.stack([clean.detach(), proved.detach()]).cpu() / batches
-        watch(epoch, float(sums[0]), float(sums[1]))
-    classifier.eval()
+        return self.ramp.weight * height * F.relu(bounds - self._goal).mean()

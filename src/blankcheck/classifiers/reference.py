@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -87,17 +88,57 @@ def resnet18(shape: Shape, outputs: int) -> nn.Module:
     )  # fmt: skip
 
 
+class Bright(nn.Module):
+    """min(1, x / tau): as many lit features as before, and more ink for real images."""
+
+    def __init__(self, tau: float) -> None:
+        super().__init__()
+        self.tau = tau
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(n, c, h, w) in [0, 1] -> the same shape in [0, 1]."""
+        return (images / self.tau).clamp(max=1.0)
+
+
+def wide_kernel(shape: Shape, channels: int, tau: float = 0.25) -> tuple[list[nn.Module], int]:
+    """min(1, x / tau), one convolution whose window has more features than the k of a certificate, ReLU and flattening; and
+    the number of its values. 10x10 with stride 3 for 28x28 images."""
+    c, h, w = shape
+    kernel = (_window(h), _window(w))
+    stride = max(1, round(min(h, w) / 9))
+    across = [(size - k) // stride + 1 for size, k in zip((h, w), kernel, strict=True)]
+    layers = [Bright(tau), nn.Conv2d(c, channels, kernel, stride), nn.ReLU(), nn.Flatten()]
+    return layers, channels * math.prod(across)
+
+
+def _window(size: int) -> int:
+    return min(size, max(2, round(0.36 * size)))
+
+
+def cnn_wide_kernel(shape: Shape, outputs: int) -> nn.Module:
+    """Made for certificates: min(1, x / 0.25) in place of a normalisation, one wide convolution (32 channels), 256 hidden
+    units, ReLU."""
+    layers, flat = wide_kernel(shape, 32)
+    return nn.Sequential(*layers, nn.Linear(flat, 256), nn.ReLU(), nn.Linear(256, outputs))
+
+
 ARCHITECTURES: dict[str, Callable[[Shape, int], nn.Module]] = {
-    "mlp": mlp, "cnn": cnn, "resnet": resnet, "resnet18": resnet18,
+    "mlp": mlp, "cnn": cnn, "resnet": resnet, "resnet18": resnet18, "cnn-wide-kernel": cnn_wide_kernel,
 }  # fmt: skip
+AS_THEY_ARE = frozenset({"cnn-wide-kernel"})
+"""Networks that see images in [0, 1], whatever normalisation is asked for: their first layer takes its place."""
 
 
 def build(name: str, shape: Shape, outputs: int, normalize: Normalisation | None = None, seed: int = 0) -> UnitClassifier:
-    """A freshly initialised reference network, `name` one of `ARCHITECTURES`, from (c, h, w) images to `outputs`."""
+    """A freshly initialised reference network, `name` one of `ARCHITECTURES`, from (c, h, w) images to `outputs`.
+
+    normalize: put inside, but for those that take images as they are (`AS_THEY_ARE`).
+    """
     if name not in ARCHITECTURES:
         raise ModelError(f"model must be one of {', '.join(ARCHITECTURES)}, got {name!r}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = ARCHITECTURES[name](shape, outputs)
     describe = {"architecture": name, "shape": ",".join(map(str, shape)), "outputs": str(outputs)}
-    return UnitClassifier(network, normalize or ((0.0,) * shape[0], (1.0,) * shape[0]), describe)
+    none = ((0.0,) * shape[0], (1.0,) * shape[0])
+    return UnitClassifier(network, none if normalize is None or name in AS_THEY_ARE else normalize, describe)

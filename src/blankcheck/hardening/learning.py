@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from blankcheck.certifying import Penalty
 from blankcheck.classifiers import UnitClassifier
 from blankcheck.classifiers.peers import Peers, align, part_of, take_from_first
 from blankcheck.classifiers.precision import Precision
@@ -85,22 +86,25 @@ class Tally:
 @dataclass
 class Trained:
     """What a round of training saw. shown: images (n, c, h, w) and targets (n,) of some of the fooling images it trained on;
-    seen: fooling images looked at."""
+    seen: fooling images looked at. penalty: mean over the batches of the penalty on what is not proved; None without one."""
 
     real: Tally
     fooling: Tally
     shown: tuple[Tensor, Tensor]
     seen: int = 0
+    penalty: float | None = None
 
 
 class Learner:
     """Optimiser, learning rate and batches of a hardening. first: the parameters and buffers it began with. common: draws
-    that all processes must make alike, of which `Ground.generator` has the others."""
+    that all processes must make alike, of which `Ground.generator` has the others. penalty: on what is not proved, where a
+    proof is asked for."""
 
     def __init__(
         self, classifier: UnitClassifier, data: Split, objective: Objective, classes: int, plan: HardeningPlan,
-        common: torch.Generator, peers: Peers,
+        common: torch.Generator, peers: Peers, penalty: Penalty | None = None,
     ) -> None:  # fmt: skip
+        self.penalty = penalty
         self.classifier, self.data, self.objective, self.classes, self.plan = classifier, data, objective, classes, plan
         self.common, self.peers = common, peers
         take_from_first((*classifier.parameters(), *classifier.buffers()), peers)
@@ -115,6 +119,16 @@ class Learner:
         """The first weights, a new optimiser, and a schedule of so many epochs."""
         self.classifier.load_state_dict(self.first)
         self._begin(epochs)
+
+    @property
+    def progress(self) -> float:
+        """The share of the training that is behind, by the schedule of the learning rate, in [0, 1]."""
+        return min(1.0, self.schedule.last_epoch / self.schedule.total_steps)
+
+    @property
+    def asked(self) -> float:
+        """How much of the proof that is wanted the training asks for by now, in [0, 1]; 0 where none is wanted."""
+        return 0.0 if self.penalty is None else self.penalty.ramp.height(self.progress)
 
     def batches_in(self, epochs: int) -> int:
         """Batches of so many epochs."""
@@ -138,10 +152,11 @@ class Learner:
                               self.objective, self.classes, confidence))  # fmt: skip
         real, fooling = Tally.of(REAL, self.classes, device), Tally.of(("objective", *names), self.classes, device)
         shown, seen, done = [], 0, 0
+        penalties = torch.zeros((), device=device)
         for _ in range(epochs):
             for index in batches(len(self.data), self.plan.training.batch, self.common):
                 found = source.batch(ground) if source is not None else Found.nothing(ground)
-                self._learn(index, found, real, fooling, confidence)
+                penalties += self._learn(index, found, real, fooling, confidence) / count
                 seen += found.seen
                 shown.append((found.images[:few].cpu(), found.targets[:few].cpu()))
                 done += 1
@@ -152,14 +167,16 @@ class Learner:
         if not bool(torch.cat([real.sums.flatten(), fooling.sums.flatten()]).isfinite().all()):
             raise ModelError("hardening loss became NaN or infinite")
         seen = sum(peers.gather(seen))
-        return Trained(real, fooling, _some([s for each in peers.gather(shown) for s in each], keep, self.common), seen)
+        images = _some([s for each in peers.gather(shown) for s in each], keep, self.common)
+        return Trained(real, fooling, images, seen, None if self.penalty is None else float(penalties))
 
-    def _learn(self, index: Tensor, found: Found, told_real: Tally, told_fooling: Tally, confidence: float) -> None:
+    def _learn(self, index: Tensor, found: Found, told_real: Tally, told_fooling: Tally, confidence: float) -> Tensor:
+        """One step. The penalty on what is not proved, a scalar."""
         device, part, peers = found.images.device, part_of(index, self.peers), self.peers
         images, labels = self.data.images[part.index].to(device), self.data.labels[part.index].to(device)
         self.classifier.train()
         if len(index) < 2 and len(index) + sum(peers.gather(len(found.images))) < 2:
-            return  # batch norm cannot take a single image
+            return torch.zeros((), device=device)  # batch norm cannot take a single image
         with shared_statistics(peers), self.precision.passes():
             outputs = run(self.classifier, torch.cat([images, found.images]))
         outputs = self.precision.outputs(outputs)
@@ -170,6 +187,8 @@ class Learner:
         # divided by the full batch, so that the weight of one fooling image does not rise as they become rare
         loss = (real_losses.mean() + self.plan.sureness * doubts.mean()) * part.weight
         loss = loss + self.plan.weight * (found.weights * losses).sum() / self.plan.fooling_batch
+        penalty = self.penalty(self.progress) if self.penalty is not None else torch.zeros((), device=device)
+        loss = loss + penalty / peers.size  # each process has the whole of it, and gradients are added up
         self.precision.descend(loss, self.classifier, self.optimiser, peers)
         self.schedule.step()
         with torch.no_grad():
@@ -179,6 +198,7 @@ class Learner:
             told_real.add([v[mine] for v in (real_losses, (p.argmax(dim=1) == labels).float(), own)], labels[mine])
             said = answers(fooling.softmax(dim=1), found.targets, self.objective, self.classes, confidence)
             told_fooling.add([losses, *said.values()], found.targets)
+        return penalty.detach()
 
     def state(self) -> dict[str, Any]:
         """Network, optimiser and learning rate; tensors and plain numbers only."""

@@ -8,7 +8,7 @@ from typing import Any
 from blankcheck.classifiers import TrainingPlan
 from blankcheck.errors import ArgumentError
 
-SCHEDULES = ("continuous", "rounds", "batches")
+SCHEDULES = ("continuous", "rounds", "batches", "none")
 NETWORKS = ("same", "fresh")
 PRUNES = ("ood", "all", "none")
 EVALUATE = ("sample", "full")
@@ -20,7 +20,8 @@ class HardeningPlan:
     """How a network is hardened.
 
     training: epochs, batch size and optimiser of the whole. rounds: the epochs are spread over so many; each ends with a
-    search on the new network. schedule: where the fooling images come from (`sources`). pretrain: epochs on real images
+    search on the new network. schedule: where the fooling images come from (`sources`); `none` leaves them out, and only the
+    bound of `certify` hardens. pretrain: epochs on real images
     alone, before. network: `same` goes on training; `fresh` starts every round again from the first weights, on all sets so
     far. weight: of the fooling loss against the cross-entropy on real images. far_weight: how much more an image
     counts that is further from real data than every calibration image of the gate. sureness: weight of the loss on real
@@ -32,6 +33,9 @@ class HardeningPlan:
     at once. life: most such moves of an image. buffer: images that are being searched in `continuous`. set_images: in a
     new set of `rounds` and `batches`; every: batches after which `batches` makes one; keep: share of earlier sets that is
     trained on beside the newest; `fresh` networks need all.
+
+    Proof: certify: lit features that are to be proved too few for every class; None: no proof is asked for.
+    certify_weight: of the penalty on what is not proved (`certifying.Penalty`).
 
     Gate: gate_images: most real images that fit its scores (its cost is theirs). gate_level: images are trained on at this
     share of the audit's level.
@@ -69,6 +73,8 @@ class HardeningPlan:
     patience: int | None = None
     evaluate: str = "sample"
     hold_out_twin: bool = False
+    certify: int | None = None
+    certify_weight: float = 1.0
 
     def __post_init__(self) -> None:
         for name, known in (("schedule", SCHEDULES), ("network", NETWORKS), ("prune", PRUNES), ("evaluate", EVALUATE)):
@@ -80,6 +86,12 @@ class HardeningPlan:
                 raise ArgumentError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.patience is not None and self.patience < 1:
             raise ArgumentError(f"patience must be at least 1, got {self.patience}")
+        if self.certify is not None and self.certify < 1:
+            raise ArgumentError(f"certify must be at least 1, got {self.certify}")
+        if self.schedule == "none" and self.certify is None:
+            raise ArgumentError("schedule 'none' trains on no fooling images and needs certify, the k to be proved")
+        if not 0 < self.certify_weight < float("inf"):
+            raise ArgumentError(f"certify_weight must be a number above 0, got {self.certify_weight:g}")
         for name in ("weight", "far_weight", "sureness"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ArgumentError(f"{name} must be a number of at least 0, got {getattr(self, name):g}")
@@ -105,6 +117,8 @@ class HardeningPlan:
 def default_pretrain(epochs: int, schedule: str) -> int:
     """Epochs on real images alone before the first fooling image: three tenths of them where a buffer is searched all the
     time, which is what costs; one where sets are made, of a network that should know something."""
+    if schedule == "none":
+        return 0
     return 3 * epochs // 10 if schedule == "continuous" else min(1, epochs // 3)
 
 

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from blankcheck.auditing import Tried, Twin
 from blankcheck.auditing.attempts import seeded
 from blankcheck.auditing.rivals import Rival
 from blankcheck.auditing.sharing import Spread, alone
+from blankcheck.certifying import Penalty, Ramp, certify
 from blankcheck.classifiers import UnitClassifier
 from blankcheck.classifiers.peers import ALONE, Peers, own_seed
 from blankcheck.data import Data
 from blankcheck.errors import ArgumentError, ModelError
 from blankcheck.fooling.starts import Real
 from blankcheck.hardening.exploring import Explorer, together
+from blankcheck.hardening.history import Kept, Record, Round
 from blankcheck.hardening.learning import Learner, Trained, Watch
 from blankcheck.hardening.measures import FoolingSet, real_record, search_record, set_record
 from blankcheck.hardening.objectives import Objective
@@ -38,63 +39,6 @@ SETTLED = 2
 """Rounds without a gain in confidence on real images after which there is none to wait for."""
 STARTS_FROM = 1000
 """Real images that the starts of a round are made of."""
-
-Record = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Round:
-    """What a round ended with. All shares in [0, 1], on validation images and on fresh attempts.
-
-    fresh_confident: share of fresh attempts with a confident image of at most `max_lit` lit features; fresh_rate: those
-    the gate calls out of distribution too, fresh_upper_95 its upper bound. trained_share: share of the searched images that
-    were trained on. fooling_confidence: mean probability of their targets. harmonic: the score of this
-    network on all sets so far. kept: whether it became the one to keep. seconds: of training and of looking; images: real
-    and fooling ones trained on.
-    """
-
-    index: int
-    epochs: int
-    real_loss: float
-    fooling_loss: float
-    trained_share: float
-    fooling_confidence: float
-    validation_accuracy: float
-    validation_confident: float
-    fresh_attempts: int
-    fresh_rate: float
-    fresh_upper_95: float
-    fresh_confident: float
-    fresh_fewest: int | None
-    harmonic: float
-    kept: bool
-    forward: int
-    backward: int
-    images: int
-    training_seconds: float = field(compare=False)
-    looking_seconds: float = field(compare=False)
-
-    def metrics(self) -> Record:
-        """The record for `metrics.jsonl`."""
-        speed = self.images / self.training_seconds if self.training_seconds else None
-        return {"kind": "round", **asdict(self), "images_per_second": speed}
-
-
-@dataclass
-class Kept:
-    """The best network so far: its parameters and buffers, the share of real images that it has right (`real`), and is sure
-    of as well (`confident`), and its accuracy on every set so far."""
-
-    network: dict[str, Tensor]
-    index: int
-    real: float
-    confident: float
-    handled: list[float]
-
-    @property
-    def score(self) -> float:
-        """The harmonic mean."""
-        return harmonic(self.real, self.handled)
 
 
 class Hardening:
@@ -128,7 +72,7 @@ class Hardening:
         generator = torch.Generator().manual_seed(seed)
         # what all processes draw alike; one process has one stream for everything
         self.common = generator if peers.size == 1 else torch.Generator().manual_seed(seed)
-        self.learner = Learner(classifier, self.train, objective, self.classes, plan, self.common, peers)
+        self.learner = Learner(classifier, self.train, objective, self.classes, plan, self.common, peers, self._penalty())
         if peers.size > 1:
             generator.manual_seed(self._own_seed(-1))
         # with few calibration images even the most unusual image cannot have a smaller p-value
@@ -149,6 +93,13 @@ class Hardening:
         self.fresh: list[FoolingSet] = []
         self.of_twin: dict[str, FoolingSet] | None = None
         self.kept: Kept | None = None
+
+    def _penalty(self) -> Penalty | None:
+        """On what is not proved yet. Raises ModelError for a network that cannot be certified."""
+        if self.plan.certify is None:
+            return None
+        ramp = Ramp(self.plan.certify, confidence=self.conditions.confidence, weight=self.plan.certify_weight)
+        return Penalty(self.classifier, self.data.shape, self.classes, ramp)
 
     def rounds(self, watch: Watch = lambda batch, batches_, words: None) -> Iterator[Round]:
         """The rounds that are left."""
@@ -213,7 +164,8 @@ class Hardening:
         real = self.explorer.once(lambda: real_record(
             self.classifier, validation.images, validation.labels, self.classes, self.conditions.confidence))  # fmt: skip
         handled = self._log(told, tried, real)
-        kept = self._keep(real["accuracy"], real["confident"], handled)
+        proved = self._proved()
+        kept = self._keep(real["accuracy"], real["confident"], handled, proved)
         best, n = tried.best, len(tried.best)
         fooled, fewest = int(best.met.sum()), int(best.fewest.min())
         real_told, fooling_told = told.real.means(), told.fooling.means()
@@ -234,6 +186,8 @@ class Hardening:
             fresh_fewest=None if fewest >= NEVER else fewest,
             harmonic=harmonic(real["accuracy"], handled),
             kept=kept,
+            penalty=told.penalty,
+            proved=proved,
             forward=passes + int(best.forwards.sum()),
             backward=passes + int(best.steps.sum()),
             images=real_told["images"] + fooling_told["images"],
@@ -286,17 +240,30 @@ class Hardening:
     def _answers(self, shown: FoolingSet) -> Record:
         return set_record(self.classifier, shown, self.objective, self.classes, self.conditions.confidence)
 
-    def _keep(self, real: float, confident: float, handled: list[float]) -> bool:
+    def _proved(self) -> int | None:
+        """The k that holds for every class, at most what was asked for; -1 where there is none."""
+        want = self.plan.certify
+        if want is None:
+            return None
+        sure = self.conditions.confidence
+        made = self.explorer.once(
+            lambda: certify(self.classifier, self.data.shape, self.classes, sure, slope_steps=0, most=want)
+        )
+        return -1 if made.smallest is None else made.smallest
+
+    def _keep(self, real: float, confident: float, handled: list[float], proved: int | None) -> bool:
         """Compare with the network kept so far, which is shown the new sets first."""
         now = {name: tensor.detach().cpu().clone() for name, tensor in self.classifier.state_dict().items()}
-        if self.kept is not None:
+        # what less was asked of is no rival: a network that is still far from the proof may be timid, or have proved little
+        if self.kept is not None and self.learner.asked == self.kept.asked:
             self.classifier.load_state_dict(self.kept.network)
             new = (self.trained[-1], self.fresh[-1])
             self.kept.handled += self.explorer.once(lambda: [self._answers(s)["handled"] for s in new if len(s)])
             self.classifier.load_state_dict(now)
-            if not takes_over(harmonic(real, handled), self.kept.score, confident - self.kept.confident):
+            more = (proved or 0) - (self.kept.proved or 0)
+            if not takes_over(harmonic(real, handled), self.kept.score, confident - self.kept.confident, more):
                 return False
-        self.kept = Kept(now, self.next_round, real, confident, handled)
+        self.kept = Kept(now, self.next_round, real, confident, handled, proved, self.learner.asked)
         return True
 
     def _plan_ahead(self, made: Round) -> None:
@@ -308,7 +275,8 @@ class Hardening:
         # resisting is half of it: a network that is sure of little, or still getting surer of real images, goes on
         sure = [r.validation_confident for r in (*self.history, made)]
         settled = made.validation_confident >= MIN_REAL_CONFIDENT and plateau(sure, SETTLED)
-        enough = made.fresh_upper_95 <= plan.stop_rate and settled
+        proved = plan.certify is None or (made.proved is not None and made.proved >= plan.certify)
+        enough = made.fresh_upper_95 <= plan.stop_rate and settled and proved
         flat = plateau([r.harmonic for r in (*self.history, made)], plan.patience)
         self.ending = enough or flat
         self.done = self.ending and plan.network == "fresh"

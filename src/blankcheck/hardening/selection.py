@@ -20,14 +20,17 @@ def harmonic(real: float, adversarial: Sequence[float]) -> float:
     return 2 / (1 / real + sum(1 / a for a in adversarial) / len(adversarial))
 
 
-def takes_over(new: float, kept: float, surer: float) -> bool:
+def takes_over(new: float, kept: float, surer: float, proved: int = 0) -> bool:
     """Whether a network of a later round with score `new` replaces the kept one, both scored on the same sets. surer: by how
-    much its share of real images that are right and confident is larger.
+    much its share of real images that are right and confident is larger. proved: by how much the number of lit features is
+    larger that are proved too few of it; a proof that was asked for comes first.
 
     Among equals the one that trained longer is kept. Being timid is not being robust, and in the middle of a
     learning-rate schedule networks are timid, which the score takes for robust: a network that is clearly surer of real
     images needs only half the score, and one that is clearly less sure never takes over.
     """
+    if proved != 0:
+        return proved > 0
     if surer < -2 * SURER:
         return False
     return new >= (kept / 2 if surer > SURER else kept - TOLERANCE)

@@ -146,6 +146,24 @@ class Continuous:
         self.replay = buffers[peers.rank] if len(states) == peers.size else Replay.dealt(buffers, peers)
 
 
+class Silent:
+    """No fooling images at all: the bound alone has to do it."""
+
+    def begin_round(self, ground: Ground) -> None:
+        """Nothing."""
+
+    def batch(self, ground: Ground) -> Found:
+        """No images."""
+        return Found.nothing(ground)
+
+    def state(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def load(self, states: list[dict[str, Any]], peers: Peers) -> None:
+        """Nothing."""
+
+
 @dataclass
 class Sets:
     """A new set every `every` batches (None: at the beginning of each round), trained on beside a share of earlier ones.
@@ -241,4 +259,6 @@ def source_of(ground: Ground) -> Source:
     """The source that the plan's schedule names."""
     if ground.plan.schedule == "continuous":
         return Continuous.filled(ground)
+    if ground.plan.schedule == "none":
+        return Silent()
     return Sets(ground.plan.every if ground.plan.schedule == "batches" else None)

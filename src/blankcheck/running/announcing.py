@@ -42,4 +42,5 @@ def hardening_words(settings: HardenSettings, plan: HardeningPlan) -> str:
     return (
         f"hardening: {settings.objective}, schedule {plan.schedule}; {plan.training.epochs} epochs, the first "
         f"{plan.pretrain} on real images alone, the others over {plan.rounds} rounds"
+        + ("" if plan.certify is None else f"; to be proved: at most {plan.certify} lit features are too few for any class")
     )

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from blankcheck.auditing import check_fits
+from blankcheck.certifying import SLOPE_STEPS
 from blankcheck.classifiers import ARCHITECTURES, TrainingPlan, UnitClassifier, evaluate, load_model, train_plainly
 from blankcheck.classifiers.loading import parse_normalize, save_model
 from blankcheck.classifiers.precision import check_precision
@@ -25,12 +26,13 @@ from blankcheck.judging.ood import check_size
 from blankcheck.running.announcing import announce
 from blankcheck.running.audit import MODEL, Audit, audit
 from blankcheck.running.blend import blend_command
-from blankcheck.running.certify import certify_command
+from blankcheck.running.certificate_words import lines_of
+from blankcheck.running.certify import RECORD, certify_command, prove, with_proof
 from blankcheck.running.compare import compare_command
 from blankcheck.running.devices import choose_threads, resolve
 from blankcheck.running.doctor import doctor_command
 from blankcheck.running.gate import gate_command
-from blankcheck.running.harden import Hardened, check_outputs, harden, plan_of
+from blankcheck.running.harden import Hardened, check_network, harden, plan_of
 from blankcheck.running.parallel import Team, meeting, rank_of_process
 from blankcheck.running.report import write_report
 from blankcheck.running.report_words import against
@@ -142,7 +144,8 @@ def _audit(classifier: UnitClassifier, data: Data, settings: AuditSettings, team
 
 def _say(made: Audit, run: RunFolder, terminal: Terminal) -> None:
     report = str(run / "report.html")
-    terminal.result(str(made.verdict), summary(made.json), report, {**made.json, "report": report})
+    proof = [] if made.json["certificate"] is None else lines_of(made.json)[:3]
+    terminal.result(str(made.verdict), [*summary(made.json), *proof], report, {**made.json, "report": report})
 
 
 def summary(verdict: dict[str, Any]) -> list[str]:
@@ -186,13 +189,17 @@ def harden_command(settings: HardenSettings, terminal: Terminal) -> int:
             raise ArgumentError("model is a .pt2 program, which can be audited but not hardened")
     plan = plan_of(data, settings.epochs, settings.rounds, settings.options())
     check_precision(settings.precision, device)
-    check_outputs(network, data, settings.objective)
+    check_network(network, data, settings.objective, plan)
     with meeting(settings, terminal) as team, _opened(settings, "harden", team, terminal, before) as run:
         announce(settings, data, team, terminal, plan)
         hardened = _harden(network, data, settings, run, team, terminal)
         if team.leads:
             hardened.write_into(run)
         made = _audit(hardened.model, data, settings, team, terminal)
+        if team.leads and plan.certify is not None:
+            certificate = prove(hardened.model, data, settings.confidence, "features", SLOPE_STEPS, terminal)
+            made = with_proof(made, certificate)
+            run.write_json(RECORD, certificate.as_json())
         if team.leads:
             made.write_into(run)
             _say(made, run, terminal)
@@ -216,8 +223,9 @@ def _harden(
                 bar(f"round {rounds}", batch, batches + 1, words)  # one more for the search that ends the round
                 return
             rounds = made.index + 1
+            proved = "" if made.proved is None else f", k = {made.proved} proved"
             bar(f"round {made.index}", 1, 1, f"accuracy {made.validation_accuracy:.2%}, fooled {made.fresh_rate:.0%}, "
-                f"fewest lit {made.fresh_fewest}")  # fmt: skip
+                f"fewest lit {made.fresh_fewest}{proved}")  # fmt: skip
 
         return harden(
             network, data, settings.objective, settings.seed, epochs=settings.epochs, rounds=settings.rounds,

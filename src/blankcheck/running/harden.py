@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from torch import nn
 
 from blankcheck.auditing import Twin, check_fits
 from blankcheck.auditing.sharing import Spread, alone
+from blankcheck.certifying import read_network
 from blankcheck.classifiers import UnitClassifier, build, load_model
 from blankcheck.classifiers.loading import save_model
 from blankcheck.classifiers.peers import ALONE, Peers
@@ -55,6 +57,8 @@ class HardeningOptions(TypedDict, total=False):
     patience: int | None
     evaluate: str
     hold_out_twin: bool
+    certify: int | None
+    certify_weight: float
     precision: str
 
 
@@ -131,7 +135,7 @@ def harden(
     network = build(model, data.shape, outputs, data.mean_and_std(), seed) if isinstance(model, str) else load_model(model)
     if device is not None:
         network.to(device)
-    check_outputs(network, data, objective)
+    check_network(network, data, objective, plan)
     network.requires_grad_(True)
 
     def twin() -> Twin | None:
@@ -170,18 +174,22 @@ def plan_of(data: Data, epochs: int | None, rounds: int | None, options: Hardeni
     return default_plan(len(data.halves[0] if half else data.train), epochs, rounds, **options)
 
 
-def check_outputs(model: UnitClassifier | str, data: Data, objective: str) -> None:
-    """Raises ArgumentError or ModelError where the network's outputs do not fit the objective."""
+def check_network(model: UnitClassifier | str, data: Data, objective: str, plan: HardeningPlan) -> None:
+    """Raises ArgumentError or ModelError where the network does not fit the objective, or cannot be certified but should."""
     outputs = objective_named(objective).outputs(len(data.classes))
     if isinstance(model, str):
-        return
-    form = check_fits(model, data)
-    if form != "logits":
+        model = build(model, data.shape, outputs, data.mean_and_std())
+    elif (form := check_fits(model, data)) != "logits":
         raise ModelError(f"hardening needs a model that gives logits, this one gives {form}")
     with left_as_found(model), torch.no_grad():
         got = model(data.validation.images[:2].to(device_of(model))).shape[1]
     if got != outputs:
         raise ModelError(f"objective {objective!r} needs a model with {outputs} outputs, this one has {got}")
+    if plan.certify is not None:
+        most = math.prod(data.shape)
+        if plan.certify > most:
+            raise ArgumentError(f"certify must lie in 1..{most}, the features of an image, got {plan.certify}")
+        read_network(model, data.shape)
 
 
 def _keep_state(work: Hardening, run: RunFolder) -> None:

@@ -16,7 +16,7 @@ Preset = Literal["smoke", "standard", "proof"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Unit = Literal["features", "pixels"]
 ObjectiveName = Literal["max-entropy", "fake-classes", "reject-class"]
-Schedule = Literal["continuous", "rounds", "batches"]
+Schedule = Literal["continuous", "rounds", "batches", "none"]
 Network = Literal["same", "fresh"]
 Prune = Literal["ood", "all", "none"]
 Evaluate = Literal["sample", "full"]
@@ -33,7 +33,8 @@ class Common:
             feature is raised by C (0.3), so that no real image is sparse; with +size=N behind a folder, the N x N middle of
             each image is taken.
         data_dir: where the files of named data sets are looked for first (then $BLANKCHECK_DATA, then the cache).
-        model: mlp, cnn, resnet, resnet18, file.py:factory, package.module:factory, a .pt2 file, timm:NAME or hf:NAME.
+        model: mlp, cnn, cnn-wide-kernel (made for certificates), resnet, resnet18, file.py:factory, package.module:factory,
+            a .pt2 file, timm:NAME or hf:NAME.
         out: the run folder to write; by default runs/ and the name of the command.
         seed: of everything random; the same seed gives the same results on the same machine.
         device: auto takes a GPU where there is one, and says so.
@@ -192,7 +193,8 @@ class HardenSettings(AuditSettings):
         epochs: passes over the training images; default 10, or more until there are 2000 steps, as in plain training.
         rounds: of search and training, over which the epochs are spread.
         schedule: continuous keeps a buffer of images that go on being searched; rounds makes a set of images at the
-            beginning of each round, batches one every so many batches (--every).
+            beginning of each round, batches one every so many batches (--every); none trains on no fooling images, and
+            leaves it to --certify.
         pretrain: epochs on real images alone before the first fooling image; default depends on the schedule.
         network: same goes on training; fresh starts every round again from the first weights, on all sets so far.
         fooling_weight: of the loss on fooling images against that on real ones. More resists more and is less often sure.
@@ -208,6 +210,9 @@ class HardenSettings(AuditSettings):
         patience: end after so many rounds without a better network; default never.
         evaluate: log samples of at most 500 images a set, or (full) ten times that and four times the searches.
         hold_out_twin: train on half of the training images, so that the twin, trained on the other half, shares none.
+        certify: also train so that this many lit features are proved too few for every class, whichever they are; try the
+            model cnn-wide-kernel. The run then ends with the certificate.
+        certify_weight: of the penalty on what is not proved yet.
         precision: of the passes of training, by mixed precision. 16 needs a GPU. Searches and what is measured stay in 32.
         resume: go on with the run in --out from its last finished round.
     """
@@ -231,6 +236,8 @@ class HardenSettings(AuditSettings):
     patience: int | None = None
     evaluate: Evaluate = "sample"
     hold_out_twin: bool = False
+    certify: int | None = None
+    certify_weight: float = HardeningPlan.certify_weight
     precision: Precision = "32"
     resume: bool = False
 

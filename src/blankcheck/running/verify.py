@@ -95,8 +95,8 @@ def model_again(settings: VerifySettings, config: dict[str, Any], run: RunFolder
     if settings.model is None and name not in ARCHITECTURES:
         raise ArgumentError(f"run folder {run.path} names the model {name!r}; run folders run no code: name it with --model")
     weights = settings.weights
-    if weights is None and name in ARCHITECTURES:
-        weights = str(run / MODEL)
+    if weights is None and (name in ARCHITECTURES or (run / MODEL).is_file()):
+        weights = str(run / MODEL)  # of a hardening these, and not the ones that it began with
     elif weights is None and config.get("weights"):
         weights = str(config["weights"])
     return with_gate(run, load_model(name, weights, data, normalize, unsafe_pickle=settings.unsafe_pickle))

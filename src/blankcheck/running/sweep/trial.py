@@ -22,7 +22,7 @@ from blankcheck.judging import OODTest
 from blankcheck.judging.ood import check_size
 from blankcheck.running.audit import audit
 from blankcheck.running.devices import choose_threads, resolve
-from blankcheck.running.harden import STATE, Hardened, check_outputs, harden, plan_of
+from blankcheck.running.harden import STATE, Hardened, check_network, harden, plan_of
 from blankcheck.running.rival_imports import usable_rivals
 from blankcheck.running.run_folder import RunFolder
 from blankcheck.running.settings import HardenSettings
@@ -72,16 +72,16 @@ class Bench:
 def check_trials(space: Space) -> Data:
     """Whatever can be found wrong with trials is found before the first: ArgumentError, DataError or ModelError."""
     bench = Bench.of(space.base)
-    fits: set[tuple[str, str]] = set()
+    fits: set[tuple[str, str, int | None]] = set()
     for settings in space.extremes():
         try:
-            plan_of(bench.data, settings.epochs, settings.rounds, settings.options())
+            plan = plan_of(bench.data, settings.epochs, settings.rounds, settings.options())
         except ArgumentError as error:
             values = ", ".join(f"{name} {getattr(settings, name)}" for name in space.search)
             raise ArgumentError(f"search allows {values}, but {error}") from error
-        if (settings.model, settings.objective) not in fits:
-            check_outputs(bench.network(settings), bench.data, settings.objective)
-            fits.add((settings.model, settings.objective))
+        if (settings.model, settings.objective, settings.certify) not in fits:
+            check_network(bench.network(settings), bench.data, settings.objective, plan)
+            fits.add((settings.model, settings.objective, settings.certify))
     return bench.data
 
 
