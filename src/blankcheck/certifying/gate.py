@@ -31,11 +31,13 @@ from blankcheck.outputs import as_logits
 OPEN = 30.0
 """What the gate says of outputs beyond the real classes: they need none."""
 BATCH, MARGIN, LEARNING_RATE = 128, 4.0, 4e-3
+RAMP = 0.5
+"""Share of the training over which the number of lit features grows to k."""
 STEP_DOWN = 1e-3
 """By how much a bias is lowered when rounding stands in the way."""
 
 
-def gate_network(shape: tuple[int, int, int], classes: int, tau: float = 0.25, channels: int = 16) -> nn.Sequential:
+def gate_network(shape: tuple[int, int, int], classes: int, tau: float = 0.1, channels: int = 16) -> nn.Sequential:
     """A gate of a few thousand parameters: one wide convolution, a ReLU and a linear layer; untrained."""
     layers, flat = wide_kernel(shape, channels, tau)
     return nn.Sequential(*layers, nn.Linear(flat, classes))
@@ -86,7 +88,7 @@ class GatePlan:
     """How a gate is trained. steps: batches of real images, with one bound each."""
 
     steps: int = 600
-    tau: float = 0.25
+    tau: float = 0.1
     channels: int = 16
     seed: int = 0
 
@@ -108,11 +110,13 @@ def fit_gate(
     generator = torch.Generator().manual_seed(plan.seed)
     optimiser = torch.optim.AdamW(gate.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=max(2, plan.steps))
-    eye, images = torch.eye(classes), Sparse(k, unit)
+    eye = torch.eye(classes)
     for step in range(plan.steps):
         rows = torch.randint(len(train), (BATCH,), generator=generator)
         x, y = train.images[rows], train.labels[rows]
-        made = bound_layers(network.layers(torch.float32), images, torch.zeros(()), rounding=False)
+        # all of k at once would shut the gate for good: every unit of its convolution would die
+        asked = Sparse(max(1, math.ceil(k * min(1.0, (step + 1) / (RAMP * plan.steps)))), unit)
+        made = bound_layers(network.layers(torch.float32), asked, torch.zeros(()), rounding=False)
         above = gate(x).gather(1, y[:, None]).squeeze(1) - upper_bound(made, eye)[y]
         loss = F.softplus(MARGIN - above).mean()
         optimiser.zero_grad()
@@ -120,7 +124,7 @@ def fit_gate(
         optimiser.step()
         schedule.step()
         watch(step + 1, float(loss.detach()))
-    calibrate(gate, network, images, theta)
+    calibrate(gate, network, Sparse(k, unit), theta)
     return gate.requires_grad_(False)
 
 

@@ -106,4 +106,4 @@ def largest_gain(gains: Tensor, k: int, unit: str, channels: int) -> Tensor:
         gains = gains.reshape(len(gains), channels, -1).sum(dim=1)
     if k >= gains.shape[1]:
         return gains.sum(dim=1)
-    return gains.topk(k, dim=1).values.sum(dim=1)
+    return gains.topk(k, dim=1, sorted=False).values.sum(dim=1)
