@@ -40,3 +40,18 @@ def test_mlp_on_mnist_reaches_its_accuracy(tmp_path):
     assert main(["train", "--data", "mnist", "--model", "mlp", "--out", str(tmp_path / "m"), "--quiet"]) == 0
     lines = (tmp_path / "m" / "metrics.jsonl").read_text().splitlines()
     assert json.loads(lines[-1])["real_accuracy"] >= 0.975
+
+
+def test_a_gate_on_mnist_costs_next_to_nothing(tmp_path, capsys):
+    """For many lit features at once a gate must grow into its task; without that it shuts for good."""
+    plain, gate = tmp_path / "plain", tmp_path / "g"
+    common = ["--data", "mnist", "--model", "cnn", "--quiet"]
+    assert main(["train", *common, "--epochs", "3", "--out", str(plain)]) == 0
+    capsys.readouterr()
+    weights = str(plain / "model.safetensors")
+    assert main(["gate", *common, "--weights", weights, "--k", "45", "--json", "--out", str(gate)]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["verdict"] == "CERTIFIED" and said["certificate"]["smallest"] >= 45
+    without = said["without_gate"]
+    assert said["real_accuracy"] == without["real_accuracy"]
+    assert said["real_confident"] >= without["real_confident"] - 0.001

@@ -42,12 +42,13 @@ class Gathered:
     form: str
 
 
-def ood_test(data: Data, level: float, scores: Sequence[Score] = FIRST) -> OODTest:
-    """The out-of-distribution test that judges audits: fitted and calibrated on half B of the training images.
+def ood_test(data: Data, level: float, scores: Sequence[Score] = FIRST, spread: Spread = alone) -> OODTest:
+    """The out-of-distribution test that judges audits: fitted and calibrated on half B of the training images. spread: by
+    which processes share that.
 
     Hardening's gate uses half A, so that nothing is trained against the judge.
     """
-    return OODTest.fit(data.halves[1].images, level, scores=scores)
+    return OODTest.fit(data.halves[1].images, level, scores=scores, share=spread)
 
 
 def gather(
@@ -73,7 +74,7 @@ def gather(
     with left_as_found(classifier):
         torch.manual_seed(seed)  # for networks that draw random numbers; the caller's state comes back afterwards
         real = evaluate(classifier, data.test, len(data.classes), conditions.confidence, form)
-        judge, second = ood_test(data, conditions.ood_level, scores), ood_test(data, conditions.ood_level, SECOND)
+        judge, second = (ood_test(data, conditions.ood_level, family, spread) for family in (scores, SECOND))
         job = _job(classifier, form, data, conditions, preset, judge.accepts, seed)
         targets = [t for t in range(len(data.classes)) for _ in range(preset.for_targets(len(data.classes)))]
         note("search", 0, len(targets), "")

@@ -15,7 +15,7 @@ Scores taken from the audited network would be circular: the images were optimis
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,7 +32,18 @@ MAX_FIT_NUMBERS = 150_000_000
 calibrate. Of 3x224x224 these are 996, 996 and 1,992 images. Drawn at random, so that the guarantee is the same."""
 FEWEST_FIT, FEWEST_RANKED = 50, 200
 CERTAINTY = 0.95
+PART = 1000
+"""Images whose scores are computed by one process."""
 CONDITIONAL, MARGINAL = f"calibration-conditional, {100 * CERTAINTY:.0f} %", "marginal"
+
+
+Share = Callable[[int, Callable[[int], Tensor]], list[Tensor]]
+"""share(n, do): do(0) ... do(n - 1), in this order, whoever computes them."""
+
+
+def by_itself(n: int, do: Callable[[int], Tensor]) -> list[Tensor]:
+    """All of it here."""
+    return [do(i) for i in range(n)]
 
 
 def check_size(n: int, level: float) -> None:
@@ -87,10 +98,12 @@ class OODTest:
 
     @classmethod
     def fit(
-        cls, images: Images, level: float, seed: int = 0, most: int = MAX_FIT, scores: Sequence[Score] = FIRST
-    ) -> OODTest:
+        cls, images: Images, level: float, seed: int = 0, most: int = MAX_FIT, scores: Sequence[Score] = FIRST,
+        share: Share = by_itself,
+    ) -> OODTest:  # fmt: skip
         """Fit and calibrate on real images (n, c, h, w) in [0, 1]: 40 % fit the scores, 20 % rank them, 40 % calibrate; at
-        most `most` images fit the scores. Of many or large images a sample does (`MAX_FIT`, `MAX_FIT_NUMBERS`).
+        most `most` images fit the scores. Of many or large images a sample does (`MAX_FIT`, `MAX_FIT_NUMBERS`). share: hands
+        back do(0) ... do(n - 1), which several processes may compute, each some of them.
 
         Raises DataError when there are too few images for a p-value to reach `level`: the smallest possible p-value is
         1/(calibration images + 1). Raises ArgumentError when a score does not give a column for each of its names.
@@ -101,14 +114,14 @@ class OODTest:
         room = MAX_FIT_NUMBERS // images.shape[1:].numel()
         values, names = _fit(scores, images[order[: min(a, most, max(FEWEST_FIT, room))]])
         ranking = order[a:b][: min(MAX_FIT, max(FEWEST_RANKED, room))]
-        ranked = _columns(values, images, ranking).T.sort(dim=1).values.contiguous()
+        ranked = _shared(values, images, ranking, share).T.sort(dim=1).values.contiguous()
         top = ranked[:, int(0.9 * ranked.shape[1]) :]
         spread = (top.mean(dim=1) - top[:, 0]).clamp_min(1e-6)
         # with fewer than three times 1/level the guarantee would not be conditional
         calibrating = order[b:][: min(2 * MAX_FIT, max(math.ceil(3 / level), 2 * room))]
         table, guarantee = p_value_table(len(calibrating), level)
         unfinished = cls(values, names, ranked, spread, torch.zeros(0), table, guarantee, level)
-        statistic = unfinished.tails(images, calibrating).amax(dim=1).sort().values
+        statistic = unfinished._tails(_shared(values, images, calibrating, share)).amax(dim=1).sort().values
         return cls(values, names, ranked, spread, statistic, table, guarantee, level)
 
     @property
@@ -116,11 +129,14 @@ class OODTest:
         """The p-value of an image more unusual than every calibration image."""
         return float(self.table[0])
 
-    def tails(self, images: Images, index: Tensor | None = None) -> Tensor:
-        """-log tail probability under each score, (n, c, h, w) -> (n, s), or of the images at the positions `index` alone.
-        Beyond the largest ranked score an exponential tail goes on, so that equal ranks are told apart even when few
-        images were ranked."""
-        values = _columns(self.values, images, index).T.contiguous()
+    def tails(self, images: Images) -> Tensor:
+        """-log tail probability under each score, (n, c, h, w) -> (n, s). Beyond the largest ranked score an exponential
+        tail goes on, so that equal ranks are told apart even when few images were ranked."""
+        return self._tails(_columns(self.values, images))
+
+    def _tails(self, columns: Tensor) -> Tensor:
+        """The same from the values of the scores, (n, s)."""
+        values = columns.T.contiguous()
         beyond = ((values - self.ranked[:, -1:]) / self.spread[:, None]).clamp_min(0)
         return (-self._shares(values).log() + beyond).T
 
@@ -166,6 +182,12 @@ def _fit(scores: Sequence[Score], real: Tensor) -> tuple[tuple[Values, ...], tup
     if not values:
         raise ArgumentError("the out-of-distribution test needs at least one score")
     return tuple(values), tuple(names)
+
+
+def _shared(values: Sequence[Values], images: Images, index: Tensor, share: Share) -> Tensor:
+    """The columns of the images at these positions, computed part by part."""
+    parts = torch.split(index, PART)
+    return torch.cat(share(len(parts), lambda i: _columns(values, images, parts[i])))
 
 
 def _columns(values: Sequence[Values], images: Images, index: Tensor | None = None) -> Tensor:
