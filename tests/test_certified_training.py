@@ -77,7 +77,8 @@ def run(tmp_path_factory):
     (folder / "net.py").write_text(FACTORY)
     out = folder / "h"
     given = ["harden", "--data", "digits", "--model", f"{folder / 'net.py'}:make", "--schedule", "none", "--certify", "3",
-             "--epochs", "40", "--rounds", "4", "--preset", "smoke", "--out", str(out), "--quiet"]  # fmt: skip
+             "--certify-weight", "2", "--epochs", "40", "--rounds", "4", "--preset", "smoke", "--out", str(out),
+             "--quiet"]  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         # what the search finds is not the point
         patch.setitem(PRESETS, "smoke", Preset(attempts=20, per_target=2, steps=30))
@@ -104,7 +105,9 @@ def test_its_certificate_is_proved_again_and_shown(run, capsys):
 
 def test_a_network_of_which_less_was_asked_is_not_kept(digits):
     """One that has hardly begun to learn is never sure: everything is proved of it, and it is of no use."""
-    plan = HardeningPlan(TrainingPlan(30), rounds=3, schedule="none", certify=2, fresh_attempts=10, fresh_steps=40)
+    plan = HardeningPlan(
+        TrainingPlan(30), rounds=3, schedule="none", certify=2, certify_weight=2, fresh_attempts=10, fresh_steps=40
+    )
     work = Hardening(UnitClassifier(small()), digits, objective_named("max-entropy"), plan, seed=0)
     rounds = list(work.rounds())
     assert rounds[0].proved == 2 and rounds[0].validation_confident < 0.1 and not rounds[0].fresh_rate

@@ -37,9 +37,9 @@ class Ramp:
     unit: str = "features"
     confidence: float = 0.9
     weight: float = 1.0
-    begin: float = 0.1
-    end: float = 0.7
-    margin: float = 0.5
+    begin: float = 0.0
+    end: float = 0.6
+    margin: float = 0.25
 
     def __post_init__(self) -> None:
         if self.k < 1 or self.weight <= 0 or not 0 <= self.begin < self.end <= 1:

@@ -30,6 +30,8 @@ from blankcheck.outputs import run
 Watch = Callable[[int, int, str], None]
 """Called as watch(batch, batches of the round, words)."""
 REAL = ("loss", "accuracy", "probability")
+PROVED_EVERY = 2
+"""Batches from one bound to the next: it costs ten times as much as the batch, and moves little between two of them."""
 
 
 @dataclass
@@ -152,11 +154,11 @@ class Learner:
                               self.objective, self.classes, confidence))  # fmt: skip
         real, fooling = Tally.of(REAL, self.classes, device), Tally.of(("objective", *names), self.classes, device)
         shown, seen, done = [], 0, 0
-        penalties = torch.zeros((), device=device)
+        penalties: list[Tensor] = []
         for _ in range(epochs):
             for index in batches(len(self.data), self.plan.training.batch, self.common):
                 found = source.batch(ground) if source is not None else Found.nothing(ground)
-                penalties += self._learn(index, found, real, fooling, confidence) / count
+                penalties += self._learn(index, found, real, fooling, confidence)
                 seen += found.seen
                 shown.append((found.images[:few].cpu(), found.targets[:few].cpu()))
                 done += 1
@@ -168,15 +170,15 @@ class Learner:
             raise ModelError("hardening loss became NaN or infinite")
         seen = sum(peers.gather(seen))
         images = _some([s for each in peers.gather(shown) for s in each], keep, self.common)
-        return Trained(real, fooling, images, seen, None if self.penalty is None else float(penalties))
+        return Trained(real, fooling, images, seen, float(torch.stack(penalties).mean()) if penalties else None)
 
-    def _learn(self, index: Tensor, found: Found, told_real: Tally, told_fooling: Tally, confidence: float) -> Tensor:
-        """One step. The penalty on what is not proved, a scalar."""
+    def _learn(self, index: Tensor, found: Found, told_real: Tally, told_fooling: Tally, confidence: float) -> list[Tensor]:
+        """One step. The penalty on what is not proved, a scalar, where it was looked at."""
         device, part, peers = found.images.device, part_of(index, self.peers), self.peers
         images, labels = self.data.images[part.index].to(device), self.data.labels[part.index].to(device)
         self.classifier.train()
         if len(index) < 2 and len(index) + sum(peers.gather(len(found.images))) < 2:
-            return torch.zeros((), device=device)  # batch norm cannot take a single image
+            return []  # batch norm cannot take a single image
         with shared_statistics(peers), self.precision.passes():
             outputs = run(self.classifier, torch.cat([images, found.images]))
         outputs = self.precision.outputs(outputs)
@@ -187,8 +189,11 @@ class Learner:
         # divided by the full batch, so that the weight of one fooling image does not rise as they become rare
         loss = (real_losses.mean() + self.plan.sureness * doubts.mean()) * part.weight
         loss = loss + self.plan.weight * (found.weights * losses).sum() / self.plan.fooling_batch
-        penalty = self.penalty(self.progress) if self.penalty is not None else torch.zeros((), device=device)
-        loss = loss + penalty / peers.size  # each process has the whole of it, and gradients are added up
+        penalties = []
+        if self.penalty is not None and self.schedule.last_epoch % PROVED_EVERY == 0:
+            penalties = [self.penalty(self.progress)]
+            # each process has the whole of it, and gradients are added up
+            loss = loss + PROVED_EVERY * penalties[0] / peers.size
         self.precision.descend(loss, self.classifier, self.optimiser, peers)
         self.schedule.step()
         with torch.no_grad():
@@ -198,7 +203,7 @@ class Learner:
             told_real.add([v[mine] for v in (real_losses, (p.argmax(dim=1) == labels).float(), own)], labels[mine])
             said = answers(fooling.softmax(dim=1), found.targets, self.objective, self.classes, confidence)
             told_fooling.add([losses, *said.values()], found.targets)
-        return penalty.detach()
+        return [penalty.detach() for penalty in penalties]
 
     def state(self) -> dict[str, Any]:
         """Network, optimiser and learning rate; tensors and plain numbers only."""
