@@ -20,8 +20,8 @@ from blankcheck.running.twins import get_twins
 
 @dataclass(frozen=True)
 class Piece:
-    """A chunk of attempts or a control. seconds: of CPU. asked: images about which the test of what is out of distribution
-    was asked. Passes of a twin are not counted, nor are those of the probes."""
+    """A chunk of attempts, a control, or a part of the images that tests are calibrated with. seconds: of CPU. asked: images
+    about which the test of what is out of distribution was asked. Passes of a twin are not counted, nor are those of the probes."""
 
     name: str
     seconds: float
@@ -54,8 +54,8 @@ class Asked:
 
 
 class Timed:
-    """A `Spread` of one process that notes what each piece costs. calls: one list of pieces for each call; an audit makes
-    two, first the chunks of attempts and then the controls."""
+    """A `Spread` of one process that notes what each piece costs. calls: one list of pieces for each call; an audit's
+    last two are the chunks of attempts and the controls, those before calibrate the tests of what is out of distribution."""
 
     def __init__(self, asked: Asked) -> None:
         self.calls: list[list[Piece]] = []
@@ -72,6 +72,8 @@ class Timed:
 
 
 def _piece(result: Any, seconds: float, asked: int) -> Piece:
+    if isinstance(result, Tensor):
+        return Piece("calibration", seconds, 0, 0)
     if isinstance(result, Tried):
         return Piece("attempts", seconds, int(result.best.forwards.sum()), int(result.best.steps.sum()), asked)
     name = ", ".join(each.control.code for each in result)
@@ -89,15 +91,20 @@ class Measured:
     seconds: float
     chunks: tuple[Piece, ...]
     controls: tuple[Piece, ...]
+    fitting: tuple[tuple[Piece, ...], ...]
 
     @property
     def alone(self) -> float:
-        """Seconds of what every process does for itself: fitting the tests, scoring real images, keeping witnesses."""
-        return self.seconds - sum(piece.seconds for piece in (*self.chunks, *self.controls))
+        """Seconds of what every process does for itself: fitting the scores, scoring real images, keeping witnesses."""
+        return self.seconds - sum(piece.seconds for call in self._calls for piece in call)
+
+    @property
+    def _calls(self) -> tuple[tuple[Piece, ...], ...]:
+        return (*self.fitting, self.chunks, self.controls)
 
     def shared(self, processes: int) -> float:
         """Seconds that so many processes would take, each with a core of its own."""
-        return self.alone + makespan(self.chunks, processes) + makespan(self.controls, processes)
+        return self.alone + sum(makespan(call, processes) for call in self._calls)
 
     def as_record(self) -> dict[str, Any]:
         """For JSON."""
@@ -119,7 +126,14 @@ def measured_audit(model: UnitClassifier, data: bc.Data, preset: str, seed: int 
     timed, began = Timed(asked), cpu()
     made = bc.audit(model, data, preset, seed, spread=timed, scores=asked.scores)
     seconds, cost = cpu() - began, made.json["cost"]
-    chunks, controls = timed.calls
+    *fitting, chunks, controls = map(tuple, timed.calls)
     return Measured(
-        str(made.verdict), made.json["attempts"], cost["forward"], cost["backward"], seconds, tuple(chunks), tuple(controls)
+        str(made.verdict),
+        made.json["attempts"],
+        cost["forward"],
+        cost["backward"],
+        seconds,
+        chunks,
+        controls,
+        tuple(fitting),
     )
