@@ -21,7 +21,8 @@ from blankcheck.running.twins import get_twins
 @dataclass(frozen=True)
 class Piece:
     """A chunk of attempts, a control, or a part of the images that tests are calibrated with. seconds: of CPU. asked: images
-    about which the test of what is out of distribution was asked. Passes of a twin are not counted, nor are those of the probes."""
+    about which the test of what is out of distribution was asked. Passes of a twin are not counted, nor are those of the
+    probes."""
 
     name: str
     seconds: float
