@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import threading
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from blankcheck.outputs import run
 BATCH = 2
 """Images in the exported batch. Two rather than one, so that an operation that mixes images shows."""
 SOFTMAX = {"aten._softmax.default": "probabilities", "aten._log_softmax.default": "log-probabilities"}
+ONE_AT_A_TIME = threading.Lock()
+"""torch.export cannot trace in two threads of a process."""
 OWN_STATISTICS = ("_native_batch_norm_legit.no_stats", "_native_batch_norm_legit_functional.default",
                   "_native_batch_norm_legit.default", "native_batch_norm.default")  # fmt: skip
 """Batch norms that look at the images of a batch."""
@@ -95,7 +98,7 @@ def _exported(module: nn.Module, some: Tensor) -> torch.export.ExportedProgram:
     with left_as_found(module), torch.no_grad():
         run(module, some)  # what does not run at all is said in its own words
     try:
-        with warnings.catch_warnings(), left_as_found(module):
+        with ONE_AT_A_TIME, warnings.catch_warnings(), left_as_found(module):
             warnings.simplefilter("ignore")
             program: torch.export.ExportedProgram = torch.export.export(module, (some,)).run_decompositions()
             return program

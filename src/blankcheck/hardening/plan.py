@@ -13,6 +13,8 @@ NETWORKS = ("same", "fresh")
 PRUNES = ("ood", "all", "none")
 EVALUATE = ("sample", "full")
 MOST_ROUNDS = 10
+CERTIFIED_LR = 5e-3
+"""Peak learning rate where a proof is asked for, whose penalty keeps steps small."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,9 @@ def default_pretrain(epochs: int, schedule: str) -> int:
 
 def default_plan(n: int, epochs: int | None = None, rounds: int | None = None, **options: Any) -> HardeningPlan:
     """The plan for `n` training images, with as many epochs as plain training has; further `options` by their names."""
-    training = replace(TrainingPlan.default(n, epochs), precision=options.pop("precision", TrainingPlan.precision))
+    usual = CERTIFIED_LR if options.get("certify") is not None else TrainingPlan.lr
+    lr, precision = options.pop("lr", None), options.pop("precision", TrainingPlan.precision)
+    training = replace(TrainingPlan.default(n, epochs), lr=usual if lr is None else lr, precision=precision)
     if options.get("pretrain") is None:
         options["pretrain"] = default_pretrain(training.epochs, options.get("schedule", "continuous"))
     plan = HardeningPlan(training, **options)

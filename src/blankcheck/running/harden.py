@@ -57,6 +57,7 @@ class HardeningOptions(TypedDict, total=False):
     patience: int | None
     evaluate: str
     hold_out_twin: bool
+    lr: float | None
     certify: int | None
     certify_weight: float
     precision: str

@@ -210,6 +210,7 @@ class HardenSettings(AuditSettings):
         patience: end after so many rounds without a better network; default never.
         evaluate: log samples of at most 500 images a set, or (full) ten times that and four times the searches.
         hold_out_twin: train on half of the training images, so that the twin, trained on the other half, shares none.
+        lr: peak learning rate of the one-cycle schedule; default 2e-3, or 5e-3 with --certify.
         certify: also train so that this many lit features are proved too few for every class, whichever they are; try the
             model cnn-wide-kernel. The run then ends with the certificate.
         certify_weight: of the penalty on what is not proved yet.
@@ -236,6 +237,7 @@ class HardenSettings(AuditSettings):
     patience: int | None = None
     evaluate: Evaluate = "sample"
     hold_out_twin: bool = False
+    lr: float | None = None
     certify: int | None = None
     certify_weight: float = HardeningPlan.certify_weight
     precision: Precision = "32"
