@@ -31,7 +31,7 @@ from blankcheck.classifiers import TrainingPlan, UnitClassifier, build, evaluate
 from blankcheck.classifiers.loading import save_model
 
 RESULTS = Path(__file__).parent / "results" / "certificate.json"
-ROWS = ("plain", "plain+gate-40", "plain+gate-45", "plain+gate-50", "own-34", "own-40", "own-40+gate-45", "both-34")
+ROWS = ("plain", "plain+gate-40", "plain+gate-45", "plain+gate-50", "own-34", "own-42", "own-42+gate-45", "both-42")
 SURE = 0.9
 
 
@@ -107,7 +107,7 @@ def milliseconds(network: nn.Module, shape: Sequence[int], k: int, dtype: torch.
 def bound_record(data: bc.Data, cache: Path) -> dict[str, Any]:
     """How long one bound takes, of the reference network before and after training."""
     networks = {"untrained": build("cnn-wide-kernel", data.shape, len(data.classes))}
-    path = cache / f"{data.source}-own-40-seed0.safetensors"
+    path = cache / f"{data.source}-own-42-seed0.safetensors"
     if path.is_file():
         networks["trained"] = bc.load_model("cnn-wide-kernel", path, data)
     kinds = {"float32": (torch.float32, False), "float64 with rounding": (torch.float64, True)}

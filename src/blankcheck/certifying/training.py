@@ -39,7 +39,7 @@ class Ramp:
     weight: float = 1.0
     begin: float = 0.0
     end: float = 0.6
-    margin: float = 0.25
+    margin: float = 0.1
 
     def __post_init__(self) -> None:
         if self.k < 1 or self.weight <= 0 or not 0 <= self.begin < self.end <= 1:

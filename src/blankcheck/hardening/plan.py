@@ -76,7 +76,7 @@ class HardeningPlan:
     evaluate: str = "sample"
     hold_out_twin: bool = False
     certify: int | None = None
-    certify_weight: float = 0.3
+    certify_weight: float = 0.5
 
     def __post_init__(self) -> None:
         for name, known in (("schedule", SCHEDULES), ("network", NETWORKS), ("prune", PRUNES), ("evaluate", EVALUATE)):
