@@ -19,8 +19,8 @@ class Round:
     fresh_confident: share of fresh attempts with a confident image of at most `max_lit` lit features; fresh_rate: those
     the gate calls out of distribution too, fresh_upper_95 its upper bound. trained_share: share of the searched images that
     were trained on. fooling_confidence: mean probability of their targets. harmonic: the score of this
-    network on all sets so far. kept: whether it became the one to keep. penalty: mean of what was above the bounds asked
-    for, in log-odds, and proved: lit features proved too few for every class; None where no proof is asked for. seconds: of
+    network on all sets so far. kept: whether it became the one to keep. penalty: mean of what was added to the loss for what
+    is not proved, and proved: lit features proved too few for every class; None where no proof is asked for. seconds: of
     training and of looking; images: real and fooling ones trained on.
     """
 
@@ -39,7 +39,7 @@ class Round:
     fresh_fewest: int | None
     harmonic: float
     kept: bool
-    penalty: float | None
+    penalty: float | None = field(compare=False)  # of each process, which need not round alike
     proved: int | None
     forward: int
     backward: int
