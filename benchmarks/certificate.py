@@ -4,8 +4,9 @@
     python benchmarks/certificate.py --rows plain plain+gate-45 --seeds 1
     python benchmarks/certificate.py --print                            # the tables of what is there
 
-Rows: `plain`; `own-K`, cnn-wide-kernel hardened by the bound alone (`--schedule none --certify K`); `both-K`, hardened by
-the bound and by searched images; any of these and `+gate-G`, with a gate for G around it. Each (data, row, seed) is one
+Rows: `plain`, a cnn; `wide`, cnn-wide-kernel trained plainly; `own-K`, the same hardened by the bound alone
+(`--schedule none --certify K`); `both-K`, by the bound and by searched images; any of these and `+gate-G`, with a gate for
+G around it. Each (data, row, seed) is one
 record of results/certificate.json, and one that is there is skipped. Seconds are those of CPU, of this process on one
 thread. `found` is the fewest lit features of any confident image that the search of `fool` met, for each class; the search
 goes on until it has the sparsest.
@@ -31,20 +32,20 @@ from blankcheck.classifiers import TrainingPlan, UnitClassifier, build, evaluate
 from blankcheck.classifiers.loading import save_model
 
 RESULTS = Path(__file__).parent / "results" / "certificate.json"
-ROWS = ("plain", "plain+gate-40", "plain+gate-45", "plain+gate-50", "own-34", "own-42", "own-42+gate-45", "both-42")
+ROWS = ("plain", "wide", "plain+gate-40", "plain+gate-45", "plain+gate-50", "own-34", "own-42", "own-42+gate-45", "both-42")
 SURE = 0.9
 
 
 def trained(row: str, data: bc.Data, seed: int, cache: Path) -> tuple[UnitClassifier, float]:
     """The network of a row that is no gate, and the CPU seconds of its training; from the cache where it is there."""
     kind, _, k = row.partition("-")
-    model = "cnn" if kind == "plain" else "cnn-wide-kernel"
+    model = "cnn" if row == "plain" else "cnn-wide-kernel"
     path, note = (cache / f"{data.source}-{row}-seed{seed}.{end}" for end in ("safetensors", "seconds"))
     if path.is_file() and note.is_file():
         return bc.load_model(model, path, data), float(note.read_text())
     began = time.process_time()
-    if kind == "plain":
-        network = build("cnn", data.shape, len(data.classes), data.mean_and_std(), seed)
+    if not k:
+        network = build(model, data.shape, len(data.classes), data.mean_and_std(), seed)
         train_plainly(network, data.train, TrainingPlan.default(len(data.train)), seed)
     else:
         schedule = "none" if kind == "own" else "continuous"
