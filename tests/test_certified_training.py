@@ -100,7 +100,9 @@ def test_its_certificate_is_proved_again_and_shown(run, capsys):
     folder = run.parent
     assert main(["verify", str(run), "--model", f"{folder / 'net.py'}:make", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["certificate"] is True
-    assert 'id="certificate"' in (run / "report.html").read_text()
+    page = (run / "report.html").read_text()
+    k = json.loads((run / "verdict.json").read_text())["certificate"]["smallest"]
+    assert 'id="certificate"' in page and f"Proved beside it, of all images: at most {k} lit features" in page
 
 
 def test_a_network_of_which_less_was_asked_is_not_kept(digits):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from blankcheck.judging import Verdict
 from blankcheck.judging.check_rules import FAILED, PASSED
+from blankcheck.running import certificate_words
 from blankcheck.running.run_contents import RunContents
 
 NOTHING = "\N{EN DASH}"
@@ -85,7 +86,19 @@ def title(contents: RunContents) -> str:
 
 
 def scope(contents: RunContents) -> Scope:
-    """What the verdict means and what it does not mean."""
+    """What the verdict means and what it does not mean, and what is proved beside it."""
+    said, verdict = _scope(contents), contents.verdict or {}
+    proof = verdict.get("certificate")
+    if not proof or not proof["smallest"] or verdict["verdict"] == Verdict.CERTIFIED:
+        return said
+    proved = (
+        f" Proved beside it, of all images: at most {proof['smallest']} {certificate_words.unit_of(proof)} never make "
+        f"{certificate_words.of_what(proof)} sure of any class."
+    )
+    return replace(said, does_not_mean=said.does_not_mean + proved)
+
+
+def _scope(contents: RunContents) -> Scope:
     verdict = contents.verdict
     if verdict is None:
         return Scope(
