@@ -264,7 +264,10 @@ def test_a_real_ctrl_c_while_hardening_leaves_a_resumable_run(tmp_path):
     command = [sys.executable, "-m", "blankcheck", "harden", "--epochs", "400", "--rounds", "100", "--preset", "smoke",
                "--out", str(out)]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells let background jobs ignore it
+    )  # fmt: skip
     assert process.stderr is not None
     for line in process.stderr:
         if line.startswith("round 1"):
