@@ -169,7 +169,8 @@ def of_mlflow(folder: Path) -> Held:
 def of_wandb(folder: Path) -> Held:
     held, step = Held(), -1
     identity = json.loads((folder / "trackers.json").read_text())["wandb"]["run"]
-    for session in sorted((folder.parent / "wandb").glob(f"offline-run-*-{identity}")):
+    # two sessions that begin within a second differ by a suffix
+    for session in sorted((folder.parent / "wandb").glob(f"offline-run-*-{identity}*")):
         for record in _wandb_records(session / f"run-{identity}.wandb"):
             for item in record.run.config.update:
                 held.config[item.key] = json.loads(item.value_json)
