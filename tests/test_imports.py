@@ -10,13 +10,14 @@ import pytest
 import blankcheck
 
 PACKAGE = Path(blankcheck.__file__).parent
-SHARED = {"types", "errors", "factories", "outputs"}
+SHARED = {"types", "errors", "factories", "outputs", "sharing"}
 ROOMS = {"fooling", "judging", "classifiers", "data"}
 MAY_KNOW: dict[str, set[str]] = {
     "errors": set(),
     "types": {"errors"},
     "factories": {"errors"},
     "outputs": {"types", "errors"},
+    "sharing": set(),
     **dict.fromkeys(ROOMS, SHARED),
     "auditing": SHARED | ROOMS,
     "certifying": SHARED | ROOMS,

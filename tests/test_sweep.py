@@ -40,7 +40,7 @@ SMALL = {"data": "digits", "epochs": 4, "rounds": 2, "stop_rate": 0.0}
 def job_of(folder: Path, make: object = None, **more: object) -> Job:
     space = read_space({}, WEIGHT)
     whole = {"trials": 12, "seed": 0, "min_confident": 0.0, "finish_all": True, "storage": str(folder / "s.journal")} | more
-    return Job(study="s", out=folder / "out", space=space, identity={"of": "test"}, make=make or Stub(folder), **whole)  # type: ignore
+    return Job(study="s", out=folder / "out", space=space, identity={"of": "test"}, make=make or Stub(folder), **whole)
 
 
 def study_of(job: Job) -> optuna.Study:
@@ -291,7 +291,7 @@ def run_one(job: Job, run: object) -> optuna.trial.FrozenTrial:
     study = study_of(job)
     trial_ = claim(study, job)
     assert trial_ is not None
-    attempt(study, trial_, run, job)  # type: ignore
+    attempt(study, trial_, run, job)
     return study.get_trials()[trial_.number]
 
 
@@ -564,7 +564,7 @@ def test_pages_of_nothing_say_so(tmp_path):
 
 def test_news_are_of_trials_that_ended_since(tmp_path):
     job, said, bars, wrote = job_of(tmp_path), [], [], []
-    watch = Watcher(job, lambda *words: bars.append(words), said.append, wrote.append)  # type: ignore
+    watch = Watcher(job, lambda *words: bars.append(words), said.append, wrote.append)
     study = study_of(job)
     for _ in range(3):
         run_one(job, lambda task, watch: measured(0.5))

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from blankcheck.auditing.portfolio import BEST, Process, spare
 from blankcheck.auditing.process_run import Batch, Bench, run_process
-from blankcheck.auditing.sharing import Spread, alone
 from blankcheck.auditing.variety import varied
 from blankcheck.fooling import NEED_REAL, STARTS, random_mask
 from blankcheck.fooling.starts import Real, Start
+from blankcheck.sharing import Spread, alone
 from blankcheck.types import Accept, Classifier, Conditions, Fooling, Rows
 
 CHUNK = 125

@@ -13,11 +13,11 @@ from blankcheck.auditing.controls import Experiment, Setting
 from blankcheck.auditing.planted_control import planted_control
 from blankcheck.auditing.rival_control import rivals as rival_control
 from blankcheck.auditing.rivals import Rival
-from blankcheck.auditing.sharing import Spread
 from blankcheck.auditing.witnesses import Scored, judged
 from blankcheck.judging import OODTest
 from blankcheck.judging.check_rules import MIN_CONTROL_RATE
 from blankcheck.judging.evidence import Control, OnTwin
+from blankcheck.sharing import Spread
 
 PROBES = (probes.gradient_health, probes.repeatable, probes.batch_independent, probes.best_kept, probes.saturation)
 SEARCHES = (

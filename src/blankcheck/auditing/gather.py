@@ -13,7 +13,6 @@ from blankcheck.auditing.controls import Setting, Twins
 from blankcheck.auditing.experiments import Finished, run_experiments
 from blankcheck.auditing.portfolio import Preset, within
 from blankcheck.auditing.rivals import Rival
-from blankcheck.auditing.sharing import Spread, alone
 from blankcheck.auditing.witnesses import Witnesses, judged, witnesses
 from blankcheck.classifiers import evaluate
 from blankcheck.classifiers.wrapper import device_of, fingerprint, left_as_found
@@ -22,6 +21,7 @@ from blankcheck.errors import ModelError
 from blankcheck.judging import FIRST, SECOND, Evidence, OODTest, RealData, Score
 from blankcheck.judging.evidence import Cost, OODRecord
 from blankcheck.outputs import output_form
+from blankcheck.sharing import Spread, alone
 from blankcheck.types import Accept, Classifier, Conditions, Images
 
 Note = Callable[[str, int, int, str], None]
@@ -48,7 +48,7 @@ def ood_test(data: Data, level: float, scores: Sequence[Score] = FIRST, spread: 
 
     Hardening's gate uses half A, so that nothing is trained against the judge.
     """
-    return OODTest.fit(data.halves[1].images, level, scores=scores, share=spread)
+    return OODTest.fit(data.halves[1].images, level, scores=scores, spread=spread)
 
 
 def gather(

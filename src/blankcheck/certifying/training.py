@@ -29,12 +29,11 @@ from blankcheck.errors import ArgumentError
 class Ramp:
     """What is to be proved, and how fast training comes to it.
 
-    k, unit, confidence: of the certificate. weight: of the penalty against the clean loss, at the end. begin, end: shares of
+    k, confidence: of the certificate. weight: of the penalty against the clean loss, at the end. begin, end: shares of
     the training between which k and weight grow linearly. margin: log-odds by which bounds are pushed below what is needed.
     """
 
     k: int
-    unit: str = "features"
     confidence: float = 0.9
     weight: float = 1.0
     begin: float = 0.0
@@ -68,7 +67,7 @@ class Penalty:
         height = self.ramp.height(progress)
         if height == 0:
             return self._like
-        images = Sparse(self.ramp.k_at(progress), self.ramp.unit)
+        images = Sparse(self.ramp.k_at(progress))
         made = bound_layers(self._network.layers(torch.float32), images, self._like, rounding=False)
         bounds = log_odds_bounds(made, self._classes)
         return self.ramp.weight * height * F.relu(bounds - self._goal).mean()

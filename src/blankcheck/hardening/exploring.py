@@ -11,12 +11,12 @@ from torch import Tensor
 
 from blankcheck.auditing import Job, Process, Tried, Twin, run_attempts, within
 from blankcheck.auditing.rivals import Rival, run_rival
-from blankcheck.auditing.sharing import Spread, alone
 from blankcheck.classifiers.wrapper import device_of, left_as_found
 from blankcheck.fooling import DifferentialEvolution, GreedyLighting, RandomSearch
 from blankcheck.fooling.starts import Real
 from blankcheck.hardening.measures import FoolingSet
 from blankcheck.judging import OODTest
+from blankcheck.sharing import Spread, alone
 from blankcheck.types import Classifier, Conditions, Fooling, count_lit
 
 OTHERS: tuple[Process, ...] = (

@@ -12,7 +12,6 @@ import torch
 from blankcheck.auditing import Tried, Twin
 from blankcheck.auditing.attempts import seeded
 from blankcheck.auditing.rivals import Rival
-from blankcheck.auditing.sharing import Spread, alone
 from blankcheck.certifying import Penalty, Ramp, certify
 from blankcheck.classifiers import UnitClassifier
 from blankcheck.classifiers.peers import ALONE, Peers, own_seed
@@ -29,6 +28,7 @@ from blankcheck.hardening.selection import harmonic, plateau, takes_over
 from blankcheck.hardening.sources import Ground, source_of
 from blankcheck.judging import OODTest, upper_bound_95
 from blankcheck.judging.check_rules import MIN_REAL_CONFIDENT
+from blankcheck.sharing import Spread, alone
 from blankcheck.types import NEVER, Conditions, default_max_lit
 
 SAMPLE, FULL = 500, 5000

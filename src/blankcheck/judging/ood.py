@@ -15,7 +15,7 @@ Scores taken from the audited network would be circular: the images were optimis
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from blankcheck.errors import ArgumentError, DataError
 from blankcheck.judging.scores import FIRST, Score, Values, in_parts
+from blankcheck.sharing import Spread, alone
 from blankcheck.types import Images
 
 MAX_FIT = 5000
@@ -35,15 +36,6 @@ CERTAINTY = 0.95
 PART = 1000
 """Images whose scores are computed by one process."""
 CONDITIONAL, MARGINAL = f"calibration-conditional, {100 * CERTAINTY:.0f} %", "marginal"
-
-
-Share = Callable[[int, Callable[[int], Tensor]], list[Tensor]]
-"""share(n, do): do(0) ... do(n - 1), in this order, whoever computes them."""
-
-
-def by_itself(n: int, do: Callable[[int], Tensor]) -> list[Tensor]:
-    """All of it here."""
-    return [do(i) for i in range(n)]
 
 
 def check_size(n: int, level: float) -> None:
@@ -81,7 +73,7 @@ class OODTest:
     """A fitted and calibrated test. Comes ready out of `fit`.
 
     values: the fitted scores, with a column for each of the s `names`. ranked: (s, r) the scores of real images, sorted.
-    spread: (s,) how fast each tail falls. calibration: (m,) the statistic of further real images, sorted. table: (m + 1,)
+    fall: (s,) how fast each tail falls. calibration: (m,) the statistic of further real images, sorted. table: (m + 1,)
     the p-value by the number of calibration images that reach the statistic. guarantee: `calibration-conditional, 95 %`
     (of the real images no more than `level` are called out of distribution, with probability 95 % over the draw of the
     calibration images) or, with too few of those, `marginal` (no more than `level` on average over that draw).
@@ -90,7 +82,7 @@ class OODTest:
     values: tuple[Values, ...]
     names: tuple[str, ...]
     ranked: Tensor
-    spread: Tensor
+    fall: Tensor
     calibration: Tensor
     table: Tensor
     guarantee: str
@@ -99,11 +91,11 @@ class OODTest:
     @classmethod
     def fit(
         cls, images: Images, level: float, seed: int = 0, most: int = MAX_FIT, scores: Sequence[Score] = FIRST,
-        share: Share = by_itself,
+        spread: Spread = alone,
     ) -> OODTest:  # fmt: skip
         """Fit and calibrate on real images (n, c, h, w) in [0, 1]: 40 % fit the scores, 20 % rank them, 40 % calibrate; at
-        most `most` images fit the scores. Of many or large images a sample does (`MAX_FIT`, `MAX_FIT_NUMBERS`). share: hands
-        back do(0) ... do(n - 1), which several processes may compute, each some of them.
+        most `most` images fit the scores. Of many or large images a sample does (`MAX_FIT`, `MAX_FIT_NUMBERS`). spread: by
+        which processes share the work; all of them get the whole test.
 
         Raises DataError when there are too few images for a p-value to reach `level`: the smallest possible p-value is
         1/(calibration images + 1). Raises ArgumentError when a score does not give a column for each of its names.
@@ -114,15 +106,15 @@ class OODTest:
         room = MAX_FIT_NUMBERS // images.shape[1:].numel()
         values, names = _fit(scores, images[order[: min(a, most, max(FEWEST_FIT, room))]])
         ranking = order[a:b][: min(MAX_FIT, max(FEWEST_RANKED, room))]
-        ranked = _shared(values, images, ranking, share).T.sort(dim=1).values.contiguous()
+        ranked = _shared(values, images, ranking, spread).T.sort(dim=1).values.contiguous()
         top = ranked[:, int(0.9 * ranked.shape[1]) :]
-        spread = (top.mean(dim=1) - top[:, 0]).clamp_min(1e-6)
+        fall = (top.mean(dim=1) - top[:, 0]).clamp_min(1e-6)
         # with fewer than three times 1/level the guarantee would not be conditional
         calibrating = order[b:][: min(2 * MAX_FIT, max(math.ceil(3 / level), 2 * room))]
         table, guarantee = p_value_table(len(calibrating), level)
-        unfinished = cls(values, names, ranked, spread, torch.zeros(0), table, guarantee, level)
-        statistic = unfinished._tails(_shared(values, images, calibrating, share)).amax(dim=1).sort().values
-        return cls(values, names, ranked, spread, statistic, table, guarantee, level)
+        unfinished = cls(values, names, ranked, fall, torch.zeros(0), table, guarantee, level)
+        statistic = unfinished._tails(_shared(values, images, calibrating, spread)).amax(dim=1).sort().values
+        return cls(values, names, ranked, fall, statistic, table, guarantee, level)
 
     @property
     def smallest_p(self) -> float:
@@ -137,7 +129,7 @@ class OODTest:
     def _tails(self, columns: Tensor) -> Tensor:
         """The same from the values of the scores, (n, s)."""
         values = columns.T.contiguous()
-        beyond = ((values - self.ranked[:, -1:]) / self.spread[:, None]).clamp_min(0)
+        beyond = ((values - self.ranked[:, -1:]) / self.fall[:, None]).clamp_min(0)
         return (-self._shares(values).log() + beyond).T
 
     def score_p_values(self, images: Images) -> Tensor:
@@ -184,10 +176,10 @@ def _fit(scores: Sequence[Score], real: Tensor) -> tuple[tuple[Values, ...], tup
     return tuple(values), tuple(names)
 
 
-def _shared(values: Sequence[Values], images: Images, index: Tensor, share: Share) -> Tensor:
+def _shared(values: Sequence[Values], images: Images, index: Tensor, spread: Spread) -> Tensor:
     """The columns of the images at these positions, computed part by part."""
     parts = torch.split(index, PART)
-    return torch.cat(share(len(parts), lambda i: _columns(values, images, parts[i])))
+    return torch.cat(spread(len(parts), lambda i: _columns(values, images, parts[i])))
 
 
 def _columns(values: Sequence[Values], images: Images, index: Tensor | None = None) -> Tensor:

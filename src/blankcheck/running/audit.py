@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from blankcheck.auditing import Gathered, Twin, Twins, gather, preset_named
 from blankcheck.auditing.gather import Note
-from blankcheck.auditing.sharing import Spread, alone
 from blankcheck.classifiers import UnitClassifier, load_model
 from blankcheck.classifiers.loading import save_model
 from blankcheck.classifiers.wrapper import device_of
@@ -24,6 +23,7 @@ from blankcheck.running.rival_imports import usable_rivals
 from blankcheck.running.run_folder import RunFolder
 from blankcheck.running.twins import get_twins
 from blankcheck.running.witnesses import confirm, pack, unpack
+from blankcheck.sharing import Spread, alone
 from blankcheck.types import Classifier, Conditions, default_max_lit
 
 WITNESSES = "witnesses.safetensors"

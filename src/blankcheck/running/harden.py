@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from blankcheck.auditing import Twin, check_fits
-from blankcheck.auditing.sharing import Spread, alone
 from blankcheck.certifying import read_network
 from blankcheck.classifiers import UnitClassifier, build, load_model
 from blankcheck.classifiers.loading import save_model
@@ -27,6 +26,7 @@ from blankcheck.running.alarm import LostError
 from blankcheck.running.rival_imports import usable_rivals
 from blankcheck.running.run_folder import RunFolder
 from blankcheck.running.twins import get_twins
+from blankcheck.sharing import Spread, alone
 from blankcheck.types import Conditions, default_max_lit
 
 STATE = "state/state.pt"

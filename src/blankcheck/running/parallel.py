@@ -18,13 +18,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from blankcheck.auditing.sharing import Spread, alone
 from blankcheck.classifiers.peers import ALONE, Peers
 from blankcheck.errors import ArgumentError
 from blankcheck.running.alarm import PATIENCE, Alarm, Failure
 from blankcheck.running.devices import resolve
 from blankcheck.running.settings import AuditSettings, TrainSettings
 from blankcheck.running.terminal import Terminal
+from blankcheck.sharing import Spread, alone
 
 
 @dataclass(frozen=True)
