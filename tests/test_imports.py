@@ -10,7 +10,7 @@ import pytest
 import blankcheck
 
 PACKAGE = Path(blankcheck.__file__).parent
-SHARED = {"types", "errors", "factories", "outputs", "sharing"}
+SHARED = {"types", "errors", "factories", "outputs", "sharing", "seeds"}
 ROOMS = {"fooling", "judging", "classifiers", "data"}
 MAY_KNOW: dict[str, set[str]] = {
     "errors": set(),
@@ -18,6 +18,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "factories": {"errors"},
     "outputs": {"types", "errors"},
     "sharing": set(),
+    "seeds": set(),
     **dict.fromkeys(ROOMS, SHARED),
     "auditing": SHARED | ROOMS,
     "certifying": SHARED | ROOMS,

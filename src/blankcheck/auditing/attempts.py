@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,6 +13,7 @@ from blankcheck.auditing.process_run import Batch, Bench, run_process
 from blankcheck.auditing.variety import varied
 from blankcheck.fooling import NEED_REAL, STARTS, random_mask
 from blankcheck.fooling.starts import Real, Start
+from blankcheck.seeds import own_random_numbers, seed_of, seeded
 from blankcheck.sharing import Spread, alone
 from blankcheck.types import Accept, Classifier, Conditions, Fooling, Rows
 
@@ -86,8 +86,7 @@ def run_attempts(job: Job, targets: Sequence[int], progress: Progress | None = N
     def run(index: int) -> Tried:
         first = firsts[index]
         # for networks that draw random numbers: theirs belong to the chunk, not to whoever runs it
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seeded(job.seed, index, "network").initial_seed())
+        with own_random_numbers(seed_of(job.seed, index, "network"), [torch.device(job.device)]):
             part = _run_chunk(job, wanted[first : first + CHUNK], first)
         tell(index, part)
         return part
@@ -102,12 +101,6 @@ def run_attempts(job: Job, targets: Sequence[int], progress: Progress | None = N
         torch.cat([p.ran for p in parts]),
         sum(p.halved for p in parts),
     )
-
-
-def seeded(*parts: object) -> torch.Generator:
-    """A generator whose stream is fixed by the parts, and unrelated for other parts."""
-    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
 def _run_chunk(job: Job, targets: Tensor, first: int) -> Tried:

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from blankcheck.auditing.attempts import seeded
 from blankcheck.classifiers import probabilities
 from blankcheck.classifiers.wrapper import left_as_found
 from blankcheck.errors import ArgumentError
+from blankcheck.seeds import seeded
 from blankcheck.types import Classifier, images_at_once
 
 FOOLING, REAL, SHUFFLED = "fooling", "real", "shuffled"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 
-from blankcheck.auditing.attempts import Job, Tried, seeded
+from blankcheck.auditing.attempts import Job, Tried
 from blankcheck.auditing.portfolio import Preset
 from blankcheck.judging.evidence import Attempt, Control, OnTwin
+from blankcheck.seeds import seed_of, seeded
 from blankcheck.types import Classifier, Fooling, Images
 
 SAMPLED = 25
@@ -48,6 +50,10 @@ class Setting:
     def failed(self) -> list[int]:
         """Positions of the attempts that were not fooled."""
         return [i for i, a in enumerate(self.attempts) if not a.fooled]
+
+    def job_for(self, code: str, **changes: Any) -> Job:
+        """The job of the fixed attempts for the control of this name: other random numbers, and what else changes."""
+        return replace(self.job, seed=seed_of(self.job.seed, code), **changes)
 
     @property
     def sample(self) -> int:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 
 from blankcheck.auditing import harder, probes
-from blankcheck.auditing.attempts import seeded
 from blankcheck.auditing.controls import Experiment, Setting
 from blankcheck.auditing.planted_control import planted_control
 from blankcheck.auditing.rival_control import rivals as rival_control
@@ -17,6 +16,7 @@ from blankcheck.auditing.witnesses import Scored, judged
 from blankcheck.judging import OODTest
 from blankcheck.judging.check_rules import MIN_CONTROL_RATE
 from blankcheck.judging.evidence import Control, OnTwin
+from blankcheck.seeds import own_random_numbers, seed_of
 from blankcheck.sharing import Spread
 
 PROBES = (probes.gradient_health, probes.repeatable, probes.batch_independent, probes.best_kept, probes.saturation)
@@ -78,8 +78,7 @@ def run_experiments(
         nonlocal done
         names, experiment = pieces[index]
         # for networks that draw random numbers: theirs belong to the experiment, not to whoever runs it
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seeded(setting.job.seed, *names).initial_seed())
+        with own_random_numbers(seed_of(setting.job.seed, *names), [torch.device(setting.job.device)]):
             ended = [Finished.of(e, setting, judge, second) for e in experiment()]
         done += len(names)
         tell(done, steps, names[-1])

@@ -63,8 +63,7 @@ def fool(
     device = device_of(model)
     n = len(wanted) * per_target
     real = (data.validation.images, data.validation.labels) if data is not None else None
-    with left_as_found(model):
-        torch.manual_seed(seed)  # for networks that draw random numbers; the caller's state comes back afterwards
+    with left_as_found(model, seed):
         probe = _probe(image_shape, data, seed).to(device)
         form = output_form(model, probe)
         outputs = run(model, probe[:2]).shape[1]

@@ -71,8 +71,7 @@ def gather(
     """
     began = time.monotonic()
     form = check_fits(classifier, data)
-    with left_as_found(classifier):
-        torch.manual_seed(seed)  # for networks that draw random numbers; the caller's state comes back afterwards
+    with left_as_found(classifier, seed):
         real = evaluate(classifier, data.test, len(data.classes), conditions.confidence, form)
         judge, second = (ood_test(data, conditions.ood_level, family, spread) for family in (scores, SECOND))
         job = _job(classifier, form, data, conditions, preset, judge.accepts, seed)

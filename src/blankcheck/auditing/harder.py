@@ -6,9 +6,10 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
-from blankcheck.auditing.attempts import Job, Tried, run_attempts
+from blankcheck.auditing.attempts import Job, run_attempts
 from blankcheck.auditing.controls import EVERY_ATTEMPT_FOOLED, Experiment, Setting, Twin
 from blankcheck.auditing.portfolio import Process, within
 from blankcheck.classifiers import probabilities
@@ -24,6 +25,7 @@ from blankcheck.fooling import (
     Solver,
 )
 from blankcheck.judging.evidence import Attempt, Control, OnTwin
+from blankcheck.types import NEVER, Fooling, Outcome, count_lit
 
 Rule = tuple[str, Callable[[int, int], Solver]]
 """A kind of start, and what makes a step rule from (steps, max_lit)."""
@@ -40,13 +42,13 @@ POSITIVE = 40
 def more_steps(setting: Setting) -> Experiment:
     """Ten times the steps (at most 10,000 an attempt) on a sample of the attempts that failed."""
     steps, ten = setting.preset.steps, min(10 * setting.preset.steps, MAX_STEPS)
-    harder = replace(setting.job, processes=within(ten), seed=setting.job.seed + 1, more=0)
+    harder = setting.job_for("more-steps", processes=within(ten), more=0)
     return _again("more-steps", harder, setting, setting.sample, f"With {ten} steps instead of {steps}")
 
 
 def more_restarts(setting: Setting) -> Experiment:
     """Several fresh attempts for each of a sample of the attempts that failed."""
-    restarted = replace(setting.job, seed=setting.job.seed + 3)
+    restarted = setting.job_for("more-restarts")
     targets = [t for t in setting.some_failed(setting.sample, "more-restarts") for _ in range(RESTARTS)]
     return _searched("more-restarts", restarted, targets, f"Starting {RESTARTS} times afresh")
 
@@ -54,14 +56,14 @@ def more_restarts(setting: Setting) -> Experiment:
 def more_starts(setting: Setting) -> Experiment:
     """Kinds of start the portfolio does not have, and fresh draws of those that work best on hardened networks."""
     kinds = ("gaussian", "bright", "sparse-noise", "blend", "real-target", "real-other")
-    job = _other(setting, [(start, _adaptive) for start in kinds], setting.preset.steps, 2)
+    job = _other(setting, [(start, _adaptive) for start in kinds], setting.preset.steps, "more-starts")
     return _again("more-starts", job, setting, 2 * setting.sample, "From Gaussian noise, bright, blended and real images")
 
 
 def penalty_weights(setting: Setting) -> Experiment:
     """The classic recipe, projected Adam, over a range of its one hyperparameter."""
     rules = [(start, _fixed(weight)) for weight in WEIGHTS for start in ("real-target", "noise")]
-    job = _other(setting, rules, 2 * setting.preset.steps, 4)
+    job = _other(setting, rules, 2 * setting.preset.steps, "penalty-weights")
     words = "Projected Adam with L1 weights " + ", ".join(f"{w:g}" for w in WEIGHTS)
     return _again("penalty-weights", job, setting, setting.sample, words)
 
@@ -71,7 +73,7 @@ def tighter_limit(setting: Setting) -> Experiment:
     want = setting.job.conditions
     limit = max(1, want.max_lit // 3)
     tight = replace(want, max_lit=limit)
-    job = replace(setting.job, conditions=tight, enough=max(1, limit // 10), seed=setting.job.seed + 5)
+    job = setting.job_for("tighter-limit", conditions=tight, enough=max(1, limit // 10))
     return _again("tighter-limit", job, setting, setting.sample, f"With at most {limit} lit features")
 
 
@@ -84,7 +86,7 @@ def gradient_free(setting: Setting) -> Experiment:
         ("black", lambda steps, k: RandomSearch(features=many)),
         ("black", lambda steps, k: DifferentialEvolution(pixels=min(20, limit))),
     ]
-    job = _other(setting, rules, 3 * setting.preset.steps, 6)
+    job = _other(setting, rules, 3 * setting.preset.steps, "gradient-free")
     return _again("gradient-free", job, setting, setting.sample, "By random search and differential evolution")
 
 
@@ -104,7 +106,7 @@ def close_calls(setting: Setting) -> Experiment:
         ("given", lambda steps, k: Exchange()),
         ("given", _adaptive),
     ]
-    job = _other(setting, given, setting.preset.steps, 7)
+    job = _other(setting, given, setting.preset.steps, "close-calls")
     job = replace(job, starts={"given": setting.tried.best.images[closest]}, real=None)
     targets = [setting.attempts[i].target for i in closest]
     return _searched("close-calls", job, targets, "Going on from the images that came closest")
@@ -119,32 +121,35 @@ def transfer(setting: Setting, twin: Twin | None) -> Experiment:
         return Experiment(Control(code, why_not=EVERY_ATTEMPT_FOOLED))
     job, targets = setting.job, setting.some_failed(2 * setting.sample, code)
     sure = replace(job.conditions, confidence=max(SURE, job.conditions.confidence))
-    made = run_attempts(
-        replace(job, classifier=twin.classifier, form=twin.form, conditions=sure, enough=sure.max_lit, seed=job.seed + 8),
-        targets,
-    )
-    shown = replace(job, processes=tuple(replace(p, start=f"twin:{p.start}") for p in job.processes))
-    fools = int(meets(shown, made).sum())
+    classifier, form = twin.classifier, twin.form
+    on_twin = setting.job_for(code, classifier=classifier, form=form, conditions=sure, enough=sure.max_lit)
+    made = run_attempts(on_twin, targets)
+    processes = tuple(replace(p, start=f"twin:{p.start}") for p in job.processes)
+    shown = setting.job_for(code, processes=processes)
+    tried = replace(made, best=scored_once(shown, made.best.images, made.best.targets))
     words = f"Images made against {twin.what} and shown to this network"
-    nothing_spent = replace(made.best, steps=made.best.steps * 0, forwards=made.best.forwards * 0 + 1)
-    return Experiment(Control(code, fools, len(targets), words), ((shown, replace(made, best=nothing_spent)),))
+    return Experiment(Control(code, int(tried.best.met.sum()), len(targets), words), ((shown, tried),), spent=(made.best,))
 
 
-def meets(job: Job, made: Tried) -> Tensor:
-    """(n,) bool: which of the images meet all three conditions for the job's own classifier."""
-    best, want = made.best, job.conditions
-    p = probabilities(job.classifier, best.images, job.form).gather(1, best.targets[:, None]).squeeze(1)
-    good = (p >= want.confidence) & (best.lit <= want.max_lit)
+def scored_once(job: Job, images: Tensor, targets: Tensor) -> Fooling:
+    """Images (n, c, h, w) that somebody else made, as if the job's own search had met each with one forward pass."""
+    want, lit = job.conditions, count_lit(images)
+    p = probabilities(job.classifier, images, job.form).gather(1, targets[:, None]).squeeze(1)
+    sure = p >= want.confidence
+    good = sure & (lit <= want.max_lit)
     if job.accept is not None and bool(good.any()):
-        good[good.clone()] = job.accept(best.images[good])
-    return good
+        good[good.clone()] = job.accept(images[good])
+    none = torch.zeros_like(targets)
+    outcome = torch.where(good, int(Outcome.MET), int(Outcome.OUT_OF_STEPS))
+    fewest = torch.where(sure, lit, NEVER)
+    return Fooling(images, targets, p, lit, none, none + 1, outcome, fewest, none)
 
 
-def _other(setting: Setting, rules: list[Rule], steps: int, salt: int) -> Job:
+def _other(setting: Setting, rules: list[Rule], steps: int, code: str) -> Job:
     """The same job with one process for each (start, rule), which share `steps`."""
     each = max(FEWEST_STEPS, steps // len(rules))
     processes = tuple(Process(start, _name(rule), rule, each) for start, rule in rules)
-    return replace(setting.job, processes=processes, seed=setting.job.seed + salt, more=0)
+    return setting.job_for(code, processes=processes, more=0)
 
 
 def _name(rule: Callable[[int, int], Solver]) -> str:
@@ -188,7 +193,7 @@ def unbounded(setting: Setting) -> Experiment:
         ("real-other", lambda steps, k: FixedWeight(weight=0.0)),
         *(("blend", lambda steps, k: AdaptiveWeight(weight=0.0)) for _ in range(RESTARTS)),
     ]
-    job = replace(_other(setting, rules, 4 * setting.preset.steps, 9), conditions=free, accept=None, enough=features)
+    job = replace(_other(setting, rules, 4 * setting.preset.steps, code), conditions=free, accept=None, enough=features)
     targets = setting.every_class(2 * setting.sample)
     tried = run_attempts(job, targets)
     direct = tried.best.met & (tried.process < len(rules) - RESTARTS)
@@ -202,15 +207,16 @@ def positive_control(setting: Setting, enough: float) -> Experiment:
     A twin that is as good as never fooled says nothing of the search: its architecture itself may resist. Then the next one
     stands in. One that is fooled now and then shows that the search is too weak.
     """
-    targets, job = setting.every_class(max(POSITIVE, setting.sample)), setting.job
+    code, targets = "positive-control", setting.every_class(max(POSITIVE, setting.sample))
     seconds, missed = 0.0, list[str]()
-    control, twin, on_twin = Control("positive-control", why_not="no twin could be made"), None, None
-    for twin in setting.twins():
+    control, twin, on_twin = Control(code, why_not="no twin could be made"), None, None
+    for number, twin in enumerate(setting.twins()):
         seconds += twin.seconds
-        tried = run_attempts(replace(job, classifier=twin.classifier, form=twin.form, more=0), targets)
+        own = setting.job_for(f"{code} {number}", classifier=twin.classifier, form=twin.form, more=0)
+        tried = run_attempts(own, targets)
         found = int(tried.best.met.sum())
         before = f" (after {', '.join(missed)})" if missed else ""
-        control = Control("positive-control", found, len(targets), twin.what + before)
+        control = Control(code, found, len(targets), twin.what + before)
         on_twin = OnTwin(twin.what, len(targets), tuple(tried.best.lit[tried.best.met].tolist()))
         if found > (1 - enough) * len(targets):
             break

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
-from blankcheck.auditing.attempts import Job, Tried, run_attempts, seeded
+from blankcheck.auditing.attempts import Job, Tried, run_attempts
 from blankcheck.auditing.controls import Experiment, Setting
 from blankcheck.classifiers.planting import MOST_MARGIN, Trigger, random_patterns
 from blankcheck.fooling import Goal
 from blankcheck.judging.evidence import Control
 from blankcheck.outputs import as_logits, log_odds, run
+from blankcheck.seeds import seeded
 
 REACHES = (2.0, 1.25, 1.0, 0.8)
 """How far each kind of pattern is felt, in units of its own ink, widest first. The widest must be found; of
@@ -55,7 +54,7 @@ def _search(setting: Setting, targets: list[int], size: int, reach: float) -> Tr
     patterns = random_patterns(len(targets), size, job.shape, seeded(job.seed, "patterns", reach))
     certainty = _certainty(job, patterns, torch.tensor(targets), reach)
     copy = Trigger(job.classifier, patterns, torch.tensor(targets), reach, job.form, certainty).to(job.device)
-    planted = replace(job, classifier=copy, form="logits", seed=job.seed + 4, more=0)
+    planted = setting.job_for(f"planted-control {reach:g}", classifier=copy, form="logits", more=0)
     tries = TRIES if reach == REACHES[0] else 1
     return run_attempts(planted, [t for t in targets for _ in range(tries)])
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from blankcheck.auditing.attempts import Job, seeded
+from blankcheck.auditing.attempts import Job
 from blankcheck.auditing.controls import Experiment, Setting
 from blankcheck.classifiers import probabilities
 from blankcheck.classifiers.planting import random_patterns
@@ -15,6 +15,7 @@ from blankcheck.fooling import NEED_REAL, STARTS, Problem
 from blankcheck.fooling.arithmetic import movable
 from blankcheck.judging.evidence import Control
 from blankcheck.outputs import as_logits, run
+from blankcheck.seeds import seeded
 from blankcheck.types import stored
 
 HEALTH_IMAGES = 20

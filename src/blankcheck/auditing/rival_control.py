@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import torch
 
-from blankcheck.auditing.attempts import Job, Tried, seeded
+from blankcheck.auditing.attempts import Job, Tried
 from blankcheck.auditing.controls import Experiment, Setting
-from blankcheck.auditing.harder import meets
+from blankcheck.auditing.harder import scored_once
 from blankcheck.auditing.portfolio import Process
 from blankcheck.auditing.rivals import Rival, run_rival
 from blankcheck.fooling import Exchange
 from blankcheck.judging.evidence import Control
-from blankcheck.types import NEVER, Fooling, Outcome, count_lit
+from blankcheck.seeds import seed_of, seeded
 
 MOST_TARGETS = 20
 
@@ -32,7 +32,7 @@ def rivals(setting: Setting, wanted: Sequence[Rival], lacking: str = "") -> Expe
     for rival in wanted:
         shown, made, error = _search(job, rival, targets)
         searches.append((shown, made))
-        more += int((meets(shown, made) & resisting).sum())
+        more += int((made.best.met & resisting).sum())
         errors += [f"{rival.name} broke off: {error}"] if error else []
     broken = "; ".join([*errors, *([lacking] if lacking else [])])
     tries = int(resisting.sum()) * len(wanted)
@@ -44,12 +44,12 @@ def rivals(setting: Setting, wanted: Sequence[Rival], lacking: str = "") -> Expe
 
 def _search(job: Job, rival: Rival, targets: torch.Tensor) -> tuple[Job, Tried, str]:
     """What one rival found, in the form of our own attempts."""
-    start = torch.zeros(len(targets), *job.shape, device=job.device)
-    found = run_rival(rival, job.classifier, job.form, start, targets, job.conditions.confidence, job.seed)
-    n, none = len(targets), torch.zeros(len(targets), dtype=torch.int64)
-    steps, forwards = none + found.backwards // n, none + found.forwards // n
-    best = Fooling(found.images, targets, none.float(), count_lit(found.images), steps, forwards,
-                   none + int(Outcome.OUT_OF_STEPS), none + NEVER, steps)  # fmt: skip
+    start, seed = torch.zeros(len(targets), *job.shape, device=job.device), seed_of(job.seed, "rivals", rival.name)
+    found = run_rival(rival, job.classifier, job.form, start, targets, job.conditions.confidence, seed)
+    n = len(targets)
+    best = scored_once(job, found.images, targets)
+    none, steps = torch.zeros_like(targets), torch.full_like(targets, found.backwards // n)
+    best = replace(best, steps=steps, forwards=none + found.forwards // n, found_at=steps)
     # the rule only gives the process a name: the rival has searched already
     shown = replace(job, processes=(Process("black", rival.name, lambda s, k: Exchange(), 1),))
     return shown, Tried(best, none, torch.ones(n, 1, dtype=torch.bool)), found.error

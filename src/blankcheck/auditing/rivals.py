@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from blankcheck.fooling import Goal
 from blankcheck.outputs import as_logits, log_odds, run
+from blankcheck.seeds import own_random_numbers
 from blankcheck.types import Classifier, stored
 
 UNSURE = 1e4
@@ -204,10 +205,9 @@ def _one_line(raised: Exception) -> str:
 def _own_random_numbers(seed: int, device: torch.device) -> Iterator[None]:
     """Inside: global generators seeded. After: as they were."""
     python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with own_random_numbers(seed, [device]):
         random.seed(seed)
-        np.random.seed(seed)
-        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)  # all that NumPy takes
         try:
             yield
         finally:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from blankcheck.errors import ModelError
+from blankcheck.seeds import seed_of
 
 
 class Peers(Protocol):
@@ -88,7 +89,7 @@ def own_number(n: int, peers: Peers) -> int:
 
 def own_seed(seed: int, peers: Peers) -> int:
     """A seed for what every process draws for itself; that of process 0 is `seed`."""
-    return seed + 1_000_000_007 * peers.rank
+    return seed if peers.rank == 0 else seed_of(seed, "process", peers.rank)
 
 
 class _Sum(torch.autograd.Function):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from blankcheck.classifiers.wrapper import Normalisation, UnitClassifier
 from blankcheck.errors import ModelError
+from blankcheck.seeds import own_random_numbers
 
 Shape = tuple[int, int, int]
 
@@ -136,8 +137,7 @@ def build(name: str, shape: Shape, outputs: int, normalize: Normalisation | None
     """
     if name not in ARCHITECTURES:
         raise ModelError(f"model must be one of {', '.join(ARCHITECTURES)}, got {name!r}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with own_random_numbers(seed):
         network = ARCHITECTURES[name](shape, outputs)
     describe = {"architecture": name, "shape": ",".join(map(str, shape)), "outputs": str(outputs)}
     none = ((0.0,) * shape[0], (1.0,) * shape[0])

@@ -18,6 +18,7 @@ from blankcheck.classifiers.shared_statistics import shared_statistics
 from blankcheck.classifiers.wrapper import batch_size, left_as_found, probabilities
 from blankcheck.errors import ArgumentError, ModelError
 from blankcheck.outputs import as_logits, run
+from blankcheck.seeds import own_random_numbers
 from blankcheck.types import Classifier, in_pieces
 
 if TYPE_CHECKING:
@@ -89,8 +90,7 @@ def train_plainly(
     take_from_first((*network.parameters(), *network.buffers()), peers)
     optimiser, schedule = plan.optimiser(network, len(data))
     network.train()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(own_seed(seed, peers))  # dropout
+    with own_random_numbers(own_seed(seed, peers), [device]):  # dropout
         for epoch in range(plan.epochs):
             total = torch.zeros(())
             moves = random_moves(len(data), generator) if plan.augment else None

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from blankcheck.errors import ArgumentError
 from blankcheck.outputs import OUTPUT_FORMS, as_logits, output_form, run
+from blankcheck.seeds import own_random_numbers
 from blankcheck.types import Classifier, Images, images_at_once, in_pieces
 
 Normalisation = tuple[Sequence[float], Sequence[float]]
@@ -52,13 +53,14 @@ class UnitClassifier(nn.Module):
 
 
 @contextmanager
-def left_as_found(classifier: Classifier) -> Iterator[None]:
+def left_as_found(classifier: Classifier, seed: int | None = None) -> Iterator[None]:
     """Inside: evaluation mode and frozen parameters. After: mode, `requires_grad`, buffers and random state as before.
 
-    Parameter gradients are never touched, since only the gradient of images is asked for.
+    Parameter gradients are never touched, since only the gradient of images is asked for. seed: of the numbers that a
+    network draws inside; None goes on from the caller's.
     """
     if not isinstance(classifier, nn.Module):
-        with torch.random.fork_rng(devices=_cuda_devices(None)):
+        with own_random_numbers(seed):
             yield
         return
     modes = [(module, module.training) for module in classifier.modules()]
@@ -70,7 +72,7 @@ def left_as_found(classifier: Classifier) -> Iterator[None]:
     for parameter, _ in wanted:
         parameter.requires_grad_(False)
     try:
-        with torch.random.fork_rng(devices=_cuda_devices(classifier)):
+        with own_random_numbers(seed, devices_of(classifier)):
             yield
     finally:
         for module, mode in modes:
@@ -83,10 +85,9 @@ def left_as_found(classifier: Classifier) -> Iterator[None]:
                     buffer.copy_(before)
 
 
-def _cuda_devices(module: nn.Module | None) -> list[torch.device]:
-    if module is None:
-        return []
-    return sorted({p.device for p in module.parameters() if p.device.type == "cuda"}, key=str)
+def devices_of(module: nn.Module) -> list[torch.device]:
+    """Every device that holds a parameter or buffer of the module."""
+    return sorted({t.device for t in (*module.parameters(), *module.buffers())}, key=str)
 
 
 def device_of(classifier: Classifier) -> torch.device:

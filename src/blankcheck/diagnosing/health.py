@@ -15,6 +15,7 @@ from blankcheck.diagnosing.scoring import in_one_line
 from blankcheck.fooling import Problem
 from blankcheck.fooling.arithmetic import movable
 from blankcheck.outputs import as_logits, out_of_memory, run
+from blankcheck.seeds import own_random_numbers
 from blankcheck.types import Classifier, stored
 
 ASKED, GRADIENTS, TIMED = 5, 20, 3
@@ -71,12 +72,11 @@ def _is_norm(module: nn.Module) -> bool:
 
 
 def with_same_noise(classifier: Classifier) -> Classifier:
-    """The classifier with its dropout and noise the same in every call: else finite differences would measure these. To be
-    used where random state is put back afterwards."""
+    """The classifier with its dropout and noise the same in every call: else finite differences would measure these."""
 
     def answer(images: Tensor) -> Tensor:
-        torch.manual_seed(0)
-        return classifier(images)
+        with own_random_numbers(0, [images.device]):
+            return classifier(images)
 
     return answer
 

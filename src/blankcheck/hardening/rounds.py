@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from blankcheck.auditing import Tried, Twin
-from blankcheck.auditing.attempts import seeded
 from blankcheck.auditing.rivals import Rival
 from blankcheck.certifying import Penalty, Ramp, certify
 from blankcheck.classifiers import UnitClassifier
 from blankcheck.classifiers.peers import ALONE, Peers, own_seed
+from blankcheck.classifiers.wrapper import devices_of
 from blankcheck.data import Data
 from blankcheck.errors import ArgumentError, ModelError
 from blankcheck.fooling.starts import Real
@@ -28,6 +28,7 @@ from blankcheck.hardening.selection import harmonic, plateau, takes_over
 from blankcheck.hardening.sources import Ground, source_of
 from blankcheck.judging import OODTest, upper_bound_95
 from blankcheck.judging.check_rules import MIN_REAL_CONFIDENT
+from blankcheck.seeds import own_random_numbers, seed_of
 from blankcheck.sharing import Spread, alone
 from blankcheck.types import NEVER, Conditions, default_max_lit
 
@@ -106,7 +107,7 @@ class Hardening:
         while not self.done:
             began = time.monotonic()
             # the stream of a round is its own, so that going on after a stop equals not stopping
-            self.common.manual_seed(self.seed * 1_000_003 + self.next_round)
+            self.common.manual_seed(self._seed_of("round"))
             if self.peers.size > 1:
                 self.ground.generator.manual_seed(self._own_seed(self.next_round))
             epochs, told = self._train(watch)
@@ -118,9 +119,13 @@ class Hardening:
             self._agree(made)
             yield made
 
+    def _seed_of(self, what: str) -> int:
+        """Of what this round draws, the same for all processes."""
+        return seed_of(self.seed, "hardening", self.next_round, what)
+
     def _own_seed(self, index: int) -> int:
         """Of the stream of a round that belongs to this process alone."""
-        return seeded("hardening", self.seed, self.peers.rank, index).initial_seed()
+        return seed_of(self.seed, "hardening", index, "process", self.peers.rank)
 
     def _agree(self, made: Round) -> None:
         """Every process decides for itself what to keep and when to end, from numbers that are the same for all."""
@@ -131,8 +136,8 @@ class Hardening:
     def _train(self, watch: Watch) -> tuple[int, Trained]:
         plan, ground, index = self.plan, self.ground, self.next_round
         ground.real, ground.anneal, ground.passes = self._some_real(), plan.anneal**index, 0
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(own_seed(self.seed + index, self.peers))  # dropout
+        dropout = own_seed(self._seed_of("dropout"), self.peers)
+        with own_random_numbers(dropout, devices_of(self.classifier)):
             if index == 0 and plan.pretrain:
                 before = self.learner.train(plan.pretrain, None, ground, self.conditions.confidence, 0, watch)
                 self.records.append({"kind": "training", "what": "pretraining", **before.real.means(), "round": 0})
@@ -197,11 +202,12 @@ class Hardening:
 
     def _fresh_search(self) -> Tried:
         """Fresh attempts, and many more where none of the first fools and that would end the hardening."""
-        plan, seed = self.plan, self.seed + 7919 * (self.next_round + 1)
-        tried = self.explorer.fresh(self.classifier, "logits", seed)
+        plan = self.plan
+        tried = self.explorer.fresh(self.classifier, "logits", self._seed_of("fresh"))
         last = self.ending or self.next_round + 1 >= plan.rounds
         if plan.stop_rate and not last and not bool(tried.best.met.any()) and len(tried.best) < plan.stop_attempts:
-            more = self.explorer.fresh(self.classifier, "logits", seed + 1, plan.stop_attempts - len(tried.best))
+            left = plan.stop_attempts - len(tried.best)
+            more = self.explorer.fresh(self.classifier, "logits", self._seed_of("more"), left)
             tried = together(tried, more)
         return tried
 
@@ -209,10 +215,10 @@ class Hardening:
         """Append the records of this round; returns the share of each set so far that the network handles."""
         want, index, gate = self.conditions, self.next_round, self.explorer.gate
         if self.of_twin is None:
-            self.of_twin = self.explorer.twin_sets(self.make_twin, self.seed)
+            self.of_twin = self.explorer.twin_sets(self.make_twin, self._seed_of("twin"))
         made = {"fresh": tried} | {
             f"own:{name}": other
-            for name, other in self.explorer.others(self.classifier, "logits", self.seed + index).items()
+            for name, other in self.explorer.others(self.classifier, "logits", self._seed_of("others")).items()
         }
         batches_ = zip(told.real.by_batch(), told.fooling.by_batch(), strict=True)
         new = [{"kind": "batch", "batch": i, "real": r, "fooling": f} for i, (r, f) in enumerate(batches_)]
@@ -227,9 +233,8 @@ class Hardening:
         others: list[tuple[str, int | None, FoolingSet]] = [(what, None, s) for what, s in self.of_twin.items()]
         others += [(what, index, self.explorer.as_set(t.best.images, t.best.targets))
                    for what, t in made.items() if what != "fresh"]  # fmt: skip
-        others += [
-            (f"own:{n}", index, s) for n, s in self.explorer.rival_images(self.classifier, "logits", self.seed).items()
-        ]
+        rivals = self.explorer.rival_images(self.classifier, "logits", self._seed_of("rivals"))
+        others += [(f"own:{name}", index, s) for name, s in rivals.items()]
         sets = [*ours, *others]
         answers = self.explorer.spread(len(sets), lambda i: self._answers(sets[i][2]))
         shown = [{"kind": "set", "what": w, "set_round": i, **a} for (w, i, _), a in zip(sets, answers, strict=True)]

@@ -25,13 +25,15 @@ from blankcheck.classifiers import (
     output_form,
     train_plainly,
 )
+from blankcheck.classifiers.wrapper import devices_of
 from blankcheck.data import Data, Split
 from blankcheck.data.named import cache_folder
 from blankcheck.data.splits import fingerprint
 from blankcheck.errors import DataError
+from blankcheck.seeds import own_random_numbers, seed_of
 from blankcheck.types import Classifier
 
-TWIN_SEED = 1
+TWIN_SEED = seed_of("twin")
 TWIN_EPOCHS = 3
 MAX_TWIN_PARAMETERS = 5_000_000
 """Larger networks take too long to train on the spot; a reference network stands in."""
@@ -51,7 +53,7 @@ def get_twins(classifier: Classifier, data: Data, device: torch.device) -> Itera
     be next to none of each class, there is no twin at all.
     """
     half = data.halves[1].at_most(MOST_NUMBERS)
-    limited = half is not data.halves[1] or _plan(half, math.inf) != _plan(half)
+    limited = half is not data.halves[1] or _plan(half, None) != _plan(half)
     if limited and len(half) < FEWEST_PER_CLASS * len(data.classes):
         return
     fresh = _fresh_copy(classifier, data)
@@ -83,8 +85,7 @@ def _fresh_copy(classifier: Classifier, data: Data) -> UnitClassifier | None:
 
 def _draw_anew(network: nn.Module) -> bool:
     """Reset every module that holds parameters of its own; False when one cannot be."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(TWIN_SEED)
+    with own_random_numbers(TWIN_SEED, devices_of(network)):
         for module in network.modules():
             if not any(True for _ in module.parameters(recurse=False)):
                 continue
@@ -96,12 +97,14 @@ def _draw_anew(network: nn.Module) -> bool:
     return True
 
 
-def _plan(half: Split, work: float = MOST_WORK) -> TrainingPlan:
-    """work: images x features of all epochs, at most, unless they are no more than `TWIN_EPOCHS`."""
+def _plan(half: Split, work: int | None = MOST_WORK) -> TrainingPlan:
+    """work: images x features of all epochs, at most, unless they are no more than `TWIN_EPOCHS`; None for no limit."""
     if len(half) >= 5000:
         return TrainingPlan(TWIN_EPOCHS)
     plan = TrainingPlan.default(len(half))
-    return replace(plan, epochs=int(min(plan.epochs, max(TWIN_EPOCHS, work // math.prod(half.images.shape)))))
+    if work is None:
+        return plan
+    return replace(plan, epochs=min(plan.epochs, max(TWIN_EPOCHS, work // math.prod(half.images.shape))))
 
 
 def _trained(fresh: UnitClassifier, data: Data, half: Split, device: torch.device, what: str) -> Twin | None:
