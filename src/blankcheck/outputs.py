@@ -9,7 +9,7 @@ from blankcheck.errors import ModelError
 from blankcheck.types import Classifier, images_at_once, in_pieces
 
 OUTPUT_FORMS = ("logits", "log-probabilities", "probabilities")
-TINY = torch.finfo(torch.float32).tiny
+TINY, LOWEST = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).min
 
 
 def output_form(classifier: Classifier, images: Tensor) -> str:
@@ -100,10 +100,11 @@ def log_odds_and_slope(outputs: Tensor, form: str, targets: Tensor) -> tuple[Ten
         logits = as_logits(outputs, form)
         own = targets[:, None]
         others = logits.scatter(1, own, -torch.inf)
-        top = others.amax(dim=1, keepdim=True)
+        # where nothing is left for the others, their sum is 0 and its logarithm -inf, and none of them has a slope
+        top = others.amax(dim=1, keepdim=True).clamp_min(LOWEST)
         total = (others - top).exp_().sum(dim=1, keepdim=True).log_() + top
         margin = (logits.gather(1, own) - total).squeeze(1)
-        slope = (others - total).exp_().neg_().scatter_(1, own, 1.0)
+        slope = (others - total.clamp_min(LOWEST)).exp_().neg_().scatter_(1, own, 1.0)
         if form == "probabilities":
             slope = slope / outputs.float().clamp_min(TINY) * (outputs > TINY)
         return margin, slope.to(outputs.dtype)

@@ -8,18 +8,14 @@ from contextlib import contextmanager
 
 import torch
 
-BITS = 53
-"""Of a derived seed: what every reader of JSON holds exactly."""
-
-
 def seed_of(*parts: object) -> int:
-    """A seed that is fixed by these parts, in [0, 2^53), and unrelated to that of any other parts.
+    """A seed that is fixed by these parts, in [0, 2^63), and unrelated to that of any other parts.
 
     Whoever draws numbers of its own names itself: `seed_of(seed, "more-steps")`. Sums such as seed + 1 would make the
     numbers that one run draws for a control those that another run draws for its main search.
     """
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> (64 - BITS)
+    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def seeded(*parts: object) -> torch.Generator:

@@ -92,5 +92,5 @@ def _run(bench: Bench, process: Process, batch: Batch) -> Fooling:
     start = batch.start.to(device)
     found = search(problem, start, solver, goal, steps - kept, batch.keys, forwards, process.give_up)
     if kept:
-        found = polish(problem, found, goal, room - int(found.forwards.max()), kept)
+        found = polish(problem, found, goal, room - found.forwards, kept)
     return Fooling(**{name: getattr(found, name).cpu() for name in found.__dataclass_fields__})

@@ -29,28 +29,29 @@ SWEEPS = 2
 """Backward passes one polish may use."""
 
 
-def polish(problem: Problem, found: Fooling, goal: Goal, forwards: int, sweeps: int = SWEEPS) -> Fooling:
+def polish(problem: Problem, found: Fooling, goal: Goal, forwards: Tensor | int, sweeps: int = SWEEPS) -> Fooling:
     """Try to darken the lit features of confident images, least influence first, a few at a time.
 
     Influence is the first-order loss of log-odds, gradient x value, from one backward pass. A block whose removal keeps
     the confidence is gone; else the block is halved; a single feature that cannot go stays. Sweeps repeat until one
     changes nothing (the image is then a local minimum: no single lit feature can be removed), or `sweeps` backward or
-    `forwards` forward passes are spent. Images that were not confident, and rows whose goal would be
-    lost, come back as they are.
+    `forwards` forward passes are spent: one number, or one for each image (n,). No image's budget depends on the others.
+    Images that were not confident, and rows whose goal would be lost, come back as they are.
     """
     chosen = (found.confidence >= goal.wanted).nonzero().squeeze(1)
     spent = torch.zeros_like(found.forwards)
+    room = torch.as_tensor(forwards, device=spent.device).expand_as(spent)
     images, confidence, backwards = found.images.clone(), found.confidence.clone(), torch.zeros_like(found.steps)
     for _ in range(sweeps):
-        chosen = chosen[spent[chosen] + 1 < forwards]
+        chosen = chosen[spent[chosen] + 1 < room[chosen]]
         if len(chosen) == 0:
             break
         part = problem.rows(chosen)
         seen = part.measure(images[chosen])
         spent[chosen] += 1
         backwards[chosen] += 1
-        budget = int((forwards - spent[chosen]).min())
-        trial, tried = _sweep(part, images[chosen], confidence[chosen], seen.gradient, goal.wanted, budget)
+        left = (room - spent)[chosen]
+        trial, tried = _sweep(part, images[chosen], confidence[chosen], seen.gradient, goal.wanted, left)
         images[chosen], confidence[chosen] = trial.images, trial.confidence
         spent[chosen] += tried
         chosen = chosen[trial.dropped]
@@ -67,9 +68,10 @@ def polish(problem: Problem, found: Fooling, goal: Goal, forwards: int, sweeps: 
 
 
 def _sweep(
-    problem: Problem, images: Tensor, confidence: Tensor, gradient: Tensor, wanted: float, forwards: int
+    problem: Problem, images: Tensor, confidence: Tensor, gradient: Tensor, wanted: float, forwards: Tensor
 ) -> tuple[_Trial, Tensor]:
-    """One pass over the lit features of every image; returns the rows in their order and the forwards each used."""
+    """One pass over the lit features of every image; returns the rows in their order and the forwards each used, at most
+    its own of `forwards` (n,)."""
     flat = images.flatten(1)
     lit = flat > 0
     influence = torch.where(lit, gradient.flatten(1) * flat, torch.inf)
@@ -81,12 +83,12 @@ def _sweep(
     tried = torch.zeros_like(counts)
     live = (counts > 1).nonzero().squeeze(1)
     every = turns_between_looks(images.device)
-    for turn in range(max(0, forwards)):
+    for turn in range(max(0, int(forwards.max()))):
         if len(live) == 0:
             break
         row = whole.rows(live)
         # rows that are through may still be there until the next look
-        busy = row.at < counts[live]
+        busy = (row.at < counts[live]) & (tried[live] < forwards[live])
         block = torch.arange(order.shape[1], device=flat.device)[None, :] - row.at[:, None]
         inside = (block >= 0) & (block < row.size[:, None])
         kept = row.images.gather(1, row.order) * ~inside
@@ -103,7 +105,7 @@ def _sweep(
         whole.at[live] = at
         whole.size[live] = torch.minimum(size, (counts[live] - at).clamp_min(1))
         if (turn + 1) % every == 0:
-            live = live[(at < counts[live]).nonzero().squeeze(1)]
+            live = live[((at < counts[live]) & (tried[live] < forwards[live])).nonzero().squeeze(1)]
     return replace(whole, images=whole.images.view_as(images)), tried
 
 

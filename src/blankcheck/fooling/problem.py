@@ -17,8 +17,8 @@ class Seen(Rows):
     """One measurement of a batch; every number belongs to that row's image alone.
 
     margin: (n,) log-odds of the target; NaN outputs give -inf. lit: (n,). gradient: (n, c, h, w) of the margin, 0 at
-    masked features. finite: (n,) bool, False where an output or gradient is NaN or infinite: such an image can go no
-    further.
+    masked features. finite: (n,) bool, False where an output is NaN or a gradient NaN or infinite: such an image can go
+    no further. A log-probability of -inf is a saturated answer, behind which the gradient is lost and counts as 0.
     """
 
     margin: Tensor
@@ -63,7 +63,7 @@ class Problem(Rows):
         """See stored images (n, c, h, w) without a gradient: one forward pass; the gradient is 0."""
         with torch.no_grad():
             margin = log_odds(as_logits(run(self.classifier, images), self.form), self.targets)
-        return _seen(images, margin, torch.zeros_like(images))
+        return _seen(images, margin, torch.zeros_like(images), torch.zeros_like(margin, dtype=torch.bool))
 
     def measure(self, images: Tensor) -> Seen:
         """See stored images (n, c, h, w) with one forward and one backward pass.
@@ -78,11 +78,13 @@ class Problem(Rows):
         if outputs.requires_grad:
             (gradient,) = torch.autograd.grad(outputs, leaf, slope, allow_unused=True)
         gradient = torch.zeros_like(images) if gradient is None else gradient
-        return _seen(images, margin, gradient if self.mask is None else gradient * self.mask)
+        saturated = (outputs.detach() == -torch.inf).any(dim=1)
+        return _seen(images, margin, gradient if self.mask is None else gradient * self.mask, saturated)
 
 
-def _seen(images: Tensor, margin: Tensor, gradient: Tensor) -> Seen:
+def _seen(images: Tensor, margin: Tensor, gradient: Tensor, saturated: Tensor) -> Seen:
     # +inf margin is certainty, not an error; its gradient is what may be broken. A sum is finite when every term is.
-    wrong = margin.isnan()
-    finite = ~wrong & gradient.flatten(1).sum(dim=1).isfinite()
+    wrong, broken = margin.isnan(), ~gradient.flatten(1).sum(dim=1).isfinite()
+    gradient = torch.where((broken & saturated)[:, None, None, None], 0.0, gradient)
+    finite = ~wrong & (~broken | saturated)
     return Seen(torch.where(wrong, -torch.inf, margin), lit_features(images), gradient, finite)
