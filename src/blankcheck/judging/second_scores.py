@@ -6,7 +6,9 @@ it tells whether a hardened network has learnt about images that are not real or
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -16,8 +18,8 @@ from blankcheck.judging.scores import Mahalanobis, Score, ink, unfitted
 
 PATCH = 5
 MAX_PATCHES = 100_000
-LEVELS = (1 / 512, 1 / 4, 1 / 2, 3 / 4)
-CONTRASTS = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
+LEVELS = (0.0, 1 / 8, 3 / 8, 5 / 8, 7 / 8)
+CONTRASTS = (0.0, 1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
 
 
 def spectrum(images: Tensor) -> Tensor:
@@ -38,26 +40,30 @@ def profiles(images: Tensor) -> Tensor:
     return torch.cat([rows.flatten(1), columns.flatten(1)], dim=1)
 
 
+def nearness(values: Tensor, knots: Sequence[float]) -> list[Tensor]:
+    """How much each value belongs to each knot: all of it at the knot, and none from the next one on, linear between.
+    The parts of a value sum to 1; beyond the last knot all belongs to that. A value that moves a little moves these a
+    little, as a histogram with borders does not."""
+    share = [((values - low) / (high - low)).clamp(0, 1) for low, high in pairwise(knots)]
+    rising, falling = [torch.ones_like(values), *share], [*(1 - s for s in share), torch.ones_like(values)]
+    return [up * down for up, down in zip(rising, falling, strict=True)]
+
+
 def pairs(images: Tensor) -> Tensor:
-    """Square roots of the shares of adjacent values in each pair of five ranges, exact black the first, order ignored,
-    (n, c, h, w) -> (n, 15): a grey-level co-occurrence (Haralick et al. 1973)."""
-    k = len(LEVELS) + 1
-    level = torch.bucketize(images, torch.tensor(LEVELS), right=True)
-    pair = torch.cat(
-        [(k * level[:, :, 1:] + level[:, :, :-1]).flatten(1), (k * level[..., 1:] + level[..., :-1]).flatten(1)], dim=1
-    )
-    shares = torch.zeros(len(images), k * k).scatter_add_(1, pair, torch.ones(()).expand_as(pair)) / pair.shape[1]
-    square = shares.view(-1, k, k)
-    row, column = torch.triu_indices(k, k)
+    """Square roots of the shares of adjacent values near each pair of five levels, order ignored, (n, c, h, w) -> (n, 15):
+    a grey-level co-occurrence (Haralick et al. 1973)."""
+    level = torch.stack(nearness(images, LEVELS), dim=1)
+    down = torch.bmm(level[..., 1:, :].flatten(2), level[..., :-1, :].flatten(2).mT)
+    right = torch.bmm(level[..., 1:].flatten(2), level[..., :-1].flatten(2).mT)
+    square = (down + right) / (down + right).sum(dim=(1, 2), keepdim=True)
+    row, column = torch.triu_indices(len(LEVELS), len(LEVELS))
     return (square + square.mT)[:, row, column].sqrt()
 
 
 def contrasts(images: Tensor) -> Tensor:
-    """Square roots of the shares of differences between adjacent values in each of seven ranges, (n, c, h, w) -> (n, 7)."""
+    """Square roots of the shares of differences between adjacent values near each of seven sizes, (n, c, h, w) -> (n, 7)."""
     differences = torch.cat([images.diff(dim=2).abs().flatten(1), images.diff(dim=3).abs().flatten(1)], dim=1)
-    above = [(differences >= step).float().mean(dim=1) for step in (0.0, *CONTRASTS)]
-    shares = torch.stack([*above, torch.zeros(len(images))], dim=1)
-    return (-shares.diff(dim=1)).clamp_min(0).sqrt()
+    return torch.stack([part.mean(dim=1) for part in nearness(differences, CONTRASTS)], dim=1).sqrt()
 
 
 def moments(images: Tensor) -> Tensor:
