@@ -10,7 +10,7 @@ import pytest
 import blankcheck
 
 PACKAGE = Path(blankcheck.__file__).parent
-SHARED = {"types", "errors", "factories", "outputs", "sharing", "seeds"}
+SHARED = {"types", "errors", "factories", "outputs", "sharing", "seeds", "copies"}
 ROOMS = {"fooling", "judging", "classifiers", "data"}
 MAY_KNOW: dict[str, set[str]] = {
     "errors": set(),
@@ -19,6 +19,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "outputs": {"types", "errors"},
     "sharing": set(),
     "seeds": set(),
+    "copies": {"types", "errors"},
     **dict.fromkeys(ROOMS, SHARED),
     "auditing": SHARED | ROOMS,
     "certifying": SHARED | ROOMS,

@@ -163,7 +163,7 @@ def test_a_score_of_ones_own_is_used():
 
 def test_single_scores_have_rank_p_values(tests):
     test = tests[FIRST]
-    assert test.names[:4] == ("few lit", "many lit", "little ink", "few bright")
+    assert test.names[:4] == ("few lit", "many lit", "little ink", "unlike components")
     black = dict(zip(test.names, test.score_p_values(torch.zeros(1, 1, 12, 12))[0].tolist(), strict=True))
     assert black["few lit"] == pytest.approx(1 / 401) and black["many lit"] == 1
     # at most: every blob is lit everywhere, so that two of the scores never say anything

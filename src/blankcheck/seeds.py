@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
+
 def seed_of(*parts: object) -> int:
     """A seed that is fixed by these parts, in [0, 2^63), and unrelated to that of any other parts.
 

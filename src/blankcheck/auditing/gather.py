@@ -4,31 +4,37 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from blankcheck.auditing.attempts import Job, Tried, run_attempts
 from blankcheck.auditing.controls import Setting, Twins
 from blankcheck.auditing.experiments import Finished, run_experiments
-from blankcheck.auditing.portfolio import Preset, within
+from blankcheck.auditing.harder import scored_once
+from blankcheck.auditing.onlooker import Met, Onlooker
+from blankcheck.auditing.portfolio import Preset, Process, within
 from blankcheck.auditing.rivals import Rival
-from blankcheck.auditing.witnesses import Witnesses, judged, witnesses
+from blankcheck.auditing.witnesses import Scored, Witnesses, judged, witnesses
 from blankcheck.classifiers import evaluate
 from blankcheck.classifiers.wrapper import device_of, fingerprint, left_as_found
-from blankcheck.data import Data
+from blankcheck.data import Data, Split
 from blankcheck.errors import ModelError
+from blankcheck.fooling import Exchange
 from blankcheck.judging import FIRST, SECOND, Evidence, OODTest, RealData, Score
 from blankcheck.judging.evidence import Cost, OODRecord
 from blankcheck.outputs import output_form
 from blankcheck.sharing import Spread, alone
-from blankcheck.types import Accept, Classifier, Conditions, Images
+from blankcheck.types import Classifier, Conditions, Images
 
 Note = Callable[[str, int, int, str], None]
 """Called as note(stage, done, all, words) while the audit goes on."""
 
 ALARMS_AMONG = 2000
 """Real test images on which false alarms are counted."""
+MOST_STARTS = 10_000
+"""Real validation images that searches start from, at most."""
 
 
 @dataclass(frozen=True)
@@ -74,18 +80,22 @@ def gather(
     with left_as_found(classifier, seed):
         real = evaluate(classifier, data.test, len(data.classes), conditions.confidence, form)
         judge, second = (ood_test(data, conditions.ood_level, family, spread) for family in (scores, SECOND))
-        job = _job(classifier, form, data, conditions, preset, judge.accepts, seed)
+        onlooker = Onlooker(classifier, form, len(data.classes), conditions, judge.accepts)
+        usual, unusual = _usual(data.validation, judge)
+        job = _job(onlooker, form, usual, data.shape, conditions, preset, seed)
         targets = [t for t in range(len(data.classes)) for _ in range(preset.for_targets(len(data.classes)))]
         note("search", 0, len(targets), "")
-        tried = run_attempts(job, targets, _progress(note), spread)
+        met: list[Met] = []
+        tried = run_attempts(job, targets, _progress(note), onlooker.over(spread, met))
         fixed = judged(job, tried, judge, second)
-        setting = Setting(job, preset, fixed.attempts, tried, data.validation.images, len(data.classes), twins)
+        setting = Setting(job, preset, fixed.attempts, tried, usual.images, len(data.classes), twins)
 
         def tell(done: int, of: int, words: str) -> None:
             note("controls", done, of, words)
 
-        finished = run_experiments(setting, judge, second, rivals, lacking, tell, spread)
-    extra = [scored for each in finished for scored in each.extra]
+        finished = run_experiments(setting, judge, second, rivals, lacking, tell, onlooker.over(spread, met))
+        by_the_way = _by_the_way(job, met, fixed, judge, second)
+    extra = [*(scored for each in finished for scored in each.extra), *by_the_way]
     names = tuple(dict.fromkeys(a.process for scored in (fixed, *extra) for a in scored.attempts))
     twin = next((each.twin for each in finished if each.twin is not None), None)
     evidence = Evidence(
@@ -99,10 +109,34 @@ def gather(
         extra=tuple(a for scored in extra for a in scored.attempts if a.fooled),
         rivals=_rivals(finished),
         twin=next((each.on_twin for each in finished if each.on_twin is not None), None),
-        ood=_record(judge, second, data.test.sample(ALARMS_AMONG, 0).images),
+        ood=_record(judge, second, data.test.sample(ALARMS_AMONG, 0).images, sum(m.asked for m in met), unusual),
         notes={"output_form": form, "twin": twin or "none"} | _memory(tried.halved + sum(e.halved for e in finished)),
     )
     return Gathered(evidence, witnesses([fixed, *extra], names, data), names, fingerprint(classifier), form)
+
+
+def _usual(real: Split, judge: OODTest) -> tuple[Split, int]:
+    """The real images that searches may start from, and how many others there are: those that the test itself calls out of
+    distribution, as it does with a few of all real images. An image that is one of these is no witness."""
+    real = real.sample(MOST_STARTS, 0) if len(real) > MOST_STARTS else real
+    usual = judge.p_values(real.images) > judge.level
+    return real.take(usual.nonzero().squeeze(1)), int((~usual).sum())
+
+
+def _by_the_way(job: Job, met: Sequence[Met], fixed: Scored, judge: OODTest, second: OODTest) -> list[Scored]:
+    """What was met while something else was looked for, of classes that no attempt found: the sparsest image of each."""
+    fooled = {a.target for a in fixed.attempts if a.fooled}
+    seen = [(t, image) for m in met for t, image in zip(m.classes.tolist(), m.images, strict=True) if t not in fooled]
+    best: dict[int, Tensor] = {}
+    for target, image in sorted(seen, key=lambda each: int((each[1] > 0).sum())):
+        best.setdefault(target, image)
+    if not best:
+        return []
+    shown = replace(job, processes=(Process("any", "search", lambda steps, max_lit: Exchange(), 1),))
+    scored = scored_once(shown, torch.stack(list(best.values())), torch.tensor(list(best)))
+    process = torch.zeros_like(scored.targets)
+    tried = Tried(scored, process, torch.ones(len(process), 1, dtype=torch.bool))
+    return [judged(shown, tried, judge, second, label="by the way")]
 
 
 def _rivals(finished: Sequence[Finished]) -> dict[str, tuple[int, ...]]:
@@ -122,9 +156,10 @@ def _cost(tried: Tried, finished: Sequence[Finished], seconds: float) -> Cost:
     return Cost(forward, backward, seconds - twins, twins)
 
 
-def _record(judge: OODTest, second: OODTest, real: Images) -> OODRecord:
+def _record(judge: OODTest, second: OODTest, real: Images, asked: int, unusual: int) -> OODRecord:
     alarms = int((judge.p_values(real) <= judge.level).sum())
-    return OODRecord(judge.guarantee, tuple(judge.names), judge.smallest_p, alarms, len(real), tuple(second.names))
+    names, others = tuple(judge.names), tuple(second.names)
+    return OODRecord(judge.guarantee, names, judge.smallest_p, alarms, len(real), others, asked, unusual)
 
 
 def _memory(halved: int) -> dict[str, str]:
@@ -145,10 +180,13 @@ def check_fits(classifier: Classifier, data: Data) -> str:
     return form
 
 
-def _job(classifier: Classifier, form: str, data: Data, want: Conditions, preset: Preset, accept: Accept, seed: int) -> Job:
+def _job(
+    onlooker: Onlooker, form: str, real: Split, shape: tuple[int, int, int], want: Conditions, preset: Preset, seed: int
+) -> Job:
     return Job(
-        classifier, form, data.shape, want, within(preset.steps), enough=max(1, want.max_lit // 10),
-        real=(data.validation.images, data.validation.labels), accept=accept, seed=seed, device=device_of(classifier),
+        onlooker, form, shape, want, within(preset.steps), enough=max(1, want.max_lit // 10),
+        real=(real.images, real.labels) if len(real) else None, accept=onlooker.accepts, seed=seed,
+        device=device_of(onlooker),
     )  # fmt: skip
 
 

@@ -75,10 +75,16 @@ def judged(
     columns = (best.targets, fooled, tried.process, lit, confidence, ood_p, best.fewest, second.p_values(best.images),
                best.found_at, fooled & survives)  # fmt: skip
     attempts = tuple(
-        Attempt(t, f, names[i], k, c, p, None if few >= NEVER else few, q, step, eight)
+        Attempt(t, f, names[i], k, c, p, _fewest(few, k, c >= want.confidence), q, step, eight)
         for t, f, i, k, c, p, few, q, step, eight in zip(*(column.tolist() for column in columns), strict=True)
     )
     return Scored(attempts, best.images, job.seed, bool(label))
+
+
+def _fewest(met: int, lit: int, confident: bool) -> int | None:
+    """Lit features of the sparsest confident image of an attempt: of those met on the way, or of the one handed back."""
+    fewest = min(met, lit) if confident else met
+    return None if fewest >= NEVER else fewest
 
 
 def _numbers(job: Job, images: Tensor, targets: Tensor, judge: OODTest) -> tuple[Tensor, Tensor]:

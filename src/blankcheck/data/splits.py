@@ -11,6 +11,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from blankcheck.copies import cut_together, first_copies
 from blankcheck.data.lazy import LazyImages, check_range
 from blankcheck.errors import DataError
 from blankcheck.types import Images, images_at_once, in_pieces
@@ -77,10 +78,10 @@ class Data:
 
     @cached_property
     def halves(self) -> tuple[Split, Split]:
-        """Two disjoint random halves A and B of the training images."""
+        """Two disjoint random halves A and B of the training images; copies of an image are in the same one."""
         order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(SPLIT_SEED + 1))
-        middle = len(order) // 2
-        return self.train.take(order[:middle]), self.train.take(order[middle:])
+        a, b = cut_together(order, first_copies(self.train.images), [len(order) // 2])
+        return self.train.take(a), self.train.take(b)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -137,7 +138,7 @@ def _check(what: str, split: Split, classes: int) -> None:
 
 
 def hold_out(split: Split, fraction: float, salt: int = 0) -> tuple[Split, Split]:
-    """Split into (rest, held out) at random, always the same way."""
+    """Split into (rest, held out) at random, always the same way; copies of an image are on the same side."""
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(SPLIT_SEED + 2 + salt))
-    n = max(1, round(len(split) * fraction))
-    return split.take(order[n:]), split.take(order[:n])
+    held, rest = cut_together(order, first_copies(split.images), [max(1, round(len(split) * fraction))])
+    return split.take(rest), split.take(held)

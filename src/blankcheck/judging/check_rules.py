@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from blankcheck.judging.evidence import Control, Evidence
+from blankcheck.judging.metrics import lower_bound_95
 
 PASSED, FAILED, NOT_APPLICABLE = "passed", "failed", "not-applicable"
 MIN_REAL_CONFIDENT = 0.9
@@ -42,6 +43,20 @@ def real_confident(evidence: Evidence, control: Control | None) -> tuple[str, st
     if share >= MIN_REAL_CONFIDENT:
         return PASSED, f"{sentence}."
     return FAILED, f"{sentence}, under {MIN_REAL_CONFIDENT:.0%}: being timid is not being robust."
+
+
+def false_alarms(evidence: Evidence, control: Control | None) -> tuple[str, str]:
+    """Of real test images no more may be called out of distribution than the level says, chance aside."""
+    record, level = evidence.ood, evidence.conditions.ood_level
+    if record is None or not record.tried:
+        return NOT_APPLICABLE, "Not applicable, because no real test images were judged."
+    least = lower_bound_95(record.alarms, record.tried)
+    sentence = f"{record.alarms} of {record.tried} real test images are called out of distribution at level {level:g}"
+    if least <= level:
+        return PASSED, f"{sentence}."
+    return FAILED, (
+        f"{sentence}, at least {least:.1%} with 95 % confidence: what is found may be no stranger than real data."
+    )
 
 
 @_controlled

@@ -42,14 +42,20 @@ class Check:
         return Finding(self.code, self.title, status, sentence, self.what_to_do, self.mandatory, self.means)
 
 
+REAL_CONFIDENT, FALSE_ALARMS = "real-confident", "false-alarms"
 HARDER = "The search is not at its limit here: use --preset proof, and read the images it finds."
 ITSELF = "Switch off dropout, added noise and ensembles, and audit the network that answers for itself."
 HIDDEN = "The network hides its gradients: remove rounding, thresholds and saturation, or audit the network underneath."
 
 CHECKS: tuple[Check, ...] = (
-    Check("real-confident", "Sure about real images",
+    Check(REAL_CONFIDENT, "Sure about real images",
           "A network that is never sure resists everything and helps nobody.",
           "Audit a network that is confident on its own data, or lower --confidence.", rules.real_confident, True),
+    Check(FALSE_ALARMS, "Knows real images when it sees them",
+          "The out-of-distribution test promises to call few real images out of distribution. Real test images, which it "
+          "has never seen, put it on trial.",
+          "Look at the data: test images that are drawn otherwise than training images, or many that are nearly equal.",
+          rules.false_alarms, True),
     Check("positive-control", "Fools a plain twin",
           "A plainly trained network of the same kind is known to be foolable: a search that fails there, too, is weak.",
           "The search is too weak for this data: use --preset proof.", rules.positive_control, True),

@@ -55,8 +55,12 @@ class RealData:
 
 @dataclass(frozen=True)
 class OODRecord:
-    """What is known of the out-of-distribution test that judged. guarantee: of its false-alarm rate. alarms: how many of
-    `tried` real test images it called out of distribution. second: the names of the scores of the second family."""
+    """What is known of the out-of-distribution test that judged.
+
+    guarantee: of its false-alarm rate. alarms: how many of `tried` real test images it called out of distribution. second:
+    the names of the scores of the second family. asked: about how many images the search asked it. unusual: validation
+    images that it called out of distribution, from which no search starts.
+    """
 
     guarantee: str
     scores: tuple[str, ...]
@@ -64,6 +68,8 @@ class OODRecord:
     alarms: int
     tried: int
     second: tuple[str, ...] = ()
+    asked: int = 0
+    unusual: int = 0
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from blankcheck.copies import cut_together, first_copies
 from blankcheck.errors import ArgumentError, DataError
 from blankcheck.judging.scores import FIRST, Score, Values, in_parts
 from blankcheck.sharing import Spread, alone
@@ -73,8 +74,9 @@ class OODTest:
     """A fitted and calibrated test. Comes ready out of `fit`.
 
     values: the fitted scores, with a column for each of the s `names`. ranked: (s, r) the scores of real images, sorted.
-    fall: (s,) how fast each tail falls. calibration: (m,) the statistic of further real images, sorted. table: (m + 1,)
-    the p-value by the number of calibration images that reach the statistic. guarantee: `calibration-conditional, 95 %`
+    fall: (s,) how fast each tail falls. calibration: (m,) the statistic of further real images, sorted. table: (d + 1,)
+    the p-value by the number of calibration images that reach the statistic, counted as if each of the d different ones
+    had occurred equally often. guarantee: `calibration-conditional, 95 %`
     (of the real images no more than `level` are called out of distribution, with probability 95 % over the draw of the
     calibration images) or, with too few of those, `marginal` (no more than `level` on average over that draw).
     """
@@ -104,14 +106,21 @@ class OODTest:
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
         a, b = int(0.4 * len(images)), int(0.6 * len(images))
         room = MAX_FIT_NUMBERS // images.shape[1:].numel()
-        values, names = _fit(scores, images[order[: min(a, most, max(FEWEST_FIT, room))]])
+        fitting = order[: min(a, most, max(FEWEST_FIT, room))]
         ranking = order[a:b][: min(MAX_FIT, max(FEWEST_RANKED, room))]
+        # with fewer than three times 1/level the guarantee would not be conditional
+        calibrating = order[b:][: min(2 * MAX_FIT, max(math.ceil(3 / level), 2 * room))]
+        (fitting, ranking, calibrating), distinct = _apart(images, fitting, ranking, calibrating)
+        if distinct < math.ceil(1 / level) - 1 or min(len(fitting), len(ranking)) < 10:
+            raise DataError(
+                f"ood_level {level:g} needs more different real images to calibrate the out-of-distribution test: "
+                f"of {len(images)} many are copies of others"
+            )
+        values, names = _fit(scores, images[fitting])
         ranked = _shared(values, images, ranking, spread).T.sort(dim=1).values.contiguous()
         top = ranked[:, int(0.9 * ranked.shape[1]) :]
         fall = (top.mean(dim=1) - top[:, 0]).clamp_min(1e-6)
-        # with fewer than three times 1/level the guarantee would not be conditional
-        calibrating = order[b:][: min(2 * MAX_FIT, max(math.ceil(3 / level), 2 * room))]
-        table, guarantee = p_value_table(len(calibrating), level)
+        table, guarantee = p_value_table(distinct, level)
         unfinished = cls(values, names, ranked, fall, torch.zeros(0), table, guarantee, level)
         statistic = unfinished._tails(_shared(values, images, calibrating, spread)).amax(dim=1).sort().values
         return cls(values, names, ranked, fall, statistic, table, guarantee, level)
@@ -143,8 +152,9 @@ class OODTest:
         """p-value of each image under "real data looks like this", (n, c, h, w) on any device -> (n,) on the CPU."""
         if len(images) == 0:
             return torch.zeros(0)
-        statistic = self.tails(images).amax(dim=1)
-        return self.table[len(self.calibration) - torch.searchsorted(self.calibration, statistic)]
+        m, d = len(self.calibration), len(self.table) - 1
+        above = m - torch.searchsorted(self.calibration, self.tails(images).amax(dim=1))
+        return self.table[-(-above * d // m)]
 
     def accepts(self, images: Tensor) -> Tensor:
         """True where the image is out of distribution, (n, c, h, w) -> (n,) bool on the device of the images."""
@@ -174,6 +184,15 @@ def _fit(scores: Sequence[Score], real: Tensor) -> tuple[tuple[Values, ...], tup
     if not values:
         raise ArgumentError("the out-of-distribution test needs at least one score")
     return tuple(values), tuple(names)
+
+
+def _apart(images: Images, *parts: Tensor) -> tuple[list[Tensor], int]:
+    """The parts, positions of images each, with all copies of an image in one; how many of the last are different."""
+    used = torch.cat(parts)
+    firsts = first_copies(images, used)
+    borders = torch.tensor([len(part) for part in parts]).cumsum(0)[:-1].tolist()
+    cut = cut_together(torch.arange(len(used)), firsts, borders)
+    return [used[part] for part in cut], len(firsts[cut[-1]].unique())
 
 
 def _shared(values: Sequence[Values], images: Images, index: Tensor, spread: Spread) -> Tensor:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from blankcheck.judging.check_rules import FAILED, PASSED
-from blankcheck.judging.checks import Finding
+from blankcheck.judging.checks import REAL_CONFIDENT, Finding
 from blankcheck.judging.evidence import CONFIDENT, OUT_OF_DISTRIBUTION, SPARSE, Attempt, Evidence
 from blankcheck.judging.metrics import (
     benjamini_hochberg,
@@ -32,12 +32,12 @@ class Verdict(StrEnum):
     INCONCLUSIVE = "INCONCLUSIVE"
     """None was found, but the search was not shown to be strong, or the classifier is sure of nothing."""
     CERTIFIED = "CERTIFIED"
-    """A proof shows that there is none."""
+    """A proof shows that there is none, and the classifier is sure of real images."""
 
 
 def judge(evidence: Evidence, findings: Sequence[Finding]) -> Verdict:
-    """FOOLED with any witness; else CERTIFIED when a proof covers the conditions; else RESISTED when every mandatory check
-    passed and no other failed.
+    """FOOLED with any witness; else CERTIFIED when a proof covers the conditions and the classifier is sure of real images;
+    else RESISTED when every mandatory check passed and no other failed.
 
     Raises RuntimeError when an image that was found cannot be there by the proof: one of the two is wrong, and no verdict
     may hide that.
@@ -51,7 +51,9 @@ def judge(evidence: Evidence, findings: Sequence[Finding]) -> Verdict:
     if any(a.fooled for a in (*evidence.attempts, *evidence.extra)):
         return Verdict.FOOLED
     if proof is not None and proof.covers(evidence.conditions):
-        return Verdict.CERTIFIED
+        # a classifier that is sure of nothing is proved at once, and helps nobody
+        sure = any(f.code == REAL_CONFIDENT and f.status == PASSED for f in findings)
+        return Verdict.CERTIFIED if sure else Verdict.INCONCLUSIVE
     shown = all(f.status == PASSED if f.mandatory else f.status != FAILED for f in findings)
     return Verdict.RESISTED if shown and evidence.attempts else Verdict.INCONCLUSIVE
 
@@ -111,6 +113,8 @@ def _ood(evidence: Evidence) -> dict[str, Any] | None:
         "false_alarm_rate": record.alarms / record.tried if record.tried else None,
         "false_alarm_lower_95": lower_bound_95(record.alarms, record.tried),
         "false_alarm_upper_95": upper_bound_95(record.alarms, record.tried),
+        "asked": record.asked,
+        "unusual_starts": record.unusual,
         "fooled_all_at_once": sum(a.fooled and r for a, r in zip(evidence.attempts, rejected, strict=True)),
     }
 

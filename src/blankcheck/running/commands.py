@@ -22,6 +22,7 @@ from blankcheck.errors import ArgumentError
 from blankcheck.hardening import Round
 from blankcheck.judging import Verdict
 from blankcheck.judging.check_rules import FAILED
+from blankcheck.judging.checks import FALSE_ALARMS
 from blankcheck.judging.ood import check_size
 from blankcheck.running.announcing import announce
 from blankcheck.running.audit import MODEL, Audit, audit
@@ -169,9 +170,11 @@ def summary(verdict: dict[str, Any]) -> list[str]:
                      "it was trained on")  # fmt: skip
     # a witness is a witness, whatever the checks say; where none was found they decide
     if verdict["verdict"] == Verdict.FOOLED:
-        failed = sum(c["status"] == FAILED for c in verdict["checks"])
+        failed = [c for c in verdict["checks"] if c["status"] == FAILED]
+        lines += [f"{c['code']} failed: {c['finding']}" for c in failed if c["code"] == FALSE_ALARMS]
+        others = sum(c["code"] != FALSE_ALARMS for c in failed)
         return lines + (
-            [f"{failed} checks of the search failed, which matters only where nothing is found"] if failed else []
+            [f"{others} checks of the search failed, which matters only where nothing is found"] if others else []
         )
     return lines + [f"{c['code']} {c['status']}: {c['finding']}" for c in against(verdict)]
 

@@ -1,0 +1,110 @@
+"""Nothing that was scored is lost: whoever asks the audited network, its answers are looked at.
+
+A search is made for one target, but an image on its way may make the network sure of another class, or be met by a probe,
+by a trial of a rule, or in a copy of the network. Such an image is a witness like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from blankcheck.fooling import Goal
+from blankcheck.fooling.looking import turns_between_looks
+from blankcheck.outputs import as_logits
+from blankcheck.sharing import Spread
+from blankcheck.types import Accept, Classifier, Conditions, count_lit, stored
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Met:
+    """What was met in one piece of work: at most one image of each class, the sparsest of the answer in which one was
+    first met. images: (n, c, h, w) in stored form. classes: (n,). asked: images that the out-of-distribution test was asked
+    about."""
+
+    images: Tensor
+    classes: Tensor
+    asked: int
+
+
+class Onlooker(nn.Module):
+    """The audited network, whose every answer is looked at for images that meet all three conditions for any class.
+
+    network: the classifier, whose outputs are of this form. classes: of the data. accept: the out-of-distribution test.
+    Looking changes no answer. It happens inside pieces of work that are given out by `over` alone.
+    """
+
+    def __init__(self, network: Classifier, form: str, classes: int, want: Conditions, accept: Accept) -> None:
+        super().__init__()
+        self.network, self.form, self.classes, self.want, self.accept = network, form, classes, want, accept
+        self.sure = Goal(want.confidence).wanted
+        self.looking, self.asked = False, 0
+        self._waiting: list[tuple[Tensor, Tensor]] = []
+        self._met: dict[int, Tensor] = {}
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The network's answer."""
+        outputs = self.network(images)
+        if self.looking and len(self._met) < self.classes:
+            self._look(images.detach(), outputs.detach())
+        return outputs
+
+    def accepts(self, images: Tensor) -> Tensor:
+        """What the out-of-distribution test says, (n, c, h, w) -> (n,) bool; counted."""
+        self.asked += len(images)
+        return self.accept(images)
+
+    def over(self, spread: Spread, met: list[Met]) -> Spread:
+        """The same spread, during whose pieces there is looking; what is met, piece by piece, is added to the list. A piece
+        starts from nothing, so that what it meets does not depend on which process does it."""
+
+        def watched(n: int, do: Callable[[int], T]) -> list[T]:
+            ended = spread(n, lambda index: self._watched(do, index))
+            met.extend(seen for _, seen in ended)
+            return [result for result, _ in ended]
+
+        return watched
+
+    def _watched(self, do: Callable[[int], T], index: int) -> tuple[T, Met]:
+        self._met, self.asked, self.looking = {}, 0, True
+        try:
+            result = do(index)
+            self._settle()
+        finally:
+            self.looking = False
+            self._waiting.clear()
+        images = list(self._met.values())
+        none = torch.zeros(0, *([0] * 3))
+        return result, Met(torch.stack(images) if images else none, torch.tensor(list(self._met)).long(), self.asked)
+
+    @torch.no_grad()
+    def _look(self, images: Tensor, outputs: Tensor) -> None:
+        p = as_logits(outputs, self.form).softmax(dim=1)[:, : self.classes]
+        self._waiting.append((images, p >= self.sure))
+        # on a device asking makes the host wait
+        if len(self._waiting) >= turns_between_looks(images.device):
+            self._settle()
+
+    def _settle(self) -> None:
+        """Ask about everything that waits, class by class that was not met yet."""
+        for images, sure in self._waiting:
+            sure[:, list(self._met)] = False
+            rows = sure.any(dim=1).nonzero().squeeze(1)
+            if len(rows) == 0:
+                continue
+            found, sure = stored(images[rows]), sure[rows]
+            lit = count_lit(found)
+            sparse = (lit <= self.want.max_lit).nonzero().squeeze(1)
+            if len(sparse) == 0:
+                continue
+            odd = sparse[self.accepts(found[sparse])]
+            for place in odd[lit[odd].argsort(stable=True)].tolist():
+                for target in sure[place].nonzero().squeeze(1).tolist():
+                    self._met.setdefault(target, found[place].cpu())
+        self._waiting.clear()

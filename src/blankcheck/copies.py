@@ -1,0 +1,42 @@
+"""Images that occur more than once in a data set."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from blankcheck.types import Images, images_at_once
+
+
+def first_copies(images: Images, index: Tensor | None = None) -> Tensor:
+    """For each image the position of the first one with the same values, (n, c, h, w) -> (n,).
+
+    index: positions (k,) of those to look at, all if None; the answer (k,) is in positions of the index. Images that are
+    read only as they are asked for count as all different: reading them for this would take too long.
+    """
+    wanted = torch.arange(len(images)) if index is None else index
+    if not isinstance(images, Tensor):
+        return torch.arange(len(wanted))
+    known: dict[bytes, int] = {}
+    firsts: list[int] = []
+    for part in torch.split(wanted, images_at_once(images.shape[1:])):
+        for row in images[part].contiguous().flatten(1).numpy():
+            digest = hashlib.blake2b(row.tobytes(), digest_size=16).digest()
+            firsts.append(known.setdefault(digest, len(firsts)))
+    return torch.tensor(firsts, dtype=torch.int64)
+
+
+def cut_together(order: Tensor, firsts: Tensor, borders: Sequence[int]) -> list[Tensor]:
+    """Cut a random order (n,) of images at these borders; copies of an image all go where the first of them falls.
+
+    firsts: (n,) from `first_copies`. Where no image occurs twice, the parts are order[:b0], order[b0:b1], and so on.
+    Where some do, images that a test was fitted on would otherwise calibrate it as well, and it would find all others
+    unusual.
+    """
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order))
+    part = torch.bucketize(rank[firsts[order]], torch.tensor(list(borders)), right=True)
+    return [order[part == i] for i in range(len(borders) + 1)]
