@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from blankcheck.judging import Control, Evidence, Finding, RealData, Verdict, judge, run_checks
-from blankcheck.judging.evidence import Attempt, Cost
+from blankcheck.judging.evidence import Attempt, Cost, OODRecord
 from blankcheck.types import Conditions
 
 NO_MORE = ("more-steps", "more-restarts", "more-starts", "penalty-weights", "tighter-limit", "close-calls", "gradient-free",
@@ -26,10 +26,14 @@ def attempt(fooled: bool = False, lit: int = 200, confidence: float = 0.5, p: fl
     return Attempt(target, fooled, "noise/adaptive", lit, confidence, p, fewest)
 
 
-def evidence(attempts=None, controls=GOOD, confident=0.97, extra=(), **more) -> Evidence:
+TRUSTED = OODRecord("marginal", ("a score",), 0.001, 12, 2000)
+"""An out-of-distribution test that calls 0.6 % of real test images out of distribution."""
+
+
+def evidence(attempts=None, controls=GOOD, confident=0.97, extra=(), ood=TRUSTED, **more) -> Evidence:
     attempts = tuple(attempts) if attempts is not None else tuple(attempt() for _ in range(50))
     return Evidence(Conditions(), ("a", "b"), attempts, {"noise/adaptive": len(attempts)},
-                    RealData(0.99, confident, 0.0, confident), controls, Cost(10, 5, 1.0), extra, **more)  # fmt: skip
+                    RealData(0.99, confident, 0.0, confident), controls, Cost(10, 5, 1.0), extra, ood, **more)  # fmt: skip
 
 
 def finding(e: Evidence, code: str) -> Finding:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from helpers import GOOD, attempt, evidence, finding, verdict_of
+from helpers import GOOD, TRUSTED, attempt, evidence, finding, verdict_of
 
 from blankcheck.judging import Control, Verdict, run_checks
 from blankcheck.judging.checks import CHECKS
-from blankcheck.judging.evidence import Attempt
+from blankcheck.judging.evidence import Attempt, Proof
 from blankcheck.types import Conditions
 
-MANDATORY = {"real-confident", "positive-control", "planted-control", "more-steps", "gradient-health"}
+MANDATORY = {"real-confident", "false-alarms", "positive-control", "planted-control", "more-steps", "gradient-health"}
 HARDER = ("more-steps", "more-restarts", "more-starts", "penalty-weights", "tighter-limit", "close-calls", "gradient-free",
           "transfer", "rivals")  # fmt: skip
 FIRES = {
@@ -40,7 +40,7 @@ def test_the_mandatory_checks_are_those_of_the_plan():
 
 
 def test_every_check_has_an_experiment_that_makes_it_fire():
-    assert FIRES.keys() == {c.code for c in CHECKS} - {"real-confident"} == {c.code for c in GOOD}
+    assert FIRES.keys() == {c.code for c in CHECKS} - {"real-confident", "false-alarms"} == {c.code for c in GOOD}
 
 
 @pytest.mark.parametrize("code", sorted(FIRES))
@@ -108,3 +108,24 @@ def test_an_attempt_names_each_condition_it_violates():
     image = attempt(lit=300, confidence=0.9, p=0.01)
     assert image.violates(want) == [] and image.violates(want, ood_p=0.5) == ["out_of_distribution"]
     assert isinstance(replace(image, step=3), Attempt)
+
+
+@pytest.mark.parametrize(("alarms", "failed"), [(0, False), (20, False), (28, False), (29, True), (380, True)])
+def test_the_out_of_distribution_test_is_on_trial(alarms, failed):
+    """At level 0.01 and 2000 images, 29 alarms are too many to be chance: their lower 95 % bound is 0.0102."""
+    e = evidence(ood=replace(TRUSTED, alarms=alarms))
+    assert finding(e, "false-alarms").status == ("failed" if failed else "passed")
+    assert verdict_of(e) == (Verdict.INCONCLUSIVE if failed else Verdict.RESISTED)
+    assert str(alarms) in finding(e, "false-alarms").finding
+
+
+@pytest.mark.parametrize("ood", [None, replace(TRUSTED, alarms=0, tried=0)], ids=["no test", "no images"])
+def test_a_test_that_was_not_tried_is_not_trusted(ood):
+    e = evidence(ood=ood)
+    assert finding(e, "false-alarms").status == "not-applicable" and verdict_of(e) == Verdict.INCONCLUSIVE
+
+
+def test_certified_needs_a_network_that_is_sure_of_real_images():
+    proof = Proof((300, 300), (0.4, 0.4), 0.9, "features", "certified", "0" * 16, 1.0)
+    assert verdict_of(evidence(proof=proof)) == Verdict.CERTIFIED
+    assert verdict_of(evidence(proof=proof, confident=0.0)) == Verdict.INCONCLUSIVE

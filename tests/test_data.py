@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from blankcheck.data import load_data
+from blankcheck.data import Data, load_data
 from blankcheck.data.loading import runs_code
 from blankcheck.data.named import read_idx
+from blankcheck.data.splits import Split, hold_out
 from blankcheck.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -192,3 +193,22 @@ def test_an_impossible_lift_is_refused(by):
 def test_a_lifted_factory_still_counts_as_code():
     assert runs_code("net.py:make") and runs_code("net.py:make+lift=0.2") and runs_code("package.module:make+lift")
     assert not runs_code("digits+lift") and not runs_code("npz:a.npz+lift=0.2")
+
+
+def test_copies_are_in_one_half_and_on_one_side_of_a_split():
+    """Each of 60 images is there four times, drawn together nowhere."""
+    images = torch.rand(60, 1, 4, 4, generator=torch.Generator().manual_seed(0)).repeat(4, 1, 1, 1)
+    whole = Split(images, torch.arange(240) % 60 % 2)
+    rest, held = hold_out(whole, 0.25)
+    data = Data("made", ("a", "b"), whole, held, held)
+    for one, other in ((rest, held), data.halves):
+        assert len(one) + len(other) == 240 and min(len(one), len(other)) >= 20
+        seen = [{tuple(row) for row in part.loaded().flatten(1).tolist()} for part in (one, other)]
+        assert not seen[0] & seen[1]
+
+
+def test_copies_do_not_cost_a_class_its_images():
+    images = torch.cat([torch.rand(40, 1, 2, 2), torch.zeros(15, 1, 2, 2)])
+    whole = Split(images, torch.cat([torch.arange(40) % 2, torch.full((15,), 2)]))
+    for part in hold_out(whole, 0.3):
+        assert set(part.labels.tolist()) == {0, 1, 2}

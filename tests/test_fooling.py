@@ -457,3 +457,48 @@ def test_out_of_memory_halves_the_batch(plain):
     assert halved.best.met.all()
     with pytest.raises(torch.OutOfMemoryError):
         run_attempts(dataclasses.replace(job, classifier=Greedy(plain, 0)), targets)
+
+
+class Saturated(torch.nn.Module):
+    """The logarithm of a softmax, as many networks end: -inf where a probability is 0 in 32 bits. Class 1 has probability 1
+    until feature 0 is lit."""
+
+    def forward(self, images):
+        first = images.flatten(1)[:, 0]
+        logits = torch.stack([400 * first, 200 - 200 * first, 0 * first], dim=1)
+        return logits.softmax(dim=1).log()
+
+
+def test_a_log_probability_of_minus_infinity_is_an_answer(plain):
+    targets = torch.tensor([0, 1, 2])
+    problem, images = Problem(Saturated(), "log-probabilities", targets), torch.zeros(3, *SHAPE)
+    seen = problem.measure(images)
+    assert seen.finite.all() and seen.gradient.isfinite().all()
+    assert seen.margin.tolist() == [-torch.inf, torch.inf, -torch.inf]
+    found = search(problem, images, Exchange(), Goal(max_lit=5), 20)
+    assert (found.outcome != Outcome.NOT_FINITE).all() and found.met.tolist()[1]
+    broken = Problem(lambda x: x.flatten(1)[:, :3] * torch.nan, "logits", targets).measure(images)
+    assert not broken.finite.any()
+
+
+def test_polishing_spends_what_an_image_has_left_whoever_its_neighbours_are(plain):
+    problem, goal = Problem(plain, "logits", torch.arange(10)), Goal(max_lit=64, until="sparsest")
+    found = search(problem, torch.zeros(10, *SHAPE), GreedyLighting(), goal, 40)
+    left = torch.arange(10) * 7 + 3
+    together = polish(problem, found, goal, left)
+    for row in (1, 4, 9):
+        only = torch.tensor([row])
+        alone = polish(problem.rows(only), found.rows(only), goal, left[only])
+        assert_close(alone.images, together.images[only], atol=1e-4, rtol=0)
+        assert int(alone.forwards) == int(together.forwards[row]) <= int(found.forwards[row]) + int(left[row])
+
+
+def test_an_attempts_image_does_not_depend_on_which_others_are_dear(plain):
+    """In a batch with an image that uses up its forward passes, the others are polished as they are without it."""
+    problem, goal = Problem(plain, "logits", torch.arange(10)), Goal(max_lit=64, until="sparsest")
+    found = search(problem, torch.zeros(10, *SHAPE), GreedyLighting(), goal, 40)
+    dear = torch.full((10,), 60)
+    dear[3] = 0
+    usual = polish(problem, found, goal, 60)
+    others = torch.arange(10) != 3
+    assert torch.equal(polish(problem, found, goal, dear).images[others], usual.images[others])

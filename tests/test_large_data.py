@@ -523,7 +523,8 @@ def test_a_set_beyond_memory_takes_little_of_it(tmp_path):
     """380 MB as float32, read wholly for its fingerprint, in a process of its own; a tenth of it is read at once."""
     some = RNG.integers(0, 256, (10, 128, 128, 3)).astype(np.uint8)
     for name, times in (("small", 16), ("large", 200)):
-        images = np.broadcast_to(some, (times, *some.shape)).reshape(-1, *some.shape[1:])
+        images = np.broadcast_to(some, (times, *some.shape)).reshape(-1, *some.shape[1:]).copy()
+        images[:, 0, 0, :2] = np.stack(np.divmod(np.arange(len(images)), 256), axis=1)  # none is a copy of another
         np.savez(tmp_path / f"{name}.npz", x=images, y=np.arange(len(images)) % 2)
     made = subprocess.run([sys.executable, "-c", USE, str(tmp_path)], capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr[-600:]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, binom
 
+from blankcheck.copies import cut_together, first_copies
+from blankcheck.data import load_data
 from blankcheck.errors import ArgumentError, DataError
 from blankcheck.judging import FIRST, SECOND, OODTest, Score, benjamini_hochberg, features
 from blankcheck.judging.ood import CONDITIONAL, MARGINAL, p_value_table
@@ -224,3 +228,76 @@ def test_features_of_another_network_are_a_score():
     odd[:, 0, 0, 0], odd[:, 0, 1, 1] = 0.0, 1.0
     assert test.names == ("twin",) and test.accepts(odd).all() and not test.accepts(real[:100]).float().mean() > 0.2
     assert not any(seen)
+
+
+def test_copies_of_an_image_are_in_one_part_and_count_once():
+    """Fitted on images that also calibrate it, the test would call a fifth of all fresh real images out of distribution."""
+    level, fresh = 0.05, blobs(2000, 5)
+    copied = blobs(500, 0).repeat(5, 1, 1, 1)
+    test = OODTest.fit(copied, level)
+    assert float(test.accepts(fresh).float().mean()) <= level
+    distinct = len(test.table) - 1
+    assert len(test.calibration) == 5 * distinct and 150 <= distinct <= 250
+    assert test.smallest_p == float(p_value_table(distinct, level)[0][0])
+    assert test.accepts(noise(20, 1, 12, 12)).all()
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+def test_p_values_rank_among_different_images(copies):
+    """Images that are each there so many times give the p-values of as many different ones."""
+    images = blobs(400, 1)
+    test = OODTest.fit(images.repeat(copies, 1, 1, 1), 0.05, scores=(pixel(6, 6),))
+    ranks = test.table.tolist()
+    assert set(test.p_values(blobs(300, 2)).tolist()) <= set(ranks)
+    top = torch.ones(1, 1, 12, 12) * 2
+    assert float(test.p_values(top)) == test.smallest_p
+
+
+def test_few_different_images_are_refused_however_often_they_occur():
+    with pytest.raises(DataError, match="copies of others"):
+        OODTest.fit(blobs(30, 0).repeat(15, 1, 1, 1), 0.05)
+
+
+@given(st.lists(st.integers(0, 6), min_size=2, max_size=30), st.integers(0, 1000), st.integers(1, 29))
+def test_an_order_is_cut_between_images_and_never_between_copies(values, seed, border):
+    images = torch.tensor(values).view(-1, 1, 1, 1).expand(-1, 1, 2, 2).float()
+    order, firsts = torch.randperm(len(values), generator=torch.Generator().manual_seed(seed)), first_copies(images)
+    assert [values[i] for i in firsts.tolist()] == values
+    parts = cut_together(order, firsts, [min(border, len(values))])
+    assert sorted(torch.cat(parts).tolist()) == list(range(len(values)))
+    kinds = [{values[i] for i in part.tolist()} for part in parts]
+    assert not kinds[0] & kinds[1]
+    plain = cut_together(order, torch.arange(len(values)), [min(border, len(values))])
+    assert torch.equal(torch.cat(plain), order) and len(plain[0]) == min(border, len(values))
+
+
+@FAMILIES
+def test_no_score_jumps(scores):
+    """A change of every value by a millionth moves each score by little, as measured by how much real images differ."""
+    real = load_data("digits").train.images  # their values are multiples of 1/16
+    grids = torch.cat([real[:40], (real[40:80] > 0.3).float() * 0.5, real[80:120] * 0.5, real[120:160] * 0.25])
+    for score in scores:
+        values = score.fit(real)
+        if values(real[:1]).shape[1] == 0:
+            continue  # colours of grey images
+        spread = values(real).std(dim=0).clamp_min(1e-6)
+        for step in (1e-6, -1e-6):
+            moved = values((grids + step * (grids > 0)).clamp(0, 1))
+            assert float(((moved - values(grids)).abs() / (spread + values(grids).abs())).max()) < 0.02, score.names
+
+
+def test_dimmed_digits_do_not_all_become_strange_at_once():
+    """Half as bright, handwritten digits are still handwritten digits; one score called all of them out of distribution as
+    soon as no value was above 0.5."""
+    data = load_data("digits")
+    test = OODTest.fit(data.train.images, 0.01, scores=(FIRST[0],))
+    by_level = [float(test.accepts(data.test.images * f).float().mean()) for f in (0.52, 0.51, 0.5, 0.49, 0.48)]
+    assert max(abs(a - b) for a, b in pairwise(by_level)) < 0.2
+
+
+def test_what_the_data_often_show_is_no_copy():
+    """Blank images that are a tenth of the data are real images like others: they must not be called out of distribution."""
+    some = blobs(900, 0)
+    images = torch.cat([some, torch.zeros(100, *some.shape[1:])])
+    test = OODTest.fit(images, 0.05)
+    assert not test.accepts(torch.zeros(1, *some.shape[1:])).any()

@@ -80,8 +80,7 @@ class Data:
     def halves(self) -> tuple[Split, Split]:
         """Two disjoint random halves A and B of the training images; copies of an image are in the same one."""
         order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(SPLIT_SEED + 1))
-        a, b = cut_together(order, first_copies(self.train.images), [len(order) // 2])
-        return self.train.take(a), self.train.take(b)
+        return _cut(self.train, order, len(order) // 2)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -140,5 +139,14 @@ def _check(what: str, split: Split, classes: int) -> None:
 def hold_out(split: Split, fraction: float, salt: int = 0) -> tuple[Split, Split]:
     """Split into (rest, held out) at random, always the same way; copies of an image are on the same side."""
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(SPLIT_SEED + 2 + salt))
-    held, rest = cut_together(order, first_copies(split.images), [max(1, round(len(split) * fraction))])
-    return split.take(rest), split.take(held)
+    held, rest = _cut(split, order, max(1, round(len(split) * fraction)))
+    return rest, held
+
+
+def _cut(split: Split, order: Tensor, border: int) -> tuple[Split, Split]:
+    """The first `border` images of an order, and the others, copies on one side unless that costs a class its images."""
+    plain = [order[:border], order[border:]]
+    together = cut_together(order, first_copies(split.images), [border])
+    kept = all(set(split.labels[b].tolist()) >= set(split.labels[a].tolist()) for a, b in zip(plain, together, strict=True))
+    first, second = together if kept else plain
+    return split.take(first), split.take(second)

@@ -54,9 +54,7 @@ def false_alarms(evidence: Evidence, control: Control | None) -> tuple[str, str]
     sentence = f"{record.alarms} of {record.tried} real test images are called out of distribution at level {level:g}"
     if least <= level:
         return PASSED, f"{sentence}."
-    return FAILED, (
-        f"{sentence}, at least {least:.1%} with 95 % confidence: what is found may be no stranger than real data."
-    )
+    return FAILED, f"{sentence}, surely at least {least:.1%}: what is found may be no stranger than real data."
 
 
 @_controlled

@@ -52,8 +52,7 @@ CHECKS: tuple[Check, ...] = (
           "A network that is never sure resists everything and helps nobody.",
           "Audit a network that is confident on its own data, or lower --confidence.", rules.real_confident, True),
     Check(FALSE_ALARMS, "Knows real images when it sees them",
-          "The out-of-distribution test promises to call few real images out of distribution. Real test images, which it "
-          "has never seen, put it on trial.",
+          "The third condition means something only where few real images meet it, as real test images show.",
           "Look at the data: test images that are drawn otherwise than training images, or many that are nearly equal.",
           rules.false_alarms, True),
     Check("positive-control", "Fools a plain twin",

@@ -188,10 +188,11 @@ def _fit(scores: Sequence[Score], real: Tensor) -> tuple[tuple[Values, ...], tup
 
 def _apart(images: Images, *parts: Tensor) -> tuple[list[Tensor], int]:
     """The parts, positions of images each, with all copies of an image in one; how many of the last are different."""
-    used = torch.cat(parts)
+    used, drawn = torch.cat(parts).sort()
+    # which copy comes first is a matter of the data set, so that each part gets its share of images that have copies
     firsts = first_copies(images, used)
     borders = torch.tensor([len(part) for part in parts]).cumsum(0)[:-1].tolist()
-    cut = cut_together(torch.arange(len(used)), firsts, borders)
+    cut = cut_together(drawn.argsort(), firsts, borders)
     return [used[part] for part in cut], len(firsts[cut[-1]].unique())
 
 

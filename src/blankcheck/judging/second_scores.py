@@ -19,6 +19,7 @@ from blankcheck.judging.scores import Mahalanobis, Score, ink, unfitted
 PATCH = 5
 MAX_PATCHES = 100_000
 LEVELS = (0.0, 1 / 8, 3 / 8, 5 / 8, 7 / 8)
+RARE = 1e-3
 CONTRASTS = (0.0, 1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
 
 
@@ -57,13 +58,18 @@ def pairs(images: Tensor) -> Tensor:
     right = torch.bmm(level[..., 1:].flatten(2), level[..., :-1].flatten(2).mT)
     square = (down + right) / (down + right).sum(dim=(1, 2), keepdim=True)
     row, column = torch.triu_indices(len(LEVELS), len(LEVELS))
-    return (square + square.mT)[:, row, column].sqrt()
+    return _root((square + square.mT)[:, row, column])
 
 
 def contrasts(images: Tensor) -> Tensor:
     """Square roots of the shares of differences between adjacent values near each of seven sizes, (n, c, h, w) -> (n, 7)."""
     differences = torch.cat([images.diff(dim=2).abs().flatten(1), images.diff(dim=3).abs().flatten(1)], dim=1)
-    return torch.stack([part.mean(dim=1) for part in nearness(differences, CONTRASTS)], dim=1).sqrt()
+    return _root(torch.stack([part.mean(dim=1) for part in nearness(differences, CONTRASTS)], dim=1))
+
+
+def _root(shares: Tensor) -> Tensor:
+    """Square roots, which spread small shares as much as large ones, but are not infinitely steep at 0."""
+    return (shares + RARE).sqrt()
 
 
 def moments(images: Tensor) -> Tensor:
