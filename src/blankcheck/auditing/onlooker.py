@@ -20,13 +20,17 @@ from blankcheck.sharing import Spread
 from blankcheck.types import Accept, Classifier, Conditions, count_lit, stored
 
 T = TypeVar("T")
+ASKED_AT_ONCE = 100
+"""Images about which the out-of-distribution test is asked at once: asking about few costs as much as about some."""
 
 
 @dataclass(frozen=True)
 class Met:
-    """What was met in one piece of work: at most one image of each class, the sparsest of the answer in which one was
-    first met. images: (n, c, h, w) in stored form. classes: (n,). asked: images that the out-of-distribution test was asked
-    about."""
+    """What was met in one piece of work: at most one image of each class, the sparsest of those that the
+    out-of-distribution test was asked about when it first said yes.
+
+    images: (n, c, h, w) in stored form. classes: (n,). asked: images that the test was asked about.
+    """
 
     images: Tensor
     classes: Tensor
@@ -46,6 +50,7 @@ class Onlooker(nn.Module):
         self.sure = Goal(want.confidence).wanted
         self.looking, self.asked = False, 0
         self._waiting: list[tuple[Tensor, Tensor]] = []
+        self._candidates: list[tuple[Tensor, Tensor]] = []
         self._met: dict[int, Tensor] = {}
 
     def forward(self, images: Tensor) -> Tensor:
@@ -75,10 +80,12 @@ class Onlooker(nn.Module):
         self._met, self.asked, self.looking = {}, 0, True
         try:
             result = do(index)
-            self._settle()
+            self._sift()
+            self._ask()
         finally:
             self.looking = False
             self._waiting.clear()
+            self._candidates.clear()
         images = list(self._met.values())
         none = torch.zeros(0, *([0] * 3))
         return result, Met(torch.stack(images) if images else none, torch.tensor(list(self._met)).long(), self.asked)
@@ -89,22 +96,27 @@ class Onlooker(nn.Module):
         self._waiting.append((images, p >= self.sure))
         # on a device asking makes the host wait
         if len(self._waiting) >= turns_between_looks(images.device):
-            self._settle()
+            self._sift()
+            if sum(len(images) for images, _ in self._candidates) >= ASKED_AT_ONCE:
+                self._ask()
 
-    def _settle(self) -> None:
-        """Ask about everything that waits, class by class that was not met yet."""
+    def _sift(self) -> None:
+        """Keep the sparse images, in stored form, of what waits, that are confident for a class not met yet."""
         for images, sure in self._waiting:
             sure[:, list(self._met)] = False
             rows = sure.any(dim=1).nonzero().squeeze(1)
-            if len(rows) == 0:
-                continue
-            found, sure = stored(images[rows]), sure[rows]
-            lit = count_lit(found)
-            sparse = (lit <= self.want.max_lit).nonzero().squeeze(1)
-            if len(sparse) == 0:
-                continue
-            odd = sparse[self.accepts(found[sparse])]
-            for place in odd[lit[odd].argsort(stable=True)].tolist():
-                for target in sure[place].nonzero().squeeze(1).tolist():
-                    self._met.setdefault(target, found[place].cpu())
+            if len(rows):
+                found, sure = stored(images[rows]), sure[rows]
+                sparse = (count_lit(found) <= self.want.max_lit).nonzero().squeeze(1)
+                self._candidates.append((found[sparse], sure[sparse]))
         self._waiting.clear()
+
+    def _ask(self) -> None:
+        """Of the candidates that are out of distribution the sparsest of each class is met."""
+        if any(len(images) for images, _ in self._candidates):
+            images, sure = (torch.cat(parts) for parts in zip(*self._candidates, strict=True))
+            odd = self.accepts(images).nonzero().squeeze(1)
+            for place in odd[count_lit(images[odd]).argsort(stable=True)].tolist():
+                for target in sure[place].nonzero().squeeze(1).tolist():
+                    self._met.setdefault(target, images[place].cpu())
+        self._candidates.clear()
