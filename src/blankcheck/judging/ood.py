@@ -193,7 +193,7 @@ def _apart(images: Images, *parts: Tensor) -> tuple[list[Tensor], int]:
     firsts = first_copies(images, used)
     borders = torch.tensor([len(part) for part in parts]).cumsum(0)[:-1].tolist()
     cut = cut_together(drawn.argsort(), firsts, borders)
-    return [used[part] for part in cut], len(firsts[cut[-1]].unique())
+    return [used[part] for part in cut], len(set(firsts[cut[-1]].tolist()))
 
 
 def _shared(values: Sequence[Values], images: Images, index: Tensor, spread: Spread) -> Tensor:
