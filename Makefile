@@ -14,7 +14,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 demo: setup
-	$(BIN)/blankcheck demo --out runs/demo
+	$(BIN)/blankcheck demo --out runs/demo --overwrite
 
 test: setup
 	$(BIN)/python -m pytest

@@ -54,7 +54,8 @@ def child(chosen: argparse.Namespace) -> None:
     else:
         blankcheck([
             "audit", "--data", chosen.data, "--model", chosen.model, "--weights", str(chosen.weights), "--device", "cpu",
-            "--preset", chosen.preset, "--devices", str(chosen.processes), "--out", str(chosen.folder / "run"), "--quiet",
+            "--preset", chosen.preset, "--devices", str(chosen.processes), "--out", str(chosen.folder / "run"),
+            "--overwrite", "--quiet",
         ])  # fmt: skip
     rank = os.environ.get("LOCAL_RANK", "0")
     (chosen.folder / f"{rank}.json").write_text(json.dumps({"cpu": cpu(), "seconds": seconds}))

@@ -37,9 +37,13 @@ The result is on stdout: the word first, and the path of the report alone on a l
 | 10 | `audit` says FOOLED |
 | 11 | `audit` says INCONCLUSIVE |
 | 12 | `verify`: a witness was not confirmed |
-| 2 | wrong usage or bad input; one line on stderr says what |
+| 2 | wrong usage or bad input, such as a file that is not there, or a folder that holds a run; in one line |
 | 130 | Ctrl-C |
-| 1 | anything unexpected |
+| 1 | what the machine refuses, such as a full disk, no permission or no memory, in one line; and anything unexpected |
+
+No command writes over the results of another: an `--out` that holds a run is refused, unless `--overwrite` is given, which
+removes first what is there, or `--resume`, with which `harden` goes on. Without `--out`, a command takes `runs/` and its
+name, or the next free of `runs/NAME-2`, `runs/NAME-3`, ... While a command writes a folder, a second one is refused.
 """
 
 

@@ -13,7 +13,7 @@ train_plainly(plain, data.train, TrainingPlan(epochs=40))
 
 # Forty epochs in one round are quick; leave them out for the usual, better hardening.
 hardened = bc.harden("mlp", data, epochs=40, rounds=1, fresh_attempts=20)
-hardened.save("runs/hardened")
+hardened.save("runs/hardened", overwrite=True)
 
 judge = ood_test(data, level=0.01)
 fooled, real = {}, {}

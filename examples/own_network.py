@@ -44,4 +44,4 @@ if __name__ == "__main__":
     data = bc.load_data("npz:digits.npz")
     audit = bc.audit(model, data, preset="smoke")
     print(f"{audit.verdict}: {audit.rate:.0%} of attempts, fewest lit {audit.json['min_lit']} of 64")
-    audit.save("runs/own")  # open runs/own/report.html
+    audit.save("runs/own", overwrite=True)  # open runs/own/report.html

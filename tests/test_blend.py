@@ -268,7 +268,7 @@ def audited(plain, digits, tmp_path_factory) -> Path:
     run.begin("audit", {"data": "digits", "model": "mlp", "seed": 0}, torch.device("cpu"))
     run.write_json("verdict.json", verdict_json(evidence, (), judge(evidence, ())))
     run.write_lines("attempts.jsonl", (vars(a) for a in attempts))
-    run.write_with("model.safetensors", lambda path: save_model(plain, path))
+    save_model(plain, run / "model.safetensors")
     tensors = {"images": images[kept], "targets": kept, "confidence": p[kept],
                "lit": count_lit(images[kept]), "ood_p": torch.full((len(kept),), 0.001)}  # fmt: skip
     run.write("witnesses.safetensors", bytes(save(tensors, {"fingerprint": fingerprint(plain)})))

@@ -45,11 +45,11 @@ def net(tmp_path) -> Path:
     return tmp_path / "net.py"
 
 
-def refused(capsys, *arguments: str) -> str:
-    """Exit code 2, nothing on stdout, one line on stderr."""
-    code = main(list(arguments))
+def refused(capsys, *arguments: str, code: int = 2) -> str:
+    """This exit code, nothing on stdout, one line on stderr."""
+    ended = main(list(arguments))
     out, err = capsys.readouterr()
-    assert code == 2 and out == "" and err.count("\n") == 1 and err.startswith("blankcheck: error: "), (code, out, err)
+    assert ended == code and out == "" and err.count("\n") == 1 and err.startswith("blankcheck: error: "), (ended, out, err)
     return err
 
 
@@ -103,6 +103,8 @@ def test_verify_confirms_and_notices_tampering(audited, tmp_path, capsys):
         metadata = file.metadata()
     model["network.1.bias"] += 1e-3
     save_file(model, copy / "model.safetensors", metadata)
+    assert main(["verify", str(copy.path)]) == 2, "its digest tells"
+    save_file(model, copy / "model.safetensors", {k: v for k, v in metadata.items() if k != "digest"})
     copy.write("witnesses.safetensors", (audited / "witnesses.safetensors").read_bytes())
     assert main(["verify", str(copy.path)]) == 12
     assert "fingerprint differs" in capsys.readouterr().out
@@ -206,7 +208,7 @@ def test_a_mistake_leaves_an_earlier_run_as_it_was(capsys, weights, net, tmp_pat
         ["harden", "--rounds", "0"],
         ["harden", "--model", f"{net}:make", "--objective", "reject-class"],
     ):
-        refused(capsys, *wrong, "--out", str(out))
+        refused(capsys, *wrong, "--out", str(out), "--overwrite")
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
 
 
@@ -245,8 +247,8 @@ def test_a_full_disk_leaves_no_half_written_file(capsys, weights, tmp_path, monk
 
     monkeypatch.setattr(run_folder, "_write_bytes", full)
     out = tmp_path / "full"
-    line = refused(capsys, "audit", "--weights", str(weights), "--preset", "smoke", "--out", str(out), "--quiet")
-    assert "No space left on device" in line
+    line = refused(capsys, "audit", "--weights", str(weights), "--preset", "smoke", "--out", str(out), "--quiet", code=1)
+    assert "witnesses.safetensors: No space left on device" in line
     assert {p.name for p in out.iterdir()} == {"environment.json", "config.yaml"}
 
 

@@ -285,7 +285,8 @@ def test_the_configuration_names_the_runs(tmp_path, capsys):
     compare(capsys, str(a), str(b), "--out", str(tmp_path / "o"))
     assert RunFolder.open(tmp_path / "o").read_config()["runs"] == [str(a), str(b)]
     before = (tmp_path / "o" / "compare.json").read_bytes()
-    compare(capsys, str(a), str(b), "--out", str(tmp_path / "o"))
+    assert "--overwrite begins anew" in refused(capsys, "compare", str(a), str(b), "--out", str(tmp_path / "o"))
+    compare(capsys, str(a), str(b), "--out", str(tmp_path / "o"), "--overwrite")
     assert (tmp_path / "o" / "compare.json").read_bytes() == before, "again into the same folder, to the same bytes"
 
 
@@ -420,7 +421,7 @@ def test_broken_folders_are_one_line(tmp_path, capsys):
     assert "real_images" in refused(capsys, "compare", str(a), str(many), *out)
     lines = (many / "attempts.jsonl").read_text().replace('"lit": 3', f'"lit": {10**400}', 1)
     (spoilt(many, "verdict.json", {"out_of_distribution_test": None}) / "attempts.jsonl").write_text(lines)
-    assert "line 1: lit must be between" in refused(capsys, "compare", str(a), str(many), *out)
+    assert "line 1: a whole number has 401 digits" in refused(capsys, "compare", str(a), str(many), *out)
     (many / "attempts.jsonl").write_text("{")
     assert "not readable JSON lines" in refused(capsys, "compare", str(a), str(many), *out)
     assert "sort" in refused(capsys, "compare", str(a), str(a), "--sort", "luck")
@@ -430,7 +431,7 @@ def test_broken_folders_are_one_line(tmp_path, capsys):
 def test_another_commands_run_is_not_overwritten(tmp_path, capsys):
     a, b = make_run(tmp_path / "a", FOOLED), make_run(tmp_path / "b", MIXED)
     before = (a / "verdict.json").read_bytes()
-    assert "is the run folder of 'audit'" in refused(capsys, "compare", str(a), str(b), "--out", str(a))
+    assert "holds a run already, of audit" in refused(capsys, "compare", str(a), str(b), "--out", str(a))
     assert (a / "verdict.json").read_bytes() == before
 
 

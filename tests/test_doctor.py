@@ -735,16 +735,17 @@ def test_nothing_is_written_without_out(forgotten, tmp_path, monkeypatch, capsys
     assert not list((tmp_path / "here").iterdir())
 
 
-def test_out_adds_to_a_run_folder_and_takes_nothing_away(weights, tmp_path, capsys):
+def test_out_is_a_new_folder_and_takes_nothing_away(weights, tmp_path, capsys):
     out = tmp_path / "run"
     shown = told(capsys, "--weights", str(weights), "--out", str(out))
     assert shown.splitlines()[-1] == str(out / "doctor.json")
     assert {p.name for p in out.iterdir()} == {"doctor.json", "environment.json", "config.yaml"}
     (out / "verdict.json").write_text("{}")
     before = {p: p.read_bytes() for p in out.iterdir()}
-    told(capsys, "--weights", str(weights), "--out", str(out), "--seed", "1")
-    assert {p: p.read_bytes() for p in before if p.name != "doctor.json"} == \
-        {p: raw for p, raw in before.items() if p.name != "doctor.json"}  # fmt: skip
+    assert main(["doctor", "--weights", str(weights), "--out", str(out), "--seed", "1"]) == 2
+    assert "--overwrite" in capsys.readouterr().err and {p: p.read_bytes() for p in out.iterdir()} == before
+    told(capsys, "--weights", str(weights), "--out", str(out), "--seed", "1", "--overwrite")
+    assert {p.name for p in out.iterdir()} == {"doctor.json", "environment.json", "config.yaml"}
     record = json.loads((out / "doctor.json").read_text())
     assert record["schema"] == 1 and record["command"].endswith("--seed 1")
 

@@ -148,6 +148,8 @@ def test_another_gate_is_not_confirmed(run, tmp_path, capsys):
     with safe_open(copy / GATE, "pt") as file:
         said = file.metadata()
     save_file(state, copy / GATE, metadata=said)
+    assert main(["verify", str(copy)]) == 2 and "is damaged" in capsys.readouterr().err, "its digest tells"
+    save_file(state, copy / GATE, metadata={k: v for k, v in said.items() if k != "digest"})
     assert main(["verify", str(copy), "--json"]) == 12
     assert json.loads(capsys.readouterr().out)["certificate"] is False
     (copy / GATE).write_bytes(b"no gate")

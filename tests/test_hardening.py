@@ -88,7 +88,7 @@ def test_state_survives_the_file_and_a_kill(digits, tmp_path):
         {k: v for k, v in r.items() if k not in timed} for r in whole.records
     ]
     run.write(STATE, b"damaged")
-    with pytest.raises(RunFolderError, match="does not fit this run"):
+    with pytest.raises(RunFolderError, match="is damaged, or is no state"):
         bc.harden("mlp", digits, **options, run=run, resume=True)
 
 

@@ -10,12 +10,13 @@ import pytest
 import blankcheck
 
 PACKAGE = Path(blankcheck.__file__).parent
-SHARED = {"types", "errors", "factories", "outputs", "sharing", "seeds", "copies"}
+SHARED = {"types", "errors", "factories", "files", "outputs", "sharing", "seeds", "copies"}
 ROOMS = {"fooling", "judging", "classifiers", "data"}
 MAY_KNOW: dict[str, set[str]] = {
     "errors": set(),
     "types": {"errors"},
     "factories": {"errors"},
+    "files": set(),
     "outputs": {"types", "errors"},
     "sharing": set(),
     "seeds": set(),

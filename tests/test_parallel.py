@@ -33,6 +33,7 @@ from blankcheck.hardening import Hardening, HardeningPlan, objective_named
 from blankcheck.hardening.learning import Tally
 from blankcheck.hardening.replay import Replay
 from blankcheck.running.alarm import Failure
+from blankcheck.running.harden import read_state
 from blankcheck.running.run_contents import read_run
 from blankcheck.running.run_folder import RunFolder
 
@@ -447,7 +448,7 @@ def test_hardening_killed_and_gone_on_with_more_processes(tmp_path):
     assert code == 0 and out.count("\n") >= 1
     rounds = [r for r in lines(folder, "metrics.jsonl") if r["kind"] == "round"]
     assert [r["index"] for r in rounds] == [0, 1, 2, 3] and all(math.isfinite(r["real_loss"]) for r in rounds)
-    state = torch.load(folder / "state" / "state.pt", weights_only=True)
+    state = read_state(RunFolder(folder))
     assert [len(s["replay"]["images"]) for s in state["sources"]] == [342, 341, 341]
     read_run(RunFolder.open(folder))
     assert not list(folder.rglob(".*")), "no file is left half written"

@@ -455,7 +455,7 @@ BROKEN: dict[str, tuple[Callable[[RunFolder], object], str]] = {
         "means must be str",
     ),
     "what stopped a class is a list": (_verdict(targets={"0": {**NO_NUMBER["cat"], "violated": []}}), "violated must be"),
-    "no witness file": (_without("witnesses.safetensors"), "no readable witnesses"),
+    "no witness file": (_without("witnesses.safetensors"), "has no witnesses"),
     "a cut witness file": (_file("witnesses.safetensors", b"\x08" * 20), "not a readable witness file"),
     "no attempts": (_without("attempts.jsonl"), r"has no attempts\.jsonl"),
     "too few attempts": (_file("attempts.jsonl", ""), "holds 0 attempts, verdict.json speaks of 4"),

@@ -414,7 +414,7 @@ def test_storages_that_cannot_be_opened_and_foreign_folders_are_one_line(tmp_pat
         assert "cannot be opened" in words and "secret" not in words
     run = RunFolder.create(tmp_path / "theirs")
     run.begin("audit", {}, torch.device("cpu"))
-    assert "run folder of 'audit', which sweep would overwrite" in refused(capsys, "--config", file, "--out", str(run.path))
+    assert "holds a run already, of audit; --overwrite" in refused(capsys, "--config", file, "--out", str(run.path))
     assert not (tmp_path / "o").exists()
 
 
@@ -475,6 +475,7 @@ def test_a_sweep_with_other_options_is_refused_in_the_same_place(swept, tmp_path
     other = written(tmp_path / "s.yaml", SMALL | {"epochs": 5}, {"fooling_weight": [0.1]}, attempts=20)
     words = refused(capsys, "--config", other, "--out", str(swept / "out"))
     assert "belongs to a sweep with other options: base.epochs was 4, is 5" in words
+    assert "--overwrite begins anew" in words and "out-2 is free" in words
     words = refused(
         capsys, "--config", other, "--storage", str(swept / "out" / "sweep.journal"), "--out", str(tmp_path / "o")
     )

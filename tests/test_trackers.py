@@ -17,7 +17,7 @@ from PIL import Image
 
 from blankcheck.cli import main
 from blankcheck.errors import ArgumentError
-from blankcheck.running.harden import harden
+from blankcheck.running.harden import harden, read_state
 from blankcheck.running.run_folder import RunFolder
 from blankcheck.running.trackers import TRACKERS, check_trackers, connect, mirrored, opening
 from blankcheck.running.trackers.pictures import Picture
@@ -306,7 +306,7 @@ def test_a_hardening_is_mirrored_once_however_often_it_stopped(tracker, hardened
     """The last round was made twice: its times are those of the first time, all else is the same to the bit."""
     held = held_by(tracker, hardened)
     same(tracker, held, hardened, but=("round/training_seconds", "round/looking_seconds", "round/images_per_second"))
-    state = torch.load(hardened / "state" / "state.pt", weights_only=True)
+    state = read_state(RunFolder(hardened))
     assert {key for key in held.images if key[0].startswith("fooling/")} == {
         (f"fooling/{what}", index) for what in ("trained", "fresh") for index in range(2)
     }
@@ -402,11 +402,11 @@ def test_runs_in_one_store_stay_apart(hardened, audited, hostile):
 
 
 def test_a_run_written_again_begins_its_mirrors_again(audited, weights):
-    """Without --resume the folder is a new run: nothing of the old one is left in its event files."""
+    """With --overwrite the folder is a new run: nothing of the old one is left in its event files."""
     out = audited.parent / "again"
-    for seed in ("0", "1"):
+    for seed, more in (("0", []), ("1", ["--overwrite"])):
         arguments = ["--epochs", "2", "--seed", seed, "--out", str(out), "--tracker", "tensorboard", "--quiet"]
-        assert main(["train", *arguments]) == 0
+        assert main(["train", *arguments, *more]) == 0
     held = of_tensorboard(out)
     same("tensorboard", held, out)
     assert held.config["seed"] == "1"
@@ -621,7 +621,7 @@ def test_a_store_that_cannot_be_reached_leaves_an_earlier_run_as_it_was(capsys, 
     before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
     capsys.readouterr()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    line = refused(capsys, "train", "--out", str(out), "--tracker", "tensorboard,mlflow", "--quiet")
+    line = refused(capsys, "train", "--out", str(out), "--overwrite", "--tracker", "tensorboard,mlflow", "--quiet")
     assert "tracker mlflow cannot be opened" in line
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
 

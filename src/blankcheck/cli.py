@@ -1,23 +1,37 @@
 """The command line: `blankcheck COMMAND ...`, also `python -m blankcheck`.
 
 Exit codes: 0 done (audit: resisted or certified), 10 fooled, 11 inconclusive, 12 a witness was not confirmed, 2 wrong
-usage or bad input, 130 Ctrl-C, 1 anything unexpected.
+usage or bad input (also a file that was named and is not there, and a folder that must not be written over), 130 Ctrl-C,
+1 what the machine refuses (a full disk, no permission, no memory, a pipe that nobody reads, in one line) and anything
+unexpected, which alone shows a traceback.
 """
 
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Literal, get_origin, get_type_hints
 
 from jsonargparse import SUPPRESS, ArgumentError, ArgumentParser, Namespace
 
-from blankcheck.running.command_help import EXAMPLES, FILES, FIRST, SHELLS, Formatter, PrintCompletion, examples, in_groups
+from blankcheck.running.command_help import (
+    EXAMPLES,
+    FILES,
+    FIRST,
+    SHELLS,
+    CheckedConfig,
+    Formatter,
+    PrintCompletion,
+    examples,
+    in_groups,
+)
 
 POSITIONAL = {"verify": "run", "report": "run", "compare": "runs", "blend": "run"}
-USAGE, INTERRUPTED = 2, 130
+UNEXPECTED, USAGE, INTERRUPTED = 1, 2, 130
 
 
 def parser() -> ArgumentParser:
@@ -34,7 +48,7 @@ def parser() -> ArgumentParser:
         sub = ArgumentParser(description=summary, epilog=examples(name), formatter_class=Formatter, exit_on_error=False,
                              usage=_usage(name))  # fmt: skip
         sub.add_argument(
-            "--config", action="config", help="a YAML file of these options, such as a run folder's config.yaml"
+            "--config", action=CheckedConfig, help="a YAML file of these options, such as a run folder's config.yaml"
         )
         _add_options(sub, settings, POSITIONAL.get(name))
         commands.add_subcommand(name, sub, help=summary)
@@ -81,14 +95,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     from blankcheck.errors import BlankcheckError
     from blankcheck.running.parallel import speaks
+    from blankcheck.running.surroundings import refused_by_machine
 
     try:
-        return _run(list(sys.argv[1:] if arguments is None else arguments))
+        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
+        return code
     except (ArgumentError, BlankcheckError) as error:
         return _refuse(str(error)) if speaks() else USAGE
-    except OSError as error:
-        what = f"{error.filename}: " if error.filename else ""
-        return _refuse(f"{what}{error.strerror or error}")
+    except (OSError, MemoryError, RuntimeError) as error:
+        words = refused_by_machine(error)
+        if words is None:
+            raise
+        _let_go_of_stdout()
+        return _refuse(words, UNEXPECTED)
     except KeyboardInterrupt:
         sys.stderr.write("blankcheck: interrupted; harden goes on with --resume, sweep with the same command\n")
         return INTERRUPTED
@@ -105,7 +125,16 @@ def _run(arguments: list[str]) -> int:
     return command(settings, Terminal(settings.quiet, settings.json))
 
 
-def _refuse(message: str) -> int:
+def _let_go_of_stdout() -> None:
+    """What could not be written is not tried again, and complained about, when Python ends."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _refuse(message: str, code: int = USAGE) -> int:
     """One line, whatever the message was."""
     line = " ".join(message.split())
     for name in EXAMPLES:  # jsonargparse names an option of a subcommand `command.option`
@@ -114,8 +143,9 @@ def _refuse(message: str) -> int:
     line = re.sub(r"<class '(\w+)'>", r"\1", line)
     line = re.sub(r'[Pp]arser key "(\w+)":', lambda found: f"--{found[1].replace('_', '-')}:", line)
     line += _meant(line)
-    sys.stderr.write(f"blankcheck: error: {line}\n")
-    return USAGE
+    with suppress(OSError):
+        sys.stderr.write(f"blankcheck: error: {line}\n")
+    return code
 
 
 def _meant(line: str) -> str:

@@ -66,9 +66,15 @@ def in_small_passes(classifier: Classifier) -> Classifier:
     return answer
 
 
+NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "not enough memory")
+"""What torch says where memory runs out on the CPU, and where a file finds no room in it."""
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on whatever device; the CPU's allocator has no class of its own."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
 
 
 def as_logits(outputs: Tensor, form: str) -> Tensor:

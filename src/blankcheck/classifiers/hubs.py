@@ -36,6 +36,8 @@ def from_hub(model: str, normalize: Normalisation | None, *, pretrained: bool, u
         missing = error.name or library
         raise ModelError(f"model {model!r} needs the package {missing}, which cannot be imported; "
                          f"pip install 'blankcheck[{hub}]'") from error  # fmt: skip
+    except MemoryError:
+        raise
     except Exception as error:  # both libraries raise whatever they, the network or the disk meet
         said = " ".join(str(error).split())[:200]
         raise ModelError(f"model {model!r} could not be made by {library}: {said or type(error).__name__}") from error

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import os
-import pickle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from blankcheck.classifiers.hubs import from_hub, is_hub_name
 from blankcheck.classifiers.reference import ARCHITECTURES, Shape, build
+from blankcheck.classifiers.weights import Weights, brief, check_file, read_weights
 from blankcheck.classifiers.wrapper import Normalisation, UnitClassifier
 from blankcheck.errors import ArgumentError, ModelError
 from blankcheck.factories import call_factory, is_factory
+from blankcheck.files import pack
 
 if TYPE_CHECKING:
     from blankcheck.data import Data
+
+MOST_FEATURES, MOST_WIDE = 1_000_000_000, 100_000
+"""Features of an image, and channels or outputs, that a file of weights may speak of."""
 
 
 def load_model(
@@ -41,15 +44,15 @@ def load_model(
 
     What is loaded by name is in evaluation mode. Raises ModelError with one line when anything does not fit.
     """
-    state, metadata = _read_weights(Path(weights), unsafe_pickle) if weights is not None else (None, {})
+    given = read_weights(Path(weights), unsafe_pickle) if weights is not None else None
     if isinstance(model, nn.Module):
         classifier = model if isinstance(model, UnitClassifier) else UnitClassifier(model, normalize)
     elif model in ARCHITECTURES:
-        classifier = _built_in(model, state, metadata, data, normalize)
+        classifier = _built_in(model, given, data, normalize)
     elif model.endswith(".pt2"):
         classifier = UnitClassifier(_exported(Path(model)), normalize, {"exported": "true"})
     elif is_hub_name(model):
-        classifier = from_hub(model, normalize, pretrained=state is None, unsafe_pickle=unsafe_pickle)
+        classifier = from_hub(model, normalize, pretrained=given is None, unsafe_pickle=unsafe_pickle)
     elif is_factory(model):
         made = call_factory(model, "model", ModelError)
         if not isinstance(made, nn.Module):
@@ -61,17 +64,21 @@ def load_model(
                          f"timm:NAME or hf:NAME, got {model!r}")  # fmt: skip
     if isinstance(model, str) and not classifier.describe.get("exported"):
         classifier.eval()  # what is loaded is asked; a network that was handed over stays in the mode it is in
-    if state is not None:
+    if given is not None:
         if classifier.describe.get("exported"):
             raise ArgumentError("weights cannot be given with a .pt2 model: it carries its own")
-        _fill(classifier, state, str(weights), f"model {model!r}" if isinstance(model, str) else "the model")
+        _fill(classifier, given, f"model {model!r}" if isinstance(model, str) else "the model")
     return classifier
 
 
+def model_bytes(classifier: UnitClassifier) -> bytes:
+    """The contents of a weights file: parameters and buffers, and for built-in networks what builds them again."""
+    return pack(classifier.state_dict(), classifier.describe)
+
+
 def save_model(classifier: UnitClassifier, path: Path) -> None:
-    """Write parameters and buffers, and for built-in networks what is needed to build them again."""
-    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in classifier.state_dict().items()}
-    save_file(state, path, metadata=classifier.describe)
+    """Write a weights file."""
+    path.write_bytes(model_bytes(classifier))
 
 
 def parse_normalize(text: str | None) -> Normalisation | None:
@@ -87,95 +94,87 @@ def parse_normalize(text: str | None) -> Normalisation | None:
     return tuple(means), tuple(stds)
 
 
-def _built_in(
-    name: str, state: dict[str, Tensor] | None, metadata: dict[str, str], data: Data | None, norm: Normalisation | None
-) -> UnitClassifier:
+def _built_in(name: str, given: Weights | None, data: Data | None, norm: Normalisation | None) -> UnitClassifier:
+    metadata = given.metadata if given is not None else {}
     kind = metadata.get("architecture", name)
     if kind != name:
         raise ModelError(f"weights are those of a {kind!r}, model is {name!r}")
     shape: Shape
-    if "shape" in metadata and "outputs" in metadata:
-        c, h, w = (int(v) for v in metadata["shape"].split(","))
-        shape, outputs = (c, h, w), int(metadata["outputs"])
+    if given is not None and "shape" in metadata and "outputs" in metadata:
+        shape, outputs = _stated(given)
         if data is not None and data.shape != shape:
             raise ModelError(f"weights are for images of shape {shape}, data has {data.shape}")
     elif data is not None:
         shape = data.shape
-        outputs = _outputs_of(state) or len(data.classes)
+        outputs = _outputs_of(given) or len(data.classes)
     else:
         raise ArgumentError(f"model {name!r} needs data or weights written by blankcheck to know its image shape")
     if norm is None and data is not None:
         norm = data.mean_and_std()
+    if given is not None:
+        with torch.device("meta"):  # a network as large as a file says needs no room before the file is known to fill it
+            _into(build(name, shape, outputs, norm), given, f"model {name!r}")
     return build(name, shape, outputs, norm)
 
 
-def _outputs_of(state: dict[str, Tensor] | None) -> int | None:
+def _stated(given: Weights) -> tuple[Shape, int]:
+    """The image shape and the number of outputs that a file states."""
+    try:
+        c, h, w = (int(v) for v in given.metadata["shape"].split(","))
+        outputs = int(given.metadata["outputs"])
+    except ValueError as error:
+        raise ModelError(f"weights file {given.path} states no shape of images or number of outputs") from error
+    if min(c, h, w, outputs) < 1 or c * h * w > MOST_FEATURES or max(c, outputs) > MOST_WIDE:
+        raise ModelError(f"weights file {given.path} states images of {c}x{h}x{w} and {outputs} outputs")
+    return (c, h, w), outputs
+
+
+def _outputs_of(given: Weights | None) -> int | None:
     """The length of the last bias: the number of outputs of the reference networks."""
-    biases = [t for n, t in (state or {}).items() if n.endswith(".bias") and t.ndim == 1]
-    return len(biases[-1]) if biases else None
+    biases = [shape for n, shape in (given.shapes if given is not None else {}).items()
+              if n.endswith(".bias") and len(shape) == 1]  # fmt: skip
+    return biases[-1][0] if biases else None
 
 
 def _exported(path: Path) -> nn.Module:
-    if not path.is_file():
-        raise ModelError(f"model file {path} does not exist")
+    check_file(path, "model")
     try:
         return torch.export.load(path).module()
+    except MemoryError:
+        raise
     except Exception as error:  # torch.export raises whatever it meets
-        raise ModelError(f"model file {path} cannot be read as a torch.export program: {_brief(error)}") from error
+        raise ModelError(f"model file {path} cannot be read as a torch.export program: {brief(error)}") from error
 
 
-def _read_weights(path: Path, unsafe_pickle: bool) -> tuple[dict[str, Tensor], dict[str, str]]:
-    if not path.is_file():
-        raise ModelError(f"weights file {path} does not exist")
-    if path.suffix == ".safetensors":
-        try:
-            with safe_open(path, "pt") as file:
-                metadata = file.metadata() or {}
-            return load_file(path), metadata
-        except (SafetensorError, OSError, ValueError) as error:
-            raise ModelError(f"weights file {path} is not a readable safetensors file: {_brief(error)}") from error
-    try:
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=not unsafe_pickle)
-    except pickle.UnpicklingError as error:
-        if path.read_bytes()[:2] not in (b"PK", b"\x80\x02"):  # neither of the two formats torch.save writes
-            raise ModelError(f"weights file {path} is not a readable PyTorch file") from error
-        raise ModelError(
-            f"weights file {path} holds more than tensors; save model.state_dict(), or trust it with --unsafe-pickle"
-        ) from error
-    except Exception as error:  # a damaged file raises whatever unpickling meets
-        raise ModelError(f"weights file {path} is not a readable PyTorch file: {_brief(error)}") from error
-    return _state_dict(loaded, path), {}
+def _plain(name: str) -> str:
+    """The name of a parameter without what torch puts before it where a network is wrapped or compiled."""
+    return name.removeprefix("module.").removeprefix("_orig_mod.")
 
 
-def _state_dict(loaded: Any, path: Path) -> dict[str, Tensor]:
-    """The dictionary of tensors in a checkpoint: itself, or under one of the usual names."""
-    if isinstance(loaded, nn.Module):
-        return dict(loaded.state_dict())
-    if isinstance(loaded, dict):
-        for name in ("state_dict", "model_state_dict", "model", "net"):
-            if isinstance(loaded.get(name), dict):
-                loaded = loaded[name]
-                break
-        tensors = {str(k): v for k, v in loaded.items() if isinstance(v, Tensor)}
-        if tensors:
-            return tensors
-    raise ModelError(f"weights file {path} must hold a state dict, got {type(loaded).__name__}")
-
-
-def _fill(classifier: UnitClassifier, state: dict[str, Tensor], path: str, model: str) -> None:
-    state = {name.removeprefix("module.").removeprefix("_orig_mod."): tensor for name, tensor in state.items()}
-    whole = all(name in ("mean", "std") or name.startswith("network.") for name in state)
-    whole = whole and {"mean", "std"} <= state.keys()
-    if whole:
-        _take_normalisation(classifier, state["mean"], state["std"], path)
+def _into(classifier: UnitClassifier, given: Weights, model: str) -> nn.Module:
+    """What the weights fill: the whole classifier, its normalisation included, or the network inside. Raises ModelError
+    where they do not fit."""
+    shapes = {_plain(name): shape for name, shape in given.shapes.items()}
+    whole = all(name in ("mean", "std") or name.startswith("network.") for name in shapes)
+    whole = whole and {"mean", "std"} <= shapes.keys()
     into: nn.Module = classifier if whole else classifier.network
-    own = into.state_dict()
-    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    wrong = sorted(name for name in own.keys() & state.keys() if own[name].shape != state[name].shape)
+    own = {name: tuple(t.shape) for name, t in into.state_dict().items() if isinstance(t, Tensor)}
+    if whole:  # a saved normalisation is taken as it is
+        own |= {name: (1, math.prod(shapes[name]), 1, 1) for name in ("mean", "std")}
+    missing, extra = sorted(own.keys() - shapes.keys()), sorted(shapes.keys() - own.keys())
+    wrong = sorted(name for name in own.keys() & shapes.keys() if own[name] != shapes[name])
     if missing or extra or wrong:
         faults = (("missing", missing), ("unexpected", extra), ("wrong shape of", wrong))
         parts = [f"{what} {names[0]!r} ({len(names)} in all)" for what, names in faults if names]
-        raise ModelError(f"weights {path} do not fit {model}: {'; '.join(parts)}")
+        raise ModelError(f"weights {given.path} do not fit {model}: {'; '.join(parts)}")
+    return into
+
+
+def _fill(classifier: UnitClassifier, given: Weights, model: str) -> None:
+    path, into = given.path, _into(classifier, given, model)
+    state = {_plain(name): tensor for name, tensor in given.read().items()}
+    if into is classifier:
+        _take_normalisation(classifier, state["mean"], state["std"], str(path))
     if not all(bool(t.isfinite().all()) for t in state.values() if t.is_floating_point()):
         raise ModelError(f"weights {path} hold NaN or infinity")
     into.load_state_dict(state)
@@ -189,7 +188,3 @@ def _take_normalisation(classifier: UnitClassifier, mean: Tensor, std: Tensor, p
     if classifier.normalised and not same and not classifier.describe.get("architecture"):
         raise ArgumentError(f"normalize differs from the normalisation saved in weights {path}; leave one of the two out")
     classifier.normalise_by(mean, std)
-
-
-def _brief(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

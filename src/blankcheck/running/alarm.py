@@ -15,6 +15,7 @@ from typing import Any
 import torch.distributed as dist
 
 from blankcheck.errors import BlankcheckError
+from blankcheck.running.surroundings import refused_by_machine
 
 PATIENCE = timedelta(days=7)
 """How long a process waits for the others, which may be searching for hours."""
@@ -31,7 +32,8 @@ class LostError(BlankcheckError):
 
 @dataclass(frozen=True)
 class Failure:
-    """What went wrong in one process. kind: `ours` (wrong input), `other`, `interrupted`, or `` when all is well."""
+    """What went wrong in one process. kind: `ours` (wrong input), `machine` (no room, no memory), `other`, `interrupted`, or
+    `` when all is well."""
 
     rank: int
     words: str
@@ -41,14 +43,14 @@ class Failure:
     def of(cls, rank: int, error: BaseException) -> Failure:
         """One line, whatever the error was."""
         words = " ".join(str(error).split()) or type(error).__name__
-        kind = "ours" if isinstance(error, BlankcheckError) else "other"
+        kind = "ours" if isinstance(error, BlankcheckError) else "other" if refused_by_machine(error) is None else "machine"
         return cls(rank, words, "interrupted" if isinstance(error, KeyboardInterrupt) else kind)
 
     def as_error(self) -> BaseException:
         """What the other processes raise."""
         if self.kind == "interrupted":
             return KeyboardInterrupt()
-        kind = BlankcheckError if self.kind == "ours" else RuntimeError
+        kind = {"ours": BlankcheckError, "machine": OSError}.get(self.kind, RuntimeError)
         return kind(f"process {self.rank}: {self.words}")
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,11 +15,12 @@ from torch import Tensor, nn
 from blankcheck.auditing import Gathered, Twin, Twins, gather, preset_named
 from blankcheck.auditing.gather import Note
 from blankcheck.classifiers import UnitClassifier, load_model
-from blankcheck.classifiers.loading import save_model
+from blankcheck.classifiers.loading import model_bytes
 from blankcheck.classifiers.wrapper import device_of
 from blankcheck.data import Data
 from blankcheck.judging import FIRST, Evidence, Finding, Score, Verdict, judge, run_checks, verdict_json
 from blankcheck.judging.evidence import Attempt
+from blankcheck.running.claims import Claim
 from blankcheck.running.rival_imports import usable_rivals
 from blankcheck.running.run_folder import RunFolder
 from blankcheck.running.twins import get_twins
@@ -76,14 +78,16 @@ class Audit:
         """Tensors `images`, `targets`, `confidence`, `lit`, `ood_p` and more, one row per witness."""
         return unpack(self.packed, WITNESSES).tensors
 
-    def save(self, folder: str | os.PathLike[str], config: dict[str, Any] | None = None) -> RunFolder:
-        """Write the run folder, report included."""
-        run = RunFolder.create(folder)
-        if config is not None or not (run / "config.yaml").is_file():
-            known = self.classifier.describe if isinstance(self.classifier, UnitClassifier) else {}
-            said = {"data": self.source, "model": known.get("architecture", "")}
+    def save(
+        self, folder: str | os.PathLike[str], config: dict[str, Any] | None = None, *, overwrite: bool = False
+    ) -> RunFolder:
+        """Write the run folder, report included. config: settings to record; overwrite: in place of a run that is there,
+        which else raises RunFolderError."""
+        known = self.classifier.describe if isinstance(self.classifier, UnitClassifier) else {}
+        said = {"data": self.source, "model": known.get("architecture", "")}
+        with Claim(Path(folder), "audit", overwrite, ways="overwrite=True begins anew").opened() as run:
             run.begin("audit", config or said, device_of(self.classifier))
-        self.write_into(run)
+            self.write_into(run)
         return run
 
     def write_into(self, run: RunFolder) -> None:
@@ -92,8 +96,7 @@ class Audit:
 
         run.write(WITNESSES, self.packed)
         if isinstance(self.classifier, UnitClassifier) and self.classifier.describe.get("architecture"):
-            classifier = self.classifier
-            run.write_with(MODEL, lambda path: save_model(classifier, path))
+            run.write(MODEL, model_bytes(self.classifier))
         want = self.evidence.conditions
         run.write_lines("attempts.jsonl", (asdict(a) | {"violated": a.violates(want)} for a in self.evidence.attempts))
         run.write_lines("metrics.jsonl", [*_kept(run), *self.metrics()])

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from blankcheck.auditing import check_fits
@@ -26,10 +26,12 @@ from blankcheck.classifiers import UnitClassifier, probabilities
 from blankcheck.classifiers.wrapper import fingerprint, left_as_found
 from blankcheck.data import Data, Split
 from blankcheck.errors import ArgumentError, DataError, RunFolderError
+from blankcheck.files import pack
 from blankcheck.judging.metrics import median
 from blankcheck.running.audit import WITNESSES
 from blankcheck.running.blend_contents import IMAGES, MOST_EXAMPLES, RECORD, SCHEMA, read_blends
 from blankcheck.running.blend_words import finding, lines
+from blankcheck.running.claims import held
 from blankcheck.running.devices import choose_threads, resolve
 from blankcheck.running.report import write_report
 from blankcheck.running.run_contents import read_run
@@ -54,6 +56,13 @@ def blend_command(settings: BlendSettings, terminal: Terminal) -> int:
         raise ArgumentError(f"per_pair must be at least 1, got {settings.per_pair}")
     device = resolve(settings.device)
     run = RunFolder.open(settings.run)
+    with held(run):
+        return _blend(settings, alphas, device, run, terminal)
+
+
+def _blend(
+    settings: BlendSettings, alphas: Sequence[float], device: torch.device, run: RunFolder, terminal: Terminal
+) -> int:
     want, stored = _audited(run)
     config = run.read_config()
     data = data_again(settings, config)
@@ -89,7 +98,7 @@ def _audited(run: RunFolder) -> tuple[Conditions, Stored]:
     verdict = read_run(run, blends=False).verdict
     if verdict is None:
         raise RunFolderError(f"run folder {run.path} has no verdict.json, so it has no fooling images to blend")
-    stored = unpack((run / WITNESSES).read_bytes(), str(run / WITNESSES))
+    stored = unpack(run.read_bytes(WITNESSES), str(run / WITNESSES))
     if not len(stored):
         raise RunFolderError(f"run folder {run.path} holds no fooling image, so there is nothing to blend")
     asked = verdict["conditions"]
@@ -177,7 +186,7 @@ def _examples(
 
 
 def _finish(run: RunFolder, record: dict[str, Any], images: dict[str, Tensor], terminal: Terminal) -> int:
-    run.write(IMAGES, bytes(save(images)))
+    run.write(IMAGES, pack(images))
     run.write_json(RECORD, record)
     blends = read_blends(run)
     assert blends is not None, "it was just written"

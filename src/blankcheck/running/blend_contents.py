@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load
 from torch import Tensor
 
 from blankcheck.auditing.blending import KINDS
 from blankcheck.errors import RunFolderError
+from blankcheck.files import unpack
 from blankcheck.running.record_forms import BLEND, BLEND_KIND, check, short
 from blankcheck.running.run_folder import RunFolder
 
@@ -43,11 +42,9 @@ class Blends:
 
 def read_blends(run: RunFolder) -> Blends | None:
     """What a run folder holds of blending; None when nothing. RunFolderError when it is broken or not what it should be."""
-    path = run / RECORD
-    if not path.is_file():
+    if not run.has(RECORD):
         return None
-    record = run.read_json(RECORD)
-    where = str(path)
+    record, where = run.read_json(RECORD), str(run / RECORD)
     check(record, {"schema": (int,)}, where)
     if record["schema"] != SCHEMA:
         raise RunFolderError(f"{where} has schema {short(record['schema'])}, this version reads schema {SCHEMA}")
@@ -96,9 +93,9 @@ def _check_counts(counts: Sequence[int], most: Sequence[int], where: str) -> Non
 def _images(run: RunFolder, examples: int) -> tuple[Tensor, Tensor]:
     path = run / IMAGES
     try:
-        tensors = load(path.read_bytes())
+        tensors, _ = unpack(run.read_bytes(IMAGES))
         real, fooling = tensors["real"].float(), tensors["fooling"].float()
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
+    except (RunFolderError, ValueError, KeyError) as error:
         raise RunFolderError(f"{path} is missing or not readable, {RECORD} needs it") from error
     if real.ndim != 4 or real.shape != fooling.shape or len(real) != examples:
         raise RunFolderError(f"{path} holds tensors that do not belong together")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from blankcheck.auditing import Twin, check_fits, preset_named
@@ -17,6 +16,7 @@ from blankcheck.judging.evidence import Proof
 from blankcheck.judging.ood import check_size
 from blankcheck.running.audit import Audit, audit
 from blankcheck.running.certificate_words import lines_of
+from blankcheck.running.claims import claim_of
 from blankcheck.running.devices import choose_threads, resolve
 from blankcheck.running.record_forms import CERTIFICATE, check
 from blankcheck.running.run_folder import RunFolder
@@ -31,19 +31,20 @@ MOST_STEPS = 1000
 
 def certify_command(settings: CertifySettings, terminal: Terminal) -> int:
     """Prove, search, and write both into one run folder."""
+    claim = claim_of(settings, "certify")
     device, data = resolve(settings.device), load_data(settings.data, settings.data_dir)
     choose_threads(data.shape)
     classifier = load(settings, data).to(device)
     form = check_all(settings, classifier, data)
     if form != (read := read_network(classifier, data.shape).form):
         raise ModelError(f"model gives {form} where its operations end in {read}, which cannot be certified")
-    run = RunFolder.create(settings.out if settings.out is not None else Path("runs") / "certify")
-    run.begin("certify", settings.as_config(), device)
-    certificate = prove(classifier, data, settings.confidence, settings.unit, settings.slope_steps, terminal)
-    made = with_proof(search(classifier, data, settings, settings.max_lit, terminal), certificate)
-    run.write_json(RECORD, certificate.as_json())
-    made.write_into(run)
-    say(made, run, terminal)
+    with claim.opened() as run:
+        run.begin("certify", settings.as_config(), device)
+        certificate = prove(classifier, data, settings.confidence, settings.unit, settings.slope_steps, terminal)
+        made = with_proof(search(classifier, data, settings, settings.max_lit, terminal), certificate)
+        run.write_json(RECORD, certificate.as_json())
+        made.write_into(run)
+        say(made, run, terminal)
     return 0
 
 

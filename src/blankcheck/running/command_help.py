@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import sys
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
-from jsonargparse import DefaultHelpFormatter
+from jsonargparse import ActionConfigFile, DefaultHelpFormatter  # type: ignore[attr-defined]
 
 from blankcheck.errors import ArgumentError
+from blankcheck.files import read_file
+from blankcheck.running.plain_values import check_yaml
+from blankcheck.running.run_folder import MOST_CONFIG
 
 SHELLS = ("bash", "zsh", "tcsh")
 FILES = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
 """What a completion script offers for options that have no choices, most of which are files or folders."""
 INPUT = ("data", "data_dir", "model", "weights", "normalize", "unsafe_pickle")
-RUN = ("out", "seed", "device", "devices", "nodes", "tracker", "json", "quiet")
+RUN = ("out", "overwrite", "seed", "device", "devices", "nodes", "tracker", "json", "quiet")
 TITLES = {
     "input": "data and network",
     "AuditSettings": "conditions and search",
@@ -35,7 +40,7 @@ A first session, on small data that need no download:
   blankcheck verify runs/mine --model net.py:make   score what was found again
 
 Exit codes: 0 done (audit: resisted or certified), 10 fooled, 11 inconclusive, 12 a witness was not confirmed,
-2 wrong usage or bad input, 130 Ctrl-C, 1 anything unexpected.
+2 wrong usage or bad input, 130 Ctrl-C, 1 what the machine refuses (disk, memory) and anything unexpected.
 $BLANKCHECK_DATA: folder of named data sets. $BLANKCHECK_CACHE: where downloads and twins are kept."""
 
 
@@ -58,6 +63,7 @@ EXAMPLES = {
         "--data mnist --model cnn --out runs/h",
         "--data mnist --model net.py:make --weights net.pt --normalize 0.1307/0.3081 --out runs/h",
         "--data mnist --model cnn --out runs/h --resume",
+        "--data mnist --model cnn --out runs/h --overwrite",
     ),
     "report": ("runs/a", "runs/h --before runs/a"),
     "verify": ("runs/a", "runs/a --model net.py:make --weights net.pt"),
@@ -121,6 +127,19 @@ def in_groups(settings: type) -> list[tuple[str, list[Any]]]:
 def examples(name: str) -> str:
     """The end of a command's help."""
     return "\n".join(["Examples:", *(f"  blankcheck {name} {line}".rstrip() for line in EXAMPLES[name])])
+
+
+class CheckedConfig(ActionConfigFile):
+    """`--config FILE`: a file that is neither endless nor deep, and whose values are written out."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+        """Raises ArgumentError with one line for any other."""
+        try:
+            # without a file of this name, the text itself may be a configuration
+            check_yaml(read_file(Path(values), MOST_CONFIG).decode() if os.path.lexists(values) else values)
+        except ValueError as error:
+            raise ArgumentError(f"config {values[:200]} cannot be used: {error}") from error
+        super().__call__(parser, cfg, values, option_string)  # type: ignore[no-untyped-call]
 
 
 class PrintCompletion(argparse.Action):

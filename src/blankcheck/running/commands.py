@@ -15,10 +15,10 @@ import torch
 from blankcheck.auditing import check_fits
 from blankcheck.certifying import SLOPE_STEPS
 from blankcheck.classifiers import ARCHITECTURES, TrainingPlan, UnitClassifier, evaluate, load_model, train_plainly
-from blankcheck.classifiers.loading import parse_normalize, save_model
+from blankcheck.classifiers.loading import model_bytes, parse_normalize
 from blankcheck.classifiers.precision import check_precision
 from blankcheck.data import Data, load_data
-from blankcheck.errors import ArgumentError
+from blankcheck.errors import ArgumentError, RunFolderError
 from blankcheck.hardening import Round
 from blankcheck.judging import Verdict
 from blankcheck.judging.check_rules import FAILED
@@ -29,16 +29,17 @@ from blankcheck.running.audit import MODEL, Audit, audit
 from blankcheck.running.blend import blend_command
 from blankcheck.running.certificate_words import lines_of
 from blankcheck.running.certify import RECORD, certify_command, prove, with_proof
+from blankcheck.running.claims import OVERWRITE, RUNS, Claim, claim_of, going_on, held, latest
 from blankcheck.running.compare import compare_command
 from blankcheck.running.devices import choose_threads, resolve
 from blankcheck.running.doctor import doctor_command
 from blankcheck.running.gate import gate_command
-from blankcheck.running.harden import Hardened, check_network, harden, plan_of
+from blankcheck.running.harden import STATE, Hardened, check_network, harden, plan_of
 from blankcheck.running.parallel import Team, meeting, rank_of_process
 from blankcheck.running.report import write_report
 from blankcheck.running.report_words import against
 from blankcheck.running.rival_imports import usable_rivals
-from blankcheck.running.run_folder import RunFolder
+from blankcheck.running.run_folder import INNER, RunFolder
 from blankcheck.running.settings import (
     AuditSettings,
     BlendSettings,
@@ -69,13 +70,14 @@ EXIT = {"RESISTED": 0, "CERTIFIED": 0, "FOOLED": 10, "INCONCLUSIVE": 11}
 def train_command(settings: TrainSettings, terminal: Terminal) -> int:
     """Train plainly; writes `model.safetensors`, metrics and a report."""
     check_trackers(settings.tracker)
+    claim = claim_of(settings, "train")
     device, data = _start(settings)
     classifier = load_model(settings.model, data=data).to(device)
     if classifier.describe.get("exported"):
         raise ArgumentError("model is a .pt2 program, which can be audited but not trained")
     plan = _plan(settings, data)
     check_precision(plan.precision, device)
-    with meeting(settings, terminal) as team, _opened(settings, "train", team, terminal) as run:
+    with meeting(settings, terminal) as team, _opened(settings, claim, team, terminal) as run:
         announce(settings, data, team, terminal)
         seconds, records = _train(classifier.to(team.device), data, plan, settings.seed, run, team, terminal)
         if team.leads:
@@ -86,7 +88,7 @@ def train_command(settings: TrainSettings, terminal: Terminal) -> int:
 def _say_trained(
     classifier: UnitClassifier, data: Data, seconds: float, records: list[dict[str, Any]], run: RunFolder, terminal: Terminal
 ) -> None:
-    run.write_with(MODEL, lambda path: save_model(classifier, path))
+    run.write(MODEL, model_bytes(classifier))
     real = evaluate(classifier, data.test, len(data.classes), 0.9)
     record = {"real_accuracy": real.accuracy, "real_confident": real.confident, "seconds": seconds}
     run.write_lines("metrics.jsonl", [*records, {"kind": "train", **record}])
@@ -122,11 +124,12 @@ def _train(
 def audit_command(settings: AuditSettings, terminal: Terminal) -> int:
     """Audit; the exit code says the verdict."""
     check_trackers(settings.tracker)
+    claim = claim_of(settings, "audit")
     device, data = _start(settings)
     classifier = _load(settings, data).to(device)
     _check(settings, data)
     check_fits(classifier, data)
-    with meeting(settings, terminal) as team, _opened(settings, "audit", team, terminal) as run:
+    with meeting(settings, terminal) as team, _opened(settings, claim, team, terminal) as run:
         announce(settings, data, team, terminal)
         made = _audit(classifier.to(team.device), data, settings, team, terminal)
         if team.leads:
@@ -182,9 +185,9 @@ def summary(verdict: dict[str, Any]) -> list[str]:
 def harden_command(settings: HardenSettings, terminal: Terminal) -> int:
     """Harden, then audit the hardened network into the same run folder."""
     check_trackers(settings.tracker)
+    place = _hardens(settings)
     device, data = _start(settings)
     _check(settings, data)
-    before = _resumed(settings) if settings.resume and rank_of_process() == 0 else None
     network: UnitClassifier | str = settings.model
     if settings.weights is not None or settings.model not in ARCHITECTURES:
         network = _load(settings, data).to(device)
@@ -193,7 +196,7 @@ def harden_command(settings: HardenSettings, terminal: Terminal) -> int:
     plan = plan_of(data, settings.epochs, settings.rounds, settings.options())
     check_precision(settings.precision, device)
     check_network(network, data, settings.objective, plan)
-    with meeting(settings, terminal) as team, _opened(settings, "harden", team, terminal, before) as run:
+    with meeting(settings, terminal) as team, _opened(settings, place, team, terminal) as run:
         announce(settings, data, team, terminal, plan)
         hardened = _harden(network, data, settings, run, team, terminal)
         if team.leads:
@@ -243,9 +246,23 @@ CHANGEABLE = frozenset({"resume", "json", "quiet", "out", "data_dir", "tracker",
 random numbers.)"""
 
 
+def _hardens(settings: HardenSettings) -> Claim | RunFolder:
+    """The folder to begin in, or the run folder to go on in."""
+    if settings.resume and settings.overwrite:
+        raise ArgumentError("resume goes on where overwrite begins anew; give one of the two")
+    if settings.resume and rank_of_process() == 0:
+        return _resumed(settings)
+    return claim_of(settings, "harden", f"--resume goes on, {OVERWRITE}")
+
+
 def _resumed(settings: HardenSettings) -> RunFolder:
     """The run folder to go on in; refuses settings that differ from those it was begun with."""
-    run = RunFolder.open(_out(settings, "harden"))
+    run = RunFolder.open(settings.out if settings.out is not None else latest(RUNS / "harden"))
+    begun, ended = run.command, [name for name in (MODEL, "hardening.json", "verdict.json") if run.has(name)]
+    # a run that was stopped in its first round has no state yet; it begins again, and nothing is lost
+    if begun != "harden" or (ended and not run.has(STATE)):
+        raise RunFolderError(f"run folder {run.path} has no state of a hardening to go on from: it is a run of {begun}"
+                             + (f", and has no {STATE}" if begun == "harden" else ""))  # fmt: skip
     before = run.read_config()
     different = [
         f"{name} was {before.get(name)!r}, is {value!r}"
@@ -261,7 +278,8 @@ def report_command(settings: ReportSettings, terminal: Terminal) -> int:
     """Draw `report.html` and `report.md` again from the run folder alone."""
     run = RunFolder.open(settings.run)
     before = RunFolder.open(settings.before) if settings.before is not None else None
-    report = write_report(run, before)
+    with held(run):
+        report = write_report(run, before)
     terminal.result("REPORT", [""], str(report), {"report": str(report)})
     return 0
 
@@ -269,9 +287,17 @@ def report_command(settings: ReportSettings, terminal: Terminal) -> int:
 def demo_command(settings: DemoSettings, terminal: Terminal) -> int:
     """Train, audit, harden and audit again; one report of both."""
     check_trackers(settings.tracker)
-    out = Path(settings.out or "runs/demo")
-    RunFolder.create(out).begin("demo", settings.as_config(), resolve(settings.device))
-    shared = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name != "out"}
+    with claim_of(settings, "demo").opened() as run:
+        run.begin("demo", settings.as_config(), resolve(settings.device))
+        for name in INNER["demo"]:
+            run.below(name)
+        return _demo(settings, run.path, terminal)
+
+
+def _demo(settings: DemoSettings, out: Path, terminal: Terminal) -> int:
+    # what was in the folders inside is gone with the earlier demo
+    shared = {f.name: getattr(settings, f.name) for f in fields(settings)} | {"overwrite": True}
+    del shared["out"]
     quiet = Terminal(terminal.quiet, as_json=False)
     if terminal.as_json:
         quiet.out = terminal.err
@@ -283,7 +309,8 @@ def demo_command(settings: DemoSettings, terminal: Terminal) -> int:
     quiet.note("3/3 harden a network of the same kind, and audit it")
     harden_command(HardenSettings(**shared, out=str(out / "hardened")), quiet)
     before, after = RunFolder.open(out / "audit"), RunFolder.open(out / "hardened")
-    report = write_report(after, before)
+    with held(after):
+        report = write_report(after, before)
     first, second = before.read_json("verdict.json"), after.read_json("verdict.json")
     lines = [f"plain: {first['verdict']}, {first['rate']:.1%} of attempts; "
              f"hardened: {second['verdict']}, {second['rate']:.1%} of attempts"]  # fmt: skip
@@ -312,32 +339,28 @@ def _load(settings: Weighted, data: Data) -> UnitClassifier:
                       unsafe_pickle=settings.unsafe_pickle)  # fmt: skip
 
 
-def _out(settings: Common, command: str) -> Path:
-    return Path(settings.out) if settings.out is not None else Path("runs") / command
-
-
 @contextmanager
 def _opened(
     settings: TrainSettings | AuditSettings,
-    command: str,
+    place: Claim | RunFolder,
     team: Team,
     terminal: Terminal,
-    before: RunFolder | None = None,
 ) -> Iterator[RunFolder]:
-    """The run folder to write, or the one `before` that goes on; inside the block, trackers follow it. Processes that do not
+    """The run folder that was claimed, or the one that goes on; inside the block, trackers follow it. Processes that do not
     lead write into a folder that is thrown away."""
     if not team.leads:
         with tempfile.TemporaryDirectory() as away:
             yield RunFolder(Path(away))
         return
-    run = before or RunFolder.create(_out(settings, command))
-    trackers = connect(settings.tracker, run, resume=before is not None)
-    for name, tracker in trackers.items():
-        terminal.note(f"{name}: {tracker.where}")
-    with mirrored(run, trackers, lambda line: terminal.err.print(line, markup=False), resume=before is not None):
-        if before is None:
-            run.begin(command, settings.as_config(), team.device)
-        yield run
+    goes_on = isinstance(place, RunFolder)
+    with going_on(place) if isinstance(place, RunFolder) else place.opened() as run:
+        trackers = connect(settings.tracker, run, resume=goes_on)
+        for name, tracker in trackers.items():
+            terminal.note(f"{name}: {tracker.where}")
+        with mirrored(run, trackers, lambda line: terminal.err.print(line, markup=False), resume=goes_on):
+            if isinstance(place, Claim):
+                run.begin(place.command, settings.as_config(), team.device)
+            yield run
 
 
 COMMANDS: dict[str, tuple[type, Callable[[Any, Terminal], int]]] = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +11,15 @@ import torch
 from blankcheck.errors import ArgumentError
 from blankcheck.judging.comparison import LEVEL
 from blankcheck.running import compare_words as words
+from blankcheck.running.claims import Claim
 from blankcheck.running.compare_runs import Comparison, Pair, Tested, compare_sides
 from blankcheck.running.compare_side import ACCURACY, CONFIDENT, LIT, RATE, Side, names_of, side_of
 from blankcheck.running.compare_table import table, wrapped
-from blankcheck.running.record_forms import short
 from blankcheck.running.run_contents import read_run
-from blankcheck.running.run_folder import MARK, RunFolder
-from blankcheck.running.settings import CompareSettings
+from blankcheck.running.run_folder import RunFolder
+from blankcheck.running.settings import CompareSettings, recorded
 from blankcheck.running.terminal import Terminal
 
-OUT = Path("runs") / "compare"
 MOST_SAID = 6
 """Differences said one by one on the terminal; the pages say them all."""
 
@@ -31,14 +29,16 @@ def compare_command(settings: CompareSettings, terminal: Terminal) -> int:
     from blankcheck.running.compare_page import write_pages  # drawing takes half a second to import
 
     paths, repeated = _distinct(settings.runs)
+    claim = Claim(Path(settings.out) if settings.out is not None else None, "compare", settings.overwrite, paths)
     sides = _read(paths)
     made = compare_sides(_sorted(sides, settings.sort), sides[0])
-    out = _open_out(settings, paths)
-    for path in repeated:
-        terminal.note(f"{path} is named twice, and counts once")
     record = record_of(made)
-    out.write_json("compare.json", record)
-    page = str(write_pages(made, out))
+    with claim.opened() as out:
+        out.begin("compare", recorded(settings) | {"runs": paths}, torch.device("cpu"))
+        for path in repeated:
+            terminal.note(f"{path} is named twice, and counts once")
+        out.write_json("compare.json", record)
+        page = str(write_pages(made, out))
     terminal.result("COMPARED", _lines(made, max(20, terminal.out.width - 2)), page, {**record, "report": page})
     return 0
 
@@ -75,21 +75,6 @@ def _sorted(sides: Sequence[Side], by: str) -> list[Side]:
         return (-(side.value(ACCURACY) or 0.0) if by == ACCURACY else 0.0), side.name
 
     return sorted(sides, key=key)
-
-
-def _open_out(settings: CompareSettings, runs: Sequence[str]) -> RunFolder:
-    """The folder to write; one that holds another command's run is left alone."""
-    path = Path(settings.out) if settings.out is not None else OUT
-    out = RunFolder.create(path)
-    if (out / MARK).is_file():
-        environment = out.read_json(MARK)
-        command = environment.get("command") if isinstance(environment, dict) else None
-        if command != "compare":
-            raise ArgumentError(
-                f"out {path} is the run folder of {short(command)}, which compare would overwrite; name another"
-            )
-    out.begin("compare", {**asdict(settings), "runs": list(runs)}, torch.device("cpu"))
-    return out
 
 
 def _lines(made: Comparison, width: int) -> list[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 import textwrap
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
@@ -18,8 +18,8 @@ from blankcheck.classifiers.wrapper import Normalisation, fingerprint
 from blankcheck.data import Data, load_data
 from blankcheck.diagnosing import GOOD, NOTE, PROBLEM, Diagnosis, Facts, Finding, alike, diagnose, spelled
 from blankcheck.errors import ArgumentError
+from blankcheck.running.claims import claim_of
 from blankcheck.running.devices import choose_threads, resolve
-from blankcheck.running.run_folder import MARK, RunFolder
 from blankcheck.running.settings import DoctorSettings
 from blankcheck.running.terminal import Terminal
 
@@ -37,13 +37,16 @@ def doctor_command(settings: DoctorSettings, terminal: Terminal) -> int:
     """Examine a network; 0 whatever is found."""
     if settings.model in ARCHITECTURES and settings.weights is None:
         raise ArgumentError(f"model {settings.model!r} is untrained; give its --weights (blankcheck train makes them)")
+    claim = claim_of(settings, "doctor") if settings.out is not None or settings.overwrite else None
     device, data = resolve(settings.device), load_data(settings.data, settings.data_dir)
     choose_threads(data.shape)
     classifier = _load(settings, data, parse_normalize(settings.normalize)).to(device)
-    folder = _folder(settings, device) if settings.out is not None else None
-    found = _examined(classifier, data, settings, terminal)
-    record = as_record(found, settings) | {"fingerprint": fingerprint(classifier)}
-    path = str(folder.write_json(RESULT, record)) if folder is not None else None
+    with claim.opened() if claim is not None else nullcontext() as run:
+        if run is not None:
+            run.begin("doctor", settings.as_config(), device)
+        found = _examined(classifier, data, settings, terminal)
+        record = as_record(found, settings) | {"fingerprint": fingerprint(classifier)}
+        path = str(run.write_json(RESULT, record)) if run is not None else None
     if terminal.as_json:
         terminal.result("", [], None, record)
         return 0
@@ -55,14 +58,6 @@ def doctor_command(settings: DoctorSettings, terminal: Terminal) -> int:
 
 def _load(settings: DoctorSettings, data: Data, normalize: Normalisation | None) -> UnitClassifier:
     return load_model(settings.model, settings.weights, data, normalize, unsafe_pickle=settings.unsafe_pickle)
-
-
-def _folder(settings: DoctorSettings, device: Any) -> RunFolder:
-    """An existing run folder gets one more file and keeps its results; a new or empty one becomes a run folder."""
-    run = RunFolder.create(Path(str(settings.out)))
-    if not (run / MARK).is_file():
-        run.begin("doctor", settings.as_config(), device)
-    return run
 
 
 def _examined(classifier: UnitClassifier, data: Data, settings: DoctorSettings, terminal: Terminal) -> Diagnosis:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import math
 import warnings
-from pathlib import Path
 
 import torch
 
 from blankcheck.certifying import Gated, GatePlan, fit_gate
 from blankcheck.certifying.gate import most_open
 from blankcheck.classifiers import UnitClassifier, evaluate
-from blankcheck.classifiers.loading import save_model
-from blankcheck.classifiers.wrapper import left_as_found
+from blankcheck.classifiers.loading import model_bytes
+from blankcheck.classifiers.wrapper import device_of, left_as_found
 from blankcheck.data import Data, load_data
 from blankcheck.errors import ArgumentError
 from blankcheck.running.audit import MODEL, Audit
 from blankcheck.running.certificate_words import lines_of
 from blankcheck.running.certify import RECORD, check_all, load, prove, search, with_proof
+from blankcheck.running.claims import claim_of
 from blankcheck.running.devices import choose_threads, resolve
-from blankcheck.running.gate_file import GATE, PROGRAM, save_gate
+from blankcheck.running.gate_file import GATE, PROGRAM, gate_bytes
 from blankcheck.running.run_folder import RunFolder
 from blankcheck.running.settings import GateSettings
 from blankcheck.running.terminal import Terminal
@@ -30,6 +31,7 @@ MOST_STEPS = 100_000
 
 def gate_command(settings: GateSettings, terminal: Terminal) -> int:
     """Train, prove, search; the gated network stands in the run folder."""
+    claim = claim_of(settings, "gate")
     device, data = resolve(settings.device), load_data(settings.data, settings.data_dir)
     choose_threads(data.shape)
     classifier = load(settings, data).to(device)
@@ -37,16 +39,23 @@ def gate_command(settings: GateSettings, terminal: Terminal) -> int:
     k = _lit(settings, data)
     outputs = _outputs(classifier, data)
     most_open(settings.confidence, outputs)
-    run = RunFolder.create(settings.out if settings.out is not None else Path("runs") / "gate")
-    run.begin("gate", settings.as_config(), device)
+    with claim.opened() as run:
+        run.begin("gate", settings.as_config(), device)
+        return _run(settings, classifier, data, form, k, outputs, run, terminal)
+
+
+def _run(
+    settings: GateSettings, classifier: UnitClassifier, data: Data, form: str, k: int, outputs: int, run: RunFolder,
+    terminal: Terminal,
+) -> int:  # fmt: skip
     gated = _gated(classifier, data, form, k, outputs, settings, terminal)
     if classifier.describe.get("architecture"):
-        run.write_with(MODEL, lambda path: save_model(classifier, path))
-    run.write_with(GATE, lambda path: save_gate(gated, data.shape, path))
+        run.write(MODEL, model_bytes(classifier))
+    run.write(GATE, gate_bytes(gated, data.shape))
     _export(gated, data, run, terminal)
     certificate = prove(gated, data, settings.confidence, settings.unit, settings.slope_steps, terminal)
     # the twin of the classifier inside: a gate is not something that plain training opens
-    twin = next(get_twins(classifier, data, device), None)
+    twin = next(get_twins(classifier, data, device_of(classifier)), None)
     most = settings.max_lit if settings.max_lit is not None else k
     found = search(gated, data, settings, most, terminal, None if twin is None else lambda: twin)
     made = with_proof(found, certificate)
@@ -106,8 +115,11 @@ def _export(gated: UnitClassifier, data: Data, run: RunFolder, terminal: Termina
         with warnings.catch_warnings(), left_as_found(gated):
             warnings.simplefilter("ignore")
             program = torch.export.export(gated, (example,), dynamic_shapes=({0: torch.export.Dim("n")},))
-            run.write_with(PROGRAM, lambda path: torch.export.save(program, path))
+            buffer = io.BytesIO()
+            torch.export.save(program, buffer)
     except Exception as error:  # torch.export raises whatever it meets in the classifier
         terminal.note(
             f"{PROGRAM} is left out, torch.export cannot take the classifier: {' '.join(str(error).split())[:160]}"
         )
+        return
+    run.write(PROGRAM, buffer.getvalue())

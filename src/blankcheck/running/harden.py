@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 import torch
@@ -15,14 +17,14 @@ from torch import nn
 from blankcheck.auditing import Twin, check_fits
 from blankcheck.certifying import read_network
 from blankcheck.classifiers import UnitClassifier, build, load_model
-from blankcheck.classifiers.loading import save_model
+from blankcheck.classifiers.loading import model_bytes
 from blankcheck.classifiers.peers import ALONE, Peers
 from blankcheck.classifiers.wrapper import device_of, left_as_found
 from blankcheck.data import Data
-from blankcheck.errors import ArgumentError, ModelError, RunFolderError
+from blankcheck.errors import ArgumentError, BlankcheckError, ModelError, RunFolderError
 from blankcheck.hardening import Hardening, HardeningPlan, Round, default_plan, objective_named
 from blankcheck.hardening.measures import real_record
-from blankcheck.running.alarm import LostError
+from blankcheck.running.claims import Claim
 from blankcheck.running.rival_imports import usable_rivals
 from blankcheck.running.run_folder import RunFolder
 from blankcheck.running.twins import get_twins
@@ -30,6 +32,9 @@ from blankcheck.sharing import Spread, alone
 from blankcheck.types import Conditions, default_max_lit
 
 STATE = "state/state.pt"
+HEAD = b"blankcheck state sha256:"
+SECONDS = ("training_seconds", "looking_seconds")
+"""Of a round."""
 
 
 class HardeningOptions(TypedDict, total=False):
@@ -74,21 +79,21 @@ class Hardened:
     records: tuple[dict[str, Any], ...] = ()
     source: str = ""
 
-    def save(self, folder: str | os.PathLike[str]) -> RunFolder:
-        """Write `model.safetensors`, `metrics.jsonl` and a report into a run folder."""
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> RunFolder:
+        """Write `model.safetensors`, `metrics.jsonl` and a report into a run folder. overwrite: in place of a run that is
+        there, which else raises RunFolderError."""
         from blankcheck.running.report import write_report
 
-        run = RunFolder.create(folder)
-        run.begin(
-            "harden", {"data": self.source, "model": self.model.describe.get("architecture", "")}, device_of(self.model)
-        )
-        self.write_into(run)
-        write_report(run)
+        said = {"data": self.source, "model": self.model.describe.get("architecture", "")}
+        with Claim(Path(folder), "harden", overwrite, ways="overwrite=True begins anew").opened() as run:
+            run.begin("harden", said, device_of(self.model))
+            self.write_into(run)
+            write_report(run)
         return run
 
     def write_into(self, run: RunFolder) -> None:
         """The same into an open run folder."""
-        run.write_with("model.safetensors", lambda path: save_model(self.model, path))
+        run.write("model.safetensors", model_bytes(self.model))
         run.write_lines("metrics.jsonl", self.records)
         run.write_json("hardening.json", {"kept_round": self.kept, "rounds": len(self.rounds)})
 
@@ -198,33 +203,47 @@ def _keep_state(work: Hardening, run: RunFolder) -> None:
     state = work.state()
     if work.peers.rank != 0:
         return
+    # seconds stand in metrics.jsonl alone, so that equal runs have equal states
+    state["history"] = [each | dict.fromkeys(SECONDS, 0.0) for each in state["history"]]
+    run.write_lines("metrics.jsonl", [*work.records, *(r.metrics() for r in work.history)])
+    run.write(STATE, state_bytes(state))
+
+
+def state_bytes(state: dict[str, Any]) -> bytes:
+    """The contents of `STATE`: a line with the digest of all that follows, then what torch writes."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    run.write_lines("metrics.jsonl", [*work.records, *(r.metrics() for r in work.history)])
-    run.write(STATE, buffer.getvalue())
+    return b"%s%s\n" % (HEAD, hashlib.sha256(buffer.getbuffer()).hexdigest().encode()) + buffer.getvalue()
+
+
+def read_state(run: RunFolder) -> dict[str, Any]:
+    """The state of a run folder. RunFolderError where the file is missing, damaged, or something else."""
+    line, _, rest = run.read_bytes(STATE).partition(b"\n")
+    if line != HEAD + hashlib.sha256(rest).hexdigest().encode():
+        raise RunFolderError(f"{run / STATE} is damaged, or is no state that this version of blankcheck wrote")
+    state: dict[str, Any] = torch.load(io.BytesIO(rest), map_location="cpu", weights_only=True)
+    return state
 
 
 def _resume(work: Hardening, run: RunFolder) -> None:
     """Put the state back, which the first process reads for all; nothing was kept yet when the run stopped in its first
     round."""
-    path = run / STATE
     try:
-        read = _read_state(run) if work.peers.rank == 0 else None
+        read = _state_and_records(run) if work.peers.rank == 0 else None
         state, records = work.peers.from_first(read)
         if state is not None:
             work.load_state(state, records)
-    except (ArgumentError, LostError):
+    except (BlankcheckError, OSError, MemoryError):
         raise
-    except Exception as error:  # a damaged or foreign file raises whatever unpickling and loading meet
-        raise RunFolderError(f"{path} does not fit this run: {' '.join(str(error).split())[:160]}") from error
+    except Exception as error:  # a foreign state raises whatever unpickling and loading meet
+        raise RunFolderError(f"{run / STATE} does not fit this run: {' '.join(str(error).split())[:160]}") from error
 
 
-def _read_state(run: RunFolder) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
-    if not (run / STATE).is_file():
+def _state_and_records(run: RunFolder) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+    if not run.has(STATE):
         return None, []
-    return torch.load(run / STATE, map_location="cpu", weights_only=True), list(_logged(run))
-
-
-def _logged(run: RunFolder) -> Iterator[dict[str, Any]]:
+    state, logged = read_state(run), run.read_lines("metrics.jsonl")
+    took = {r.get("index"): {name: r[name] for name in SECONDS} for r in logged if r.get("kind") == "round"}
+    state["history"] = [each | took.get(each["index"], {}) for each in state["history"]]
     kinds = ("batch", "training", "search", "set", "real")
-    return (r for r in run.read_lines("metrics.jsonl") if r.get("kind") in kinds and r.get("split") != "test")
+    return state, [r for r in logged if r.get("kind") in kinds and r.get("split") != "test"]

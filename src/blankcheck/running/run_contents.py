@@ -114,7 +114,7 @@ def read_run(run: RunFolder, blends: bool = True) -> RunContents:
     if verdict is not None:
         attempts = _attempts(run, verdict["attempts"])
         witnesses, shape = _witnesses(run, verdict)
-    hardening = run.read_json("hardening.json") if (run / "hardening.json").is_file() else {"kept_round": None}
+    hardening = run.read_json("hardening.json") if run.has("hardening.json") else {"kept_round": None}
     check(hardening, {"kept_round": (int, type(None))}, str(run / "hardening.json"))
     metrics = _metrics(run)
     trained = _records(metrics, "train", TRAINED)
@@ -141,7 +141,7 @@ def read_run(run: RunFolder, blends: bool = True) -> RunContents:
 
 def _verdict(run: RunFolder) -> dict[str, Any] | None:
     path = run / "verdict.json"
-    if not path.is_file():
+    if not run.has(path.name):
         return None
     verdict: dict[str, Any] = run.read_json("verdict.json")
     check(verdict, {"schema": COUNT}, str(path))
@@ -165,7 +165,7 @@ def _verdict(run: RunFolder) -> dict[str, Any] | None:
 
 def _attempts(run: RunFolder, expected: int) -> tuple[Attempt, ...]:
     path, names = run / "attempts.jsonl", [f.name for f in fields(Attempt)]
-    if not path.is_file():
+    if not run.has(path.name):
         raise RunFolderError(f"run folder {run.path} has no attempts.jsonl")
     records = run.read_lines("attempts.jsonl")
     if len(records) != expected:
@@ -178,11 +178,7 @@ def _attempts(run: RunFolder, expected: int) -> tuple[Attempt, ...]:
 def _witnesses(run: RunFolder, verdict: dict[str, Any]) -> tuple[tuple[Witness, ...], tuple[int, ...]]:
     """The witnesses and the shape of an image, which the file tells even when it holds none."""
     path = run / "witnesses.safetensors"
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise RunFolderError(f"run folder {run.path} has no readable {path.name}") from error
-    stored = unpack(raw, str(path))
+    stored = unpack(run.read_bytes(path.name), str(path))
     return tuple(_rows(stored, str(path), verdict)), tuple(stored.tensors["images"].shape[1:])
 
 

@@ -35,7 +35,8 @@ class Common:
         data_dir: where the files of named data sets are looked for first (then $BLANKCHECK_DATA, then the cache).
         model: mlp, cnn, cnn-wide-kernel (made for certificates), resnet, resnet18, file.py:factory, package.module:factory,
             a .pt2 file, timm:NAME or hf:NAME.
-        out: the run folder to write; by default runs/ and the name of the command.
+        out: the run folder to write; by default runs/ and the name of the command, with -2, -3, ... where that is taken.
+        overwrite: begin anew in --out where a run is, and remove what that wrote. Without it, such a folder is refused.
         seed: of everything random; the same seed gives the same results on the same machine.
         device: auto takes a GPU where there is one, and says so.
         json: print the result as one JSON object on stdout, all else on stderr.
@@ -46,6 +47,7 @@ class Common:
     data_dir: str | None = None
     model: str = "mlp"
     out: str | None = None
+    overwrite: bool = False
     seed: int = 0
     device: Device = "auto"
     json: bool = False
@@ -53,7 +55,12 @@ class Common:
 
     def as_config(self) -> dict[str, Any]:
         """Plain values for `config.yaml`."""
-        return asdict(self)
+        return recorded(self)
+
+
+def recorded(settings: Any) -> dict[str, Any]:
+    """Settings as plain values, without leave to overwrite, which is given for once and not to who runs this again."""
+    return {name: value for name, value in asdict(settings).items() if name != "overwrite"}
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,7 @@ class DoctorSettings(Weighted):
     """Say what a network is and what it wants, before any long work. Ends with the audit to run.
 
     Args:
-        out: a run folder to write doctor.json to; default none. Results that stand there are left alone.
+        out: a run folder to write doctor.json to; default none.
         images: validation images to compare forms of the input on; five times as many where these do not decide.
     """
 
@@ -215,7 +222,7 @@ class HardenSettings(AuditSettings):
             model cnn-wide-kernel. The run then ends with the certificate.
         certify_weight: of the penalty on what is not proved yet.
         precision: of the passes of training, by mixed precision. 16 needs a GPU. Searches and what is measured stay in 32.
-        resume: go on with the run in --out from its last finished round.
+        resume: go on with the run in --out, by default the latest of runs/harden, from its last finished round.
     """
 
     objective: ObjectiveName = "max-entropy"
@@ -253,8 +260,6 @@ class HardenSettings(AuditSettings):
 @dataclass(frozen=True)
 class DemoSettings(Tracked, Common):
     """The main job in two minutes: train, audit, harden and audit again, and one report of both."""
-
-    out: str | None = "runs/demo"
 
 
 @dataclass(frozen=True)
@@ -308,7 +313,8 @@ class CompareSettings:
 
     Args:
         runs: two run folders or more; the others are compared with the first.
-        out: the folder to write; default runs/compare.
+        out: the folder to write; default runs/compare, with -2, -3, ... where that is taken.
+        overwrite: begin anew in --out where a comparison or a run is.
         sort: the order of the table, the best first, or by name.
         json: print the result as one JSON object on stdout, all else on stderr.
         quiet: only the finding and the path.
@@ -316,6 +322,7 @@ class CompareSettings:
 
     runs: list[str]
     out: str | None = None
+    overwrite: bool = False
     sort: SortBy = "rate"
     json: bool = False
     quiet: bool = False
@@ -354,7 +361,9 @@ class SweepSettings:
         min_confident: least share of validation images that a network must be right about and confident of, to be chosen.
         finish_all: prune no trial that falls behind.
         audit: also audit the network of each finished trial. What that finds plays no part in the choice.
-        out: the folder to write; default runs/sweep.
+        out: the folder to write, or to go on in where this very sweep is; default runs/sweep, with -2, -3, ... where another
+            one is there.
+        overwrite: begin anew in --out. A study in --storage is left as it is, and goes on.
         seed: of the sweep; that of each trial follows from it and the number of the trial.
         json: print the result as one JSON object on stdout, all else on stderr.
         quiet: no progress; only the result.
@@ -371,6 +380,7 @@ class SweepSettings:
     finish_all: bool = False
     audit: bool = False
     out: str | None = None
+    overwrite: bool = False
     seed: int = 0
     json: bool = False
     quiet: bool = False

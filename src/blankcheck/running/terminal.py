@@ -29,13 +29,21 @@ WIDE = 80
 COLOURS = {"FOOLED": "bold red", "RESISTED": "bold green", "INCONCLUSIVE": "bold yellow", "CERTIFIED": "bold green"}
 
 
+class _Console(Console):
+    """One that does not end the program by itself where nobody reads."""
+
+    def on_broken_pipe(self) -> None:
+        """Called inside the handling of the error, which goes on to who began the command."""
+        raise
+
+
 class Terminal:
     """Where a command says what it does. quiet: no progress, no notes. as_json: the result as one JSON object."""
 
     def __init__(self, quiet: bool = False, as_json: bool = False) -> None:
         self.quiet, self.as_json, self.muted = quiet, as_json, False
-        self.out = Console(file=sys.stdout, highlight=False, soft_wrap=True)
-        self.err = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+        self.out = _Console(file=sys.stdout, highlight=False, soft_wrap=True)
+        self.err = _Console(file=sys.stderr, highlight=False, soft_wrap=True)
 
     def fall_silent(self) -> None:
         """Say nothing any more: another process speaks."""

@@ -8,12 +8,12 @@ import math
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from blankcheck.auditing import Twin
 from blankcheck.classifiers import (
@@ -30,6 +30,7 @@ from blankcheck.data import Data, Split
 from blankcheck.data.named import cache_folder
 from blankcheck.data.splits import fingerprint
 from blankcheck.errors import DataError
+from blankcheck.files import MOST_TENSORS, pack, read_file, unpack
 from blankcheck.seeds import own_random_numbers, seed_of
 from blankcheck.types import Classifier
 
@@ -112,9 +113,12 @@ def _trained(fresh: UnitClassifier, data: Data, half: Split, device: torch.devic
     path = cache_folder() / "twins" / f"{_key(fresh, data, half, plan)}.safetensors"
     began = time.monotonic()
     fresh = fresh.to(device)
+    known, broken = _cached(path, fresh)
+    if broken:
+        what = f"{what}, made again because its file in the cache {broken},"
     try:
-        if path.is_file():
-            fresh.load_state_dict(load_file(path))
+        if known is not None:
+            fresh.load_state_dict(known)
             began = time.monotonic()
             form = output_form(fresh.eval(), data.validation.images[:64].to(device))
         else:
@@ -139,9 +143,28 @@ def _key(fresh: UnitClassifier, data: Data, half: Split, plan: TrainingPlan) -> 
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
+def _cached(path: Path, network: nn.Module) -> tuple[dict[str, Tensor] | None, str]:
+    """The parameters of a twin in the cache, and what is wrong with their file, where something is."""
+    try:
+        known, _ = unpack(read_file(path, MOST_TENSORS))
+        if {n: t.shape for n, t in known.items()} != {n: t.shape for n, t in network.state_dict().items()}:
+            return None, "is that of another network"
+        return known, ""
+    except FileNotFoundError:
+        return None, ""
+    except (ValueError, OSError) as error:
+        return None, " ".join(str(error).split()) if isinstance(error, ValueError) else "cannot be read"
+
+
 def _keep(network: nn.Module, path: Path) -> None:
-    """Written beside its name and renamed: several audits may train the same twin at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Written beside its name and renamed: several audits may train the same twin at once. A twin that cannot be kept, for a
+    full disk or another's folder, is none the worse; the next audit trains it again."""
     temporary = path.with_suffix(f".{os.getpid()}.part")
-    save_file({n: t.detach().cpu().contiguous().clone() for n, t in network.state_dict().items()}, temporary)
-    temporary.replace(path)
+    raw = pack(network.state_dict())
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(raw)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)

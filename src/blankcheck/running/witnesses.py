@@ -8,13 +8,14 @@ from dataclasses import dataclass, fields
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor
 
 from blankcheck.auditing import Gathered, Witnesses
 from blankcheck.auditing.witnesses import rounded_to_8_bits
 from blankcheck.classifiers.wrapper import left_as_found, probabilities
 from blankcheck.errors import RunFolderError
+from blankcheck.files import pack as packed
 from blankcheck.types import Classifier, Conditions, count_lit
 
 TOLERANCE = 1e-4
@@ -36,7 +37,7 @@ class Stored:
 def pack(gathered: Gathered) -> bytes:
     """The contents of `witnesses.safetensors`."""
     witnesses = gathered.witnesses
-    tensors = {f.name: getattr(witnesses, f.name).contiguous() for f in fields(Witnesses)}
+    tensors = {f.name: getattr(witnesses, f.name) for f in fields(Witnesses)}
     judge = gathered.evidence.ood
     metadata = {
         "fingerprint": gathered.fingerprint,
@@ -44,7 +45,7 @@ def pack(gathered: Gathered) -> bytes:
         "output_form": gathered.form,
         "ood_scores": json.dumps(judge.scores if judge is not None else ()),
     }
-    return bytes(save(tensors, metadata))
+    return packed(tensors, metadata)
 
 
 def unpack(raw: bytes, where: str) -> Stored:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from blankcheck.errors import ArgumentError, RunFolderError
+from blankcheck.errors import ArgumentError, BlankcheckError, RunFolderError
+from blankcheck.running.claims import OVERWRITE, RUNS, Claim, going_on, latest, next_free
 from blankcheck.running.record_forms import short
 from blankcheck.running.report_words import percent
-from blankcheck.running.run_folder import MARK, RunFolder
-from blankcheck.running.settings import SweepSettings
+from blankcheck.running.run_folder import RunFolder
+from blankcheck.running.settings import SweepSettings, recorded
 from blankcheck.running.sweep.records import KILLED, Found, found_of, point_yaml, sweep_json
 from blankcheck.running.sweep.space import Space, read_space
 from blankcheck.running.sweep.study import Counts, check_storage, need_optuna, open_study, refuse_other, without_password
@@ -24,7 +25,6 @@ from blankcheck.running.terminal import Bar, Terminal
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-OUT = Path("runs") / "sweep"
 JOURNAL = "sweep.journal"
 BEST, FRONT, RECORD = "best.yaml", "front", "sweep.json"
 
@@ -34,12 +34,12 @@ def sweep_command(settings: SweepSettings, terminal: Terminal) -> int:
     need_optuna()
     space = check(settings)
     data = _check_trials(space)
-    out, job = _begin(settings, space)
-    terminal.note(f"{data}; model {space.base.model}; {settings.trials} trials, {settings.workers} workers")
-    terminal.note(f"varied: {', '.join(space.search)}; study {job.study} in {without_password(job.storage)}")
-    found = _run(settings, job, out, terminal)
-    page = _finish(found, job, out)
-    terminal.result("SWEPT", lines(found, out), page, {**sweep_json(found, space, _names(job)), "report": page})
+    with _opened(settings, space) as (out, job):
+        terminal.note(f"{data}; model {space.base.model}; {settings.trials} trials, {settings.workers} workers")
+        terminal.note(f"varied: {', '.join(space.search)}; study {job.study} in {without_password(job.storage)}")
+        found = _run(settings, job, out, terminal)
+        page = _finish(found, job, out)
+        terminal.result("SWEPT", lines(found, out), page, {**sweep_json(found, space, _names(job)), "report": page})
     return 0
 
 
@@ -71,35 +71,54 @@ def identity(settings: SweepSettings, space: Space) -> dict[str, Any]:
     return known
 
 
-def _begin(settings: SweepSettings, space: Space) -> tuple[RunFolder, Job]:
-    """The folder and the study, new or gone on with; refuses those of other sweeps before anything is written."""
-    path = Path(settings.out) if settings.out is not None else OUT
-    storage = settings.storage if settings.storage is not None else str(path / JOURNAL)
+@contextmanager
+def _opened(settings: SweepSettings, space: Space) -> Iterator[tuple[RunFolder, Job]]:
+    """The folder and the study, new or gone on with, held inside the block; refuses those of other sweeps before anything is
+    written."""
     told = identity(settings, space)
-    new = not (path / MARK).is_file()
-    if not new:
-        _refuse_other_run(RunFolder(path), settings, told)
+    old = None if settings.overwrite else _begun(settings, told)
+    if old is None:
+        out = Path(settings.out) if settings.out is not None else None
+        claim = Claim(out, "sweep", settings.overwrite, (settings.storage,))
     if settings.storage is not None:
-        open_study(storage, settings.study, told)
-    out = RunFolder.create(path)
-    if new:
-        config = asdict(settings) | {"storage": settings.storage and without_password(settings.storage)}
-        out.begin("sweep", config, torch.device("cpu"))
-    return out, Job(storage, settings.study, path, space, told, settings.trials, settings.seed, settings.min_confident,
-                    settings.finish_all, Maker(settings.attempts, settings.audit, _threads(settings.workers)))  # fmt: skip
+        open_study(settings.storage, settings.study, told)
+    with going_on(old) if old is not None else claim.opened() as run:
+        if old is None:
+            config = recorded(settings) | {"storage": settings.storage and without_password(settings.storage)}
+            run.begin("sweep", config, torch.device("cpu"))
+        yield run, _job(settings, space, told, run)
+
+
+def _job(settings: SweepSettings, space: Space, told: dict[str, Any], run: RunFolder) -> Job:
+    if run.has(JOURNAL):
+        run.check(JOURNAL)  # which Optuna would follow wherever it leads
+    storage = settings.storage if settings.storage is not None else str(run / JOURNAL)
+    return Job(storage, settings.study, run.path, space, told, settings.trials, settings.seed, settings.min_confident,
+               settings.finish_all, Maker(settings.attempts, settings.audit, _threads(settings.workers)))  # fmt: skip
+
+
+def _begun(settings: SweepSettings, told: dict[str, Any]) -> RunFolder | None:
+    """The folder of this very sweep, to go on in; None where there is none. Raises ArgumentError or RunFolderError where
+    --out names another sweep; without --out, a free folder is taken instead."""
+    run = RunFolder(Path(settings.out) if settings.out is not None else latest(RUNS / "sweep"))
+    if run.command != "sweep":
+        return None
+    try:
+        _refuse_other_sweep(run, settings, told)
+        if settings.storage is None and not run.has(JOURNAL) and run.names("trials/*"):
+            raise RunFolderError(f"run folder {run.path} has trials, but no {JOURNAL} to go on from")
+    except BlankcheckError as error:
+        if settings.out is None:
+            return None
+        raise type(error)(f"{error}; {OVERWRITE}, and {next_free(run.path)} is free") from error
+    return run
 
 
 def _threads(workers: int) -> int:
     return max(1, torch.get_num_threads() // workers)
 
 
-def _refuse_other_run(run: RunFolder, settings: SweepSettings, told: dict[str, Any]) -> None:
-    environment = run.read_json(MARK)
-    command = environment.get("command") if isinstance(environment, dict) else None
-    if command != "sweep":
-        raise ArgumentError(
-            f"out {run.path} is the run folder of {short(command)}, which sweep would overwrite; name another"
-        )
+def _refuse_other_sweep(run: RunFolder, settings: SweepSettings, told: dict[str, Any]) -> None:
     config = run.read_config()
     known = {name: config[name] for name in SweepSettings.__dataclass_fields__ if name in config}
     try:
@@ -178,9 +197,9 @@ def write_results(found: Found, job: Job, out: RunFolder) -> None:
     """`sweep.json`, and a configuration for every point of the front and for the best."""
     out.write_json(RECORD, sweep_json(found, job.space, _names(job)))
     wanted = {f"{p.number:04d}.yaml": p.number for p in found.front}
-    for old in (out / FRONT).glob("*.yaml"):
-        if old.name not in wanted:
-            old.unlink()
+    for old in out.names(f"{FRONT}/*.yaml"):
+        if old.rpartition("/")[2] not in wanted:
+            out.remove(old)
     for name, number in wanted.items():
         out.write(f"{FRONT}/{name}", point_yaml(found.record_of(number), job.space))
     if found.best is not None:

@@ -35,10 +35,10 @@ def write_pages(found: Found, space: Space, names: Record, out: RunFolder) -> Pa
 def _reports(found: Found, out: RunFolder) -> list[int]:
     """Trials with a report of their own in this folder: after this, those of the front that ran here."""
     wanted = sorted(found.front, key=lambda p: -p.score)[:MOST_REPORTS]
-    for folder in (out / found.record_of(p.number)["run"] for p in wanted):
-        if (folder / "hardening.json").is_file() and not (folder / REPORT).is_file():
-            write_report(RunFolder.open(folder))
-    return [t["number"] for t in found.trials if (out / t["run"] / REPORT).is_file()]
+    for name in (found.record_of(p.number)["run"] for p in wanted):
+        if out.has(f"{name}/hardening.json") and not out.has(f"{name}/{REPORT}"):
+            write_report(RunFolder.open(out / name))
+    return [t["number"] for t in found.trials if out.has(f"{t['run']}/{REPORT}")]
 
 
 def _values(found: Found, space: Space, names: Record) -> dict[str, Any]:

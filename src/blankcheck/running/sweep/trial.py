@@ -152,12 +152,12 @@ def _begin(settings: HardenSettings, earlier: Path | None, device: torch.device)
     run = RunFolder.create(settings.out or "")
     run.begin("harden", settings.as_config(), device)
     for name in (STATE, "metrics.jsonl"):
-        if earlier is not None and (earlier / name).is_file():
-            run.write(name, (earlier / name).read_bytes())
+        if earlier is not None and RunFolder(earlier).has(name):
+            run.write(name, RunFolder(earlier).read_bytes(name))
     return run
 
 
 def _without_state(run: RunFolder) -> None:
-    (run / STATE).unlink(missing_ok=True)
+    run.remove(STATE)
     with suppress(OSError):
         (run / STATE).parent.rmdir()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from blankcheck.errors import RunFolderError
+from blankcheck.running.run_folder import RunFolder
 from blankcheck.running.settings import HardenSettings
 from blankcheck.running.sweep.alive import BEAT, GRACE, OWNER, Alive, Lost
 from blankcheck.running.sweep.choosing import Seen, why_end
@@ -145,8 +146,8 @@ def _task(study: Study, trial: Trial, job: Job) -> Task:
     for name, values in job.space.search.items():
         suggest(trial, name, values)
     trial.set_user_attr("seed", seed)
-    folder = job.out / folder_of(trial.number)
-    earlier = job.out / folder_of(before) if before is not None else None
+    folder = RunFolder(job.out).below(folder_of(trial.number))
+    earlier = RunFolder(job.out).below(folder_of(before)) if before is not None else None
     settings = job.space.settings({name: trial.params[name] for name in job.space.search}, seed)
     return Task(settings, folder, earlier, job.seed)
 

@@ -7,17 +7,15 @@ left out from then on; the run goes on.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
-import torch
-
+from blankcheck.running.harden import STATE, read_state
 from blankcheck.running.run_contents import read_run
 from blankcheck.running.run_folder import CONFIG, MARK, RunFolder
 from blankcheck.running.trackers.base import Tracker
 from blankcheck.running.trackers.pictures import Picture, round_pictures, witness_pictures
 from blankcheck.running.trackers.rows import rows
 
-METRICS, VERDICT, STATE = "metrics.jsonl", "verdict.json", "state/state.pt"
+METRICS, VERDICT = "metrics.jsonl", "verdict.json"
 
 
 class Follower:
@@ -47,7 +45,7 @@ class Follower:
     def catch_up(self) -> None:
         """Send on whatever the folder holds already."""
         for name in self._react:
-            if (self.run / name).is_file():
+            if self.run.has(name):
                 self(name)
 
     def close(self, finished: bool) -> None:
@@ -98,9 +96,7 @@ class Follower:
         return tell
 
     def _rounds(self) -> Callable[[Tracker], None]:
-        # mapped, not read: of many rounds only the new ones are looked at
-        state: dict[str, Any] = torch.load(self.run / STATE, map_location="cpu", weights_only=True, mmap=True)
-        return _new(round_pictures(state))
+        return _new(round_pictures(read_state(self.run)))
 
 
 def _new(made: list[Picture]) -> Callable[[Tracker], None]:

@@ -9,7 +9,6 @@ import importlib
 import io
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -25,17 +24,17 @@ NAME = "tensorboard"
 def connect(run: RunFolder, resume: bool) -> TensorBoard:
     """The event files of a run folder; those of before are read, when it goes on."""
     importlib.import_module("tensorboard.summary.writer.record_writer")
-    return TensorBoard(run / EVENTS, resume)
+    return TensorBoard(run, resume)
 
 
 class TensorBoard:
     """One event a row, its numbers in single precision: TensorBoard's quick reader shows no other. The file begins with the
     first thing written."""
 
-    def __init__(self, folder: Path, resume: bool) -> None:
-        self.folder = folder
-        self.last = _steps(folder) if resume else {}
-        self.where = f"tensorboard --logdir {folder}"
+    def __init__(self, run: RunFolder, resume: bool) -> None:
+        self._run = run
+        self.last = _steps(run) if resume else {}
+        self.where = f"tensorboard --logdir {run / EVENTS}"
         self._file: io.FileIO | None = None
 
     def configure(self, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
@@ -69,9 +68,9 @@ class TensorBoard:
 
         now, events = time.time(), []
         if self._file is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
             # the name sorts by time, and has no name of the machine in it
-            self._file = (self.folder / f"events.out.tfevents.{time.time_ns()}.blankcheck").open("ab", buffering=0)
+            name = f"events.out.tfevents.{time.time_ns()}.blankcheck"
+            self._file = (self._run.folder(EVENTS) / name).open("ab", buffering=0)
             events.append(Event(wall_time=now, file_version="brain.Event:2"))
         events += [Event(wall_time=now, step=step, summary=summary) for step, summary in summaries]
         buffer = io.BytesIO()
@@ -81,19 +80,19 @@ class TensorBoard:
         try:
             written = self._file.write(buffer.getvalue())
             if written != buffer.tell():
-                raise OSError(f"only {written} of {buffer.tell()} bytes were written to {self.folder}")
+                raise OSError(f"only {written} of {buffer.tell()} bytes were written to {self._run / EVENTS}")
         except BaseException:
             self.close(finished=False)
             raise
 
 
-def _steps(folder: Path) -> dict[str, int]:
+def _steps(run: RunFolder) -> dict[str, int]:
     """The last step of every tag in the event files of a folder. A file that ends within an event is read up to there."""
     from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 
     last: dict[str, int] = {}
-    for path in sorted(folder.glob("events.out.tfevents.*")):
-        for event in LegacyEventFileLoader(str(path)).Load():
+    for name in run.names(f"{EVENTS}/events.out.tfevents.*"):
+        for event in LegacyEventFileLoader(str(run / name)).Load():
             last |= {value.tag: max(event.step, last.get(value.tag, -1)) for value in event.summary.value}
     return last
 
