@@ -29,10 +29,8 @@ from blankcheck.running.settings import HardenSettings
 from blankcheck.running.sweep.choosing import Seen
 from blankcheck.running.sweep.space import Space
 from blankcheck.running.sweep.workers import Measured, Task
+from blankcheck.seeds import seed_of
 from blankcheck.types import NEVER, Conditions, default_max_lit
-
-SEARCH_SEED = 15_485_863
-"""Added to the sweep's seed for the attempts that measure, which are the same for all trials, so that luck is, too."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +134,8 @@ class HardenTrial:
         record = real_record(hardened.model, real.images, real.labels, classes, want.confidence)
         explorer = Explorer(data.shape, classes, want, bench.gate, (real.images, real.labels), HardeningPlan.fresh_steps,
                             self.attempts)  # fmt: skip
-        best = explorer.fresh(hardened.model, "logits", seed + SEARCH_SEED).best
+        # of the sweep, not of the trial: the attempts that measure are the same for all trials, so that luck is, too
+        best = explorer.fresh(hardened.model, "logits", seed_of(seed, "measure")).best
         fewest = int(best.fewest.min())
         rounds = tuple(_seen(r, plan) for r in hardened.rounds)
         more = {"taken_for_fake": record["taken_for_fake"], "fewest_lit": None if fewest >= NEVER else fewest}
