@@ -1,7 +1,8 @@
 """The command line: `blankcheck COMMAND ...`, also `python -m blankcheck`.
 
-Exit codes: 0 done (audit: resisted or certified), 10 fooled, 11 inconclusive, 12 a witness was not confirmed, 2 wrong
-usage or bad input, 130 Ctrl-C, 1 anything unexpected.
+Exit codes: 0 done (audit: resisted or certified; verify: everything confirmed), 10 fooled, 11 inconclusive, 12 something
+in a run folder was not confirmed, 13 what is at hand confirms a part of it, 2 wrong usage or bad input, 130 Ctrl-C, 1
+anything unexpected.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -9,9 +10,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from blankcheck.certifying import Gated, gate_network
+from blankcheck.certifying.certificate import GATE_CERTIFIED
 from blankcheck.classifiers import OUTPUT_FORMS, UnitClassifier
 from blankcheck.errors import ArgumentError, RunFolderError
-from blankcheck.running.run_folder import RunFolder
+from blankcheck.running.certify import RECORD
+from blankcheck.running.run_folder import MARK, RunFolder
 
 GATE, PROGRAM = "gate.safetensors", "gated.pt2"
 MOST = 1_000_000
@@ -29,11 +32,28 @@ def save_gate(gated: UnitClassifier, shape: tuple[int, int, int], path: Path) ->
     save_file(state, path, metadata=described)
 
 
-def with_gate(run: RunFolder, classifier: UnitClassifier) -> UnitClassifier:
-    """The classifier with the gate of the run folder around it; the classifier itself where there is none."""
+@dataclass(frozen=True)
+class StoredGate:
+    """A gate read back. shape: (c, h, w) of its images. form: of the outputs of the classifier inside, as the file says."""
+
+    gate: nn.Sequential
+    shape: tuple[int, int, int]
+    form: str
+
+
+def is_gate_run(run: RunFolder) -> bool:
+    """Whether a run folder is one of `blankcheck gate` with the certificate that such a run ends with. A gate that lies in
+    any other folder is no part of its network."""
+    if not (run / RECORD).is_file():
+        return False
+    command, proof = run.read_json(MARK), run.read_json(RECORD)
+    said = isinstance(command, dict) and isinstance(proof, dict)
+    return said and command.get("command") == "gate" and proof.get("means") == GATE_CERTIFIED
+
+
+def read_gate(run: RunFolder) -> StoredGate:
+    """The gate of a run folder. Raises RunFolderError with one line."""
     path = run / GATE
-    if not path.is_file():
-        return classifier
     try:
         with safe_open(path, "pt") as file:
             said = file.metadata() or {}
@@ -45,4 +65,4 @@ def with_gate(run: RunFolder, classifier: UnitClassifier) -> UnitClassifier:
         gate.load_state_dict(load_file(path))
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, ArgumentError) as error:
         raise RunFolderError(f"{path} is not a gate that blankcheck wrote: {' '.join(str(error).split())[:200]}") from error
-    return UnitClassifier(Gated(classifier, gate.requires_grad_(False), form))
+    return StoredGate(gate.requires_grad_(False), (c, h, w), form)
