@@ -33,10 +33,11 @@ The result is on stdout: the word first, and the path of the report alone on a l
 
 | exit code | means |
 | --- | --- |
-| 0 | done; of `audit`: RESISTED or CERTIFIED; of `verify`: every witness confirmed |
+| 0 | done; of `audit`: RESISTED or CERTIFIED; of `verify`: everything confirmed |
 | 10 | `audit` says FOOLED |
 | 11 | `audit` says INCONCLUSIVE |
-| 12 | `verify`: a witness was not confirmed |
+| 12 | `verify`: something was not confirmed; the first lines say what |
+| 13 | `verify`: confirmed as far as what is at hand allows; the lines say what was not |
 | 2 | wrong usage or bad input, such as a file that is not there, or a folder that holds a run; in one line |
 | 130 | Ctrl-C |
 | 1 | what the machine refuses, such as a full disk, no permission or no memory, in one line; and anything unexpected |

@@ -83,7 +83,7 @@ def run(tmp_path_factory):
         # what the search finds is not the point
         patch.setitem(PRESETS, "smoke", Preset(attempts=20, per_target=2, steps=30))
         assert main(given) == 0
-    return out
+        yield out  # verify counts attempts by the preset
 
 
 def test_a_network_hardened_with_the_bound_is_certified(run):

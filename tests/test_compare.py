@@ -220,7 +220,8 @@ def make_run(
         row.view(-1)[: a.lit] = 1.0
     run.write("witnesses.safetensors", bytes(save({
         "images": image, "targets": torch.tensor([a.target for a in made], dtype=torch.int64),
-        "confidence": torch.tensor([a.confidence for a in made]), "lit": torch.tensor([a.lit for a in made]),
+        "confidence": torch.tensor([a.confidence for a in made]),
+        "lit": torch.tensor([a.lit for a in made], dtype=torch.int64),
         "ood_p": torch.tensor([a.ood_p for a in made])})))  # fmt: skip
     run.write_lines("attempts.jsonl", (vars(a) for a in attempts))
     run.write_json("verdict.json", verdict_json(evidence, checks, judge(evidence, checks)))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 import blankcheck as bc
@@ -16,8 +19,9 @@ from blankcheck.certifying.gate import OPEN, most_open
 from blankcheck.classifiers import UnitClassifier, evaluate, load_model
 from blankcheck.cli import main
 from blankcheck.errors import ArgumentError, ModelError, RunFolderError
-from blankcheck.running.gate_file import GATE, with_gate
+from blankcheck.running.gate_file import GATE
 from blankcheck.running.run_folder import RunFolder
+from blankcheck.running.verify_subject import with_gate
 
 K, PLAN = 6, GatePlan(steps=150)
 
@@ -109,7 +113,7 @@ def run(weights, tmp_path_factory):
         patch.setitem(PRESETS, "smoke", Preset(attempts=20, per_target=2, steps=30))
         given = ["--data", "digits", "--model", "mlp", "--weights", str(weights), "--out", str(out), "--quiet"]
         assert main(["gate", *given, "--k", str(K), "--gate-steps", "150"]) == 0
-    return out
+        yield out  # verify counts attempts by the preset
 
 
 def test_the_run_folder_says_that_the_gate_is_certified(run):
@@ -122,8 +126,28 @@ def test_the_run_folder_says_that_the_gate_is_certified(run):
 
 
 def test_it_is_built_and_proved_again(run, capsys):
-    assert main(["verify", str(run), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["certificate"] is True
+    assert main(["verify", str(run)]) == 0
+    said = capsys.readouterr().out
+    assert "certificate: proved again for all 10 classes" in said and "behind the gate of the run folder" in said
+
+
+@pytest.mark.parametrize("change, words", [("form", "form is 'probabilities', the classifier inside gives logits"),
+                                           ("command", "its fingerprint differs"), ("certificate", "certificate.json"),
+                                           ("gate", "gate.safetensors is not a gate")])  # fmt: skip
+def test_a_gate_is_scored_behind_only_where_it_is_the_runs_own(run, tmp_path, capsys, change, words):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    with safe_open(copy / GATE, "pt") as file:
+        said = file.metadata()
+    if change == "form":
+        save_file(load_file(copy / GATE), copy / GATE, metadata=said | {"form": "probabilities"})
+    elif change == "command":
+        around = json.loads((copy / "environment.json").read_text()) | {"command": "certify"}
+        (copy / "environment.json").write_text(json.dumps(around))
+    else:
+        (copy / {"gate": GATE}.get(change, "certificate.json")).unlink()
+    assert main(["verify", str(copy), "--json"]) == 12
+    assert any(words in each for each in json.loads(capsys.readouterr().out)["failures"])
 
 
 def test_the_exported_program_answers_as_the_gated_network(run, weights, digits):
@@ -135,16 +159,10 @@ def test_the_exported_program_answers_as_the_gated_network(run, weights, digits)
 
 
 def test_another_gate_is_not_confirmed(run, tmp_path, capsys):
-    import shutil
-
-    from safetensors.torch import load_file, save_file
-
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
     state = load_file(copy / GATE)
     state["4.bias"] += 5.0
-    from safetensors import safe_open
-
     with safe_open(copy / GATE, "pt") as file:
         said = file.metadata()
     save_file(state, copy / GATE, metadata=said)

@@ -1,9 +1,10 @@
 """The command line: `blankcheck COMMAND ...`, also `python -m blankcheck`.
 
-Exit codes: 0 done (audit: resisted or certified), 10 fooled, 11 inconclusive, 12 a witness was not confirmed, 2 wrong
-usage or bad input (also a file that was named and is not there, and a folder that must not be written over), 130 Ctrl-C,
-1 what the machine refuses (a full disk, no permission, no memory, a pipe that nobody reads, in one line) and anything
-unexpected, which alone shows a traceback.
+Exit codes: 0 done (audit: resisted or certified; verify: everything confirmed), 10 fooled, 11 inconclusive, 12 something
+in a run folder was not confirmed, 13 what is at hand confirms a part of it, 2 wrong usage or bad input (also a file that
+was named and is not there, and a folder that must not be written over), 130 Ctrl-C, 1 what the machine refuses (a full
+disk, no permission, no memory, a pipe that nobody reads, in one line) and anything unexpected, which alone shows a
+traceback.
 """
 
 from __future__ import annotations

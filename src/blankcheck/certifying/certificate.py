@@ -248,3 +248,12 @@ def _largest(prove: Prover, target: int) -> int | None:
 
 def _floats(values: Tensor) -> tuple[float, ...]:
     return tuple(float(v) for v in values.detach())
+
+
+def levels_again(certificate: Certificate, classifier: nn.Module) -> tuple[Level, ...]:
+    """What is proved of this network at every k that the certificate looked at. Raises as `confirm` does."""
+    classes, steps = len(certificate.k), certificate.settings["slope_steps"]
+    subject = _subject(classifier, certificate.shape, classes, certificate.confidence, steps)
+    with left_as_found(classifier):
+        prove = Prover(subject, certificate.confidence, certificate.unit, lambda k, proved: None)
+        return tuple(prove.level(level.k) for level in certificate.levels)

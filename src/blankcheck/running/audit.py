@@ -43,6 +43,7 @@ class Audit:
     findings: tuple[Finding, ...]
     classifier: Classifier
     source: str
+    preset: str
 
     def __repr__(self) -> str:
         rate, at_most = f"{self.rate:.1%}", f"{self.rate_upper_95:.1%}"
@@ -84,7 +85,9 @@ class Audit:
         """Write the run folder, report included. config: settings to record; overwrite: in place of a run that is there,
         which else raises RunFolderError."""
         known = self.classifier.describe if isinstance(self.classifier, UnitClassifier) else {}
-        said = {"data": self.source, "model": known.get("architecture", "")}
+        want = self.evidence.conditions
+        said = {"data": self.source, "model": known.get("architecture", ""), "preset": self.preset,
+                "confidence": want.confidence, "max_lit": want.max_lit, "ood_level": want.ood_level}  # fmt: skip
         with Claim(Path(folder), "audit", overwrite, ways="overwrite=True begins anew").opened() as run:
             run.begin("audit", config or said, device_of(self.classifier))
             self.write_into(run)
@@ -99,16 +102,17 @@ class Audit:
             run.write(MODEL, model_bytes(self.classifier))
         want = self.evidence.conditions
         run.write_lines("attempts.jsonl", (asdict(a) | {"violated": a.violates(want)} for a in self.evidence.attempts))
-        run.write_lines("metrics.jsonl", [*_kept(run), *self.metrics()])
+        run.write_lines("metrics.jsonl", [*_kept(run), *audit_records(self.json)])
         run.write_json("verdict.json", self.json)
         write_report(run)
 
-    def metrics(self) -> list[dict[str, Any]]:
-        """Records for `metrics.jsonl`: the whole audit, then one per target."""
-        whole = {k: self.json[k] for k in ("attempts", "fooled", "rate", "rate_upper_95", "median_lit", "min_lit",
-                                           "real_accuracy", "real_confident", "real_taken_for_fake")}  # fmt: skip
-        each = [{"kind": "audit-target", "target": int(t), **row} for t, row in self.json["targets"].items()]
-        return [{"kind": "audit", **whole}, *each]
+
+def audit_records(verdict: dict[str, Any]) -> list[dict[str, Any]]:
+    """Records for `metrics.jsonl`, from the contents of `verdict.json`: the whole audit, then one per target."""
+    whole = {k: verdict[k] for k in ("attempts", "fooled", "rate", "rate_upper_95", "median_lit", "min_lit",
+                                     "real_accuracy", "real_confident", "real_taken_for_fake")}  # fmt: skip
+    each = [{"kind": "audit-target", "target": int(t), **row} for t, row in verdict["targets"].items()]
+    return [{"kind": "audit", **whole}, *each]
 
 
 def _kept(run: RunFolder) -> list[dict[str, Any]]:
@@ -150,13 +154,13 @@ def audit(
     found = gather(
         classifier, data, conditions, preset_named(preset), twins, seed, note, scores, *usable_rivals(rivals), spread
     )
-    packed = pack(found)
+    packed = pack(found, data)
     again = unpack(packed, WITNESSES)
-    kept = torch.stack([confirm(again, classifier, found.form, conditions, None) for _ in range(CONFIRMATIONS)]).all(dim=0)
+    kept = torch.stack([confirm(again, classifier, found.form, conditions) for _ in range(CONFIRMATIONS)]).all(dim=0)
     if not bool(kept.all()):
         found = _only_confirmed(found, kept)
-        packed = pack(found)
-    return Audit(found, packed, run_checks(found.evidence), classifier, data.source)
+        packed = pack(found, data)
+    return Audit(found, packed, run_checks(found.evidence), classifier, data.source, preset)
 
 
 def _only_confirmed(found: Gathered, kept: Tensor) -> Gathered:

@@ -38,7 +38,7 @@ from blankcheck.running.run_contents import read_run
 from blankcheck.running.run_folder import RunFolder
 from blankcheck.running.settings import BlendSettings
 from blankcheck.running.terminal import Terminal
-from blankcheck.running.verify import data_again, model_again
+from blankcheck.running.verify_subject import data_again, model_again
 from blankcheck.running.witnesses import TOLERANCE, Stored, unpack
 from blankcheck.types import Conditions, Images, count_lit
 

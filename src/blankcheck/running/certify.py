@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from blankcheck.auditing import Twin, check_fits, preset_named
-from blankcheck.certifying import Certificate, certify, confirm, read_network
+from blankcheck.certifying import Certificate, certify, read_network
 from blankcheck.classifiers import ARCHITECTURES, UnitClassifier, load_model
 from blankcheck.classifiers.loading import parse_normalize
 from blankcheck.data import Data, load_data
-from blankcheck.errors import ArgumentError, ModelError, RunFolderError
+from blankcheck.errors import ArgumentError, ModelError
 from blankcheck.judging.evidence import Proof
 from blankcheck.judging.ood import check_size
 from blankcheck.running.audit import Audit, audit
 from blankcheck.running.certificate_words import lines_of
 from blankcheck.running.claims import claim_of
 from blankcheck.running.devices import choose_threads, resolve
-from blankcheck.running.record_forms import CERTIFICATE, check
 from blankcheck.running.run_folder import RunFolder
 from blankcheck.running.settings import CertifySettings
 from blankcheck.running.terminal import Terminal
@@ -80,7 +78,7 @@ def search(
 def with_proof(made: Audit, certificate: Certificate) -> Audit:
     """The same audit, judged with the certificate in hand. Raises RuntimeError when what was found cannot be there."""
     evidence = replace(made.evidence, proof=proof_of(certificate))
-    judged = Audit(replace(made.gathered, evidence=evidence), made.packed, made.findings, made.classifier, made.source)
+    judged = replace(made, gathered=replace(made.gathered, evidence=evidence))
     _ = judged.verdict
     return judged
 
@@ -98,31 +96,6 @@ def say(made: Audit, run: RunFolder, terminal: Terminal) -> None:
     """The verdict and what was proved."""
     report = str(run / "report.html")
     terminal.result(str(made.verdict), lines_of(made.json), report, {**made.json, "report": report})
-
-
-def again(run: RunFolder, classifier: UnitClassifier, verdict: dict[str, Any]) -> tuple[bool, str] | None:
-    """Whether the certificate of a run folder holds when it is proved again, and a line about it; None without one."""
-    if not (run / RECORD).is_file():
-        return None
-    record = run.read_json(RECORD)
-    check(record, CERTIFICATE, str(run / RECORD))
-    try:
-        certificate = Certificate.from_json(record)
-    except ArgumentError as error:
-        raise RunFolderError(f"{run / RECORD}: {error}") from error
-    said = verdict.get("certificate") or {}
-    if said.get("k") != list(certificate.k) or said.get("confidence") != certificate.confidence:
-        return False, "certificate: verdict.json speaks of another one"
-    if not 0 <= certificate.settings["slope_steps"] <= MOST_STEPS:
-        raise RunFolderError(f"{run / RECORD}: slope_steps must lie in 0..{MOST_STEPS}")
-    try:
-        holds = confirm(certificate, classifier)
-    except (ArgumentError, ModelError) as error:
-        return False, f"certificate: cannot be proved again: {error}"
-    failed = [str(target) for target, good in enumerate(holds) if not good]
-    if failed:
-        return False, f"certificate: does not hold for classes {', '.join(failed)}"
-    return True, f"certificate: proved again for all {len(holds)} classes"
 
 
 def load(settings: CertifySettings, data: Data) -> UnitClassifier:

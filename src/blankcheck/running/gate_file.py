@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import nn
 
 from blankcheck.certifying import Gated, gate_network
+from blankcheck.certifying.certificate import GATE_CERTIFIED
 from blankcheck.classifiers import OUTPUT_FORMS, UnitClassifier
 from blankcheck.errors import ArgumentError, RunFolderError
 from blankcheck.files import pack, unpack
-from blankcheck.running.run_folder import RunFolder
+from blankcheck.running.certify import RECORD
+from blankcheck.running.run_folder import MARK, RunFolder
 
 GATE, PROGRAM = "gate.safetensors", "gated.pt2"
 MOST = 1_000_000
@@ -25,10 +29,27 @@ def gate_bytes(gated: UnitClassifier, shape: tuple[int, int, int]) -> bytes:
     return pack(inner.gate.state_dict(), described)
 
 
-def with_gate(run: RunFolder, classifier: UnitClassifier) -> UnitClassifier:
-    """The classifier with the gate of the run folder around it; the classifier itself where there is none."""
-    if not run.has(GATE):
-        return classifier
+@dataclass(frozen=True)
+class StoredGate:
+    """A gate read back. shape: (c, h, w) of its images. form: of the outputs of the classifier inside, as the file says."""
+
+    gate: nn.Sequential
+    shape: tuple[int, int, int]
+    form: str
+
+
+def is_gate_run(run: RunFolder) -> bool:
+    """Whether a run folder is one of `blankcheck gate` with the certificate that such a run ends with. A gate that lies in
+    any other folder is no part of its network."""
+    if not run.has(RECORD):
+        return False
+    command, proof = run.read_json(MARK), run.read_json(RECORD)
+    said = isinstance(command, dict) and isinstance(proof, dict)
+    return said and command.get("command") == "gate" and proof.get("means") == GATE_CERTIFIED
+
+
+def read_gate(run: RunFolder) -> StoredGate:
+    """The gate of a run folder. Raises RunFolderError with one line."""
     try:
         state, said = unpack(run.read_bytes(GATE))
         c, h, w = (int(size) for size in said["shape"].split(","))
@@ -40,4 +61,4 @@ def with_gate(run: RunFolder, classifier: UnitClassifier) -> UnitClassifier:
     except (ValueError, KeyError, RuntimeError, ArgumentError) as error:
         words = " ".join(str(error).split())[:200]
         raise RunFolderError(f"{run / GATE} is not a gate that blankcheck wrote: {words}") from error
-    return UnitClassifier(Gated(classifier, gate.requires_grad_(False), form))
+    return StoredGate(gate.requires_grad_(False), (c, h, w), form)

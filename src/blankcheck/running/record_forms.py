@@ -38,22 +38,28 @@ LATER: dict[str, Form] = {
     "second_opinion": {"attempts": COUNT, "fooled": COUNT, "rate": MAYBE},
     "eight_bit": {"witnesses": COUNT, "survive": COUNT},
     "rivals": {"*": _FOUND},
-    "controls": {"*": {"found": COUNT, "tries": COUNT}},
     "twin": {**_FOUND, "what": TEXT, "lit": [COUNT]},
     "out_of_distribution_test": {
         "guarantee": TEXT, "real_images": COUNT, "false_alarms": COUNT, "false_alarm_rate": MAYBE,
         "false_alarm_lower_95": SHARE, "false_alarm_upper_95": SHARE, "fooled_all_at_once": COUNT,
     },
+    "controls": {"*": {"found": COUNT, "tries": COUNT}},
+    "notes": {"*": TEXT},
     "certificate": {
         "k": [(int, type(None))], "probability": [MAYBE], "found": [(int, type(None))], "smallest": (int, type(None)),
         "confidence": SHARE, "unit": TEXT, "means": TEXT, "fingerprint": TEXT, "seconds": SHARE,
     },
 }  # fmt: skip
 """What later versions added to `verdict.json`: checked where it is there and not null."""
+_OOD_LATER: dict[str, Form] = {"scores": [TEXT], "second_scores": [TEXT], "smallest_p": SHARE}
 ATTEMPT: Form = {
     "target": COUNT, "fooled": (bool,), "process": TEXT, "lit": COUNT, "confidence": SHARE, "ood_p": SHARE,
     "fewest": (int, type(None)),
 }  # fmt: skip
+ATTEMPT_LATER: dict[str, Form] = {
+    "second_p": MAYBE, "step": COUNT, "survives_8bit": (bool,), "violated": [TEXT],
+}  # fmt: skip
+"""Of an attempt: what older folders may lack."""
 ROUND: Form = {
     "index": COUNT, "real_loss": SHARE, "fooling_loss": SHARE, "validation_accuracy": SHARE,
     "validation_confident": SHARE, "fresh_attempts": COUNT, "fresh_rate": SHARE, "fresh_confident": SHARE,
@@ -94,6 +100,8 @@ CERTIFICATE: Form = {
     "means": TEXT,
 }  # fmt: skip
 """`certificate.json`."""
+MOST_WHOLE = 2**63
+"""Beyond it a whole number counts nothing, and arithmetic on it breaks off."""
 TRAINED: Form = {"real_accuracy": SHARE, "real_confident": SHARE, "seconds": SHARE}
 
 
@@ -117,6 +125,8 @@ def check(value: Any, form: Form, where: str) -> None:
         if not right or (isinstance(value, float) and not math.isfinite(value)):
             names = " or ".join("null" if t is type(None) else t.__name__ for t in form)
             raise RunFolderError(f"{where} must be {names}, got {short(value)}")
+        if isinstance(value, int) and abs(value) > MOST_WHOLE:
+            raise RunFolderError(f"{where} must be between {-MOST_WHOLE} and {MOST_WHOLE}, got {short(value)}")
 
 
 def short(value: Any) -> str:
@@ -128,8 +138,16 @@ def short(value: Any) -> str:
 def check_verdict(verdict: dict[str, Any], where: str) -> None:
     """What `VERDICT` and `LATER` cannot say of a verdict."""
     for found in verdict["checks"]:
-        if "means" in found:
-            check(found, {"means": TEXT}, f"{where}: checks")
+        for key in ("code", "means"):
+            if key in found:
+                check(found, {key: TEXT}, f"{where}: checks")
+    for name, control in (verdict.get("controls") or {}).items():
+        check(control, {"*": SHARE}, f"{where}: controls: {name}")
+    if "real_renormalised_confident" in verdict:
+        check(verdict, {"real_renormalised_confident": SHARE}, where)
+    ood = verdict.get("out_of_distribution_test")
+    if ood is not None:
+        check(ood, {key: form for key, form in _OOD_LATER.items() if key in ood}, f"{where}: out_of_distribution_test")
     proof = verdict.get("certificate")
     if proof is not None:
         if any(len(proof[key]) != len(verdict["classes"]) for key in ("k", "probability", "found")):
@@ -142,6 +160,13 @@ def check_verdict(verdict: dict[str, Any], where: str) -> None:
         _within(twin, ("attempts",), MOST_ATTEMPTS, f"{where}: twin")
         if len(twin["lit"]) != twin["fooled"] or twin["fooled"] > twin["attempts"]:
             raise RunFolderError(f"{where}: twin: lit must have a number for each fooled attempt")
+
+
+def check_attempt(record: dict[str, Any], where: str) -> None:
+    """What `ATTEMPT` cannot say of an attempt."""
+    check(record, {key: form for key, form in ATTEMPT_LATER.items() if key in record}, where)
+    _within(record, ("target", "lit", "fewest", "step"), MOST_LIT, where)
+    _within(record, ("confidence", "ood_p", "second_p"), 1, where)
 
 
 def check_real(record: dict[str, Any], where: str) -> None:

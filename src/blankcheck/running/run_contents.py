@@ -32,6 +32,7 @@ from blankcheck.running.record_forms import (
     VIOLATED,
     Form,
     check,
+    check_attempt,
     check_real,
     check_round,
     check_search,
@@ -40,11 +41,9 @@ from blankcheck.running.record_forms import (
     short,
 )
 from blankcheck.running.run_folder import MARK, RunFolder
-from blankcheck.running.witnesses import REQUIRED, Stored, unpack
+from blankcheck.running.witnesses import Stored, unpack
 
 SCHEMA = 1
-OPTIONAL = ("process", "extra", "survives_8bit")
-"""Columns of the witness file that older ones lack."""
 
 
 @dataclass(frozen=True)
@@ -107,12 +106,12 @@ def read_run(run: RunFolder, blends: bool = True) -> RunContents:
     """
     environment = run.read_json(MARK)
     check(environment, {}, str(run / MARK))
-    verdict = _verdict(run)
+    verdict = read_verdict(run)
     attempts: tuple[Attempt, ...] = ()
     witnesses: tuple[Witness, ...] = ()
     shape: tuple[int, ...] | None = None
     if verdict is not None:
-        attempts = _attempts(run, verdict["attempts"])
+        attempts = _all_attempts(run, verdict["attempts"])
         witnesses, shape = _witnesses(run, verdict)
     hardening = run.read_json("hardening.json") if run.has("hardening.json") else {"kept_round": None}
     check(hardening, {"kept_round": (int, type(None))}, str(run / "hardening.json"))
@@ -139,7 +138,8 @@ def read_run(run: RunFolder, blends: bool = True) -> RunContents:
     )
 
 
-def _verdict(run: RunFolder) -> dict[str, Any] | None:
+def read_verdict(run: RunFolder) -> dict[str, Any] | None:
+    """`verdict.json`, of the right form; None where there is none. Raises RunFolderError."""
     path = run / "verdict.json"
     if not run.has(path.name):
         return None
@@ -163,41 +163,43 @@ def _verdict(run: RunFolder) -> dict[str, Any] | None:
     return verdict
 
 
-def _attempts(run: RunFolder, expected: int) -> tuple[Attempt, ...]:
+def read_attempts(run: RunFolder) -> tuple[tuple[Attempt, ...], list[dict[str, Any]]]:
+    """The attempts, and the records they were read from, which say more of each. Raises RunFolderError."""
     path, names = run / "attempts.jsonl", [f.name for f in fields(Attempt)]
     if not run.has(path.name):
         raise RunFolderError(f"run folder {run.path} has no attempts.jsonl")
     records = run.read_lines("attempts.jsonl")
-    if len(records) != expected:
-        raise RunFolderError(f"{path} holds {len(records)} attempts, verdict.json speaks of {expected}")
     for number, record in enumerate(records, 1):
         check(record, ATTEMPT, f"{path} line {number}")
-    return tuple(Attempt(**{name: record[name] for name in names if name in record}) for record in records)
+        check_attempt(record, f"{path} line {number}")
+    return tuple(Attempt(**{name: record[name] for name in names if name in record}) for record in records), records
+
+
+def _all_attempts(run: RunFolder, expected: int) -> tuple[Attempt, ...]:
+    attempts, _ = read_attempts(run)
+    if len(attempts) != expected:
+        raise RunFolderError(f"{run / 'attempts.jsonl'} holds {len(attempts)} attempts, verdict.json speaks of {expected}")
+    return attempts
 
 
 def _witnesses(run: RunFolder, verdict: dict[str, Any]) -> tuple[tuple[Witness, ...], tuple[int, ...]]:
     """The witnesses and the shape of an image, which the file tells even when it holds none."""
     path = run / "witnesses.safetensors"
     stored = unpack(run.read_bytes(path.name), str(path))
-    return tuple(_rows(stored, str(path), verdict)), tuple(stored.tensors["images"].shape[1:])
+    return tuple(_rows(stored, str(path))), tuple(stored.tensors["images"].shape[1:])
 
 
-def _rows(stored: Stored, where: str, verdict: dict[str, Any]) -> list[Witness]:
+def _rows(stored: Stored, where: str) -> list[Witness]:
     tensors, n = stored.tensors, len(stored)
     nearest, process = tensors.get("nearest"), tensors.get("process")
-    optional = (tensors.get(name) for name in OPTIONAL)
-    columns = [tensors[name] for name in REQUIRED[1:]] + [column for column in optional if column is not None]
-    shapes = nearest is None or nearest.shape == tensors["images"].shape
-    if not shapes or any(column.shape != (n,) for column in columns):
-        raise RunFolderError(f"{where} holds tensors that do not belong together")
-    names = _process_names(stored, where)
+    names = process_names(stored, where)
     index = [-1] * n if process is None else process.tolist()
     extra = tensors.get("extra")
     eight = tensors.get("survives_8bit")
     return [
         Witness(
-            image=tensors["images"][i].float(),
-            nearest=None if nearest is None else nearest[i].float(),
+            image=tensors["images"][i],
+            nearest=None if nearest is None else nearest[i],
             target=int(tensors["targets"][i]),
             confidence=float(tensors["confidence"][i]),
             lit=int(tensors["lit"][i]),
@@ -210,7 +212,8 @@ def _rows(stored: Stored, where: str, verdict: dict[str, Any]) -> list[Witness]:
     ]
 
 
-def _process_names(stored: Stored, where: str) -> list[str]:
+def process_names(stored: Stored, where: str) -> list[str]:
+    """The names that the column `process` points into. Raises RunFolderError."""
     try:
         names = json.loads(stored.metadata.get("processes", "[]"))
     except ValueError as error:

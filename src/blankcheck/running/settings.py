@@ -264,7 +264,7 @@ class DemoSettings(Tracked, Common):
 
 @dataclass(frozen=True)
 class VerifySettings:
-    """Load the witnesses of a run folder and score them again, and prove its certificate again. Runs no code that it names.
+    """Derive a run folder anew: score its witnesses, judge, prove its certificate, and compare. Runs no code that it names.
 
     Args:
         run: the run folder.

@@ -1,102 +1,152 @@
-"""Witnesses of a run folder, scored again."""
+"""`blankcheck verify`: a run folder, derived anew and compared. What a file says is never what is checked."""
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 from blankcheck.auditing import ood_test
-from blankcheck.classifiers import ARCHITECTURES, UnitClassifier, load_model
-from blankcheck.classifiers.loading import parse_normalize
-from blankcheck.classifiers.wrapper import fingerprint
-from blankcheck.data import Data, load_data
-from blankcheck.data.loading import runs_code
-from blankcheck.errors import ArgumentError, RunFolderError
-from blankcheck.judging import OODTest
-from blankcheck.running.audit import MODEL, WITNESSES
-from blankcheck.running.certify import again
-from blankcheck.running.gate_file import with_gate
+from blankcheck.certifying import Certificate
+from blankcheck.classifiers import UnitClassifier
+from blankcheck.data import Data
+from blankcheck.errors import ArgumentError, DataError, ModelError, RunFolderError
+from blankcheck.judging import FIRST, SECOND, Verdict
+from blankcheck.judging.evidence import Attempt
+from blankcheck.running.audit import WITNESSES
+from blankcheck.running.certify import proof_of
+from blankcheck.running.run_contents import process_names
 from blankcheck.running.run_folder import RunFolder
 from blankcheck.running.settings import VerifySettings
 from blankcheck.running.terminal import Terminal
-from blankcheck.running.witnesses import Stored, confirm, confirm_rounded, unpack
+from blankcheck.running.verify_certificate import check_certificate, check_command, read_certificate
+from blankcheck.running.verify_findings import Findings
+from blankcheck.running.verify_folder import ATTEMPTS, VERDICT, Folder, read_folder
+from blankcheck.running.verify_record import (
+    check_allocation,
+    check_conditions,
+    check_real,
+    check_test,
+    derive,
+    fit_judges,
+)
+from blankcheck.running.verify_subject import check_data, check_network, model_again
+from blankcheck.running.verify_witnesses import Judges, check_attempts, check_nearest, check_rows, check_scores
+from blankcheck.running.witnesses import LATER, METADATA
 from blankcheck.types import Conditions
 
-NOT_CONFIRMED = 12
+NOT_CONFIRMED, IN_PART = 12, 13
+WORDS = {0: "CONFIRMED", NOT_CONFIRMED: "NOT CONFIRMED", IN_PART: "CONFIRMED IN PART"}
+MOST_FAILURES = 100
+"""In the JSON record; the others are counted."""
 
 
 def verify_command(settings: VerifySettings, terminal: Terminal) -> int:
-    """Score the witnesses of a run folder again; 0 when every one is confirmed."""
-    run = RunFolder.open(settings.run)
-    config, verdict = run.read_config(), run.read_json("verdict.json")
-    path = run / WITNESSES
-    if not path.is_file():
-        raise RunFolderError(f"run folder {run.path} has no {WITNESSES}")
-    stored = unpack(path.read_bytes(), str(path))
-    data = data_again(settings, config)
-    classifier = model_again(settings, config, run, data)
+    """Derive a run folder anew. 0 where everything is confirmed, 12 where something is not, 13 where what is at hand
+    confirms a part.
+
+    Raises RunFolderError for what is no run folder with a verdict, and ArgumentError, DataError or ModelError where the
+    network or the data that were named cannot be had.
+    """
+    run, found = RunFolder.open(settings.run), Findings(record={"certificate": None})
+    folder = read_folder(found, run)
+    if folder is not None:
+        _look(found, settings, folder)
+        found.record |= {"verdict": folder.verdict["verdict"], "conditions": folder.verdict["conditions"]}
+    code = NOT_CONFIRMED if found.failures else IN_PART if found.lacking else 0
+    found.record |= {"failed": len(found.failures), "failures": found.failures[:MOST_FAILURES],
+                     "not_confirmed": found.lacking[:MOST_FAILURES]}  # fmt: skip
+    said, facts = found.said(), found.facts
+    lines = [*said, *facts] if found.failures else [*facts[:1], *said, *facts[1:]]
+    terminal.result(WORDS[code], lines, None, found.record)
+    return code
+
+
+def _look(found: Findings, settings: VerifySettings, folder: Folder) -> None:
+    """Everything, one after the other; what does not hold is collected."""
+    run, verdict = folder.run, folder.verdict
+    data = check_data(found, settings, folder)
+    shape = data.shape if data is not None else folder.shape
+    check_conditions(found, folder, shape)
     try:
         want = Conditions(**verdict["conditions"])
-    except (KeyError, TypeError) as error:
-        raise RunFolderError(f"{run / 'verdict.json'} does not say its conditions") from error
-    judge = _judge_again(data, want, stored)
-    form = stored.metadata.get("output_form", "logits")
-    ood_p = judge.p_values(stored.tensors["images"].float()) if judge is not None else None
-    good = confirm(stored, classifier, form, want, ood_p)
-    rounded = int(confirm_rounded(stored, classifier, form, want, judge.p_values if judge is not None else None).sum())
-    same = stored.metadata.get("fingerprint") == fingerprint(classifier)
-    confirmed, total = int(good.sum()), len(stored)
-    proof = again(run, classifier, verdict)
-    all_good = confirmed == total and same and (proof is None or proof[0])
-    held = "confidence and lit features" if ood_p is None else "confidence, lit features and p-value"
-    lines = [f"{confirmed} of {total} witnesses: {held} hold when scored again",
-             f"{rounded} of {total} still meet all conditions when rounded to 8 bits"]  # fmt: skip
-    if ood_p is None:
-        lines.append("p-values were taken from the file, not checked: the data set, or the scores of its own, are not at "
-                     "hand; name the data with --data")  # fmt: skip
-    if proof is not None:
-        lines.append(proof[1])
-    if not same:
-        lines.append("the network is not the one that was audited: its fingerprint differs")
-    record = {"confirmed": confirmed, "witnesses": total, "survive_8bit": rounded, "same_network": same,
-              "ood_recomputed": ood_p is not None, "certificate": None if proof is None else proof[0]}  # fmt: skip
-    word = "NOT CONFIRMED" if not all_good else "CONFIRMED IN PART" if ood_p is None else "CONFIRMED"
-    terminal.result(word, lines, None, record)
-    return 0 if all_good else NOT_CONFIRMED
+    except ArgumentError as error:
+        found.fail(VERDICT, f"conditions: {error}")
+        return
+    found.facts.append(f"conditions: confidence >= {want.confidence:g}, at most {want.max_lit} lit features, out of "
+                       f"distribution at {want.ood_level:g}")  # fmt: skip
+    classifier = _classifier(found, settings, folder, data)
+    certificate = read_certificate(found, run, verdict)
+    check_command(found, folder.command, certificate)
+    extra: tuple[Attempt, ...] = ()
+    if classifier is not None and shape is not None:
+        try:
+            form, outputs = check_network(found, settings, folder, classifier, data, shape)
+            extra = _witnesses(found, folder, classifier, data, form, want)
+            if data is not None:
+                check_real(found, verdict, classifier, data, form, want.confidence)
+            if certificate is not None:
+                good = check_certificate(found, certificate, classifier, folder, shape, outputs)
+                found.record["certificate"] = good
+        except (ModelError, RunFolderError) as error:
+            found.fails(str(error))
+    if run.has(ATTEMPTS):
+        _verdict(found, folder, extra, want, certificate)
 
 
-def _judge_again(data: Data | None, want: Conditions, stored: Stored) -> OODTest | None:
-    """The out-of-distribution test of the audit; None when its data or its scores are not at hand."""
-    if data is None:
-        return None
-    judge = ood_test(data, want.ood_level)
-    names = stored.metadata.get("ood_scores")
-    return judge if names is None or names == json.dumps(judge.names) else None
-
-
-def data_again(settings: VerifySettings, config: dict[str, Any]) -> Data | None:
-    """The data set of the run: as named now, else as configured unless that is code; None when it is not at hand."""
-    if settings.data is not None:
-        return load_data(settings.data, settings.data_dir)
-    source = str(config.get("data", ""))
-    named_then = config.get("data_dir")
+def _classifier(
+    found: Findings, settings: VerifySettings, folder: Folder, data: Data | None
+) -> UnitClassifier | None:  # fmt: skip
+    """The network; None, and a failure, where it is the folder's own and cannot be built."""
     try:
-        if runs_code(source):
-            return None
-        return load_data(source, settings.data_dir or (str(named_then) if named_then else None))
-    except Exception:  # not at hand is an answer here, and the result says so
-        return None
+        return model_again(settings, folder.config, folder.run, data)
+    except RunFolderError as error:
+        found.fails(str(error))
+    except ModelError as error:
+        if settings.model is not None or settings.weights is not None:
+            raise
+        found.fails(str(error))
+    return None
 
 
-def model_again(settings: VerifySettings, config: dict[str, Any], run: RunFolder, data: Data | None) -> UnitClassifier:
-    """The audited network: a factory named now, or a built-in network from safetensors. Nothing else is ever run."""
-    name = settings.model or str(config.get("model", ""))
-    normalize = parse_normalize(settings.normalize or str(config.get("normalize", "none")))
-    if settings.model is None and name not in ARCHITECTURES:
-        raise ArgumentError(f"run folder {run.path} names the model {name!r}; run folders run no code: name it with --model")
-    weights = settings.weights
-    if weights is None and (name in ARCHITECTURES or (run / MODEL).is_file()):
-        weights = str(run / MODEL)  # of a hardening these, and not the ones that it began with
-    elif weights is None and config.get("weights"):
-        weights = str(config["weights"])
-    return with_gate(run, load_model(name, weights, data, normalize, unsafe_pickle=settings.unsafe_pickle))
+def _witnesses(
+    found: Findings, folder: Folder, classifier: UnitClassifier, data: Data | None, form: str, want: Conditions
+) -> tuple[Attempt, ...]:
+    """Everything the witness file says; hands back the witnesses outside the fixed allocation."""
+    stored = folder.stored
+    if stored is None:
+        return ()
+    missing = [name for name in METADATA if name not in stored.metadata]
+    if missing:
+        found.lack(WITNESSES, f"metadata does not say {', '.join(missing)}")
+    for name in LATER:
+        if name not in stored.tensors:
+            found.lack(WITNESSES, f"{name} is missing")
+    judges = Judges() if data is None else _judges(found, folder, data, want.ood_level)
+    if judges.first is not None and data is not None:
+        check_test(found, folder.verdict, judges.first, data)
+    check_scores(found, stored, classifier, form, want, judges)
+    if data is not None:
+        check_nearest(found, stored, data)
+    check_attempts(found, folder.attempts, judges)
+    seed = folder.config.get("seed")
+    return check_rows(found, stored, folder.attempts, process_names(stored, WITNESSES), judges, seed)
+
+
+def _judges(found: Findings, folder: Folder, data: Data, level: float) -> Judges:
+    families = {"first": FIRST, "second": SECOND}
+    try:
+        return fit_judges(found, folder, lambda family: ood_test(data, level, families[family]))
+    except DataError as error:
+        found.fail(VERDICT, f"conditions.ood_level: {error}")
+        return Judges()
+
+
+def _verdict(
+    found: Findings, folder: Folder, extra: tuple[Attempt, ...], want: Conditions, certificate: Certificate | None
+) -> None:
+    check_allocation(found, folder, want)
+    word = derive(found, folder, extra, want, None if certificate is None else proof_of(certificate))
+    if found.failures:
+        return
+    found.facts.append(f"verdict: {word}, derived anew from {len(folder.attempts)} attempts, {len(extra)} witnesses outside "
+                       f"them and {len(folder.verdict['checks'])} checks")  # fmt: skip
+    if word in (Verdict.RESISTED, Verdict.INCONCLUSIVE):
+        found.facts.append("what was not found rests on the recorded attempts and controls, and can only be repeated by "
+                           "running the audit again")  # fmt: skip
