@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers import SURE
 
 from blankcheck.auditing.portfolio import PRESETS, Preset
 from blankcheck.certifying import Certificate, certify, confirm
 from blankcheck.cli import main
-from blankcheck.judging import Verdict, judge
+from blankcheck.judging import Verdict, judge, run_checks
 from blankcheck.judging.evidence import Attempt, Cost, Evidence, Proof, RealData
 from blankcheck.judging.verdict import verdict_json
 from blankcheck.running import certificate_words as words
@@ -39,19 +40,30 @@ def smooth():
 @pytest.fixture(scope="module")
 def factory(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "net.py"
-    path.write_text(FACTORY)
+    path.write_text(FACTORY + SURE)
     return path
 
 
 @pytest.fixture(scope="module")
 def run(factory, tmp_path_factory):
-    """A linear network whose weights are at most 1: log-odds beyond ln 9 need several lit features."""
+    """A network that needs much ink to be sure of anything, on data that have it."""
     out = tmp_path_factory.mktemp("runs") / "c"
-    given = ["certify", "--data", "digits", "--model", f"{factory}:make", "--out", str(out), "--max-lit", "3", "--quiet"]
+    given = [
+        "certify",
+        "--data",
+        "digits+lift=0.5",
+        "--model",
+        f"{factory}:sure",
+        "--out",
+        str(out),
+        "--max-lit",
+        "3",
+        "--quiet",
+    ]
     with pytest.MonkeyPatch.context() as patch:
         # what the search finds is not the point, and a whole one takes most of a minute
         patch.setitem(PRESETS, "smoke", Preset(attempts=20, per_target=2, steps=30))
-        assert main(given) == 0
+        assert main(["certify", *given]) == 0
     return out
 
 
@@ -66,9 +78,10 @@ def test_the_verdict_is_certified_where_the_proof_reaches_max_lit(run):
 def test_the_certificate_is_the_one_of_the_library(run, factory):
     stored = Certificate.from_json(json.loads((run / "certificate.json").read_text()))
     scope: dict = {}
-    exec(FACTORY, scope)
-    made = certify(scope["make"](), (1, 8, 8), 10)
-    assert made.k == stored.k and made.levels == stored.levels and all(confirm(stored, scope["make"]()))
+    exec(SURE, scope)
+    network = scope["sure"]()
+    made = certify(network, (1, 8, 8), 10)
+    assert made.k == stored.k and made.levels == stored.levels and all(confirm(stored, network))
 
 
 def test_the_report_says_what_is_proved_and_what_is_not(run):
@@ -111,8 +124,8 @@ PROOF = Proof((12, 10), (0.8, 0.7), 0.9, "features", "certified", "0" * 16, 1.0)
 
 
 def test_a_proof_wins_over_an_undecided_search():
-    assert judge(evidence(None), []) is not Verdict.CERTIFIED
-    assert judge(evidence(PROOF), []) is Verdict.CERTIFIED
+    assert judge(evidence(None), run_checks(evidence(None))) is not Verdict.CERTIFIED
+    assert judge(evidence(PROOF), run_checks(evidence(PROOF))) is Verdict.CERTIFIED
     record = verdict_json(evidence(PROOF, fewest=14), [], Verdict.CERTIFIED)["certificate"]
     assert record["smallest"] == 10 and record["found"] == [14, None]
 
@@ -123,7 +136,7 @@ def test_a_proof_wins_over_an_undecided_search():
     ids=["fewer than max_lit", "not of every class", "of a higher confidence"],
 )
 def test_a_proof_of_less_does_not_decide(proof):
-    assert judge(evidence(proof), []) is not Verdict.CERTIFIED
+    assert judge(evidence(proof), run_checks(evidence(proof))) is not Verdict.CERTIFIED
 
 
 def test_a_witness_beyond_the_proof_is_a_witness():
