@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from blankcheck.certifying import (
     bound_layers,
     bounds,
     certify,
+    confirm,
     log_odds_bounds,
     read_network,
     rounding_slack,
@@ -471,7 +473,8 @@ def test_a_network_is_left_as_it_was():
     assert trained.k == certify(network.eval(), (1, 4, 4), 2).k
 
 
-@pytest.mark.parametrize("change", [dict(confidence=1.0), dict(confidence=0.0), dict(unit="inches"), dict(classes=4)])
+@pytest.mark.parametrize("change", [dict(confidence=1.0), dict(confidence=0.0), dict(unit="inches"), dict(classes=4),
+                                    dict(slope_steps=-1), dict(slope_steps=10**9)])  # fmt: skip
 def test_wrong_arguments_raise_at_the_door(change):
     with pytest.raises((ArgumentError, ModelError)):
         certify(counting(1.0), (1, 3, 4), **({"classes": 1} | change))
@@ -483,6 +486,53 @@ def test_a_certificate_survives_a_file():
     assert again == made
     with pytest.raises(ArgumentError):
         Certificate.from_json({"k": 3})
+
+
+NONSENSE = {
+    "settings": [None, {}, {"slope_steps": -1}, {"slope_steps": 10**9}, {"slope_steps": "20"}, {"slope_steps": True}],
+    "k": [[-5, None], [13, None], [10**30, None], [2.0, None], ["2", None], [True, None], [], [1, 1, 1, 1], "ab", 3, None],
+    "unit": ["inches", None, ["features"], 1],
+    "shape": [[1, 3], [0, 3, 4], [10**6, 10**6, 10**6], [1.5, 3, 4], "abc", None, [[1], 3, 4]],
+    "confidence": [0, 1, 1.5, math.nan, "0.9", None, 10**400],
+    "outputs": [0, -3, 1, 10**30, 2.5, None],
+    "means": ["proved", None, 3],
+    "fingerprint": [None, 7],
+    "seconds": [math.inf, math.nan, "1"],
+    "levels": [3, None, [3], [{}], [{"k": 0}], "levels"],
+}
+
+
+@pytest.mark.parametrize("key, value", [(key, value) for key, values in NONSENSE.items() for value in values])
+def test_a_record_of_nonsense_is_one_line(key, value):
+    if "record" not in READ:
+        READ["record"] = json.loads(json.dumps(certify(counting(3.5), (1, 3, 4), 2).as_json()))
+    record = READ["record"]
+    for broken in (record | {key: value}, {k: v for k, v in record.items() if k != key}):
+        with pytest.raises(ArgumentError) as raised:
+            Certificate.from_json(broken)
+        assert "\n" not in str(raised.value) and len(str(raised.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "change", [dict(k=-1), dict(k=13), dict(k=1.0), dict(slack=[0.0, math.inf]), dict(log_odds=[0.0]), dict(log_odds=None),
+               dict(log_odds=["a", "b"]), dict(log_odds=[math.nan, 0.0])]
+)  # fmt: skip
+def test_levels_of_nonsense_are_one_line(change):
+    record = certify(counting(3.5), (1, 3, 4), 2).as_json()
+    levels = [dict(level) for level in record["levels"]]
+    for broken in ([*levels[:-1], levels[-1] | change], [*levels, levels[0]]):
+        with pytest.raises(ArgumentError, match="certificate is not one"):
+            Certificate.from_json(record | {"levels": broken})
+
+
+def test_a_certificate_cannot_be_made_of_nonsense():
+    made = certify(counting(3.5), (1, 3, 4), 2)
+    with pytest.raises(ArgumentError, match="k must lie"):
+        replace(made, k=(-1, None))
+    with pytest.raises(ModelError, match="shape"):
+        confirm(replace(made, shape=(3, 999, 999)), counting(3.5))
+    with pytest.raises(ModelError, match="kind"):
+        confirm(replace(made, outputs=2), counting(3.5))
 
 
 def test_what_holds_for_more_holds_for_fewer():

@@ -14,10 +14,11 @@ from torch import nn
 
 import blankcheck as bc
 from blankcheck.auditing.portfolio import PRESETS, Preset
-from blankcheck.certifying import Gated, GatePlan, certify, confirm, fit_gate, gate_network
-from blankcheck.certifying.gate import OPEN, most_open
+from blankcheck.certifying import Gated, GatePlan, Sparse, certify, confirm, fit_gate, gate_network, read_network
+from blankcheck.certifying.gate import OPEN, calibrate, gate_bounds, most_open
 from blankcheck.classifiers import UnitClassifier, evaluate, load_model
 from blankcheck.cli import main
+from blankcheck.data import Split
 from blankcheck.errors import ArgumentError, ModelError, RunFolderError
 from blankcheck.running.gate_file import GATE
 from blankcheck.running.run_folder import RunFolder
@@ -104,6 +105,155 @@ def test_a_gate_makes_no_other_certificate_valid(gated, plain, digits):
     made = certify(gated, digits.shape, 10)
     with pytest.raises(ModelError, match="gate-certified"):
         confirm(made, plain)
+
+
+def counted(threshold=10.0):
+    """A gate that counts lit features, around a classifier that says by their number which of two classes it sees."""
+    inner, gate = (nn.Sequential(nn.Flatten(), nn.Linear(16, 2)) for _ in range(2))
+    with torch.no_grad():
+        inner[1].weight.copy_(torch.stack([torch.ones(16), -torch.ones(16)]))
+        inner[1].bias.zero_()
+        gate[1].weight.fill_(1.0)
+        gate[1].bias.fill_(-threshold)
+    return inner, gate
+
+
+def fewest_lit(classifier):
+    """For each class the fewest lit features of an image of which a classifier of lit features is sure; 17 where none is."""
+    images = (torch.arange(16) < torch.arange(17)[:, None]).float().view(17, 1, 4, 4)
+    with torch.no_grad():
+        sure = classifier(images) >= 0.9
+    return [int(column.int().argmax()) if bool(column.any()) else 17 for column in sure.T]
+
+
+@pytest.mark.parametrize("mean, std", [(0.0, 1.0), (0.0, 0.1), (0.1307, 0.3081), (0.5, 2.0)])
+def test_a_gate_behind_a_normalisation_is_proved_of_images(mean, std):
+    classifier = load_model(Gated(*counted(6.0)), normalize=((mean,), (std,)))
+    made = certify(classifier, (1, 4, 4), 2)
+    assert made.means == "gate-certified" and all(confirm(made, classifier))
+    assert set(made.k) == {min(fewest_lit(classifier)) - 1}, "the bound of a sum is exact"
+
+
+class Open(Gated):
+    """Says that it is a gate, and lets everything through."""
+
+    def forward(self, images):
+        return self.inner(images).softmax(dim=1)
+
+
+def _hooked(module, outputs):
+    module.register_forward_hook(lambda m, i, o: outputs(i[0]))
+    return module
+
+
+def _overridden(gate, name):
+    setattr(gate, name, lambda images: gate.inner(images).softmax(1))
+    return gate
+
+
+AROUND = {
+    "subclass": lambda: Open(*counted()),
+    "subclass behind a normalisation": lambda: UnitClassifier(Open(*counted()), ((0.1,), (0.3,))),
+    "hook": lambda: _hooked(Gated(*counted()), lambda x: x.flatten(1)[:, :2].softmax(1)),
+    "hook of the classifier": lambda: _hooked(UnitClassifier(Gated(*counted())), lambda x: x.flatten(1)[:, :2].softmax(1)),
+    "own forward": lambda: _overridden(Gated(*counted()), "forward"),
+    "own call": lambda: _overridden(Gated(*counted()), "_call_impl"),
+    "two normalisations": lambda: UnitClassifier(UnitClassifier(Gated(*counted()), ((0.0,), (0.1,))), ((0.0,), (0.1,))),
+}
+
+
+@pytest.mark.parametrize("name", AROUND)
+def test_what_is_not_just_a_gate_is_not_proved_as_one(name):
+    classifier = AROUND[name]()
+    try:
+        made = certify(classifier, (1, 4, 4), 2)
+    except ModelError as error:
+        assert "\n" not in str(error)
+        return
+    assert made.means == "certified"
+    assert all(k is None or k < fewest for k, fewest in zip(made.k, fewest_lit(classifier), strict=True))
+
+
+def test_a_gate_around_a_gate_is_proved():
+    inside = Gated(*counted(3.0))
+    made = certify(Gated(inside, counted(8.0)[1], "probabilities"), (1, 4, 4), 2)
+    assert made.means == "gate-certified" and made.smallest == certify(Gated(*counted(8.0)), (1, 4, 4), 2).smallest
+
+
+class Changing(nn.Module):
+    """A classifier that fills the image it is handed."""
+
+    def forward(self, x):
+        return x.flatten(1)[:, :2] * 50 if torch.is_grad_enabled() else x.fill_(1.0).flatten(1)[:, :2] * 50
+
+
+class Unsteady(nn.Module):
+    """A classifier that answers at random."""
+
+    def forward(self, x):
+        return 20 * torch.randn(len(x), 3)
+
+
+def test_a_gate_holds_around_whatever_is_inside():
+    """One that changes the image, and one that answers at random: the gate has looked before, and sees the image alone."""
+    gate = counted()[1]
+    x = torch.zeros(1, 1, 4, 4)
+    with torch.no_grad():
+        assert float(Gated(Changing(), gate)(x).max()) < 0.9
+    three = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    made = certify(Gated(Unsteady(), three), (1, 4, 4), 3)
+    assert made.means == "gate-certified" and all(confirm(made, Gated(Unsteady(), three)))
+
+
+class Hiding(nn.Module):
+    """A gate that says something else than torch.export sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate = counted()[1]
+
+    def forward(self, x):
+        return self.gate(x) if torch.compiler.is_compiling() else self.gate(x) + 20
+
+
+def test_a_gate_that_answers_otherwise_is_refused():
+    with pytest.raises(ModelError, match="gated probabilities"):
+        certify(Gated(counted()[0], Hiding()), (1, 4, 4), 2)
+
+
+def test_a_form_that_is_none_is_refused():
+    with pytest.raises(ArgumentError, match="form must be one of"):
+        Gated(*counted(), "odds")
+    gate = Gated(*counted())
+    gate.form = "odds"
+    with pytest.raises(ModelError):
+        certify(gate, (1, 4, 4), 2)
+
+
+@pytest.mark.parametrize("value, rate", [(math.nan, 4e-3), (1.0, 1e30)], ids=["images", "steps"])
+def test_a_gate_whose_training_diverges_ends(value, rate, monkeypatch):
+    monkeypatch.setattr("blankcheck.certifying.gate.LEARNING_RATE", rate)
+    train = Split(torch.full((20, 1, 4, 4), value), torch.arange(20) % 2)
+    with pytest.raises(ModelError, match="gate cannot be") as raised:
+        fit_gate(train, (1, 4, 4), 2, 2, 3, plan=GatePlan(steps=5))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e37, 1e12])
+def test_a_gate_that_cannot_be_set_ends(value):
+    """Beyond some size a bias has no step as small as what is asked."""
+    gate = gate_network((1, 4, 4), 2)
+    with torch.no_grad():
+        gate[-1].weight.fill_(value)
+    theta = most_open(0.9, 2)
+    try:
+        calibrate(gate, read_network(gate, (1, 4, 4)), Sparse(3), theta)
+    except ModelError as error:
+        assert "no bias brings" in str(error) and "\n" not in str(error)
+    else:
+        layers = read_network(gate, (1, 4, 4)).layers()
+        bounds, slack = gate_bounds(layers, Sparse(3), torch.zeros((), dtype=torch.float64))
+        assert value == 1e12 and bool((bounds + slack < theta).all())
 
 
 @pytest.fixture(scope="module")

@@ -429,7 +429,7 @@ CLAIMED = {
     "k in one file": (verdict(lambda v: v["certificate"]["k"].reverse()), "certificate.k is"),
     "unit in one file": (verdict(within("certificate", unit="pixels")), "certificate.unit"),
     "unit in both": (both(say(unit="pixels")), "unit is 'pixels', the run's is 'features'"),
-    "unit of nothing": (both(say(unit="furlongs")), "unit is 'furlongs'"),
+    "unit of nothing": (both(say(unit="furlongs")), "unit or means is unknown, got 'furlongs'"),
     "confidence": (both(say(confidence=0.99)), "confidence is 0.99, the run's is 0.9"),
     "means": (both(say(means="gate-certified")), "means is 'gate-certified'"),
     "fingerprint": (both(say(fingerprint="0" * 16)), "fingerprint is"),

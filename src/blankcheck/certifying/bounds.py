@@ -16,7 +16,7 @@ from torch import Tensor
 from blankcheck.certifying.hull import Hull, Sparse, gains, hulls, largest_gain
 from blankcheck.certifying.layers import Layer
 from blankcheck.certifying.maps import Convolution, Dense
-from blankcheck.certifying.rounding import slack
+from blankcheck.certifying.rounding import TINY, slack
 
 NUMBERS_AT_ONCE = 8_000_000
 """Of coefficients that are held at once: 64 MB in float64."""
@@ -31,7 +31,8 @@ Slopes = Mapping[int, Tensor]
 @dataclass(frozen=True)
 class Bounded:
     """A network with bounds. low, high: (1, *shape) of each layer, over all of `images`. error: how far float32 can be from
-    the exact value there; None where nobody asked."""
+    the exact value there; None where nobody asked. From the first layer on whose numbers float32 might not hold, all three
+    are infinite."""
 
     layers: tuple[Layer, ...]
     images: Sparse
@@ -45,6 +46,11 @@ class Bounded:
         """Of an image."""
         return self.layers[0].shape[0]
 
+    @property
+    def lost(self) -> bool:
+        """Whether nothing is known of the outputs."""
+        return self.error is not None and not bool(self.error[-1].isfinite().all())
+
     def unstable(self, relu: int) -> Tensor:
         """Which values of a ReLU may be on or off, (1, *shape)."""
         (before,) = self.layers[relu].inputs
@@ -55,7 +61,8 @@ def bound_layers(layers: Sequence[Layer], images: Sparse, like: Tensor, rounding
     """Bounds of every layer. like: a tensor of the type to compute with, that of the layers' weights.
 
     rounding: also cover the network computed in float32: every bound is widened by the error of its layer, which is many
-    orders of magnitude more than these bounds themselves can be off in float64.
+    orders of magnitude more than these bounds themselves can be off in float64. Where float32 might overflow anywhere,
+    nothing is known of the outputs, since a ReLU or a clamp behind it would only hide that.
     """
     made = Bounded(tuple(layers), images, hulls(layers, like), [], [], [] if rounding else None)
     asked = {layer.inputs[0] for layer in layers if layer.kind == "relu"}
@@ -73,21 +80,31 @@ def bound_layers(layers: Sequence[Layer], images: Sparse, like: Tensor, rounding
             error = _error(made, at)
             made.error.append(error)
             low, high = low - error, high + error
+            # a number that is none is neither above nor below anything, and would pass for a ReLU that is off
+            if not bool((low + high + error).isfinite().all()):
+                made.error.pop()
+                return _lost(made, at)
         made.low.append(low)
         made.high.append(high)
     return made
 
 
 def _error(made: Bounded, at: int) -> Tensor:
-    layer, errors = made.layers[at], made.error
-    assert errors is not None
-    if layer.kind == "input":
-        return torch.zeros_like(made.hulls[at].dark)
-    if layer.maximum is not None:
-        a, b = layer.maximum
-        return torch.maximum(errors[a], errors[b])
-    sizes = [torch.maximum(made.low[i].abs(), made.high[i].abs()) for i in layer.inputs]
-    return slack(layer, [errors[i] for i in layer.inputs], sizes, made.high[layer.inputs[0]])
+    assert made.error is not None
+    if made.layers[at].kind == "input":
+        return torch.full_like(made.hulls[at].dark, TINY)
+    return slack(made.layers[at], made.error, made.low, made.high)
+
+
+def _lost(made: Bounded, at: int) -> Bounded:
+    """Nothing is known from this layer on."""
+    assert made.error is not None
+    for layer in made.layers[at:]:
+        far = made.low[0].new_full((1, *layer.shape), torch.inf)
+        made.low.append(-far)
+        made.high.append(far)
+        made.error.append(far)
+    return made
 
 
 def _interval(made: Bounded, at: int) -> tuple[Tensor, Tensor]:
@@ -118,19 +135,23 @@ def _first(made: Bounded, layer: Layer) -> tuple[Tensor, Tensor] | None:
     if hull is None or not isinstance(layer.map, Dense | Convolution):
         return None
     if isinstance(layer.map, Dense):
-        weight, low, high = layer.map.matrix.T, hull.low, hull.high
+        weight, low, high = layer.map.weight.T, hull.low, hull.high
     elif layer.map.groups == 1:
         weight = layer.map.weight.flatten(1)
         low, high = (layer.map.patches(end) for end in (hull.low, hull.high))
     else:
         return None
     dark = layer.map(hull.dark) if layer.bias is None else layer.map(hull.dark) + layer.bias
+    k, unit = made.images.k, made.images.unit
+    if unit == "pixels" and hull.dark.shape[1] != made.channels and isinstance(layer.map, Convolution):
+        # windows of a rearranged image do not say which of their values share a pixel, but k pixels light no more than these
+        k, unit = k * made.channels, "features"
     up: list[Tensor] = []
     down: list[Tensor] = []
     for rows in torch.split(weight, max(1, NUMBERS_AT_ONCE // low.numel())):
         for ends, sign in ((up, 1.0), (down, -1.0)):
             a = sign * rows[:, None]
-            ends.append(largest_gain(gains(a, low, high).flatten(0, 1), made.images.k, made.images.unit, made.channels))
+            ends.append(largest_gain(gains(a, low, high).flatten(0, 1), k, unit, made.channels))
     return dark - torch.cat(down).view_as(dark), dark + torch.cat(up).view_as(dark)
 
 
@@ -156,7 +177,7 @@ def _both_ends(made: Bounded, at: int, places: Tensor) -> tuple[Tensor, Tensor]:
     layer, shift = made.layers[at], torch.zeros((), dtype=made.low[0].dtype, device=places.device)
     if isinstance(layer.map, Dense):
         # the rows of the matrix are known, without a product with ones and zeros
-        rows, (at,) = layer.map.matrix.T[places], layer.inputs
+        rows, (at,) = layer.map.weight.T[places], layer.inputs
         shift = shift if layer.bias is None else layer.bias[0, places]
     else:
         rows = torch.zeros(len(places), int(torch.Size(layer.shape).numel()), dtype=shift.dtype, device=places.device)
@@ -240,7 +261,9 @@ def largest(made: Bounded, of: Line) -> Tensor:
 
 
 def upper_bound(made: Bounded, rows: Tensor, slopes: Slopes | None = None) -> Tensor:
-    """An upper bound (n,) of rows (n, outputs) times the outputs, over all sparse images."""
+    """An upper bound (n,) of rows (n, outputs) times the outputs, over all sparse images; infinite where none is known."""
+    if made.lost:
+        return rows.new_full((len(rows),), torch.inf)
     last = len(made.layers) - 1
     positive = rows.clamp(min=0)
     by_interval = (positive * made.high[last] + (rows - positive) * made.low[last]).sum(dim=1)

@@ -4,91 +4,26 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from blankcheck.certifying.agreement import answers_of, check_agreement, run_layers, trial_images
 from blankcheck.certifying.bounds import bound_layers
-from blankcheck.certifying.gate import Gated, as_log_odds, gate_bounds, most_open
-from blankcheck.certifying.hull import Sparse
+from blankcheck.certifying.gate import Gated, as_log_odds, gate_bounds, gate_of, gated_answers, most_open
+from blankcheck.certifying.hull import UNITS, Sparse
+from blankcheck.certifying.layers import Layer
 from blankcheck.certifying.log_odds import log_odds_bounds, rounding_slack
-from blankcheck.certifying.reading import read_network
+from blankcheck.certifying.reading import Network, read_network
+from blankcheck.certifying.record import CERTIFIED, GATE_CERTIFIED, NO_BOUND, Certificate, Level, check_steps
 from blankcheck.certifying.rounding import of_softmax
-from blankcheck.classifiers.wrapper import UnitClassifier, device_of, fingerprint, left_as_found
+from blankcheck.classifiers.wrapper import device_of, fingerprint, left_as_found
 from blankcheck.errors import ArgumentError, ModelError
+from blankcheck.outputs import run
 
 SLOPE_STEPS = 20
-CERTIFIED, GATE_CERTIFIED = "certified", "gate-certified"
-
-
-@dataclass(frozen=True)
-class Level:
-    """What is proved of all images with at most k lit features. log_odds: an upper bound for each class, rounding of float32
-    included. slack: the part of it that covers rounding."""
-
-    k: int
-    log_odds: tuple[float, ...]
-    slack: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """No image in [0, 1]^shape with at most k lit features is given the class with probability `confidence` or more.
-
-    k: for each real class the largest number that was proved, up to all features; None where not even the black image is
-    shown to be unsure. levels: every number of lit features that was looked at, in order. outputs: of the network, among all
-    of which probabilities are. unit: what k counts. fingerprint: of the network. means: `certified` where the proof is one
-    of the network itself, `gate-certified` where it is one of the gate around it.
-
-    Covered: the network in evaluation mode, computed in float32 by sums of products in any order, fused or not, and images
-    of float32 numbers. Not covered: reduced precision (TF32, bfloat16), convolutions by Winograd or Fourier transforms,
-    underflow, and code that answers otherwise than torch.export records it.
-    """
-
-    confidence: float
-    unit: str
-    shape: tuple[int, int, int]
-    outputs: int
-    k: tuple[int | None, ...]
-    levels: tuple[Level, ...]
-    fingerprint: str
-    settings: dict[str, Any]
-    seconds: float
-    means: str = CERTIFIED
-
-    @property
-    def smallest(self) -> int | None:
-        """The k that holds for every class."""
-        known = [k for k in self.k if k is not None]
-        return min(known) if len(known) == len(self.k) else None
-
-    def probability(self, k: int) -> tuple[float | None, ...]:
-        """For each class the smallest bound of its probability that was proved for images with at most k lit features."""
-        above = [level.log_odds for level in self.levels if level.k >= k]
-        return tuple(1 / (1 + math.exp(-min(bounds))) if bounds else None for bounds in _columns(above, len(self.k)))
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values, for a file. `probability` are the bounds at each class's own k."""
-        own = [None if k is None else self.probability(k)[t] for t, k in enumerate(self.k)]
-        return {"schema": 1, **asdict(self), "smallest": self.smallest, "probability": own}
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Certificate:
-        """What `as_json` gave. Raises ArgumentError for anything else."""
-        try:
-            names = [name for name in cls.__dataclass_fields__ if name not in ("shape", "k", "levels")]
-            c, h, w = record["shape"]
-            levels = tuple(Level(row["k"], tuple(row["log_odds"]), tuple(row["slack"])) for row in record["levels"])
-            return cls(shape=(c, h, w), k=tuple(record["k"]), levels=levels, **{name: record[name] for name in names})
-        except (KeyError, TypeError, ValueError) as error:
-            raise ArgumentError(f"certificate is not one that blankcheck wrote: {error}") from error
-
-
-def _columns(rows: Sequence[Sequence[float]], n: int) -> list[list[float]]:
-    return [[row[i] for row in rows] for i in range(n)]
 
 
 Watch = Callable[[int, int], None]
@@ -114,10 +49,14 @@ def certify(
     k to look at; default all features.
 
     What holds for k lit features holds for fewer, so k is found by doubling and halving; a k at which no proof succeeds says
-    nothing about any image. Raises ArgumentError or ModelError with one line.
+    nothing about any image. Raises ArgumentError or ModelError with one line, also for a network that does not answer as
+    its operations say (`agreement`).
     """
     if not 0 < confidence < 1:
         raise ArgumentError(f"confidence must lie in (0, 1), got {confidence:g}")
+    if unit not in UNITS:
+        raise ArgumentError(f"unit must be features or pixels, got {unit!r}")
+    check_steps(slope_steps)
     began = time.monotonic()
     subject = _subject(classifier, shape, classes, confidence, slope_steps)
     if not 1 <= classes <= subject.outputs:
@@ -136,19 +75,28 @@ def confirm(certificate: Certificate, classifier: nn.Module) -> tuple[bool, ...]
 
     Raises ArgumentError or ModelError with one line when the network is not one the certificate can speak of.
     """
-    classes, steps = len(certificate.k), certificate.settings["slope_steps"]
-    subject = _subject(classifier, certificate.shape, classes, certificate.confidence, steps)
-    if (subject.outputs, subject.means) != (certificate.outputs, certificate.means) or not 1 <= classes <= subject.outputs:
-        raise ModelError(f"model is not of the kind that was {certificate.means}")
-    if not 0 < certificate.confidence < 1:
-        raise ArgumentError(f"confidence must lie in (0, 1), got {certificate.confidence:g}")
+    prove = _prover_again(certificate, classifier)
     with left_as_found(classifier):
-        prove = Prover(subject, certificate.confidence, certificate.unit, lambda k, proved: None)
         # what holds at the level where it was proved holds for all below, so those are looked at again
         claims = [(t, k) for t, k in enumerate(certificate.k) if k is not None]
         for at in {_proved_at(certificate, t, k, prove.limit) for t, k in claims}:
             prove.level(at)
         return tuple(k is None or prove.holds(k, t) for t, k in enumerate(certificate.k))
+
+
+def levels_again(certificate: Certificate, classifier: nn.Module) -> tuple[Level, ...]:
+    """What is proved of this network at every k that the certificate looked at. Raises as `confirm` does."""
+    prove = _prover_again(certificate, classifier)
+    with left_as_found(classifier):
+        return tuple(prove.level(level.k) for level in certificate.levels)
+
+
+def _prover_again(certificate: Certificate, classifier: nn.Module) -> Prover:
+    classes, steps = len(certificate.k), certificate.settings["slope_steps"]
+    subject = _subject(classifier, certificate.shape, classes, certificate.confidence, steps)
+    if (subject.outputs, subject.means) != (certificate.outputs, certificate.means) or not 1 <= classes <= subject.outputs:
+        raise ModelError(f"model is not of the kind that was {certificate.means}")
+    return Prover(subject, certificate.confidence, certificate.unit, lambda k, proved: None)
 
 
 def _proved_at(certificate: Certificate, target: int, k: int, least: float) -> int:
@@ -167,35 +115,54 @@ class Subject:
 
 
 def _subject(classifier: nn.Module, shape: Sequence[int], classes: int, confidence: float, slope_steps: int) -> Subject:
-    """The network itself, or the gate around it where there is one."""
-    inner = classifier.network if isinstance(classifier, UnitClassifier) else classifier
-    if isinstance(inner, Gated):
-        return _gate(inner, shape, classes, confidence)
+    """The network itself, or the gate around it where there is one; checked to answer as its layers do."""
+    found = gate_of(classifier)
+    if found is not None:
+        return _gate(classifier, *found, shape, classes, confidence)
     network = read_network(classifier, shape)
+    layers, like = _fixed(network, classifier)
+    images = trial_images(network.shape, network.dtype)
+    answers, error = answers_of(network.form, *run_layers(layers, images.to(like)))
+    check_agreement(classifier, images, lambda rows, _: (answers[rows], error[rows]), network.form)
 
     def bounds(images: Sparse, enough: float) -> tuple[Tensor, Tensor]:
-        like = torch.zeros((), dtype=torch.float64, device=device_of(classifier))
-        made = bound_layers(network.layers(), images, like)
+        made = bound_layers(layers, images, like)
         slack = rounding_slack(made, classes)
         return log_odds_bounds(made, classes, slope_steps, enough - float(slack.max())) + slack, slack
 
     return Subject(network.shape, network.outputs, CERTIFIED, bounds)
 
 
-def _gate(gated: Gated, shape: Sequence[int], classes: int, confidence: float) -> Subject:
-    c, h, w = (int(size) for size in shape)
-    with left_as_found(gated), torch.no_grad():
-        outputs = int(gated(torch.zeros(1, c, h, w, device=device_of(gated))).shape[1])
-    most_open(confidence, outputs)
-    network = read_network(gated.gate, (c, h, w))
+def _fixed(network: Network, classifier: nn.Module) -> tuple[tuple[Layer, ...], Tensor]:
+    """The layers with the weights as they are, for a proof, and a tensor of their type and device."""
+    with torch.no_grad():
+        return network.layers(), torch.zeros((), dtype=torch.float64, device=device_of(classifier))
+
+
+def _gate(
+    classifier: nn.Module, gated: Gated, seeing: nn.Module, shape: Sequence[int], classes: int, confidence: float
+) -> Subject:
+    """seeing: what the gate says of images in [0, 1]."""
+    network = read_network(seeing, shape)
     if network.outputs != classes or network.form != "logits":
         raise ModelError(f"gate has {network.outputs} outputs, must have one for each of {classes} classes")
+    layers, like = _fixed(network, classifier)
+    images = trial_images(network.shape, network.dtype)
+    with left_as_found(classifier), torch.no_grad():
+        outputs = run(classifier, images[:2].to(like.device)).shape[1]
+    most_open(confidence, outputs)
+    opened, error = run_layers(layers, images.to(like))
+
+    def expected(rows: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
+        return gated_answers(classifier, gated, asked, opened[rows], error[rows])
+
+    check_agreement(classifier, images, expected, "gated probabilities")
 
     def bounds(images: Sparse, enough: float) -> tuple[Tensor, Tensor]:
-        opened, slack = gate_bounds(network, images)
-        return as_log_odds(opened + slack, outputs), slack
+        above, slack = gate_bounds(layers, images, like)
+        return as_log_odds(above + slack, outputs), slack
 
-    return Subject((c, h, w), outputs, GATE_CERTIFIED, bounds)
+    return Subject(network.shape, outputs, GATE_CERTIFIED, bounds)
 
 
 class Prover:
@@ -247,13 +214,5 @@ def _largest(prove: Prover, target: int) -> int | None:
 
 
 def _floats(values: Tensor) -> tuple[float, ...]:
-    return tuple(float(v) for v in values.detach())
-
-
-def levels_again(certificate: Certificate, classifier: nn.Module) -> tuple[Level, ...]:
-    """What is proved of this network at every k that the certificate looked at. Raises as `confirm` does."""
-    classes, steps = len(certificate.k), certificate.settings["slope_steps"]
-    subject = _subject(classifier, certificate.shape, classes, certificate.confidence, steps)
-    with left_as_found(classifier):
-        prove = Prover(subject, certificate.confidence, certificate.unit, lambda k, proved: None)
-        return tuple(prove.level(level.k) for level in certificate.levels)
+    """Finite ones; what is no number says as little as what is infinite."""
+    return tuple(float(v) for v in values.detach().nan_to_num(nan=NO_BOUND))

@@ -12,7 +12,7 @@ confidence, whatever the classifier inside says. It is the gate that is certifie
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,20 +21,23 @@ from torch.nn import functional as F
 
 from blankcheck.certifying.bounds import bound_layers, upper_bound
 from blankcheck.certifying.hull import Sparse
+from blankcheck.certifying.layers import Layer
 from blankcheck.certifying.reading import Network, read_network
 from blankcheck.certifying.rounding import of_softmax
 from blankcheck.classifiers.reference import wide_kernel
+from blankcheck.classifiers.wrapper import UnitClassifier
 from blankcheck.data import Split
-from blankcheck.errors import ArgumentError
-from blankcheck.outputs import as_logits
+from blankcheck.errors import ArgumentError, ModelError
+from blankcheck.outputs import OUTPUT_FORMS, as_logits, run
+from blankcheck.seeds import own_random_numbers
 
 OPEN = 30.0
 """What the gate says of outputs beyond the real classes: they need none."""
 BATCH, MARGIN, LEARNING_RATE = 128, 4.0, 4e-3
 RAMP = 0.5
 """Share of the training over which the number of lit features grows to k."""
-STEP_DOWN = 1e-3
-"""By how much a bias is lowered when rounding stands in the way."""
+STEP_DOWN, TRIES = 1e-3, 40
+"""By how much a bias is lowered when rounding stands in the way, each time by twice as much, and how often."""
 
 
 def gate_network(shape: tuple[int, int, int], classes: int, tau: float = 0.1, channels: int = 16) -> nn.Sequential:
@@ -48,15 +51,56 @@ class Gated(nn.Module):
 
     def __init__(self, inner: nn.Module, gate: nn.Module, form: str = "logits") -> None:
         super().__init__()
+        if form not in OUTPUT_FORMS:
+            raise ArgumentError(f"form must be one of {', '.join(OUTPUT_FORMS)}, got {form!r}")
         self.inner, self.gate, self.form = inner, gate, form
 
     def forward(self, images: Tensor) -> Tensor:
         """(n, c, h, w) in [0, 1] -> (n, m)."""
-        p = as_logits(self.inner(images), self.form).softmax(dim=1)
+        # the gate first: the classifier inside may do what it likes with the images
         opened = self.gate(images)
-        opened = F.pad(opened, (0, p.shape[1] - opened.shape[1]), value=OPEN)
-        s = opened.gather(1, p.argmax(dim=1, keepdim=True)).sigmoid()
-        return s * p + (1 - s) / p.shape[1]
+        return let_through(as_logits(self.inner(images), self.form).softmax(dim=1), opened)
+
+
+def let_through(p: Tensor, opened: Tensor) -> Tensor:
+    """Probabilities (n, m) behind a gate: those of the classifier inside (n, m), outputs of the gate (n, classes)."""
+    opened = F.pad(opened, (0, p.shape[1] - opened.shape[1]), value=OPEN)
+    s = opened.gather(1, p.argmax(dim=1, keepdim=True)).sigmoid()
+    return s * p + (1 - s) / p.shape[1]
+
+
+def gate_of(classifier: nn.Module) -> tuple[Gated, nn.Module] | None:
+    """A classifier's gate, and with it a network that gives what the gate says of images in [0, 1], the normalisation of a
+    `UnitClassifier` around it included. None where the classifier is not just that: of a subclass, of one with hooks or with
+    methods of its own nobody knows what it computes."""
+    inside = classifier.network if type(classifier) is UnitClassifier else classifier
+    if type(inside) is not Gated or inside.form not in OUTPUT_FORMS or not all(map(_as_written, (inside, classifier))):
+        return None
+    if not isinstance(classifier, UnitClassifier) or not classifier.normalised:
+        return inside, inside.gate
+    seeing = UnitClassifier(inside.gate)
+    seeing.mean, seeing.std, seeing.normalised = classifier.mean, classifier.std, True
+    return inside, seeing
+
+
+def _as_written(module: nn.Module) -> bool:
+    """Whether calling a module runs its class's `forward` and nothing else."""
+    hooks = module._forward_hooks or module._forward_pre_hooks
+    return not hooks and vars(module).keys().isdisjoint(dir(type(module)))
+
+
+def gated_answers(
+    classifier: nn.Module, found: Gated, images: Tensor, opened: Tensor, error: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What a gated classifier should answer for images (n, c, h, w), and how far off that can be, each (n, m) in float64.
+
+    The formula for what its classifier inside says, and for the gate `opened` (n, classes), which is off by `error`.
+    """
+    if isinstance(classifier, UnitClassifier) and classifier.normalised:
+        images = (images - classifier.mean) / classifier.std
+    p = as_logits(run(found.inner, images), found.form).softmax(dim=1).double()
+    moved = error.amax(dim=1, keepdim=True) / 4  # of s, whose slope is at most 1/4
+    return let_through(p, opened), (moved + 2 * of_softmax(p.shape[1])).expand_as(p)
 
 
 def most_open(confidence: float, outputs: int) -> float:
@@ -68,12 +112,11 @@ def most_open(confidence: float, outputs: int) -> float:
     return math.log(s / (1 - s))
 
 
-def gate_bounds(network: Network, images: Sparse) -> tuple[Tensor, Tensor]:
+def gate_bounds(layers: Sequence[Layer], images: Sparse, like: Tensor) -> tuple[Tensor, Tensor]:
     """(classes,) upper bounds of the gate's outputs over all sparse images, and the rounding beside them, in float64."""
-    device = next(network.module.parameters()).device
-    made = bound_layers(network.layers(), images, torch.zeros((), dtype=torch.float64, device=device))
+    made = bound_layers(layers, images, like)
     assert made.error is not None
-    eye = torch.eye(network.outputs, dtype=torch.float64, device=device)
+    eye = torch.eye(made.layers[-1].shape[0], dtype=like.dtype, device=like.device)
     return upper_bound(made, eye), made.error[-1][0]
 
 
@@ -101,10 +144,10 @@ def fit_gate(
 
     train: real images and labels. outputs: of the classifier it is for. Trained on how far real images of a class stand
     above the bound of that class over all sparse images; then the bias of each class is set to where the bound is theta.
+    Raises ModelError with one line where that does not come to an end, since the training diverged.
     """
     theta = most_open(confidence, outputs)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(plan.seed)
+    with own_random_numbers(plan.seed):
         gate = gate_network(shape, classes, plan.tau, plan.channels)
     network = read_network(gate, shape)
     generator = torch.Generator().manual_seed(plan.seed)
@@ -119,6 +162,8 @@ def fit_gate(
         made = bound_layers(network.layers(torch.float32), asked, torch.zeros(()), rounding=False)
         above = gate(x).gather(1, y[:, None]).squeeze(1) - upper_bound(made, eye)[y]
         loss = F.softplus(MARGIN - above).mean()
+        if not bool(loss.isfinite()):
+            raise ModelError(f"gate cannot be trained: its loss is {float(loss.detach()):g} in step {step + 1}")
         optimiser.zero_grad()
         torch.autograd.backward(loss)
         optimiser.step()
@@ -130,14 +175,15 @@ def fit_gate(
 
 @torch.no_grad()
 def calibrate(gate: nn.Sequential, network: Network, images: Sparse, theta: float) -> None:
-    """Set the bias of each class so that its bound, rounding included, is just below theta."""
+    """Set the bias of each class so that its bound, rounding included, is just below theta. ModelError where none does."""
     last = gate[-1]
     assert isinstance(last, nn.Linear)
-    bounds, slack = gate_bounds(network, images)
-    down = 0.0
-    while True:
-        last.bias.add_((theta - down - bounds - slack).to(last.bias.dtype))
-        bounds, slack = gate_bounds(network, images)
-        if bool((bounds + slack < theta).all()):
+    like = torch.zeros((), dtype=torch.float64, device=last.bias.device)
+    bounds, down = torch.add(*gate_bounds(network.layers(), images, like)), 0.0
+    for _ in range(TRIES):
+        last.bias.add_((theta - down - bounds).to(last.bias.dtype))
+        bounds = torch.add(*gate_bounds(network.layers(), images, like))
+        if bool((bounds < theta).all()):
             return
-        down += STEP_DOWN
+        down = 2 * down + STEP_DOWN
+    raise ModelError("gate cannot be set: no bias brings its bound below what is asked")

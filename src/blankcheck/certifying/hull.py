@@ -33,8 +33,8 @@ class Sparse:
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
             raise ArgumentError(f"unit must be features or pixels, got {self.unit!r}")
-        if self.k < 0:
-            raise ArgumentError(f"k must be at least 0, got {self.k}")
+        if not isinstance(self.k, int) or self.k < 0:
+            raise ArgumentError(f"k must be a whole number of at least 0, got {self.k}")
 
 
 @dataclass(frozen=True)

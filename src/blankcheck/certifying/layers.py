@@ -13,12 +13,20 @@ from blankcheck.certifying.maps import Choosing, Map, Reshaping, Scaling
 
 
 @dataclass(frozen=True, eq=False)
+class Doubt:
+    """By how much a layer's numbers can be off, because the network computes them itself. map: with how far each coefficient
+    can be off in the place of it. bias: (1, *shape)."""
+
+    map: Map | None
+    bias: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
 class Layer:
     """One step. shape: of one image's values. inputs: positions of earlier layers.
 
     kind: `input`; `linear`, map(x) + bias with bias (1, *shape) or None; `sum`, the inputs times their `signs`; `relu`.
-    maximum: this layer is known to be the larger of its values at these two layers. unseen: (1, *shape) size of numbers that
-    are added on the way and cancel, so that the bias does not show them.
+    maximum: this layer is known to be the larger of its values at these two layers. doubt: None where every number is known.
     """
 
     kind: str
@@ -28,7 +36,7 @@ class Layer:
     bias: Tensor | None = None
     signs: tuple[float, ...] = ()
     maximum: tuple[int, int] | None = None
-    unseen: Tensor | None = None
+    doubt: Doubt | None = None
 
 
 @dataclass
@@ -49,18 +57,14 @@ class Layers:
         """The image."""
         return self._add(Layer("input", tuple(shape)))
 
-    def linear(
-        self, at: int, map: Map, shape: Sequence[int], bias: Tensor | None = None, unseen: Tensor | None = None
-    ) -> int:
+    def linear(self, at: int, map: Map, shape: Sequence[int], bias: Tensor | None = None) -> int:
         """map(x) + bias, where the bias broadcasts to (1, *shape)."""
-        whole, hidden = (None if t is None else t.expand(1, *shape) for t in (bias, unseen))
-        return self._add(Layer("linear", tuple(shape), (at,), map, whole, unseen=hidden))
+        whole = None if bias is None else bias.expand(1, *shape)
+        return self._add(Layer("linear", tuple(shape), (at,), map, whole))
 
-    def scaled(
-        self, at: int, factor: Tensor, shift: Tensor | None = None, terms: int = 2, unseen: Tensor | None = None
-    ) -> int:
+    def scaled(self, at: int, factor: Tensor, shift: Tensor | None = None, terms: int = 2) -> int:
         """factor x + shift, value by value."""
-        return self.linear(at, Scaling(factor, terms), self.shape(at), shift, unseen)
+        return self.linear(at, Scaling(factor, terms), self.shape(at), shift)
 
     def sum(self, inputs: Sequence[int], signs: Sequence[float], maximum: tuple[int, int] | None = None) -> int:
         """The inputs, all of one shape, times their signs."""

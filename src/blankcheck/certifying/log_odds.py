@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from blankcheck.certifying.bounds import Bounded, upper_bound
+from blankcheck.errors import ArgumentError
 
 MOST_PAIRS = 4096
 """Margins that are bounded one by one; where there are more, weights come from the outputs' intervals."""
@@ -29,8 +30,13 @@ def log_odds_bounds(made: Bounded, classes: int, slope_steps: int = 0, enough: f
 
     slope_steps: steps of Adam on the slopes of the lines from below and on the weights w (alpha-CROWN, Xu et al. 2021,
     arXiv:2011.13824); any slopes and weights give a bound, and the best one met is kept. enough: stop once all bounds are
-    below this.
+    below this. Infinite where nothing is known of the outputs.
     """
+    outputs = made.layers[-1].shape[0]
+    if not 1 <= classes <= outputs:
+        raise ArgumentError(f"classes must lie in 1..{outputs}, got {classes}")
+    if made.lost:
+        return made.high[-1][0, :classes]
     best, weights = _start(made, classes)
     failed = best if enough is None else best[best >= enough]
     if slope_steps == 0 or len(failed) == 0 or (enough is not None and float(failed.min()) > enough + HOPELESS):

@@ -36,34 +36,42 @@ class Map(Protocol):
 
 
 @dataclass(frozen=True)
-class Dense:
-    """x @ matrix, matrix (before, after)."""
+class _Weighted:
+    """What the maps with coefficients of their own have in common."""
 
-    matrix: Tensor
+    weight: Tensor
+
+    def absolute(self) -> Self:
+        """With positive coefficients."""
+        return replace(self, weight=self.weight.abs())
+
+    def filled(self, value: Tensor) -> Self:
+        """With this coefficient everywhere."""
+        return replace(self, weight=value.expand_as(self.weight))
+
+
+@dataclass(frozen=True)
+class Dense(_Weighted):
+    """x @ weight, weight (before, after)."""
 
     @property
     def terms(self) -> int:
         """Products in a value."""
-        return len(self.matrix)
+        return len(self.weight)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Forwards."""
-        return x @ self.matrix
+        return x @ self.weight
 
     def transposed(self, a: Tensor, shape: Sequence[int]) -> Tensor:
         """Backwards."""
-        return a @ self.matrix.T
-
-    def absolute(self) -> Self:
-        """With positive coefficients."""
-        return replace(self, matrix=self.matrix.abs())
+        return a @ self.weight.T
 
 
 @dataclass(frozen=True)
-class Convolution:
+class Convolution(_Weighted):
     """A two-dimensional convolution with zero padding."""
 
-    weight: Tensor
     stride: tuple[int, int]
     padding: tuple[int, int]
     dilation: tuple[int, int]
@@ -98,29 +106,24 @@ class Convolution:
         b = F.conv_transpose2d(a, self.weight, None, self.stride, self.padding, own, self.groups, self.dilation)
         return b if own == missed else F.pad(b, (0, missed[1] - own[1], 0, missed[0] - own[0]))
 
-    def absolute(self) -> Self:
-        """With positive coefficients."""
-        return replace(self, weight=self.weight.abs())
-
 
 @dataclass(frozen=True)
-class Scaling:
-    """Every value times a factor that broadcasts to (1, *shape)."""
+class Scaling(_Weighted):
+    """Every value times a weight that broadcasts to (1, *shape)."""
 
-    factor: Tensor
     terms: int = 1
 
     def __call__(self, x: Tensor) -> Tensor:
         """Forwards."""
-        return x * self.factor
+        return x * self.weight
 
     def transposed(self, a: Tensor, shape: Sequence[int]) -> Tensor:
         """Backwards."""
-        return a * self.factor
+        return a * self.weight
 
-    def absolute(self) -> Self:
-        """With positive coefficients."""
-        return replace(self, factor=self.factor.abs())
+
+Weighted = Dense | Convolution | Scaling
+"""The maps with coefficients of their own."""
 
 
 @dataclass(frozen=True)

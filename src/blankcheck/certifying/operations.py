@@ -13,16 +13,16 @@ from torch.nn import functional as F
 
 from blankcheck.certifying.calls import At, Call, pair
 from blankcheck.certifying.maps import Averaging, Convolution, Dense, Reshaping
-from blankcheck.errors import ModelError
+from blankcheck.certifying.rounding import LARGEST
 
 BATCH_NORM_TERMS = 12
-"""Roundings in scale x + shift, the computation of scale and shift from four statistics included."""
+"""Roundings in (x - mean) / deviation, also as scale x + shift, the computation of scale and shift included."""
 
 
-def _dense(call: Call, x: int, matrix: Tensor, bias: Tensor | None) -> int:
-    if len(call.layers.shape(x)) != 1 or not isinstance(matrix, Tensor):
+def _dense(call: Call, x: int, weight: Tensor, bias: Tensor | None) -> int:
+    if len(call.layers.shape(x)) != 1 or not isinstance(weight, Tensor):
         raise call.refused("of this form")
-    return call.layers.linear(x, Dense(matrix), call.after, bias)
+    return call.layers.linear(x, Dense(weight), call.after, None if bias is None else call.constant(bias))
 
 
 def _addmm(call: Call) -> int:
@@ -49,26 +49,32 @@ def _convolution(call: Call) -> int:
 
 def _batch_norm(call: Call) -> int:
     x, (weight, bias, mean, variance, _, eps) = call.image(), call.args[1:7]
-    factor = (variance + eps).rsqrt()
-    factor = factor if weight is None else factor * weight
-    shift = -mean * factor if bias is None else bias - mean * factor
+    deviation = (variance + eps).sqrt()
+    numbers = [mean, 1 / deviation, 1 / deviation**2, *(t for t in (weight, bias) if t is not None)]
+    if weight is not None:
+        numbers.append(weight / deviation)
+    if call.one.dtype == torch.float64 and not all(bool((n.abs() <= LARGEST).all()) for n in numbers):
+        raise call.refused("with numbers beyond what float32 can hold")
     wide = (1, -1, *[1] * (len(call.after) - 1))
-    return call.layers.scaled(x, factor.view(wide), shift.view(wide), BATCH_NORM_TERMS, (mean * factor).view(wide))
+    factor = (1 / deviation).view(wide)
+    at = call.layers.scaled(x, factor, -mean.view(wide) * factor, BATCH_NORM_TERMS)
+    if weight is None:
+        return at
+    return call.layers.scaled(at, weight.view(wide), None if bias is None else bias.view(wide))
 
 
 def _combined(call: Call, sign: float) -> int:
     """x + y, or x - y, of two layers, of a layer and a constant, or the other way round."""
     a, b = call.args[0], call.args[1]
-    if call.kwargs.get("alpha", 1) != 1:
+    if call.kwargs.get("alpha", call.arg(2, 1)) != 1:
         raise call.refused("with a factor")
     if isinstance(a, At) and isinstance(b, At):
         if call.layers.shape(a.position) != call.layers.shape(b.position):
             raise call.refused("of layers of different shapes")
         return call.layers.sum((a.position, b.position), (1.0, sign))
-    one = torch.ones((), dtype=call.dtype)
     if isinstance(a, At):
-        return _scaled(call, a.position, one, sign * call.constant(b))
-    return _scaled(call, b.position, sign * one, call.constant(a))
+        return _scaled(call, a.position, call.one, sign * call.constant(b))
+    return _scaled(call, b.position, sign * call.one, call.constant(a))
 
 
 def _scaled(call: Call, x: int, factor: Tensor, shift: Tensor | None = None) -> int:
@@ -93,15 +99,16 @@ def _leaky(call: Call) -> int:
 def _clamp(call: Call, low: Any, high: Any) -> int:
     low, high = low if low is not None else call.kwargs.get("min"), high if high is not None else call.kwargs.get("max")
     for end in (low, high):
-        if end is not None and not isinstance(end, int | float):
+        if end is not None and (not isinstance(end, int | float) or math.isnan(end)):
             raise call.refused("with ends that are no numbers")
-    return call.layers.clamped(call.image(), low, high, torch.ones((), dtype=call.dtype))
+    low, high = None if low == -math.inf else low, None if high == math.inf else high
+    return call.layers.clamped(call.image(), low, high, call.one)
 
 
 def _extreme(call: Call, sign: float) -> int:
     """The larger of two layers or of a layer and a constant (sign 1), or the smaller one (sign -1)."""
     a, b = call.args
-    one = torch.full((), sign, dtype=call.dtype)
+    one = sign * call.one
     turned = [_scaled(call, each.position, one) for each in (a, b) if isinstance(each, At)]
     if len(turned) == 2:
         return call.layers.scaled(call.layers.larger(*turned), one)
@@ -118,6 +125,8 @@ def _average_pool(call: Call) -> int:
     kernel = pair(call.args[1])
     stride = pair(call.arg(2) or kernel)
     rest = (call.arg(3, (0, 0)), call.arg(4, False), call.arg(5, True), call.arg(6))
+    if (rest[-1] or 1) < 0:
+        raise call.refused("with a negative divisor")
     pool = partial(_pooled, kernel=kernel, stride=stride, rest=rest)
     return _averaged(call, pool, math.prod(kernel) + 1)
 
@@ -127,49 +136,43 @@ def _pooled(x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], rest: t
 
 
 def _adaptive_average(call: Call) -> int:
-    return _averaged(call, partial(F.adaptive_avg_pool2d, output_size=call.args[1]), math.prod(_in(call)[1:]) + 1)
+    return _averaged(call, partial(F.adaptive_avg_pool2d, output_size=call.args[1]), math.prod(call.before[-2:]) + 1)
 
 
 def _mean(call: Call) -> int:
-    ndim = len(_in(call)) + 1
-    dims = [d % ndim for d in call.arg(1) or range(ndim)]
-    keep = bool(call.arg(2, False))
-    terms = math.prod(_in(call)[d - 1] for d in dims) + 1
-    return _averaged(call, lambda x: x.mean(dims, keep), terms)
+    dims, keep = call.dims(1), bool(call.arg(2, False))
+    return _averaged(call, lambda x: x.mean(dims, keep), math.prod(call.before[d - 1] for d in dims) + 1)
 
 
 def _total(call: Call) -> int:
-    ndim = len(_in(call)) + 1
-    dims = [d % ndim for d in call.arg(1) or range(ndim)]
-    keep = bool(call.arg(2, False))
-    return _averaged(call, lambda x: x.sum(dims, keep), math.prod(_in(call)[d - 1] for d in dims))
-
-
-def _in(call: Call) -> tuple[int, ...]:
-    return call.layers.shape(call.image())
+    dims, keep = call.dims(1), bool(call.arg(2, False))
+    return _averaged(call, lambda x: x.sum(dims, keep), math.prod(call.before[d - 1] for d in dims))
 
 
 def _max_pool(call: Call) -> int:
     x, kernel = call.image(), pair(call.args[1])
     stride, padding = pair(call.arg(2) or kernel), pair(call.arg(3, (0, 0)))
-    windows = _windows(_in(call), call.after, kernel, stride, padding, pair(call.arg(4, (1, 1))))
-    return call.layers.largest(x, windows)
+    windows = _windows(call.before, call.after, kernel, stride, padding, pair(call.arg(4, (1, 1))))
+    if windows is None:
+        raise call.refused("with a window that lies outside")
+    return call.layers.largest(x, windows.to(call.one.device))
 
 
 def _windows(
     before: tuple[int, ...], after: tuple[int, ...], kernel: tuple[int, int], stride: tuple[int, int],
     padding: tuple[int, int], dilation: tuple[int, int],
-) -> Tensor:  # fmt: skip
-    """(members of a window, *after): positions in the flat values. A place outside the image is replaced by the nearest
-    member that lies inside, which changes no maximum."""
+) -> Tensor | None:  # fmt: skip
+    """(members of a window, *after): positions in the flat values. A place outside the image is replaced by a member of the
+    same window that lies inside, which changes no maximum; None where a window has no such member."""
     axes = []
     for size, out, k, s, p, d in zip(before[1:], after[1:], kernel, stride, padding, dilation, strict=True):
         places = torch.arange(out)[None, :] * s - p + torch.arange(k)[:, None] * d
         inside = (places >= 0) & (places < size)
-        nearest = torch.where(inside, places, torch.where(places < 0, size, -1))
-        low = nearest.amin(dim=0, keepdim=True)
-        high = torch.where(inside, places, -1).amax(dim=0, keepdim=True)
-        axes.append(torch.where(inside, places, torch.where(places < 0, low.clamp(max=size - 1), high)))
+        if not bool(inside.any(dim=0).all()):
+            return None
+        # a window is a product of rows and columns: what lies inside along each of them lies inside
+        some = places.gather(0, inside.int().argmax(dim=0, keepdim=True))
+        axes.append(torch.where(inside, places, some))
     rows, columns = axes
     flat = rows[:, None, :, None] * before[2] + columns[None, :, None, :]
     flat = flat.reshape(-1, 1, after[1], after[2])
@@ -178,27 +181,33 @@ def _windows(
 
 def _pad(call: Call) -> int:
     widths, value = list(call.args[1]), float(call.arg(2, 0.0))
-    pad = partial(F.pad, pad=widths)
-    x = call.image()
-    bias = None
-    if value:
-        bias = F.pad(torch.zeros(1, *_in(call), dtype=call.dtype), widths, value=value)
-    if len(widths) > 2 * len(_in(call)):
-        raise call.refused("along the batch")
-    return call.layers.linear(x, Averaging(pad, 0), call.after, bias)
+    if len(widths) > 2 * len(call.before):
+        raise call.mixed()
+    bias = F.pad(call.one.new_zeros(1, *call.before), widths, value=value) if value else None
+    return call.layers.linear(call.image(), Averaging(partial(F.pad, pad=widths), 0), call.after, bias)
 
 
 def _permute(call: Call) -> int:
     order = [d % (len(call.after) + 1) for d in call.args[1]]
     if order[0] != 0:
-        raise ModelError(f"model mixes the images of a batch in the operation {call.name}")
+        raise call.mixed()
     return _averaged(call, lambda x: x.permute(order), 0)
 
 
 def _reshape(call: Call) -> int:
-    if math.prod(_in(call)) != math.prod(call.after):
-        raise ModelError(f"model mixes the images of a batch in the operation {call.name}")
+    if math.prod(call.before) != math.prod(call.after):
+        raise call.mixed()
     return call.layers.linear(call.image(), Reshaping(call.after), call.after)
+
+
+def _squeeze(call: Call) -> int:
+    call.dims(1)  # the axis of a batch of one image would go, too
+    return _reshape(call)
+
+
+def _cast(call: Call) -> int:
+    """Between float32 and float64, which are the only types that come here: at most one rounding."""
+    return _scaled(call, call.image(), call.one)
 
 
 def _same(call: Call) -> int:
@@ -206,7 +215,7 @@ def _same(call: Call) -> int:
 
 
 def _negative(call: Call) -> int:
-    return _scaled(call, call.image(), -torch.ones((), dtype=call.dtype))
+    return _scaled(call, call.image(), -call.one)
 
 
 OPERATIONS: dict[str, Callable[[Call], int]] = {
@@ -243,9 +252,10 @@ OPERATIONS: dict[str, Callable[[Call], int]] = {
     "aten.view.default": _reshape,
     "aten._unsafe_view.default": _reshape,
     "aten.reshape.default": _reshape,
-    "aten.squeeze.dims": _reshape,
-    "aten.squeeze.dim": _reshape,
+    "aten.squeeze.dims": _squeeze,
+    "aten.squeeze.dim": _squeeze,
     "aten.unsqueeze.default": _reshape,
+    "aten._to_copy.default": _cast,
     "aten.clone.default": _same,
     "aten.alias.default": _same,
     "aten.detach.default": _same,

@@ -5,23 +5,29 @@ from __future__ import annotations
 import operator
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.export.graph_signature import InputKind
+from torch.export.graph_signature import InputKind, OutputKind
 
 from blankcheck.certifying.calls import At, Call
+from blankcheck.certifying.constants import as_type, check_operation, computed, doubted, hang_on_rounding
 from blankcheck.certifying.layers import Layer, Layers
 from blankcheck.certifying.operations import OPERATIONS
 from blankcheck.classifiers.wrapper import left_as_found
-from blankcheck.errors import ModelError
-from blankcheck.outputs import run
+from blankcheck.errors import ArgumentError, BlankcheckError, ModelError
+from blankcheck.outputs import out_of_memory, run
 
-BATCH = 2
-"""Images in the exported batch. Two rather than one, so that an operation that mixes images shows."""
+BATCH = 37
+"""Images in the exported batch: a number that no other size of a network is likely to be, so that an operation that mixes
+images shows."""
+MOST_FEATURES = 10_000_000
+"""Of an image."""
+PRECISIONS = (torch.float32, torch.float64)
 SOFTMAX = {"aten._softmax.default": "probabilities", "aten._log_softmax.default": "log-probabilities"}
 ONE_AT_A_TIME = threading.Lock()
 """torch.export cannot trace in two threads of a process."""
@@ -33,39 +39,57 @@ OWN_STATISTICS = ("_native_batch_norm_legit.no_stats", "_native_batch_norm_legit
 @dataclass(frozen=True)
 class Network:
     """A network that can be written down as layers. form: what its outputs are; a softmax at its end is left away, since it
-    changes no probability. module: where its weights are looked up whenever they are asked for."""
+    changes no probability. dtype: of the images that it takes. module: where its weights are looked up whenever they are
+    asked for."""
 
     module: nn.Module
     shape: tuple[int, int, int]
+    dtype: torch.dtype
     outputs: int
     form: str
     _graph: fx.Graph
     _places: dict[str, tuple[InputKind, str]]
     _constants: dict[str, Any]
     _end: fx.Node
+    _rounded: frozenset[fx.Node]
 
     def layers(self, dtype: torch.dtype = torch.float64) -> tuple[Layer, ...]:
-        """The layers with the weights as they are now; the last one gives the logits. Gradients reach the weights."""
+        """The layers with the weights as they are now; the last one gives the logits. Gradients reach the weights.
+
+        In float64 also with how far weights that the network computes itself can be off. Raises ModelError with one line
+        for what cannot be certified.
+        """
+        with in_one_line("model cannot be read for certification"):
+            made = self._written(dtype, frozenset())
+            if self._rounded and dtype == torch.float64:
+                made = doubted(made, self._written(dtype, self._rounded))
+            return tuple(made)
+
+    def _written(self, dtype: torch.dtype, wide: frozenset[fx.Node]) -> list[Layer]:
+        """wide: values to compute in float64."""
         known: dict[str, Tensor] = dict(self.module.named_parameters(remove_duplicate=False))
         known |= dict(self.module.named_buffers(remove_duplicate=False))
         made = Layers()
         values: dict[fx.Node, Any] = {}
         for node in self._graph.nodes:
             if node.op == "placeholder":
-                values[node] = self._given(node, known, made, dtype)
+                values[node] = self._given(node, known, made)
             elif node.op == "call_function":
-                values[node] = _write(node, values, made, dtype)
+                values[node] = _write(node, values, made, dtype, node in wide)
             if node is self._end:
                 break
         last = values[self._end]
-        return tuple(made.all[: last.position + 1])
+        if not isinstance(last, At):
+            raise ModelError("model outputs must depend on the image to be certified")
+        return made.all[: last.position + 1]
 
-    def _given(self, node: fx.Node, known: dict[str, Tensor], made: Layers, dtype: torch.dtype) -> Any:
+    def _given(self, node: fx.Node, known: dict[str, Tensor], made: Layers) -> Any:
         kind, target = self._places[node.name]
         if kind == InputKind.USER_INPUT:
             return At(made.input(self.shape))
-        found = known[target] if target in known else self._constants[target]
-        return found.to(dtype) if isinstance(found, Tensor) and found.is_floating_point() else found
+        if kind in (InputKind.PARAMETER, InputKind.BUFFER) and target in known:
+            return known[target]
+        return self._constants[target]
 
 
 def read_network(module: nn.Module, shape: Sequence[int]) -> Network:
@@ -74,37 +98,84 @@ def read_network(module: nn.Module, shape: Sequence[int]) -> Network:
     Understands linear layers, convolutions, ReLU, leaky ReLU, clamping, max and average pooling, batch norm with its running
     statistics, padding, reshaping, residual sums and constant factors. Raises ModelError with one line for anything else.
     """
-    c, h, w = (int(size) for size in shape)
+    c, h, w = check_shape(shape)
     like = next((t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()), torch.zeros(()))
-    if like.dtype not in (torch.float32, torch.float64):
+    if like.dtype not in PRECISIONS:
         raise ModelError(f"model must compute in float32 or float64 to be certified, got {like.dtype}")
-    some = torch.zeros(BATCH, c, h, w, dtype=like.dtype, device=like.device)
+    some = torch.zeros(BATCH, c, h, w, dtype=_taken(module, like, (c, h, w)), device=like.device)
     program = _exported(module, some)
-    signature = program.graph_signature
-    places = {spec.arg.name: (spec.kind, spec.target or "") for spec in signature.input_specs}
-    if len(signature.user_outputs) != 1:
-        raise ModelError("model must have one output to be certified")
-    end = next(node for node in program.graph.nodes if node.name == signature.user_outputs[0])
-    form, end = _without_softmax(end)
+    places = {spec.arg.name: (spec.kind, spec.target or "") for spec in program.graph_signature.input_specs}
+    form, end = _without_softmax(_end(program))
     made = end.meta.get("val")
     if not isinstance(made, Tensor) or made.ndim != 2 or made.shape[0] != BATCH or made.shape[1] < 2:
         raise ModelError("model outputs must be (n, classes) with at least 2 classes to be certified")
-    network = Network(module, (c, h, w), int(made.shape[1]), form, program.graph, places, dict(program.constants), end)
-    network.layers()  # whatever cannot be certified is found now
+    graph = program.graph
+    images = {n for n in graph.nodes if n.op == "placeholder" and places[n.name][0] == InputKind.USER_INPUT}
+    network = Network(module, (c, h, w), some.dtype, int(made.shape[1]), form, graph, places, dict(program.constants),
+                      end, hang_on_rounding(graph, images))  # fmt: skip
+    with torch.no_grad():
+        network.layers()  # whatever cannot be certified is found now
     return network
 
 
-def _exported(module: nn.Module, some: Tensor) -> torch.export.ExportedProgram:
-    with left_as_found(module), torch.no_grad():
-        run(module, some)  # what does not run at all is said in its own words
+def check_shape(shape: Sequence[int]) -> tuple[int, int, int]:
+    """(c, h, w), or ArgumentError."""
     try:
-        with ONE_AT_A_TIME, warnings.catch_warnings(), left_as_found(module):
-            warnings.simplefilter("ignore")
-            program: torch.export.ExportedProgram = torch.export.export(module, (some,)).run_decompositions()
-            return program
-    except Exception as error:  # torch.export raises whatever it meets in the module
+        c, h, w = (operator.index(size) for size in shape)
+    except (TypeError, ValueError):
+        c = h = w = 0
+    if min(c, h, w) < 1 or c * h * w > MOST_FEATURES:
+        got = " ".join(repr(shape).split())[:60]
+        raise ArgumentError(f"shape must be (channels, height, width) with at most {MOST_FEATURES} features, got {got}")
+    return c, h, w
+
+
+def _taken(module: nn.Module, like: Tensor, shape: tuple[int, int, int]) -> torch.dtype:
+    """The type of images that a network takes: float32, as everything here hands them over, unless it takes float64 alone.
+    What does not run at all is said in its own words."""
+    two = torch.zeros(2, *shape, device=like.device)
+    with in_one_line("model cannot be run"), left_as_found(module), torch.no_grad():
+        try:
+            run(module, two)
+            return torch.float32
+        except ModelError:
+            run(module, two.to(like.dtype))
+            return like.dtype
+
+
+def _exported(module: nn.Module, some: Tensor) -> torch.export.ExportedProgram:
+    what = "model cannot be read for certification by torch.export"
+    with in_one_line(what), ONE_AT_A_TIME, warnings.catch_warnings(), left_as_found(module):
+        warnings.simplefilter("ignore")
+        program: torch.export.ExportedProgram = torch.export.export(module, (some,)).run_decompositions()
+        return program
+
+
+@contextmanager
+def in_one_line(what: str) -> Iterator[None]:
+    """ModelError with one line for whatever code of the network raises inside."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, BlankcheckError) or out_of_memory(error):
+            raise
         brief = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ModelError(f"model cannot be read for certification by torch.export: {brief}") from error
+        raise ModelError(f"{what}: {brief}") from error
+
+
+def _end(program: torch.export.ExportedProgram) -> fx.Node:
+    """The node of the one output of a program that does nothing else. ModelError where it does, or does not always do it."""
+    outputs = program.graph_signature.output_specs
+    changed = [str(spec.target) for spec in outputs if spec.kind != OutputKind.USER_OUTPUT]
+    if changed:
+        raise ModelError(f"model changes its own buffers or images as it answers ({changed[0]}), which cannot be certified")
+    nodes: dict[str, fx.Node] = {node.name: node for node in program.graph.nodes}
+    if len(outputs) != 1 or getattr(outputs[0].arg, "name", None) not in nodes:
+        raise ModelError("model must have one output to be certified")
+    for node in program.graph.nodes:
+        if node.op not in ("placeholder", "output"):
+            check_operation(node)
+    return nodes[outputs[0].arg.name]
 
 
 def _without_softmax(end: fx.Node) -> tuple[str, fx.Node]:
@@ -118,13 +189,12 @@ def _without_softmax(end: fx.Node) -> tuple[str, fx.Node]:
     return form, inner
 
 
-def _write(node: fx.Node, values: dict[fx.Node, Any], made: Layers, dtype: torch.dtype) -> Any:
+def _write(node: fx.Node, values: dict[fx.Node, Any], made: Layers, dtype: torch.dtype, wide: bool) -> Any:
     """One operation: layers where it depends on the image, a plain value where it does not."""
     args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: values[n])
     name = str(node.target).removeprefix("aten.")
     if not any(isinstance(values[n], At) for n in node.all_input_nodes):
-        assert callable(node.target)
-        return node.target(*args, **kwargs)
+        return computed(node, args, kwargs, wide)
     if node.target is operator.getitem:
         if args[1] != 0:
             raise ModelError("model uses the positions of largest values, which cannot be certified")
@@ -138,6 +208,8 @@ def _write(node: fx.Node, values: dict[fx.Node, Any], made: Layers, dtype: torch
     result = result[0] if isinstance(result, tuple | list) else result
     if not isinstance(result, Tensor) or result.ndim < 2 or result.shape[0] != BATCH:
         raise ModelError(f"model mixes the images of a batch in the operation {name}, which cannot be certified")
-    if not result.is_floating_point():
-        raise ModelError(f"model leaves floating-point numbers in the operation {name}, which cannot be certified")
-    return At(OPERATIONS[str(node.target)](Call(made, args, kwargs, tuple(result.shape[1:]), dtype, name)))
+    if result.dtype not in PRECISIONS:
+        raise ModelError(f"model leaves float32 for {result.dtype} in the operation {name}, which cannot be certified")
+    one = torch.ones((), dtype=dtype, device=result.device)
+    call = Call(made, as_type(args, dtype), as_type(kwargs, dtype), tuple(result.shape[1:]), one, name)
+    return At(OPERATIONS[str(node.target)](call))

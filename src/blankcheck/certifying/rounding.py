@@ -2,8 +2,9 @@
 
 A sum of n products, in any order and with or without fused multiply-add, is off by at most gamma(n) times the sum of the
 absolute products, gamma(n) = n u / (1 - n u) with u = 2^-24 (Higham 2002, Accuracy and Stability of Numerical Algorithms,
-section 3.1). Errors of earlier layers go through the absolute values of the coefficients. A ReLU whose value is surely not
-positive ends every error.
+section 3.1), as long as nothing overflows; numbers too small for float32, rounded or set to 0, add at most the smallest
+normal number each. Errors of earlier layers go through the absolute values of the coefficients. A ReLU whose value is surely
+not positive ends every error.
 """
 
 from __future__ import annotations
@@ -14,9 +15,15 @@ import torch
 from torch import Tensor
 
 from blankcheck.certifying.layers import Layer
+from blankcheck.certifying.maps import Averaging, Weighted
 
 UNIT = 2.0**-24
 """Half the distance from 1 to the next number in float32."""
+TINY = 2.0**-126
+"""The smallest normal number of float32: what a number below it can be off, or lose."""
+LARGEST = 2.0**126
+"""A quarter of float32's largest number: what has to hold every value, every coefficient and every partial sum. So the
+difference of two of them can be held, too, and none of the reciprocals that a coefficient comes from was flushed to 0."""
 SOFTMAX_TERMS = 20
 """Roundings of a softmax beside the sum over its terms: exponentials good to a few units in the last place, one division."""
 
@@ -26,23 +33,48 @@ def gamma(terms: int) -> float:
     return terms * UNIT / (1 - terms * UNIT)
 
 
-def slack(layer: Layer, errors: Sequence[Tensor], sizes: Sequence[Tensor], high: Tensor) -> Tensor:
-    """The error (1, *shape) of a layer. errors, sizes: of its inputs, sizes those of the exact values. high: the largest
-    exact value of the layer before, for a ReLU."""
+def slack(layer: Layer, errors: Sequence[Tensor], low: Sequence[Tensor], high: Sequence[Tensor]) -> Tensor:
+    """The error (rows, *shape) of a layer behind others, infinite where float32 might not hold what is computed there.
+
+    errors, low, high: of all earlier layers by their position, (rows, *shape); low and high enclose the exact values.
+    """
+    if layer.maximum is not None:
+        a, b = layer.maximum
+        return torch.maximum(errors[a], errors[b])
+    before = [errors[i] for i in layer.inputs]
     if layer.kind == "relu":
-        return torch.where(high + errors[0] > 0, errors[0], 0.0)
+        return torch.where(high[layer.inputs[0]] + before[0] > 0, before[0], 0.0)
+    reached = [torch.maximum(low[i].abs(), high[i].abs()) + e for i, e in zip(layer.inputs, before, strict=True)]
     if layer.kind == "sum":
-        own = gamma(len(layer.signs) + 2)
-        parts = zip(layer.signs, errors, sizes, strict=True)
-        return torch.stack([abs(s) * (error + own * (size + error)) for s, error, size in parts]).sum(dim=0)
-    assert layer.map is not None
-    absolute, (error,), (size,) = layer.map.absolute(), errors, sizes
-    if layer.map.terms == 0 and layer.bias is None:
+        terms = len(layer.signs) + 2
+        passed = torch.stack([abs(s) * e for s, e in zip(layer.signs, before, strict=True)]).sum(dim=0)
+        whole = torch.stack([abs(s) * r for s, r in zip(layer.signs, reached, strict=True)]).sum(dim=0)
+        off = passed + gamma(terms) * whole + 2 * terms * TINY * (1 + max(map(abs, layer.signs)))
+        return torch.where(whole <= LARGEST, off, torch.inf)
+    return _linear(layer, before[0], reached[0])
+
+
+def _linear(layer: Layer, error: Tensor, reached: Tensor) -> Tensor:
+    """reached: the largest size that the values before can have in float32."""
+    map = layer.map
+    assert map is not None
+    absolute = map.absolute()
+    if map.terms == 0 and layer.bias is None:
         return absolute(error)
-    rounded = absolute(size + error)
-    for constant in (layer.bias, layer.unseen):
-        rounded = rounded if constant is None else rounded + constant.abs()
-    return absolute(error) + gamma(layer.map.terms + 2) * rounded
+    passed, whole = absolute(error), absolute(reached)
+    if layer.bias is not None:
+        whole = whole + layer.bias.abs()
+    if layer.doubt is not None:
+        doubted = torch.zeros_like(whole) if layer.doubt.map is None else layer.doubt.map(reached)
+        doubted = doubted if layer.doubt.bias is None else doubted + layer.doubt.bias
+        passed, whole = passed + doubted, whole + doubted
+    most = reached.flatten(1).amax(dim=1).view(-1, *[1] * (whole.ndim - 1))
+    off = passed + gamma(map.terms + 2) * whole + 2 * (map.terms + 2) * TINY * (1 + most)
+    # an average is a sum before it is divided
+    held = map.terms * most <= LARGEST if isinstance(map, Averaging) else most <= LARGEST
+    if isinstance(map, Weighted):
+        held = held & (map.weight.abs().amax() <= LARGEST)
+    return torch.where(held & (whole <= LARGEST), off, torch.inf)
 
 
 def of_softmax(outputs: int) -> float:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from blankcheck.auditing import Twin, check_fits, preset_named
 from blankcheck.certifying import Certificate, certify, read_network
+from blankcheck.certifying.record import check_steps
 from blankcheck.classifiers import ARCHITECTURES, UnitClassifier, load_model
 from blankcheck.classifiers.loading import parse_normalize
 from blankcheck.data import Data, load_data
@@ -23,8 +24,6 @@ from blankcheck.running.terminal import Terminal
 from blankcheck.types import Conditions
 
 RECORD = "certificate.json"
-MOST_STEPS = 1000
-"""Of optimising the relaxation."""
 
 
 def certify_command(settings: CertifySettings, terminal: Terminal) -> int:
@@ -110,8 +109,7 @@ def check_all(settings: CertifySettings, classifier: UnitClassifier, data: Data)
     """Whatever can be found wrong is found before anything is written. The form of the classifier's outputs."""
     Conditions(settings.confidence, settings.max_lit if settings.max_lit is not None else 1, settings.ood_level)
     preset_named(settings.audit_preset)
-    if not 0 <= settings.slope_steps <= MOST_STEPS:
-        raise ArgumentError(f"slope_steps must lie in 0..{MOST_STEPS}, got {settings.slope_steps}")
+    check_steps(settings.slope_steps)
     for half in data.halves:
         check_size(len(half), settings.ood_level)
     return check_fits(classifier, data)

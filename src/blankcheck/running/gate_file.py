@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from blankcheck.certifying import Gated, gate_network
-from blankcheck.certifying.certificate import GATE_CERTIFIED
+from blankcheck.certifying.record import GATE_CERTIFIED
 from blankcheck.classifiers import OUTPUT_FORMS, UnitClassifier
 from blankcheck.errors import ArgumentError, RunFolderError
 from blankcheck.files import pack, unpack

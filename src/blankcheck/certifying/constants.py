@@ -1,0 +1,132 @@
+"""Numbers that a network computes from its weights: what they are, and by how much they hang on rounding.
+
+They are computed as the network computes them, in the types of its own tensors. An operation that float32 rounds in one way
+only, number by number, gives the same everywhere; sums do not, since threads and devices add in other orders. So whatever
+comes after a sum is computed a second time in float64, and the difference of the two widens the rounding of the layer.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from blankcheck.certifying.layers import Doubt, Layer
+from blankcheck.certifying.maps import Weighted
+from blankcheck.certifying.rounding import UNIT
+from blankcheck.errors import ModelError
+
+MOST_DOUBT = 1e-3
+"""Difference, against the largest number of a layer, beyond which its weights hang on rounding."""
+SPREAD, LAST_PLACES = 8, 8
+"""How much farther off other orders may be than the two that were seen, and by how many units at least."""
+_ROUNDED_ONCE = (
+    "add sub rsub mul div neg abs sign sgn round floor ceil trunc clamp clamp_min clamp_max hardtanh relu sqrt reciprocal "
+    "maximum minimum amax amin max min argmax argmin where eq ne lt le gt ge logical_and logical_or logical_not logical_xor "
+    "bitwise_and bitwise_or bitwise_not bitwise_xor"
+)
+_MOVED = (
+    "view _unsafe_view reshape permute transpose t expand squeeze unsqueeze slice select cat stack index index_select "
+    "gather flip roll repeat clone alias detach _to_copy full full_like zeros zeros_like ones ones_like arange eye "
+    "scalar_tensor tril triu diagonal constant_pad_nd topk sort copy slice_scatter select_scatter scatter lift_fresh_copy "
+    "_local_scalar_dense _assert_tensor_metadata"
+)
+EVERYWHERE_THE_SAME = frozenset(f"{_ROUNDED_ONCE} {_MOVED}".split())
+"""Operations that give the same in float32 wherever they run."""
+
+
+def check_operation(node: fx.Node) -> None:
+    """ModelError with one line where an operation may answer otherwise each time, or is not one of PyTorch's."""
+    target: Any = node.target
+    if target is operator.getitem:
+        return
+    if node.op != "call_function" or not isinstance(target, torch._ops.OpOverload):
+        raise ModelError(f"model uses {' '.join(str(target).split())[:60]}, which cannot be certified")
+    name = operation(node)
+    if torch.Tag.nondeterministic_seeded in target.tags:
+        raise ModelError(f"model answers at random: it uses the operation {name}, which cannot be certified")
+    if "empty" in name:
+        raise ModelError(f"model uses memory that nobody wrote, by the operation {name}, which cannot be certified")
+    if target.namespace not in ("aten", "prims"):
+        raise ModelError(f"model uses the operation {target.namespace}.{name}, which cannot be certified")
+
+
+def operation(node: fx.Node) -> str:
+    """Its name without the overload."""
+    return str(node.target).removeprefix("aten.").split(".")[0]
+
+
+def hang_on_rounding(graph: fx.Graph, images: set[fx.Node]) -> frozenset[fx.Node]:
+    """Of the values that do not depend on the image those that other threads or devices may round otherwise. images: the
+    placeholders of images."""
+    seen, found = set(images), set()
+    for node in graph.nodes:
+        if any(n in seen for n in node.all_input_nodes):
+            seen.add(node)
+        elif node.op == "call_function" and (
+            any(n in found for n in node.all_input_nodes) or operation(node) not in EVERYWHERE_THE_SAME
+        ):
+            found.add(node)
+    return frozenset(found)
+
+
+def computed(node: fx.Node, args: Sequence[Any], kwargs: dict[str, Any], wide: bool) -> Any:
+    """The value of an operation that does not depend on the image, in its own tensors' types or, `wide`, in float64."""
+    assert callable(node.target)
+    if not wide:
+        return node.target(*args, **kwargs)
+    if operation(node) != "_to_copy" and kwargs.get("dtype") in (torch.float32, torch.float16, torch.bfloat16):
+        kwargs = kwargs | {"dtype": torch.float64}
+    return as_type(node.target(*as_type(tuple(args), torch.float64), **as_type(kwargs, torch.float64)), torch.float64)
+
+
+def as_type(values: Any, dtype: torch.dtype) -> Any:
+    """The same with every tensor of floating-point numbers in this type, complex ones in the complex type of its precision,
+    also inside lists, tuples and dicts."""
+
+    def turned(value: Any) -> Any:
+        if not isinstance(value, Tensor) or not (value.is_floating_point() or value.is_complex()):
+            return value
+        return value.to(dtype.to_complex() if value.is_complex() else dtype)
+
+    return fx.node.map_aggregate(values, turned)
+
+
+def doubted(layers: Sequence[Layer], again: Sequence[Layer]) -> list[Layer]:
+    """The layers with how far their numbers can be off. again: the same ones, of numbers computed in float64.
+
+    ModelError with one line where the two are no longer the same network.
+    """
+    if [layer.signs for layer in layers] != [layer.signs for layer in again]:
+        raise _hanging()
+    return [_doubted(a, b) for a, b in zip(layers, again, strict=True)]
+
+
+def _doubted(layer: Layer, again: Layer) -> Layer:
+    pairs = []
+    if isinstance(layer.map, Weighted) and isinstance(again.map, Weighted):
+        pairs.append((layer.map.weight, again.map.weight))
+    if layer.bias is not None and again.bias is not None:
+        pairs.append((layer.bias, again.bias))
+    if all(torch.equal(a, b) for a, b in pairs):
+        return layer
+    size = torch.stack([a.abs().amax() for a, _ in pairs]).amax()
+    # written so that a number that is none is refused
+    if not all(bool((a - b).abs().amax() <= MOST_DOUBT * size) for a, b in pairs):
+        raise _hanging()
+    map = bias = None
+    for a, b in pairs:
+        off = SPREAD * (a - b).abs().amax() + LAST_PLACES * UNIT * a.abs().amax()
+        if a is layer.bias:
+            bias = off.expand_as(a)
+        elif isinstance(layer.map, Weighted):
+            map = layer.map.filled(off)
+    return replace(layer, doubt=Doubt(map, bias))
+
+
+def _hanging() -> ModelError:
+    return ModelError("model has weights that forward computes and that depend on rounding, which cannot be certified")
