@@ -48,18 +48,7 @@ def factory(tmp_path_factory):
 def run(factory, tmp_path_factory):
     """A network that needs much ink to be sure of anything, on data that have it."""
     out = tmp_path_factory.mktemp("runs") / "c"
-    given = [
-        "certify",
-        "--data",
-        "digits+lift=0.5",
-        "--model",
-        f"{factory}:sure",
-        "--out",
-        str(out),
-        "--max-lit",
-        "3",
-        "--quiet",
-    ]
+    given = ["--data", "digits+lift=0.5", "--model", f"{factory}:sure", "--out", str(out), "--max-lit", "3", "--quiet"]
     with pytest.MonkeyPatch.context() as patch:
         # what the search finds is not the point, and a whole one takes most of a minute
         patch.setitem(PRESETS, "smoke", Preset(attempts=20, per_target=2, steps=30))
