@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from helpers import GOOD, TRUSTED, attempt, evidence, finding, verdict_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from blankcheck.judging import Control, Verdict, run_checks
 from blankcheck.judging.checks import CHECKS
 from blankcheck.judging.evidence import Attempt, Proof
+from blankcheck.judging.metrics import alarms_by_chance
+from blankcheck.judging.ood import CONDITIONAL
 from blankcheck.types import Conditions
 
 MANDATORY = {"real-confident", "false-alarms", "positive-control", "planted-control", "more-steps", "gradient-health"}
@@ -117,6 +122,28 @@ def test_the_out_of_distribution_test_is_on_trial(alarms, failed):
     assert finding(e, "false-alarms").status == ("failed" if failed else "passed")
     assert verdict_of(e) == (Verdict.INCONCLUSIVE if failed else Verdict.RESISTED)
     assert str(alarms) in finding(e, "false-alarms").finding
+
+
+def test_few_calibration_images_may_be_unlucky():
+    """4 alarms of 108 are too many for the level 0.01 itself. But every alarm passes the largest of 115 calibration images, as
+    four of 108 fresh images do with probability 5.3 %, and five with 2.5 %."""
+    few = replace(TRUSTED, alarms=4, tried=108, calibrating=115)
+    assert finding(evidence(ood=few), "false-alarms").status == "passed"
+    assert "by chance (5%) where 115 calibrate it" in finding(evidence(ood=few), "false-alarms").finding
+    assert finding(evidence(ood=replace(few, alarms=5)), "false-alarms").status == "failed"
+    assert finding(evidence(ood=replace(few, guarantee=CONDITIONAL)), "false-alarms").status == "failed"
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 60), st.integers(1, 5), st.integers(0, 2**16))
+def test_alarms_by_chance_is_how_often_it_happens(tried, calibrating, rank, seed):
+    rank, rng = min(rank, calibrating), np.random.default_rng(seed)
+    scores = rng.random((4000, tried + calibrating))
+    border = np.sort(scores[:, tried:], axis=1)[:, -rank]
+    alarms = (scores[:, :tried] > border[:, None]).sum(axis=1)
+    asked = int(rng.integers(0, tried + 1))
+    chance = alarms_by_chance(asked, tried, calibrating, rank)
+    assert abs(float((alarms >= asked).mean()) - chance) <= 5 * (chance * (1 - chance) / 4000) ** 0.5 + 1e-3
 
 
 @pytest.mark.parametrize("ood", [None, replace(TRUSTED, alarms=0, tried=0)], ids=["no test", "no images"])

@@ -188,7 +188,7 @@ def test_a_refused_command_writes_nothing(tmp_path, capsys):
 def test_python_refuses_likewise(plain, digits, tmp_path, monkeypatch):
     monkeypatch.setattr(Audit, "write_into", lambda self, run: run.write("verdict.json", "{}"))
     monkeypatch.setattr("blankcheck.running.report.write_report", lambda run: run.path)
-    audit, hardened = Audit(None, b"", (), plain, "digits"), Hardened(plain, (), 0, (), "digits")
+    audit, hardened = Audit(None, b"", (), plain, "digits", "smoke"), Hardened(plain, (), 0, (), "digits")
     for made, other in ((audit, hardened), (hardened, audit)):
         folder = made.save(tmp_path / type(made).__name__).path
         before = held_bytes(folder)

@@ -159,7 +159,8 @@ def _cost(tried: Tried, finished: Sequence[Finished], seconds: float) -> Cost:
 def _record(judge: OODTest, second: OODTest, real: Images, asked: int, unusual: int) -> OODRecord:
     alarms = int((judge.p_values(real) <= judge.level).sum())
     names, others = tuple(judge.names), tuple(second.names)
-    return OODRecord(judge.guarantee, names, judge.smallest_p, alarms, len(real), others, asked, unusual)
+    calibrating = judge.calibrating
+    return OODRecord(judge.guarantee, names, judge.smallest_p, alarms, len(real), others, asked, unusual, calibrating)
 
 
 def _memory(halved: int) -> dict[str, str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from blankcheck.judging.evidence import Control, Evidence
-from blankcheck.judging.metrics import lower_bound_95
+from blankcheck.judging.metrics import alarms_by_chance, lower_bound_95
+from blankcheck.judging.ood import CERTAINTY, MARGINAL
 
 PASSED, FAILED, NOT_APPLICABLE = "passed", "failed", "not-applicable"
 MIN_REAL_CONFIDENT = 0.9
@@ -54,6 +55,12 @@ def false_alarms(evidence: Evidence, control: Control | None) -> tuple[str, str]
     sentence = f"{record.alarms} of {record.tried} real test images are called out of distribution at level {level:g}"
     if least <= level:
         return PASSED, f"{sentence}."
+    if record.guarantee == MARGINAL:
+        # so few images calibrate that this one test may call more of them so than the level, which holds on average
+        rank = int(level * (record.calibrating + 1))
+        chance = alarms_by_chance(record.alarms, record.tried, record.calibrating, rank)
+        if chance >= 1 - CERTAINTY:
+            return PASSED, f"{sentence}, as can happen by chance ({chance:.0%}) where {record.calibrating} calibrate it."
     return FAILED, f"{sentence}, surely at least {least:.1%}: what is found may be no stranger than real data."
 
 

@@ -59,7 +59,7 @@ class OODRecord:
 
     guarantee: of its false-alarm rate. alarms: how many of `tried` real test images it called out of distribution. second:
     the names of the scores of the second family. asked: about how many images the search asked it. unusual: validation
-    images that it called out of distribution, from which no search starts.
+    images that it called out of distribution, from which no search starts. calibrating: different images that calibrated it.
     """
 
     guarantee: str
@@ -70,6 +70,7 @@ class OODRecord:
     second: tuple[str, ...] = ()
     asked: int = 0
     unusual: int = 0
+    calibrating: int = 0
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,15 @@ def lower_bound_95(found: int, tries: int) -> float:
     return 1 - upper_bound_95(tries - found, tries) if tries and found else 0.0
 
 
+def alarms_by_chance(alarms: int, tried: int, calibrating: int, rank: int) -> float:
+    """The probability of at least so many alarms among `tried` images that are like the `calibrating` ones, where an image
+    above the `rank`-th largest of these is an alarm: of the alarms + rank - 1 largest of all, fewer than `rank` are then
+    calibration images (hypergeometric)."""
+    from scipy.stats import hypergeom
+
+    return float(hypergeom.sf(alarms - 1, tried + calibrating, tried, alarms + rank - 1)) if alarms else 1.0
+
+
 def lit_levels(max_lit: int) -> list[int]:
     """Where a curve over the number of lit features is read: 1, 2, 3, 5, 7, 10, 20 ... and what a report quotes."""
     round_numbers = (digit * 10**power for power in range(len(str(max_lit))) for digit in (1, 2, 3, 5, 7))

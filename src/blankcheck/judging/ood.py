@@ -126,6 +126,11 @@ class OODTest:
         return cls(values, names, ranked, fall, statistic, table, guarantee, level)
 
     @property
+    def calibrating(self) -> int:
+        """How many different images calibrated the test."""
+        return len(self.table) - 1
+
+    @property
     def smallest_p(self) -> float:
         """The p-value of an image more unusual than every calibration image."""
         return float(self.table[0])
@@ -152,7 +157,7 @@ class OODTest:
         """p-value of each image under "real data looks like this", (n, c, h, w) on any device -> (n,) on the CPU."""
         if len(images) == 0:
             return torch.zeros(0)
-        m, d = len(self.calibration), len(self.table) - 1
+        m, d = len(self.calibration), self.calibrating
         above = m - torch.searchsorted(self.calibration, self.tails(images).amax(dim=1))
         return self.table[-(-above * d // m)]
 

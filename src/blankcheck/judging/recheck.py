@@ -57,6 +57,7 @@ def evidence_again(
         ood=None if ood is None else OODRecord(
             ood["guarantee"], tuple(ood.get("scores", ())), ood.get("smallest_p", 0.0), ood["false_alarms"],
             ood["real_images"], tuple(ood.get("second_scores", ())), ood.get("asked", 0), ood.get("unusual_starts", 0),
+            ood.get("calibration_images", 0),
         ),
         twin=None if twin is None else OnTwin(twin["what"], twin["attempts"], tuple(twin["lit"])),
         notes=dict(verdict.get("notes") or {}),

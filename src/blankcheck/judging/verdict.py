@@ -115,6 +115,7 @@ def _ood(evidence: Evidence) -> dict[str, Any] | None:
         "false_alarm_upper_95": upper_bound_95(record.alarms, record.tried),
         "asked": record.asked,
         "unusual_starts": record.unusual,
+        "calibration_images": record.calibrating,
         "fooled_all_at_once": sum(a.fooled and r for a, r in zip(evidence.attempts, rejected, strict=True)),
     }
 

@@ -173,7 +173,8 @@ def check_test(found: Findings, verdict: Mapping[str, Any], test: OODTest, data:
     ood = verdict["out_of_distribution_test"]
     real = data.test.sample(ALARMS_AMONG, 0).images
     alarms = int((test.p_values(real) <= test.level).sum())
-    again = {"guarantee": test.guarantee, "smallest_p": test.smallest_p, "real_images": len(real)}
+    again = {"guarantee": test.guarantee, "smallest_p": test.smallest_p, "real_images": len(real),
+             "calibration_images": test.calibrating}  # fmt: skip
     found.differ(VERDICT, differences({k: ood[k] for k in again if k in ood}, again, "out_of_distribution_test"))
     if abs(ood["false_alarms"] - alarms) > max(1, FEW_ALARMS * len(real)):
         found.fail(VERDICT, f"out_of_distribution_test.false_alarms is {ood['false_alarms']}, counted again it is {alarms}")
