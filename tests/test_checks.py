@@ -125,8 +125,8 @@ def test_the_out_of_distribution_test_is_on_trial(alarms, failed):
 
 
 def test_few_calibration_images_may_be_unlucky():
-    """4 alarms of 108 are too many for the level 0.01 itself. But every alarm passes the largest of 115 calibration images, as
-    four of 108 fresh images do with probability 5.3 %, and five with 2.5 %."""
+    """4 alarms of 108 are too many for the level 0.01 itself. But every alarm passes the largest of 115 calibration images,
+    as four of 108 fresh images do with probability 5.3 %, and five with 2.5 %."""
     few = replace(TRUSTED, alarms=4, tried=108, calibrating=115)
     assert finding(evidence(ood=few), "false-alarms").status == "passed"
     assert "by chance (5%) where 115 calibrate it" in finding(evidence(ood=few), "false-alarms").finding

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -32,6 +33,7 @@ from blankcheck.running.run_folder import EVENTS, LOCK, MARK, PARTIAL, RunFolder
 
 CPU = torch.device("cpu")
 BITS = random.Random(16)
+from blankcheck.types import Conditions
 
 
 def refused(capsys, *arguments: object, code: int = 2) -> str:
@@ -188,7 +190,8 @@ def test_a_refused_command_writes_nothing(tmp_path, capsys):
 def test_python_refuses_likewise(plain, digits, tmp_path, monkeypatch):
     monkeypatch.setattr(Audit, "write_into", lambda self, run: run.write("verdict.json", "{}"))
     monkeypatch.setattr("blankcheck.running.report.write_report", lambda run: run.path)
-    audit, hardened = Audit(None, b"", (), plain, "digits", "smoke"), Hardened(plain, (), 0, (), "digits")
+    found = SimpleNamespace(evidence=SimpleNamespace(conditions=Conditions()))
+    audit, hardened = Audit(found, b"", (), plain, "digits", "smoke"), Hardened(plain, (), 0, (), "digits")
     for made, other in ((audit, hardened), (hardened, audit)):
         folder = made.save(tmp_path / type(made).__name__).path
         before = held_bytes(folder)
