@@ -30,10 +30,10 @@ from blankcheck.running.claims import BusyError, Claim, held, latest, next_free
 from blankcheck.running.harden import STATE, Hardened, read_state, state_bytes
 from blankcheck.running.plain_values import parse_json, parse_yaml
 from blankcheck.running.run_folder import EVENTS, LOCK, MARK, PARTIAL, RunFolder
+from blankcheck.types import Conditions
 
 CPU = torch.device("cpu")
 BITS = random.Random(16)
-from blankcheck.types import Conditions
 
 
 def refused(capsys, *arguments: object, code: int = 2) -> str:
