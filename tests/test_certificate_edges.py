@@ -250,7 +250,7 @@ def test_batch_norms_beyond_float32_are_refused(variance, weight):
     with torch.no_grad():
         norm.running_var.fill_(variance)
         norm.weight.fill_(weight)
-    with pytest.raises(ModelError, match="beyond what float32"):
+    with pytest.raises(ModelError, match="beyond what float32|below 0"):
         read_network(flattened(norm, nn.Hardtanh(), last=4).eval(), (1, 2, 2))
 
 
@@ -284,3 +284,29 @@ def test_shapes_that_no_image_has_are_refused(shape):
 def test_half_a_feature_cannot_be_lit():
     with pytest.raises(ArgumentError, match="whole number"):
         Sparse(2.5)
+
+
+def test_outputs_that_are_taken_for_probabilities_are_refused_without_a_softmax():
+    """What everybody else calls a probability of 1 would be a logit of 1 to the proof."""
+    rows, shift = torch.tensor([[1.0], [-1.0]]), torch.tensor([0.0, 1.0])
+    halves = Net(lambda m, x: F.linear(F.hardsigmoid(m.one(x.flatten(1))), rows, shift), one=nn.Linear(16, 1))
+    with pytest.raises(ModelError, match="gives probabilities where its operations end in logits"):
+        certify(halves.eval(), (1, 4, 4), 2)
+
+
+def test_a_batch_norm_whose_factors_multiply_to_next_to_nothing_is_doubted():
+    """float32 multiplies weight and deviation first: 1.06e-45 becomes 1.4e-45, which a value of 1e36 makes felt."""
+    first, norm, last = nn.Linear(16, 1), nn.BatchNorm1d(1), nn.Linear(1, 2)
+    with torch.no_grad():
+        pattern = torch.tensor([1.0, -1.0]).repeat(8)
+        first.weight.copy_(pattern * 1e36)
+        first.bias.fill_(-6.5e36)
+        norm.running_var.fill_(1e20)
+        norm.weight.fill_(1.06e-35)
+        last.weight.copy_(torch.tensor([[2.1 / (1.5e36 * 1.06e-45)], [0.0]]))
+        last.bias.zero_()
+    network = nn.Sequential(nn.Flatten(), first, nn.ReLU(), norm, last).eval()
+    image = (pattern > 0).float().view(1, 1, 4, 4)
+    with torch.no_grad():
+        assert float(network(image).softmax(dim=1)[0, 0]) >= 0.9, "with 8 lit features"
+    assert all(k is None or k < 8 for k in certify(network, (1, 4, 4), 2).k)

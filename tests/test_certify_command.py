@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -159,3 +161,20 @@ def test_the_figure_leaves_the_unknown_between_both():
     assert [bar.get_width() for bar in proved][:2] == [3.5, 0.5]
     assert [bar.get_width() for bar in unknown][:2] == [2.0, 0.0]
     assert torch.tensor(axes.lines[0].get_xdata()).tolist() == [6, 1]
+
+
+def test_what_torch_says_of_a_network_it_cannot_export_stays_inside(tmp_path):
+    """One line on stderr, in a process of its own, since torch logs to the stderr that it found first."""
+    (tmp_path / "net.py").write_text("""
+from torch import nn
+class Asks(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.line = nn.Linear(64, 10)
+    def forward(self, x):
+        return self.line(x.flatten(1)) * (2 if x.sum().item() > 0.5 else 1)
+def make(): return Asks()
+""")
+    asked = ["certify", "--data", "digits", "--model", f"{tmp_path / 'net.py'}:make", "--out", str(tmp_path / "c")]
+    ended = subprocess.run([sys.executable, "-m", "blankcheck", *asked], capture_output=True, text=True, check=False)
+    assert ended.returncode == 2 and len(ended.stderr.splitlines()) == 1 and ended.stdout == "", ended.stderr

@@ -10,7 +10,7 @@ import blankcheck as bc
 from blankcheck.classifiers import ARCHITECTURES, TrainingPlan, UnitClassifier, build, evaluate, output_form, train_plainly
 from blankcheck.classifiers.loading import parse_normalize, save_model
 from blankcheck.classifiers.planting import Trigger, random_patterns
-from blankcheck.classifiers.wrapper import fingerprint
+from blankcheck.classifiers.wrapper import fingerprint, left_as_found
 from blankcheck.data import Split
 from blankcheck.errors import ArgumentError, ModelError
 from blankcheck.outputs import log_odds
@@ -282,3 +282,25 @@ def test_a_fingerprint_takes_any_buffer():
             self.register_buffer("none", torch.zeros(0))
 
     assert fingerprint(Odd(1.0)) == fingerprint(Odd(1.0)) != fingerprint(Odd(2.0))
+
+
+class Counting(torch.nn.Module):
+    """Counts its calls in a buffer that it replaces instead of changing it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = torch.nn.Linear(4, 2)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, images):
+        self.calls = self.calls + 1
+        return self.line(images.flatten(1))
+
+
+def test_a_buffer_that_was_replaced_is_put_back():
+    network = Counting()
+    before = network.calls
+    with left_as_found(network):
+        network(torch.zeros(3, 1, 2, 2))
+        assert float(network.calls) == 1
+    assert network.calls is before and float(before) == 0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
 from blankcheck.auditing.attempts import Job, run_attempts
 from blankcheck.auditing.controls import Setting, Twin
-from blankcheck.auditing.gather import Gathered, gather, ood_test
+from blankcheck.auditing.gather import Gathered, _by_the_way, gather, ood_test
 from blankcheck.auditing.harder import transfer
 from blankcheck.auditing.onlooker import Met, Onlooker
 from blankcheck.auditing.portfolio import PRESETS, Preset, within
@@ -148,3 +150,43 @@ def test_transfer_keeps_no_number_of_the_twin(plain, digits):
     attempts = judged(setting.job, tried, *(ood_test(digits, 0.01, f) for f in (SECOND, SECOND))).attempts
     assert all(a.fewest is None for a in attempts)
     assert int(made.spent[0].steps.sum()) > 0, "what the search of the twin took counts as cost"
+
+
+class EightBitOnly(nn.Module):
+    """Sure of class 0 where the first row is half lit, but only if every value is one that an 8-bit file holds."""
+
+    def forward(self, images):
+        grey = images.flatten(1)
+        eight = ((grey * 255 - (grey * 255).round()).abs() < 1e-4).all(dim=1, keepdim=True)
+        half = (grey[:, :8] - 0.5).abs().amax(dim=1, keepdim=True) < 0.01
+        others = grey[:, 8:].amax(dim=1, keepdim=True) == 0
+        slope = 2.0 - 4 * (grey[:, :8] - 0.501).abs().sum(dim=1, keepdim=True) - grey[:, 8:].sum(dim=1, keepdim=True)
+        first = torch.where(eight & half & others, 9.0, slope)
+        return torch.cat([first, torch.zeros(len(images), 9)], dim=1)
+
+
+def test_what_is_left_of_an_image_in_8_bits_is_looked_at():
+    """Whether a witness survives rounding is asked of the network, too: what it is sure of then is a witness."""
+    network = EightBitOnly()
+    image = torch.zeros(1, 1, 8, 8)
+    image[0, 0, 0] = 0.501
+    seen: list[Met] = []
+    onlooker = Onlooker(network, "logits", 10, WANT, accept_all)
+    tests = Everything(), Everything()
+    job = Job(onlooker, "logits", (1, 8, 8), WANT, within(40), enough=1, accept=onlooker.accepts)
+    tried = run_attempts(replace(job, processes=within(2)), [0])
+    tried = replace(tried, best=replace(tried.best, images=image))
+    onlooker.over(alone, seen)(1, lambda _: judged(job, tried, *tests))
+    assert seen[0].classes.tolist() == [0]
+    fixed = judged(job, tried, *tests)
+    (scored,) = _by_the_way(job, seen, fixed, *tests)
+    assert [a.target for a in scored.attempts if a.fooled] == [0]
+
+
+class Everything:
+    """A test that calls every image out of distribution."""
+
+    level = 0.01
+
+    def p_values(self, images):
+        return torch.full((len(images),), 0.001)

@@ -10,16 +10,16 @@ from torch import Tensor
 
 from blankcheck.types import Images, images_at_once
 
-MOST_COPIES = 20
-"""Up to so many equal images are copies of one; more are a value that the data take."""
+MOST_COPIES, MOST_SHARE = 20, 0.01
+"""Up to so many equal images, or up to this share of all, are copies of one; more are a value that the data often take."""
 
 
 def first_copies(images: Images, index: Tensor | None = None) -> Tensor:
     """For each image the position of the first one with the same values, (n, c, h, w) -> (n,).
 
     index: positions (k,) of those to look at, all if None; the answer (k,) is in positions of the index. Images that are
-    read only as they are asked for count as all different: reading them for this would take too long. So do images with
-    more than `MOST_COPIES` copies: a blank tile that is a tenth of all data belongs into every part of them.
+    read only as they are asked for count as all different: reading them for this would take too long. So do those of which
+    there are very many (`MOST_COPIES`, `MOST_SHARE`): a blank tile that is a tenth of all data belongs into every part.
     """
     wanted = torch.arange(len(images)) if index is None else index
     if not isinstance(images, Tensor):
@@ -31,7 +31,7 @@ def first_copies(images: Images, index: Tensor | None = None) -> Tensor:
             digest = hashlib.blake2b(row.tobytes(), digest_size=16).digest()
             firsts.append(known.setdefault(digest, len(firsts)))
     found = torch.tensor(firsts, dtype=torch.int64)
-    often = found.bincount(minlength=len(found))[found] > MOST_COPIES
+    often = found.bincount(minlength=len(found))[found] > max(MOST_COPIES, MOST_SHARE * len(found))
     return torch.where(often, torch.arange(len(found)), found)
 
 

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
+
 import torch
 from torch import Tensor
 
@@ -52,6 +58,20 @@ def run(classifier: Classifier, images: Tensor) -> Tensor:
         got = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         raise ModelError(f"model outputs must be (n, classes) with at least 2 classes, got {got}")
     return outputs
+
+
+@contextmanager
+def in_silence() -> Iterator[None]:
+    """Inside, torch says nothing of what it meets in the code of others, by warning, logging or printing; what it raises is
+    told by who asked."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def in_small_passes(classifier: Classifier) -> Classifier:

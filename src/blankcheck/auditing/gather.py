@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from blankcheck.auditing.attempts import Job, Tried, run_attempts
 from blankcheck.auditing.controls import Setting, Twins
@@ -16,7 +15,7 @@ from blankcheck.auditing.harder import scored_once
 from blankcheck.auditing.onlooker import Met, Onlooker
 from blankcheck.auditing.portfolio import Preset, Process, within
 from blankcheck.auditing.rivals import Rival
-from blankcheck.auditing.witnesses import Scored, Witnesses, judged, witnesses
+from blankcheck.auditing.witnesses import Scored, Witnesses, judged, rounded_to_8_bits, witnesses
 from blankcheck.classifiers import evaluate
 from blankcheck.classifiers.wrapper import device_of, fingerprint, left_as_found
 from blankcheck.data import Data, Split
@@ -87,7 +86,8 @@ def gather(
         note("search", 0, len(targets), "")
         met: list[Met] = []
         tried = run_attempts(job, targets, _progress(note), onlooker.over(spread, met))
-        fixed = judged(job, tried, judge, second)
+        # looked at as well: a network may be sure of what is left of an image after rounding
+        (fixed,) = onlooker.over(alone, met)(1, lambda _: judged(job, tried, judge, second))
         setting = Setting(job, preset, fixed.attempts, tried, usual.images, len(data.classes), twins)
 
         def tell(done: int, of: int, words: str) -> None:
@@ -124,19 +124,22 @@ def _usual(real: Split, judge: OODTest) -> tuple[Split, int]:
 
 
 def _by_the_way(job: Job, met: Sequence[Met], fixed: Scored, judge: OODTest, second: OODTest) -> list[Scored]:
-    """What was met while something else was looked for, of classes that no attempt found: the sparsest image of each."""
+    """What was met while something else was looked for, of classes that no attempt found: the sparsest witness of each, of
+    the images as they are and rounded to 8 bits."""
     fooled = {a.target for a in fixed.attempts if a.fooled}
     seen = [(t, image) for m in met for t, image in zip(m.classes.tolist(), m.images, strict=True) if t not in fooled]
-    best: dict[int, Tensor] = {}
-    for target, image in sorted(seen, key=lambda each: int((each[1] > 0).sum())):
-        best.setdefault(target, image)
-    if not best:
+    if not seen:
         return []
+    images, targets = torch.stack([image for _, image in seen]), torch.tensor([t for t, _ in seen])
     shown = replace(job, processes=(Process("any", "search", lambda steps, max_lit: Exchange(), 1),))
-    scored = scored_once(shown, torch.stack(list(best.values())), torch.tensor(list(best)))
-    process = torch.zeros_like(scored.targets)
-    tried = Tried(scored, process, torch.ones(len(process), 1, dtype=torch.bool))
-    return [judged(shown, tried, judge, second, label="by the way")]
+    best = scored_once(shown, torch.cat([images, rounded_to_8_bits(images)]), targets.repeat(2))
+    sparsest: dict[int, int] = {}
+    for row in best.lit.argsort(stable=True).tolist():
+        if bool(best.met[row]):
+            sparsest.setdefault(int(best.targets[row]), row)
+    best = best.rows(torch.tensor(list(sparsest.values()), dtype=torch.int64))
+    tried = Tried(best, torch.zeros_like(best.targets), torch.ones(len(best), 1, dtype=torch.bool))
+    return [judged(shown, tried, judge, second, label="by the way")] if sparsest else []
 
 
 def _rivals(finished: Sequence[Finished]) -> dict[str, tuple[int, ...]]:

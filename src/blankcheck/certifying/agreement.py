@@ -15,15 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from blankcheck.certifying.layers import Layer
-from blankcheck.certifying.reading import in_one_line
+from blankcheck.certifying.reading import BATCH, in_one_line
 from blankcheck.certifying.rounding import SOFTMAX_TERMS, TINY, gamma, of_softmax, slack
 from blankcheck.classifiers.wrapper import device_of, left_as_found
 from blankcheck.errors import ModelError
 from blankcheck.outputs import run
 from blankcheck.seeds import own_random_numbers
 
-BATCHES = (1, 1, 2, 2, 7, 7)
-"""How many images at once; twice in a row, because some answer from memory."""
+BATCHES = (1, 1, 2, 2, 7, 7, BATCH)
+"""How many images at once; twice in a row, because some answer from memory; and as many as were exported."""
 DENSITIES = (0.0, 0.01, 0.05, 0.2, 0.5)
 """Shares of features that are lit; of the first, one feature is."""
 

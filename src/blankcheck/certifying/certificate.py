@@ -21,7 +21,7 @@ from blankcheck.certifying.record import CERTIFIED, GATE_CERTIFIED, NO_BOUND, Ce
 from blankcheck.certifying.rounding import of_softmax
 from blankcheck.classifiers.wrapper import device_of, fingerprint, left_as_found
 from blankcheck.errors import ArgumentError, ModelError
-from blankcheck.outputs import run
+from blankcheck.outputs import output_form, run
 
 SLOPE_STEPS = 20
 
@@ -124,6 +124,11 @@ def _subject(classifier: nn.Module, shape: Sequence[int], classes: int, confiden
     images = trial_images(network.shape, network.dtype)
     answers, error = answers_of(network.form, *run_layers(layers, images.to(like)))
     check_agreement(classifier, images, lambda rows, _: (answers[rows], error[rows]), network.form)
+    # outputs that sum to 1 are taken for probabilities, of which nothing is proved here unless a softmax gives them
+    with left_as_found(classifier):
+        seen = output_form(classifier, images.to(like.device))
+    if "probabilities" in (seen, network.form) and seen != network.form:
+        raise ModelError(f"model gives {seen} where its operations end in {network.form}, which cannot be certified")
 
     def bounds(images: Sparse, enough: float) -> tuple[Tensor, Tensor]:
         made = bound_layers(layers, images, like)

@@ -2,7 +2,8 @@
 
 They are computed as the network computes them, in the types of its own tensors. An operation that float32 rounds in one way
 only, number by number, gives the same everywhere; sums do not, since threads and devices add in other orders. So whatever
-comes after a sum is computed a second time in float64, and the difference of the two widens the rounding of the layer.
+comes after a sum is computed a second time in float64, with each sum moved by as much as rounding can, and the difference of
+the two widens the rounding of the layer. What jumps behind a sum, as rounding and comparing do, shows by a large difference.
 """
 
 from __future__ import annotations
@@ -17,13 +18,18 @@ from torch import Tensor, fx
 
 from blankcheck.certifying.layers import Doubt, Layer
 from blankcheck.certifying.maps import Weighted
-from blankcheck.certifying.rounding import UNIT
+from blankcheck.certifying.rounding import UNIT, gamma
 from blankcheck.errors import ModelError
 
 MOST_DOUBT = 1e-3
 """Difference, against the largest number of a layer, beyond which its weights hang on rounding."""
 SPREAD, LAST_PLACES = 8, 8
-"""How much farther off other orders may be than the two that were seen, and by how many units at least."""
+"""How much farther off other orders may be than what was seen, and by how many units at least."""
+MOVED_BY = gamma(16)
+"""By how much a sum is moved, against the sum of the absolute values. Libraries add in blocks and pairs, so that the error
+of many terms is that of few."""
+SUMS = frozenset(["sum", "mean", "mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "linear", "matmul", "convolution"])
+"""Operations that are linear in each of their tensors."""
 _ROUNDED_ONCE = (
     "add sub rsub mul div neg abs sign sgn round floor ceil trunc clamp clamp_min clamp_max hardtanh relu sqrt reciprocal "
     "maximum minimum amax amin max min argmax argmin where eq ne lt le gt ge logical_and logical_or logical_not logical_xor "
@@ -67,21 +73,33 @@ def hang_on_rounding(graph: fx.Graph, images: set[fx.Node]) -> frozenset[fx.Node
     for node in graph.nodes:
         if any(n in seen for n in node.all_input_nodes):
             seen.add(node)
-        elif node.op == "call_function" and (
-            any(n in found for n in node.all_input_nodes) or operation(node) not in EVERYWHERE_THE_SAME
-        ):
-            found.add(node)
+        elif node.op == "call_function":
+            hangs = any(n in found for n in node.all_input_nodes)
+            if hangs or operation(node) not in EVERYWHERE_THE_SAME:
+                found.add(node)
     return frozenset(found)
 
 
-def computed(node: fx.Node, args: Sequence[Any], kwargs: dict[str, Any], wide: bool) -> Any:
-    """The value of an operation that does not depend on the image, in its own tensors' types or, `wide`, in float64."""
+def computed(node: fx.Node, args: Sequence[Any], kwargs: dict[str, Any], moved: float = 0.0) -> Any:
+    """The value of an operation that does not depend on the image: in its own tensors' types or, where it is `moved`, in
+    float64, with sums moved by so much of what rounding can do to them."""
     assert callable(node.target)
-    if not wide:
+    if not moved:
         return node.target(*args, **kwargs)
     if operation(node) != "_to_copy" and kwargs.get("dtype") in (torch.float32, torch.float16, torch.bfloat16):
         kwargs = kwargs | {"dtype": torch.float64}
-    return as_type(node.target(*as_type(tuple(args), torch.float64), **as_type(kwargs, torch.float64)), torch.float64)
+    args, kwargs = as_type(tuple(args), torch.float64), as_type(kwargs, torch.float64)
+    value = as_type(node.target(*args, **kwargs), torch.float64)
+    if operation(node) in EVERYWHERE_THE_SAME or (isinstance(value, Tensor) and not _real(value)):
+        return value
+    if operation(node) not in SUMS:
+        return fx.node.map_aggregate(value, lambda v: v * (1 + moved * MOVED_BY) if _real(v) else v)
+    sizes = fx.node.map_aggregate(args, lambda v: v.abs() if isinstance(v, Tensor) else v)
+    return value + moved * MOVED_BY * node.target(*sizes, **kwargs)
+
+
+def _real(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
 
 
 def as_type(values: Any, dtype: torch.dtype) -> Any:
@@ -96,31 +114,36 @@ def as_type(values: Any, dtype: torch.dtype) -> Any:
     return fx.node.map_aggregate(values, turned)
 
 
-def doubted(layers: Sequence[Layer], again: Sequence[Layer]) -> list[Layer]:
-    """The layers with how far their numbers can be off. again: the same ones, of numbers computed in float64.
+def doubted(layers: Sequence[Layer], others: Sequence[Sequence[Layer]]) -> list[Layer]:
+    """The layers with how far their numbers can be off. others: the same ones, of numbers computed otherwise.
 
-    ModelError with one line where the two are no longer the same network.
+    ModelError with one line where they are no longer the same network.
     """
-    if [layer.signs for layer in layers] != [layer.signs for layer in again]:
+    if any([layer.signs for layer in layers] != [layer.signs for layer in other] for other in others):
         raise _hanging()
-    return [_doubted(a, b) for a, b in zip(layers, again, strict=True)]
+    return [_doubted(layer, again) for layer, *again in zip(layers, *others, strict=True)]
 
 
-def _doubted(layer: Layer, again: Layer) -> Layer:
+def _doubted(layer: Layer, others: Sequence[Layer]) -> Layer:
+    weights = [other.map.weight for other in others if isinstance(other.map, Weighted)]
+    biases = [other.bias for other in others if other.bias is not None]
     pairs = []
-    if isinstance(layer.map, Weighted) and isinstance(again.map, Weighted):
-        pairs.append((layer.map.weight, again.map.weight))
-    if layer.bias is not None and again.bias is not None:
-        pairs.append((layer.bias, again.bias))
-    if all(torch.equal(a, b) for a, b in pairs):
+    if isinstance(layer.map, Weighted):
+        pairs.append((layer.map.weight, weights))
+    if layer.bias is not None:
+        pairs.append((layer.bias, biases))
+    if all(torch.equal(a, b) for a, seen in pairs for b in seen):
         return layer
-    size = torch.stack([a.abs().amax() for a, _ in pairs]).amax()
-    # written so that a number that is none is refused
-    if not all(bool((a - b).abs().amax() <= MOST_DOUBT * size) for a, b in pairs):
+    if layer.doubt is not None:
         raise _hanging()
+    size = torch.stack([a.abs().amax() for a, _ in pairs]).amax()
     map = bias = None
-    for a, b in pairs:
-        off = SPREAD * (a - b).abs().amax() + LAST_PLACES * UNIT * a.abs().amax()
+    for a, seen in pairs:
+        apart = torch.stack([(a - b).abs().amax() for b in seen]).amax()
+        # written so that a number that is none is refused
+        if not bool(apart <= MOST_DOUBT * size):
+            raise _hanging()
+        off = SPREAD * apart + LAST_PLACES * UNIT * a.abs().amax()
         if a is layer.bias:
             bias = off.expand_as(a)
         elif isinstance(layer.map, Weighted):

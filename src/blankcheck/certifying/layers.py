@@ -57,14 +57,16 @@ class Layers:
         """The image."""
         return self._add(Layer("input", tuple(shape)))
 
-    def linear(self, at: int, map: Map, shape: Sequence[int], bias: Tensor | None = None) -> int:
+    def linear(self, at: int, map: Map, shape: Sequence[int], bias: Tensor | None = None, doubt: Doubt | None = None) -> int:
         """map(x) + bias, where the bias broadcasts to (1, *shape)."""
         whole = None if bias is None else bias.expand(1, *shape)
-        return self._add(Layer("linear", tuple(shape), (at,), map, whole))
+        return self._add(Layer("linear", tuple(shape), (at,), map, whole, doubt=doubt))
 
-    def scaled(self, at: int, factor: Tensor, shift: Tensor | None = None, terms: int = 2) -> int:
+    def scaled(
+        self, at: int, factor: Tensor, shift: Tensor | None = None, terms: int = 2, doubt: Doubt | None = None
+    ) -> int:
         """factor x + shift, value by value."""
-        return self.linear(at, Scaling(factor, terms), self.shape(at), shift)
+        return self.linear(at, Scaling(factor, terms), self.shape(at), shift, doubt)
 
     def sum(self, inputs: Sequence[int], signs: Sequence[float], maximum: tuple[int, int] | None = None) -> int:
         """The inputs, all of one shape, times their signs."""

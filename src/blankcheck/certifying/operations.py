@@ -12,9 +12,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blankcheck.certifying.calls import At, Call, pair
-from blankcheck.certifying.maps import Averaging, Convolution, Dense, Reshaping
-from blankcheck.certifying.rounding import LARGEST
+from blankcheck.certifying.layers import Doubt
+from blankcheck.certifying.maps import Averaging, Convolution, Dense, Reshaping, Scaling
+from blankcheck.certifying.rounding import LARGEST, TINY
 
+SMALL = 2.0**-100
+"""A product below this may be rounded as one that float32 can hardly hold."""
 BATCH_NORM_TERMS = 12
 """Roundings in (x - mean) / deviation, also as scale x + shift, the computation of scale and shift included."""
 
@@ -49,6 +52,9 @@ def _convolution(call: Call) -> int:
 
 def _batch_norm(call: Call) -> int:
     x, (weight, bias, mean, variance, _, eps) = call.image(), call.args[1:7]
+    if eps < 0 or bool((variance < 0).any()):
+        # with a sum that cancels, what float32 makes of it is anybody's guess
+        raise call.refused("with a variance or eps below 0")
     deviation = (variance + eps).sqrt()
     numbers = [mean, 1 / deviation, 1 / deviation**2, *(t for t in (weight, bias) if t is not None)]
     if weight is not None:
@@ -60,7 +66,11 @@ def _batch_norm(call: Call) -> int:
     at = call.layers.scaled(x, factor, -mean.view(wide) * factor, BATCH_NORM_TERMS)
     if weight is None:
         return at
-    return call.layers.scaled(at, weight.view(wide), None if bias is None else bias.view(wide))
+    doubt = None
+    if call.one.dtype == torch.float64 and bool((((weight / deviation).abs() < SMALL) & (weight != 0)).any()):
+        # float32 multiplies the two factors first, and may lose of the product what is below its smallest number
+        doubt = Doubt(Scaling(TINY * deviation.view(wide)), (TINY * mean.abs()).view(wide).expand(1, *call.after))
+    return call.layers.scaled(at, weight.view(wide), None if bias is None else bias.view(wide), doubt=doubt)
 
 
 def _combined(call: Call, sign: float) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 import threading
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from blankcheck.certifying.layers import Layer, Layers
 from blankcheck.certifying.operations import OPERATIONS
 from blankcheck.classifiers.wrapper import left_as_found
 from blankcheck.errors import ArgumentError, BlankcheckError, ModelError
-from blankcheck.outputs import out_of_memory, run
+from blankcheck.outputs import in_silence, out_of_memory, run
 
 BATCH = 37
 """Images in the exported batch: a number that no other size of a network is likely to be, so that an operation that mixes
@@ -60,13 +59,13 @@ class Network:
         for what cannot be certified.
         """
         with in_one_line("model cannot be read for certification"):
-            made = self._written(dtype, frozenset())
+            made = self._written(dtype)
             if self._rounded and dtype == torch.float64:
-                made = doubted(made, self._written(dtype, self._rounded))
+                made = doubted(made, [self._written(dtype, moved) for moved in (1.0, -1.0)])
             return tuple(made)
 
-    def _written(self, dtype: torch.dtype, wide: frozenset[fx.Node]) -> list[Layer]:
-        """wide: values to compute in float64."""
+    def _written(self, dtype: torch.dtype, moved: float = 0.0) -> list[Layer]:
+        """moved: by how much of their rounding the sums behind computed weights are moved."""
         known: dict[str, Tensor] = dict(self.module.named_parameters(remove_duplicate=False))
         known |= dict(self.module.named_buffers(remove_duplicate=False))
         made = Layers()
@@ -75,7 +74,7 @@ class Network:
             if node.op == "placeholder":
                 values[node] = self._given(node, known, made)
             elif node.op == "call_function":
-                values[node] = _write(node, values, made, dtype, node in wide)
+                values[node] = _write(node, values, made, dtype, moved if node in self._rounded else 0.0)
             if node is self._end:
                 break
         last = values[self._end]
@@ -145,8 +144,7 @@ def _taken(module: nn.Module, like: Tensor, shape: tuple[int, int, int]) -> torc
 
 def _exported(module: nn.Module, some: Tensor) -> torch.export.ExportedProgram:
     what = "model cannot be read for certification by torch.export"
-    with in_one_line(what), ONE_AT_A_TIME, warnings.catch_warnings(), left_as_found(module):
-        warnings.simplefilter("ignore")
+    with in_one_line(what), ONE_AT_A_TIME, in_silence(), left_as_found(module):
         program: torch.export.ExportedProgram = torch.export.export(module, (some,)).run_decompositions()
         return program
 
@@ -189,12 +187,12 @@ def _without_softmax(end: fx.Node) -> tuple[str, fx.Node]:
     return form, inner
 
 
-def _write(node: fx.Node, values: dict[fx.Node, Any], made: Layers, dtype: torch.dtype, wide: bool) -> Any:
+def _write(node: fx.Node, values: dict[fx.Node, Any], made: Layers, dtype: torch.dtype, moved: float) -> Any:
     """One operation: layers where it depends on the image, a plain value where it does not."""
     args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: values[n])
     name = str(node.target).removeprefix("aten.")
     if not any(isinstance(values[n], At) for n in node.all_input_nodes):
-        return computed(node, args, kwargs, wide)
+        return computed(node, args, kwargs, moved)
     if node.target is operator.getitem:
         if args[1] != 0:
             raise ModelError("model uses the positions of largest values, which cannot be certified")

@@ -65,7 +65,8 @@ def left_as_found(classifier: Classifier, seed: int | None = None) -> Iterator[N
         return
     modes = [(module, module.training) for module in classifier.modules()]
     wanted = [(p, p.requires_grad) for p in classifier.parameters()]
-    buffers = [(b, b.detach().clone()) for b in classifier.buffers()]
+    buffers = [(module._buffers, name, b, b.detach().clone()) for module in classifier.modules()
+               for name, b in module._buffers.items() if b is not None]  # fmt: skip
     for module, _ in modes:
         # the flag rather than eval(): exported programs refuse eval(), and users' overrides may do more than asked
         module.training = False
@@ -80,7 +81,8 @@ def left_as_found(classifier: Classifier, seed: int | None = None) -> Iterator[N
         for parameter, flag in wanted:
             parameter.requires_grad_(flag)
         with torch.no_grad():
-            for buffer, before in buffers:
+            for held, name, buffer, before in buffers:
+                held[name] = buffer  # which a network may have replaced by another tensor
                 if not torch.equal(buffer, before):
                     buffer.copy_(before)
 

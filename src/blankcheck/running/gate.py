@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import warnings
 
 import torch
 
@@ -15,6 +14,7 @@ from blankcheck.classifiers.loading import model_bytes
 from blankcheck.classifiers.wrapper import device_of, left_as_found
 from blankcheck.data import Data, load_data
 from blankcheck.errors import ArgumentError
+from blankcheck.outputs import in_silence
 from blankcheck.running.audit import MODEL, Audit
 from blankcheck.running.certificate_words import lines_of
 from blankcheck.running.certify import RECORD, check_all, load, prove, search, with_proof
@@ -112,8 +112,7 @@ def _export(gated: UnitClassifier, data: Data, run: RunFolder, terminal: Termina
     """The whole as one program, where torch.export can take it."""
     example = data.validation.images[:2].to(next(iter(gated.buffers())).device)
     try:
-        with warnings.catch_warnings(), left_as_found(gated):
-            warnings.simplefilter("ignore")
+        with in_silence(), left_as_found(gated):
             program = torch.export.export(gated, (example,), dynamic_shapes=({0: torch.export.Dim("n")},))
             buffer = io.BytesIO()
             torch.export.save(program, buffer)
