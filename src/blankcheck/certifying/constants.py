@@ -9,7 +9,7 @@ the two widens the rounding of the layer. What jumps behind a sum, as rounding a
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -93,8 +93,8 @@ def computed(node: fx.Node, args: Sequence[Any], kwargs: dict[str, Any], moved: 
     if operation(node) in EVERYWHERE_THE_SAME or (isinstance(value, Tensor) and not _real(value)):
         return value
     if operation(node) not in SUMS:
-        return fx.node.map_aggregate(value, lambda v: v * (1 + moved * MOVED_BY) if _real(v) else v)
-    sizes = fx.node.map_aggregate(args, lambda v: v.abs() if isinstance(v, Tensor) else v)
+        return _each(value, lambda tensor: tensor * (1 + moved * MOVED_BY) if tensor.is_floating_point() else tensor)
+    sizes = _each(args, torch.abs)
     return value + moved * MOVED_BY * node.target(*sizes, **kwargs)
 
 
@@ -102,16 +102,21 @@ def _real(value: Any) -> bool:
     return isinstance(value, Tensor) and value.is_floating_point()
 
 
+def _each(values: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """The same with every tensor changed, also inside lists, tuples and dicts."""
+    return fx.node.map_aggregate(values, lambda value: change(value) if isinstance(value, Tensor) else value)
+
+
 def as_type(values: Any, dtype: torch.dtype) -> Any:
     """The same with every tensor of floating-point numbers in this type, complex ones in the complex type of its precision,
     also inside lists, tuples and dicts."""
 
-    def turned(value: Any) -> Any:
-        if not isinstance(value, Tensor) or not (value.is_floating_point() or value.is_complex()):
-            return value
-        return value.to(dtype.to_complex() if value.is_complex() else dtype)
+    def turned(tensor: Tensor) -> Tensor:
+        if tensor.is_complex():
+            return tensor.to(dtype.to_complex())
+        return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
-    return fx.node.map_aggregate(values, turned)
+    return _each(values, turned)
 
 
 def doubted(layers: Sequence[Layer], others: Sequence[Sequence[Layer]]) -> list[Layer]:
