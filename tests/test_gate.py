@@ -20,7 +20,7 @@ from blankcheck.classifiers import UnitClassifier, evaluate, load_model
 from blankcheck.cli import main
 from blankcheck.data import Split
 from blankcheck.errors import ArgumentError, ModelError, RunFolderError
-from blankcheck.running.gate_file import GATE
+from blankcheck.running.gate_file import GATE, PROGRAM
 from blankcheck.running.run_folder import RunFolder
 from blankcheck.running.verify_subject import with_gate
 
@@ -306,6 +306,22 @@ def test_the_exported_program_answers_as_the_gated_network(run, weights, digits)
     x = digits.test.images[:50]
     with torch.no_grad():
         assert torch.allclose(program(x), again(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("change", ["other", "junk", "gone"])
+def test_the_program_is_what_the_network_exports_to(run, tmp_path, capsys, change):
+    """It is what a user deploys: the classifier without its gate must not stand there."""
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    if change == "other":
+        plain = load_model("mlp", copy / "model.safetensors").requires_grad_(False)
+        torch.export.save(torch.export.export(plain, (torch.zeros(2, 1, 8, 8),)), copy / PROGRAM)
+    elif change == "junk":
+        (copy / PROGRAM).write_bytes(b"junk")
+    else:
+        (copy / PROGRAM).unlink()
+    assert main(["verify", str(copy), "--json"]) == 12
+    assert json.loads(capsys.readouterr().out)["failures"] == [f"{PROGRAM}: is not the program that the network exports to"]
 
 
 def test_another_gate_is_not_confirmed(run, tmp_path, capsys):

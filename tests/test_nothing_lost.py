@@ -191,7 +191,7 @@ def test_python_refuses_likewise(plain, digits, tmp_path, monkeypatch):
     monkeypatch.setattr(Audit, "write_into", lambda self, run: run.write("verdict.json", "{}"))
     monkeypatch.setattr("blankcheck.running.report.write_report", lambda run: run.path)
     found = SimpleNamespace(evidence=SimpleNamespace(conditions=Conditions()))
-    audit, hardened = Audit(found, b"", (), plain, "digits", "smoke"), Hardened(plain, (), 0, (), "digits")
+    audit, hardened = Audit(found, b"", (), plain, "digits", "smoke", 0), Hardened(plain, (), 0, (), "digits")
     for made, other in ((audit, hardened), (hardened, audit)):
         folder = made.save(tmp_path / type(made).__name__).path
         before = held_bytes(folder)

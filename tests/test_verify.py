@@ -368,7 +368,7 @@ TAMPERED = {
                           "gradient-health is missing"),
     "all controls removed": (verdict(lambda v: v.pop("controls")), "controls is missing"),
     "a control that found": (verdict(lambda v: v["controls"].update({"transfer": {"found": 2, "tries": 9}})),
-                             "transfer found 2, but no such witness"),
+                             "transfer found 2, but 0 such witnesses"),
     "a twin": (verdict(lambda v: v["twin"].update(attempts=41)), "twin"),
     "a field of one's own": (verdict(say(audited_by="me")), "audited_by is nothing"),
     "a certificate": (verdict(say(certificate={

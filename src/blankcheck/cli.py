@@ -100,7 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as it is where it was closed beforehand
+            sys.stdout.flush()
         return code
     except (ArgumentError, BlankcheckError) as error:
         return _refuse(str(error)) if speaks() else USAGE
@@ -116,10 +117,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    from blankcheck.errors import BlankcheckError
     from blankcheck.running.commands import COMMANDS
     from blankcheck.running.terminal import Terminal
 
-    chosen: Namespace = parser().parse_args(arguments)
+    try:
+        chosen: Namespace = parser().parse_args(arguments)
+    except (TypeError, ValueError, OverflowError) as error:  # of values that no option can have, such as endless numbers
+        raise BlankcheckError(str(error)) from error
     make, command = COMMANDS[chosen.command]
     options: dict[str, Any] = {k: v for k, v in chosen[chosen.command].as_dict().items() if k != "config"}
     settings = make(**options)
@@ -159,6 +164,8 @@ def _meant(line: str) -> str:
     if wrong is not None:
         known = {field.name.replace("_", "-") for settings, _ in COMMANDS.values() for field in fields(settings)}
         near = difflib.get_close_matches(wrong[1], sorted(known), n=1)
+        if near and near[0] == wrong[1].replace("_", "-"):
+            return "; this command has no such option"
         return f"; did you mean --{near[0]}?" if near else "; see --help"
     return "; see blankcheck --help" if 'expected "command"' in line else ""
 

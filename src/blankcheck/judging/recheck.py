@@ -168,9 +168,10 @@ def inconsistent(verdict: Mapping[str, Any], evidence: Evidence, findings: Seque
         unsaid = [i for i, a in enumerate(attempts) if not a.fooled and not a.violates(want)]
         if unsaid:
             yield f"attempts.jsonl: attempt {unsaid[0]} meets all three conditions and is not called fooled"
-        more = [code for code, c in controls.items() if code in FINDING_MORE and c.found]
-        if more and not evidence.extra:
-            yield f"controls: {more[0]} found {controls[more[0]].found}, but no such witness is stored"
+        for code in FINDING_MORE:
+            own = [a for a in evidence.extra if a.process.startswith(f"{code}: ")]
+            if code in controls and len(own) < controls[code].found:
+                yield f"controls: {code} found {controls[code].found}, but {len(own)} such witnesses are stored"
         for name, row in (verdict.get("rivals") or {}).items():
             own = [a for a in evidence.extra if a.process.startswith("rivals") and a.process.endswith(f"/{name}")]
             if row["fooled"] > len(own):

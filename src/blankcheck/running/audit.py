@@ -44,6 +44,7 @@ class Audit:
     classifier: Classifier
     source: str
     preset: str
+    seed: int
 
     def __repr__(self) -> str:
         rate, at_most = f"{self.rate:.1%}", f"{self.rate_upper_95:.1%}"
@@ -86,7 +87,8 @@ class Audit:
         which else raises RunFolderError."""
         known = self.classifier.describe if isinstance(self.classifier, UnitClassifier) else {}
         want = self.evidence.conditions
-        said = {"data": self.source, "model": known.get("architecture", ""), "preset": self.preset,
+        said = {"data": self.source, "model": known.get("architecture", ""), "seed": self.seed,
+                "preset": self.preset,
                 "confidence": want.confidence, "max_lit": want.max_lit, "ood_level": want.ood_level}  # fmt: skip
         with Claim(Path(folder), "audit", overwrite, ways="overwrite=True begins anew").opened() as run:
             run.begin("audit", config or said, device_of(self.classifier))
@@ -160,7 +162,7 @@ def audit(
     if not bool(kept.all()):
         found = _only_confirmed(found, kept)
         packed = pack(found, data)
-    return Audit(found, packed, run_checks(found.evidence), classifier, data.source, preset)
+    return Audit(found, packed, run_checks(found.evidence), classifier, data.source, preset, seed)
 
 
 def _only_confirmed(found: Gathered, kept: Tensor) -> Gathered:

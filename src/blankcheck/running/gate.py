@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 
 import torch
@@ -14,13 +13,12 @@ from blankcheck.classifiers.loading import model_bytes
 from blankcheck.classifiers.wrapper import device_of, left_as_found
 from blankcheck.data import Data, load_data
 from blankcheck.errors import ArgumentError
-from blankcheck.outputs import in_silence
 from blankcheck.running.audit import MODEL, Audit
 from blankcheck.running.certificate_words import lines_of
 from blankcheck.running.certify import RECORD, check_all, load, prove, search, with_proof
 from blankcheck.running.claims import claim_of
 from blankcheck.running.devices import choose_threads, resolve
-from blankcheck.running.gate_file import GATE, PROGRAM, gate_bytes
+from blankcheck.running.gate_file import GATE, PROGRAM, gate_bytes, program_bytes
 from blankcheck.running.run_folder import RunFolder
 from blankcheck.running.settings import GateSettings
 from blankcheck.running.terminal import Terminal
@@ -110,15 +108,11 @@ def _gated(
 
 def _export(gated: UnitClassifier, data: Data, run: RunFolder, terminal: Terminal) -> None:
     """The whole as one program, where torch.export can take it."""
-    example = data.validation.images[:2].to(next(iter(gated.buffers())).device)
     try:
-        with in_silence(), left_as_found(gated):
-            program = torch.export.export(gated, (example,), dynamic_shapes=({0: torch.export.Dim("n")},))
-            buffer = io.BytesIO()
-            torch.export.save(program, buffer)
+        program = program_bytes(gated, data)
     except Exception as error:  # torch.export raises whatever it meets in the classifier
         terminal.note(
             f"{PROGRAM} is left out, torch.export cannot take the classifier: {' '.join(str(error).split())[:160]}"
         )
         return
-    run.write(PROGRAM, buffer.getvalue())
+    run.write(PROGRAM, program)

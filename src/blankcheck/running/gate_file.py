@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from blankcheck.certifying import Gated, gate_network
 from blankcheck.certifying.record import GATE_CERTIFIED
 from blankcheck.classifiers import OUTPUT_FORMS, UnitClassifier
+from blankcheck.classifiers.wrapper import device_of, left_as_found
+from blankcheck.data import Data
 from blankcheck.errors import ArgumentError, RunFolderError
 from blankcheck.files import pack, unpack
+from blankcheck.outputs import in_silence
 from blankcheck.running.certify import RECORD
 from blankcheck.running.run_folder import MARK, RunFolder
 
@@ -27,6 +32,16 @@ def gate_bytes(gated: UnitClassifier, shape: tuple[int, int, int]) -> bytes:
     described = {"shape": ",".join(map(str, shape)), "classes": str(last.out_features), "tau": str(bright.tau),
                  "channels": str(filters.out_channels), "form": inner.form}  # fmt: skip
     return pack(inner.gate.state_dict(), described)
+
+
+def program_bytes(gated: UnitClassifier, data: Data) -> bytes:
+    """The contents of `PROGRAM`: the whole as a program that torch.export.load reads. torch.export raises whatever it meets
+    in the classifier."""
+    example, buffer = data.validation.images[:2].to(device_of(gated)), io.BytesIO()
+    with in_silence(), left_as_found(gated):
+        program = torch.export.export(gated, (example,), dynamic_shapes=({0: torch.export.Dim("n")},))
+        torch.export.save(program, buffer)
+    return buffer.getvalue()
 
 
 @dataclass(frozen=True)

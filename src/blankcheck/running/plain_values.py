@@ -19,7 +19,14 @@ def _whole(text: str) -> int:
     return int(text)
 
 
-_JSON = json.JSONDecoder(parse_int=_whole)
+def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        raise ValueError("a key stands twice in one table, so that readers may differ in what it says")
+    return table
+
+
+_JSON = json.JSONDecoder(parse_int=_whole, object_pairs_hook=_table)
 
 
 def parse_json(text: str) -> Any:
@@ -61,6 +68,10 @@ class _Plain(yaml.SafeLoader):
             raise ValueError(_deep())
         node = super().compose_node(parent, index)
         self.depth -= 1
+        if isinstance(node, yaml.MappingNode):
+            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            if len(set(keys)) < len(keys):
+                raise ValueError("a key stands twice in one table")
         return node
 
 

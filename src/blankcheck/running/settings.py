@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, cast
 
 from blankcheck.certifying import SLOPE_STEPS, GatePlan
+from blankcheck.errors import ArgumentError
 from blankcheck.hardening import HardeningPlan
 from blankcheck.running.harden import HardeningOptions
 
@@ -52,6 +53,13 @@ class Common:
     device: Device = "auto"
     json: bool = False
     quiet: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("data", "model"):
+            if not isinstance(getattr(self, name), str):
+                raise ArgumentError(f"{name} must be a text, got {getattr(self, name)!r}")
+        if not -(2**63) <= self.seed < 2**63:
+            raise ArgumentError(f"seed must have at most 64 bits, got {str(self.seed)[:40]}")
 
     def as_config(self) -> dict[str, Any]:
         """Plain values for `config.yaml`."""

@@ -26,7 +26,7 @@ from blankcheck.running.verify_record import (
     derive,
     fit_judges,
 )
-from blankcheck.running.verify_subject import check_data, check_network, model_again
+from blankcheck.running.verify_subject import check_data, check_network, check_program, model_again
 from blankcheck.running.verify_witnesses import Judges, check_attempts, check_nearest, check_rows, check_scores
 from blankcheck.running.witnesses import LATER, METADATA
 from blankcheck.types import Conditions
@@ -81,6 +81,7 @@ def _look(found: Findings, settings: VerifySettings, folder: Folder) -> None:
             extra = _witnesses(found, folder, classifier, data, form, want)
             if data is not None:
                 check_real(found, verdict, classifier, data, form, want.confidence)
+            check_program(found, run, classifier, data)
             if certificate is not None:
                 good = check_certificate(found, certificate, classifier, folder, shape, outputs)
                 found.record["certificate"] = good

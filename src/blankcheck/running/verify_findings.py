@@ -16,11 +16,10 @@ MOST_SAID = 5
 @dataclass
 class Findings:
     """Collected along the way. failures: what does not hold. lacking: what was not at hand or is not in an older folder.
-    current: whether the folder was written by a version that writes all that is looked for, so that nothing may lack.
-    same_words: whether it was written by this very version."""
+    current: whether the folder was written by this very version, so that nothing may lack, or be more, or be told otherwise.
+    """
 
     current: bool = True
-    same_words: bool = True
     failures: list[str] = field(default_factory=list)
     lacking: list[str] = field(default_factory=list)
     facts: list[str] = field(default_factory=list)
@@ -54,7 +53,7 @@ class Findings:
 
     def unknown(self, where: str, words: str) -> None:
         """Something that another version may have written, and this one did not."""
-        (self.failures if self.same_words else self.lacking).append(short(f"{where}: {words}", 240))
+        (self.failures if self.current else self.lacking).append(short(f"{where}: {words}", 240))
 
     def said(self) -> list[str]:
         """The first failures, and how many more; then what could not be looked at."""

@@ -59,10 +59,9 @@ def read_folder(found: Findings, run: RunFolder) -> Folder | None:
     else:
         found.fail(CONFIG, "is missing")
     stored = _stored(found, run)
-    found.current = stored is None or "conditions" in stored.metadata
     packages, own = around.get("packages"), PACKAGES[0]
     version = packages.get(own) if isinstance(packages, dict) else None
-    found.same_words = found.current and version == environment()["packages"][own]
+    found.current = version == environment()["packages"][own] and (stored is None or "conditions" in stored.metadata)
     attempts: tuple[Attempt, ...] = ()
     records: list[dict[str, Any]] = []
     known = run.has(ATTEMPTS)

@@ -157,9 +157,9 @@ def _same(found: Findings, row: int, owner: int, witness: Attempt, attempt: Atte
 
 
 def _no_row_twice(found: Findings, stored: Stored, rows: Sequence[int]) -> None:
-    """Two controls may find one image, but one search finds it once."""
+    """Two controls may find one image, but one attempt finds it once."""
     seen: dict[tuple[object, ...], int] = {}
-    columns = [stored.tensors[name] for name in ("targets", "process", "seed", "attempt") if name in stored.tensors]
+    columns = [stored.tensors[name] for name in ("targets", "process", "attempt") if name in stored.tensors]
     for row in rows:
         key = (*(int(column[row]) for column in columns), stored.tensors["images"][row].numpy().tobytes())
         if key in seen:
