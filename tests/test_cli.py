@@ -271,3 +271,19 @@ def test_every_option_is_explained(capsys):
         for field in settings.__dataclass_fields__:
             option = field.replace("_", "-")
             assert f"--{option}" in words or f" {field} " in words
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("data: null\n", "data must be a text"),
+        (f"seed: {'9' * 5000}\n", "limit"),
+        ("seed: 99999999999999999999999\n", "at most 64 bits"),
+        ("data: digits\ndata: mnist\n", "twice"),
+    ],
+)
+def test_settings_that_are_none_are_one_line_and_nothing_is_begun(given, words, tmp_path, capsys):
+    (tmp_path / "c.yaml").write_text(given)
+    assert main(["train", "--config", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "o")]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and words in said[0] and not (tmp_path / "o").exists()

@@ -533,3 +533,22 @@ def test_plain_values_are_compared_strictly():
     for said, derived in ((True, 1), (1, True), ("1", 1), (None, 0), ([1], [1, 1]), (float("nan"), 0.5), ({}, [])):
         assert [d.kind for d in differences({"a": said}, {"a": derived})] == ["wrong"], (said, derived)
     assert {d.kind: d.field for d in differences({"a": {"x": 1}}, {"a": {"y": 1}})} == {"missing": "a.y", "unknown": "a.x"}
+
+
+def test_a_folder_of_another_version_may_lack_what_this_one_writes(folder, capsys):
+    def gone(verdict):
+        del verdict["out_of_distribution_test"]["calibration_images"]
+
+    folder.edit("verdict.json", gone)
+    code, said = told(capsys, folder.path)
+    assert code == 12 and "calibration_images is missing" in said
+    folder.edit("environment.json", lambda v: v["packages"].update(blankcheck="0.0.1"))
+    code, said = told(capsys, folder.path)
+    assert code == 13 and said.startswith("CONFIRMED IN PART") and "calibration_images is missing" in said
+
+
+def test_a_key_that_stands_twice_is_no_json(folder, capsys):
+    path = folder.path / "verdict.json"
+    path.write_text(path.read_text().replace('"verdict":', '"verdict": "RESISTED", "verdict":', 1))
+    assert main(["verify", str(folder.path)]) == 2
+    assert "a key stands twice" in capsys.readouterr().err
