@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import shutil
+import zipfile
 
 import pytest
 import torch
@@ -20,7 +22,7 @@ from blankcheck.classifiers import UnitClassifier, evaluate, load_model
 from blankcheck.cli import main
 from blankcheck.data import Split
 from blankcheck.errors import ArgumentError, ModelError, RunFolderError
-from blankcheck.running.gate_file import GATE, PROGRAM
+from blankcheck.running.gate_file import GATE, PROGRAM, same_program
 from blankcheck.running.run_folder import RunFolder
 from blankcheck.running.verify_subject import with_gate
 
@@ -322,6 +324,24 @@ def test_the_program_is_what_the_network_exports_to(run, tmp_path, capsys, chang
         (copy / PROGRAM).unlink()
     assert main(["verify", str(copy), "--json"]) == 12
     assert json.loads(capsys.readouterr().out)["failures"] == [f"{PROGRAM}: is not the program that the network exports to"]
+
+
+def test_a_program_that_was_exported_from_other_folders_is_the_same(run, tmp_path):
+    """Operations tell from which line of which file they come; where that file lies changes nothing."""
+
+    def rewritten(change) -> bytes:
+        made = io.BytesIO()
+        with zipfile.ZipFile(run / PROGRAM) as there, zipfile.ZipFile(made, "w") as here:
+            for name in there.namelist():
+                raw = there.read(name)
+                here.writestr(name, change(raw) if name.endswith("models/model.json") else raw)
+        return made.getvalue()
+
+    own = (run / PROGRAM).read_bytes()
+    moved = rewritten(lambda raw: raw.replace(b"gate.py", b"a/longer/way/to/gate.py"))
+    assert moved != own and same_program(moved, own)
+    assert not same_program(rewritten(lambda raw: raw.replace(b"aten.sigmoid.default", b"aten.tanh.default")), own)
+    assert not same_program(rewritten(lambda raw: b"no json"), own)
 
 
 def test_another_gate_is_not_confirmed(run, tmp_path, capsys):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from torch import nn
@@ -17,9 +19,14 @@ from blankcheck.errors import ArgumentError, RunFolderError
 from blankcheck.files import pack, unpack
 from blankcheck.outputs import in_silence
 from blankcheck.running.certify import RECORD
+from blankcheck.running.plain_values import parse_json
 from blankcheck.running.run_folder import MARK, RunFolder
 
 GATE, PROGRAM = "gate.safetensors", "gated.pt2"
+SERIAL = "/.data/serialization_id"
+"""A part of a program that hangs on the rest of the file."""
+MOST_TEXT = 10_000_000
+"""Bytes by which the source lines of a program may differ, as folders have longer names elsewhere."""
 MOST = 1_000_000
 """Features, classes or channels that a file may ask for."""
 
@@ -42,6 +49,35 @@ def program_bytes(gated: UnitClassifier, data: Data) -> bytes:
         program = torch.export.export(gated, (example,), dynamic_shapes=({0: torch.export.Dim("n")},))
         torch.export.save(program, buffer)
     return buffer.getvalue()
+
+
+def same_program(one: bytes, other: bytes) -> bool:
+    """Whether two such files hold the same program: all but the lines of source code that operations come from.
+
+    other: a file of our own, beyond whose size nothing of the first one is unpacked.
+    """
+    try:
+        with ZipFile(io.BytesIO(one)) as a, ZipFile(io.BytesIO(other)) as b:
+            if a.namelist() != b.namelist():
+                return False
+            return all(_same_part(a, b, name) for name in b.namelist() if not name.endswith(SERIAL))
+    except (BadZipFile, ValueError, OSError, EOFError, NotImplementedError, RuntimeError):  # whatever a forged file raises
+        return False
+
+
+def _same_part(a: ZipFile, b: ZipFile, name: str) -> bool:
+    if not name.endswith(".json"):
+        return a.getinfo(name).file_size == b.getinfo(name).file_size and a.read(name) == b.read(name)
+    if a.getinfo(name).file_size > b.getinfo(name).file_size + MOST_TEXT:
+        return False
+    said, made = (parse_json(archive.read(name).decode()) for archive in (a, b))
+    return bool(_without_origins(said) == _without_origins(made))
+
+
+def _without_origins(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_origins(inner) for key, inner in value.items() if key != "metadata"}
+    return [_without_origins(inner) for inner in value] if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)

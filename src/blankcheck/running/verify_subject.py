@@ -21,7 +21,7 @@ from blankcheck.errors import ArgumentError, DataError, RunFolderError
 from blankcheck.outputs import output_form
 from blankcheck.running.audit import MODEL, WITNESSES
 from blankcheck.running.environment import environment
-from blankcheck.running.gate_file import GATE, PROGRAM, is_gate_run, program_bytes, read_gate
+from blankcheck.running.gate_file import GATE, PROGRAM, is_gate_run, program_bytes, read_gate, same_program
 from blankcheck.running.report_words import short
 from blankcheck.running.run_folder import CONFIG, MARK, RunFolder
 from blankcheck.running.settings import VerifySettings
@@ -91,7 +91,8 @@ def check_data(found: Findings, settings: VerifySettings, folder: Folder) -> Dat
     source, then = settings.data or configured, metadata.get("data")
     data = data_again(settings, folder.config)
     found.record |= {"data": source, "data_fingerprint": None}
-    if then is not None and _plain(then) != _plain(configured):
+    # a factory may give its data any name; their fingerprint tells
+    if then is not None and not runs_code(configured) and _plain(then) != _plain(configured):
         found.fail(WITNESSES, f"data is {value(then)}, {CONFIG} says {value(configured)}")
     if data is None:
         found.not_at_hand("p-values were taken from the file, not checked, and no real image was looked at: the data set "
@@ -148,19 +149,20 @@ def check_network(
 
 
 def check_program(found: Findings, run: RunFolder, classifier: UnitClassifier, data: Data | None) -> None:
-    """The program beside a gate is, byte for byte, what its network exports to. It is not loaded, which could run code."""
+    """The program beside a gate is what its network exports to. It is compared and not loaded, which could run code."""
     if not isinstance(classifier.network, Gated):
         return
     around = run.read_json(MARK)
-    there = around.get("packages", {}).get("torch"), around.get("device")
-    if data is None or there != (environment()["packages"]["torch"], "cpu"):
+    made = around.get("packages", {}).get("torch"), around.get("device")
+    if data is None or made != (environment()["packages"]["torch"], "cpu"):
         found.not_at_hand(f"{PROGRAM} was not looked at, which takes the data and the torch that exported it, on a CPU")
         return
     try:
         program = program_bytes(classifier, data)
     except Exception:  # torch.export raises whatever it meets in the classifier
         program = None
-    if (run.read_bytes(PROGRAM) if run.has(PROGRAM) else None) != program:
+    there = run.read_bytes(PROGRAM) if run.has(PROGRAM) else None
+    if there is None or program is None or not same_program(there, program):
         found.fail(PROGRAM, "is not the program that the network exports to")
 
 
