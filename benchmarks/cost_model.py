@@ -36,7 +36,7 @@ from torch import Tensor, nn
 
 import blankcheck as bc
 from blankcheck.auditing import CHUNK, ood_test, preset_named
-from blankcheck.auditing.controls import FEWEST, SAMPLED
+from blankcheck.auditing.controls.setting import FEWEST, SAMPLED
 from blankcheck.fooling import Exchange, Goal, Problem, search
 
 CASES = ("digits,mlp", "mnist,cnn", "cifar10,cnn")

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from blankcheck.auditing import CHUNK
 from blankcheck.fooling import AdaptiveWeight, Exchange, Goal, Problem, Solver, search
-from blankcheck.running.devices import DEVICES, resolve
+from blankcheck.parallel.devices import DEVICES, resolve
 
 RULES: dict[str, Solver] = {"descent": AdaptiveWeight(), "exchange": Exchange(tried=((0, 2),))}
 """The exchange with as many trials from its first step as later on average."""

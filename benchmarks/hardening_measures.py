@@ -12,8 +12,9 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 import blankcheck as bc
+from blankcheck.api.third_party import RIVALS
 from blankcheck.auditing import Job, ood_test, run_attempts, within
-from blankcheck.auditing.rivals import Rival, RivalFound, available, run_rival
+from blankcheck.auditing.third_party import Rival, RivalFound, available, run_rival
 from blankcheck.classifiers import UnitClassifier, probabilities
 from blankcheck.classifiers.wrapper import left_as_found
 from blankcheck.data.arrays import as_unit_images
@@ -21,7 +22,6 @@ from blankcheck.fooling import Goal, Problem, RandomSearch, search
 from blankcheck.hardening.measures import real_record
 from blankcheck.judging import upper_bound_95
 from blankcheck.judging.metrics import lit_thresholds
-from blankcheck.running.rival_imports import RIVALS
 from blankcheck.types import NEVER, count_lit, default_max_lit, stored
 
 LOW_LIT_STEPS = 200

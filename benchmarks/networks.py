@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 import blankcheck as bc
 from blankcheck.classifiers import TrainingPlan, UnitClassifier, build, train_plainly
-from blankcheck.testing.mirage import mirage
+from blankcheck.testing.masked_gradients import mirage
 
 EPS, INNER = 0.3, 7
 

@@ -35,10 +35,10 @@ import blankcheck as bc
 from blankcheck.auditing import CHUNK, Job, ood_test, preset_named, run_attempts, within
 from blankcheck.classifiers import TrainingPlan, UnitClassifier, build, train_plainly
 from blankcheck.classifiers.loading import save_model
-from blankcheck.cli import main as blankcheck
-from blankcheck.running.parallel import meeting
-from blankcheck.running.settings import AuditSettings
-from blankcheck.running.terminal import Terminal
+from blankcheck.cli.main import main as blankcheck
+from blankcheck.cli.settings import AuditSettings
+from blankcheck.cli.terminal import Terminal
+from blankcheck.parallel.team import meeting
 from blankcheck.types import Conditions, default_max_lit
 
 TARGETS = {"search": 1.7, "command": 1.5}

@@ -11,11 +11,11 @@ from records import cpu
 from torch import Tensor
 
 import blankcheck as bc
+from blankcheck.api.twins import get_twins
 from blankcheck.auditing import Tried
 from blankcheck.classifiers import UnitClassifier
 from blankcheck.judging import FIRST, Score
 from blankcheck.judging.scores import Values
-from blankcheck.running.twins import get_twins
 
 
 @dataclass(frozen=True)

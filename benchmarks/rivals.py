@@ -4,7 +4,7 @@ Foolbox (3.3), adversarial-library (adv-lib 0.2) and the Adversarial Robustness 
 blankcheck: install them into an environment of their own, `pip install --no-deps foolbox eagerpy adv-lib
 adversarial-robustness-toolbox six tqdm GitPython gitdb smmap`. A method whose library is missing is left out and said so.
 
-How each library is called, and what it sees of a network, is `blankcheck.running.rival_imports`; here is which attacks, with
+How each library is called, and what it sees of a network, is `blankcheck.api.third_party`; here is which attacks, with
 which budgets.
 """
 
@@ -15,9 +15,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from blankcheck.auditing.rivals import Asked, Run
+from blankcheck.api.third_party import adversarial_library, foolbox, toolbox
+from blankcheck.auditing.third_party import Asked, Run
 from blankcheck.fooling import FixedWeight, Goal, Problem, search
-from blankcheck.running.rival_imports import adversarial_library, foolbox, toolbox
 
 
 def classic(steps: int) -> Run:

@@ -27,7 +27,7 @@ from rivals import RIVALS
 from torch import Tensor, nn
 
 import blankcheck as bc
-from blankcheck.auditing.rivals import Asked, cleaned
+from blankcheck.auditing.third_party import Asked, cleaned
 from blankcheck.fooling import (
     STARTS,
     AdaptiveWeight,

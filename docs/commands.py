@@ -10,9 +10,9 @@ from textwrap import dedent
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from blankcheck.cli import parser
-from blankcheck.running.commands import COMMANDS
-from blankcheck.running.settings import Common
+from blankcheck.cli.commands.registry import COMMANDS
+from blankcheck.cli.main import parser
+from blankcheck.cli.settings import Common
 
 HERE = Path(__file__).parent
 HIDDEN = {"help", "config", "print_config"}

@@ -19,14 +19,14 @@ and `data` are what is searched and what is real; `auditing` gathers evidence; `
 `running` has every side effect.
 """
 
+from blankcheck.api.audit import Audit, audit
+from blankcheck.api.harden import Hardened, harden
 from blankcheck.auditing import fool
 from blankcheck.classifiers import load_model
 from blankcheck.data import Data, LazyImages, Split, load_data
 from blankcheck.diagnosing import Diagnosis, diagnose
 from blankcheck.errors import ArgumentError, BlankcheckError, DataError, ModelError, RunFolderError
 from blankcheck.judging import FIRST, OODTest, Score, Verdict
-from blankcheck.running.audit import Audit, audit
-from blankcheck.running.harden import Hardened, harden
 from blankcheck.types import Conditions, Fooling, Outcome
 
 __version__ = "0.1.0"

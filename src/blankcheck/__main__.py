@@ -1,6 +1,6 @@
 """`python -m blankcheck`."""
 
-from blankcheck.cli import entry
+from blankcheck.cli.main import entry
 
 if __name__ == "__main__":
     entry()

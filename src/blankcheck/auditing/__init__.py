@@ -1,7 +1,7 @@
 """Gather the evidence: searches against a classifier, the out-of-distribution test, the controls."""
 
 from blankcheck.auditing.attempts import CHUNK, Job, Tried, run_attempts
-from blankcheck.auditing.controls import Twin, Twins
+from blankcheck.auditing.controls.setting import Twin, Twins
 from blankcheck.auditing.fool import fool
 from blankcheck.auditing.gather import Gathered, check_fits, gather, ood_test
 from blankcheck.auditing.portfolio import PRESETS, PROCESSES, Preset, Process, preset_named, within

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from blankcheck.auditing.deduplicate import varied
 from blankcheck.auditing.portfolio import BEST, Process, spare
 from blankcheck.auditing.process_run import Batch, Bench, run_process
-from blankcheck.auditing.variety import varied
 from blankcheck.fooling import NEED_REAL, STARTS, random_mask
 from blankcheck.fooling.starts import Real, Start
+from blankcheck.parallel.spread import Spread, alone
 from blankcheck.seeds import own_random_numbers, seed_of, seeded
-from blankcheck.sharing import Spread, alone
 from blankcheck.types import Accept, Classifier, Conditions, Fooling, Rows
 
 CHUNK = 125

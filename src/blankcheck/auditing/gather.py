@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 import torch
 
 from blankcheck.auditing.attempts import Job, Tried, run_attempts
-from blankcheck.auditing.controls import Setting, Twins
-from blankcheck.auditing.experiments import Finished, run_experiments
-from blankcheck.auditing.harder import scored_once
+from blankcheck.auditing.controls.run_all import Finished, run_experiments
+from blankcheck.auditing.controls.setting import Setting, Twins
+from blankcheck.auditing.controls.stronger_search import scored_once
 from blankcheck.auditing.onlooker import Met, Onlooker
 from blankcheck.auditing.portfolio import Preset, Process, within
-from blankcheck.auditing.rivals import Rival
+from blankcheck.auditing.third_party import Rival
 from blankcheck.auditing.witnesses import Scored, Witnesses, judged, rounded_to_8_bits, witnesses
 from blankcheck.classifiers import evaluate
 from blankcheck.classifiers.wrapper import device_of, fingerprint, left_as_found
@@ -24,7 +24,7 @@ from blankcheck.fooling import Exchange
 from blankcheck.judging import FIRST, SECOND, Evidence, OODTest, RealData, Score
 from blankcheck.judging.evidence import Cost, OODRecord
 from blankcheck.outputs import output_form
-from blankcheck.sharing import Spread, alone
+from blankcheck.parallel.spread import Spread, alone
 from blankcheck.types import Classifier, Conditions, Images
 
 Note = Callable[[str, int, int, str], None]

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from blankcheck.fooling import Goal
-from blankcheck.fooling.looking import turns_between_looks
+from blankcheck.fooling.host_sync import turns_between_looks
 from blankcheck.outputs import as_logits
-from blankcheck.sharing import Spread
+from blankcheck.parallel.spread import Spread
 from blankcheck.types import Accept, Classifier, Conditions, count_lit, stored
 
 T = TypeVar("T")

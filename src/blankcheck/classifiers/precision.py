@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from blankcheck.classifiers.peers import Peers, sum_gradients
 from blankcheck.errors import ArgumentError
+from blankcheck.parallel.peers import Peers, sum_gradients
 
 TYPES = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 FIRST_SCALE = 2.0**12

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blankcheck.classifiers.augmenting import moved, random_moves
-from blankcheck.classifiers.peers import ALONE, Peers, align, own_seed, part_of, take_from_first
 from blankcheck.classifiers.precision import TYPES, Precision
-from blankcheck.classifiers.shared_statistics import shared_statistics
 from blankcheck.classifiers.wrapper import batch_size, left_as_found, probabilities
 from blankcheck.errors import ArgumentError, ModelError
 from blankcheck.outputs import as_logits, run
+from blankcheck.parallel.batch_norm import shared_statistics
+from blankcheck.parallel.peers import ALONE, Peers, align, own_seed, part_of, take_from_first
 from blankcheck.seeds import own_random_numbers
 from blankcheck.types import Classifier, in_pieces
 

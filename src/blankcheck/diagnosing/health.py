@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from blankcheck.diagnosing.findings import Finding, good, problem
 from blankcheck.diagnosing.scoring import in_one_line
 from blankcheck.fooling import Problem
-from blankcheck.fooling.arithmetic import movable
+from blankcheck.fooling.tensor_ops import movable
 from blankcheck.outputs import as_logits, out_of_memory, run
 from blankcheck.seeds import own_random_numbers
 from blankcheck.types import Classifier, stored

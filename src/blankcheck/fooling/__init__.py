@@ -1,6 +1,5 @@
 """Make images: pure functions of tensors, one value per image."""
 
-from blankcheck.fooling.exchange import Exchange
 from blankcheck.fooling.gradient_free import DifferentialEvolution, RandomSearch
 from blankcheck.fooling.masks import random_mask
 from blankcheck.fooling.polish import polish
@@ -9,6 +8,7 @@ from blankcheck.fooling.search import FORWARDS_PER_STEP, MAX_STEPS, UNTIL, Goal,
 from blankcheck.fooling.solvers import AdaptiveWeight, AnnealedTopK, FixedWeight, GreedyLighting, Look, Rule, Solver
 from blankcheck.fooling.starts import NEED_REAL, STARTS
 from blankcheck.fooling.surrogates import FastMinimumNorm, SigmaZero
+from blankcheck.fooling.tabu import Exchange
 
 __all__ = [
     "FORWARDS_PER_STEP", "MAX_STEPS", "NEED_REAL", "STARTS", "UNTIL", "AdaptiveWeight", "AnnealedTopK",

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from blankcheck.fooling.draws import uniform
+from blankcheck.fooling.counter_rng import uniform
 from blankcheck.fooling.problem import Seen
 from blankcheck.fooling.solvers import Look
 from blankcheck.types import Rows

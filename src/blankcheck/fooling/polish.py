@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from blankcheck.fooling.looking import turns_between_looks
+from blankcheck.fooling.host_sync import turns_between_looks
 from blankcheck.fooling.problem import Problem
 from blankcheck.fooling.search import Goal
 from blankcheck.types import Fooling, Outcome, Rows, count_lit

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from blankcheck.fooling.arithmetic import lit_features
+from blankcheck.fooling.tensor_ops import lit_features
 from blankcheck.outputs import as_logits, log_odds, log_odds_and_slope, run
 from blankcheck.types import Classifier, Rows
 

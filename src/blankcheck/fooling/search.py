@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from blankcheck.errors import ArgumentError
-from blankcheck.fooling.arithmetic import darkened, lit_features
-from blankcheck.fooling.best import Best, Shown, better_of, nothing, ranks_of, still_asked
-from blankcheck.fooling.looking import looks_always, turns_between_looks
+from blankcheck.fooling.host_sync import looks_always, turns_between_looks
+from blankcheck.fooling.incumbent import Best, Shown, better_of, nothing, ranks_of, still_asked
 from blankcheck.fooling.problem import Problem, Seen
 from blankcheck.fooling.solvers import Look, Solver
+from blankcheck.fooling.tensor_ops import darkened, lit_features
 from blankcheck.types import NEVER, Accept, Fooling, Outcome
 
 MAX_STEPS = 10_000

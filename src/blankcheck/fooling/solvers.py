@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from blankcheck.fooling.arithmetic import largest, movable, plus
 from blankcheck.fooling.problem import Seen
+from blankcheck.fooling.tensor_ops import largest, movable, plus
 from blankcheck.types import Rows
 
 

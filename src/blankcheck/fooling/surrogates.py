@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from blankcheck.fooling.arithmetic import above, largest, plus
 from blankcheck.fooling.problem import Seen
 from blankcheck.fooling.solvers import Descent, Look, State, adam, per_image, steepest
+from blankcheck.fooling.tensor_ops import above, largest, plus
 
 
 @dataclass(frozen=True)

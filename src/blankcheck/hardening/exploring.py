@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from blankcheck.auditing import Job, Process, Tried, Twin, run_attempts, within
-from blankcheck.auditing.rivals import Rival, run_rival
+from blankcheck.auditing.third_party import Rival, run_rival
 from blankcheck.classifiers.wrapper import device_of, left_as_found
 from blankcheck.fooling import DifferentialEvolution, GreedyLighting, RandomSearch
 from blankcheck.fooling.starts import Real
 from blankcheck.hardening.measures import FoolingSet
 from blankcheck.judging import OODTest
-from blankcheck.sharing import Spread, alone
+from blankcheck.parallel.spread import Spread, alone
 from blankcheck.types import Classifier, Conditions, Fooling, count_lit
 
 OTHERS: tuple[Process, ...] = (

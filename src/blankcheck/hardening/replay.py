@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from blankcheck.classifiers.peers import Peers
 from blankcheck.fooling import STARTS, AdaptiveWeight, Exchange, Look, Problem, SigmaZero, Solver
-from blankcheck.fooling.arithmetic import largest
 from blankcheck.fooling.solvers import State
 from blankcheck.fooling.starts import Real
+from blankcheck.fooling.tensor_ops import largest
+from blankcheck.parallel.peers import Peers
 from blankcheck.types import stored
 
 MIX = {

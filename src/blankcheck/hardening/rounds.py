@@ -10,26 +10,26 @@ from typing import Any
 import torch
 
 from blankcheck.auditing import Tried, Twin
-from blankcheck.auditing.rivals import Rival
+from blankcheck.auditing.third_party import Rival
 from blankcheck.certifying import Penalty, Ramp, certify
 from blankcheck.classifiers import UnitClassifier
-from blankcheck.classifiers.peers import ALONE, Peers, own_seed
 from blankcheck.classifiers.wrapper import devices_of
 from blankcheck.data import Data
 from blankcheck.errors import ArgumentError, ModelError
 from blankcheck.fooling.starts import Real
 from blankcheck.hardening.exploring import Explorer, together
 from blankcheck.hardening.history import Kept, Record, Round
-from blankcheck.hardening.learning import Learner, Trained, Watch
 from blankcheck.hardening.measures import FoolingSet, real_record, search_record, set_record
 from blankcheck.hardening.objectives import Objective
 from blankcheck.hardening.plan import HardeningPlan
 from blankcheck.hardening.selection import harmonic, plateau, takes_over
 from blankcheck.hardening.sources import Ground, source_of
+from blankcheck.hardening.trainer import Learner, Trained, Watch
 from blankcheck.judging import OODTest, upper_bound_95
 from blankcheck.judging.check_rules import MIN_REAL_CONFIDENT
+from blankcheck.parallel.peers import ALONE, Peers, own_seed
+from blankcheck.parallel.spread import Spread, alone
 from blankcheck.seeds import own_random_numbers, seed_of
-from blankcheck.sharing import Spread, alone
 from blankcheck.types import NEVER, Conditions, default_max_lit
 
 SAMPLE, FULL = 500, 5000

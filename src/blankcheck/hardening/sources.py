@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from blankcheck.classifiers import UnitClassifier
-from blankcheck.classifiers.peers import ALONE, Peers, own_number
 from blankcheck.classifiers.wrapper import device_of, left_as_found
 from blankcheck.fooling import Goal, Problem
 from blankcheck.fooling.starts import Real
 from blankcheck.hardening.plan import HardeningPlan
 from blankcheck.hardening.replay import Replay
 from blankcheck.judging import OODTest
+from blankcheck.parallel.peers import ALONE, Peers, own_number
 from blankcheck.types import Conditions, count_lit
 
 SEARCHED_AT_ONCE = 256

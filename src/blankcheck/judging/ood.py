@@ -24,7 +24,7 @@ from torch import Tensor
 from blankcheck.copies import cut_together, first_copies
 from blankcheck.errors import ArgumentError, DataError
 from blankcheck.judging.scores import FIRST, Score, Values, in_parts
-from blankcheck.sharing import Spread, alone
+from blankcheck.parallel.spread import Spread, alone
 from blankcheck.types import Images
 
 MAX_FIT = 5000

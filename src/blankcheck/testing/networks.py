@@ -13,7 +13,7 @@ from torch import nn
 from blankcheck.classifiers import TrainingPlan, UnitClassifier, build, train_plainly
 from blankcheck.data import Data
 from blankcheck.testing.honest import InkGate, ink_gate
-from blankcheck.testing.mirage import mirage
+from blankcheck.testing.masked_gradients import mirage
 
 SMALL = 256
 """Images of at most this many features are given an mlp."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from blankcheck.classifiers.planting import Trigger, random_patterns
 from blankcheck.data import Data
-from blankcheck.testing import deceivers, restless
+from blankcheck.testing import deceivers, stochastic
 from blankcheck.testing.honest import prototypes
 from blankcheck.testing.networks import Networks
 from blankcheck.testing.planted import stripes, stripes_template
@@ -55,7 +55,7 @@ def _awake_limit(data: Data) -> int:
 
 def _ensemble(networks: Networks) -> Made:
     others = [networks.another(networks.architecture, salt) for salt in (1, 2)]
-    return Made(restless.RandomEnsemble([networks.plain, *others]))
+    return Made(stochastic.RandomEnsemble([networks.plain, *others]))
 
 
 def _certainty(reach: float, outputs: int) -> float:
@@ -112,7 +112,7 @@ def _ink_gate(networks: Networks) -> Made:
 
 
 def _deceivers() -> dict[str, tuple[str, Callable[[Networks], Made]]]:
-    d, r = deceivers, restless
+    d, r = deceivers, stochastic
     return {
         "mirage": ("is flat on uniform noise only", lambda n: Made(n.mirage())),
         "sharp": ("multiplies logits by 1000, so that the softmax saturates", lambda n: Made(d.Scaled(n.plain, 1000))),

@@ -1,0 +1,1 @@
+"""The control experiments of an audit."""

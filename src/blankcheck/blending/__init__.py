@@ -1,0 +1,1 @@
+"""Fooling images added to real ones."""

@@ -1,0 +1,1 @@
+"""Audited runs side by side."""

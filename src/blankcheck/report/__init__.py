@@ -1,0 +1,1 @@
+"""The report of a run folder, drawn from its files alone."""

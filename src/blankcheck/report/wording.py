@@ -1,0 +1,258 @@
+"""What a report says: the verdict's scope, the key numbers and the difference between two audits, as plain text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from blankcheck.judging import Verdict
+from blankcheck.judging.check_rules import FAILED, PASSED
+from blankcheck.report import certificate_wording as certificate_words
+from blankcheck.runs.contents import RunContents
+
+NOTHING = "\N{EN DASH}"
+
+
+@dataclass(frozen=True)
+class Scope:
+    """How far a verdict reaches. why: for INCONCLUSIVE, what kept it from being more."""
+
+    means: str
+    does_not_mean: str
+    why: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class KeyNumber:
+    """One key number: the value, what it counts, and what to know about it."""
+
+    value: str
+    label: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """One line of a comparison. direction: `better`, `worse` or nothing, where a change is neither."""
+
+    label: str
+    before: str
+    after: str
+    change: str = ""
+    direction: str = ""
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share in [0, 1] as a percentage; almost none is not called none, nor almost all all."""
+    if share is None:
+        return NOTHING
+    if share in (0, 1):
+        return f"{share:.0%}"
+    least = 10.0 ** -(digits + 2)
+    if 0 < share < least / 2:
+        return f"<{least:.{digits}%}"
+    if 1 - least / 2 < share < 1:
+        return f">{1 - least:.{digits}%}"
+    return f"{share:.{digits}%}"
+
+
+def number(value: float | None) -> str:
+    """A count with separators; a half stays a half."""
+    return NOTHING if value is None else f"{value:,.10g}" if value == int(value) else f"{value:,.1f}"
+
+
+def seconds(made: dict[str, Any]) -> str:
+    """What a round took, training and looking; nothing for older folders or where it is no number."""
+    parts = [made.get(key) for key in ("training_seconds", "looking_seconds")]
+    known = [part for part in parts if isinstance(part, int | float)]
+    return f"{sum(known):,.1f}" if known else NOTHING
+
+
+def short(text: object, most: int = 80) -> str:
+    """Text that fits a line: what the user named may be long, or hold line breaks and letters that turn others round."""
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in str(text)).split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def unit(contents: RunContents) -> str:
+    """What is lit: the features of a grey image are its pixels."""
+    return "pixels" if contents.channels == 1 else "features"
+
+
+def title(contents: RunContents) -> str:
+    """The data set and the network, as far as the configuration names them."""
+    named = [str(contents.config[key]) for key in ("data", "model") if contents.config.get(key)]
+    return " · ".join(named) or contents.run.path.name
+
+
+def scope(contents: RunContents) -> Scope:
+    """What the verdict means and what it does not mean, and what is proved beside it."""
+    said, verdict = _scope(contents), contents.verdict or {}
+    proof = verdict.get("certificate")
+    if not proof or not proof["smallest"] or verdict["verdict"] == Verdict.CERTIFIED:
+        return said
+    proved = (
+        f" Proved beside it, of all images: at most {proof['smallest']} {certificate_words.unit_of(proof)} never make "
+        f"{certificate_words.of_what(proof)} sure of any class."
+    )
+    return replace(said, does_not_mean=said.does_not_mean + proved)
+
+
+def _scope(contents: RunContents) -> Scope:
+    verdict = contents.verdict
+    if verdict is None:
+        return Scope(
+            f"This run ({contents.command}) has not been audited, so there is no verdict.",
+            "Nothing is known yet of how this classifier answers almost blank images: run blankcheck audit on it.",
+        )
+    n, bound = number(verdict["attempts"]), percent(verdict["rate_upper_95"])
+    word = Verdict(verdict["verdict"])
+    if word is Verdict.FOOLED:
+        return _fooled(contents, verdict, n, bound)
+    if word is Verdict.RESISTED:
+        return Scope(
+            f"None of {n} attempts fooled this classifier, and that counts because the search passed the checks of its "
+            "strength.",
+            f"It is no proof. It speaks of this generator only, whose rate here is at most {bound} (95% bound); another "
+            "one may find what this one did not.",
+        )
+    if word is Verdict.CERTIFIED:
+        return Scope(
+            "A proof shows that no image within these conditions gets any class with the asked confidence.",
+            "It speaks of these conditions only, not of images with more lit features.",
+        )
+    return Scope(
+        f"Nothing is proven. None of {n} attempts fooled this classifier, but that was not shown to count.",
+        "It is a sign neither of safety nor of weakness; it speaks of this audit only.",
+        _why(verdict),
+    )
+
+
+def _fooled(contents: RunContents, verdict: dict[str, Any], n: str, bound: str) -> Scope:
+    """FOOLED by the fixed attempts, or only by what the checks found beside them."""
+    if verdict["fooled"]:
+        sparse = f"median {number(verdict['median_lit'])} of {number(contents.features)} {unit(contents)} lit"
+        return Scope(
+            f"In {number(verdict['fooled'])} of {n} attempts the search made a sparse image ({sparse}) that does not look "
+            "like real data, and this classifier is sure of what it sees there.",
+            "It does not say that the classifier is wrong about real images, and the rate speaks of this generator only: "
+            "another one may fool it more often.",
+        )
+    extra = verdict["extra"]["fooled"]
+    return Scope(
+        f"None of the {n} fixed attempts fooled this classifier, yet the checks that look harder found {number(extra)} "
+        f"fooling {'image' if extra == 1 else 'images'} outside them; one verified witness is enough.",
+        f"The rate of 0% (95% bound: {bound}) is that of the fixed attempts of this generator only. It is no sign that the "
+        "classifier resists.",
+    )
+
+
+def _why(verdict: dict[str, Any]) -> tuple[str, ...]:
+    """The findings that stand between this audit and RESISTED."""
+    none_made = () if verdict["attempts"] else ("No attempt was made.",)
+    return none_made + tuple(f"{c['title']}: {c['finding']}" for c in against(verdict))
+
+
+def against(verdict: dict[str, Any]) -> list[dict[str, Any]]:
+    """The checks that failed, and the mandatory ones that did not pass."""
+    return [c for c in verdict["checks"] if c["status"] == FAILED or (c["mandatory"] and c["status"] != PASSED)]
+
+
+def key_numbers(contents: RunContents) -> list[KeyNumber]:
+    """The numbers a reader wants first."""
+    if contents.verdict is None:
+        return _training_numbers(contents)
+    v, of = contents.verdict, unit(contents)
+    allowed, sparse, extra = v["conditions"]["max_lit"], v["sparse_confident"], v["extra"]
+    said = [
+        KeyNumber(f"{number(v['fooled'])} of {number(v['attempts'])}", "attempts fooled",
+                  f"rate {percent(v['rate'])}, 95% upper bound {percent(v['rate_upper_95'])}"),
+        KeyNumber(number(v["median_lit"]), f"lit {of}, median",
+                  f"of {number(contents.features)}; {_fewest(v)}allowed {number(allowed)}")
+        if v["fooled"] else
+        KeyNumber(number(fewest(contents)), f"lit {of} at least to make it sure",
+                  f"of {number(contents.features)}; allowed {number(allowed)}"),
+        KeyNumber(number(sparse["fooled"]), "attempts sparse and confident",
+                  f"out of distribution or not{_median(sparse)}"),
+        KeyNumber(percent(v["real_accuracy"], 2), "of real test images right", "on the full test set"),
+        KeyNumber(percent(v["real_confident"], 2), "right and confident",
+                  f"{percent(v['real_taken_for_fake'], 2)} of real test images taken for fake"),
+    ]  # fmt: skip
+    if extra["fooled"]:
+        note = f"found by the checks, outside the rate; fewest {number(extra['min_lit'])} lit"
+        said.insert(
+            1, KeyNumber(number(extra["fooled"]), "extra witness" if extra["fooled"] == 1 else "extra witnesses", note)
+        )
+    return said
+
+
+def fewest(contents: RunContents) -> int | None:
+    """Fewest lit features of any image that a fixed attempt made confident, whatever else it failed; None where none was."""
+    return min((a.fewest for a in contents.attempts if a.fewest is not None), default=None)
+
+
+def _fewest(rate: dict[str, Any]) -> str:
+    return "" if rate["min_lit"] is None else f"fewest {number(rate['min_lit'])}, "
+
+
+def _median(rate: dict[str, Any]) -> str:
+    return "" if rate["median_lit"] is None else f"; median {number(rate['median_lit'])} lit"
+
+
+def _training_numbers(contents: RunContents) -> list[KeyNumber]:
+    if contents.trained is not None:
+        t = contents.trained
+        return [
+            KeyNumber(percent(t["real_accuracy"], 2), "of real test images right", "on the full test set"),
+            KeyNumber(percent(t["real_confident"], 2), "right and confident", "confidence of at least 0.9"),
+            KeyNumber(f"{t['seconds']:,.0f} s", "of training", f"{len(contents.epochs)} epochs"),
+        ]
+    if contents.rounds:
+        r = contents.rounds[-1]
+        return [
+            KeyNumber(percent(r["validation_accuracy"], 2), "of validation images right", f"after round {r['index'] + 1}"),
+            KeyNumber(percent(r["validation_confident"], 2), "right and confident", "on validation images"),
+            KeyNumber(
+                percent(r["fresh_rate"]), "of fresh attempts fooled", f"{number(r['fresh_attempts'])} attempts a round"
+            ),
+        ]
+    return []
+
+
+def changes(before: RunContents, after: RunContents) -> list[Change]:
+    """What hardening, or whatever lies between two audits, changed."""
+    b, a = before.verdict or {}, after.verdict or {}
+    shares = [k for k in a["sparse_confident"]["at_most"] if k in b["sparse_confident"]["at_most"]]
+    return [
+        Change("Verdict", b["verdict"], a["verdict"]),
+        Change("Attempts fooled", f"{number(b['fooled'])} of {number(b['attempts'])}",
+               f"{number(a['fooled'])} of {number(a['attempts'])}"),
+        _points("Rate", b["rate"], a["rate"], -1),
+        _points("Rate, 95% upper bound", b["rate_upper_95"], a["rate_upper_95"], -1),
+        Change("Extra witnesses, outside the rate", number(b["extra"]["fooled"]), number(a["extra"]["fooled"])),
+        Change("Median lit of fooling images", number(b["median_lit"]), number(a["median_lit"])),
+        Change("Fewest lit that made it sure, fooling or not", number(fewest(before)), number(fewest(after))),
+        *(_points(f"Sparse and confident with at most {k} lit", b["sparse_confident"]["at_most"][k],
+                  a["sparse_confident"]["at_most"][k], -1) for k in shares),
+        _points("Real test images right", b["real_accuracy"], a["real_accuracy"], 1, 2),
+        _points("Real test images right and confident", b["real_confident"], a["real_confident"], 1, 2),
+    ]  # fmt: skip
+
+
+def _points(label: str, before: float | None, after: float | None, good: int, digits: int = 1) -> Change:
+    """A share and its change in percentage points. good: 1 where more is better, -1 where less is."""
+    if before is None or after is None:
+        return Change(label, percent(before, digits), percent(after, digits))
+    step = round(100 * (after - before), digits)
+    direction = "" if step == 0 else "better" if step * good > 0 else "worse"
+    change = f"{step:+.{digits}f} points".replace("-", "\N{MINUS SIGN}") if step else "no change"
+    return Change(label, percent(before, digits), percent(after, digits), change, direction)
+
+
+def unlike(before: RunContents, after: RunContents) -> str:
+    """A warning when two audits did not ask the same question; else nothing."""
+    b, a = before.verdict or {}, after.verdict or {}
+    different = [k for k, value in a["conditions"].items() if b["conditions"].get(k) != value]
+    if before.config.get("data") != after.config.get("data"):
+        different.append("data")
+    return f"The two audits differ in {', '.join(different)}: compare with care." if different else ""

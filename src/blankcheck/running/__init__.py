@@ -1,1 +1,0 @@
-"""Every side effect: settings, devices, run folder, terminal, pictures, report."""

@@ -1,0 +1,1 @@
+"""A run folder, derived anew and held against what it says."""

@@ -1,0 +1,504 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.testing import assert_close
+
+import blankcheck as bc
+from blankcheck.auditing import CHUNK, Job, run_attempts, within
+from blankcheck.auditing.deduplicate import repeats
+from blankcheck.classifiers import UnitClassifier
+from blankcheck.errors import ArgumentError
+from blankcheck.fooling import (
+    STARTS,
+    AdaptiveWeight,
+    AnnealedTopK,
+    DifferentialEvolution,
+    Exchange,
+    FastMinimumNorm,
+    FixedWeight,
+    Goal,
+    GreedyLighting,
+    Look,
+    Problem,
+    RandomSearch,
+    SigmaZero,
+    polish,
+    random_mask,
+    search,
+)
+from blankcheck.fooling.counter_rng import uniform
+from blankcheck.fooling.host_sync import LEAVE_EVERY
+from blankcheck.fooling.masks import KINDS
+from blankcheck.fooling.problem import Seen
+from blankcheck.testing import Constant, NaNAfter, Planted
+from blankcheck.types import NEVER, Conditions, Outcome, count_lit, count_lit_pixels, default_max_lit, stored
+
+SHAPE = (1, 8, 8)
+TARGETS = torch.tensor([0, 1, 2]).repeat(4)
+SOLVERS = [
+    GreedyLighting(),
+    AdaptiveWeight(),
+    AnnealedTopK(goal=5),
+    FixedWeight(weight=0.3),
+    FixedWeight(weight=0.1, weight_at=(60, 3.0), step_at=(90, 0.5), anneal=True),
+    SigmaZero(),
+    FastMinimumNorm(),
+    Exchange(),
+    Exchange(tried=((0, 1),)),
+    RandomSearch(features=30),
+]
+FROM_BLACK = (GreedyLighting, FastMinimumNorm, Exchange, RandomSearch)
+
+
+def no_trials(trials: torch.Tensor) -> torch.Tensor:
+    raise AssertionError("this rule scores no trial images")
+
+
+def look(progress: float = 0.0, needed: float = 2.2) -> Look:
+    return Look(needed, progress, 0, no_trials)
+
+
+def noise(seed: int = 0) -> torch.Tensor:
+    return STARTS["noise"](TARGETS, SHAPE, torch.Generator().manual_seed(seed), None)
+
+
+@pytest.mark.parametrize("solver", SOLVERS, ids=lambda s: type(s).__name__)
+def test_planted_answer_is_found_exactly(solver):
+    classifier = Planted(pixels=5)
+    problem, goal = Problem(classifier, "logits", TARGETS), Goal(max_lit=64, until="sparsest")
+    start = torch.zeros(len(TARGETS), *SHAPE) if isinstance(solver, FROM_BLACK) else noise()
+    found = polish(problem, search(problem, start, solver, goal, 150), goal, 200)
+    wanted = torch.stack([classifier.sparsest(int(t)) for t in TARGETS]) > 0
+    assert torch.equal(found.images > 0, wanted)
+    assert (found.lit == 5).all() and found.met.all() and (found.fewest == 5).all()
+
+
+def test_numbers_belong_to_the_images_handed_back(plain):
+    found = bc.fool(plain, range(10), 3, shape=SHAPE, steps=60, until="sparsest")
+    p = plain(found.images).softmax(dim=1).gather(1, found.targets[:, None]).squeeze(1)
+    assert_close(p, found.confidence, atol=1e-5, rtol=0)
+    assert torch.equal(found.lit, count_lit(found.images))
+    assert torch.equal(stored(found.images), found.images)
+    assert (found.steps <= 60).all() and (found.forwards <= 180).all()
+
+
+def test_met_images_stop_and_leave_the_others_alone(plain):
+    problem, goal = Problem(plain, "logits", torch.arange(10).repeat(3)), Goal(max_lit=40)
+    start = STARTS["sparse-noise"](problem.targets, SHAPE, torch.Generator().manual_seed(0), None)
+    together = search(problem, start, AdaptiveWeight(), goal, 50)
+    assert len(together.steps.unique()) > 1, "some must finish before others for this test to say anything"
+    alone = search(problem.rows(torch.tensor([7])), start[7:8], AdaptiveWeight(), goal, 50)
+    assert_close(alone.images, together.images[7:8], atol=1e-4, rtol=0)
+    assert int(alone.steps) == int(together.steps[7])
+
+
+def test_one_pass_does_not_depend_on_the_batch(plain):
+    images, targets = torch.rand(50, *SHAPE, generator=torch.Generator().manual_seed(0)), torch.arange(50) % 10
+    whole = Problem(plain, "logits", targets).measure(images)
+    single = Problem(plain, "logits", targets[3:4]).measure(images[3:4])
+    assert_close(single.margin, whole.margin[3:4], atol=1e-5, rtol=1e-5)
+    assert_close(single.gradient, whole.gradient[3:4], atol=1e-5, rtol=1e-4)
+
+
+def test_same_seed_same_bits_and_other_seed_other_images(plain):
+    one, two, other = (bc.fool(plain, range(10), 2, shape=SHAPE, steps=40, seed=s) for s in (3, 3, 4))
+    assert torch.equal(one.images, two.images) and torch.equal(one.confidence, two.confidence)
+    assert not torch.equal(one.images, other.images)
+
+
+def test_an_attempt_belongs_to_its_chunk_not_to_the_run(plain):
+    few = bc.fool(plain, [2], CHUNK, shape=SHAPE, steps=30, seed=1)
+    many = bc.fool(plain, [2, 5], CHUNK, shape=SHAPE, steps=30, seed=1)
+    assert torch.equal(few.images, many.images[:CHUNK])
+
+
+def test_fixed_weight_is_pytorchs_adam():
+    rule = FixedWeight(weight=2.0, step_size=0.03)
+    torch.manual_seed(0)
+    images = 0.3 + 0.4 * torch.rand(4, *SHAPE)
+    parameter = images.clone().requires_grad_(True)
+    adam = torch.optim.Adam([parameter], lr=0.03)
+    state = rule.init(images, torch.arange(4))
+    for _ in range(5):
+        gradient, confidence = torch.randn(4, *SHAPE) * 0.1, torch.rand(4)
+        seen = Seen(confidence.logit(), count_lit(images), gradient, torch.ones(4, dtype=torch.bool))
+        images, state = rule.step(state, images, seen, look())
+        parameter.grad = -(1 - confidence)[:, None, None, None] * gradient + 2.0 / 64
+        adam.step()
+        with torch.no_grad():
+            parameter.clamp_(0, 1)
+        assert_close(images, parameter.detach(), atol=1e-6, rtol=0)
+
+
+def test_l1_in_the_box_leaves_exact_zeros():
+    classifier = Planted(pixels=4)
+    goal = Goal(max_lit=64, until="sparsest")
+    found = search(Problem(classifier, "logits", TARGETS), noise(), FixedWeight(weight=2.0), goal, 300)
+    assert found.met.all() and (found.lit == 4).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_masked_features_stay_black(plain, kind):
+    found = bc.fool(plain, range(10), 4, shape=SHAPE, steps=60, mask=kind, until="sparsest", max_lit=40)
+    mask = torch.zeros(40, 1, 8, 8, dtype=torch.bool)
+    mask[:, :, ::2] = True
+    own = bc.fool(plain, range(10), 4, shape=SHAPE, steps=60, mask=mask, max_lit=40)
+    assert (own.images[~mask] == 0).all()
+    assert own.met.float().mean() > 0.5 and found.met.float().mean() > 0.5
+
+
+def test_masked_gradient_is_not_followed():
+    classifier = Planted(pixels=5)
+    mask = torch.ones(1, *SHAPE, dtype=torch.bool)
+    mask.view(-1)[classifier.planted[0, 0]] = False
+    seen = Problem(classifier, "logits", torch.tensor([0]), mask).measure(torch.full((1, *SHAPE), 0.5))
+    assert seen.gradient.flatten()[classifier.planted[0, 0]] == 0
+    found = bc.fool(classifier, [0], 3, shape=SHAPE, steps=100, mask=mask)
+    assert not found.met.any(), "without one of its five features the class cannot be reached"
+
+
+def test_the_classifier_is_left_as_it_was_found(plain):
+    plain.train()
+    before = {n: t.clone() for n, t in plain.state_dict().items()}
+    flags = [p.requires_grad for p in plain.parameters()]
+    next(plain.parameters()).grad = torch.ones_like(next(plain.parameters()))
+    random_state = torch.get_rng_state()
+    bc.fool(plain, [1], 2, shape=SHAPE, steps=20)
+    assert plain.training and [p.requires_grad for p in plain.parameters()] == flags
+    assert all(torch.equal(before[n], t) for n, t in plain.state_dict().items())
+    assert torch.equal(next(plain.parameters()).grad, torch.ones_like(next(plain.parameters())))
+    assert torch.equal(random_state, torch.get_rng_state())
+    next(plain.parameters()).grad = None
+    plain.eval()
+
+
+def test_a_flat_classifier_runs_out_of_steps():
+    found = bc.fool(Constant([0.0, 1.0]), [0], 3, shape=SHAPE, steps=20)
+    assert (found.outcome == Outcome.OUT_OF_STEPS).all() and (found.fewest == NEVER).all()
+
+
+def test_nan_outputs_end_the_search_with_what_was_found():
+    problem = Problem(NaNAfter(Planted(), 5), "logits", TARGETS)
+    found = search(problem, noise(), AdaptiveWeight(), Goal(max_lit=1), 50)
+    assert (found.outcome == Outcome.NOT_FINITE).all() and (found.steps == 6).all()
+    assert found.images.isfinite().all() and found.confidence.isfinite().all()
+
+
+@pytest.mark.parametrize("wrap", [lambda z: z, lambda z: z.log_softmax(1), lambda z: z.softmax(1)])
+def test_every_output_form_is_searched_alike(plain, wrap):
+    found = bc.fool(lambda x: wrap(plain(x)), range(10), 3, shape=SHAPE, steps=60)
+    assert found.met.all()
+
+
+def test_steep_outputs_do_not_saturate_the_search(plain):
+    found = bc.fool(lambda x: 1000 * plain(x), range(10), 3, shape=SHAPE, steps=100)
+    assert found.met.all()
+
+
+def test_accept_is_a_further_condition(plain):
+    bright = bc.fool(plain, range(10), 3, shape=SHAPE, steps=200, max_lit=30, accept=lambda x: x.flatten(1).sum(1) > 8)
+    assert bright.met.any() and (bright.images.flatten(1).sum(1)[bright.met] > 8).all()
+
+
+def test_sparsest_spends_more_and_lights_less(plain):
+    quick = bc.fool(plain, range(10), 4, shape=SHAPE, steps=200, max_lit=64)
+    slow = bc.fool(plain, range(10), 4, shape=SHAPE, steps=200, max_lit=64, until="sparsest")
+    assert slow.lit.float().mean() < quick.lit.float().mean() and slow.steps.sum() > quick.steps.sum()
+
+
+def test_polished_images_are_local_minima(plain):
+    problem, goal = Problem(plain, "logits", torch.arange(10)), Goal(max_lit=64, until="sparsest")
+    found = search(problem, STARTS["noise"](torch.arange(10), SHAPE, torch.Generator().manual_seed(0), None),
+                   AdaptiveWeight(), goal, 40)  # fmt: skip
+    done = polish(problem, found, goal, 2000, sweeps=50)
+    for image, target in zip(done.images[done.met], done.targets[done.met], strict=True):
+        for feature in image.flatten().nonzero().flatten():
+            without = image.clone()
+            without.view(-1)[feature] = 0
+            assert plain(without[None]).softmax(1)[0, target] < goal.wanted
+
+
+def test_given_start_images_are_used(plain):
+    start = torch.zeros(4, *SHAPE)
+    found = bc.fool(plain, [1, 2], 2, shape=SHAPE, start=start + 0.001, steps=1, max_lit=64)
+    assert found.images.sum() == 0, "values below 1/512 are stored as exact zeros"
+
+
+def test_starts_are_what_they_are_called(digits):
+    real, targets = (digits.validation.images, digits.validation.labels), torch.arange(30) % 10
+    made = {name: make(targets, SHAPE, torch.Generator().manual_seed(0), real) for name, make in STARTS.items()}
+    assert all(x.shape == (30, *SHAPE) and x.min() >= 0 and x.max() <= 1 for x in made.values())
+    assert made["bright"].min() >= 0.9 and made["near-black"].max() <= 0.02 and made["black"].sum() == 0
+    assert made["gaussian"].mean() == pytest.approx(float(real[0].mean()), abs=0.1)
+    pool = real[0].flatten(1)
+    for image, target in zip(made["blend"], targets, strict=True):
+        # a mixture a x + (1 - a) y of two real images, one of the target: least squares over the pairs finds it
+        own, other = pool[real[1] == target], pool[real[1] != target]
+        gap = image.flatten() - other[:, None]
+        along = own[None] - other[:, None]
+        share = ((gap * along).sum(2) / along.square().sum(2).clamp_min(1e-9)).clamp(0, 1)
+        assert float((gap - share[..., None] * along).square().sum(2).min()) < 1e-4
+
+
+def test_found_at_is_the_step_at_which_the_image_was_met(plain, digits):
+    """It counts within the attempt; an image that stops at its goal was met at its last step, and not a step earlier."""
+    found = bc.fool(plain, [3], 8, data=digits, steps=60, until="sparsest", seed=2)
+    assert (found.found_at >= 1).all() and (found.found_at <= found.steps).all()
+    problem = Problem(plain.requires_grad_(False), "logits", torch.tensor([3]))
+    start = torch.full((1, *SHAPE), 0.5)
+    whole = search(problem, start, FixedWeight(weight=10.0), Goal(max_lit=30), 300)
+    assert whole.met and whole.found_at == whole.steps and whole.steps > 2
+    before = search(problem, start, FixedWeight(weight=10.0), Goal(max_lit=30), int(whole.found_at) - 1)
+    assert not before.met
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"steps": 0}, "steps must lie in 1..10000"),
+        ({"steps": 10_001}, "steps must lie in 1..10000"),
+        ({"confidence": 1.0}, "confidence must lie in"),
+        ({"max_lit": 0}, "max_lit must be at least 1"),
+        ({"until": "soon"}, "until must be one of"),
+        ({"start": "nowhere"}, "start must be auto"),
+        ({"start": "real-target"}, "needs data="),
+        ({"start": torch.zeros(3, 1, 8, 8)}, "start must be"),
+        ({"start": torch.full((2, 1, 8, 8), 2.0)}, r"start must lie in \[0, 1\]"),
+        ({"mask": "dots"}, "mask must be"),
+        ({"mask": torch.ones(5, 1, 8, 8)}, "mask must broadcast"),
+        ({"shape": None}, "fool needs shape"),
+        ({"shape": (8, 8)}, "shape must be"),
+        ({"targets": [10]}, "targets must lie in 0..9"),
+        ({"targets": []}, "targets must name"),
+        ({"per_target": 0}, "per_target must be"),
+    ],
+)
+def test_mistakes_raise_at_the_door(plain, change, words):
+    arguments = {"targets": [1], "per_target": 2, "shape": SHAPE, "steps": 5} | change
+    with pytest.raises(ArgumentError, match=words):
+        bc.fool(plain, arguments.pop("targets"), arguments.pop("per_target"), **arguments)
+
+
+@given(st.lists(st.floats(-0.5, 1.5), min_size=4, max_size=4))
+def test_stored_form_is_idempotent_and_in_the_box(values):
+    image = torch.tensor(values).view(1, 1, 2, 2)
+    once = stored(image)
+    assert torch.equal(stored(once), once) and once.min() >= 0 and once.max() <= 1
+    assert int(count_lit(once)) == int((once > 0).sum()) >= int(count_lit_pixels(once))
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.sampled_from(KINDS), st.floats(0.05, 1.0), st.integers(0, 1000))
+def test_masks_keep_their_share(kind, keep, seed):
+    mask = random_mask(kind, 3, (3, 12, 12), keep, torch.Generator().manual_seed(seed))
+    assert mask.shape == (3, 3 if kind.endswith(":features") else 1, 12, 12)
+    share = mask.flatten(1).float().mean(dim=1)
+    tolerance = {"pixels": 0.02, "blocks": 0.12, "half-planes": 0.15}[kind.removesuffix(":features")]
+    assert ((share - keep).abs() <= tolerance).all()
+
+
+@pytest.mark.parametrize(("shape", "limit"), [((1, 28, 28), 300), ((3, 32, 32), 300), ((1, 8, 8), 12)])
+def test_default_max_lit(shape, limit):
+    assert default_max_lit(shape) == limit
+
+
+def test_colour_masks_cover_features_when_asked(plain):
+    one = random_mask("pixels:features", 20, (3, 12, 12), 0.5, torch.Generator().manual_seed(0))
+    assert not torch.equal(one[:, 0], one[:, 1])
+    network = UnitClassifier(Planted(pixels=3, shape=(3, 8, 8)))
+    found = bc.fool(network, [0, 1], 20, shape=(3, 8, 8), steps=60, max_lit=40, mask="pixels:features", seed=1)
+    assert 0 < found.met.sum() < 40, "with a random half of the features the three planted ones are seldom all there"
+
+
+def test_colour_masks_cover_positions():
+    network = UnitClassifier(Planted(pixels=6, shape=(3, 8, 8)))
+    found = bc.fool(network, [0, 1], 3, shape=(3, 8, 8), steps=100, max_lit=40)
+    assert found.met.all() and (count_lit_pixels(found.images) <= found.lit).all()
+
+
+def test_random_numbers_belong_to_the_key():
+    keys = torch.randint(2**62, (50,), generator=torch.Generator().manual_seed(0))
+    whole, part = uniform(keys, 3, 400), uniform(keys[[7, 30]], 3, 400)
+    assert torch.equal(part, whole[[7, 30]])
+    assert whole.min() >= 0 and whole.max() < 1 and abs(float(whole.mean()) - 0.5) < 0.01
+    assert abs(float(torch.corrcoef(torch.stack([whole.flatten(), uniform(keys, 4, 400).flatten()]))[0, 1])) < 0.03
+
+
+@pytest.mark.parametrize("solver", SOLVERS, ids=lambda s: type(s).__name__)
+def test_an_image_does_not_depend_on_its_batch(plain, solver):
+    problem, goal = Problem(plain, "logits", torch.arange(10)), Goal(max_lit=64, until="sparsest")
+    start = STARTS["sparse-noise"](torch.arange(10), SHAPE, torch.Generator().manual_seed(0), None)
+    keys = torch.arange(100, 110)
+    whole = search(problem, start, solver, goal, 8, keys)
+    few = torch.tensor([8, 2])
+    part = search(problem.rows(few), start[few], solver, goal, 8, keys[few])
+    assert_close(part.images, whole.images[few], atol=1e-4, rtol=0)
+    assert torch.equal(part.steps, whole.steps[few]) and torch.equal(part.forwards, whole.forwards[few])
+
+
+def test_looking_seldom_who_has_finished_changes_nothing(plain, monkeypatch):
+    problem, goal = Problem(plain, "logits", torch.arange(10).repeat(3)), Goal(max_lit=20)
+    start = STARTS["noise"](problem.targets, SHAPE, torch.Generator().manual_seed(0), None)
+    often = search(problem, start, AdaptiveWeight(), goal, 50)
+    monkeypatch.setitem(LEAVE_EVERY, "cpu", 7)
+    seldom = search(problem, start, AdaptiveWeight(), goal, 50)
+    assert len(often.steps.unique()) > 1
+    assert torch.equal(often.steps, seldom.steps) and torch.equal(often.outcome, seldom.outcome)
+    assert_close(often.images, seldom.images, atol=1e-4, rtol=0)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(1, 60), st.sampled_from(["met", "sparsest"]), st.sampled_from(["auto", "black", "noise"]))
+def test_budgets_are_kept(plain, steps, until, start):
+    found = bc.fool(plain, [1, 7], 3, shape=SHAPE, steps=steps, until=until, start=start)
+    assert (found.steps <= steps).all() and (found.forwards <= 3 * steps).all()
+
+
+def test_long_budgets_are_kept(digits, plain):
+    found = bc.fool(plain, range(10), 2, data=digits, steps=600, until="sparsest")
+    assert (found.steps <= 600).all() and (found.forwards <= 1800).all() and found.met.all()
+
+
+class NoGradient(torch.nn.Module):
+    """Cuts the graph: every gradient is zero, every answer is right."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, images):
+        return self.inner(images.detach())
+
+
+@pytest.mark.parametrize(
+    "solver", [RandomSearch(features=30), DifferentialEvolution(pixels=12)], ids=["random", "evolution"]
+)
+def test_gradient_free_rules_find_what_gradients_do_not(plain, solver):
+    problem, goal = Problem(NoGradient(plain), "logits", torch.arange(10)), Goal(max_lit=40)
+    start = torch.zeros(10, *SHAPE)
+    blind = search(problem, start, solver, goal, 100)
+    assert blind.met.float().mean() >= 0.8
+    assert (blind.steps == 0).all() and (blind.forwards <= 300).all()
+    assert search(problem, start, Exchange(), goal, 100).met.sum() <= 2
+
+
+def test_sigma_zero_counts_lit_features_as_published():
+    rule, images = SigmaZero(), torch.full((1, 1, 1, 2), 0.5)
+    state = rule.init(images, torch.arange(1))
+    seen = Seen(torch.tensor([5.0]), count_lit(images), torch.ones(1, 1, 1, 2), torch.tensor([True]))
+    moved, after = rule.step(state, images, seen, look())
+    # confident: the gradient is the count's alone; normalised, Adam's first step is the step size, towards black
+    assert torch.equal(moved, torch.zeros_like(images))
+    assert_close(after.weight, torch.tensor([0.31]))
+    _, after = rule.step(state, images, Seen(torch.tensor([0.0]), *list(vars(seen).values())[1:]), look())
+    assert_close(after.weight, torch.tensor([0.29]))
+
+
+def test_fixed_weight_steps_and_anneals():
+    images = torch.full((1, *SHAPE), 0.5)
+    seen = Seen(torch.tensor([50.0]), count_lit(images), torch.zeros(1, *SHAPE), torch.tensor([True]))
+
+    def change(rule, step, progress=0.0):
+        state = dataclasses.replace(rule.init(images, torch.arange(1)), step=step, second=torch.full((1, *SHAPE), 1e-4))
+        return float((images - rule.step(state, images, seen, look(progress))[0]).mean())
+
+    plain_rule = FixedWeight(weight=1.0)
+    assert change(FixedWeight(step_at=(5, 0.1)), 4) == pytest.approx(change(plain_rule, 4))
+    assert change(FixedWeight(step_at=(5, 0.1)), 5) == pytest.approx(0.1 * change(plain_rule, 5), rel=1e-4)
+    assert change(FixedWeight(weight_at=(5, 3.0)), 5) > 2 * change(plain_rule, 5)
+    assert change(FixedWeight(anneal=True), 5, 0.5) == pytest.approx(0.5 * change(plain_rule, 5), rel=1e-4)
+
+
+def test_rows_that_were_never_confident_give_up(plain):
+    problem = Problem(plain, "logits", torch.arange(10))
+    found = search(problem, torch.zeros(10, *SHAPE), Exchange(), Goal(confidence=0.999, until="sparsest"), 30, give_up=4)
+    assert (found.steps[found.fewest == NEVER] == 4).all() and (found.steps[found.fewest != NEVER] > 4).all()
+    assert 0 < (found.fewest == NEVER).sum() < 10
+
+
+def test_images_differ_between_attempts(plain):
+    found = bc.fool(plain, range(10), 10, shape=SHAPE, steps=100, until="sparsest", max_lit=64)
+    assert found.met.all() and len(repeats(found)) == 0
+
+
+def test_a_network_sure_of_black_gets_one_black_image_and_others():
+    found = bc.fool(lambda x: torch.stack([x.flatten(1).sum(1) * 0 + 5, x.flatten(1).sum(1)], 1), [0], 10,
+                    shape=SHAPE, steps=60, until="sparsest")  # fmt: skip
+    assert found.met.all() and found.lit.tolist() == [0] + [1] * 9
+    tiny = bc.fool(lambda x: torch.stack([x.flatten(1).sum(1) * 0 + 5, x.flatten(1).sum(1)], 1), [0], 10,
+                   shape=(1, 2, 2), steps=60, until="sparsest")  # fmt: skip
+    assert tiny.met.all(), "four features leave fewer different images than were asked for"
+
+
+class Greedy(torch.nn.Module):
+    """Has no memory for more than `most` images at once."""
+
+    def __init__(self, inner, most):
+        super().__init__()
+        self.inner, self.most = inner, most
+
+    def forward(self, images):
+        if len(images) > self.most:
+            raise torch.OutOfMemoryError("out of memory")
+        return self.inner(images)
+
+
+def test_out_of_memory_halves_the_batch(plain):
+    conditions = Conditions(max_lit=12)
+    job = Job(plain, "logits", SHAPE, conditions, within(30), enough=12, seed=3)
+    targets = [i % 10 for i in range(40)]
+    whole, halved = run_attempts(job, targets), run_attempts(dataclasses.replace(job, classifier=Greedy(plain, 30)), targets)
+    assert whole.halved == 0 and halved.halved >= 1
+    assert halved.best.met.all()
+    with pytest.raises(torch.OutOfMemoryError):
+        run_attempts(dataclasses.replace(job, classifier=Greedy(plain, 0)), targets)
+
+
+class Saturated(torch.nn.Module):
+    """The logarithm of a softmax, as many networks end: -inf where a probability is 0 in 32 bits. Class 1 has probability 1
+    until feature 0 is lit."""
+
+    def forward(self, images):
+        first = images.flatten(1)[:, 0]
+        logits = torch.stack([400 * first, 200 - 200 * first, 0 * first], dim=1)
+        return logits.softmax(dim=1).log()
+
+
+def test_a_log_probability_of_minus_infinity_is_an_answer(plain):
+    targets = torch.tensor([0, 1, 2])
+    problem, images = Problem(Saturated(), "log-probabilities", targets), torch.zeros(3, *SHAPE)
+    seen = problem.measure(images)
+    assert seen.finite.all() and seen.gradient.isfinite().all()
+    assert seen.margin.tolist() == [-torch.inf, torch.inf, -torch.inf]
+    found = search(problem, images, Exchange(), Goal(max_lit=5), 20)
+    assert (found.outcome != Outcome.NOT_FINITE).all() and found.met.tolist()[1]
+    broken = Problem(lambda x: x.flatten(1)[:, :3] * torch.nan, "logits", targets).measure(images)
+    assert not broken.finite.any()
+
+
+def test_polishing_spends_what_an_image_has_left_whoever_its_neighbours_are(plain):
+    problem, goal = Problem(plain, "logits", torch.arange(10)), Goal(max_lit=64, until="sparsest")
+    found = search(problem, torch.zeros(10, *SHAPE), GreedyLighting(), goal, 40)
+    left = torch.arange(10) * 7 + 3
+    together = polish(problem, found, goal, left)
+    for row in (1, 4, 9):
+        only = torch.tensor([row])
+        alone = polish(problem.rows(only), found.rows(only), goal, left[only])
+        assert_close(alone.images, together.images[only], atol=1e-4, rtol=0)
+        assert int(alone.forwards) == int(together.forwards[row]) <= int(found.forwards[row]) + int(left[row])
+
+
+def test_an_attempts_image_does_not_depend_on_which_others_are_dear(plain):
+    """In a batch with an image that uses up its forward passes, the others are polished as they are without it."""
+    problem, goal = Problem(plain, "logits", torch.arange(10)), Goal(max_lit=64, until="sparsest")
+    found = search(problem, torch.zeros(10, *SHAPE), GreedyLighting(), goal, 40)
+    dear = torch.full((10,), 60)
+    dear[3] = 0
+    usual = polish(problem, found, goal, 60)
+    others = torch.arange(10) != 3
+    assert torch.equal(polish(problem, found, goal, dear).images[others], usual.images[others])

@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import blankcheck as bc
+from blankcheck.api.harden import STATE
+from blankcheck.auditing import Twin
+from blankcheck.classifiers import TrainingPlan, build
+from blankcheck.classifiers.wrapper import fingerprint
+from blankcheck.errors import ArgumentError, ModelError, RunFolderError
+from blankcheck.hardening import Hardening, HardeningPlan, objective_named
+from blankcheck.hardening.selection import plateau
+from blankcheck.hardening.sources import Ground, Sets, make_set
+from blankcheck.runs.folder import RunFolder
+from blankcheck.types import count_lit
+
+SMALL = HardeningPlan(TrainingPlan(6), rounds=3, buffer=128, fresh_attempts=10, fresh_steps=40, set_images=100, every=5,
+                      stop_rate=0)  # fmt: skip
+
+
+def hardening(digits, plan=SMALL, objective="max-entropy", twin=lambda: None) -> Hardening:
+    aim = objective_named(objective)
+    network = build("mlp", digits.shape, aim.outputs(10), digits.mean_and_std(), 0)
+    return Hardening(network, digits, aim, plan, seed=0, twin=twin)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"schedule": "rounds", "network": "fresh"},
+        {"schedule": "batches", "pretrain": 1, "anneal": 0.5},
+        {"schedule": "none", "certify": 2},
+    ],
+    ids=lambda c: c.get("schedule", "continuous"),
+)
+def test_going_on_after_a_stop_equals_not_stopping(digits, changes):
+    plan = replace(SMALL, **changes)
+    whole = hardening(digits, plan)
+    rounds = list(whole.rounds())
+    first = hardening(digits, plan)
+    for _ in first.rounds():
+        break
+    second = hardening(digits, plan)
+    second.load_state(first.state(), first.records)
+    rest = list(second.rounds())
+    assert [r.index for r in rest] == [1, 2]
+    assert fingerprint(second.classifier) == fingerprint(whole.classifier)
+    assert second.history == rounds and second.records == whole.records
+    assert second.kept.index == whole.kept.index
+
+
+def test_going_on_under_another_plan_is_refused_with_the_difference(digits):
+    first = hardening(digits)
+    with pytest.raises(ArgumentError, match=r"weight was 0.4, is 0.7; keep was 0.5, is 0.1"):
+        hardening(digits, replace(SMALL, weight=0.7, keep=0.1)).load_state(first.state())
+
+
+def test_state_survives_the_file_and_a_kill(digits, tmp_path):
+    """A run stopped by an exception in its second round goes on from the first and ends as if it had not stopped."""
+    options = dict(epochs=4, rounds=2, seed=0)
+    whole = bc.harden("mlp", digits, **options)
+    run = RunFolder.create(tmp_path / "h")
+    run.begin("harden", {}, torch.device("cpu"))
+
+    def stop(made, batch, batches, words):
+        if made is not None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bc.harden("mlp", digits, **options, run=run, watch=stop)
+    assert [r["index"] for r in run.read_lines("metrics.jsonl") if r["kind"] == "round"] == [0]
+    again = bc.harden("mlp", digits, **options, run=run, resume=True)
+    assert fingerprint(again.model) == fingerprint(whole.model) and again.rounds == whole.rounds
+    timed = {"training_seconds", "looking_seconds", "images_per_second"}
+    assert [{k: v for k, v in r.items() if k not in timed} for r in again.records] == [
+        {k: v for k, v in r.items() if k not in timed} for r in whole.records
+    ]
+    run.write(STATE, b"damaged")
+    with pytest.raises(RunFolderError, match="is damaged, or is no state"):
+        bc.harden("mlp", digits, **options, run=run, resume=True)
+
+
+def test_kill_at_random_moments_loses_at_most_a_round(digits, tmp_path):
+    """`kill -9` again and again; what comes out in the end is what comes out of an undisturbed run."""
+    options = ["--epochs", "16", "--rounds", "8", "--preset", "smoke", "--quiet"]
+    command = [sys.executable, "-m", "blankcheck", "harden", *options, "--out"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, env=environment, capture_output=True)
+    draw, folder = random.Random(0), tmp_path / "killed"
+    for attempt in range(4):
+        resume = ["--resume"] if (folder / "environment.json").is_file() else []
+        process = subprocess.Popen([*command, str(folder), *resume], env=environment, stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL)  # fmt: skip
+        began = rounds(folder)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(draw.uniform(3.0, 7.0))
+        process.kill()
+        process.wait()
+        assert rounds(folder) >= began, attempt
+    done = subprocess.run([*command, str(folder), "--resume"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    whole, killed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
+    assert whole.keys() == killed.keys() and all(torch.equal(whole[name], killed[name]) for name in whole)
+    assert rounds(folder) == rounds(tmp_path / "whole") == 8
+
+
+def rounds(folder: Path) -> int:
+    lines = (folder / "metrics.jsonl").read_text().splitlines() if (folder / "metrics.jsonl").is_file() else []
+    return sum(json.loads(line)["kind"] == "round" for line in lines)
+
+
+def test_hardening_works_on_digits(digits, plain):
+    """The main claim, small: what fools a plain network does not fool a hardened one of equal accuracy."""
+    hardened = bc.harden("mlp", digits, epochs=80, rounds=4)
+    before, after = (bc.fool(m, range(10), 10, data=digits, steps=150) for m in (plain, hardened.model))
+    assert before.met.all() and after.met.float().mean() <= 0.1
+    with torch.no_grad():
+        right = hardened.model(digits.test.images).argmax(1) == digits.test.labels
+        plainly = plain(digits.test.images).argmax(1) == digits.test.labels
+    assert right.float().mean() >= plainly.float().mean() - 0.01
+    assert not hardened.model.training
+
+
+@pytest.mark.parametrize("objective", ["reject-class", "fake-classes"])
+def test_objectives_with_more_outputs(digits, objective, tmp_path):
+    hardened = bc.harden("mlp", digits, objective, epochs=30, rounds=3)
+    assert hardened.rounds[-1].validation_accuracy > 0.9
+    shown = [r for r in hardened.records if r["kind"] == "set" and r["what"] == "trained" and r["round"] == 2]
+    assert all(0 <= r["right_fake"] <= r["non_real"] <= 1 for r in shown) and shown[-1]["non_real"] > 0.3
+    assert hardened.rounds[-1].fresh_confident < hardened.rounds[0].fresh_confident + 0.2
+    folder = hardened.save(tmp_path / "run").path
+    assert fingerprint(bc.load_model("mlp", folder / "model.safetensors")) == fingerprint(hardened.model)
+
+
+def test_gate_and_judge_share_no_real_image(digits):
+    from blankcheck.auditing import ood_test
+    from blankcheck.judging.scores import Neighbours
+
+    def fitted_on(test):
+        return {tuple(row) for values in test.values if isinstance(values, Neighbours) for row in values.real.tolist()}
+
+    gate, judge = fitted_on(hardening(digits).ground.gate), fitted_on(ood_test(digits, 0.01))
+    assert len(gate) > 200 and len(judge) > 200
+    assert len(gate & judge) <= 2, "a handful of digits are drawn twice in the original set"
+
+
+def test_mistakes(digits):
+    with pytest.raises(ArgumentError, match="objective must be one of"):
+        bc.harden("mlp", digits, "hope")
+    for options, words in (
+        ({"rounds": 0}, "rounds must be at least 1"),
+        ({"schedule": "never"}, "schedule must be one of continuous, rounds, batches, none"),
+        ({"weight": -1}, "weight must be a number"),
+        ({"weight": float("nan")}, "weight must be a number"),
+        ({"epochs": 3, "pretrain": 3}, "pretrain must lie in 0..2"),
+        ({"keep": 1.5}, r"keep must lie in \[0, 1\]"),
+        ({"patience": 0}, "patience must be at least 1"),
+        ({"anneal": 0}, "anneal must lie in"),
+        ({"certify": 0}, "certify must be at least 1"),
+        ({"certify": 65}, r"certify must lie in 1\.\.64"),
+        ({"certify": 5, "certify_weight": 0}, "certify_weight must be a number above 0"),
+        ({"schedule": "none"}, "schedule 'none' trains on no fooling images and needs certify"),
+        ({"hope": 1}, "harden knows no option 'hope'"),
+    ):
+        with pytest.raises(ArgumentError, match=words):
+            bc.harden("mlp", digits, **options)
+    with pytest.raises(ModelError, match="needs a model with 11 outputs, this one has 10"):
+        bc.harden(build("mlp", digits.shape, 10), digits, "reject-class")
+    with pytest.raises(ModelError, match="needs a model that gives logits"):
+        bc.harden(torch.nn.Sequential(build("mlp", digits.shape, 10), torch.nn.Softmax(1)), digits)
+    smooth = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10), torch.nn.GELU())
+    with pytest.raises(ModelError, match="gelu.*cannot be certified"):
+        bc.harden(smooth, digits, certify=5)
+
+
+def test_a_set_holds_only_what_the_plan_asks_for(digits, plain):
+    def ground_of(prune: str) -> Ground:
+        work = hardening(digits, replace(SMALL, prune=prune))
+        work.classifier.load_state_dict(plain.state_dict())
+        return work.ground
+
+    every, outside, fooling = (make_set(ground_of(prune))[0] for prune in ("none", "ood", "all"))
+    assert len(every) == 100 > len(outside) > len(fooling) > 0
+    ground = ground_of("all")
+    images, targets, weights = make_set(ground)
+    assert (weights == torch.where(ground.gate.p_values(images) <= ground.gate.smallest_p, 3.0, 1.0)).all()
+    assert (ground.gate.p_values(images) <= ground.strict).all() and (count_lit(images) <= 12).all()
+    with torch.no_grad():
+        assert (ground.classifier(images).softmax(1).gather(1, targets[:, None]) >= 0.9).all()
+
+
+def test_sets_keep_a_share_of_the_earlier_ones(digits):
+    work = hardening(digits, replace(SMALL, schedule="rounds", prune="none", keep=0.25))
+    assert isinstance(work.source, Sets)
+    for count, pool in ((1, 100), (2, 125), (3, 150)):
+        work.source.begin_round(work.ground)
+        assert len(work.source.made[1]) == 100 * count and len(work.source.pool) == pool
+        assert set(range(100 * (count - 1), 100 * count)) <= set(work.source.pool.tolist()), "the newest is used whole"
+    by_batches = Sets(every=2)
+    by_batches.begin_round(work.ground)
+    for made in (1, 1, 2, 2, 3):
+        by_batches.batch(work.ground)
+        assert len(by_batches.made[1]) == 100 * made
+    fresh = hardening(digits, replace(SMALL, schedule="rounds", prune="none", keep=0.25, network="fresh"))
+    for count in (1, 2, 3):
+        fresh.source.begin_round(fresh.ground)
+        assert len(fresh.source.pool) == 100 * count, "a network that starts again sees all of them"
+
+
+def test_hardening_ends_early_when_the_search_fails(digits):
+    """Every rate is good enough here: the first round whose network is confident, and like the one before not surer than
+    earlier ones, is followed by one last round at the end of the learning-rate schedule."""
+    work = hardening(digits, replace(SMALL, training=TrainingPlan(80), rounds=16, stop_rate=1.0))
+    sure = [r.validation_confident for r in work.rounds()]
+    settled = [sure[n - 1] >= 0.9 and plateau(sure[:n], 2) for n in range(1, len(sure))]
+    assert len(sure) < 16 and settled == [False] * (len(sure) - 2) + [True]
+    assert work.learner.schedule.last_epoch == work.learner.schedule.total_steps - 1
+    patient = hardening(digits, replace(SMALL, training=TrainingPlan(40), rounds=10, patience=1, network="fresh"))
+    scores = [r.harmonic for r in patient.rounds()]
+    assert plateau(scores, 1) and not any(plateau(scores[:n], 1) for n in range(1, len(scores)))
+
+
+def test_every_set_is_shown_to_every_network(digits, plain):
+    work = hardening(digits, twin=lambda: Twin(plain, "logits", "a plain twin"))
+    made = list(work.rounds())
+    shown = [(r["what"], r["round"], r["set_round"]) for r in work.records if r["kind"] == "set"]
+    for what in ("trained", "fresh"):
+        assert [s[1:] for s in shown if s[0] == what] == [(r, i) for r in range(3) for i in range(r + 1)]
+    processes = ("random-search", "differential-evolution", "saliency")
+    for what in ("twin", *(f"twin:{p}" for p in processes)):
+        assert [s[1:] for s in shown if s[0] == what] == [(r, None) for r in range(3)]
+    for p in processes:
+        assert [s[1:] for s in shown if s[0] == f"own:{p}"] == [(r, r) for r in range(3)]
+    own = {
+        r["round"]: r for r in work.records if r["kind"] == "set" and r["what"] == "fresh" and r["set_round"] == r["round"]
+    }
+    assert [own[i]["fooled"] for i in range(3)] == pytest.approx([r.fresh_rate for r in made])
+    assert sum(r["kind"] == "batch" for r in work.records) == 6 * work.learner.batches_in(1)
+    for kind in ("training", "search", "real", "batch"):
+        assert any(r["kind"] == kind for r in work.records)
+
+
+def test_with_the_twin_held_out_no_image_of_half_b_is_trained_on(digits):
+    work = hardening(digits, replace(SMALL, hold_out_twin=True))
+    assert work.train is digits.halves[0] and work.learner.data is digits.halves[0]
+    rows = {row.numpy().tobytes() for row in digits.halves[0].images}
+    assert {row.numpy().tobytes() for row in work.ground.real[0]} <= rows
