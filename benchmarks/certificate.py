@@ -1,15 +1,16 @@
-"""The sparse certificate: what is proved of a plain network, of gates around it, and of networks trained to be certified.
+"""The sparse certificate: what is proved of a plain network, of gates around it, and of networks
+trained to be certified.
 
-    python benchmarks/certificate.py                                    # MNIST, three seeds; resumes
-    python benchmarks/certificate.py --rows plain plain+gate-45 --seeds 1
-    python benchmarks/certificate.py --print                            # the tables of what is there
+    python benchmarks/certificate.py                                    # MNIST, three seeds;
+    resumes python benchmarks/certificate.py --rows plain plain+gate-45 --seeds 1 python
+    benchmarks/certificate.py --print                            # the tables of what is there
 
-Rows: `plain`, a cnn; `wide`, cnn-wide-kernel trained plainly; `own-K`, the same hardened by the bound alone
-(`--schedule none --certify K`); `both-K`, by the bound and by searched images; any of these and `+gate-G`, with a gate for
-G around it. Each (data, row, seed) is one
-record of results/certificate.json, and one that is there is skipped. Seconds are those of CPU, of this process on one
-thread. `found` is the fewest lit features of any confident image that the search of `fool` met, for each class; the search
-goes on until it has the sparsest.
+Rows: `plain`, a cnn; `wide`, cnn-wide-kernel trained plainly; `own-K`, the same hardened by the
+bound alone (`--schedule none --certify K`); `both-K`, by the bound and by searched images; any of
+these and `+gate-G`, with a gate for G around it. Each (data, row, seed) is one record of
+results/certificate.json, and one that is there is skipped. Seconds are those of CPU, of this
+process on one thread. `found` is the fewest lit features of any confident image that the search of
+`fool` met, for each class; the search goes on until it has the sparsest.
 """
 
 from __future__ import annotations
@@ -27,20 +28,41 @@ import torch
 from torch import nn
 
 import blankcheck as bc
-from blankcheck.certifying import Gated, Sparse, bound_layers, certify, fit_gate, log_odds_bounds, read_network
+from blankcheck.certifying import (
+    Gated,
+    Sparse,
+    bound_layers,
+    certify,
+    fit_gate,
+    log_odds_bounds,
+    read_network,
+)
 from blankcheck.classifiers import TrainingPlan, UnitClassifier, build, evaluate, train_plainly
 from blankcheck.classifiers.loading import save_model
 
 RESULTS = Path(__file__).parent / "results" / "certificate.json"
-ROWS = ("plain", "wide", "plain+gate-40", "plain+gate-45", "plain+gate-50", "own-34", "own-42", "own-42+gate-45", "both-42")
+ROWS = (
+    "plain",
+    "wide",
+    "plain+gate-40",
+    "plain+gate-45",
+    "plain+gate-50",
+    "own-34",
+    "own-42",
+    "own-42+gate-45",
+    "both-42",
+)
 SURE = 0.9
 
 
 def trained(row: str, data: bc.Data, seed: int, cache: Path) -> tuple[UnitClassifier, float]:
-    """The network of a row that is no gate, and the CPU seconds of its training; from the cache where it is there."""
+    """The network of a row that is no gate, and the CPU seconds of its training; from the cache
+    where it is there."""
     kind, _, k = row.partition("-")
     model = "cnn" if row == "plain" else "cnn-wide-kernel"
-    path, note = (cache / f"{data.source}-{row}-seed{seed}.{end}" for end in ("safetensors", "seconds"))
+    path, note = (
+        cache / f"{data.source}-{row}-seed{seed}.{end}" for end in ("safetensors", "seconds")
+    )
     if path.is_file() and note.is_file():
         return bc.load_model(model, path, data), float(note.read_text())
     began = time.process_time()
@@ -70,15 +92,21 @@ def network_of(row: str, data: bc.Data, seed: int, cache: Path) -> tuple[nn.Modu
 
 def fewest_lit(network: nn.Module, data: bc.Data, steps: int, each: int) -> list[int | None]:
     """For each class the fewest lit features of any image that was confident."""
-    found = bc.fool(network, range(len(data.classes)), each, data=data, steps=steps, until="sparsest", seed=0)
+    found = bc.fool(
+        network, range(len(data.classes)), each, data=data, steps=steps, until="sparsest", seed=0
+    )
     best: list[int | None] = [None] * len(data.classes)
-    for target, lit, confidence in zip(found.targets.tolist(), found.lit.tolist(), found.confidence.tolist(), strict=True):
+    for target, lit, confidence in zip(
+        found.targets.tolist(), found.lit.tolist(), found.confidence.tolist(), strict=True
+    ):
         if confidence >= SURE and (best[target] is None or lit < best[target]):
             best[target] = int(lit)
     return best
 
 
-def measured(row: str, data: bc.Data, seed: int, steps: int, each: int, cache: Path) -> dict[str, Any]:
+def measured(
+    row: str, data: bc.Data, seed: int, steps: int, each: int, cache: Path
+) -> dict[str, Any]:
     """One record."""
     network, form, training = network_of(row, data, seed, cache)
     real = evaluate(network, data.test, len(data.classes), SURE, form)
@@ -88,13 +116,25 @@ def measured(row: str, data: bc.Data, seed: int, steps: int, each: int, cache: P
     began = time.process_time()
     found = fewest_lit(network, data, steps, each)
     return {
-        "data": data.source, "row": row, "seed": seed, "accuracy": real.accuracy, "confident": real.confident,
-        "means": proved.means, "k": list(proved.k), "found": found, "training_seconds": training,
-        "certificate_seconds": spent, "search_seconds": time.process_time() - began, "steps": steps, **records.where(),
-    }  # fmt: skip
+        "data": data.source,
+        "row": row,
+        "seed": seed,
+        "accuracy": real.accuracy,
+        "confident": real.confident,
+        "means": proved.means,
+        "k": list(proved.k),
+        "found": found,
+        "training_seconds": training,
+        "certificate_seconds": spent,
+        "search_seconds": time.process_time() - began,
+        "steps": steps,
+        **records.where(),
+    }
 
 
-def milliseconds(network: nn.Module, shape: Sequence[int], k: int, dtype: torch.dtype, rounding: bool) -> float:
+def milliseconds(
+    network: nn.Module, shape: Sequence[int], k: int, dtype: torch.dtype, rounding: bool
+) -> float:
     """CPU time of one bound of all ten classes, the best of several."""
     read, like, best = read_network(network, shape), torch.zeros((), dtype=dtype), float("inf")
     with torch.no_grad():
@@ -112,8 +152,11 @@ def bound_record(data: bc.Data, cache: Path) -> dict[str, Any]:
     if path.is_file():
         networks["trained"] = bc.load_model("cnn-wide-kernel", path, data)
     kinds = {"float32": (torch.float32, False), "float64 with rounding": (torch.float64, True)}
-    times = {f"{name}, {kind}": milliseconds(network, data.shape, 40, *how)
-             for name, network in networks.items() for kind, how in kinds.items()}  # fmt: skip
+    times = {
+        f"{name}, {kind}": milliseconds(network, data.shape, 40, *how)
+        for name, network in networks.items()
+        for kind, how in kinds.items()
+    }
     return {"milliseconds": times, **records.where()}
 
 
@@ -123,8 +166,11 @@ def smallest(record: dict[str, Any]) -> int:
 
 
 def ratio(record: dict[str, Any]) -> float | None:
-    """Median over the classes of the fewest lit found over the k proved; None where nothing is proved or found."""
-    pairs = [(f, k) for f, k in zip(record["found"], record["k"], strict=True) if f is not None and k]
+    """Median over the classes of the fewest lit found over the k proved; None where nothing is
+    proved or found."""
+    pairs = [
+        (f, k) for f, k in zip(record["found"], record["k"], strict=True) if f is not None and k
+    ]
     return statistics.median(f / k for f, k in pairs) if len(pairs) == len(record["k"]) else None
 
 
@@ -135,27 +181,51 @@ def tables(known: dict[str, Any]) -> str:
     for data in dict.fromkeys(r["data"] for r in cells):
         rows = [r for r in cells if r["data"] == data]
         plain = {r["seed"]: r for r in rows if r["row"] == "plain"}
-        lines = [line(name, [r for r in rows if r["row"] == name], plain) for name in dict.fromkeys(r["row"] for r in rows)]
-        head = ("network", "seeds", "right, %", "right and confident, %", "confidence lost to plain, points", "proof",
-                "k of every class", "fewest lit found", "found / k, median of classes", "training, s", "certificate, s",
-                )  # fmt: skip
-        places = sorted({f"{r['commit']}, {r['machine']}, {r['threads']} threads, torch {r['torch']}" for r in rows})
+        lines = [
+            line(name, [r for r in rows if r["row"] == name], plain)
+            for name in dict.fromkeys(r["row"] for r in rows)
+        ]
+        head = (
+            "network",
+            "seeds",
+            "right, %",
+            "right and confident, %",
+            "confidence lost to plain, points",
+            "proof",
+            "k of every class",
+            "fewest lit found",
+            "found / k, median of classes",
+            "training, s",
+            "certificate, s",
+        )
+        places = sorted(
+            {
+                f"{r['commit']}, {r['machine']}, {r['threads']} threads, torch {r['torch']}"
+                for r in rows
+            }
+        )
         parts.append(f"### {data}\n\nCommit {'; '.join(places)}.\n\n{records.table(head, lines)}\n")
     for key, record in known.items():
         if key.startswith("bound/"):
             times = ", ".join(f"{name}: {ms:.1f} ms" for name, ms in record["milliseconds"].items())
-            parts.append(f"One bound of cnn-wide-kernel ({key[6:]}, k = 40, CPU time): {times}. {records.said(record)}\n")
+            parts.append(
+                f"One bound of cnn-wide-kernel ({key[6:]}, k = 40, CPU time): {times}. {records.said(record)}\n"
+            )
     return "\n".join(parts)
 
 
-def line(name: str, made: list[dict[str, Any]], plain: dict[int, dict[str, Any]]) -> tuple[str, ...]:
+def line(
+    name: str, made: list[dict[str, Any]], plain: dict[int, dict[str, Any]]
+) -> tuple[str, ...]:
     """One row."""
 
     def of(values: Sequence[float | None], digits: int = 4) -> str:
         known = [v for v in values if v is not None]
         return records.spread(known, digits) if known else "-"
 
-    lost = [100 * (plain[r["seed"]]["confident"] - r["confident"]) for r in made if r["seed"] in plain]
+    lost = [
+        100 * (plain[r["seed"]]["confident"] - r["confident"]) for r in made if r["seed"] in plain
+    ]
     found = [min((f for f in r["found"] if f is not None), default=None) for r in made]
     return (
         name,
@@ -173,7 +243,9 @@ def line(name: str, made: list[dict[str, Any]], plain: dict[int, dict[str, Any]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", default="mnist")
     parser.add_argument("--rows", nargs="*", default=list(ROWS))
     parser.add_argument("--seeds", type=int, default=3)

@@ -1,19 +1,23 @@
-"""What an audit costs: passes per attempt x seconds per pass, checked where it can be measured, carried on to large ones.
+"""What an audit costs: passes per attempt x seconds per pass, checked where it can be measured,
+carried on to large ones.
 
-    python benchmarks/cost_model.py                                      # digits mlp, MNIST cnn, CIFAR-10 cnn: minutes
-    python benchmarks/cost_model.py --cases mnist,cnn,hardened.safetensors --presets standard
-    python benchmarks/cost_model.py --print --pass-ms 0.6                # a pass of benchmarks/device.py on your GPU
+    python benchmarks/cost_model.py                                      # digits mlp, MNIST cnn,
+    CIFAR-10 cnn: minutes python benchmarks/cost_model.py --cases mnist,cnn,hardened.safetensors
+    --presets standard python benchmarks/cost_model.py --print --pass-ms 0.6                # a pass
+    of benchmarks/device.py on your GPU
 
-CPU seconds of one thread. The model, for the chunks of attempts and for the controls apart, since these search fewer images
-at once (`BATCHES`):
+CPU seconds of one thread. The model, for the chunks of attempts and for the controls apart, since
+these search fewer images at once (`BATCHES`):
 
-    seconds = backward x (forward and backward pass + what the search does beside it) + (forward - backward) x forward pass
-              + images asked about x the test of what is out of distribution
+    seconds = backward x (forward and backward pass + what the search does beside it) + (forward -
+              backward) x forward pass + images asked about x the test of what is out of
+              distribution
 
-Passes and images asked about come from the audit; seconds per image of the passes from bare loops of the same network; what
-the search does beside them from a search of a network that costs next to nothing, on images of the same shape; the test's
-from real images. Controls whose passes the audit does not count (of twins, and the probes) are left out of the check. A
-plain network is trained where no weights are named. The extrapolation takes the passes of each piece of a standard audit and
+Passes and images asked about come from the audit; seconds per image of the passes from bare loops
+of the same network; what the search does beside them from a search of a network that costs next to
+nothing, on images of the same shape; the test's from real images. Controls whose passes the audit
+does not count (of twins, and the probes) are left out of the check. A plain network is trained
+where no weights are named. The extrapolation takes the passes of each piece of a standard audit and
 multiplies those of the attempts, and of the controls that sample them, with their numbers.
 """
 
@@ -47,13 +51,23 @@ TURNS, STEPS, UNIT_REPEATS = 5, 30, 7
 
 IMAGENET, IMAGENET_CLASSES = 1_281_167, 1000
 EPOCHS, RATIO = 90, 3.0
-"""Usual epochs of plain training on ImageNet, and how many times as long hardening takes (measured on MNIST: README)."""
+"""Usual epochs of plain training on ImageNet, and how many times as long hardening takes (measured
+on MNIST: README)."""
 TRAINING_PASSES = 1.5
-"""A training step for one image, in passes: a backward pass to the parameters as well costs a forward pass more."""
+"""A training step for one image, in passes: a backward pass to the parameters as well costs a
+forward pass more."""
 ROUNDS, FRESH, OTHERS = 7, 50 * 2 * 200, (90, 90, 30)
-"""Searches that end a round of hardening: rounds; passes of the fresh attempts, which are one chunk; and at most, for each
-class, of the three processes that hardening never trains on, each of which is one piece."""
-NEVER_SAMPLED = ("gradient-health", "repeatable", "batch-independent", "best-kept", "saturation", "planted-control")
+"""Searches that end a round of hardening: rounds; passes of the fresh attempts, which are one
+chunk; and at most, for each class, of the three processes that hardening never trains on, each of
+which is one piece."""
+NEVER_SAMPLED = (
+    "gradient-health",
+    "repeatable",
+    "batch-independent",
+    "best-kept",
+    "saturation",
+    "planted-control",
+)
 """Controls whose size does not hang on the number of attempts."""
 
 
@@ -82,7 +96,8 @@ class Unit:
 
 
 def unit(model: nn.Module, data: bc.Data, n: int) -> Unit:
-    """Medians of `UNIT_REPEATS` measurements, those of what the search does beside its passes in turns with these."""
+    """Medians of `UNIT_REPEATS` measurements, those of what the search does beside its passes in
+    turns with these."""
     shape, test = data.shape, ood_test(data, 0.01)
     images = torch.rand(n, *shape, generator=torch.Generator().manual_seed(0))
     real = data.validation.images[: n // 4]  # only some images of a batch are asked about at once
@@ -92,7 +107,13 @@ def unit(model: nn.Module, data: bc.Data, n: int) -> Unit:
     for _ in range(UNIT_REPEATS):
         free_one, free_other = bare(free, images, 1)
         began = cpu()
-        found = search(Problem(free, "logits", targets), torch.zeros_like(images), Exchange(), Goal(until="sparsest"), STEPS)
+        found = search(
+            Problem(free, "logits", targets),
+            torch.zeros_like(images),
+            Exchange(),
+            Goal(until="sparsest"),
+            STEPS,
+        )
         steps, ahead = int(found.steps.max()), int(found.forwards.max())
         own = (cpu() - began) / n - steps * free_one - (ahead - steps) * free_other
         beside.append(own / steps)
@@ -101,7 +122,10 @@ def unit(model: nn.Module, data: bc.Data, n: int) -> Unit:
 
 def bare(model: nn.Module, images: Tensor, repeats: int) -> tuple[float, float]:
     """Seconds per image of a forward and backward pass, and of a forward pass."""
-    one, other = (middle_of(lambda run=run: run(model, images), repeats) / len(images) for run in (both, forward))
+    one, other = (
+        middle_of(lambda run=run: run(model, images), repeats) / len(images)
+        for run in (both, forward)
+    )
     return one, other
 
 
@@ -114,14 +138,24 @@ def measured(case: str, presets: list[str], repeats: int) -> dict[str, Any]:
     """Audits of a case, and the factors of the model."""
     name, architecture, *weights = case.split(",")
     data = bc.load_data(name)
-    asked = argparse.Namespace(data=name, model=architecture, weights=weights[0] if weights else None)
-    model = bc.load_model(architecture, weights=weights_of(asked, data), data=data).eval().requires_grad_(False)
+    asked = argparse.Namespace(
+        data=name, model=architecture, weights=weights[0] if weights else None
+    )
+    model = (
+        bc.load_model(architecture, weights=weights_of(asked, data), data=data)
+        .eval()
+        .requires_grad_(False)
+    )
     units = {what: asdict(unit(model, data, n)) for what, n in BATCHES.items()}
     record: dict[str, Any] = {"where": where(), "chunk": CHUNK, "units": units, "audits": {}}
     for preset in presets:
         audits = [measured_audit(model, data, preset, seed) for seed in range(repeats)]
         record["audits"][preset] = [a.as_record() for a in audits]
-        print(f"{case}, {preset}: {spread([a.seconds for a in audits])} s", file=sys.stderr, flush=True)
+        print(
+            f"{case}, {preset}: {spread([a.seconds for a in audits])} s",
+            file=sys.stderr,
+            flush=True,
+        )
     return record
 
 
@@ -135,16 +169,54 @@ def tables(records: dict[str, Any]) -> str:
             seconds.append([label, str(BATCHES[what]), *us])
         for preset, audits in record["audits"].items():
             passes.append([label, preset, verdicts(audits), *per_attempt(audits)])
-            checks.append([label, preset, *check(audits, {what: Unit(**of) for what, of in record["units"].items()})])
+            checks.append(
+                [
+                    label,
+                    preset,
+                    *check(audits, {what: Unit(**of) for what, of in record["units"].items()}),
+                ]
+            )
     place = {said(record["where"]) for record in records.values()}
-    return "\n\n".join([
-        "**Measured.** CPU seconds of one thread; median (least-most) over seeds of the audit. " + " ".join(sorted(place)),
-        table(["network", "preset", "verdict", "attempts", "forward, backward per attempt: search", "whole audit"], passes),
-        table(["network", "images at once", "forward and backward, us an image", "forward, us", "the search beside, us",
-               "the test, us an image asked about"], seconds),
-        table(["network", "preset", "seconds that are modelled", "as modelled", "error", "error of the attempts alone",
-               "seconds of the whole audit"], checks),
-    ])  # fmt: skip
+    return "\n\n".join(
+        [
+            "**Measured.** CPU seconds of one thread; median (least-most) over seeds of the audit. "
+            + " ".join(sorted(place)),
+            table(
+                [
+                    "network",
+                    "preset",
+                    "verdict",
+                    "attempts",
+                    "forward, backward per attempt: search",
+                    "whole audit",
+                ],
+                passes,
+            ),
+            table(
+                [
+                    "network",
+                    "images at once",
+                    "forward and backward, us an image",
+                    "forward, us",
+                    "the search beside, us",
+                    "the test, us an image asked about",
+                ],
+                seconds,
+            ),
+            table(
+                [
+                    "network",
+                    "preset",
+                    "seconds that are modelled",
+                    "as modelled",
+                    "error",
+                    "error of the attempts alone",
+                    "seconds of the whole audit",
+                ],
+                checks,
+            ),
+        ]
+    )
 
 
 def name_of(case: str) -> str:
@@ -160,7 +232,9 @@ def verdicts(audits: list[dict[str, Any]]) -> str:
 def per_attempt(audits: list[dict[str, Any]]) -> list[str]:
     def both_of(a: dict[str, Any], parts: tuple[str, ...]) -> tuple[float, float]:
         chosen = [p for part in parts for p in a[part]]
-        forward, backward = (sum(p[way] for p in chosen) / a["attempts"] for way in ("forward", "backward"))
+        forward, backward = (
+            sum(p[way] for p in chosen) / a["attempts"] for way in ("forward", "backward")
+        )
         return forward, backward
 
     cells = [str(audits[0]["attempts"])]
@@ -182,16 +256,25 @@ def check(audits: list[dict[str, Any]], units: dict[str, Unit]) -> list[str]:
         said_of.append(sum(model))
         errors.append(sum(model) / all_of - 1)
         of_attempts.append(model[0] / alone - 1)
-    return [spread(took), spread(said_of), percent(errors), percent(of_attempts), spread([a["seconds"] for a in audits])]
+    return [
+        spread(took),
+        spread(said_of),
+        percent(errors),
+        percent(of_attempts),
+        spread([a["seconds"] for a in audits]),
+    ]
 
 
 def percent(values: list[float]) -> str:
-    low, middle, high = (f"{100 * v:+.0f} %" for v in (min(values), statistics.median(values), max(values)))
+    low, middle, high = (
+        f"{100 * v:+.0f} %" for v in (min(values), statistics.median(values), max(values))
+    )
     return middle if len(values) == 1 else f"{middle} ({low} to {high})"
 
 
 def extrapolated(records: dict[str, Any], chosen: argparse.Namespace) -> str:
-    """Hours of audits and hardening of a network with 1000 classes on some GPUs, at an assumed time of a pass."""
+    """Hours of audits and hardening of a network with 1000 classes on some GPUs, at an assumed time
+    of a pass."""
     per_pass, rows = chosen.pass_ms / 1000, []
     for case in chosen.sources or records:
         audits = records.get(case, {}).get("audits", {}).get("standard")
@@ -202,15 +285,34 @@ def extrapolated(records: dict[str, Any], chosen: argparse.Namespace) -> str:
             chunks, controls = grown(audit, preset, per_pass)
             hours = [(makespan(chunks, n) + makespan(controls, n)) / 3600 for n in chosen.gpus]
             longest = max(controls, key=lambda p: p.seconds, default=Piece("none", 0.0, 0, 0))
-            rows.append([f"audit {preset}, an attempt as hard as on {name_of(case)}", *(f"{h:.2g}" for h in hours),
-                         f"{longest.name}, {longest.seconds / 3600:.2g} h"])  # fmt: skip
+            rows.append(
+                [
+                    f"audit {preset}, an attempt as hard as on {name_of(case)}",
+                    *(f"{h:.2g}" for h in hours),
+                    f"{longest.name}, {longest.seconds / 3600:.2g} h",
+                ]
+            )
     plain = IMAGENET * EPOCHS * TRAINING_PASSES * per_pass / 3600
-    ends = [ROUNDS * (FRESH + IMAGENET_CLASSES * most) * per_pass / 3600 for most in (sum(OTHERS), max(OTHERS))]
-    rows.append([f"plain training, {EPOCHS} epochs", *(f"{plain / n:.2g}" for n in chosen.gpus), "-"])
+    ends = [
+        ROUNDS * (FRESH + IMAGENET_CLASSES * most) * per_pass / 3600
+        for most in (sum(OTHERS), max(OTHERS))
+    ]
+    rows.append(
+        [f"plain training, {EPOCHS} epochs", *(f"{plain / n:.2g}" for n in chosen.gpus), "-"]
+    )
     hours = [RATIO * plain / n + ends[n > 2] for n in chosen.gpus]
-    rows.append([f"hardening, {RATIO:g} times plain training", *(f"{h:.2g}" for h in hours),
-                 f"searches that end a round, {ends[1]:.2g} h"])  # fmt: skip
-    head = ["hours", *(f"{n} GPU{'s' * (n > 1)}" for n in chosen.gpus), "longest part that is not shared"]
+    rows.append(
+        [
+            f"hardening, {RATIO:g} times plain training",
+            *(f"{h:.2g}" for h in hours),
+            f"searches that end a round, {ends[1]:.2g} h",
+        ]
+    )
+    head = [
+        "hours",
+        *(f"{n} GPU{'s' * (n > 1)}" for n in chosen.gpus),
+        "longest part that is not shared",
+    ]
     words = (
         f"**Extrapolated, not measured.** 3x224x224, {IMAGENET_CLASSES} classes, an assumed {chosen.pass_ms:g} ms for a "
         "forward and backward pass of one image in a batch of 100, half for a forward pass. Nothing but passes counts."
@@ -219,16 +321,28 @@ def extrapolated(records: dict[str, Any], chosen: argparse.Namespace) -> str:
 
 
 def grown(audit: dict[str, Any], preset: str, per_pass: float) -> tuple[list[Piece], list[Piece]]:
-    """The pieces of the audit with 1000 classes. The steps of an attempt grow with the preset; so do its passes, at most."""
+    """The pieces of the audit with 1000 classes.
+
+    The steps of an attempt grow with the preset; so do its passes, at most.
+    """
     want, base = preset_named(preset), preset_named("standard")
-    attempts, longer = want.for_targets(IMAGENET_CLASSES) * IMAGENET_CLASSES, want.steps / base.steps
-    ahead, back = (sum(p[way] for p in audit["chunks"]) / audit["attempts"] for way in ("forward", "backward"))
-    chunks = [priced("attempts", CHUNK * ahead * longer, CHUNK * back * longer, per_pass)] * -(-attempts // CHUNK)
+    attempts, longer = (
+        want.for_targets(IMAGENET_CLASSES) * IMAGENET_CLASSES,
+        want.steps / base.steps,
+    )
+    ahead, back = (
+        sum(p[way] for p in audit["chunks"]) / audit["attempts"] for way in ("forward", "backward")
+    )
+    chunks = [priced("attempts", CHUNK * ahead * longer, CHUNK * back * longer, per_pass)] * -(
+        -attempts // CHUNK
+    )
     more = max(FEWEST, attempts // SAMPLED) / max(FEWEST, audit["attempts"] // SAMPLED)
     controls = []
     for piece in audit["controls"]:
         factor = longer if piece["name"] in NEVER_SAMPLED else more * longer
-        controls.append(priced(piece["name"], factor * piece["forward"], factor * piece["backward"], per_pass))
+        controls.append(
+            priced(piece["name"], factor * piece["forward"], factor * piece["backward"], per_pass)
+        )
     return chunks, controls
 
 
@@ -237,14 +351,20 @@ def priced(name: str, ahead: float, back: float, per_pass: float) -> Piece:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", nargs="*", default=list(CASES), help="data,network or data,network,weights")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--cases", nargs="*", default=list(CASES), help="data,network or data,network,weights"
+    )
     parser.add_argument("--presets", nargs="+", default=["smoke", "standard"])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--pass-ms", type=float, default=1.0, help="of the extrapolation")
     parser.add_argument("--gpus", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument(
-        "--sources", nargs="*", help="cases whose attempts are carried on; default all with a standard audit"
+        "--sources",
+        nargs="*",
+        help="cases whose attempts are carried on; default all with a standard audit",
     )
     parser.add_argument("--results", type=Path, default=HERE / "results" / "cost_model.json")
     parser.add_argument("--print", action="store_true", help="measure nothing")

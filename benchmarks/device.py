@@ -1,13 +1,16 @@
-"""How much of a device the search uses: images x steps per second, against a bare loop of the same network's passes.
+"""How much of a device the search uses: images x steps per second, against a bare loop of the same
+network's passes.
 
     python benchmarks/device.py                                     # on a GPU where there is one
     python benchmarks/device.py --device cpu --networks cnn resnet18 --repeats 3
 
-*Bare*: forward and backward pass to the images, one batch after the other. *Descent* makes one such pass for a step;
-*exchange*, the default, also two forward passes. Nobody finishes. Their rates stand against those of a bare loop of the same
-passes in the same process: 100 % would be a search that costs nothing beside the network. Bare loop and searches take turns,
-`--repeats` times after one that does not count; median (least-most). Networks have random weights; speed is the same.
-Numbers of other devices and networks in the results file stay.
+*Bare*: forward and backward pass to the images, one batch after the other. *Descent* makes one such
+pass for a step; *exchange*, the default, also two forward passes. Nobody finishes. Their rates
+stand against those of a bare loop of the same
+passes in the same process: 100 % would be a search that costs nothing beside the network. Bare loop
+and searches take turns, `--repeats` times after one that does not count; median (least-most).
+Networks have random weights; speed is the same. Numbers of other devices and networks in the
+results file stay.
 """
 
 from __future__ import annotations
@@ -44,9 +47,18 @@ def measured(name: str, device: torch.device, chosen: argparse.Namespace) -> dic
     images = torch.rand(n, *shape, generator=torch.Generator().manual_seed(0)).to(device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    turns = [turn(model, images, steps, device) for _ in range(chosen.repeats + 1)][1:]  # the first is slower
+    turns = [turn(model, images, steps, device) for _ in range(chosen.repeats + 1)][
+        1:
+    ]  # the first is slower
     peak = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None
-    return {"shape": shape, "batch": n, "steps": steps, "turns": turns, "peak_gib": peak, "where": where(device)}
+    return {
+        "shape": shape,
+        "batch": n,
+        "steps": steps,
+        "turns": turns,
+        "peak_gib": peak,
+        "where": where(device),
+    }
 
 
 def turn(model: nn.Module, images: Tensor, steps: int, device: torch.device) -> dict[str, float]:
@@ -61,7 +73,12 @@ def turn(model: nn.Module, images: Tensor, steps: int, device: torch.device) -> 
 
 
 def searched(
-    model: nn.Module, images: Tensor, rule: Solver, steps: int, device: torch.device, bare: dict[str, float]
+    model: nn.Module,
+    images: Tensor,
+    rule: Solver,
+    steps: int,
+    device: torch.device,
+    bare: dict[str, float],
 ) -> tuple[float, float]:
     """Seconds of a step, and those of its passes alone."""
     problem = Problem(model, "logits", torch.arange(len(images), device=device) % 10)
@@ -82,14 +99,33 @@ def tables(records: dict[str, Any]) -> str:
         for name, network in record.items():
             n, turns = network["batch"], network["turns"]
             cells = [
-                name, "x".join(map(str, network["shape"])), str(n), str(network["steps"]),
+                name,
+                "x".join(map(str, network["shape"])),
+                str(n),
+                str(network["steps"]),
                 spread([n / t["both"] for t in turns]),
-            ]  # fmt: skip
+            ]
             for rule in RULES:
-                cells += [spread([n / t[rule] for t in turns]), share([t[f"{rule} passes"] / t[rule] for t in turns])]
-            rows.append([*cells, "-" if network["peak_gib"] is None else f"{network['peak_gib']:.2f}"])
-        head = ["network", "image", "batch", "steps", "bare, images/s", *(f"{rule}, {what}" for rule in RULES for what in
-                ("images x steps/s", "% of its passes alone")), "peak GiB"]  # fmt: skip
+                cells += [
+                    spread([n / t[rule] for t in turns]),
+                    share([t[f"{rule} passes"] / t[rule] for t in turns]),
+                ]
+            rows.append(
+                [*cells, "-" if network["peak_gib"] is None else f"{network['peak_gib']:.2f}"]
+            )
+        head = [
+            "network",
+            "image",
+            "batch",
+            "steps",
+            "bare, images/s",
+            *(
+                f"{rule}, {what}"
+                for rule in RULES
+                for what in ("images x steps/s", "% of its passes alone")
+            ),
+            "peak GiB",
+        ]
         places = sorted({said(network["where"]) for network in record.values()})
         lines += ["", f"### {key}", "", *places, "", table(head, rows)]
     return "\n".join(lines)
@@ -100,7 +136,9 @@ def share(values: list[float]) -> str:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", choices=DEVICES, default="auto")
     parser.add_argument("--networks", nargs="+", choices=tuple(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--batch", type=int, help="images at once")
@@ -115,7 +153,9 @@ def main() -> None:
     device = resolve(chosen.device)
     place = where(device)
     key = f"{place['device']}, {place['machine']}"
-    record: dict[str, Any] = json.loads(chosen.results.read_text()).get(key, {}) if chosen.results.is_file() else {}
+    record: dict[str, Any] = (
+        json.loads(chosen.results.read_text()).get(key, {}) if chosen.results.is_file() else {}
+    )
     for name in chosen.networks:
         record[name] = measured(name, device, chosen)
         print(tables({key: {name: record[name]}}), flush=True)

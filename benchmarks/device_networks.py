@@ -1,4 +1,7 @@
-"""Networks of three sizes in plain torch, with random weights: speed does not hang on them. A library."""
+"""Networks of three sizes in plain torch, with random weights: speed does not hang on them.
+
+A library.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,23 @@ class Bottleneck(nn.Module):
         super().__init__()
         outside = 4 * middle
         self.body = nn.Sequential(
-            nn.Conv2d(inside, middle, 1, bias=False), nn.BatchNorm2d(middle), nn.ReLU(),
-            nn.Conv2d(middle, middle, 3, stride, 1, bias=False), nn.BatchNorm2d(middle), nn.ReLU(),
-            nn.Conv2d(middle, outside, 1, bias=False), nn.BatchNorm2d(outside),
-        )  # fmt: skip
+            nn.Conv2d(inside, middle, 1, bias=False),
+            nn.BatchNorm2d(middle),
+            nn.ReLU(),
+            nn.Conv2d(middle, middle, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(middle),
+            nn.ReLU(),
+            nn.Conv2d(middle, outside, 1, bias=False),
+            nn.BatchNorm2d(outside),
+        )
         plain = stride == 1 and inside == outside
-        self.shortcut = nn.Identity() if plain else nn.Sequential(
-            nn.Conv2d(inside, outside, 1, stride, bias=False), nn.BatchNorm2d(outside))  # fmt: skip
+        self.shortcut = (
+            nn.Identity()
+            if plain
+            else nn.Sequential(
+                nn.Conv2d(inside, outside, 1, stride, bias=False), nn.BatchNorm2d(outside)
+            )
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         return torch.relu(self.body(images) + self.shortcut(images))
@@ -31,13 +44,20 @@ class Bottleneck(nn.Module):
 
 def resnet50(shape: tuple[int, int, int], outputs: int = 1000) -> nn.Module:
     """ResNet-50: stages of 3, 4, 6 and 3 bottlenecks, 25.6 million parameters."""
-    stem = nn.Sequential(nn.Conv2d(shape[0], 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
+    stem = nn.Sequential(
+        nn.Conv2d(shape[0], 64, 7, 2, 3, bias=False),
+        nn.BatchNorm2d(64),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2, 1),
+    )
     inside, stages = 64, list[nn.Module]()
     for middle, depth in ((64, 3), (128, 4), (256, 6), (512, 3)):
         for index in range(depth):
             stages.append(Bottleneck(inside, middle, 2 if index == 0 and middle > 64 else 1))
             inside = 4 * middle
-    return nn.Sequential(stem, *stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inside, outputs))
+    return nn.Sequential(
+        stem, *stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inside, outputs)
+    )
 
 
 class Attention(nn.Module):
@@ -47,26 +67,39 @@ class Attention(nn.Module):
         super().__init__()
         self.before, self.after = nn.LayerNorm(width), nn.LayerNorm(width)
         self.heads, self.all, self.out = heads, nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
 
     def forward(self, tokens: Tensor) -> Tensor:
         n, t, d = tokens.shape
-        q, k, v = self.all(self.before(tokens)).view(n, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        q, k, v = (
+            self.all(self.before(tokens))
+            .view(n, t, 3, self.heads, d // self.heads)
+            .permute(2, 0, 3, 1, 4)
+        )
         mixed = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, t, d)
         tokens = tokens + self.out(mixed)
         return tokens + self.mlp(self.after(tokens))
 
 
 class ViT(nn.Module):
-    """Patches of 16x16, a class token, learnt positions (Dosovitskiy et al. 2021, equations 1 to 4)."""
+    """Patches of 16x16, a class token, learnt positions (Dosovitskiy et al.
 
-    def __init__(self, shape: tuple[int, int, int], outputs: int, width: int, depth: int, heads: int) -> None:
+    2021, equations 1 to 4).
+    """
+
+    def __init__(
+        self, shape: tuple[int, int, int], outputs: int, width: int, depth: int, heads: int
+    ) -> None:
         super().__init__()
         c, h, w = shape
         self.patches = nn.Conv2d(c, width, 16, 16)
         self.token = nn.Parameter(torch.zeros(1, 1, width))
         self.places = nn.Parameter(0.02 * torch.randn(1, 1 + (h // 16) * (w // 16), width))
-        self.blocks = nn.Sequential(*(Attention(width, heads) for _ in range(depth)), nn.LayerNorm(width))
+        self.blocks = nn.Sequential(
+            *(Attention(width, heads) for _ in range(depth)), nn.LayerNorm(width)
+        )
         self.head = nn.Linear(width, outputs)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -76,7 +109,10 @@ class ViT(nn.Module):
 
 
 def vit_s(shape: tuple[int, int, int], outputs: int = 1000) -> nn.Module:
-    """ViT-S/16 (width 384, 12 blocks, 6 heads; Touvron et al. 2021, arXiv:2012.12877), 22 million parameters."""
+    """ViT-S/16 (width 384, 12 blocks, 6 heads; Touvron et al.
+
+    2021, arXiv:2012.12877), 22 million parameters.
+    """
     return ViT(shape, outputs, 384, 12, 6)
 
 

@@ -2,11 +2,12 @@
 
     python benchmarks/gate_bound.py --data mnist --seeds 3
 
-A hardened network can at best learn what hardening's gate says. The gate is fitted on half A of the training images, the
-judge of audits on half B: where the two disagree, a searcher finds room. This network is sure of nothing wherever the
-gate's p-value is at most the level, and answers like a plain one elsewhere, so it follows the gate exactly, which no
-training does. Printed for each level: right and confident on real validation images, and the share of attempts that fool
-it under the judge.
+A hardened network can at best learn what hardening's gate says. The gate is fitted on half A of the
+training images, the
+judge of audits on half B: where the two disagree, a searcher finds room. This network is sure of
+nothing wherever the gate's p-value is at most the level, and answers like a plain one elsewhere, so
+it follows the gate exactly, which no training does. Printed for each level: right and confident on
+real validation images, and the share of attempts that fool it under the judge.
 """
 
 from __future__ import annotations
@@ -46,21 +47,37 @@ def one(data: bc.Data, model: str, seed: int, attempts: int) -> dict[float, tupl
     train_plainly(network, data.train, TrainingPlan.default(len(data.train)), seed)
     network.requires_grad_(False)
     gate, judge = OODTest.fit(data.halves[0].images, 0.01), ood_test(data, 0.01)
-    return {level: measured(Gated(network, gate, level).eval(), data, judge, seed, attempts) for level in LEVELS}
+    return {
+        level: measured(Gated(network, gate, level).eval(), data, judge, seed, attempts)
+        for level in LEVELS
+    }
 
 
-def measured(gated: nn.Module, data: bc.Data, judge: OODTest, seed: int, attempts: int) -> tuple[float, float]:
+def measured(
+    gated: nn.Module, data: bc.Data, judge: OODTest, seed: int, attempts: int
+) -> tuple[float, float]:
     want = Conditions(max_lit=default_max_lit(data.shape))
     real = evaluate(gated, data.validation, len(data.classes), want.confidence)
-    job = Job(gated, "logits", data.shape, want, within(500), enough=want.max_lit,
-              real=(data.validation.images, data.validation.labels), accept=judge.accepts, seed=seed)  # fmt: skip
+    job = Job(
+        gated,
+        "logits",
+        data.shape,
+        want,
+        within(500),
+        enough=want.max_lit,
+        real=(data.validation.images, data.validation.labels),
+        accept=judge.accepts,
+        seed=seed,
+    )
     with left_as_found(gated):
         tried = run_attempts(job, [i % len(data.classes) for i in range(attempts)])
     return 100 * real.confident, 100 * float(tried.best.met.float().mean())
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", default="mnist", choices=sorted(MODELS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--attempts", type=int, default=100)

@@ -1,18 +1,21 @@
-"""The benchmark of hardening: plain networks, ours, and two other ways to train, each audited and attacked.
+"""The benchmark of hardening: plain networks, ours, and two other ways to train, each audited and
+attacked.
 
-    python benchmarks/hardening.py                                  # everything: most of a day on two cores
-    python benchmarks/hardening.py --parts mnist-default --seeds 1
-    python benchmarks/hardening.py --print                          # the tables of what is there
+    python benchmarks/hardening.py                                  # everything: most of a day on
+    two cores python benchmarks/hardening.py --parts mnist-default --seeds 1 python
+    benchmarks/hardening.py --print                          # the tables of what is there
 
-It runs in parts and goes on where it stopped. Every (data, method, objective, schedule, seed) is one cell with one file in
---results, written when it is finished; cells that have theirs are skipped. The trained network is kept in --cache, so that a
-stop between training and audit costs only the audit. Neither looks at the commit, which is only recorded: --again trains
-and measures anew, and a cell whose result file is gone is measured again with the network that is kept.
+It runs in parts and goes on where it stopped. Every (data, method, objective, schedule, seed) is
+one cell with one file in --results, written when it is finished; cells that have theirs are
+skipped. The trained network is kept in --cache, so that a stop between training and audit costs
+only the audit. Neither looks at the commit, which is only recorded: --again trains and measures
+anew, and a cell whose result file is gone is measured again with the network that is kept.
 
-Every part but `cifar` trains for the usual number of epochs; files of cells at other settings carry these in their names,
-and tables keep them apart. The time ratio is that of the whole `bc.harden` (or other training) to plain training of the same
-network in the same process right before. Attacks of other libraries run where these are installed (see rivals.py). The
-tables go to the terminal and into a file named like the results' folder, with .md behind.
+Every part but `cifar` trains for the usual number of epochs; files of cells at other settings carry
+these in their names, and tables keep them apart. The time ratio is that of the whole `bc.harden`
+(or other training) to plain training of the same network in the same process right before. Attacks
+of other libraries run where these are installed (see rivals.py). The tables go to the terminal and
+into a file named like the results' folder, with .md behind.
 """
 
 from __future__ import annotations
@@ -31,7 +34,14 @@ from typing import Any
 
 import torch
 from baselines import acet, outlier_exposure
-from hardening_measures import audit_figures, auroc_figures, few_lit_figures, loaded, real_figures, rival_figures
+from hardening_measures import (
+    audit_figures,
+    auroc_figures,
+    few_lit_figures,
+    loaded,
+    real_figures,
+    rival_figures,
+)
 from hardening_table import CONTINUOUS, DEFAULT, OURS, PLAIN, tables
 from main_job import MODELS
 
@@ -51,7 +61,8 @@ OTHERS: dict[str, Callable[[bc.Data, str, int, int | None], UnitClassifier]] = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One network to train and measure. objective, schedule: of ours only. epochs: None for the usual number."""
+    """One network to train and measure. objective, schedule: of ours only. epochs: None for the
+    usual number."""
 
     data: str
     method: str
@@ -64,7 +75,9 @@ class Cell:
     def name(self) -> str:
         """What its kept network is called."""
         parts = (self.data, self.method, self.objective, self.schedule, f"seed{self.seed}")
-        return "-".join([p for p in parts if p] + ([f"{self.epochs}epochs"] if self.epochs is not None else []))
+        return "-".join(
+            [p for p in parts if p] + ([f"{self.epochs}epochs"] if self.epochs is not None else [])
+        )
 
 
 def cells(part: str, seeds: int, epochs: int | None, cifar_epochs: int) -> list[Cell]:
@@ -75,7 +88,11 @@ def cells(part: str, seeds: int, epochs: int | None, cifar_epochs: int) -> list[
         return [Cell(data, *method, seed, epochs) for seed in range(seeds) for method in methods]
 
     if part == "mnist-grid":
-        return [Cell("mnist", OURS, objective, schedule, 0, epochs) for objective in OBJECTIVES for schedule in SCHEDULES]
+        return [
+            Cell("mnist", OURS, objective, schedule, 0, epochs)
+            for objective in OBJECTIVES
+            for schedule in SCHEDULES
+        ]
     if part == "mnist-baselines":
         return [Cell("mnist", method, "", "", 0, epochs) for method in OTHERS]
     if part == "cifar":
@@ -89,7 +106,11 @@ PARTS = ("digits", "mnist-default", "mnist-baselines", "mnist-grid", "fashion", 
 
 def main() -> int:
     chosen = arguments()
-    wanted = [c for part in chosen.parts for c in cells(part, chosen.seeds, chosen.epochs, chosen.cifar_epochs)]
+    wanted = [
+        c
+        for part in chosen.parts
+        for c in cells(part, chosen.seeds, chosen.epochs, chosen.cifar_epochs)
+    ]
     failed = False
     for cell in [] if chosen.print else dict.fromkeys(wanted):
         failed |= not finish(cell, chosen)
@@ -100,16 +121,33 @@ def main() -> int:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--seeds", type=int, default=3, help="of the parts that have several")
-    parser.add_argument("--epochs", type=int, default=None, help="of every part, instead of the usual number")
+    parser.add_argument(
+        "--epochs", type=int, default=None, help="of every part, instead of the usual number"
+    )
     parser.add_argument("--cifar-epochs", type=int, default=4)
-    parser.add_argument("--preset", choices=tuple(PRESETS), default="standard", help="of the audits")
-    parser.add_argument("--attempts-low-lit", type=int, default=3000, help="to be confident with few lit features")
-    parser.add_argument("--results", type=Path, default=HERE / "results" / "hardening", help="folder of the cells' files")
-    parser.add_argument("--cache", type=Path, default=HERE.parent / "build" / "hardening", help="folder of networks")
-    parser.add_argument("--again", action="store_true", help="train and measure cells that are finished, too")
+    parser.add_argument(
+        "--preset", choices=tuple(PRESETS), default="standard", help="of the audits"
+    )
+    parser.add_argument(
+        "--attempts-low-lit", type=int, default=3000, help="to be confident with few lit features"
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=HERE / "results" / "hardening",
+        help="folder of the cells' files",
+    )
+    parser.add_argument(
+        "--cache", type=Path, default=HERE.parent / "build" / "hardening", help="folder of networks"
+    )
+    parser.add_argument(
+        "--again", action="store_true", help="train and measure cells that are finished, too"
+    )
     parser.add_argument("--print", action="store_true", help="only print the tables")
     return parser.parse_args()
 
@@ -130,7 +168,10 @@ def finish(cell: Cell, chosen: argparse.Namespace) -> bool:
         print(f"{path.stem}: left out: {error}", flush=True)
         return False
     write(path, json.dumps({**record, "training": training}, indent=1, allow_nan=False) + "\n")
-    print(f"{path.stem}: done, {record['audit']['verdict']}, {record['audit']['rate']:.1%} fooled", flush=True)
+    print(
+        f"{path.stem}: done, {record['audit']['verdict']}, {record['audit']['rate']:.1%} fooled",
+        flush=True,
+    )
     return True
 
 
@@ -138,22 +179,30 @@ def network_of(cell: Cell, cache: Path, again: bool) -> tuple[UnitClassifier, di
     """The cell's network, from the cache where it is there, and how its training went."""
     weights, record = cache / f"{cell.name}.safetensors", cache / f"{cell.name}.json"
     if record.is_file() and not again:
-        return bc.load_model(MODELS[cell.data], weights, loaded(cell.data)).eval(), json.loads(record.read_text())
+        return bc.load_model(MODELS[cell.data], weights, loaded(cell.data)).eval(), json.loads(
+            record.read_text()
+        )
     model, training = trained(cell)
     cache.mkdir(parents=True, exist_ok=True)
     # the record is written last: where it is, the network is whole
     record.unlink(missing_ok=True)
     save_model(model, weights)
     write(record, json.dumps(training, indent=1) + "\n")
-    print(f"{cell.name}: trained, {training['seconds']:.0f} s, plain {training['plain_seconds']:.0f} s", flush=True)
+    print(
+        f"{cell.name}: trained, {training['seconds']:.0f} s, plain {training['plain_seconds']:.0f} s",
+        flush=True,
+    )
     return model, training
 
 
 def trained(cell: Cell) -> tuple[UnitClassifier, dict[str, Any]]:
-    """Train a plain network, then, unless that is the cell's own, the cell's; with the seconds of both."""
+    """Train a plain network, then, unless that is the cell's own, the cell's; with the seconds of
+    both."""
     data, name = loaded(cell.data), MODELS[cell.data]
     few = data.validation.sample(256, 0)
-    plain(replace(data, train=few), name, cell.seed, 1)  # what is only slow the first time is not measured
+    plain(
+        replace(data, train=few), name, cell.seed, 1
+    )  # what is only slow the first time is not measured
     began = time.monotonic()
     model = plain(data, name, cell.seed, cell.epochs)
     plain_seconds = seconds = time.monotonic() - began
@@ -196,7 +245,9 @@ def measured(model: UnitClassifier, cell: Cell, preset: str, attempts: int) -> d
 
 def where() -> dict[str, Any]:
     """The commit that is checked out, and what computes."""
-    ran = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE)
+    ran = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE
+    )
     return {
         "commit": ran.stdout.strip(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",

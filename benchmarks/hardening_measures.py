@@ -1,4 +1,7 @@
-"""What benchmarks/hardening.py measures of one trained network. A library; everything is a plain dictionary for JSON."""
+"""What benchmarks/hardening.py measures of one trained network.
+
+A library; everything is a plain dictionary for JSON.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +29,16 @@ from blankcheck.types import NEVER, count_lit, default_max_lit, stored
 
 LOW_LIT_STEPS = 200
 """Backward passes of an attempt to be confident with few lit features."""
-UNSEEN = ("sigma-zero (adversarial-library)", "FMN-L0 (adversarial-library)", "FMN-L0 (Foolbox)", "saliency map (ART)")
-"""Rivals that no training here uses. They start from black and draw nothing at random, so each runs once per class."""
+UNSEEN = (
+    "sigma-zero (adversarial-library)",
+    "FMN-L0 (adversarial-library)",
+    "FMN-L0 (Foolbox)",
+    "saliency map (ART)",
+)
+"""Rivals that no training here uses.
+
+They start from black and draw nothing at random, so each runs once per class.
+"""
 SPARSE_RS_FORWARDS = 1000
 SPARSE_RS_SHARES = (1 / 15, 0.6)
 """Lit features that Sparse-RS begins with, as shares of the most allowed: 20 and 180 of 300."""
@@ -47,7 +58,10 @@ def real_figures(model: UnitClassifier, data: bc.Data) -> dict[str, float]:
     """How the network does on real test images; shares in [0, 1]."""
     images, labels = data.test.images, data.test.labels
     said = real_record(model, images, labels, len(data.classes), bc.Conditions().confidence)
-    return {name: said[name] for name in ("accuracy", "confident", "taken_for_fake", "calibration_error")}
+    return {
+        name: said[name]
+        for name in ("accuracy", "confident", "taken_for_fake", "calibration_error")
+    }
 
 
 def audit_figures(model: UnitClassifier, data: bc.Data, preset: str, seed: int) -> dict[str, Any]:
@@ -56,8 +70,22 @@ def audit_figures(model: UnitClassifier, data: bc.Data, preset: str, seed: int) 
     sparse = said["sparse_confident"]
     level, share = next(iter(sparse["at_most"].items()))
     return {
-        **{name: said[name] for name in ("verdict", "attempts", "fooled", "rate", "rate_upper_95", "median_lit", "min_lit")},
-        "sparse_confident": {"rate": sparse["fooled"] / said["attempts"], "min_lit": sparse["min_lit"]},
+        **{
+            name: said[name]
+            for name in (
+                "verdict",
+                "attempts",
+                "fooled",
+                "rate",
+                "rate_upper_95",
+                "median_lit",
+                "min_lit",
+            )
+        },
+        "sparse_confident": {
+            "rate": sparse["fooled"] / said["attempts"],
+            "min_lit": sparse["min_lit"],
+        },
         "few_lit": {"limit": int(level), "share": share},
         "second_opinion": said["second_opinion"],
         "failed_checks": [check["code"] for check in said["checks"] if check["status"] == "failed"],
@@ -66,16 +94,26 @@ def audit_figures(model: UnitClassifier, data: bc.Data, preset: str, seed: int) 
     }
 
 
-def few_lit_figures(model: UnitClassifier, data: bc.Data, attempts: int, seed: int) -> dict[str, Any]:
-    """How many of `attempts`, from all starts, end with a confident image of few lit features, real-looking or not.
+def few_lit_figures(
+    model: UnitClassifier, data: bc.Data, attempts: int, seed: int
+) -> dict[str, Any]:
+    """How many of `attempts`, from all starts, end with a confident image of few lit features,
+    real-looking or not.
 
-    Few is the first level that audits quote (33 of 784: no real digit has fewer). upper_95: one-sided, Clopper-Pearson.
+    Few is the first level that audits quote (33 of 784: no real digit has fewer). upper_95:
+    one-sided, Clopper-Pearson.
     """
     limit = lit_thresholds(default_max_lit(data.shape))[0]
     job = Job(
-        model, "logits", data.shape, bc.Conditions(max_lit=limit), within(LOW_LIT_STEPS), enough=limit,
-        real=(data.validation.images, data.validation.labels), seed=seed + 104_729,
-    )  # fmt: skip
+        model,
+        "logits",
+        data.shape,
+        bc.Conditions(max_lit=limit),
+        within(LOW_LIT_STEPS),
+        enough=limit,
+        real=(data.validation.images, data.validation.labels),
+        seed=seed + 104_729,
+    )
     began = time.monotonic()
     with left_as_found(model):
         best = run_attempts(job, [i % len(data.classes) for i in range(attempts)]).best
@@ -91,8 +129,8 @@ def few_lit_figures(model: UnitClassifier, data: bc.Data, attempts: int, seed: i
 
 
 def rival_figures(model: UnitClassifier, data: bc.Data, seed: int) -> dict[str, Any]:
-    """What searches that hardening has never seen find from black, for every class; missing: libraries not installed.
-    Searches that the library broke off are no tries."""
+    """What searches that hardening has never seen find from black, for every class; missing:
+    libraries not installed. Searches that the library broke off are no tries."""
     usable, lacking = available([r for r in RIVALS if r.name in UNSEEN])
     targets = torch.arange(len(data.classes))
     black = torch.zeros(len(targets), *data.shape)
@@ -103,24 +141,35 @@ def rival_figures(model: UnitClassifier, data: bc.Data, seed: int) -> dict[str, 
             whole = [part for part in parts if not part.error]
             errors = [part.error for part in parts if part.error]
             images = torch.cat([black[:0], *(part.images for part in whole)])
-            made = judged(model, data, images, torch.cat([targets[:0], *(part.targets for part in whole)]))
-            found[rival.name] = made | {"broke_off": len(errors), "error": errors[0] if errors else ""}
+            made = judged(
+                model, data, images, torch.cat([targets[:0], *(part.targets for part in whole)])
+            )
+            found[rival.name] = made | {
+                "broke_off": len(errors),
+                "error": errors[0] if errors else "",
+            }
         found |= sparse_rs(model, data, seed)
     return {"found": found, "missing": sorted(lacking)}
 
 
-def one_rival(rival: Rival, model: UnitClassifier, black: Tensor, targets: Tensor, seed: int) -> list[RivalFound]:
-    """All classes at once; one by one where that breaks off, as Foolbox's FMN does for want of a single class."""
+def one_rival(
+    rival: Rival, model: UnitClassifier, black: Tensor, targets: Tensor, seed: int
+) -> list[RivalFound]:
+    """All classes at once; one by one where that breaks off, as Foolbox's FMN does for want of a
+    single class."""
     asked = bc.Conditions().confidence
     whole = run_rival(rival, model, "logits", black, targets, asked, seed)
     if not whole.error:
         return [whole]
-    return [run_rival(rival, model, "logits", black[i : i + 1], targets[i : i + 1], asked, seed) for i in range(len(black))]
+    return [
+        run_rival(rival, model, "logits", black[i : i + 1], targets[i : i + 1], asked, seed)
+        for i in range(len(black))
+    ]
 
 
 def judged(model: UnitClassifier, data: bc.Data, images: Tensor, targets: Tensor) -> dict[str, Any]:
-    """Of images (n, c, h, w) made for targets (n,), put into stored form: how many are confident and sparse, and how many
-    of those are out of distribution, too."""
+    """Of images (n, c, h, w) made for targets (n,), put into stored form: how many are confident
+    and sparse, and how many of those are out of distribution, too."""
     if len(images) == 0:
         return {"tries": 0, "fooled": 0, "sparse_confident": 0, "fewest_lit": None}
     want, images = bc.Conditions(max_lit=default_max_lit(data.shape)), stored(images)
@@ -137,7 +186,8 @@ def judged(model: UnitClassifier, data: bc.Data, images: Tensor, targets: Tensor
 
 
 def sparse_rs(model: UnitClassifier, data: bc.Data, seed: int) -> dict[str, Any]:
-    """Random search for sparse images (Croce et al. 2022, arXiv:2006.12834), our own `RandomSearch`, from black.
+    """Random search for sparse images (Croce et al. 2022, arXiv:2006.12834), our own
+    `RandomSearch`, from black.
 
     It is told all three conditions and goes on until they are met or its forward passes are spent.
     """
@@ -149,16 +199,24 @@ def sparse_rs(model: UnitClassifier, data: bc.Data, seed: int) -> dict[str, Any]
     for share in SPARSE_RS_SHARES:
         k = max(1, round(share * limit))
         made = search(
-            Problem(model, "logits", targets), torch.zeros(len(targets), *data.shape), RandomSearch(features=k), goal,
-            SPARSE_RS_FORWARDS, keys, forwards=SPARSE_RS_FORWARDS,
-        )  # fmt: skip
-        found[f"Sparse-RS (ours), k = {k}"] = judged(model, data, made.images, made.targets) | {"broke_off": 0, "error": ""}
+            Problem(model, "logits", targets),
+            torch.zeros(len(targets), *data.shape),
+            RandomSearch(features=k),
+            goal,
+            SPARSE_RS_FORWARDS,
+            keys,
+            forwards=SPARSE_RS_FORWARDS,
+        )
+        found[f"Sparse-RS (ours), k = {k}"] = judged(model, data, made.images, made.targets) | {
+            "broke_off": 0,
+            "error": "",
+        }
     return found
 
 
 def auroc_figures(model: UnitClassifier, data: bc.Data) -> dict[str, float]:
-    """For each other set: the area under the curve by which the largest probability of a real class, among all outputs,
-    tells real test images from it."""
+    """For each other set: the area under the curve by which the largest probability of a real
+    class, among all outputs, tells real test images from it."""
 
     def sure(images: Tensor) -> Tensor:
         return probabilities(model, images)[:, : len(data.classes)].amax(dim=1)
@@ -173,14 +231,19 @@ def auroc_figures(model: UnitClassifier, data: bc.Data) -> dict[str, float]:
 
 
 def other_sets(data: bc.Data) -> dict[str, Tensor]:
-    """Whole sets of other images (n, c, h, w) of the same shape; those of $BLANKCHECK_DATA/ood where they are found."""
+    """Whole sets of other images (n, c, h, w) of the same shape; those of $BLANKCHECK_DATA/ood
+    where they are found."""
     if data.source == "cifar10":
         stored_sets = {"CIFAR-100": ("cifar100_test", "x")}
     elif data.source in GREY:
         stored_sets = {"notMNIST": ("notmnist", "x"), "Omniglot": ("omniglot_small", "x28")}
     else:
         return {}
-    made = {name: loaded(name).test.images for name in GREY if data.source in GREY and name != data.source}
+    made = {
+        name: loaded(name).test.images
+        for name in GREY
+        if data.source in GREY and name != data.source
+    }
     for name, (file, array) in stored_sets.items():
         if found := archive(file):
             made[name] = as_unit_images(name, found[array])

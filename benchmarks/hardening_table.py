@@ -13,16 +13,30 @@ from typing import Any
 PLAIN, OURS, CONTINUOUS = "plain", "ours", "continuous"
 DEFAULT = ("max-entropy", CONTINUOUS)
 """Objective and schedule of hardening unless others are asked for."""
-SHORT = {"fashion-mnist": "Fashion-MNIST", "mnist": "MNIST", "digits": "digits", "cifar10": "CIFAR-10"}
+SHORT = {
+    "fashion-mnist": "Fashion-MNIST",
+    "mnist": "MNIST",
+    "digits": "digits",
+    "cifar10": "CIFAR-10",
+}
 ORDER = ("digits", "mnist", "fashion-mnist", "cifar10")
 
 Record = dict[str, Any]
 Figure = tuple[str, Callable[[Record], Any]]
-"""A label, and what it says of one cell: a number (shares in percent), a word, or None for "there is none"."""
+"""A label, and what it says of one cell: a number (shares in percent), a word, or None for "there
+is none"."""
 
-_ALL_THREE = {f"{name}: all three": "at most 1" for name in (
-    "sigma-zero (adversarial-library)", "FMN-L0 (adversarial-library)", "FMN-L0 (Foolbox)", "saliency map (ART)",
-    "Sparse-RS (ours), k = 20", "Sparse-RS (ours), k = 180")}  # fmt: skip
+_ALL_THREE = {
+    f"{name}: all three": "at most 1"
+    for name in (
+        "sigma-zero (adversarial-library)",
+        "FMN-L0 (adversarial-library)",
+        "FMN-L0 (Foolbox)",
+        "saliency map (ART)",
+        "Sparse-RS (ours), k = 20",
+        "Sparse-RS (ours), k = 180",
+    )
+}
 _COMMON = {
     "confident with at most 33 lit": "0",
     "all three": "at most 1",
@@ -30,21 +44,30 @@ _COMMON = {
     "real images taken for fake": "at most 0.5",
     "time ratio": "at most 3",
 }
-_ABOVE = {f"AUROC, {name}": "above plain" for name in ("Fashion-MNIST", "notMNIST", "Omniglot", "MNIST")}
+_ABOVE = {
+    f"AUROC, {name}": "above plain" for name in ("Fashion-MNIST", "notMNIST", "Omniglot", "MNIST")
+}
 TARGETS: dict[str, dict[str, str]] = {
     "mnist": {**_COMMON, **_ALL_THREE, **_ABOVE, "test accuracy": "plain or more, and 99.2"},
     "fashion-mnist": {**_COMMON, **_ALL_THREE, **_ABOVE, "test accuracy": "plain - 0.3 or more"},
-    "cifar10": {"test accuracy": "plain - 1 or more", "all three": "at most 5", "time ratio": "at most 3"},
+    "cifar10": {
+        "test accuracy": "plain - 1 or more",
+        "all three": "at most 5",
+        "time ratio": "at most 3",
+    },
 }
 """data -> label of a row -> what is aimed at."""
 
 
 def tables(results: Path) -> str:
-    """All tables in markdown; cells at different settings, and of different data, in tables of their own."""
+    """All tables in markdown; cells at different settings, and of different data, in tables of
+    their own."""
     records = [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
     if not records:
         return f"No finished cells in {results.name}."
-    ordered = sorted(records, key=lambda r: (ORDER.index(r["cell"]["data"]), _settings(r), r["cell"]["seed"]))
+    ordered = sorted(
+        records, key=lambda r: (ORDER.index(r["cell"]["data"]), _settings(r), r["cell"]["seed"])
+    )
     lines = ["# Hardening, as benchmarks/hardening.py wrote it", "", *_what_is_meant()]
     for _, group in groupby(ordered, key=lambda r: (r["cell"]["data"], _settings(r))):
         lines += _of_one_setting(list(group))
@@ -52,14 +75,23 @@ def tables(results: Path) -> str:
 
 
 def spread(values: Sequence[Any]) -> str:
-    """`median (least-most)` of numbers, just the number of one; of words, how often each. None is the word "none"."""
+    """`median (least-most)` of numbers, just the number of one; of words, how often each.
+
+    None is the word "none".
+    """
     numbers = [v for v in values if isinstance(v, int | float)]
-    words = Counter("none" if v is None else str(v) for v in values if not isinstance(v, int | float))
+    words = Counter(
+        "none" if v is None else str(v) for v in values if not isinstance(v, int | float)
+    )
     parts = []
     if numbers:
-        low, middle, high = (_short(v) for v in (min(numbers), statistics.median(numbers), max(numbers)))
+        low, middle, high = (
+            _short(v) for v in (min(numbers), statistics.median(numbers), max(numbers))
+        )
         parts.append(middle if len(values) == 1 else f"{middle} ({low}-{high})")
-    parts += [f"{word} on {n} of {len(values)}" if len(values) > n else word for word, n in words.items()]
+    parts += [
+        f"{word} on {n} of {len(values)}" if len(values) > n else word for word, n in words.items()
+    ]
     return ", ".join(parts) or "-"
 
 
@@ -72,9 +104,7 @@ def _short(value: float) -> str:
 def _settings(record: Record) -> str:
     settings, epochs = record["settings"], record["cell"]["epochs"]
     trained = "usual epochs" if epochs is None else f"{epochs} epochs"
-    return (
-        f"{settings['model']}, {trained}, {settings['preset']} audits, {settings['attempts_few_lit']} attempts with few lit"
-    )
+    return f"{settings['model']}, {trained}, {settings['preset']} audits, {settings['attempts_few_lit']} attempts with few lit"
 
 
 def _what_is_meant() -> list[str]:
@@ -115,21 +145,34 @@ def _where(records: list[Record]) -> list[str]:
         ("Trained", [r["training"]["where"] for r in records]),
         ("Measured", [r["where"] for r in records]),
     ):
-        said = [f"commit {p['commit']}, {p['machine']}, {p['threads']} threads, torch {p['torch']}" for p in places]
+        said = [
+            f"commit {p['commit']}, {p['machine']}, {p['threads']} threads, torch {p['torch']}"
+            for p in places
+        ]
         lines.append(f"{what} at {'; '.join(dict.fromkeys(said))}.")
     missing = sorted({library for r in records for library in r["rivals"]["missing"]})
     broken = Counter(
-        f"{n}, {f['error']}" for r in records for n, f in r["rivals"]["found"].items() for _ in range(f["broke_off"])
+        f"{n}, {f['error']}"
+        for r in records
+        for n, f in r["rivals"]["found"].items()
+        for _ in range(f["broke_off"])
     )
     lines += [f"Not installed in at least one cell: {', '.join(missing)}."] if missing else []
-    return lines + [f"Broke off in {n} searches, which are not counted: {name}." for name, n in broken.items()]
+    return lines + [
+        f"Broke off in {n} searches, which are not counted: {name}." for name, n in broken.items()
+    ]
 
 
 def _before_and_after(plain: list[Record], ours: list[Record]) -> list[str]:
     figures, aims = _figures([*plain, *ours]), TARGETS.get((plain or ours)[0]["cell"]["data"], {})
-    lines = [f"| | plain, seeds: {len(plain)} | hardened, seeds: {len(ours)} | target |", "|---|---|---|---|"]
+    lines = [
+        f"| | plain, seeds: {len(plain)} | hardened, seeds: {len(ours)} | target |",
+        "|---|---|---|---|",
+    ]
     for label, of in figures:
-        lines.append(f"| {label} | {spread(_each(of, plain))} | {spread(_each(of, ours))} | {aims.get(label, '-')} |")
+        lines.append(
+            f"| {label} | {spread(_each(of, plain))} | {spread(_each(of, ours))} | {aims.get(label, '-')} |"
+        )
     return lines
 
 
@@ -146,7 +189,10 @@ def _figures(records: list[Record]) -> list[Figure]:
         ("verdict", lambda r: r["audit"]["verdict"]),
         ("test accuracy", _accuracy),
         (f"confident with at most {limit} lit", _few_lit),
-        (f"confident with at most {limit} lit, upper 95 % bound", lambda r: 100 * r["few_lit"]["upper_95"]),
+        (
+            f"confident with at most {limit} lit, upper 95 % bound",
+            lambda r: 100 * r["few_lit"]["upper_95"],
+        ),
         ("all three", lambda r: 100 * r["audit"]["rate"]),
         ("all three, upper 95 % bound", lambda r: 100 * r["audit"]["rate_upper_95"]),
         ("confident and sparse", lambda r: 100 * r["audit"]["sparse_confident"]["rate"]),
@@ -167,7 +213,8 @@ def _figures(records: list[Record]) -> list[Figure]:
 
 
 def _grid(records: list[Record]) -> list[str]:
-    """One row per network of seed 0: plain, the other ways to train, then every objective and schedule of ours."""
+    """One row per network of seed 0: plain, the other ways to train, then every objective and
+    schedule of ours."""
     limit = records[0]["few_lit"]["limit"]
     others = list(dict.fromkeys(name for r in records for name in r["auroc"]))
     columns: list[Figure] = [
@@ -183,7 +230,12 @@ def _grid(records: list[Record]) -> list[str]:
         ("taken for fake", _taken_for_fake),
         ("time ratio", lambda r: r["training"]["ratio"]),
     ]
-    lines = ["Seed 0:", "", f"| | {' | '.join(label for label, _ in columns)} |", "|---" * (len(columns) + 1) + "|"]
+    lines = [
+        "Seed 0:",
+        "",
+        f"| | {' | '.join(label for label, _ in columns)} |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
     lines += [
         f"| {_label(record)} | {' | '.join(spread([of(record)]) for _, of in columns)} |"
         for record in sorted(records, key=_place)
@@ -206,7 +258,9 @@ def _label(record: Record) -> str:
     cell = record["cell"]
     if cell["method"] == OURS:
         return f"ours, {cell['objective']}, {cell['schedule']}"
-    return {"acet": "ACET", "outlier-exposure": "outlier exposure"}.get(cell["method"], cell["method"])
+    return {"acet": "ACET", "outlier-exposure": "outlier exposure"}.get(
+        cell["method"], cell["method"]
+    )
 
 
 def _accuracy(record: Record) -> float:

@@ -1,4 +1,5 @@
-"""The main job on named data sets, several seeds: train, audit, harden, audit again. Prints and records a table.
+"""The main job on named data sets, several seeds: train, audit, harden, audit again. Prints and
+records a table.
 
     python benchmarks/main_job.py --data digits mnist --seeds 3
 
@@ -68,7 +69,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=None)
     chosen = parser.parse_args()
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE).stdout.strip()
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE
+    ).stdout.strip()
     where = f"commit {commit}, {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     print(where)
     for name in chosen.data:

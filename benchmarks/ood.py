@@ -1,12 +1,15 @@
-"""The out-of-distribution test: false alarms on real test images, and power on images that are no real data.
+"""The out-of-distribution test: false alarms on real test images, and power on images that are no
+real data.
 
     python benchmarks/ood.py --data digits mnist fashion-mnist cifar10
 
-For both families of scores, over several random splits of half B into images to fit, rank and calibrate on. Fooling images
-are searched on plain networks trained on the spot, without the test; those not met are left out. From a real image of the
-target class a search of a grey set is met by that very image, which is sparse enough: it is no fooling image, and the row
-is there to show that it is not called one. The rows "to the sparsest" search on. Sets under $BLANKCHECK_DATA/ood
-(notMNIST, Omniglot, CIFAR-100 as npz files) are used where they are found.
+For both families of scores, over several random splits of half B into images to fit, rank and
+calibrate on. Fooling images are searched on plain networks trained on the spot, without the test;
+those not met are left out. From a real image of the
+target class a search of a grey set is met by that very image, which is sparse enough: it is no
+fooling image, and the row is there to show that it is not called one. The rows "to the sparsest"
+search on. Sets under $BLANKCHECK_DATA/ood (notMNIST, Omniglot, CIFAR-100 as npz files) are used
+where they are found.
 """
 
 from __future__ import annotations
@@ -27,7 +30,12 @@ from blankcheck.judging import FIRST, SECOND, OODTest, upper_bound_95
 from blankcheck.judging.metrics import lower_bound_95
 
 FAMILIES = {"first": FIRST, "second": SECOND}
-NETWORKS = {"digits": ("mlp", None), "mnist": ("cnn", 3), "fashion-mnist": ("cnn", 3), "cifar10": ("resnet", 2)}
+NETWORKS = {
+    "digits": ("mlp", None),
+    "mnist": ("cnn", 3),
+    "fashion-mnist": ("cnn", 3),
+    "cifar10": ("resnet", 2),
+}
 GREY = ("mnist", "fashion-mnist")
 SEARCHES = (
     ("all starts", "auto", "met", 20),
@@ -62,8 +70,12 @@ def other_sets(data: bc.Data) -> dict[str, Tensor]:
         made["notMNIST"] = some("notmnist", letters["x"])
     if drawings := archive("omniglot_small"):
         made["Omniglot"] = some("omniglot", drawings["x28"])
-        like_digits = np.array([str(name).startswith(("Greek", "Latin")) for name in drawings["class_names"]])
-        made["Omniglot without Greek and Latin"] = some("omniglot", drawings["x28"][~like_digits[drawings["y"]]])
+        like_digits = np.array(
+            [str(name).startswith(("Greek", "Latin")) for name in drawings["class_names"]]
+        )
+        made["Omniglot without Greek and Latin"] = some(
+            "omniglot", drawings["x28"][~like_digits[drawings["y"]]]
+        )
     return made
 
 
@@ -84,13 +96,26 @@ def fooling(data: bc.Data, networks: int) -> dict[str, Tensor]:
     for seed in range(networks):
         model = plain(kind, data, seed, plan.epochs).eval().requires_grad_(False)
         for what, start, until, per_target in SEARCHES:
-            found = bc.fool(model, range(10), per_target, data=data, steps=300, start=start, until=until, seed=seed)
+            found = bc.fool(
+                model,
+                range(10),
+                per_target,
+                data=data,
+                steps=300,
+                start=start,
+                until=until,
+                seed=seed,
+            )
             made.setdefault(f"fooling images, {what}", []).append(found.images[found.met])
     return {what: torch.cat(parts) for what, parts in made.items()}
 
 
 def print_table(head: list[str], rows: list[list[str]]) -> None:
-    print("\n" + "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows]), flush=True)
+    print(
+        "\n"
+        + "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows]),
+        flush=True,
+    )
 
 
 def false_alarms(tests: dict[str, list[OODTest]], images: Tensor) -> None:
@@ -98,9 +123,14 @@ def false_alarms(tests: dict[str, list[OODTest]], images: Tensor) -> None:
     for family, splits in tests.items():
         for seed, test in enumerate(splits):
             k, n = int(test.accepts(images).sum()), len(images)
-            bounds = [f"{bound:.2%}" for bound in (k / n, lower_bound_95(k, n), upper_bound_95(k, n))]
+            bounds = [
+                f"{bound:.2%}" for bound in (k / n, lower_bound_95(k, n), upper_bound_95(k, n))
+            ]
             rows.append([family, str(seed), *bounds, test.guarantee])
-    print_table(["scores", "split", "false alarms", "95 % lower bound", "95 % upper bound", "p-values"], rows)
+    print_table(
+        ["scores", "split", "false alarms", "95 % lower bound", "95 % upper bound", "p-values"],
+        rows,
+    )
 
 
 def power(tests: dict[str, list[OODTest]], kinds: dict[str, Tensor]) -> None:
@@ -124,17 +154,26 @@ def single_scores(test: OODTest, kinds: dict[str, Tensor]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", nargs="+", default=["digits"])
     parser.add_argument("--level", type=float, default=0.01)
     parser.add_argument("--seeds", type=int, default=3, help="random splits of half B")
-    parser.add_argument("--networks", type=int, default=1, help="plain networks that are searched for fooling images")
+    parser.add_argument(
+        "--networks",
+        type=int,
+        default=1,
+        help="plain networks that are searched for fooling images",
+    )
     chosen = parser.parse_args()
     for name in chosen.data:
         data = bc.load_data(name)
         real = data.halves[1].images
         tests = {
-            family: [OODTest.fit(real, chosen.level, seed, scores=scores) for seed in range(chosen.seeds)]
+            family: [
+                OODTest.fit(real, chosen.level, seed, scores=scores) for seed in range(chosen.seeds)
+            ]
             for family, scores in FAMILIES.items()
         }
         print(f"\n### {name}, level {chosen.level:g}")

@@ -1,17 +1,22 @@
-"""One process against several on the CPU: seconds of the search, and of the whole `blankcheck audit`.
+"""One process against several on the CPU: seconds of the search, and of the whole `blankcheck
+audit`.
 
-    python benchmarks/parallel.py --weights hardened.safetensors          # mnist, cnn, a standard audit
-    python benchmarks/parallel.py --data digits --model mlp --preset smoke --repeats 2      # a minute
-    python benchmarks/parallel.py --expected-only --weights hardened.safetensors            # on a busy machine
+    python benchmarks/parallel.py --weights hardened.safetensors          # mnist, cnn, a standard
+    audit python benchmarks/parallel.py --data digits --model mlp --preset smoke --repeats 2      #
+    a minute python benchmarks/parallel.py --expected-only --weights hardened.safetensors
+    # on a busy machine
 
-Every process computes with one thread. One and several processes take turns, `--repeats` times; a ratio is taken within each
-turn, and its median, least and most are shown. *Search*: all attempts of the audit, from the moment all processes are ready
-until all have all results; the tests of what is out of distribution are fitted before. *Command*: from its start to its
-end, with the start of Python, reading the data, fitting these tests, all controls, the report. The twin is trained before
-and comes from the cache. The walls mean something only on a machine with nothing else to do and as many cores as processes.
+Every process computes with one thread. One and several processes take turns, `--repeats` times; a
+ratio is taken within each turn, and its median, least and most are shown. *Search*: all attempts of
+the audit, from the moment all processes are ready until all have all results; the tests of what is
+out of distribution are fitted before. *Command*: from its start to its end, with the start of
+Python, reading the data, fitting these tests, all controls, the report. The twin is trained before
+and comes from the cache. The walls mean something only on a machine with nothing else to do and as
+many cores as processes.
 
-*Expected*: what the CPU seconds of each piece of one audit in one process say, each process taking the next piece as soon
-as it is free. It leaves out the start of the program and the exchange of results, and hardly notices other programs.
+*Expected*: what the CPU seconds of each piece of one audit in one process say, each process taking
+the next piece as soon as it is free. It leaves out the start of the program and the exchange of
+results, and hardly notices other programs.
 """
 
 from __future__ import annotations
@@ -46,17 +51,34 @@ TARGETS = {"search": 1.7, "command": 1.5}
 
 
 def child(chosen: argparse.Namespace) -> None:
-    """One run, in each of its processes; leaves CPU seconds, and those of the search, in the folder."""
+    """One run, in each of its processes; leaves CPU seconds, and those of the search, in the
+    folder."""
     torch.set_num_threads(1)
     seconds = None
     if chosen.child == "search":
         seconds = searched(chosen)
     else:
-        blankcheck([
-            "audit", "--data", chosen.data, "--model", chosen.model, "--weights", str(chosen.weights), "--device", "cpu",
-            "--preset", chosen.preset, "--devices", str(chosen.processes), "--out", str(chosen.folder / "run"),
-            "--overwrite", "--quiet",
-        ])  # fmt: skip
+        blankcheck(
+            [
+                "audit",
+                "--data",
+                chosen.data,
+                "--model",
+                chosen.model,
+                "--weights",
+                str(chosen.weights),
+                "--device",
+                "cpu",
+                "--preset",
+                chosen.preset,
+                "--devices",
+                str(chosen.processes),
+                "--out",
+                str(chosen.folder / "run"),
+                "--overwrite",
+                "--quiet",
+            ]
+        )
     rank = os.environ.get("LOCAL_RANK", "0")
     (chosen.folder / f"{rank}.json").write_text(json.dumps({"cpu": cpu(), "seconds": seconds}))
 
@@ -64,15 +86,25 @@ def child(chosen: argparse.Namespace) -> None:
 def searched(chosen: argparse.Namespace) -> float:
     """Seconds of the attempts of an audit."""
     data = bc.load_data(chosen.data)
-    model = bc.load_model(chosen.model, weights=chosen.weights, data=data).eval().requires_grad_(False)
+    model = (
+        bc.load_model(chosen.model, weights=chosen.weights, data=data).eval().requires_grad_(False)
+    )
     preset, classes = preset_named(chosen.preset), len(data.classes)
     want = Conditions(max_lit=default_max_lit(data.shape))
     job = Job(
-        model, "logits", data.shape, want, within(preset.steps), enough=max(1, want.max_lit // 10),
-        real=(data.validation.images, data.validation.labels), accept=ood_test(data, want.ood_level).accepts,
-    )  # fmt: skip
+        model,
+        "logits",
+        data.shape,
+        want,
+        within(preset.steps),
+        enough=max(1, want.max_lit // 10),
+        real=(data.validation.images, data.validation.labels),
+        accept=ood_test(data, want.ood_level).accepts,
+    )
     targets = [t for t in range(classes) for _ in range(preset.for_targets(classes))]
-    with meeting(AuditSettings(device="cpu", devices=chosen.processes), Terminal(quiet=True)) as team:
+    with meeting(
+        AuditSettings(device="cpu", devices=chosen.processes), Terminal(quiet=True)
+    ) as team:
         team.peers.gather(None)  # all are ready
         began = wall()
         run_attempts(job, targets, spread=team.spread)
@@ -83,13 +115,28 @@ def run(kind: str, processes: int, chosen: argparse.Namespace) -> dict[str, floa
     """Wall seconds of one run, and the CPU seconds of its busiest process."""
     with tempfile.TemporaryDirectory() as folder:
         command = [
-            sys.executable, str(Path(__file__).resolve()), "--child", kind, "--processes", str(processes),
-            "--folder", folder, "--data", chosen.data, "--model", chosen.model,
-            "--weights", str(chosen.weights), "--preset", chosen.preset,
-        ]  # fmt: skip
+            sys.executable,
+            str(Path(__file__).resolve()),
+            "--child",
+            kind,
+            "--processes",
+            str(processes),
+            "--folder",
+            folder,
+            "--data",
+            chosen.data,
+            "--model",
+            chosen.model,
+            "--weights",
+            str(chosen.weights),
+            "--preset",
+            chosen.preset,
+        ]
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         began = wall()
-        ended = subprocess.run(command, env={**os.environ, **threads}, capture_output=True, text=True)
+        ended = subprocess.run(
+            command, env={**os.environ, **threads}, capture_output=True, text=True
+        )
         took = wall() - began
         left = [json.loads(path.read_text()) for path in Path(folder).glob("?.json")]
         if ended.returncode != 0 or len(left) != processes:
@@ -103,8 +150,14 @@ def compared(kind: str, chosen: argparse.Namespace) -> dict[str, Any]:
     turns = []
     for turn in range(chosen.repeats):
         pair = [run(kind, processes, chosen) for processes in (1, chosen.processes)]
-        turns.append({"one": pair[0], "several": pair[1], "ratio": pair[0]["seconds"] / pair[1]["seconds"]})
-        print(f"{kind} {turn}: {pair[0]['seconds']:.1f} s, {pair[1]['seconds']:.1f} s", file=sys.stderr, flush=True)
+        turns.append(
+            {"one": pair[0], "several": pair[1], "ratio": pair[0]["seconds"] / pair[1]["seconds"]}
+        )
+        print(
+            f"{kind} {turn}: {pair[0]['seconds']:.1f} s, {pair[1]['seconds']:.1f} s",
+            file=sys.stderr,
+            flush=True,
+        )
     return {"turns": turns, "ratio": statistics.median(t["ratio"] for t in turns)}
 
 
@@ -124,7 +177,12 @@ def weights_of(chosen: argparse.Namespace, data: bc.Data) -> Path:
     path = HERE.parent / "build" / "parallel" / f"{chosen.data}-{chosen.model}.safetensors"
     if not path.is_file():
         network = build(chosen.model, data.shape, len(data.classes), data.mean_and_std(), 0)
-        train_plainly(network, data.train, TrainingPlan.default(len(data.train), 3 if len(data.train) > 5000 else None), 0)
+        train_plainly(
+            network,
+            data.train,
+            TrainingPlan.default(len(data.train), 3 if len(data.train) > 5000 else None),
+            0,
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
         save_model(network, path)
     return path
@@ -140,19 +198,33 @@ def tables(records: dict[str, Any]) -> str:
             f"{audit['verdict']}, {audit['attempts']} attempts in chunks of {record['chunk']}; CPU seconds of one process: "
             f"{sum(p['seconds'] for p in audit['chunks']):.1f} attempts, {sum(p['seconds'] for p in audit['controls']):.1f} "
             f"controls (the longest {max(p['seconds'] for p in audit['controls']):.1f}), {audit['alone']:.1f} what every "
-            "process does for itself.", "",
-        ]  # fmt: skip
+            "process does for itself.",
+            "",
+        ]
         rows = [
-            ["expected, " + what, *(f"{times(audit, what, n):.2f}" for n in ("2", "4", "8"))] for what in ("search", "audit")
+            ["expected, " + what, *(f"{times(audit, what, n):.2f}" for n in ("2", "4", "8"))]
+            for what in ("search", "audit")
         ]
         lines += [table(["times as fast as one process", "2", "4", "8"], rows), ""]
         rows = [
-            [kind, *(spread([t[count]["seconds"] for t in part["turns"]]) for count in ("one", "several")),
-             spread([t["ratio"] for t in part["turns"]]), str(TARGETS[kind]) if several == 2 else "-"]
+            [
+                kind,
+                *(
+                    spread([t[count]["seconds"] for t in part["turns"]])
+                    for count in ("one", "several")
+                ),
+                spread([t["ratio"] for t in part["turns"]]),
+                str(TARGETS[kind]) if several == 2 else "-",
+            ]
             for kind, part in record["measured"].items()
-        ]  # fmt: skip
+        ]
         if rows:
-            lines.append(table(["measured", "1 process, s", f"{several} processes, s", "ratio", "aimed at"], rows))
+            lines.append(
+                table(
+                    ["measured", "1 process, s", f"{several} processes, s", "ratio", "aimed at"],
+                    rows,
+                )
+            )
     return "\n".join(lines)
 
 
@@ -167,10 +239,14 @@ def times(audit: dict[str, Any], what: str, processes: str) -> float:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", default="mnist")
     parser.add_argument("--model", default="cnn", help="a built-in network")
-    parser.add_argument("--weights", type=Path, help="of that network; a plain one is trained if none are given")
+    parser.add_argument(
+        "--weights", type=Path, help="of that network; a plain one is trained if none are given"
+    )
     parser.add_argument("--preset", default="standard")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
@@ -192,13 +268,20 @@ def main() -> None:
     place = where() | {"threads": 1}
     model = bc.load_model(chosen.model, weights=chosen.weights, data=data).eval()
     record = {
-        "where": place, "chunk": CHUNK, "processes": chosen.processes, "expected": expected(chosen, model, data),
-        "measured": {} if chosen.expected_only else {kind: compared(kind, chosen) for kind in chosen.kinds},
-    }  # fmt: skip
+        "where": place,
+        "chunk": CHUNK,
+        "processes": chosen.processes,
+        "expected": expected(chosen, model, data),
+        "measured": {}
+        if chosen.expected_only
+        else {kind: compared(kind, chosen) for kind in chosen.kinds},
+    }
     key = f"{chosen.data}, {chosen.model}, {chosen.weights.stem}, {chosen.preset}"
     text = tables(keep(chosen.results, key, record))
     chosen.results.with_suffix(".md").write_text(text.strip() + "\n")
-    print(f"{text}\n\n{time.monotonic() - began:.0f} s in all; {chosen.results.name} and its .md were written.")
+    print(
+        f"{text}\n\n{time.monotonic() - began:.0f} s in all; {chosen.results.name} and its .md were written."
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""What each piece of an audit costs, and how long several processes that share the pieces would take. A library."""
+"""What each piece of an audit costs, and how long several processes that share the pieces would
+take. A library."""
 
 from __future__ import annotations
 
@@ -20,9 +21,9 @@ from blankcheck.judging.scores import Values
 
 @dataclass(frozen=True)
 class Piece:
-    """A chunk of attempts, a control, or a part of the images that tests are calibrated with. seconds: of CPU. asked: images
-    about which the test of what is out of distribution was asked. Passes of a twin are not counted, nor are those of the
-    probes."""
+    """A chunk of attempts, a control, or a part of the images that tests are calibrated with.
+    seconds: of CPU. asked: images about which the test of what is out of distribution was asked.
+    Passes of a twin are not counted, nor are those of the probes."""
 
     name: str
     seconds: float
@@ -55,8 +56,9 @@ class Asked:
 
 
 class Timed:
-    """A `Spread` of one process that notes what each piece costs. calls: one list of pieces for each call; an audit's
-    last two are the chunks of attempts and the controls, those before calibrate the tests of what is out of distribution."""
+    """A `Spread` of one process that notes what each piece costs. calls: one list of pieces for
+    each call; an audit's last two are the chunks of attempts and the controls, those before
+    calibrate the tests of what is out of distribution."""
 
     def __init__(self, asked: Asked) -> None:
         self.calls: list[list[Piece]] = []
@@ -76,9 +78,21 @@ def _piece(result: Any, seconds: float, asked: int) -> Piece:
     if isinstance(result, Tensor):
         return Piece("calibration", seconds, 0, 0)
     if isinstance(result, Tried):
-        return Piece("attempts", seconds, int(result.best.forwards.sum()), int(result.best.steps.sum()), asked)
+        return Piece(
+            "attempts",
+            seconds,
+            int(result.best.forwards.sum()),
+            int(result.best.steps.sum()),
+            asked,
+        )
     name = ", ".join(each.control.code for each in result)
-    return Piece(name, seconds, sum(each.forward for each in result), sum(each.backward for each in result), asked)
+    return Piece(
+        name,
+        seconds,
+        sum(each.forward for each in result),
+        sum(each.backward for each in result),
+        asked,
+    )
 
 
 @dataclass(frozen=True)
@@ -96,7 +110,8 @@ class Measured:
 
     @property
     def alone(self) -> float:
-        """Seconds of what every process does for itself: fitting the scores, scoring real images, keeping witnesses."""
+        """Seconds of what every process does for itself: fitting the scores, scoring real images,
+        keeping witnesses."""
         return self.seconds - sum(piece.seconds for call in self._calls for piece in call)
 
     @property
@@ -113,7 +128,8 @@ class Measured:
 
 
 def makespan(pieces: Sequence[Piece], processes: int) -> float:
-    """Seconds until the last piece is done, where each process takes the next one as soon as it is free."""
+    """Seconds until the last piece is done, where each process takes the next one as soon as it is
+    free."""
     free = [0.0] * processes
     for piece in pieces:
         heapq.heapreplace(free, free[0] + piece.seconds)

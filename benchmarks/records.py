@@ -1,4 +1,5 @@
-"""What the benchmarks of scale share: the machine in words, spreads, files, and bare passes of a network. A library."""
+"""What the benchmarks of scale share: the machine in words, spreads, files, and bare passes of a
+network. A library."""
 
 from __future__ import annotations
 
@@ -23,11 +24,14 @@ def where(device: torch.device | str = "cpu") -> dict[str, Any]:
     """The commit that is checked out, whether files differ from it, and what computes."""
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", *words], capture_output=True, text=True, cwd=HERE.parent).stdout.strip()
+        return subprocess.run(
+            ["git", *words], capture_output=True, text=True, cwd=HERE.parent
+        ).stdout.strip()
 
     device = torch.device(device)
     return {
-        "commit": git("rev-parse", "--short", "HEAD") + (" and changes" if git("status", "--porcelain", "src") else ""),
+        "commit": git("rev-parse", "--short", "HEAD")
+        + (" and changes" if git("status", "--porcelain", "src") else ""),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),
@@ -57,7 +61,11 @@ def spread(values: Sequence[float], digits: int = 3) -> str:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table in markdown."""
-    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head), *(f"| {' | '.join(row)} |" for row in rows)]
+    lines = [
+        f"| {' | '.join(head)} |",
+        "|" + "---|" * len(head),
+        *(f"| {' | '.join(row)} |" for row in rows),
+    ]
     return "\n".join(lines)
 
 

@@ -1,11 +1,13 @@
 """How sparse, how cheap, how different: our search and others on the same freshly trained networks.
 
-    python benchmarks/search.py --seeds 3 --cache nets/     # minutes; training pgd and trades takes 10 minutes each
+    python benchmarks/search.py --seeds 3 --cache nets/     # minutes; training pgd and trades takes
+    10 minutes each
 
-100 searches, 10 per class, each to reach p >= 0.9; images are put into stored form and scored again by the plain network
-before they count. Others start from black, as published, and take the same path for the same target, so they are run
-once per target. Reference: for each target the fewest lit features that any method of the table found on that network.
-Writes its tables into benchmarks/RESULTS.md, between the marks that name this script, when no network and no method was
+100 searches, 10 per class, each to reach p >= 0.9; images are put into stored form and scored again
+by the plain network before they count. Others start from black, as published, and take the same
+path for the same target, so they are run once per target. Reference: for each target the fewest lit
+features that any method of the table found on that network. Writes its tables into
+benchmarks/RESULTS.md, between the marks that name this script, when no network and no method was
 left out.
 """
 
@@ -53,8 +55,8 @@ OURS = {"cnn": (10, 30, 100, 1000), "mlp": (10, 30, 100, 1000), "resnet": (100,)
 
 @dataclass(frozen=True)
 class Row:
-    """targets, lit (n,), lit 10**6 where the image is not confident; distinct; passes per image; seconds over those of the
-    passes alone."""
+    """targets, lit (n,), lit 10**6 where the image is not confident; distinct; passes per image;
+    seconds over those of the passes alone."""
 
     targets: Tensor
     lit: Tensor
@@ -96,11 +98,21 @@ def bare(model: nn.Module, shape: tuple[int, int, int], n: int) -> tuple[float, 
     return seconds(both), seconds(forward)
 
 
-def row(model: nn.Module, images: Tensor, targets: Tensor, forwards: float, backwards: float, seconds: float) -> Row:
+def row(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    forwards: float,
+    backwards: float,
+    seconds: float,
+) -> Row:
     images = stored(images.detach().float())
     with torch.no_grad():
         sure = log_odds(model(images), targets).sigmoid() >= 0.9 - 1e-5
-    patterns = {(int(t), bytes(p.to(torch.uint8).numpy())) for t, p in zip(targets, images.flatten(1) > 0, strict=True)}
+    patterns = {
+        (int(t), bytes(p.to(torch.uint8).numpy()))
+        for t, p in zip(targets, images.flatten(1) > 0, strict=True)
+    }
     shape = tuple(images.shape[1:])
     both, forward = bare(model, (shape[0], shape[1], shape[2]), len(images))
     alone = backwards * both + max(0.0, forwards - backwards) * forward
@@ -114,12 +126,20 @@ def measure(model: nn.Module, data: bc.Data, kind: str) -> dict[str, Row]:
         with_data = data if kind not in OURS else None
         began = time.perf_counter()
         found = bc.fool(
-            model, range(10), PER_TARGET, shape=data.shape, data=with_data, steps=steps, until="sparsest",
+            model,
+            range(10),
+            PER_TARGET,
+            shape=data.shape,
+            data=with_data,
+            steps=steps,
+            until="sparsest",
             max_lit=data.shape[0] * data.shape[1] * data.shape[2],
-        )  # fmt: skip
+        )
         took = time.perf_counter() - began
         used = float(found.forwards.float().mean()), float(found.steps.float().mean())
-        rows[f"**blankcheck**, {steps} steps"] = row(model, found.images, found.targets, *used, took)
+        rows[f"**blankcheck**, {steps} steps"] = row(
+            model, found.images, found.targets, *used, took
+        )
     targets = torch.arange(10)
     for label, make in RIVALS.items():
         try:
@@ -127,7 +147,11 @@ def measure(model: nn.Module, data: bc.Data, kind: str) -> dict[str, Row]:
         except ImportError as error:
             print(f"{label}: not installed ({error.name})")
             continue
-        began, asked, black = time.perf_counter(), Asked(model, "logits", 0.9), torch.zeros(10, *data.shape)
+        began, asked, black = (
+            time.perf_counter(),
+            Asked(model, "logits", 0.9),
+            torch.zeros(10, *data.shape),
+        )
         images = cleaned(run(asked, black, targets), black)
         took = time.perf_counter() - began
         rows[label] = row(model, images, targets, asked.forwards / 10, asked.backwards / 10, took)
@@ -148,21 +172,27 @@ def spread(values: list[float], digits: int = 2) -> str:
 def table(runs: list[dict[str, Row]]) -> list[str]:
     references = [torch.stack([r.fewest() for r in run.values()]).amin(dim=0) for run in runs]
     lines = [
-        "", f"Reference, per target 0-9: {'; '.join(' '.join(map(str, r.tolist())) for r in references)}", "",
+        "",
+        f"Reference, per target 0-9: {'; '.join(' '.join(map(str, r.tolist())) for r in references)}",
+        "",
         "| method | reach 0.9, % | median lit | median of lit / reference | targets at reference | distinct of 100 "
         "| forwards, backwards per image | time / its passes alone |",
         "|---|---|---|---|---|---|---|---|",
-    ]  # fmt: skip
+    ]
     for label in runs[0]:
         rows = [run[label] for run in runs]
-        ratios = [r.lit / ref.clamp_min(1)[r.targets] for r, ref in zip(rows, references, strict=True)]
+        ratios = [
+            r.lit / ref.clamp_min(1)[r.targets] for r, ref in zip(rows, references, strict=True)
+        ]
         lit = [statistics.median(r.lit[r.lit < 10**6].tolist() or [float("nan")]) for r in rows]
         median = [statistics.median(q.tolist()) for q in ratios]
         cells = [
             spread([100 * r.success for r in rows]),
             spread(lit),
             "fails" if max(median) > 1e4 else spread(median),
-            spread([int((r.fewest() <= ref).sum()) for r, ref in zip(rows, references, strict=True)]),
+            spread(
+                [int((r.fewest() <= ref).sum()) for r, ref in zip(rows, references, strict=True)]
+            ),
             spread([r.distinct for r in rows]),
             f"{spread([r.forwards for r in rows], 0)}, {spread([r.backwards for r in rows], 0)}",
             spread([r.ratio for r in rows]),
@@ -176,7 +206,9 @@ def classes_lost(runs: list[dict[str, Row]]) -> str:
     lost = 0
     for run in runs:
         ours = [r.fewest() for label, r in run.items() if label.startswith("**")][-1]
-        others = torch.stack([r.fewest() for label, r in run.items() if not label.startswith("**")]).amin(dim=0)
+        others = torch.stack(
+            [r.fewest() for label, r in run.items() if not label.startswith("**")]
+        ).amin(dim=0)
         lost += int((ours > others).sum())
     return f"Targets on which a rival found fewer lit features than the last row of ours: {lost} of {10 * len(runs)}."
 
@@ -184,13 +216,24 @@ def classes_lost(runs: list[dict[str, Row]]) -> str:
 def learning(networks: list[nn.Module], data: bc.Data) -> str:
     """Mean number of lit features with and without what trials teach the exchange, 100 steps."""
     targets, means = torch.arange(100) // PER_TARGET, []
-    masks = [random_mask("pixels", 100, data.shape, (0.8, 1.0), torch.Generator().manual_seed(s)) for s in (0, 1)]
+    masks = [
+        random_mask("pixels", 100, data.shape, (0.8, 1.0), torch.Generator().manual_seed(s))
+        for s in (0, 1)
+    ]
     for rule in (Exchange(), Exchange(learn=0.0)):
         lit = [
-            search(Problem(model, "logits", targets, mask.expand(-1, *data.shape)), torch.zeros(100, *data.shape), rule,
-                   Goal(until="sparsest"), 100).lit.float().mean()
-            for model in networks for mask in masks
-        ]  # fmt: skip
+            search(
+                Problem(model, "logits", targets, mask.expand(-1, *data.shape)),
+                torch.zeros(100, *data.shape),
+                rule,
+                Goal(until="sparsest"),
+                100,
+            )
+            .lit.float()
+            .mean()
+            for model in networks
+            for mask in masks
+        ]
         means.append(float(torch.stack(lit).mean()))
     return f"Exchange, 100 steps: {means[0]:.2f} lit features on average; without learning from its trials {means[1]:.2f}."
 
@@ -201,7 +244,9 @@ def starts(model: nn.Module, data: bc.Data) -> list[str]:
     for start in STARTS:
         found = bc.fool(model, range(10), PER_TARGET, data=data, start=start, steps=1000)
         lit = found.lit[found.met].tolist()
-        lines.append(f"| {start} | {100 * len(lit) / len(found):.0f} | {statistics.median(lit) if lit else '-'} |")
+        lines.append(
+            f"| {start} | {100 * len(lit) / len(found):.0f} | {statistics.median(lit) if lit else '-'} |"
+        )
     return lines
 
 
@@ -220,35 +265,49 @@ def pairs(model: nn.Module, features: int = 784) -> str:
 
 
 def rule_costs(model: nn.Module, shape: tuple[int, int, int]) -> list[str]:
-    """Time of single rules with nobody finishing, over that of their passes alone; and of 90 % finishing early."""
+    """Time of single rules with nobody finishing, over that of their passes alone; and of 90 %
+    finishing early."""
     targets = torch.arange(100) % 10
     lines = [
-        "", "| rule, nobody finishing, batch 100 | forwards, backwards | time / its passes alone "
-        "| time / (backwards x one forward and backward) |", "|---|---|---|---|",
-    ]  # fmt: skip
+        "",
+        "| rule, nobody finishing, batch 100 | forwards, backwards | time / its passes alone "
+        "| time / (backwards x one forward and backward) |",
+        "|---|---|---|---|",
+    ]
     noise = torch.rand(100, *shape, generator=torch.Generator().manual_seed(0))
     rules: list[tuple[Solver, Tensor]] = [
-        (AdaptiveWeight(), noise), (AnnealedTopK(), noise), (SigmaZero(), noise), (Exchange(), noise * 0),
-    ]  # fmt: skip
+        (AdaptiveWeight(), noise),
+        (AnnealedTopK(), noise),
+        (SigmaZero(), noise),
+        (Exchange(), noise * 0),
+    ]
     for rule, start in rules:
         ratios, strict = [], []
         for _ in range(3):
             both, forward = bare(model, shape, 100)
             began = time.perf_counter()
-            found = search(Problem(model, "logits", targets), start, rule, Goal(until="sparsest"), 60)
+            found = search(
+                Problem(model, "logits", targets), start, rule, Goal(until="sparsest"), 60
+            )
             took = time.perf_counter() - began
             passes = int(found.steps.max()), int(found.forwards.max())
             ratios.append(took / (passes[0] * both + (passes[1] - passes[0]) * forward))
             strict.append(took / (passes[0] * both))
         name = type(rule).__name__
-        lines.append(f"| {name} | {passes[1]}, {passes[0]} | {min(ratios):.2f} | {min(strict):.2f} |")
+        lines.append(
+            f"| {name} | {passes[1]}, {passes[0]} | {min(ratios):.2f} | {min(strict):.2f} |"
+        )
     share = early(model, shape)
-    lines += ["", f"90 of 100 images finished after a tenth of the budget: {share:.2f} of the time with nobody finishing."]
+    lines += [
+        "",
+        f"90 of 100 images finished after a tenth of the budget: {share:.2f} of the time with nobody finishing.",
+    ]
     return lines
 
 
 def early(model: nn.Module, shape: tuple[int, int, int], steps: int = 200) -> float:
-    """Time with 90 of 100 images finished after a tenth of the budget, over that with nobody finishing."""
+    """Time with 90 of 100 images finished after a tenth of the budget, over that with nobody
+    finishing."""
     targets = torch.arange(100) % 10
     noise = torch.rand(100, *shape, generator=torch.Generator().manual_seed(0))
     took = []
@@ -269,13 +328,19 @@ def early(model: nn.Module, shape: tuple[int, int, int], steps: int = 200) -> fl
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=3, help="of cnn and mlp; the others have one")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--cache", type=Path, help="folder of networks trained earlier")
     chosen = parser.parse_args()
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE).stdout.strip()
-    lines = [f"Commit {commit}, {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}."]
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE
+    ).stdout.strip()
+    lines = [
+        f"Commit {commit}, {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}."
+    ]
     for kind in chosen.kinds:
         data = bc.load_data("cifar10" if kind == "resnet" else "mnist")
         seeds = range(chosen.seeds if kind in ("cnn", "mlp") else 1)
@@ -284,7 +349,13 @@ def main() -> None:
         for seed, model in zip(seeds, networks, strict=True):
             print(f"{kind} {seed}", flush=True)
             runs.append(measure(model, data, kind))
-        lines += ["", f"### {kind}, {data.source}, seeds {', '.join(map(str, seeds))}", *table(runs), "", classes_lost(runs)]
+        lines += [
+            "",
+            f"### {kind}, {data.source}, seeds {', '.join(map(str, seeds))}",
+            *table(runs),
+            "",
+            classes_lost(runs),
+        ]
         if kind == "cnn":
             lines += ["", learning(networks, data)]
         if kind == "mirage":
@@ -317,7 +388,9 @@ def missing() -> list[str]:
 def write(text: str) -> None:
     path = HERE / "RESULTS.md"
     begin, end = map(re.escape, MARKS)
-    whole = re.sub(f"(?s){begin}.*{end}", lambda _: f"{MARKS[0]}\n\n{text}\n\n{MARKS[1]}", path.read_text())
+    whole = re.sub(
+        f"(?s){begin}.*{end}", lambda _: f"{MARKS[0]}\n\n{text}\n\n{MARKS[1]}", path.read_text()
+    )
     path.write_text(whole)
 
 

@@ -1,4 +1,5 @@
-"""Write docs/commands.md: every command with its example and options, from the command line's own parser."""
+"""Write docs/commands.md: every command with its example and options, from the command line's own
+parser."""
 
 from __future__ import annotations
 
@@ -51,20 +52,34 @@ name, or the next free of `runs/NAME-2`, `runs/NAME-3`, ... While a command writ
 def page() -> str:
     """The whole page."""
     parsers: dict[str, ArgumentParser] = dict(parser()._subcommands_action.choices)
-    rows = [f"| [`{name}`](#{name}) | {words(sub.description or '')} |" for name, sub in parsers.items()]
+    rows = [
+        f"| [`{name}`](#{name}) | {words(sub.description or '')} |" for name, sub in parsers.items()
+    ]
     table = "\n".join(["| command | what it does |", "| --- | --- |", *rows])
     return "\n".join(
-        [OPENING.format(table=table), *(section(name, sub, COMMANDS[name][0]) for name, sub in parsers.items())]
+        [
+            OPENING.format(table=table),
+            *(section(name, sub, COMMANDS[name][0]) for name, sub in parsers.items()),
+        ]
     )
 
 
 def section(name: str, sub: ArgumentParser, settings: type) -> str:
     """One command: what it does, its example, its own options, and those it shares with others."""
-    common, first = {field.name for field in fields(Common)}, set(vars(settings).get("__annotations__", ()))
-    options = sorted((a for a in sub._actions if a.dest not in HIDDEN), key=lambda a: a.dest not in first)
+    common, first = (
+        {field.name for field in fields(Common)},
+        set(vars(settings).get("__annotations__", ())),
+    )
+    options = sorted(
+        (a for a in sub._actions if a.dest not in HIDDEN), key=lambda a: a.dest not in first
+    )
     own = [row(a) for a in options if a.dest not in common]
     shared = [row(a) for a in options if a.dest in common]
-    parts = [f"## {name}", words(sub.description or ""), code(dedent((sub.epilog or "").removeprefix("Examples:\n")))]
+    parts = [
+        f"## {name}",
+        words(sub.description or ""),
+        code(dedent((sub.epilog or "").removeprefix("Examples:\n"))),
+    ]
     if own:
         parts.append("\n".join([HEAD, *own]))
     if shared:

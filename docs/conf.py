@@ -1,4 +1,7 @@
-"""Sphinx: Markdown pages, and a reference drawn from the docstrings. Reads nothing from the network."""
+"""Sphinx: Markdown pages, and a reference drawn from the docstrings.
+
+Reads nothing from the network.
+"""
 
 from __future__ import annotations
 
@@ -45,24 +48,34 @@ def setup(app: Any) -> None:
 
 
 def with_results(app: Any, page: str, source: list[str]) -> None:
-    """The measured results stand outside of this folder: the page shows them, and links to them lead to the page."""
+    """The measured results stand outside of this folder: the page shows them, and links to them
+    lead to the page."""
     source[0] = source[0].replace("(../benchmarks/RESULTS.md)", "(results.md)")
     if page == "results":
         text = (Path(app.srcdir).parent / "benchmarks" / "RESULTS.md").read_text()
-        source[0] = re.sub(r"\[([^\]]*)\]\((?!https?:)[^)]*\)", r"`\1`", text)  # further files are not part of the site
+        source[0] = re.sub(
+            r"\[([^\]]*)\]\((?!https?:)[^)]*\)", r"`\1`", text
+        )  # further files are not part of the site
 
 
 def without_missing_guides(app: Any, page: str, source: list[str]) -> None:
     """The index names guides as `doctor*`; those without a page are left out."""
     if page == "index":
         lines = source[0].split("\n")
-        there = [line for line in lines if not re.fullmatch(r"\w+\*", line) or any(Path(app.srcdir).glob(f"{line}.md"))]
+        there = [
+            line
+            for line in lines
+            if not re.fullmatch(r"\w+\*", line) or any(Path(app.srcdir).glob(f"{line}.md"))
+        ]
         source[0] = "\n".join(there)
 
 
 def as_fields(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
-    """Docstrings say `name: what it is.` in running text, of parameters and of a dataclass's fields; here it is a list."""
-    text = re.sub(r"`([^`]*)`", lambda m: f"``{m[1]}``" if m[1].startswith(".") else m[0], "\n".join(lines))  # `.pt`
+    """Docstrings say `name: what it is.` in running text, of parameters and of a dataclass's
+    fields; here it is a list."""
+    text = re.sub(
+        r"`([^`]*)`", lambda m: f"``{m[1]}``" if m[1].startswith(".") else m[0], "\n".join(lines)
+    )  # `.pt`
     lines[:] = text.split("\n")
     if what not in ("function", "method", "class"):
         return
@@ -76,14 +89,23 @@ def as_fields(app: Any, what: str, name: str, thing: Any, options: Any, lines: l
         if not paragraph.startswith(" "):
             paragraphs[i], found = split(" ".join(paragraph.split()), known)
             said |= found
-    fields = [f":param {name}: {said.get(name, '')}" for name in known if said and name not in ("self", "cls")]
+    fields = [
+        f":param {name}: {said.get(name, '')}"
+        for name in known
+        if said and name not in ("self", "cls")
+    ]
     lines[:] = "\n\n".join([*filter(None, paragraphs), "\n".join(fields)]).split("\n")
 
 
 def split(paragraph: str, known: list[str]) -> tuple[str, dict[str, str]]:
     """What stands before the first `name: text` of a known name, and these texts."""
-    marks = [m for m in re.finditer(r"(?:^(?:[A-Z][\w ]*: )?|(?<=\. )|(?<=; ))((?:\w+, )*\w+): ", paragraph)
-             if set(m[1].split(", ")) <= set(known)]  # fmt: skip
+    marks = [
+        m
+        for m in re.finditer(
+            r"(?:^(?:[A-Z][\w ]*: )?|(?<=\. )|(?<=; ))((?:\w+, )*\w+): ", paragraph
+        )
+        if set(m[1].split(", ")) <= set(known)
+    ]
     if not marks:
         return paragraph, {}
     ends = [m.start() for m in marks[1:]] + [len(paragraph)]

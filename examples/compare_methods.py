@@ -1,10 +1,21 @@
-"""Compare step rules on one network, with one budget and one goal, each from the start it was made for."""
+"""Compare step rules on one network, with one budget and one goal, each from the start it was made
+for."""
 
 import torch
 
 import blankcheck as bc
 from blankcheck.classifiers import TrainingPlan, build, train_plainly
-from blankcheck.fooling import STARTS, AdaptiveWeight, Exchange, FixedWeight, Goal, Problem, SigmaZero, Solver, search
+from blankcheck.fooling import (
+    STARTS,
+    AdaptiveWeight,
+    Exchange,
+    FixedWeight,
+    Goal,
+    Problem,
+    SigmaZero,
+    Solver,
+    search,
+)
 
 RULES = {
     "exchange": ("black", Exchange()),

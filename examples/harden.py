@@ -1,6 +1,7 @@
 """Harden a small network, and search it and a plain one for images that meet all three conditions.
 
-`bc.audit(hardened.model, data)` says what such a failed search is worth: it puts the search itself on trial.
+`bc.audit(hardened.model, data)` says what such a failed search is worth: it puts the search itself
+on trial.
 """
 
 import blankcheck as bc
@@ -18,7 +19,9 @@ hardened.save("runs/hardened", overwrite=True)
 judge = ood_test(data, level=0.01)
 fooled, real = {}, {}
 for name, model in (("plain", plain), ("hardened", hardened.model)):
-    fooled[name] = bc.fool(model, range(10), 5, data=data, steps=200, accept=judge.accepts).met.float().mean()
+    fooled[name] = (
+        bc.fool(model, range(10), 5, data=data, steps=200, accept=judge.accepts).met.float().mean()
+    )
     real[name] = evaluate(model, data.test, classes=10, confidence=0.9)
     print(
         f"{name:>8}: {fooled[name]:.0%} of attempts fooled; real test images {real[name].accuracy:.1%} right, "

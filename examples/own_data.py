@@ -11,7 +11,8 @@ import blankcheck as bc
 
 
 def make() -> dict[str, np.ndarray | list[str]]:
-    """Bars across and bars down. Arrays `x` and `y` are split 80/10/10; or give x_train, y_train, x_test and y_test.
+    """Bars across and bars down. Arrays `x` and `y` are split 80/10/10; or give x_train, y_train,
+    x_test and y_test.
 
     Images are (n, h, w), (n, c, h, w) or (n, h, w, c), bytes or floats in [0, 1].
     """

@@ -1,8 +1,9 @@
-"""Audit a network of your own: a function that builds it, a .pt file with its weights, an .npz file with real images.
+"""Audit a network of your own: a function that builds it, a .pt file with its weights, an .npz file
+with real images.
 
-    python own_network.py                                                        the Python way, all of it
-    blankcheck audit --model own_network.py:make --weights net.pt \\
-        --normalize 0.305/0.376 --data npz:digits.npz --preset smoke             the same from the command line
+    python own_network.py                                                        the Python way, all
+    of it blankcheck audit --model own_network.py:make --weights net.pt \\ --normalize 0.305/0.376
+    --data npz:digits.npz --preset smoke             the same from the command line
 """
 
 from pathlib import Path
@@ -14,7 +15,10 @@ from torch import nn
 
 import blankcheck as bc
 
-NORMALIZE = ((0.305,), (0.376,))  # mean and standard deviation that the network was trained with; pixels in [0, 1]
+NORMALIZE = (
+    (0.305,),
+    (0.376,),
+)  # mean and standard deviation that the network was trained with; pixels in [0, 1]
 
 
 def make() -> nn.Module:
@@ -23,7 +27,8 @@ def make() -> nn.Module:
 
 
 def train_as_you_always_did() -> None:
-    """Stands for your own training script: it leaves digits.npz and net.pt behind, and knows nothing of blankcheck."""
+    """Stands for your own training script: it leaves digits.npz and net.pt behind, and knows
+    nothing of blankcheck."""
     torch.manual_seed(0)
     x, y = load_digits(return_X_y=True)
     x = (x / 16).astype(np.float32).reshape(-1, 8, 8)
@@ -43,5 +48,7 @@ if __name__ == "__main__":
     model = bc.load_model(f"{Path(__file__)}:make", weights="net.pt", normalize=NORMALIZE)
     data = bc.load_data("npz:digits.npz")
     audit = bc.audit(model, data, preset="smoke")
-    print(f"{audit.verdict}: {audit.rate:.0%} of attempts, fewest lit {audit.json['min_lit']} of 64")
+    print(
+        f"{audit.verdict}: {audit.rate:.0%} of attempts, fewest lit {audit.json['min_lit']} of 64"
+    )
     audit.save("runs/own", overwrite=True)  # open runs/own/report.html

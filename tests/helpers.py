@@ -6,8 +6,17 @@ from blankcheck.judging import Control, Evidence, Finding, RealData, Verdict, ju
 from blankcheck.judging.evidence import Attempt, Cost, OODRecord
 from blankcheck.types import Conditions
 
-NO_MORE = ("more-steps", "more-restarts", "more-starts", "penalty-weights", "tighter-limit", "close-calls", "gradient-free",
-           "transfer", "rivals")  # fmt: skip
+NO_MORE = (
+    "more-steps",
+    "more-restarts",
+    "more-starts",
+    "penalty-weights",
+    "tighter-limit",
+    "close-calls",
+    "gradient-free",
+    "transfer",
+    "rivals",
+)
 GOOD = (
     Control("positive-control", 40, 40, "a plain twin"),
     Control("planted-control", 10, 10, "12 features each", numbers={"narrowest_reach": 1.0}),
@@ -21,7 +30,9 @@ GOOD = (
 )
 
 
-def attempt(fooled: bool = False, lit: int = 200, confidence: float = 0.5, p: float = 0.5, target: int = 0) -> Attempt:
+def attempt(
+    fooled: bool = False, lit: int = 200, confidence: float = 0.5, p: float = 0.5, target: int = 0
+) -> Attempt:
     fewest = lit if confidence >= 0.9 else None
     return Attempt(target, fooled, "noise/adaptive", lit, confidence, p, fewest)
 
@@ -30,10 +41,22 @@ TRUSTED = OODRecord("marginal", ("a score",), 0.001, 12, 2000, calibrating=100_0
 """An out-of-distribution test that calls 0.6 % of real test images out of distribution."""
 
 
-def evidence(attempts=None, controls=GOOD, confident=0.97, extra=(), ood=TRUSTED, **more) -> Evidence:
+def evidence(
+    attempts=None, controls=GOOD, confident=0.97, extra=(), ood=TRUSTED, **more
+) -> Evidence:
     attempts = tuple(attempts) if attempts is not None else tuple(attempt() for _ in range(50))
-    return Evidence(Conditions(), ("a", "b"), attempts, {"noise/adaptive": len(attempts)},
-                    RealData(0.99, confident, 0.0, confident), controls, Cost(10, 5, 1.0), extra, ood, **more)  # fmt: skip
+    return Evidence(
+        Conditions(),
+        ("a", "b"),
+        attempts,
+        {"noise/adaptive": len(attempts)},
+        RealData(0.99, confident, 0.0, confident),
+        controls,
+        Cost(10, 5, 1.0),
+        extra,
+        ood,
+        **more,
+    )
 
 
 def finding(e: Evidence, code: str) -> Finding:

@@ -1,4 +1,7 @@
-"""Photographs of parts on a belt, drawn rather than taken: parts.npz. And a network trained on them as usual: net.pt."""
+"""Photographs of parts on a belt, drawn rather than taken: parts.npz.
+
+And a network trained on them as usual: net.pt.
+"""
 
 import numpy as np
 import torch
@@ -12,7 +15,11 @@ MEAN, STD = 0.2, 0.2
 def draw(label: int, random: np.random.Generator) -> np.ndarray:
     """One 16x16 image in [0, 1]: a bright outline somewhere on a dim, grainy background."""
     y, x = np.mgrid[:16, :16].astype(float)
-    y, x, size = y - random.uniform(6.5, 8.5), x - random.uniform(6.5, 8.5), random.uniform(4.5, 6.0)
+    y, x, size = (
+        y - random.uniform(6.5, 8.5),
+        x - random.uniform(6.5, 8.5),
+        random.uniform(4.5, 6.0),
+    )
     distance = [
         np.abs(np.hypot(x, y) - size),
         np.where(np.maximum(abs(x), abs(y)) < size, np.minimum(abs(x), abs(y)), 9),
@@ -26,10 +33,21 @@ def draw(label: int, random: np.random.Generator) -> np.ndarray:
 random = np.random.default_rng(0)
 y = np.arange(4000) % 4
 x = np.stack([draw(label, random) for label in y]).astype(np.float32)
-np.savez("parts.npz", x_train=x[:3200], y_train=y[:3200], x_test=x[3200:], y_test=y[3200:], class_names=CLASSES)
+np.savez(
+    "parts.npz",
+    x_train=x[:3200],
+    y_train=y[:3200],
+    x_test=x[3200:],
+    y_test=y[3200:],
+    class_names=CLASSES,
+)
 
 torch.manual_seed(0)
-network, images, labels = make(), (torch.tensor(x[:3200])[:, None] - MEAN) / STD, torch.tensor(y[:3200])
+network, images, labels = (
+    make(),
+    (torch.tensor(x[:3200])[:, None] - MEAN) / STD,
+    torch.tensor(y[:3200]),
+)
 adam = torch.optim.Adam(network.parameters(), 1e-3)
 for _ in range(12):
     for batch in torch.randperm(3200).split(64):

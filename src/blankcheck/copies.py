@@ -11,15 +11,18 @@ from torch import Tensor
 from blankcheck.types import Images, images_at_once
 
 MOST_COPIES, MOST_SHARE = 20, 0.01
-"""Up to so many equal images, or up to this share of all, are copies of one; more are a value that the data often take."""
+"""Up to so many equal images, or up to this share of all, are copies of one; more are a value that
+the data often take."""
 
 
 def first_copies(images: Images, index: Tensor | None = None) -> Tensor:
     """For each image the position of the first one with the same values, (n, c, h, w) -> (n,).
 
-    index: positions (k,) of those to look at, all if None; the answer (k,) is in positions of the index. Images that are
-    read only as they are asked for count as all different: reading them for this would take too long. So do those of which
-    there are very many (`MOST_COPIES`, `MOST_SHARE`): a blank tile that is a tenth of all data belongs into every part.
+    index: positions (k,) of those to look at, all if None; the answer (k,) is in positions of the
+    index. Images that are
+    read only as they are asked for count as all different: reading them for this would take too
+    long. So do those of which there are very many (`MOST_COPIES`, `MOST_SHARE`): a blank tile that
+    is a tenth of all data belongs into every part.
     """
     wanted = torch.arange(len(images)) if index is None else index
     if not isinstance(images, Tensor):
@@ -36,11 +39,12 @@ def first_copies(images: Images, index: Tensor | None = None) -> Tensor:
 
 
 def cut_together(order: Tensor, firsts: Tensor, borders: Sequence[int]) -> list[Tensor]:
-    """Cut a random order (n,) of images at these borders; copies of an image all go where the first of them falls.
+    """Cut a random order (n,) of images at these borders; copies of an image all go where the first
+    of them falls.
 
-    firsts: (n,) from `first_copies`. Where no image occurs twice, the parts are order[:b0], order[b0:b1], and so on.
-    Where some do, images that a test was fitted on would otherwise calibrate it as well, and it would find all others
-    unusual.
+    firsts: (n,) from `first_copies`. Where no image occurs twice, the parts are order[:b0],
+    order[b0:b1], and so on. Where some do, images that a test was fitted on would otherwise
+    calibrate it as well, and it would find all others unusual.
     """
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order))

@@ -6,8 +6,8 @@
     ├── ModelError         a classifier cannot be built, loaded or run
     └── RunFolderError     a run folder is missing, broken or not a run folder
 
-All of them mean "the input is wrong": the command line shows one line and exits with 2. That an image was not fooled
-is data, never an exception.
+All of them mean "the input is wrong": the command line shows one line and exits with 2. That an
+image was not fooled is data, never an exception.
 """
 
 

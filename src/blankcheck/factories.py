@@ -23,10 +23,15 @@ def _is_dotted(place: str) -> bool:
 
 
 def call_factory(text: str, argument: str, error: type[BlankcheckError]) -> Any:
-    """Import and call the factory without arguments. Any failure becomes one `error` that names `argument`."""
+    """Import and call the factory without arguments.
+
+    Any failure becomes one `error` that names `argument`.
+    """
     place, _, name = text.rpartition(":")
     try:
-        module = _import_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+        module = (
+            _import_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+        )
     except BlankcheckError:
         raise
     except FileNotFoundError as cause:
@@ -34,7 +39,9 @@ def call_factory(text: str, argument: str, error: type[BlankcheckError]) -> Any:
     except BaseException as cause:
         if isinstance(cause, KeyboardInterrupt):
             raise
-        raise error(f"{argument} factory {text!r}: importing {place} raised {_brief(cause)}") from cause
+        raise error(
+            f"{argument} factory {text!r}: importing {place} raised {_brief(cause)}"
+        ) from cause
     factory = getattr(module, name, None)
     if not callable(factory):
         raise error(f"{argument} factory {text!r}: {place} has no callable {name!r}")
@@ -58,8 +65,8 @@ def _import_file(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    # Neighbouring files of the user's are importable while theirs is, as they are for a script; registered because
-    # dataclasses and pickle look modules up by name.
+    # Neighbouring files of the user's are importable while theirs is, as they are for a script;
+    # registered because dataclasses and pickle look modules up by name.
     sys.modules[spec.name] = module
     sys.path.insert(0, str(path.resolve().parent))
     try:

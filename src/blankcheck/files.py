@@ -1,4 +1,5 @@
-"""Files as they come: only regular ones are read and none longer than was meant; tensors to bytes and back.
+"""Files as they come: only regular ones are read and none longer than was meant; tensors to bytes
+and back.
 
 Whoever calls knows what a file is for, and puts its path before the words that are raised here.
 """
@@ -28,11 +29,13 @@ MOST_TENSORS = 16 << 30
 def read_file(path: Path, most: int, links: bool = True) -> bytes:
     """The contents of a regular file of at most `most` bytes.
 
-    links: whether the file itself may be a link. Raises FileNotFoundError where there is nothing, ValueError, whose words
-    go on from a path ("is a link"), for what is no such file, and another OSError where it cannot be read.
+    links: whether the file itself may be a link. Raises FileNotFoundError where there is nothing,
+    ValueError, whose words go on from a path ("is a link"), for what is no such file, and another
+    OSError where it cannot be read.
     """
     check_regular(path, links)
-    # between the look and the opening the name may have come to mean a pipe, which must not make anyone wait
+    # between the look and the opening the name may have come to mean a pipe, which must not make
+    # anyone wait
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     flags |= 0 if links else getattr(os, "O_NOFOLLOW", 0)
     with os.fdopen(os.open(path, flags), "rb") as file:
@@ -57,7 +60,8 @@ def check_regular(path: Path, links: bool = True) -> None:
 
 
 def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
-    """The bytes of a safetensors file, the same ones for the same contents, with a digest of them in its metadata.
+    """The bytes of a safetensors file, the same ones for the same contents, with a digest of them
+    in its metadata.
 
     safetensors itself orders metadata at random.
     """
@@ -67,18 +71,22 @@ def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = Non
     raw = save(plain)
     end = 8 + int.from_bytes(raw[:8], "little")
     entries = json.loads(raw[8:end])
-    header = json.dumps({"__metadata__": dict(sorted(said.items())), **entries}, separators=(",", ":")).encode()
+    header = json.dumps(
+        {"__metadata__": dict(sorted(said.items())), **entries}, separators=(",", ":")
+    ).encode()
     header += b" " * (-len(header) % 8)  # so that the numbers begin at a multiple of their size
     return b"".join([len(header).to_bytes(8, "little"), header, memoryview(raw)[end:]])
 
 
 def unpack(raw: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file. Raises ValueError for what is none, or where its digest says that it is
-    damaged; files of others, and older ones, have no digest."""
+    """Tensors and metadata of a safetensors file. Raises ValueError for what is none, or where its
+    digest says that it is damaged; files of others, and older ones, have no digest."""
     try:
         tensors = load(raw)
     except SafetensorError as error:
-        raise ValueError(f"is not a readable safetensors file: {' '.join(str(error).split())[:200]}") from error
+        raise ValueError(
+            f"is not a readable safetensors file: {' '.join(str(error).split())[:200]}"
+        ) from error
     metadata, _ = _said(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
     check_digest(tensors, metadata)
     return tensors, metadata
@@ -93,7 +101,9 @@ def check_digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> 
 
 def digest_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     """Of names, types, shapes and bytes of tensors, and of the other metadata."""
-    found = hashlib.sha256(json.dumps(sorted(pair for pair in metadata.items() if pair[0] != DIGEST)).encode())
+    found = hashlib.sha256(
+        json.dumps(sorted(pair for pair in metadata.items() if pair[0] != DIGEST)).encode()
+    )
     for name, tensor in sorted(tensors.items()):
         found.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
         found.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
@@ -101,7 +111,10 @@ def digest_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str
 
 
 def read_header(path: Path) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]:
-    """Metadata and the shape of each tensor of a safetensors file, without making room for any. Raises as `read_file`."""
+    """Metadata and the shape of each tensor of a safetensors file, without making room for any.
+
+    Raises as `read_file`.
+    """
     check_regular(path)
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -114,6 +127,8 @@ def _said(header: bytes) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]:
     try:
         entries = json.loads(header)
         metadata = {str(k): str(v) for k, v in (entries.pop("__metadata__", None) or {}).items()}
-        return metadata, {name: tuple(int(size) for size in entry["shape"]) for name, entry in entries.items()}
+        return metadata, {
+            name: tuple(int(size) for size in entry["shape"]) for name, entry in entries.items()
+        }
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError("is not a readable safetensors file: its header is broken") from error

@@ -21,9 +21,10 @@ TINY, LOWEST = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).min
 def output_form(classifier: Classifier, images: Tensor) -> str:
     """Which of `OUTPUT_FORMS` the classifier gives on these images (n, c, h, w).
 
-    Probabilities lie in [0, 1] and sum to 1; log-probabilities are at most 0 and their exponentials sum to 1; all else
-    is logits. Logits that happen to sum to 1 on every image are as good as impossible with a few images.
-    Raises ModelError when the outputs are not (n, m >= 2) finite numbers.
+    Probabilities lie in [0, 1] and sum to 1; log-probabilities are at most 0 and their exponentials
+    sum to 1; all else is logits. Logits that happen to sum to 1 on every image are as good as
+    impossible with a few images. Raises ModelError when the outputs are not (n, m >= 2) finite
+    numbers.
     """
     with torch.no_grad():
         outputs = run(classifier, images)
@@ -46,15 +47,23 @@ def _sums_to_one(values: Tensor) -> bool:
 
 
 def run(classifier: Classifier, images: Tensor) -> Tensor:
-    """The classifier's outputs, (n, m); ModelError with one line when they have another shape or it raises."""
+    """The classifier's outputs, (n, m); ModelError with one line when they have another shape or it
+    raises."""
     try:
         outputs = classifier(images)
     except (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError) as error:
         if out_of_memory(error):
             raise
         brief = " ".join(str(error).split())[:240]
-        raise ModelError(f"model cannot take images of shape {tuple(images.shape)}: {brief}") from error
-    if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != len(images) or outputs.shape[1] < 2:
+        raise ModelError(
+            f"model cannot take images of shape {tuple(images.shape)}: {brief}"
+        ) from error
+    if (
+        not isinstance(outputs, Tensor)
+        or outputs.ndim != 2
+        or len(outputs) != len(images)
+        or outputs.shape[1] < 2
+    ):
         got = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         raise ModelError(f"model outputs must be (n, classes) with at least 2 classes, got {got}")
     return outputs
@@ -62,8 +71,8 @@ def run(classifier: Classifier, images: Tensor) -> Tensor:
 
 @contextmanager
 def in_silence() -> Iterator[None]:
-    """Inside, torch says nothing of what it meets in the code of others, by warning, logging or printing; what it raises is
-    told by who asked."""
+    """Inside, torch says nothing of what it meets in the code of others, by warning, logging or
+    printing; what it raises is told by who asked."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -91,7 +100,8 @@ NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "not enough memo
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on whatever device; the CPU's allocator has no class of its own."""
+    """Whether an error says that memory ran out, on whatever device; the CPU's allocator has no
+    class of its own."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
@@ -109,7 +119,8 @@ def as_logits(outputs: Tensor, form: str) -> Tensor:
 def log_odds(logits: Tensor, targets: Tensor) -> Tensor:
     """log p_t - log(1 - p_t) of each image's target t, (n, m), (n,) -> (n,).
 
-    Its gradient does not vanish where the softmax saturates, at neither end, unlike that of the cross-entropy.
+    Its gradient does not vanish where the softmax saturates, at neither end, unlike that of the
+    cross-entropy.
     """
     own = logits.gather(1, targets[:, None]).squeeze(1)
     others = logits.scatter(1, targets[:, None], -torch.inf).logsumexp(dim=1)
@@ -117,16 +128,18 @@ def log_odds(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def log_odds_and_slope(outputs: Tensor, form: str, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """The log-odds (n,) of the targets and their gradient (n, m) with respect to the classifier's outputs of this form.
+    """The log-odds (n,) of the targets and their gradient (n, m) with respect to the classifier's
+    outputs of this form.
 
-    Written out because the loop of a search needs it for every pass: d log-odds / dz is 1 at the target and minus the
-    softmax over the others elsewhere, and d log p / dp is 1 / p.
+    Written out because the loop of a search needs it for every pass: d log-odds / dz is 1 at the
+    target and minus the softmax over the others elsewhere, and d log p / dp is 1 / p.
     """
     with torch.no_grad():
         logits = as_logits(outputs, form)
         own = targets[:, None]
         others = logits.scatter(1, own, -torch.inf)
-        # where nothing is left for the others, their sum is 0 and its logarithm -inf, and none of them has a slope
+        # where nothing is left for the others, their sum is 0 and its logarithm -inf, and none of
+        # them has a slope
         top = others.amax(dim=1, keepdim=True).clamp_min(LOWEST)
         total = (others - top).exp_().sum(dim=1, keepdim=True).log_() + top
         margin = (logits.gather(1, own) - total).squeeze(1)

@@ -12,8 +12,9 @@ import torch
 def seed_of(*parts: object) -> int:
     """A seed that is fixed by these parts, in [0, 2^63), and unrelated to that of any other parts.
 
-    Whoever draws numbers of its own names itself: `seed_of(seed, "more-steps")`. Sums such as seed + 1 would make the
-    numbers that one run draws for a control those that another run draws for its main search.
+    Whoever draws numbers of its own names itself: `seed_of(seed, "more-steps")`. Sums such as seed
+    + 1 would make the numbers that one run draws for a control those that another run draws for its
+    main search.
     """
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
@@ -26,10 +27,11 @@ def seeded(*parts: object) -> torch.Generator:
 
 @contextmanager
 def own_random_numbers(seed: int | None, devices: Sequence[torch.device] = ()) -> Iterator[None]:
-    """Inside: torch's global generators of the CPU and of these devices are seeded. After: they are as they were.
+    """Inside: torch's global generators of the CPU and of these devices are seeded. After: they are
+    as they were.
 
-    For networks that draw random numbers. No other device is touched, which `torch.manual_seed` would do. seed: None
-    leaves the generators as they are inside, too.
+    For networks that draw random numbers. No other device is touched, which `torch.manual_seed`
+    would do. seed: None leaves the generators as they are inside, too.
     """
     cuda = [device for device in devices if device.type == "cuda"]
     apple = torch.mps.get_rng_state() if any(d.type == "mps" for d in devices) else None

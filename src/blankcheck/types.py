@@ -1,4 +1,5 @@
-"""The nouns every room shares: images, classifiers, what a search hands back, and the three conditions."""
+"""The nouns every room shares: images, classifiers, what a search hands back, and the three
+conditions."""
 
 from __future__ import annotations
 
@@ -15,17 +16,21 @@ from torch import Tensor
 from blankcheck.errors import ArgumentError
 
 Classifier = Callable[[Tensor], Tensor]
-"""Any callable from images (n, c, h, w) in [0, 1] to outputs (n, m), m >= number of real classes. Which of logits,
-log-probabilities or probabilities the outputs are is found out by looking (`outputs.output_form`)."""
+"""Any callable from images (n, c, h, w) in [0, 1] to outputs (n, m), m >= number of real classes.
+Which of logits, log-probabilities or probabilities the outputs are is found out by looking
+(`outputs.output_form`)."""
 
 Accept = Callable[[Tensor], Tensor]
-"""From images (n, c, h, w) to booleans (n,): True where the image also meets a further condition, say an OOD test."""
+"""From images (n, c, h, w) to booleans (n,): True where the image also meets a further condition,
+say an OOD test."""
 
 
 class Images(Protocol):
-    """Real images (n, c, h, w) float32 in [0, 1]: a tensor, or a set too large for memory of which some are read at a time.
+    """Real images (n, c, h, w) float32 in [0, 1]: a tensor, or a set too large for memory of which
+    some are read at a time.
 
-    An index (positions (k,), booleans (n,), a slice or one position) gives a tensor, which is all that may be asked of it.
+    An index (positions (k,), booleans (n,), a slice or one position) gives a tensor, which is all
+    that may be asked of it.
     """
 
     @property
@@ -39,12 +44,14 @@ class Images(Protocol):
 
 
 NUMBERS_AT_ONCE = 10_000_000
-"""Images x features that are read, or go through a network without gradients, at once: 66 images of 3x224x224. A network's
-layers hold many times as many numbers, and on the CPU a process that asks for too much memory is killed."""
+"""Images x features that are read, or go through a network without gradients, at once: 66 images of
+3x224x224. A network's layers hold many times as many numbers, and on the CPU a process that asks
+for too much memory is killed."""
 
 
 def images_at_once(shape: Sequence[int]) -> int:
-    """How many images of a shape (c, h, w) are read, or go through a network without gradients, at once."""
+    """How many images of a shape (c, h, w) are read, or go through a network without gradients, at
+    once."""
     return max(1, NUMBERS_AT_ONCE // math.prod(shape))
 
 
@@ -64,13 +71,19 @@ class Outcome(IntEnum):
     MET = 0
     """The wanted conditions hold for the image handed back."""
     OUT_OF_STEPS = 1
-    """The budget was spent; the best image found is handed back. More steps or another start may help."""
+    """The budget was spent; the best image found is handed back.
+
+    More steps or another start may help.
+    """
     NOT_FINITE = 2
     """Outputs or gradients became NaN or infinite; the best image before that is handed back."""
 
 
 def stored(images: Tensor) -> Tensor:
-    """The form in which images are kept: in [0, 1], values below 1/512 exact zeros. Shape and dtype stay."""
+    """The form in which images are kept: in [0, 1], values below 1/512 exact zeros.
+
+    Shape and dtype stay.
+    """
     return images.clamp(0, 1) * (images >= LIT_THRESHOLD)
 
 
@@ -85,19 +98,24 @@ def count_lit_pixels(images: Tensor) -> Tensor:
 
 
 def default_max_lit(shape: Sequence[int]) -> int:
-    """The default sparsity limit: 300 features from 784 up, 12 for the 64 of `digits`, in proportion between."""
+    """The default sparsity limit: 300 features from 784 up, 12 for the 64 of `digits`, in
+    proportion between."""
     features = shape[0] * shape[1] * shape[2]
     if features >= 784:
         return 300
-    return max(1, round(12 * features / 64)) if features <= 64 else round(12 + 288 * (features - 64) / 720)
+    return (
+        max(1, round(12 * features / 64))
+        if features <= 64
+        else round(12 + 288 * (features - 64) / 720)
+    )
 
 
 @dataclass(frozen=True)
 class Conditions:
     """What makes an image a fooling image of a target class.
 
-    confidence: least probability of the target, in (0, 1). max_lit: most lit features. ood_level: largest p-value of
-    the out-of-distribution test, in (0, 1). unit: what `max_lit` counts.
+    confidence: least probability of the target, in (0, 1). max_lit: most lit features. ood_level:
+    largest p-value of the out-of-distribution test, in (0, 1). unit: what `max_lit` counts.
     """
 
     confidence: float = 0.9
@@ -144,14 +162,16 @@ NEVER = 2**31
 
 @dataclass(frozen=True)
 class Fooling(Rows):
-    """What a search hands back: one row per image. All numbers belong to the images handed back, in stored form.
+    """What a search hands back: one row per image. All numbers belong to the images handed back, in
+    stored form.
 
     images: (n, c, h, w) float32 in [0, 1], values below 1/512 exact zeros.
     targets: (n,) int64. confidence: (n,) probability of the target among all outputs.
-    lit: (n,) int64, non-zero features. steps: (n,) int64, backward passes used. forwards: (n,) int64, forward passes
-    used, polishing included. outcome: (n,) int64, values of `Outcome`. fewest: (n,) int64, fewest lit features of any
-    confident image met on the way, whatever else it failed; `NEVER` where none was confident. found_at: (n,) int64, how
-    many of the backward passes had been used when the image handed back was met.
+    lit: (n,) int64, non-zero features. steps: (n,) int64, backward passes used. forwards: (n,)
+    int64, forward passes used, polishing included. outcome: (n,) int64, values of `Outcome`.
+    fewest: (n,) int64, fewest lit features of any confident image met on the way, whatever else it
+    failed; `NEVER` where none was confident. found_at: (n,) int64, how many of the backward passes
+    had been used when the image handed back was met.
     """
 
     images: Tensor

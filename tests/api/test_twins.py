@@ -29,7 +29,8 @@ def test_a_small_half_is_not_limited_and_a_large_one_is():
 
 
 def test_a_data_set_with_few_images_a_class_has_a_twin():
-    """The half that a twin is trained on has about ten images of each class: no limit cuts it, and it is learnt."""
+    """The half that a twin is trained on has about ten images of each class: no limit cuts it, and
+    it is learnt."""
     data = squares(20)
     assert len(data.halves[1]) < 20 * len(data.classes) and len(data.halves[1]) * 36 < MOST_WORK
     twin = next(get_twins(lambda images: images.flatten(1)[:, :4], data, torch.device("cpu")))

@@ -18,10 +18,15 @@ def fooled(plain, digits):
 
 
 def test_a_plain_network_is_fooled(fooled):
-    assert fooled.verdict == "FOOLED" and fooled.rate >= 0.95 and fooled.rate_upper_95 >= fooled.rate
+    assert (
+        fooled.verdict == "FOOLED" and fooled.rate >= 0.95 and fooled.rate_upper_95 >= fooled.rate
+    )
     j = fooled.json
     assert j["attempts"] == 100 and sum(t["attempts"] for t in j["targets"].values()) == 100
-    assert j["median_lit"] <= 12 and {c["code"]: c["status"] for c in j["checks"]}["positive-control"] == "passed"
+    assert (
+        j["median_lit"] <= 12
+        and {c["code"]: c["status"] for c in j["checks"]}["positive-control"] == "passed"
+    )
 
 
 def test_witnesses_meet_all_three_conditions(fooled, plain):
@@ -38,13 +43,18 @@ def test_witnesses_say_where_they_come_from(fooled, plain):
     w, attempts = fooled.witnesses, fooled.evidence.attempts
     fixed = ~w["extra"]
     assert int(fixed.sum()) == fooled.json["fooled"]
-    assert [attempts[i].target for i in w["attempt"][fixed].tolist()] == w["targets"][fixed].tolist()
+    assert [attempts[i].target for i in w["attempt"][fixed].tolist()] == w["targets"][
+        fixed
+    ].tolist()
     assert (w["seed"][fixed] == 1).all() and (w["step"] >= 1).all() and (w["step"] <= 150).all()
     assert [attempts[i].step for i in w["attempt"][fixed].tolist()] == w["step"][fixed].tolist()
     rounded = (w["images"] * 255).round() / 255
     p = plain(rounded).softmax(1).gather(1, w["targets"][:, None]).squeeze(1)
     assert ((p >= 0.9) | ~w["survives_8bit"]).all()
-    assert fooled.json["eight_bit"] == {"witnesses": len(p), "survive": int(w["survives_8bit"].sum())}
+    assert fooled.json["eight_bit"] == {
+        "witnesses": len(p),
+        "survive": int(w["survives_8bit"].sum()),
+    }
     assert w["survives_8bit"].float().mean() > 0.5
 
 
@@ -52,20 +62,39 @@ def test_everything_is_accounted_for(fooled):
     j = fooled.json
     assert j["second_opinion"]["attempts"] == 100 and j["second_opinion"]["rate"] > 0.9
     test = j["out_of_distribution_test"]
-    assert test["guarantee"] == "marginal" and test["real_images"] == 359 and test["false_alarm_lower_95"] <= 0.01
-    assert j["lit_curve"]["fooled"][-1] == j["rate"] and sorted(j["lit_curve"]["fooled"]) == j["lit_curve"]["fooled"]
+    assert (
+        test["guarantee"] == "marginal"
+        and test["real_images"] == 359
+        and test["false_alarm_lower_95"] <= 0.01
+    )
+    assert (
+        j["lit_curve"]["fooled"][-1] == j["rate"]
+        and sorted(j["lit_curve"]["fooled"]) == j["lit_curve"]["fooled"]
+    )
     assert sum(p["fooled"] for p in j["processes"].values()) == j["fooled"] and j["rivals"] == {}
     twin, control = j["twin"], j["controls"]["positive-control"]
-    assert (twin["fooled"], twin["attempts"]) == (control["found"], control["tries"]) == (len(twin["lit"]), 40)
-    assert all(sum(t["violated"].values()) >= t["attempts"] - t["fooled"] for t in j["targets"].values())
+    assert (
+        (twin["fooled"], twin["attempts"])
+        == (control["found"], control["tries"])
+        == (len(twin["lit"]), 40)
+    )
+    assert all(
+        sum(t["violated"].values()) >= t["attempts"] - t["fooled"] for t in j["targets"].values()
+    )
 
 
 def test_a_score_of_ones_own_decides_what_is_out_of_distribution(plain, digits):
-    """A score for which nothing is unusual, alone: no image is out of distribution, so nobody is fooled."""
+    """A score for which nothing is unusual, alone: no image is out of distribution, so nobody is
+    fooled."""
     blind = bc.Score(("blind",), lambda real: lambda images: torch.zeros(len(images), 1))
     audit = bc.audit(plain, digits, "smoke", scores=(blind,))
-    assert audit.json["fooled"] == 0 and audit.json["out_of_distribution_test"]["scores"] == ["blind"]
-    assert audit.json["violated"]["out_of_distribution"] == 100 and audit.json["sparse_confident"]["fooled"] == 100
+    assert audit.json["fooled"] == 0 and audit.json["out_of_distribution_test"]["scores"] == [
+        "blind"
+    ]
+    assert (
+        audit.json["violated"]["out_of_distribution"] == 100
+        and audit.json["sparse_confident"]["fooled"] == 100
+    )
 
 
 def test_same_seed_same_audit(fooled, plain, digits):
@@ -76,7 +105,11 @@ def test_same_seed_same_audit(fooled, plain, digits):
 
 def test_an_honest_network_resists():
     audit = bc.audit(stripes_template(), stripes(2000), "smoke", max_lit=12)
-    assert audit.verdict == "RESISTED" and audit.json["fooled"] == 0 and audit.json["real_confident"] > 0.95
+    assert (
+        audit.verdict == "RESISTED"
+        and audit.json["fooled"] == 0
+        and audit.json["real_confident"] > 0.95
+    )
     assert len(audit.witnesses["images"]) == 0
 
 
@@ -104,7 +137,8 @@ def test_witnesses_of_a_network_that_answers_at_random_are_scored_again(plain, d
 
 
 class Asleep(nn.Module):
-    """Sure of nothing unless the image is bright at many positions, and flat there: no gradient from noise."""
+    """Sure of nothing unless the image is bright at many positions, and flat there: no gradient
+    from noise."""
 
     def __init__(self, inner):
         super().__init__()
@@ -134,7 +168,9 @@ def test_real_classes_are_the_targets_of_a_network_with_more_outputs(digits):
             return torch.cat([torch.zeros(len(x), 10), torch.full((len(x), 1), 9.0)], 1)
 
     audit = bc.audit(UnitClassifier(Reject()), digits, "smoke")
-    assert audit.json["real_taken_for_fake"] == 1.0 and set(audit.json["targets"]) == {str(i) for i in range(10)}
+    assert audit.json["real_taken_for_fake"] == 1.0 and set(audit.json["targets"]) == {
+        str(i) for i in range(10)
+    }
 
 
 @pytest.mark.parametrize("steps", [1, 10, 30, 100, 500, 1000, 10_000])

@@ -1,4 +1,5 @@
-"""Control experiments on small networks whose answer is known: each finds what is there, and nothing where nothing is."""
+"""Control experiments on small networks whose answer is known: each finds what is there, and
+nothing where nothing is."""
 
 from __future__ import annotations
 
@@ -24,8 +25,15 @@ from blankcheck.testing import Constant, stripes, stripes_template
 from blankcheck.types import Conditions
 
 SMOKE = PRESETS["smoke"]
-HARDER = (harder.more_steps, harder.more_restarts, harder.more_starts, harder.penalty_weights, harder.tighter_limit,
-          harder.close_calls, harder.gradient_free)  # fmt: skip
+HARDER = (
+    harder.more_steps,
+    harder.more_restarts,
+    harder.more_starts,
+    harder.penalty_weights,
+    harder.tighter_limit,
+    harder.close_calls,
+    harder.gradient_free,
+)
 WEAK = (Process("gaussian", "fixed", lambda steps, k: FixedWeight(weight=1000.0), 2),)
 """A search that finds nothing at all."""
 
@@ -35,14 +43,26 @@ def judge(digits):
     return ood_test(digits, 0.01), ood_test(digits, 0.01, SECOND)
 
 
-def setting(classifier, data, judge, processes=None, twins=(), per_target=1, form="logits") -> Setting:
+def setting(
+    classifier, data, judge, processes=None, twins=(), per_target=1, form="logits"
+) -> Setting:
     nn.Module.requires_grad_(classifier, False)
-    job = Job(classifier, form, data.shape, Conditions(max_lit=12), processes or within(SMOKE.steps), enough=1,
-              real=(data.validation.images, data.validation.labels), accept=judge[0].accepts)  # fmt: skip
+    job = Job(
+        classifier,
+        form,
+        data.shape,
+        Conditions(max_lit=12),
+        processes or within(SMOKE.steps),
+        enough=1,
+        real=(data.validation.images, data.validation.labels),
+        accept=judge[0].accepts,
+    )
     classes = len(data.classes)
     tried = run_attempts(job, [t for t in range(classes) for _ in range(per_target)])
     fixed = judged(job, tried, *judge)
-    return Setting(job, SMOKE, fixed.attempts, tried, data.validation.images, classes, lambda: iter(twins))
+    return Setting(
+        job, SMOKE, fixed.attempts, tried, data.validation.images, classes, lambda: iter(twins)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +81,9 @@ def weak(plain, digits, judge):
 def honest():
     """A network that no sparse image can convince."""
     data = stripes(2000)
-    return setting(stripes_template(), data, (ood_test(data, 0.01), ood_test(data, 0.01, SECOND)), per_target=2)
+    return setting(
+        stripes_template(), data, (ood_test(data, 0.01), ood_test(data, 0.01, SECOND)), per_target=2
+    )
 
 
 @pytest.mark.parametrize("control", HARDER, ids=lambda c: c.__name__)
@@ -94,7 +116,9 @@ def test_images_of_a_twin_are_shown_to_the_network(weak, honest, strong, plain):
     assert made.control.found >= 0.8 * made.control.tries, "a network is its own best twin"
     ((job, _),) = made.searches
     assert job.classifier is weak.job.classifier and job.processes[0].name.startswith("twin:")
-    two_classes = Twin(nn.Sequential(nn.Flatten(), nn.Linear(64, 2)).requires_grad_(False), "logits", "another")
+    two_classes = Twin(
+        nn.Sequential(nn.Flatten(), nn.Linear(64, 2)).requires_grad_(False), "logits", "another"
+    )
     assert harder.transfer(honest, two_classes).control.found == 0
     assert harder.transfer(weak, None).control.why_not == "there is no twin"
     assert harder.transfer(strong, twin).control.why_not == "every attempt was fooled already"
@@ -110,28 +134,51 @@ def test_without_limits_a_plain_network_follows_and_a_constant_does_not(strong, 
 
 
 def test_the_positive_control_tries_twins_until_one_is_fooled(strong, plain):
-    timid, good = Twin(Constant([0.0] * 10), "logits", "a timid twin", 2.0), Twin(plain, "logits", "a plain twin", 3.0)
+    timid, good = (
+        Twin(Constant([0.0] * 10), "logits", "a timid twin", 2.0),
+        Twin(plain, "logits", "a plain twin", 3.0),
+    )
     made = harder.positive_control(replace(strong, twins=lambda: iter([timid, good])), 0.95)
-    assert made.control.found == made.control.tries == 40 and made.twin is good and made.twin_seconds == 5.0
+    assert (
+        made.control.found == made.control.tries == 40
+        and made.twin is good
+        and made.twin_seconds == 5.0
+    )
     assert made.control.detail == "a plain twin (after 0 of 40 on a timid twin)"
-    assert made.on_twin is not None and (made.on_twin.what, made.on_twin.attempts) == ("a plain twin", 40)
+    assert made.on_twin is not None and (made.on_twin.what, made.on_twin.attempts) == (
+        "a plain twin",
+        40,
+    )
     assert len(made.on_twin.lit) == 40 and all(1 <= lit <= 12 for lit in made.on_twin.lit)
-    half = Twin(Wrapped(plain, after=lambda z: z - 100 * (torch.arange(10) >= 5)), "logits", "half a twin")
+    half = Twin(
+        Wrapped(plain, after=lambda z: z - 100 * (torch.arange(10) >= 5)), "logits", "half a twin"
+    )
     made = harder.positive_control(replace(strong, twins=lambda: iter([half, good])), 0.95)
-    assert made.control.found == 20 and made.twin is half, "where some attempts succeed, no other network may stand in"
+    assert made.control.found == 20 and made.twin is half, (
+        "where some attempts succeed, no other network may stand in"
+    )
     made = harder.positive_control(replace(strong, twins=lambda: iter([timid])), 0.95)
     assert made.control.found == 0 and made.control.detail == "a timid twin"
     made = harder.positive_control(replace(strong, twins=lambda: iter([])), 0.95)
-    assert made.control.why_not == "no twin could be made" and made.twin is None and made.on_twin is None
+    assert (
+        made.control.why_not == "no twin could be made"
+        and made.twin is None
+        and made.on_twin is None
+    )
 
 
-def test_planted_patterns_are_found_in_an_honest_network_and_missed_by_a_weak_search(honest, strong):
+def test_planted_patterns_are_found_in_an_honest_network_and_missed_by_a_weak_search(
+    honest, strong
+):
     made = planted_control(honest).control
     assert made.found == made.tries == 2 and made.numbers["narrowest_reach"] <= REACHES[1]
     assert made.numbers[f"reach:{REACHES[0]:g}"] == 1.0
     missed = planted_control(replace(honest, job=replace(honest.job, processes=WEAK))).control
     assert missed.found == 0 and "narrowest_reach" not in missed.numbers
-    assert planted_control(strong).control.why_not == "every class was fooled without a planted pattern"
+    assert (
+        planted_control(strong).control.why_not
+        == "every class was fooled without a planted pattern"
+    )
 
 
 class Wrapped(nn.Module):
@@ -149,13 +196,19 @@ HIDES = {
     "hidden": {"before": lambda x: (x > 0.3).float()},
     "dead": {"before": lambda x: x.detach()},
     "wrong": {"after": lambda z: z + 0.5 * torch.randn_like(z)},
-    "not-finite": {"before": lambda x: torch.where((x > 0).flatten(1).sum(1)[:, None, None, None] > 40, torch.nan, x)},
+    "not-finite": {
+        "before": lambda x: torch.where(
+            (x > 0).flatten(1).sum(1)[:, None, None, None] > 40, torch.nan, x
+        )
+    },
 }
 
 
 @pytest.mark.parametrize("kind", HIDES)
 def test_gradients_that_hide_are_noticed(kind, plain, digits, judge):
-    made = probes.gradient_health(setting(Wrapped(plain, **HIDES[kind]), digits, judge, WEAK)).control
+    made = probes.gradient_health(
+        setting(Wrapped(plain, **HIDES[kind]), digits, judge, WEAK)
+    ).control
     assert max(share for name, share in made.numbers.items() if name.startswith(f"{kind}:")) > 0.25
 
 
@@ -169,7 +222,9 @@ def test_a_gradient_of_the_wrong_sign_is_noticed(plain, digits, judge):
         def backward(ctx, gradient):
             return -gradient
 
-    made = probes.gradient_health(setting(Wrapped(plain, Backwards.apply), digits, judge, WEAK)).control
+    made = probes.gradient_health(
+        setting(Wrapped(plain, Backwards.apply), digits, judge, WEAK)
+    ).control
     assert min(share for name, share in made.numbers.items() if name.startswith("wrong:")) > 0.9
 
 
@@ -183,12 +238,17 @@ def test_gradients_of_honest_networks_are_healthy(weak, honest):
 
 def test_random_answers_are_noticed(plain, weak, digits, judge):
     noisy = setting(Wrapped(plain, after=lambda z: z + torch.randn_like(z)), digits, judge, WEAK)
-    assert probes.repeatable(noisy).control.found > 50 and probes.repeatable(weak).control.found == 0
+    assert (
+        probes.repeatable(noisy).control.found > 50 and probes.repeatable(weak).control.found == 0
+    )
 
 
 def test_neighbours_are_noticed(plain, weak, digits, judge):
     shy = setting(Wrapped(plain, after=lambda z: z - 2 * z.mean(dim=0)), digits, judge, WEAK)
-    assert probes.batch_independent(shy).control.found > 50 and probes.repeatable(shy).control.found == 0
+    assert (
+        probes.batch_independent(shy).control.found > 50
+        and probes.repeatable(shy).control.found == 0
+    )
     assert probes.batch_independent(weak).control.found == 0
 
 
@@ -198,11 +258,19 @@ def test_a_best_image_that_does_not_stay_is_noticed(plain, strong, digits, judge
 
 
 def test_exact_zeros_are_noticed(plain, weak, digits, judge):
-    sharp = setting(Wrapped(plain, after=lambda z: (1000 * z).softmax(1)), digits, judge, WEAK, form="probabilities")
+    sharp = setting(
+        Wrapped(plain, after=lambda z: (1000 * z).softmax(1)),
+        digits,
+        judge,
+        WEAK,
+        form="probabilities",
+    )
     made = probes.saturation(sharp).control
     assert made.found > 0.5 * made.tries and "probabilities" in made.detail
     assert probes.saturation(weak).control.found == 0
-    soft = setting(Wrapped(plain, after=lambda z: z.softmax(1)), digits, judge, WEAK, form="probabilities")
+    soft = setting(
+        Wrapped(plain, after=lambda z: z.softmax(1)), digits, judge, WEAK, form="probabilities"
+    )
     assert probes.saturation(soft).control.found == 0
 
 
@@ -214,7 +282,10 @@ def test_rivals_count_where_the_fixed_attempts_found_nothing(weak, strong):
     known = strong.tried.best.images
     finds = rival(lambda asked, start, targets: known)
     made = rivals(weak, [finds])
-    assert made.control.found == made.control.tries == 10 and made.searches[0][0].processes[0].rule == "a friend"
+    assert (
+        made.control.found == made.control.tries == 10
+        and made.searches[0][0].processes[0].rule == "a friend"
+    )
     made = rivals(strong, [finds])
     assert made.control.why_not == "every class was fooled already" and len(made.searches) == 1
     assert rivals(weak, [rival(lambda asked, start, targets: start)]).control.found == 0
@@ -222,10 +293,17 @@ def test_rivals_count_where_the_fixed_attempts_found_nothing(weak, strong):
 
 def test_rivals_that_are_not_asked_for_or_break_off(weak):
     assert "--rivals" in rivals(weak, []).control.why_not
-    assert rivals(weak, [], "friends cannot be imported").control.why_not == "friends cannot be imported"
+    assert (
+        rivals(weak, [], "friends cannot be imported").control.why_not
+        == "friends cannot be imported"
+    )
 
     def broken(asked, start, targets):
         raise ValueError("out of luck")
 
     made = rivals(weak, [rival(broken)]).control
-    assert isinstance(made, Control) and "broke off: ValueError: out of luck" in made.detail and made.found == 0
+    assert (
+        isinstance(made, Control)
+        and "broke off: ValueError: out of luck" in made.detail
+        and made.found == 0
+    )

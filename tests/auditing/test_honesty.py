@@ -1,4 +1,5 @@
-"""Audits of the zoo: RESISTED is never said of a network that only hides, FOOLED never of an honest one."""
+"""Audits of the zoo: RESISTED is never said of a network that only hides, FOOLED never of an honest
+one."""
 
 from __future__ import annotations
 
@@ -38,7 +39,9 @@ def test_a_quick_audit_is_not_deceived(quick, name):
     if quick[name].kind == "honest":
         assert audit.verdict == "RESISTED"
     if name == "thresholded":
-        assert {"gradient-health", "gradient-free"} <= codes, "what a hidden gradient hides is named"
+        assert {"gradient-health", "gradient-free"} <= codes, (
+            "what a hidden gradient hides is named"
+        )
 
 
 @pytest.mark.slow

@@ -27,9 +27,11 @@ PATH = (3, 12, 21, 30, 39, 48)
 
 
 class OnTheWay(nn.Module):
-    """The way to class 0 leads through images that it is sure are class 1, with no slope that leads there for class 1.
+    """The way to class 0 leads through images that it is sure are class 1, with no slope that leads
+    there for class 1.
 
-    Class 0 is never given 0.9; class 1 is, where four or five of the features of `PATH` and no others are lit.
+    Class 0 is never given 0.9; class 1 is, where four or five of the features of `PATH` and no
+    others are lit.
     """
 
     def forward(self, images):
@@ -37,9 +39,15 @@ class OnTheWay(nn.Module):
         on = flat[:, PATH].sum(dim=1)
         others = flat.sum(dim=1) - on
         logits = images.new_zeros(len(images), 10)
-        logits = logits + nn.functional.one_hot(torch.zeros(len(images)).long(), 10) * (0.7 * on)[:, None]
+        logits = (
+            logits
+            + nn.functional.one_hot(torch.zeros(len(images)).long(), 10) * (0.7 * on)[:, None]
+        )
         sure = (on >= 3.5) & (on <= 5.5) & (others < 0.5)
-        return logits + nn.functional.one_hot(torch.ones(len(images)).long(), 10) * (20.0 * sure)[:, None]
+        return (
+            logits
+            + nn.functional.one_hot(torch.ones(len(images)).long(), 10) * (20.0 * sure)[:, None]
+        )
 
 
 def gathered(network, data, want=WANT, preset=FEW) -> Gathered:
@@ -53,7 +61,10 @@ def test_an_image_of_another_class_that_a_search_met_is_a_witness(digits):
     assert {a.target for a in extra} | {a.target for a in fixed} == {1}
     assert judge(found.evidence, run_checks(found.evidence)) == Verdict.FOOLED
     for image, target in zip(found.witnesses.images, found.witnesses.targets.tolist(), strict=True):
-        assert float(OnTheWay()(image[None]).softmax(dim=1)[0, target]) >= 0.9 and int((image > 0).sum()) <= 12
+        assert (
+            float(OnTheWay()(image[None]).softmax(dim=1)[0, target]) >= 0.9
+            and int((image > 0).sum()) <= 12
+        )
 
 
 class Sure(nn.Module):
@@ -110,11 +121,14 @@ def test_the_network_inside_a_planted_copy_is_looked_at():
     image = dots(5)
     network = Sure(image, torch.tensor([2]))
     met = met_by(lambda asked: Trigger(asked, dots(9), torch.tensor([3]))(image), network)
-    assert met.classes.tolist() == [2], "the pattern planted for class 3 is no answer of the network's own"
+    assert met.classes.tolist() == [2], (
+        "the pattern planted for class 3 is no answer of the network's own"
+    )
 
 
 def unusual(data, level):
-    """Validation images that the test calls out of distribution, with a network that is sure of them alone."""
+    """Validation images that the test calls out of distribution, with a network that is sure of
+    them alone."""
     p = ood_test(data, level).p_values(data.validation.images)
     rows = (p <= level).nonzero().squeeze(1)
     return data.validation.take(rows)
@@ -131,42 +145,70 @@ def test_no_search_starts_from_a_real_image_that_is_itself_out_of_distribution(d
 
 def setting_of(network, data, network_twin) -> Setting:
     tests = ood_test(data, 0.01), ood_test(data, 0.01, SECOND)
-    job = Job(network, "logits", data.shape, WANT, within(40), enough=1,
-              real=(data.validation.images, data.validation.labels), accept=tests[0].accepts)  # fmt: skip
+    job = Job(
+        network,
+        "logits",
+        data.shape,
+        WANT,
+        within(40),
+        enough=1,
+        real=(data.validation.images, data.validation.labels),
+        accept=tests[0].accepts,
+    )
     tried = run_attempts(job, list(range(10)))
     fixed = judged(job, tried, *tests)
     twin = Twin(network_twin, "logits", "a twin")
-    return Setting(job, PRESETS["smoke"], fixed.attempts, tried, data.validation.images, 10, lambda: iter([twin]))
+    return Setting(
+        job,
+        PRESETS["smoke"],
+        fixed.attempts,
+        tried,
+        data.validation.images,
+        10,
+        lambda: iter([twin]),
+    )
 
 
 def test_transfer_keeps_no_number_of_the_twin(plain, digits):
-    """The twin is fooled by everything, the network by nothing: its rows must say what the network says."""
+    """The twin is fooled by everything, the network by nothing: its rows must say what the network
+    says."""
     setting = setting_of(Constant([0.0] * 10), digits, plain.requires_grad_(False))
     made = transfer(setting, next(iter(setting.twins())))
     ((_, tried),) = made.searches
     best = tried.best
-    assert torch.allclose(best.confidence, torch.full_like(best.confidence, 0.1)) and not best.met.any()
+    assert (
+        torch.allclose(best.confidence, torch.full_like(best.confidence, 0.1))
+        and not best.met.any()
+    )
     assert (best.fewest == NEVER).all() and (best.steps == 0).all() and (best.forwards == 1).all()
-    attempts = judged(setting.job, tried, *(ood_test(digits, 0.01, f) for f in (SECOND, SECOND))).attempts
+    attempts = judged(
+        setting.job, tried, *(ood_test(digits, 0.01, f) for f in (SECOND, SECOND))
+    ).attempts
     assert all(a.fewest is None for a in attempts)
     assert int(made.spent[0].steps.sum()) > 0, "what the search of the twin took counts as cost"
 
 
 class EightBitOnly(nn.Module):
-    """Sure of class 0 where the first row is half lit, but only if every value is one that an 8-bit file holds."""
+    """Sure of class 0 where the first row is half lit, but only if every value is one that an 8-bit
+    file holds."""
 
     def forward(self, images):
         grey = images.flatten(1)
         eight = ((grey * 255 - (grey * 255).round()).abs() < 1e-4).all(dim=1, keepdim=True)
         half = (grey[:, :8] - 0.5).abs().amax(dim=1, keepdim=True) < 0.01
         others = grey[:, 8:].amax(dim=1, keepdim=True) == 0
-        slope = 2.0 - 4 * (grey[:, :8] - 0.501).abs().sum(dim=1, keepdim=True) - grey[:, 8:].sum(dim=1, keepdim=True)
+        slope = (
+            2.0
+            - 4 * (grey[:, :8] - 0.501).abs().sum(dim=1, keepdim=True)
+            - grey[:, 8:].sum(dim=1, keepdim=True)
+        )
         first = torch.where(eight & half & others, 9.0, slope)
         return torch.cat([first, torch.zeros(len(images), 9)], dim=1)
 
 
 def test_what_is_left_of_an_image_in_8_bits_is_looked_at():
-    """Whether a witness survives rounding is asked of the network, too: what it is sure of then is a witness."""
+    """Whether a witness survives rounding is asked of the network, too: what it is sure of then is
+    a witness."""
     network = EightBitOnly()
     image = torch.zeros(1, 1, 8, 8)
     image[0, 0, 0] = 0.501

@@ -1,4 +1,5 @@
-"""Rivals: what they see of a classifier, what becomes of what they hand back, and the real libraries where installed."""
+"""Rivals: what they see of a classifier, what becomes of what they hand back, and the real
+libraries where installed."""
 
 from __future__ import annotations
 
@@ -15,7 +16,15 @@ from torch import nn
 from torch.testing import assert_close
 
 from blankcheck.api.third_party import NOT_NEEDED, RIVALS, stand_ins
-from blankcheck.auditing.third_party import Asked, EachClass, OneClass, Rival, available, cleaned, run_rival
+from blankcheck.auditing.third_party import (
+    Asked,
+    EachClass,
+    OneClass,
+    Rival,
+    available,
+    cleaned,
+    run_rival,
+)
 from blankcheck.classifiers.wrapper import left_as_found
 from blankcheck.fooling import Goal
 from blankcheck.outputs import OUTPUT_FORMS
@@ -54,13 +63,17 @@ def climb(asked, start, targets):
     view = EachClass(asked, start.device)
     for _ in range(10):
         margin = view(images).gather(1, targets[:, None]).sum()
-        images = (images + 0.1 * torch.autograd.grad(margin, images)[0].sign()).detach().requires_grad_(True)
+        images = (
+            (images + 0.1 * torch.autograd.grad(margin, images)[0].sign())
+            .detach()
+            .requires_grad_(True)
+        )
     return images
 
 
 outputs = st.lists(
     st.lists(st.floats(-30, 30, width=32), min_size=4, max_size=4), min_size=1, max_size=6
-).map(torch.tensor)  # fmt: skip
+).map(torch.tensor)
 
 
 # what a rival sees
@@ -71,20 +84,30 @@ outputs = st.lists(
 def test_the_largest_output_is_a_class_exactly_when_it_is_confident(logits, form, confidence):
     p = logits.double().softmax(dim=1)  # three classes and one output more
     assume(bool(((p - confidence).abs() > 1e-5).all()))
-    seen = EachClass(Asked(fixed(logits, form), form, confidence), CPU)(torch.zeros(len(logits), *SHAPE))
+    seen = EachClass(Asked(fixed(logits, form), form, confidence), CPU)(
+        torch.zeros(len(logits), *SHAPE)
+    )
     assert seen.shape == (len(logits), 5)
     for t in range(4):
         assert torch.equal(seen.argmax(dim=1) == t, p[:, t] >= confidence)
-        one = OneClass(Asked(fixed(logits, form), form, confidence), CPU, torch.full((len(logits),), t))
-        assert torch.equal(one(torch.zeros(len(logits), *SHAPE)).argmax(dim=1) == 0, p[:, t] >= confidence)
+        one = OneClass(
+            Asked(fixed(logits, form), form, confidence), CPU, torch.full((len(logits),), t)
+        )
+        assert torch.equal(
+            one(torch.zeros(len(logits), *SHAPE)).argmax(dim=1) == 0, p[:, t] >= confidence
+        )
 
 
 @settings(max_examples=50, deadline=None)
 @given(outputs, st.floats(0.01, 0.99))
 def test_what_is_seen_is_log_odds_less_those_needed(logits, confidence):
-    seen = EachClass(Asked(fixed(logits, "logits"), "logits", confidence), CPU)(torch.zeros(len(logits), *SHAPE))
+    seen = EachClass(Asked(fixed(logits, "logits"), "logits", confidence), CPU)(
+        torch.zeros(len(logits), *SHAPE)
+    )
     z = logits.double()
-    others = torch.stack([z[:, [j for j in range(4) if j != k]].logsumexp(dim=1) for k in range(4)], 1)
+    others = torch.stack(
+        [z[:, [j for j in range(4) if j != k]].logsumexp(dim=1) for k in range(4)], 1
+    )
     needed = np.log(confidence / (1 - confidence))
     assert_close(seen[:, :4].double(), z - others - needed, atol=1e-4, rtol=1e-4)
     assert bool((seen[:, 4] == 0).all())
@@ -95,12 +118,16 @@ def test_what_is_seen_is_log_odds_less_those_needed(logits, confidence):
 def test_gradients_of_every_output_are_those_of_the_log_odds(logits):
     assume(bool((logits.topk(2, dim=1).values.diff(dim=1).abs() > 1e-3).all()))
     z = logits.double().requires_grad_(True)
-    others = torch.stack([z[:, [j for j in range(4) if j != k]].logsumexp(dim=1) for k in range(4)], 1)
+    others = torch.stack(
+        [z[:, [j for j in range(4) if j != k]].logsumexp(dim=1) for k in range(4)], 1
+    )
     weights = torch.tensor([1.0, 2.0, 3.0, 4.0])
     (expected,) = torch.autograd.grad(((z - others) * weights).sum(), z)
     leaf = logits.clone().requires_grad_(True)
     view = EachClass(Asked(fixed(leaf, "logits"), "logits", 0.9), CPU)
-    (gradient,) = torch.autograd.grad((view(torch.zeros(len(logits), *SHAPE))[:, :4] * weights).sum(), leaf)
+    (gradient,) = torch.autograd.grad(
+        (view(torch.zeros(len(logits), *SHAPE))[:, :4] * weights).sum(), leaf
+    )
     assert_close(gradient.double(), expected, atol=1e-4, rtol=1e-3)
 
 
@@ -134,7 +161,9 @@ def test_a_rival_that_works_reaches_the_confidence_of_the_search():
 
 
 def test_passes_are_counted_by_image():
-    found = run_rival(fake(climb), linear(), "logits", torch.zeros(3, *SHAPE), torch.tensor([0, 1, 2]), 0.9)
+    found = run_rival(
+        fake(climb), linear(), "logits", torch.zeros(3, *SHAPE), torch.tensor([0, 1, 2]), 0.9
+    )
     assert (found.forwards, found.backwards) == (30, 30)
 
 
@@ -146,7 +175,9 @@ def test_no_gradient_no_backward():
         return start
 
     frozen = linear().requires_grad_(False)
-    found = run_rival(fake(look), frozen, "logits", torch.zeros(3, *SHAPE), torch.tensor([0, 1, 2]), 0.9)
+    found = run_rival(
+        fake(look), frozen, "logits", torch.zeros(3, *SHAPE), torch.tensor([0, 1, 2]), 0.9
+    )
     assert (found.forwards, found.backwards) == (4, 0)
 
 
@@ -163,7 +194,9 @@ def test_a_rival_is_asked_for_a_hair_more():
 
 def test_images_are_cleaned_to_stored_form():
     odd = torch.tensor([[1.5, -0.5], [0.001, 0.25]]).view(1, *SHAPE)
-    found = run_rival(fake(lambda *_: odd), linear(), "logits", torch.zeros(1, *SHAPE), torch.tensor([0]), 0.9)
+    found = run_rival(
+        fake(lambda *_: odd), linear(), "logits", torch.zeros(1, *SHAPE), torch.tensor([0]), 0.9
+    )
     assert found.images.tolist() == [[[[1.0, 0.0], [0.0, 0.25]]]]
     assert found.images.dtype == torch.float32
 
@@ -182,9 +215,18 @@ def test_missing_images_are_those_of_the_start():
     assert_close(cleaned([None, np.ones(SHAPE)], start), torch.stack([start[0], torch.ones(SHAPE)]))
 
 
-@pytest.mark.parametrize("wrong", [torch.zeros(3, *SHAPE), torch.zeros(2, 4), np.zeros((2, 1, 1, 1))])
+@pytest.mark.parametrize(
+    "wrong", [torch.zeros(3, *SHAPE), torch.zeros(2, 4), np.zeros((2, 1, 1, 1))]
+)
 def test_images_of_another_shape_are_an_error(wrong):
-    found = run_rival(fake(lambda *_: wrong), linear(), "logits", torch.zeros(2, *SHAPE), torch.tensor([0, 1]), 0.9)
+    found = run_rival(
+        fake(lambda *_: wrong),
+        linear(),
+        "logits",
+        torch.zeros(2, *SHAPE),
+        torch.tensor([0, 1]),
+        0.9,
+    )
     assert "handed back" in found.error
     assert found.images.shape == (2, *SHAPE)
 
@@ -206,7 +248,9 @@ def test_interrupting_is_not_an_error_of_the_rival():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_rival(fake(interrupted), linear(), "logits", torch.zeros(1, *SHAPE), torch.tensor([0]), 0.9)
+        run_rival(
+            fake(interrupted), linear(), "logits", torch.zeros(1, *SHAPE), torch.tensor([0]), 0.9
+        )
 
 
 def test_a_rival_cannot_change_start_or_targets():
@@ -244,7 +288,15 @@ def test_random_numbers_are_left_as_found_and_repeat(fails):
     undisturbed = draws()
     seed(7)
     for number in (3, 3, 4):
-        run_rival(fake(random_rival), network, "logits", torch.zeros(1, *SHAPE), torch.tensor([0]), 0.9, seed=number)
+        run_rival(
+            fake(random_rival),
+            network,
+            "logits",
+            torch.zeros(1, *SHAPE),
+            torch.tensor([0]),
+            0.9,
+            seed=number,
+        )
     assert draws() == undisturbed
     assert drawn[0] == drawn[1]
     assert all(a != b for a, b in zip(drawn[1], drawn[2], strict=True))
@@ -262,7 +314,11 @@ def test_missing_libraries_are_reported_with_how_to_install_them():
 
     here = fake(climb, "here")
     usable, lacking = available(
-        [Rival("a", "one", "pip install one", missing), here, Rival("b", "two", "pip install two", at_odds)]
+        [
+            Rival("a", "one", "pip install one", missing),
+            here,
+            Rival("b", "two", "pip install two", at_odds),
+        ]
     )
     assert usable == [here]
     assert lacking == {
@@ -273,7 +329,11 @@ def test_missing_libraries_are_reported_with_how_to_install_them():
 
 def test_every_library_is_usable_or_reported():
     usable, lacking = available(RIVALS)
-    assert {r.library for r in usable} | set(lacking) == {"adv-lib", "foolbox", "adversarial-robustness-toolbox"}
+    assert {r.library for r in usable} | set(lacking) == {
+        "adv-lib",
+        "foolbox",
+        "adversarial-robustness-toolbox",
+    }
     assert all("pip install" in reason for reason in lacking.values())
     assert not {r.library for r in usable} & set(lacking)
 
@@ -281,7 +341,10 @@ def test_every_library_is_usable_or_reported():
 def test_stand_ins_are_gone_afterwards(monkeypatch):
     real = types.ModuleType("plots")
     monkeypatch.setitem(sys.modules, "plots", real)
-    with pytest.raises(RuntimeError), stand_ins({"plots": (), "no_such_module_at_all": ("models",)}):
+    with (
+        pytest.raises(RuntimeError),
+        stand_ins({"plots": (), "no_such_module_at_all": ("models",)}),
+    ):
         assert sys.modules["plots"] is real
         assert hasattr(sys.modules["no_such_module_at_all"], "models")
         raise RuntimeError

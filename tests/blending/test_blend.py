@@ -1,4 +1,5 @@
-"""Fooling images added to real ones: against classifiers whose smallest alpha is known, and as a command."""
+"""Fooling images added to real ones: against classifiers whose smallest alpha is known, and as a
+command."""
 
 from __future__ import annotations
 
@@ -88,7 +89,9 @@ def image(**pixels: float) -> Tensor:
 
 def pools(n: int = 3) -> tuple[Pool, Pool]:
     """Real images of both classes, that of the second half as bright as its fooling image."""
-    real = Pool(torch.stack([image(p0=1.0)] * n + [image(p1=0.5)] * n), torch.tensor([0] * n + [1] * n))
+    real = Pool(
+        torch.stack([image(p0=1.0)] * n + [image(p1=0.5)] * n), torch.tensor([0] * n + [1] * n)
+    )
     return real, Pool(torch.stack([image(p1=1.0), image(p1=1.0, p7=0.2)]), torch.tensor([1, 1]))
 
 
@@ -96,7 +99,9 @@ def test_the_smallest_alpha_is_the_known_one():
     real, fooling = pools()
     pairs = choose_pairs(real, fooling, 4, seed=0)
     made = blend(Marks(), "logits", real, fooling, pairs, ALPHAS, 0.9)
-    assert len(pairs) == 4 and made[FOOLING].smallest.tolist() == pytest.approx([KNOWN] * 4, abs=FINE)
+    assert len(pairs) == 4 and made[FOOLING].smallest.tolist() == pytest.approx(
+        [KNOWN] * 4, abs=FINE
+    )
     assert bool((made[FOOLING].smallest >= KNOWN).all()), "at the smallest alpha it is taken"
     assert made[FOOLING].taken[:, 0].tolist() == [alpha >= KNOWN for alpha in ALPHAS]
     assert made[FOOLING].lost[:, 0].tolist() == [alpha > 1 / PULL for alpha in ALPHAS]
@@ -106,7 +111,8 @@ def test_the_smallest_alpha_is_the_known_one():
 
 
 def test_a_gap_in_the_answers_is_seen():
-    """What is taken only around alpha 0.25 has its smallest alpha there, and is not taken at 0.3 and more."""
+    """What is taken only around alpha 0.25 has its smallest alpha there, and is not taken at 0.3
+    and more."""
     real, fooling = pools()
     pairs = choose_pairs(real, fooling, 1, seed=0)
     made = blend(Window(), "logits", real, fooling, pairs, ALPHAS, 0.9)[FOOLING]
@@ -116,8 +122,19 @@ def test_a_gap_in_the_answers_is_seen():
 def test_nothing_is_taken_by_one_that_never_changes_its_mind():
     real, fooling = pools()
     pairs = choose_pairs(real, fooling, 2, seed=0)
-    made = blend(lambda x: torch.tensor([[9.0, 0.0]]).expand(len(x), 2), "logits", real, fooling, pairs, (1.0,), 0.9)
-    assert all(bool(m.smallest.isinf().all()) and not m.taken.any() and not m.lost.any() for m in made.values())
+    made = blend(
+        lambda x: torch.tensor([[9.0, 0.0]]).expand(len(x), 2),
+        "logits",
+        real,
+        fooling,
+        pairs,
+        (1.0,),
+        0.9,
+    )
+    assert all(
+        bool(m.smallest.isinf().all()) and not m.taken.any() and not m.lost.any()
+        for m in made.values()
+    )
 
 
 def many() -> tuple[Pool, Pool, Pairs]:
@@ -144,7 +161,9 @@ def test_a_pair_does_not_depend_on_its_batch(monkeypatch):
     for kind in KINDS:
         assert torch.equal(whole[kind].taken[:, part], alone[kind].taken)
         assert torch.equal(whole[kind].smallest[part], alone[kind].smallest)
-        assert torch.equal(whole[kind].smallest, split[kind].smallest) and torch.equal(whole[kind].lost, split[kind].lost)
+        assert torch.equal(whole[kind].smallest, split[kind].smallest) and torch.equal(
+            whole[kind].lost, split[kind].lost
+        )
 
 
 def test_the_smallest_alpha_is_never_more_than_one_that_was_asked_for():
@@ -165,7 +184,11 @@ def test_the_classifier_is_left_as_it_was_found():
     network, before = Noisy().train(), torch.random.get_rng_state()
     real, fooling = pools()
     blend(network, "logits", real, fooling, choose_pairs(real, fooling, 1, 0), ALPHAS, 0.9)
-    assert network.training and float(network.seen) == 0 and torch.equal(before, torch.random.get_rng_state())
+    assert (
+        network.training
+        and float(network.seen) == 0
+        and torch.equal(before, torch.random.get_rng_state())
+    )
 
 
 def test_a_class_without_real_images_has_no_stand_in():
@@ -174,12 +197,18 @@ def test_a_class_without_real_images_has_no_stand_in():
     pairs = choose_pairs(only, fooling, 4, seed=0)
     made = blend(Marks(), "logits", only, fooling, pairs, ALPHAS, 0.9)
     assert not made[REAL].there.any() and made[REAL].smallest.isinf().all()
-    table = tabulate(made[REAL], only.classes[pairs.real], fooling.classes[pairs.fooling], ([0], [1]))
+    table = tabulate(
+        made[REAL], only.classes[pairs.real], fooling.classes[pairs.fooling], ([0], [1])
+    )
     assert table["pairs"] == 0 and table["smallest"] is None and table["cells"]["any"] == [[None]]
 
 
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=20), st.lists(st.integers(0, 3), min_size=1, max_size=12),
-       st.integers(1, 30), st.integers(0, 5))  # fmt: skip
+@given(
+    st.lists(st.integers(0, 3), min_size=1, max_size=20),
+    st.lists(st.integers(0, 3), min_size=1, max_size=12),
+    st.integers(1, 30),
+    st.integers(0, 5),
+)
 @settings(max_examples=50, deadline=None)
 def test_pairs_are_of_two_classes_and_none_comes_twice(ours, theirs, per_pair, seed):
     real, fooling = (Pool(torch.zeros(len(c), 1, 1, 1), torch.tensor(c)) for c in (ours, theirs))
@@ -193,7 +222,9 @@ def test_pairs_are_of_two_classes_and_none_comes_twice(ours, theirs, per_pair, s
     assert len(set(zip(pairs.real.tolist(), pairs.fooling.tolist(), strict=True))) == len(pairs)
     for a in set(ours):
         for b in set(theirs) - {a}:
-            assert int(((q == a) & (r == b)).sum()) == min(per_pair, ours.count(a) * theirs.count(b))
+            assert int(((q == a) & (r == b)).sum()) == min(
+                per_pair, ours.count(a) * theirs.count(b)
+            )
     there = pairs.stand_in >= 0
     assert bool((real.classes[pairs.stand_in[there]] == r[there]).all())
     assert set(r[~there].tolist()).isdisjoint(ours)
@@ -202,12 +233,17 @@ def test_pairs_are_of_two_classes_and_none_comes_twice(ours, theirs, per_pair, s
 def test_the_same_seed_draws_the_same_pairs():
     real, fooling, pairs = many()
     again, other = choose_pairs(real, fooling, 5, seed=3), choose_pairs(real, fooling, 5, seed=4)
-    assert all(torch.equal(getattr(pairs, name), getattr(again, name)) for name in ("real", "fooling", "stand_in", "order"))
+    assert all(
+        torch.equal(getattr(pairs, name), getattr(again, name))
+        for name in ("real", "fooling", "stand_in", "order")
+    )
     assert not torch.equal(pairs.real, other.real)
 
 
 def test_shuffling_keeps_what_is_lit_and_its_values():
-    images = torch.rand(4, 3, 5, 6, generator=torch.Generator().manual_seed(0)) * (torch.arange(30).view(5, 6) % 4 == 0)
+    images = torch.rand(4, 3, 5, 6, generator=torch.Generator().manual_seed(0)) * (
+        torch.arange(30).view(5, 6) % 4 == 0
+    )
     mixed = shuffle_pixels(images, torch.tensor([1, 2, 1, 9]))
     assert torch.equal(count_lit(mixed), count_lit(images)) and not torch.equal(mixed, images)
     columns = [sorted(map(tuple, m.flatten(1).T.tolist())) for m in (images[0], mixed[0])]
@@ -222,24 +258,42 @@ def test_blending_clips():
 
 
 def test_tables_by_hand():
-    made = Blended(torch.tensor([[True, False, True, False]]), torch.tensor([[True, True, True, False]]),
-                   torch.tensor([0.2, 0.8, 0.1, NEVER]), torch.ones(4, dtype=torch.bool))  # fmt: skip
+    made = Blended(
+        torch.tensor([[True, False, True, False]]),
+        torch.tensor([[True, True, True, False]]),
+        torch.tensor([0.2, 0.8, 0.1, NEVER]),
+        torch.ones(4, dtype=torch.bool),
+    )
     rows, columns = torch.tensor([0, 0, 1, 1]), torch.tensor([1, 1, 0, 0])
     table = tabulate(made, rows, columns, ([0, 1], [0, 1]))
     assert (table["pairs"], table["taken"], table["lost"], table["smallest"]) == (4, [2], [3], 0.8)
-    assert table["cells"]["pairs"] == [[0, 2], [2, 0]] and table["cells"]["taken"] == [[[0, 1], [1, 0]]]
+    assert table["cells"]["pairs"] == [[0, 2], [2, 0]] and table["cells"]["taken"] == [
+        [[0, 1], [1, 0]]
+    ]
     assert table["cells"]["any"] == [[None, 0.2], [0.1, None]]
-    assert table["cells"]["smallest"] == [[None, 0.8], [None, None]], "half of two is not taken at 0.1"
+    assert table["cells"]["smallest"] == [[None, 0.8], [None, None]], (
+        "half of two is not taken at 0.1"
+    )
     assert examples(made, columns, rows, 6) == [2, 0] and examples(made, columns, rows, 1) == [2]
 
 
-@pytest.mark.parametrize(("text", "alphas"), [("0.5,0.1", (0.1, 0.5)), (" 1 , 1,", (1.0,)), ("1e-3", (0.001,))])
+@pytest.mark.parametrize(
+    ("text", "alphas"), [("0.5,0.1", (0.1, 0.5)), (" 1 , 1,", (1.0,)), ("1e-3", (0.001,))]
+)
 def test_alphas_are_read(text, alphas):
     assert parse_alphas(text) == alphas
 
 
-@pytest.mark.parametrize(("text", "words"), [("", "at least one"), ("0", "in (0, 1]"), ("0.5,1.5", "got 1.5"),
-                                             ("nan", "in (0, 1]"), ("a", "separated by commas, got 'a'")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "at least one"),
+        ("0", "in (0, 1]"),
+        ("0.5,1.5", "got 1.5"),
+        ("nan", "in (0, 1]"),
+        ("a", "separated by commas, got 'a'"),
+    ],
+)
 def test_wrong_alphas_are_refused(text, words):
     with pytest.raises(ArgumentError, match=re.escape(words)):
         parse_alphas(text)
@@ -249,7 +303,8 @@ def test_wrong_alphas_are_refused(text, words):
 
 
 def strong(network: nn.Module, target: int, real: Tensor) -> Tensor:
-    """An image (1, 8, 8) whose lit features all speak for the target, so that a part of it is enough."""
+    """An image (1, 8, 8) whose lit features all speak for the target, so that a part of it is
+    enough."""
     mean = real.mean(dim=0, keepdim=True).requires_grad_()
     (slope,) = torch.autograd.grad(network(mean)[0, target] * 2 - network(mean).sum() / 5, mean)
     return (slope[0] > 0).float()
@@ -262,16 +317,31 @@ def audited(plain, digits, tmp_path_factory) -> Path:
     p = probabilities(plain, images)[torch.arange(10), torch.arange(10)]
     kept = (p >= 0.9).nonzero().squeeze(1)
     assert len(kept) >= 5
-    attempts = tuple(Attempt(int(t), True, "by hand", int((images[t] > 0).sum()), float(p[t]), 0.001, 5) for t in kept)
-    evidence = Evidence(Conditions(max_lit=64), digits.classes, attempts, {"by hand": len(kept)},
-                        RealData(0.97, 0.96, 0.0, 0.97), (), Cost(1, 1, 1.0))  # fmt: skip
+    attempts = tuple(
+        Attempt(int(t), True, "by hand", int((images[t] > 0).sum()), float(p[t]), 0.001, 5)
+        for t in kept
+    )
+    evidence = Evidence(
+        Conditions(max_lit=64),
+        digits.classes,
+        attempts,
+        {"by hand": len(kept)},
+        RealData(0.97, 0.96, 0.0, 0.97),
+        (),
+        Cost(1, 1, 1.0),
+    )
     run = RunFolder.create(tmp_path_factory.mktemp("runs") / "a")
     run.begin("audit", {"data": "digits", "model": "mlp", "seed": 0}, torch.device("cpu"))
     run.write_json("verdict.json", verdict_json(evidence, (), judge(evidence, ())))
     run.write_lines("attempts.jsonl", (vars(a) for a in attempts))
     save_model(plain, run / "model.safetensors")
-    tensors = {"images": images[kept], "targets": kept, "confidence": p[kept],
-               "lit": count_lit(images[kept]), "ood_p": torch.full((len(kept),), 0.001)}  # fmt: skip
+    tensors = {
+        "images": images[kept],
+        "targets": kept,
+        "confidence": p[kept],
+        "lit": count_lit(images[kept]),
+        "ood_p": torch.full((len(kept),), 0.001),
+    }
     run.write("witnesses.safetensors", bytes(save(tensors, {"fingerprint": fingerprint(plain)})))
     return run.path
 
@@ -315,9 +385,19 @@ def test_blend_writes_its_record_and_the_report(run, digits, capsys, reports, mo
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("BLENDED  With ") and lines[-1] == str(run / "report.html")
     record = json.loads((run / "blend.json").read_text())
-    assert record["real"]["split"] == "validation" and record["real"]["images"] == len(digits.validation)
-    assert record["same_network"] and record["alphas"] == [0.3, 0.6] and set(record["kinds"]) == set(KINDS)
-    assert record["kinds"]["fooling"]["pairs"] == sum(map(sum, record["kinds"]["fooling"]["cells"]["pairs"])) <= 90 * 3
+    assert record["real"]["split"] == "validation" and record["real"]["images"] == len(
+        digits.validation
+    )
+    assert (
+        record["same_network"]
+        and record["alphas"] == [0.3, 0.6]
+        and set(record["kinds"]) == set(KINDS)
+    )
+    assert (
+        record["kinds"]["fooling"]["pairs"]
+        == sum(map(sum, record["kinds"]["fooling"]["cells"]["pairs"]))
+        <= 90 * 3
+    )
     blends = read_blends(RunFolder.open(run))
     assert blends is not None and len(blends.real) == len(record["examples"])
     page, markdown = (run / "report.html").read_text(), (run / "report.md").read_text()
@@ -327,12 +407,17 @@ def test_blend_writes_its_record_and_the_report(run, digits, capsys, reports, mo
         and "## Blending" in markdown
         and "| fooling image |" in markdown
     )
-    assert {p.name for p in (run / "figures").glob("blend-*")} >= {"blend-shares.png", "blend-maps.png"}
+    assert {p.name for p in (run / "figures").glob("blend-*")} >= {
+        "blend-shares.png",
+        "blend-maps.png",
+    }
     first = (run / "blend.json").read_bytes(), (run / "blend.safetensors").read_bytes()
     monkeypatch.setattr(blend_command, "write_report", lambda run: run / "report.html")
     assert main(["blend", str(run), "--per-pair", "3", "--alphas", "0.6,0.3", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["report"] == str(run / "report.html")
-    assert ((run / "blend.json").read_bytes(), (run / "blend.safetensors").read_bytes()) == first, "the same bits"
+    assert ((run / "blend.json").read_bytes(), (run / "blend.safetensors").read_bytes()) == first, (
+        "the same bits"
+    )
     RunFolder.open(run).begin("audit", {"data": "digits"}, torch.device("cpu"))
     assert not (run / "blend.json").exists() and not (run / "blend.safetensors").exists()
 
@@ -343,15 +428,22 @@ def test_examples_are_taken_as_they_say(run, plain):
     assert blends is not None
     assert len(blends.record["examples"]) >= 5
     for i, example in enumerate(blends.record["examples"]):
-        p = probabilities(plain, blend_images(blends.real[i : i + 1], blends.fooling[i : i + 1], example["alpha"]))[0]
-        assert float(p[example["column"]]) == pytest.approx(example["confidence"], abs=2e-3) and example["confidence"] >= 0.9
+        p = probabilities(
+            plain, blend_images(blends.real[i : i + 1], blends.fooling[i : i + 1], example["alpha"])
+        )[0]
+        assert (
+            float(p[example["column"]]) == pytest.approx(example["confidence"], abs=2e-3)
+            and example["confidence"] >= 0.9
+        )
         assert int(probabilities(plain, blends.real[i : i + 1]).argmax()) == example["row"]
 
 
 def test_another_network_is_said_to_be_another(run, capsys):
     model = load_file(run / "model.safetensors")
     with safe_open(run / "model.safetensors", "pt") as file:
-        metadata = {k: v for k, v in file.metadata().items() if k != "digest"}  # another network, not a damaged one
+        metadata = {
+            k: v for k, v in file.metadata().items() if k != "digest"
+        }  # another network, not a damaged one
     model["network.1.bias"] += 1e-3
     save_file(model, run / "model.safetensors", metadata)
     assert main(["blend", str(run), "--per-pair", "1"]) == 0
@@ -368,7 +460,9 @@ def test_a_run_without_fooling_images_has_nothing_to_blend(run, capsys):
         metadata = file.metadata()
     empty = {name: tensor[:0] for name, tensor in load_file(run / "witnesses.safetensors").items()}
     save_file(empty, run / "witnesses.safetensors", metadata)
-    assert "holds no fooling image, so there is nothing to blend" in refused(capsys, "blend", str(run))
+    assert "holds no fooling image, so there is nothing to blend" in refused(
+        capsys, "blend", str(run)
+    )
     (run / "witnesses.safetensors").unlink()
     assert "has no witnesses.safetensors" in refused(capsys, "blend", str(run))
     (run / "verdict.json").unlink()
@@ -407,7 +501,9 @@ def _record(**changes: Any) -> Any:
 
 
 def _kind(**changes: Any) -> Any:
-    return lambda record: record | {"kinds": record["kinds"] | {"fooling": record["kinds"]["fooling"] | changes}}
+    return lambda record: (
+        record | {"kinds": record["kinds"] | {"fooling": record["kinds"]["fooling"] | changes}}
+    )
 
 
 def _cells(**changes: Any) -> Any:
@@ -426,10 +522,15 @@ BROKEN: dict[str, tuple[Any, str]] = {
     "a ragged table": (_cells(pairs=[[1]]), "must be a table of \\d+ rows and \\d+ columns"),
     "too few tables": (_cells(taken=[]), "one table for each alpha"),
     "an alpha beyond 1": (_kind(smallest=3), r"smallest alpha must lie in \[0, 1\]"),
-    "examples without images": (_record(examples=[{"row": 0, "column": 1, "alpha": 0.1, "confidence": 0.9}] * 6),
-                                "do not belong together"),
-    "too many examples": (_record(examples=[{"row": 0, "column": 1, "alpha": 0.1, "confidence": 0.9}] * 9), "at most 6"),
-}  # fmt: skip
+    "examples without images": (
+        _record(examples=[{"row": 0, "column": 1, "alpha": 0.1, "confidence": 0.9}] * 6),
+        "do not belong together",
+    ),
+    "too many examples": (
+        _record(examples=[{"row": 0, "column": 1, "alpha": 0.1, "confidence": 0.9}] * 9),
+        "at most 6",
+    ),
+}
 
 
 @pytest.fixture
@@ -444,7 +545,10 @@ def test_a_broken_record_is_one_clear_line(blended, case):
     spoil, words = BROKEN[case]
     record = spoil(json.loads((blended / "blend.json").read_text()))
     if case == "examples without images":
-        save_file({"real": torch.zeros(2, 1, 8, 8), "fooling": torch.zeros(2, 1, 8, 8)}, blended / "blend.safetensors")
+        save_file(
+            {"real": torch.zeros(2, 1, 8, 8), "fooling": torch.zeros(2, 1, 8, 8)},
+            blended / "blend.safetensors",
+        )
     (blended / "blend.json").write_text(json.dumps(record))
     with pytest.raises(RunFolderError, match=words) as caught:
         read_run(RunFolder.open(blended))
@@ -458,7 +562,9 @@ def test_broken_images_are_one_clear_line(blended, capsys):
     bright = torch.full((n, 1, 8, 8), 2.0)
     save_file({"real": bright, "fooling": bright.clone()}, blended / "blend.safetensors")
     assert n and "images outside [0, 1]" in refused(capsys, "report", str(blended))
-    assert main(["blend", str(blended), "--per-pair", "1", "--quiet"]) == 0, "blending again mends it"
+    assert main(["blend", str(blended), "--per-pair", "1", "--quiet"]) == 0, (
+        "blending again mends it"
+    )
     assert read_run(RunFolder.open(blended)).blends is not None
 
 
@@ -468,7 +574,9 @@ def test_names_from_users_are_only_text(blended):
     (blended / "blend.json").write_text(json.dumps(record | {"classes": names}))
     write_report(RunFolder.open(blended))
     for written in ((blended / "report.html").read_text(), (blended / "report.md").read_text()):
-        assert "<script>alert" not in written and "\u202e" not in written and "w" * 400 not in written
+        assert (
+            "<script>alert" not in written and "\u202e" not in written and "w" * 400 not in written
+        )
 
 
 def test_the_curves_are_the_shares(blended):
@@ -477,4 +585,6 @@ def test_the_curves_are_the_shares(blended):
     panels = blend_figures.share_curves(blends).axes
     for axes, what in zip(panels, ("taken", "lost"), strict=True):
         for line, kind in zip(axes.get_lines(), KINDS, strict=True):
-            assert list(line.get_ydata()) == [0, *blends.shares(kind, what)] and list(line.get_xdata()) == [0, 0.5, 1]
+            assert list(line.get_ydata()) == [0, *blends.shares(kind, what)] and list(
+                line.get_xdata()
+            ) == [0, 0.5, 1]

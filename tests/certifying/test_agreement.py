@@ -1,4 +1,5 @@
-"""What runs is what is proved: networks that answer otherwise than torch.export records, and honest ones that do not."""
+"""What runs is what is proved: networks that answer otherwise than torch.export records, and honest
+ones that do not."""
 
 from __future__ import annotations
 
@@ -82,18 +83,39 @@ OTHERWISE = {
     "new parameters": (replacing, "answers otherwise"),
     "numbers of Python": (lambda m, x: m.plain(x) * random.random(), "answers otherwise"),
     "the clock": (lambda m, x: m.plain(x) * (time.perf_counter() % 1), "answers otherwise"),
-    "gradients wanted": (lambda m, x: m.plain(x) * (9 if torch.is_grad_enabled() else 1), "answers otherwise"),
-    "inference mode": (lambda m, x: m.plain(x) * (9 if torch.is_inference_mode_enabled() else 1), "in inference mode"),
-    "an image's gradient": (lambda m, x: m.plain(x) * (9 if x.requires_grad else 1), "with gradients"),
-    "a parameter's gradient": (lambda m, x: m.plain(x) * (9 if m.f.weight.requires_grad else 1), "answers otherwise"),
-    "tracing": (lambda m, x: m.plain(x) * (1 if torch.compiler.is_compiling() else 9), "answers otherwise"),
+    "gradients wanted": (
+        lambda m, x: m.plain(x) * (9 if torch.is_grad_enabled() else 1),
+        "answers otherwise",
+    ),
+    "inference mode": (
+        lambda m, x: m.plain(x) * (9 if torch.is_inference_mode_enabled() else 1),
+        "in inference mode",
+    ),
+    "an image's gradient": (
+        lambda m, x: m.plain(x) * (9 if x.requires_grad else 1),
+        "with gradients",
+    ),
+    "a parameter's gradient": (
+        lambda m, x: m.plain(x) * (9 if m.f.weight.requires_grad else 1),
+        "answers otherwise",
+    ),
+    "tracing": (
+        lambda m, x: m.plain(x) * (1 if torch.compiler.is_compiling() else 9),
+        "answers otherwise",
+    ),
     "one image": (lambda m, x: m.plain(x) * (9 if len(x) == 1 else 1), "of 1 images"),
     "no number": (lambda m, x: m.plain(x) + float("nan"), "not finite"),
-    "fails with gradients": (lambda m, x: m.plain(x) if not x.requires_grad else {}[0], "cannot be run"),
+    "fails with gradients": (
+        lambda m, x: m.plain(x) if not x.requires_grad else {}[0],
+        "cannot be run",
+    ),
     "a buffer": (adding, "changes its own buffers"),
     "the image itself": (brightening, "changes its own buffers or images"),
     "a random constant": (lambda m, x: m.plain(x) + torch.randn(2), "at random"),
-    "a random weight": (lambda m, x: F.linear(x.flatten(1), m.f.weight + torch.rand(16)), "at random"),
+    "a random weight": (
+        lambda m, x: F.linear(x.flatten(1), m.f.weight + torch.rand(16)),
+        "at random",
+    ),
     "dropout": (lambda m, x: m.plain(F.dropout(x, 0.1, True)), "at random"),
     "unwritten memory": (lambda m, x: m.plain(x) + 0 * x.new_empty(2), "memory that nobody wrote"),
     "no image": (lambda m, x: m.f.bias + torch.zeros(len(x), 1), "depend on the image"),
@@ -164,18 +186,35 @@ def _autocast(m, x):
 
 
 HONEST = {
-    "convolutions": lambda: nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2),
-                                          nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)),
+    "convolutions": lambda: nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 2),
+    ),
     "residual": lambda: build("resnet", SHAPE, 2),
     "wide kernel": lambda: build("cnn-wide-kernel", SHAPE, 2),
-    "weight norm": lambda: nn.Sequential(parametrizations.weight_norm(nn.Conv2d(1, 2, 3)), nn.ReLU(), nn.Flatten(),
-                                         parametrizations.weight_norm(nn.Linear(8, 2))),
-    "spectral norm": lambda: nn.Sequential(nn.Flatten(), parametrizations.spectral_norm(nn.Linear(16, 2))),
+    "weight norm": lambda: nn.Sequential(
+        parametrizations.weight_norm(nn.Conv2d(1, 2, 3)),
+        nn.ReLU(),
+        nn.Flatten(),
+        parametrizations.weight_norm(nn.Linear(8, 2)),
+    ),
+    "spectral norm": lambda: nn.Sequential(
+        nn.Flatten(), parametrizations.spectral_norm(nn.Linear(16, 2))
+    ),
     "pruned": _pruned,
-    "low rank": lambda: Net(lambda m, x: F.linear(x.flatten(1), (m.f.weight @ m.f.weight.T) @ m.f.weight)),
+    "low rank": lambda: Net(
+        lambda m, x: F.linear(x.flatten(1), (m.f.weight @ m.f.weight.T) @ m.f.weight)
+    ),
     "its own forward": _instance,
     "a hook before it": _before,
-    "a function of autograd": lambda: Net(lambda m, x: F.linear(x.flatten(1), Straight.apply(m.f.weight))),
+    "a function of autograd": lambda: Net(
+        lambda m, x: F.linear(x.flatten(1), Straight.apply(m.f.weight))
+    ),
     "autocast that is off": lambda: Net(_autocast),
     "in place on its own": lambda: Net(lambda m, x: m.plain((x + 0).mul_(2))),
     "probabilities": lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 3), nn.Softmax(1)),
@@ -184,7 +223,7 @@ HONEST = {
     "float64": lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 2)).double(),
     "float64 inside": lambda: Net(lambda m, x: m.plain(x.double().float())),
     "a step of training": lambda: Net(lambda m, x: m.plain(x) * (9 if m.training else 1)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", HONEST)
@@ -195,7 +234,9 @@ def test_an_honest_network_is_certified(name):
 
 
 def test_the_check_leaves_everything_as_it_was():
-    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 2)).train()
+    network = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 2)
+    ).train()
     network[0].bias.requires_grad_(False)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     torch.manual_seed(7)
@@ -216,7 +257,8 @@ def test_reduced_precision_around_a_network_is_found():
 
 
 def test_the_error_that_layers_allow_is_what_float32_needs():
-    """Run on images, layers in float64 and the network in float32 differ by more than nothing and less than is allowed."""
+    """Run on images, layers in float64 and the network in float32 differ by more than nothing and
+    less than is allowed."""
     from blankcheck.certifying.agreement import run_layers, trial_images
 
     network = read_network(build("cnn", (1, 8, 8), 10), (1, 8, 8))
@@ -232,5 +274,7 @@ def test_trial_images_are_of_many_kinds():
 
     images = trial_images((3, 8, 8), torch.float32)
     lit = (images > 0).flatten(1).sum(1)
-    assert torch.equal(images, trial_images((3, 8, 8), torch.float32)) and bool((images >= 0).all() and (images <= 1).all())
+    assert torch.equal(images, trial_images((3, 8, 8), torch.float32)) and bool(
+        (images >= 0).all() and (images <= 1).all()
+    )
     assert {0, 1, 192} <= set(lit.tolist()) and len(lit.unique()) >= 6

@@ -1,4 +1,5 @@
-"""Certificates at the edges of every operation, against every image of a grid, and where float32 ends."""
+"""Certificates at the edges of every operation, against every image of a grid, and where float32
+ends."""
 
 from __future__ import annotations
 
@@ -10,7 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from blankcheck.certifying import Sparse, bound_layers, certify, log_odds_bounds, read_network, rounding_slack
+from blankcheck.certifying import (
+    Sparse,
+    bound_layers,
+    certify,
+    log_odds_bounds,
+    read_network,
+    rounding_slack,
+)
 from blankcheck.classifiers import UnitClassifier
 from blankcheck.errors import ArgumentError, ModelError
 from blankcheck.outputs import log_odds
@@ -53,43 +61,133 @@ ROW, COLUMN, BLOCK, TWO, THREE = (1, 1, 6), (1, 6, 1), (1, 2, 3), (2, 1, 3), (3,
 EDGES = {
     "max-pool-over-both-edges": (ROW, lambda: flattened(one(), nn.MaxPool2d(3, 1, 1), last=6)),
     "max-pool-of-a-column": (COLUMN, lambda: flattened(one(), nn.MaxPool2d(3, 2, 1), last=3)),
-    "dilated-max-pool": (COLUMN, lambda: flattened(one(), nn.MaxPool2d((2, 3), (2, 1), (1, 1), (2, 1)), last=3)),
+    "dilated-max-pool": (
+        COLUMN,
+        lambda: flattened(one(), nn.MaxPool2d((2, 3), (2, 1), (1, 1), (2, 1)), last=3),
+    ),
     "max-pool-ceil": (BLOCK, lambda: flattened(one(), nn.MaxPool2d(2, ceil_mode=True), last=2)),
     "max-pool-with-steps": (ROW, lambda: flattened(one(), nn.MaxPool2d((1, 2), 3), last=2)),
-    "max-pool-and-image": (COLUMN, lambda: Net(
-        lambda m, x: m.f(m.p(m.a(x)).flatten(1)) + m.g(m.a(x).flatten(1)),
-        a=one(), p=nn.MaxPool2d((2, 3), (2, 1), (1, 1), (2, 1)), f=nn.Linear(3, 2), g=nn.Linear(6, 2))),
-    "average-pool-ceil": (BLOCK, lambda: flattened(one(), nn.AvgPool2d(2, 2, 1, ceil_mode=True), nn.ReLU(), last=4)),
-    "average-pool-without-edges": (ROW, lambda: flattened(
-        one(), nn.AvgPool2d(3, 1, 1, count_include_pad=False), nn.ReLU(), last=6)),
-    "average-pool-divisor": (ROW, lambda: flattened(one(), nn.AvgPool2d((1, 2), divisor_override=5), nn.ReLU(), last=3)),
-    "adaptive-pool-to-more": (BLOCK, lambda: flattened(one(), nn.ReLU(), nn.AdaptiveAvgPool2d((3, 5)), last=15)),
-    "pool-without-channels": (ROW, lambda: flattened(
-        one(), nn.ReLU(), Net(lambda m, x: F.adaptive_avg_pool2d(x.view(len(x), 2, 3), (1, 2))), last=2)),
-    "convolution-over-both-edges": (ROW, lambda: flattened(nn.Conv2d(1, 2, 3, 1, 1), nn.ReLU(), last=12)),
-    "dilated-convolution": (ROW, lambda: flattened(nn.Conv2d(1, 2, 3, 1, 2, 2), nn.ReLU(), last=12)),
-    "convolution-with-steps": (ROW, lambda: flattened(one(), nn.Conv2d(1, 2, (1, 2), 3), nn.ReLU(), last=4)),
+    "max-pool-and-image": (
+        COLUMN,
+        lambda: Net(
+            lambda m, x: m.f(m.p(m.a(x)).flatten(1)) + m.g(m.a(x).flatten(1)),
+            a=one(),
+            p=nn.MaxPool2d((2, 3), (2, 1), (1, 1), (2, 1)),
+            f=nn.Linear(3, 2),
+            g=nn.Linear(6, 2),
+        ),
+    ),
+    "average-pool-ceil": (
+        BLOCK,
+        lambda: flattened(one(), nn.AvgPool2d(2, 2, 1, ceil_mode=True), nn.ReLU(), last=4),
+    ),
+    "average-pool-without-edges": (
+        ROW,
+        lambda: flattened(one(), nn.AvgPool2d(3, 1, 1, count_include_pad=False), nn.ReLU(), last=6),
+    ),
+    "average-pool-divisor": (
+        ROW,
+        lambda: flattened(one(), nn.AvgPool2d((1, 2), divisor_override=5), nn.ReLU(), last=3),
+    ),
+    "adaptive-pool-to-more": (
+        BLOCK,
+        lambda: flattened(one(), nn.ReLU(), nn.AdaptiveAvgPool2d((3, 5)), last=15),
+    ),
+    "pool-without-channels": (
+        ROW,
+        lambda: flattened(
+            one(),
+            nn.ReLU(),
+            Net(lambda m, x: F.adaptive_avg_pool2d(x.view(len(x), 2, 3), (1, 2))),
+            last=2,
+        ),
+    ),
+    "convolution-over-both-edges": (
+        ROW,
+        lambda: flattened(nn.Conv2d(1, 2, 3, 1, 1), nn.ReLU(), last=12),
+    ),
+    "dilated-convolution": (
+        ROW,
+        lambda: flattened(nn.Conv2d(1, 2, 3, 1, 2, 2), nn.ReLU(), last=12),
+    ),
+    "convolution-with-steps": (
+        ROW,
+        lambda: flattened(one(), nn.Conv2d(1, 2, (1, 2), 3), nn.ReLU(), last=4),
+    ),
     "grouped": (TWO, lambda: flattened(nn.Conv2d(2, 4, 3, 2, 1, groups=2), nn.ReLU(), last=8)),
-    "reshaped-before-a-convolution": (THREE, lambda: flattened(view(1, 2, 3), nn.Conv2d(1, 2, 2), nn.ReLU(), last=4)),
-    "reshaped-to-as-many-channels": (THREE, lambda: flattened(view(3, 2, 1), nn.Conv2d(3, 2, (2, 1)), nn.ReLU(), last=2)),
-    "reshaped-to-other-channels": (THREE, lambda: flattened(view(2, 1, 3), nn.Conv2d(2, 2, (1, 2)), nn.ReLU(), last=4)),
-    "turned": (TWO, lambda: flattened(elementwise(lambda x: x.permute(0, 2, 1, 3)), nn.Conv2d(1, 2, 2), nn.ReLU(), last=4)),
+    "reshaped-before-a-convolution": (
+        THREE,
+        lambda: flattened(view(1, 2, 3), nn.Conv2d(1, 2, 2), nn.ReLU(), last=4),
+    ),
+    "reshaped-to-as-many-channels": (
+        THREE,
+        lambda: flattened(view(3, 2, 1), nn.Conv2d(3, 2, (2, 1)), nn.ReLU(), last=2),
+    ),
+    "reshaped-to-other-channels": (
+        THREE,
+        lambda: flattened(view(2, 1, 3), nn.Conv2d(2, 2, (1, 2)), nn.ReLU(), last=4),
+    ),
+    "turned": (
+        TWO,
+        lambda: flattened(
+            elementwise(lambda x: x.permute(0, 2, 1, 3)), nn.Conv2d(1, 2, 2), nn.ReLU(), last=4
+        ),
+    ),
     "colours": (TWO, lambda: flattened(nn.Conv2d(2, 2, (1, 2)), nn.ReLU(), last=4)),
-    "padded-with-numbers": (BLOCK, lambda: flattened(nn.ConstantPad2d((1, -1, 2, 0), -1.3), nn.Conv2d(1, 2, 2), nn.ReLU(),
-                                                     last=12)),
+    "padded-with-numbers": (
+        BLOCK,
+        lambda: flattened(
+            nn.ConstantPad2d((1, -1, 2, 0), -1.3), nn.Conv2d(1, 2, 2), nn.ReLU(), last=12
+        ),
+    ),
     "steep-leaky": (ROW, lambda: flattened(one(), nn.LeakyReLU(1.7), last=6)),
     "falling-leaky": (ROW, lambda: flattened(one(), nn.LeakyReLU(-0.5), last=6)),
-    "clamp-upside-down": (ROW, lambda: flattened(one(), elementwise(lambda x: x.clamp(0.5, -0.5) + x), last=6)),
-    "clamp-to-infinity": (ROW, lambda: flattened(one(), elementwise(lambda x: x.clamp(-math.inf, 0.3)), last=6)),
-    "larger-than-a-number": (ROW, lambda: flattened(one(), elementwise(
-        lambda x: torch.maximum(x, torch.tensor(0.2)) - torch.minimum(torch.arange(6.0) / 9, x)), last=6)),
-    "batch-norm-without-eps": (TWO, lambda: flattened(one(2), nn.BatchNorm2d(2, eps=0.0), nn.ReLU(), last=6)),
-    "plain-batch-norm": (TWO, lambda: flattened(nn.BatchNorm2d(2, affine=False), one(2), nn.ReLU(), last=6)),
-    "alpha": (ROW, lambda: flattened(one(), elementwise(lambda x: torch.sub(1, x) - torch.rsub(x, 2)), nn.ReLU(), last=6)),
-    "to-float64-and-back": (ROW, lambda: flattened(one(), elementwise(lambda x: (x.double() / 3).float()), last=6)),
-    "normalised-twice": (TWO, lambda: UnitClassifier(UnitClassifier(
-        flattened(one(2), nn.ReLU(), last=6), ((0.3, 0.1), (0.2, 2.0))), ((0.5,), (0.1,)))),
-}  # fmt: skip
+    "clamp-upside-down": (
+        ROW,
+        lambda: flattened(one(), elementwise(lambda x: x.clamp(0.5, -0.5) + x), last=6),
+    ),
+    "clamp-to-infinity": (
+        ROW,
+        lambda: flattened(one(), elementwise(lambda x: x.clamp(-math.inf, 0.3)), last=6),
+    ),
+    "larger-than-a-number": (
+        ROW,
+        lambda: flattened(
+            one(),
+            elementwise(
+                lambda x: (
+                    torch.maximum(x, torch.tensor(0.2)) - torch.minimum(torch.arange(6.0) / 9, x)
+                )
+            ),
+            last=6,
+        ),
+    ),
+    "batch-norm-without-eps": (
+        TWO,
+        lambda: flattened(one(2), nn.BatchNorm2d(2, eps=0.0), nn.ReLU(), last=6),
+    ),
+    "plain-batch-norm": (
+        TWO,
+        lambda: flattened(nn.BatchNorm2d(2, affine=False), one(2), nn.ReLU(), last=6),
+    ),
+    "alpha": (
+        ROW,
+        lambda: flattened(
+            one(), elementwise(lambda x: torch.sub(1, x) - torch.rsub(x, 2)), nn.ReLU(), last=6
+        ),
+    ),
+    "to-float64-and-back": (
+        ROW,
+        lambda: flattened(one(), elementwise(lambda x: (x.double() / 3).float()), last=6),
+    ),
+    "normalised-twice": (
+        TWO,
+        lambda: UnitClassifier(
+            UnitClassifier(flattened(one(2), nn.ReLU(), last=6), ((0.3, 0.1), (0.2, 2.0))),
+            ((0.5,), (0.1,)),
+        ),
+    ),
+}
 READ = {}
 
 
@@ -125,7 +223,9 @@ def largest(network, images):
 
 def grid(shape, k, unit):
     """Every image of the values 0, 1/2 and 1 with at most k lit."""
-    images = torch.tensor(list(itertools.product((0.0, 0.5, 1.0), repeat=math.prod(shape)))).view(-1, *shape)
+    images = torch.tensor(list(itertools.product((0.0, 0.5, 1.0), repeat=math.prod(shape)))).view(
+        -1, *shape
+    )
     lit = (images > 0).any(dim=1) if unit == "pixels" else images > 0
     return images[lit.flatten(1).sum(dim=1) <= k]
 
@@ -162,7 +262,9 @@ def test_a_reshaped_image_has_no_pixels_in_its_windows():
 
 def test_a_window_without_a_member_is_refused():
     with pytest.raises(ModelError, match="window that lies outside"):
-        read_network(flattened(one(), nn.MaxPool2d((2, 1), (2, 1), (1, 0), (2, 1)), last=2), (1, 1, 2))
+        read_network(
+            flattened(one(), nn.MaxPool2d((2, 1), (2, 1), (1, 0), (2, 1)), last=2), (1, 1, 2)
+        )
 
 
 @pytest.mark.parametrize(
@@ -188,7 +290,8 @@ def test_whatever_touches_the_batch_is_refused(call, hidden, last):
 
 
 def stacked(*weights, head=-2.5e-19):
-    """Linear layers of one value each, ReLUs between them, and two classes of which the second is punished for it."""
+    """Linear layers of one value each, ReLUs between them, and two classes of which the second is
+    punished for it."""
     layers = [nn.Flatten(), nn.Linear(4, 1, bias=False)]
     with torch.no_grad():
         layers[1].weight.copy_(torch.tensor([[weights[0], 0, 0, 0]]))
@@ -202,8 +305,12 @@ def stacked(*weights, head=-2.5e-19):
 
 
 def test_nothing_is_proved_where_float32_overflows():
-    """Infinite in float32, and held by a ReLU, a clamp or a small weight behind it in exact numbers."""
-    for layers in (stacked(1e20, 4e18, 1e-20), nn.Sequential(*stacked(1e20, 4e18)[:-1], nn.Hardtanh(), nn.Linear(1, 2))):
+    """Infinite in float32, and held by a ReLU, a clamp or a small weight behind it in exact
+    numbers."""
+    for layers in (
+        stacked(1e20, 4e18, 1e-20),
+        nn.Sequential(*stacked(1e20, 4e18)[:-1], nn.Hardtanh(), nn.Linear(1, 2)),
+    ):
         network = read_network(layers, (1, 2, 2))
         bounds = proved(network, 1)
         assert bool(torch.isposinf(bounds).all()) and bool(proved(network, 0).isfinite().all())
@@ -222,7 +329,9 @@ def test_nothing_is_proved_of_weights_that_float32_cannot_add(number, where):
 def test_a_certificate_of_nothing_is_finite_numbers():
     layers = stacked(1e20, 1e18, 1e-20, head=0.0)
     made = certify(layers, (1, 2, 2), 2)
-    assert made.k == (0, 0) and all(math.isfinite(v) for level in made.levels for v in (*level.log_odds, *level.slack))
+    assert made.k == (0, 0) and all(
+        math.isfinite(v) for level in made.levels for v in (*level.log_odds, *level.slack)
+    )
     assert made.probability(1) == (1.0, 1.0)
 
 
@@ -275,7 +384,9 @@ def test_bounds_of_classes_that_are_not_there_are_refused(classes):
         log_odds_bounds(bound_layers(network.layers(), Sparse(1), LIKE), classes)
 
 
-@pytest.mark.parametrize("shape", [(1, 2), (1, 2, 0), (1, 2, -2), (1, 2.5, 2), "abc", (10**6, 10**6, 10**6), None])
+@pytest.mark.parametrize(
+    "shape", [(1, 2), (1, 2, 0), (1, 2, -2), (1, 2.5, 2), "abc", (10**6, 10**6, 10**6), None]
+)
 def test_shapes_that_no_image_has_are_refused(shape):
     with pytest.raises(ArgumentError, match="shape must be"):
         certify(stacked(1.0), shape, 2)
@@ -289,13 +400,16 @@ def test_half_a_feature_cannot_be_lit():
 def test_outputs_that_are_taken_for_probabilities_are_refused_without_a_softmax():
     """What everybody else calls a probability of 1 would be a logit of 1 to the proof."""
     rows, shift = torch.tensor([[1.0], [-1.0]]), torch.tensor([0.0, 1.0])
-    halves = Net(lambda m, x: F.linear(F.hardsigmoid(m.one(x.flatten(1))), rows, shift), one=nn.Linear(16, 1))
+    halves = Net(
+        lambda m, x: F.linear(F.hardsigmoid(m.one(x.flatten(1))), rows, shift), one=nn.Linear(16, 1)
+    )
     with pytest.raises(ModelError, match="gives probabilities where its operations end in logits"):
         certify(halves.eval(), (1, 4, 4), 2)
 
 
 def test_a_batch_norm_whose_factors_multiply_to_next_to_nothing_is_doubted():
-    """float32 multiplies weight and deviation first: 1.06e-45 becomes 1.4e-45, which a value of 1e36 makes felt."""
+    """float32 multiplies weight and deviation first: 1.06e-45 becomes 1.4e-45, which a value of
+    1e36 makes felt."""
     first, norm, last = nn.Linear(16, 1), nn.BatchNorm1d(1), nn.Linear(1, 2)
     with torch.no_grad():
         pattern = torch.tensor([1.0, -1.0]).repeat(8)

@@ -1,4 +1,5 @@
-"""Training with the bound: what the ramp does, what the penalty is, and that a certificate comes of it."""
+"""Training with the bound: what the ramp does, what the penalty is, and that a certificate comes of
+it."""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ def make():
 
 def small():
     torch.manual_seed(0)
-    return nn.Sequential(Bright(0.25), nn.Flatten(), nn.Linear(64, 48), nn.ReLU(), nn.Linear(48, 10))
+    return nn.Sequential(
+        Bright(0.25), nn.Flatten(), nn.Linear(64, 48), nn.ReLU(), nn.Linear(48, 10)
+    )
 
 
 def test_the_ramp_grows_from_nothing_to_all():
@@ -40,7 +43,9 @@ def test_the_ramp_grows_from_nothing_to_all():
     assert [ramp.k_at(p) for p in (0.0, 0.21, 0.39, 1.0)] == [1, 1, 5, 10]
 
 
-@pytest.mark.parametrize("change", [dict(k=0), dict(weight=0.0), dict(begin=0.7, end=0.7), dict(end=1.5)])
+@pytest.mark.parametrize(
+    "change", [dict(k=0), dict(weight=0.0), dict(begin=0.7, end=0.7), dict(end=1.5)]
+)
 def test_a_ramp_that_cannot_be_is_refused(change):
     with pytest.raises(ArgumentError):
         Ramp(**({"k": 5} | change))
@@ -51,7 +56,12 @@ def test_the_penalty_is_what_is_proved_above_the_goal():
     ramp = Ramp(5, weight=2.0, margin=0.5)
     penalty = Penalty(network, (1, 8, 8), 10, ramp)
     assert float(penalty(0.0)) == 0
-    made = bound_layers(read_network(network, (1, 8, 8)).layers(), Sparse(5), torch.zeros(()).double(), rounding=False)
+    made = bound_layers(
+        read_network(network, (1, 8, 8)).layers(),
+        Sparse(5),
+        torch.zeros(()).double(),
+        rounding=False,
+    )
     bounds = log_odds_bounds(made, 10).detach()
     wanted = 2.0 * (bounds - (limit(0.9, 10) - 0.5)).clamp(min=0).mean().item()
     assert penalty(1.0).item() == pytest.approx(wanted, rel=1e-3, abs=1e-5)
@@ -67,7 +77,10 @@ def test_the_penalty_sees_weights_as_they_are():
     grown = penalty(1.0)
     assert grown.item() > before + 1
     grown.backward()
-    assert all(bool(p.grad.abs().sum() > 0) for p in (network[2].weight, network[4].weight, network[4].bias))
+    assert all(
+        bool(p.grad.abs().sum() > 0)
+        for p in (network[2].weight, network[4].weight, network[4].bias)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +89,28 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     (folder / "net.py").write_text(FACTORY)
     out = folder / "h"
-    given = ["harden", "--data", "digits", "--model", f"{folder / 'net.py'}:make", "--schedule", "none", "--certify", "3",
-             "--certify-weight", "2", "--epochs", "40", "--rounds", "4", "--preset", "smoke", "--out", str(out),
-             "--quiet"]  # fmt: skip
+    given = [
+        "harden",
+        "--data",
+        "digits",
+        "--model",
+        f"{folder / 'net.py'}:make",
+        "--schedule",
+        "none",
+        "--certify",
+        "3",
+        "--certify-weight",
+        "2",
+        "--epochs",
+        "40",
+        "--rounds",
+        "4",
+        "--preset",
+        "smoke",
+        "--out",
+        str(out),
+        "--quiet",
+    ]
     with pytest.MonkeyPatch.context() as patch:
         # what the search finds is not the point
         patch.setitem(PRESETS, "smoke", Preset(attempts=20, per_target=2, steps=30))
@@ -87,13 +119,26 @@ def run(tmp_path_factory):
 
 
 def test_a_network_hardened_with_the_bound_is_certified(run):
-    rounds = [r for r in map(json.loads, (run / "metrics.jsonl").read_text().splitlines()) if r["kind"] == "round"]
-    assert [r["proved"] for r in rounds][-1] == 3, "what is looked at between rounds ends with what was asked for"
-    assert all(math.isfinite(r["penalty"]) for r in rounds) and max(r["penalty"] for r in rounds) > 0
+    rounds = [
+        r
+        for r in map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+        if r["kind"] == "round"
+    ]
+    assert [r["proved"] for r in rounds][-1] == 3, (
+        "what is looked at between rounds ends with what was asked for"
+    )
+    assert (
+        all(math.isfinite(r["penalty"]) for r in rounds) and max(r["penalty"] for r in rounds) > 0
+    )
     verdict = json.loads((run / "verdict.json").read_text())
     proof = verdict["certificate"]
-    assert proof["smallest"] >= 3 and proof["means"] == "certified" and verdict["real_accuracy"] > 0.85
-    assert verdict["sparse_confident"]["fooled"] == 0 or min(f for f in proof["found"] if f is not None) > proof["smallest"]
+    assert (
+        proof["smallest"] >= 3 and proof["means"] == "certified" and verdict["real_accuracy"] > 0.85
+    )
+    assert (
+        verdict["sparse_confident"]["fooled"] == 0
+        or min(f for f in proof["found"] if f is not None) > proof["smallest"]
+    )
 
 
 def test_its_certificate_is_proved_again_and_shown(run, capsys):
@@ -102,17 +147,29 @@ def test_its_certificate_is_proved_again_and_shown(run, capsys):
     assert json.loads(capsys.readouterr().out)["certificate"] is True
     page = (run / "report.html").read_text()
     k = json.loads((run / "verdict.json").read_text())["certificate"]["smallest"]
-    assert 'id="certificate"' in page and f"Proved beside it, of all images: at most {k} lit features" in page
+    assert (
+        'id="certificate"' in page
+        and f"Proved beside it, of all images: at most {k} lit features" in page
+    )
 
 
 def test_a_network_of_which_less_was_asked_is_not_kept(digits):
-    """One that has hardly begun to learn is never sure: everything is proved of it, and it is of no use."""
+    """One that has hardly begun to learn is never sure: everything is proved of it, and it is of no
+    use."""
     plan = HardeningPlan(
-        TrainingPlan(30), rounds=3, schedule="none", certify=2, certify_weight=2, fresh_attempts=10, fresh_steps=40
+        TrainingPlan(30),
+        rounds=3,
+        schedule="none",
+        certify=2,
+        certify_weight=2,
+        fresh_attempts=10,
+        fresh_steps=40,
     )
     work = Hardening(UnitClassifier(small()), digits, objective_named("max-entropy"), plan, seed=0)
     rounds = list(work.rounds())
-    assert rounds[0].proved == 2 and rounds[0].validation_confident < 0.1 and not rounds[0].fresh_rate
+    assert (
+        rounds[0].proved == 2 and rounds[0].validation_confident < 0.1 and not rounds[0].fresh_rate
+    )
     assert work.kept.proved == 2 and work.kept.confident > 0.3 and work.kept.asked == 1
     assert rounds[0].trained_share == 0 and len(work.trained[0]) == 0
 

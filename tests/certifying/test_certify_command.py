@@ -1,4 +1,5 @@
-"""`blankcheck certify`: proof and search in one run folder, what is said of them, and proving it again."""
+"""`blankcheck certify`: proof and search in one run folder, what is said of them, and proving it
+again."""
 
 from __future__ import annotations
 
@@ -50,7 +51,17 @@ def factory(tmp_path_factory):
 def run(factory, tmp_path_factory):
     """A network that needs much ink to be sure of anything, on data that have it."""
     out = tmp_path_factory.mktemp("runs") / "c"
-    given = ["--data", "digits+lift=0.5", "--model", f"{factory}:sure", "--out", str(out), "--max-lit", "3", "--quiet"]
+    given = [
+        "--data",
+        "digits+lift=0.5",
+        "--model",
+        f"{factory}:sure",
+        "--out",
+        str(out),
+        "--max-lit",
+        "3",
+        "--quiet",
+    ]
     with pytest.MonkeyPatch.context() as patch:
         # what the search finds is not the point, and a whole one takes most of a minute
         patch.setitem(PRESETS, "smoke", Preset(attempts=20, per_target=2, steps=30))
@@ -62,7 +73,11 @@ def test_the_verdict_is_certified_where_the_proof_reaches_max_lit(run):
     verdict = json.loads((run / "verdict.json").read_text())
     proof = verdict["certificate"]
     assert verdict["verdict"] == "CERTIFIED" and proof["smallest"] == min(proof["k"]) >= 3
-    assert proof["means"] == "certified" and len(proof["found"]) == 10 and max(proof["probability"]) < 0.9
+    assert (
+        proof["means"] == "certified"
+        and len(proof["found"]) == 10
+        and max(proof["probability"]) < 0.9
+    )
     assert all(f is None or f > k for f, k in zip(proof["found"], proof["k"], strict=True))
 
 
@@ -79,7 +94,10 @@ def test_the_report_says_what_is_proved_and_what_is_not(run):
     page, text = (run / "report.html").read_text(), (run / "report.md").read_text()
     k = json.loads((run / "verdict.json").read_text())["certificate"]["smallest"]
     for said in (page, text):
-        assert f"No image with at most {k} lit features" in said and "not certified never means unsafe" in said
+        assert (
+            f"No image with at most {k} lit features" in said
+            and "not certified never means unsafe" in said
+        )
         assert "by this classifier" in said and "its gate" not in said
     assert 'id="certificate"' in page and page.index('id="certificate"') < page.index('id="made"')
     assert (run / "figures" / "certificate.png").read_bytes().startswith(b"\x89PNG")
@@ -107,7 +125,14 @@ def evidence(proof, fooled=False, lit=5, confidence=0.5, fewest=None, max_lit=10
     attempt = Attempt(0, fooled, "black/exchange", lit, confidence, 0.001, fewest)
     real = RealData(0.99, 0.95, 0.0, 0.95)
     return Evidence(
-        Conditions(0.9, max_lit), ("a", "b"), (attempt,), {"black/exchange": 1}, real, (), Cost(1, 1, 1.0), proof=proof
+        Conditions(0.9, max_lit),
+        ("a", "b"),
+        (attempt,),
+        {"black/exchange": 1},
+        real,
+        (),
+        Cost(1, 1, 1.0),
+        proof=proof,
     )
 
 
@@ -131,10 +156,16 @@ def test_a_proof_of_less_does_not_decide(proof):
 
 
 def test_a_witness_beyond_the_proof_is_a_witness():
-    assert judge(evidence(PROOF, fooled=True, lit=13, confidence=0.95, max_lit=20), []) is Verdict.FOOLED
+    assert (
+        judge(evidence(PROOF, fooled=True, lit=13, confidence=0.95, max_lit=20), [])
+        is Verdict.FOOLED
+    )
 
 
-@pytest.mark.parametrize("found", [dict(fooled=True, lit=12, confidence=0.95), dict(fewest=12), dict(lit=3, confidence=0.9)])
+@pytest.mark.parametrize(
+    "found",
+    [dict(fooled=True, lit=12, confidence=0.95), dict(fewest=12), dict(lit=3, confidence=0.9)],
+)
 def test_proof_and_search_that_contradict_each_other_are_no_verdict(found):
     with pytest.raises(RuntimeError, match="contradict each other"):
         judge(evidence(PROOF, **found), [])
@@ -154,7 +185,12 @@ def test_a_bound_is_never_rounded_down():
 
 
 def test_the_figure_leaves_the_unknown_between_both():
-    proof = {"k": [3, 0, None], "probability": [0.8, 0.1, None], "found": [6, 1, None], "unit": "features"}
+    proof = {
+        "k": [3, 0, None],
+        "probability": [0.8, 0.1, None],
+        "found": [6, 1, None],
+        "unit": "features",
+    }
     assert [row["unknown"] for row in words.rows(proof)] == [2, 0, None]
     axes = bars(["a", "b", "c"], proof, LIGHT).axes[0]
     proved, unknown = axes.containers
@@ -164,7 +200,8 @@ def test_the_figure_leaves_the_unknown_between_both():
 
 
 def test_what_torch_says_of_a_network_it_cannot_export_stays_inside(tmp_path):
-    """One line on stderr, in a process of its own, since torch logs to the stderr that it found first."""
+    """One line on stderr, in a process of its own, since torch logs to the stderr that it found
+    first."""
     (tmp_path / "net.py").write_text("""
 from torch import nn
 class Asks(nn.Module):
@@ -175,6 +212,18 @@ class Asks(nn.Module):
         return self.line(x.flatten(1)) * (2 if x.sum().item() > 0.5 else 1)
 def make(): return Asks()
 """)
-    asked = ["certify", "--data", "digits", "--model", f"{tmp_path / 'net.py'}:make", "--out", str(tmp_path / "c")]
-    ended = subprocess.run([sys.executable, "-m", "blankcheck", *asked], capture_output=True, text=True, check=False)
-    assert ended.returncode == 2 and len(ended.stderr.splitlines()) == 1 and ended.stdout == "", ended.stderr
+    asked = [
+        "certify",
+        "--data",
+        "digits",
+        "--model",
+        f"{tmp_path / 'net.py'}:make",
+        "--out",
+        str(tmp_path / "c"),
+    ]
+    ended = subprocess.run(
+        [sys.executable, "-m", "blankcheck", *asked], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 2 and len(ended.stderr.splitlines()) == 1 and ended.stdout == "", (
+        ended.stderr
+    )

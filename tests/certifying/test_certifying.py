@@ -1,4 +1,5 @@
-"""The sparse certificate: against exhaustive truth, known answers and searches, for every operation that it knows."""
+"""The sparse certificate: against exhaustive truth, known answers and searches, for every operation
+that it knows."""
 
 from __future__ import annotations
 
@@ -56,34 +57,134 @@ def _flat(n, outputs=3):
 
 C, S = (2, 4, 4), (1, 6, 6)
 NETWORKS = {
-    "mlp": (C, lambda: nn.Sequential(nn.Flatten(), nn.Linear(32, 6), nn.ReLU(), nn.Linear(6, 5), nn.ReLU(), _flat(5))),
-    "leaky": (C, lambda: nn.Sequential(nn.Flatten(), nn.Linear(32, 6), nn.LeakyReLU(0.2), _flat(6))),
-    "steep-leaky": (C, lambda: nn.Sequential(nn.Flatten(), nn.Linear(32, 6), nn.LeakyReLU(1.5), _flat(6))),
-    "convolutions": (S, lambda: nn.Sequential(nn.Conv2d(1, 3, 3, 2), nn.ReLU(), nn.Conv2d(3, 4, 2, padding=1, dilation=2),
-                                              nn.ReLU(), nn.Flatten(), _flat(16))),
-    "groups": (C, lambda: nn.Sequential(nn.Conv2d(2, 4, 3, 2, 1, groups=2, bias=False), nn.ReLU(), nn.Flatten(), _flat(16))),
-    "max-pool": (S, lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten(), _flat(8))),
-    "padded-max-pool": (S, lambda: nn.Sequential(nn.MaxPool2d(3, 2, 1), nn.Conv2d(1, 2, 2), nn.MaxPool2d(2, 1, 1),
-                                                 nn.Flatten(), _flat(18))),
-    "average-pool": (S, lambda: nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(),
-                                              nn.AvgPool2d(2, padding=1, count_include_pad=False), nn.AdaptiveAvgPool2d(2),
-                                              nn.Flatten(), _flat(12))),
-    "batch-norm": (C, lambda: nn.Sequential(nn.Conv2d(2, 3, 3, padding=1, bias=False), nn.BatchNorm2d(3), nn.ReLU(),
-                                            nn.Flatten(), nn.BatchNorm1d(48), _flat(48))),
-    "residual": (C, lambda: Net(lambda m, x: m.f(torch.relu(x + m.a(torch.relu(m.b(x)))).mean((2, 3))),
-                                a=nn.Conv2d(3, 2, 3, padding=1), b=nn.Conv2d(2, 3, 3, padding=1), f=_flat(2))),
-    "normalised": (C, lambda: UnitClassifier(nn.Sequential(nn.Flatten(), nn.Linear(32, 6), nn.ReLU(), _flat(6)),
-                                             ((0.3, 0.2), (0.4, 0.7)))),
-    "pixel-map": (C, lambda: Net(lambda m, x: m.f(torch.relu(m.a((x / 0.3).clamp(max=1).flatten(1)))),
-                                 a=nn.Linear(32, 6), f=_flat(6))),
-    "map-and-image": (C, lambda: Net(lambda m, x: m.f(torch.relu(m.a(torch.minimum(2 * x, 1 + 0 * x)) - m.b(x)).flatten(1)),
-                                     a=nn.Conv2d(2, 2, 3), b=nn.Conv2d(2, 2, 3), f=_flat(8))),
-    "odds-and-ends": (C, lambda: Net(
-        lambda m, x: m.f(1 - F.hardtanh(torch.maximum(
-            m.a(x), m.b(F.pad(x, (1, 1, 1, 1), value=0.5)).permute(0, 1, 3, 2)).flatten(1) / 3, -0.2, 0.6)),
-        a=nn.Conv2d(2, 2, 3), b=nn.Conv2d(2, 2, 3, 2), f=_flat(8))),
-    "softmax": (C, lambda: nn.Sequential(nn.Flatten(), nn.Linear(32, 6), nn.ReLU(), _flat(6, 4), nn.LogSoftmax(1))),
-}  # fmt: skip
+    "mlp": (
+        C,
+        lambda: nn.Sequential(
+            nn.Flatten(), nn.Linear(32, 6), nn.ReLU(), nn.Linear(6, 5), nn.ReLU(), _flat(5)
+        ),
+    ),
+    "leaky": (
+        C,
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(32, 6), nn.LeakyReLU(0.2), _flat(6)),
+    ),
+    "steep-leaky": (
+        C,
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(32, 6), nn.LeakyReLU(1.5), _flat(6)),
+    ),
+    "convolutions": (
+        S,
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 3, 3, 2),
+            nn.ReLU(),
+            nn.Conv2d(3, 4, 2, padding=1, dilation=2),
+            nn.ReLU(),
+            nn.Flatten(),
+            _flat(16),
+        ),
+    ),
+    "groups": (
+        C,
+        lambda: nn.Sequential(
+            nn.Conv2d(2, 4, 3, 2, 1, groups=2, bias=False), nn.ReLU(), nn.Flatten(), _flat(16)
+        ),
+    ),
+    "max-pool": (
+        S,
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten(), _flat(8)
+        ),
+    ),
+    "padded-max-pool": (
+        S,
+        lambda: nn.Sequential(
+            nn.MaxPool2d(3, 2, 1),
+            nn.Conv2d(1, 2, 2),
+            nn.MaxPool2d(2, 1, 1),
+            nn.Flatten(),
+            _flat(18),
+        ),
+    ),
+    "average-pool": (
+        S,
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 3, 3, padding=1),
+            nn.ReLU(),
+            nn.AvgPool2d(2, padding=1, count_include_pad=False),
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
+            _flat(12),
+        ),
+    ),
+    "batch-norm": (
+        C,
+        lambda: nn.Sequential(
+            nn.Conv2d(2, 3, 3, padding=1, bias=False),
+            nn.BatchNorm2d(3),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.BatchNorm1d(48),
+            _flat(48),
+        ),
+    ),
+    "residual": (
+        C,
+        lambda: Net(
+            lambda m, x: m.f(torch.relu(x + m.a(torch.relu(m.b(x)))).mean((2, 3))),
+            a=nn.Conv2d(3, 2, 3, padding=1),
+            b=nn.Conv2d(2, 3, 3, padding=1),
+            f=_flat(2),
+        ),
+    ),
+    "normalised": (
+        C,
+        lambda: UnitClassifier(
+            nn.Sequential(nn.Flatten(), nn.Linear(32, 6), nn.ReLU(), _flat(6)),
+            ((0.3, 0.2), (0.4, 0.7)),
+        ),
+    ),
+    "pixel-map": (
+        C,
+        lambda: Net(
+            lambda m, x: m.f(torch.relu(m.a((x / 0.3).clamp(max=1).flatten(1)))),
+            a=nn.Linear(32, 6),
+            f=_flat(6),
+        ),
+    ),
+    "map-and-image": (
+        C,
+        lambda: Net(
+            lambda m, x: m.f(torch.relu(m.a(torch.minimum(2 * x, 1 + 0 * x)) - m.b(x)).flatten(1)),
+            a=nn.Conv2d(2, 2, 3),
+            b=nn.Conv2d(2, 2, 3),
+            f=_flat(8),
+        ),
+    ),
+    "odds-and-ends": (
+        C,
+        lambda: Net(
+            lambda m, x: m.f(
+                1
+                - F.hardtanh(
+                    torch.maximum(
+                        m.a(x), m.b(F.pad(x, (1, 1, 1, 1), value=0.5)).permute(0, 1, 3, 2)
+                    ).flatten(1)
+                    / 3,
+                    -0.2,
+                    0.6,
+                )
+            ),
+            a=nn.Conv2d(2, 2, 3),
+            b=nn.Conv2d(2, 2, 3, 2),
+            f=_flat(8),
+        ),
+    ),
+    "softmax": (
+        C,
+        lambda: nn.Sequential(
+            nn.Flatten(), nn.Linear(32, 6), nn.ReLU(), _flat(6, 4), nn.LogSoftmax(1)
+        ),
+    ),
+}
 READ = {}
 
 
@@ -116,10 +217,13 @@ def proved(network, k, unit="features", slope_steps=0, classes=2):
 
 
 def truth(network, images, classes=2):
-    """The largest log-odds of each class among the images, as the network itself computes in float32."""
+    """The largest log-odds of each class among the images, as the network itself computes in
+    float32."""
     with torch.no_grad():
         outputs = network.module(images.float())
-    return torch.stack([log_odds(outputs, torch.full((len(images),), t)).max() for t in range(classes)]).double()
+    return torch.stack(
+        [log_odds(outputs, torch.full((len(images),), t)).max() for t in range(classes)]
+    ).double()
 
 
 def sparse_images(shape, k, n, generator, unit="features"):
@@ -134,14 +238,18 @@ def sparse_images(shape, k, n, generator, unit="features"):
 
 
 def searched(network, target, k, images, steps=4):
-    """Gradient ascent on the log-odds that keeps the k largest features: what a search that knows the network finds."""
+    """Gradient ascent on the log-odds that keeps the k largest features: what a search that knows
+    the network finds."""
     x = images.clone()
     best = x
     for _ in range(steps):
         x.requires_grad_()
         score = log_odds(network.module(x), torch.full((len(x),), target))
         (slope,) = torch.autograd.grad(score.sum(), x)
-        moved = (x.detach() + 0.5 * slope / slope.flatten(1).abs().amax(1).clamp_min(1e-9).view(-1, 1, 1, 1)).clamp(0, 1)
+        moved = (
+            x.detach()
+            + 0.5 * slope / slope.flatten(1).abs().amax(1).clamp_min(1e-9).view(-1, 1, 1, 1)
+        ).clamp(0, 1)
         least = moved.flatten(1).topk(k, dim=1).values[:, -1].view(-1, 1, 1, 1)
         ties = (moved.flatten(1) >= least.flatten(1)).cumsum(1).view_as(moved) <= k
         x = moved * (moved >= least) * ties
@@ -156,8 +264,12 @@ def most_broken(name, seed, numbers, slope_steps=0):
     worst = -math.inf
     for k in numbers:
         found = sparse_images(network.shape, k, 64, generator)
-        ours = torch.stack([truth(network, searched(network, t, k, found[::4])) for t in range(2)]).amax(dim=0)
-        over = torch.maximum(truth(network, found), ours) - proved(network, k, slope_steps=slope_steps)
+        ours = torch.stack(
+            [truth(network, searched(network, t, k, found[::4])) for t in range(2)]
+        ).amax(dim=0)
+        over = torch.maximum(truth(network, found), ours) - proved(
+            network, k, slope_steps=slope_steps
+        )
         worst = max(worst, float(over.max()))
     return worst
 
@@ -176,10 +288,14 @@ def test_layers_compute_what_the_network_computes(name):
         answer = network.module.double()(torch.zeros(1, *network.shape).double())
         network.module.float()
     if network.form == "logits":
-        assert torch.allclose(black.low[-1], answer, atol=1e-3) and torch.allclose(black.high[-1], answer, atol=1e-3)
+        assert torch.allclose(black.low[-1], answer, atol=1e-3) and torch.allclose(
+            black.high[-1], answer, atol=1e-3
+        )
         assert bool((outputs >= made.low[-1]).all() and (outputs <= made.high[-1]).all())
     exact = log_odds_bounds(black, 2)
-    wanted = torch.stack([log_odds(answer, torch.tensor([t])).squeeze(0) for t in range(2)]).double()
+    wanted = torch.stack(
+        [log_odds(answer, torch.tensor([t])).squeeze(0) for t in range(2)]
+    ).double()
     assert torch.allclose(exact, wanted, atol=2e-3)
 
 
@@ -202,7 +318,11 @@ def test_optimised_bounds_are_sound_and_never_worse(name, seed, k):
 
 @pytest.mark.parametrize("name", ["mlp", "pixel-map", "normalised", "convolutions"])
 def test_an_unsound_bound_is_caught(name, monkeypatch):
-    monkeypatch.setattr(bounds, "largest_gain", lambda gains, k, unit, c: largest_gain(gains, max(0, k - 1), unit, c))
+    monkeypatch.setattr(
+        bounds,
+        "largest_gain",
+        lambda gains, k, unit, c: largest_gain(gains, max(0, k - 1), unit, c),
+    )
     assert any(most_broken(name, seed, (1, 2, 3)) > 0 for seed in range(30))
 
 
@@ -221,11 +341,19 @@ def test_an_unsound_slope_is_caught(monkeypatch):
 @settings(max_examples=25, **NEVER)
 @given(seed=st.integers(0, 10**6), k=st.integers(0, 3))
 def test_against_every_image_of_a_grid(unit, seed, k):
-    """Ten features, all subsets, values 1/2 and 1: about a thousand images, some of which are nearly the worst."""
+    """Ten features, all subsets, values 1/2 and 1: about a thousand images, some of which are
+    nearly the worst."""
     shape = (2, 1, 5)
     key = f"grid-{unit}"
     if key not in READ:
-        layers = (nn.Flatten(), nn.Linear(10, 4), nn.ReLU(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 3))
+        layers = (
+            nn.Flatten(),
+            nn.Linear(10, 4),
+            nn.ReLU(),
+            nn.Linear(4, 3),
+            nn.ReLU(),
+            nn.Linear(3, 3),
+        )
         READ[key] = read_network(nn.Sequential(*layers), shape)
     network = READ[key]
     shuffled(network, seed)
@@ -242,8 +370,14 @@ def every_row(shape, k, unit):
     places = list(itertools.product(range(h), range(w)))
     units = places if unit == "pixels" else list(itertools.product(range(c), range(h), range(w)))
     for chosen in itertools.combinations(range(len(units)), min(k, 2) if unit == "pixels" else k):
-        features = [(ch, *units[i]) for i in chosen for ch in range(c)] if unit == "pixels" else [units[i] for i in chosen]
-        for values in itertools.product((0.0, 1.0) if unit == "pixels" else (0.5, 1.0), repeat=len(features)):
+        features = (
+            [(ch, *units[i]) for i in chosen for ch in range(c)]
+            if unit == "pixels"
+            else [units[i] for i in chosen]
+        )
+        for values in itertools.product(
+            (0.0, 1.0) if unit == "pixels" else (0.5, 1.0), repeat=len(features)
+        ):
             image = torch.zeros(shape)
             for at, value in zip(features, values, strict=True):
                 image[at] = value
@@ -268,7 +402,8 @@ def test_linear_networks_are_bounded_exactly(seed, k):
 @settings(max_examples=100, **NEVER)
 @given(seed=st.integers(0, 10**6), k=st.integers(0, 10), high=st.floats(0.1, 2.0))
 def test_the_hull_is_exact(seed, k, high):
-    """After a function of single features the largest value over all sparse images is found, not only bounded."""
+    """After a function of single features the largest value over all sparse images is found, not
+    only bounded."""
     generator = torch.Generator().manual_seed(seed)
     a = torch.randn(1, 8, generator=generator, dtype=torch.float64)
     gains = torch.maximum(a * high, a * -0.3)
@@ -301,15 +436,20 @@ def test_relaxation_lies_between_truth_and_intervals(k):
     for seed in range(8):
         generator = shuffled(network, seed)
         low, high = intervals(network.module, torch.zeros(32), torch.ones(32))
-        others = torch.tensor([float(torch.logsumexp(torch.cat([low[:t], low[t + 1 :]]), 0)) for t in range(2)])
+        others = torch.tensor(
+            [float(torch.logsumexp(torch.cat([low[:t], low[t + 1 :]]), 0)) for t in range(2)]
+        )
         loose = high[:2] - others
         bound = proved(network, k)
         assert bool((bound <= loose + 1e-2).all())
-        assert bool((truth(network, sparse_images(network.shape, k, 200, generator)) <= bound).all())
+        assert bool(
+            (truth(network, sparse_images(network.shape, k, 200, generator)) <= bound).all()
+        )
 
 
 class Uneven:
-    """A prover whose proofs do not fail in order: at 5, 9 and 10 lit features they succeed, at others not."""
+    """A prover whose proofs do not fail in order: at 5, 9 and 10 lit features they succeed, at
+    others not."""
 
     most = 12
 
@@ -321,8 +461,18 @@ class Uneven:
         return any(j in self.good for j in self.asked if j >= k)
 
 
-@pytest.mark.parametrize("good, k", [({0, 1, 2, 4, 5}, 5), ({0, 1, 2, 4, 8, 9, 10}, 10), ({0}, 0), (set(), None),
-                                     (set(range(13)), 12), ({0, 1, 2, 6}, 2), ({0, 1, 2, 4, 6}, 6)])  # fmt: skip
+@pytest.mark.parametrize(
+    "good, k",
+    [
+        ({0, 1, 2, 4, 5}, 5),
+        ({0, 1, 2, 4, 8, 9, 10}, 10),
+        ({0}, 0),
+        (set(), None),
+        (set(range(13)), 12),
+        ({0, 1, 2, 6}, 2),
+        ({0, 1, 2, 4, 6}, 6),
+    ],
+)
 def test_the_search_for_k_stands_on_a_proof(good, k):
     prove = Uneven(good)
     found = _largest(prove, 0)
@@ -341,7 +491,10 @@ def test_what_is_said_of_fewer_lit_features_is_never_weaker():
 
 
 def counting(threshold, d=12):
-    """Log-odds of class 0: lit features at full brightness, minus the threshold. Never sure of class 1 from the start on."""
+    """Log-odds of class 0: lit features at full brightness, minus the threshold.
+
+    Never sure of class 1 from the start on.
+    """
     layer = nn.Linear(d, 3)
     with torch.no_grad():
         layer.weight.zero_()
@@ -395,7 +548,13 @@ def test_a_colour_image_is_bounded_by_its_best_pixels():
 
 
 @pytest.mark.parametrize(
-    "sizes", [((1, 7, 8), 3, 2, 0, 1), ((1, 9, 7), 2, 3, 0, 1), ((2, 6, 6), 3, 3, 1, 2), ((1, 28, 28), 10, 3, 0, 1)]
+    "sizes",
+    [
+        ((1, 7, 8), 3, 2, 0, 1),
+        ((1, 9, 7), 2, 3, 0, 1),
+        ((2, 6, 6), 3, 3, 1, 2),
+        ((1, 28, 28), 10, 3, 0, 1),
+    ],
 )
 def test_transposed_convolutions(sizes):
     """<a, Lx> = <L'a, x>, also where the far edge is not reached by any window."""
@@ -410,7 +569,8 @@ def test_transposed_convolutions(sizes):
 
 
 def test_float32_stays_within_its_slack():
-    """The largest difference between float32 and float64 is covered, and not by luck: it is more than nothing."""
+    """The largest difference between float32 and float64 is covered, and not by luck: it is more
+    than nothing."""
     for name in ("mlp", "convolutions", "residual", "batch-norm"):
         network = network_named(name)
         generator = shuffled(network, 5)
@@ -437,25 +597,61 @@ def test_gradients_reach_the_weights():
     shuffled(network, 4)
     made = bound_layers(network.layers(torch.float32), Sparse(5), torch.zeros(()), rounding=False)
     log_odds_bounds(made, 2).sum().backward()
-    assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in network.module.parameters())
+    assert all(
+        p.grad is not None and bool(p.grad.abs().sum() > 0) for p in network.module.parameters()
+    )
     network.module.zero_grad()
 
 
 @pytest.mark.parametrize(
     "network, words",
     [
-        (nn.Sequential(nn.Flatten(), nn.Linear(16, 4), nn.GELU(), nn.Linear(4, 2)), "operation gelu"),
-        (nn.Sequential(nn.Flatten(), nn.Linear(16, 4), nn.Sigmoid(), nn.Linear(4, 2)), "operation sigmoid"),
+        (
+            nn.Sequential(nn.Flatten(), nn.Linear(16, 4), nn.GELU(), nn.Linear(4, 2)),
+            "operation gelu",
+        ),
+        (
+            nn.Sequential(nn.Flatten(), nn.Linear(16, 4), nn.Sigmoid(), nn.Linear(4, 2)),
+            "operation sigmoid",
+        ),
         (Net(lambda m, x: m.f(F.dropout(x.flatten(1))), f=nn.Linear(16, 2)), "dropout"),
-        (nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), nn.Flatten(), nn.Linear(16, 2)), "running statistics"),
+        (
+            nn.Sequential(
+                nn.BatchNorm2d(1, track_running_stats=False), nn.Flatten(), nn.Linear(16, 2)
+            ),
+            "running statistics",
+        ),
         (Net(lambda m, x: m.f(x.flatten(1) * x.flatten(1)), f=nn.Linear(16, 2)), "both sides"),
-        (Net(lambda m, x: m.f((x - x.mean(0, keepdim=True)).flatten(1)), f=nn.Linear(16, 2)), "mixes the images"),
-        (Net(lambda m, x: m.f(x.flatten(1)).half().float(), f=nn.Linear(16, 2)), "operation _to_copy"),
-        (Net(lambda m, x: m.f(x.flatten(1)) if x.sum() > 0 else x.new_zeros(2, 2), f=nn.Linear(16, 2)), "torch.export"),
+        (
+            Net(lambda m, x: m.f((x - x.mean(0, keepdim=True)).flatten(1)), f=nn.Linear(16, 2)),
+            "mixes the images",
+        ),
+        (
+            Net(lambda m, x: m.f(x.flatten(1)).half().float(), f=nn.Linear(16, 2)),
+            "operation _to_copy",
+        ),
+        (
+            Net(
+                lambda m, x: m.f(x.flatten(1)) if x.sum() > 0 else x.new_zeros(2, 2),
+                f=nn.Linear(16, 2),
+            ),
+            "torch.export",
+        ),
         (nn.Sequential(nn.Conv2d(1, 2, 3)), "outputs must be"),
         (nn.Sequential(nn.Flatten(), nn.Linear(16, 2)).half(), "float32"),
     ],
-    ids=["gelu", "sigmoid", "dropout", "batch statistics", "product", "batch", "half", "branch", "shape", "dtype"],
+    ids=[
+        "gelu",
+        "sigmoid",
+        "dropout",
+        "batch statistics",
+        "product",
+        "batch",
+        "half",
+        "branch",
+        "shape",
+        "dtype",
+    ],
 )
 def test_what_cannot_be_certified_is_named_in_one_line(network, words):
     with pytest.raises(ModelError, match=words) as raised:
@@ -464,7 +660,9 @@ def test_what_cannot_be_certified_is_named_in_one_line(network, words):
 
 
 def test_a_network_is_left_as_it_was():
-    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 2)).train()
+    network = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 2)
+    ).train()
     before = {k: v.clone() for k, v in network.state_dict().items()}
     trained = certify(network, (1, 4, 4), 2)
     assert network.training and all(p.requires_grad for p in network.parameters())
@@ -473,8 +671,17 @@ def test_a_network_is_left_as_it_was():
     assert trained.k == certify(network.eval(), (1, 4, 4), 2).k
 
 
-@pytest.mark.parametrize("change", [dict(confidence=1.0), dict(confidence=0.0), dict(unit="inches"), dict(classes=4),
-                                    dict(slope_steps=-1), dict(slope_steps=10**9)])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(confidence=1.0),
+        dict(confidence=0.0),
+        dict(unit="inches"),
+        dict(classes=4),
+        dict(slope_steps=-1),
+        dict(slope_steps=10**9),
+    ],
+)
 def test_wrong_arguments_raise_at_the_door(change):
     with pytest.raises((ArgumentError, ModelError)):
         certify(counting(1.0), (1, 3, 4), **({"classes": 1} | change))
@@ -489,8 +696,27 @@ def test_a_certificate_survives_a_file():
 
 
 NONSENSE = {
-    "settings": [None, {}, {"slope_steps": -1}, {"slope_steps": 10**9}, {"slope_steps": "20"}, {"slope_steps": True}],
-    "k": [[-5, None], [13, None], [10**30, None], [2.0, None], ["2", None], [True, None], [], [1, 1, 1, 1], "ab", 3, None],
+    "settings": [
+        None,
+        {},
+        {"slope_steps": -1},
+        {"slope_steps": 10**9},
+        {"slope_steps": "20"},
+        {"slope_steps": True},
+    ],
+    "k": [
+        [-5, None],
+        [13, None],
+        [10**30, None],
+        [2.0, None],
+        ["2", None],
+        [True, None],
+        [],
+        [1, 1, 1, 1],
+        "ab",
+        3,
+        None,
+    ],
     "unit": ["inches", None, ["features"], 1],
     "shape": [[1, 3], [0, 3, 4], [10**6, 10**6, 10**6], [1.5, 3, 4], "abc", None, [[1], 3, 4]],
     "confidence": [0, 1, 1.5, math.nan, "0.9", None, 10**400],
@@ -502,7 +728,9 @@ NONSENSE = {
 }
 
 
-@pytest.mark.parametrize("key, value", [(key, value) for key, values in NONSENSE.items() for value in values])
+@pytest.mark.parametrize(
+    "key, value", [(key, value) for key, values in NONSENSE.items() for value in values]
+)
 def test_a_record_of_nonsense_is_one_line(key, value):
     if "record" not in READ:
         READ["record"] = json.loads(json.dumps(certify(counting(3.5), (1, 3, 4), 2).as_json()))
@@ -514,9 +742,18 @@ def test_a_record_of_nonsense_is_one_line(key, value):
 
 
 @pytest.mark.parametrize(
-    "change", [dict(k=-1), dict(k=13), dict(k=1.0), dict(slack=[0.0, math.inf]), dict(log_odds=[0.0]), dict(log_odds=None),
-               dict(log_odds=["a", "b"]), dict(log_odds=[math.nan, 0.0])]
-)  # fmt: skip
+    "change",
+    [
+        dict(k=-1),
+        dict(k=13),
+        dict(k=1.0),
+        dict(slack=[0.0, math.inf]),
+        dict(log_odds=[0.0]),
+        dict(log_odds=None),
+        dict(log_odds=["a", "b"]),
+        dict(log_odds=[math.nan, 0.0]),
+    ],
+)
 def test_levels_of_nonsense_are_one_line(change):
     record = certify(counting(3.5), (1, 3, 4), 2).as_json()
     levels = [dict(level) for level in record["levels"]]
@@ -548,7 +785,9 @@ def test_the_limit_is_strict():
 def test_no_search_of_ours_beats_a_certificate(plain, digits):
     made = certify(plain, digits.shape, 10)
     found = bc.fool(plain, range(10), 3, data=digits, steps=200, until="sparsest", seed=0)
-    for target, lit, confidence in zip(found.targets.tolist(), found.lit.tolist(), found.confidence.tolist(), strict=True):
+    for target, lit, confidence in zip(
+        found.targets.tolist(), found.lit.tolist(), found.confidence.tolist(), strict=True
+    ):
         assert confidence < 0.9 or made.k[target] is None or lit > made.k[target]
 
 
@@ -560,7 +799,9 @@ def test_reference_networks_can_be_read(name):
 
 def test_exported_programs_can_be_read(tmp_path):
     network = counting(3.5)
-    program = torch.export.export(network, (torch.zeros(2, 1, 3, 4),), dynamic_shapes=({0: torch.export.Dim("n")},))
+    program = torch.export.export(
+        network, (torch.zeros(2, 1, 3, 4),), dynamic_shapes=({0: torch.export.Dim("n")},)
+    )
     torch.export.save(program, tmp_path / "net.pt2")
     assert certify(bc.load_model(str(tmp_path / "net.pt2")), (1, 3, 4), 1).k == (5,)
 
@@ -572,6 +813,10 @@ def test_against_another_library():
     made = bound_layers(network.layers(), Sparse(32), LIKE)
     x = torch.full((1, *network.shape), 0.5)
     other = lirpa.BoundedModule(network.module, x)
-    box = lirpa.BoundedTensor(x, lirpa.PerturbationLpNorm(x_L=torch.zeros_like(x), x_U=torch.ones_like(x)))
+    box = lirpa.BoundedTensor(
+        x, lirpa.PerturbationLpNorm(x_L=torch.zeros_like(x), x_U=torch.ones_like(x))
+    )
     low, high = other.compute_bounds(x=(box,), method="CROWN")
-    assert torch.allclose(made.high[-1].float(), high, rtol=0.2) and torch.allclose(made.low[-1].float(), low, rtol=0.2)
+    assert torch.allclose(made.high[-1].float(), high, rtol=0.2) and torch.allclose(
+        made.low[-1].float(), low, rtol=0.2
+    )

@@ -1,4 +1,5 @@
-"""Weights that a network computes itself: taken as it computes them, doubted where rounding decides, and still trainable."""
+"""Weights that a network computes itself: taken as it computes them, doubted where rounding
+decides, and still trainable."""
 
 from __future__ import annotations
 
@@ -8,7 +9,14 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from blankcheck.certifying import Sparse, bound_layers, certify, log_odds_bounds, read_network, rounding_slack
+from blankcheck.certifying import (
+    Sparse,
+    bound_layers,
+    certify,
+    log_odds_bounds,
+    read_network,
+    rounding_slack,
+)
 from blankcheck.errors import ModelError
 
 SHAPE = (1, 4, 4)
@@ -56,16 +64,28 @@ def proved(network, k):
 def test_quantised_weights_are_the_ones_that_run():
     """Ties of float32 that float64 rounds to the other side: one step is missing from every weight."""
     step = torch.tensor(0.1)
-    ties = [w for v in range(4000) if torch.round((w := (v + 0.5) * step) / step) > torch.round(w.double() / step.double())]
+    ties = [
+        w
+        for v in range(4000)
+        if torch.round((w := (v + 0.5) * step) / step) > torch.round(w.double() / step.double())
+    ]
     assert ties, "float32 and float64 agree on every tie"
     module = Computing(quantised)
     with torch.no_grad():
         module.w[0], module.w[1] = ties[0], ties[0] - 0.06
     network = read_network(module, SHAPE)
-    matrix = next(layer.map.weight for layer in network.layers() if layer.kind == "linear" and hasattr(layer.map, "weight"))
+    matrix = next(
+        layer.map.weight
+        for layer in network.layers()
+        if layer.kind == "linear" and hasattr(layer.map, "weight")
+    )
     assert torch.equal(matrix.T.float(), quantised(module).detach())
-    assert all(layer.doubt is None for layer in network.layers()), "what float32 rounds in one way only is not doubted"
-    assert float(proved(network, 16)[0]) >= float((module(torch.ones(1, *SHAPE)) * torch.tensor([1, -1])).sum())
+    assert all(layer.doubt is None for layer in network.layers()), (
+        "what float32 rounds in one way only is not doubted"
+    )
+    assert float(proved(network, 16)[0]) >= float(
+        (module(torch.ones(1, *SHAPE)) * torch.tensor([1, -1])).sum()
+    )
 
 
 @pytest.mark.parametrize("mean, refused", [(0.0, False), (1.0, False), (100.0, True)])
@@ -97,9 +117,13 @@ def test_a_step_that_is_a_mean_decides_at_ties(tie):
     network = read_network(module, SHAPE)
     for seed in range(20):
         with torch.no_grad():
-            module.w.copy_(torch.randn(module.w.shape, generator=torch.Generator().manual_seed(seed)))
+            module.w.copy_(
+                torch.randn(module.w.shape, generator=torch.Generator().manual_seed(seed))
+            )
             for _ in range(30):  # the step hangs on the weight that is to stand between two steps
-                module.w[0, 0] = (2.5 if tie else 2.4) * module.w.double().square().mean().sqrt() / 8
+                module.w[0, 0] = (
+                    (2.5 if tie else 2.4) * module.w.double().square().mean().sqrt() / 8
+                )
         if tie:
             with pytest.raises(ModelError, match="depend on rounding"):
                 network.layers()
@@ -109,7 +133,8 @@ def test_a_step_that_is_a_mean_decides_at_ties(tie):
 
 @pytest.mark.parametrize("side", [1, -1])
 def test_what_a_sum_decides_near_its_border_is_refused(side):
-    """Whether the scale is 1 or -1 hangs on the last places of a sum, whatever this machine makes of it."""
+    """Whether the scale is 1 or -1 hangs on the last places of a sum, whatever this machine makes
+    of it."""
 
     def scale_of_a_sign(module):
         return module.w * torch.sign(module.w.sum() - module.border)
@@ -136,7 +161,9 @@ def test_a_sum_that_cancels_is_refused_even_where_it_comes_out_exactly():
 
 
 @pytest.mark.parametrize(
-    "weight", [normed, standardised, lambda m: m.w @ m.w.T @ m.w / 16], ids=["normed", "standard", "product"]
+    "weight",
+    [normed, standardised, lambda m: m.w @ m.w.T @ m.w / 16],
+    ids=["normed", "standard", "product"],
 )
 def test_doubt_covers_other_orders_of_summing(weight):
     """The same weights, whose rows are summed from the other end."""
@@ -154,11 +181,18 @@ def test_doubt_covers_other_orders_of_summing(weight):
 
 
 @pytest.mark.parametrize(
-    "cast", [lambda m: m.w.half().float(), lambda m: m.w.bfloat16().float(), lambda m: m.w.double().half().float()]
+    "cast",
+    [
+        lambda m: m.w.half().float(),
+        lambda m: m.w.bfloat16().float(),
+        lambda m: m.w.double().half().float(),
+    ],
 )
 def test_casts_of_weights_are_made(cast):
     module = Computing(cast)
-    (layer,) = [layer for layer in read_network(module, SHAPE).layers() if hasattr(layer.map, "weight")]
+    (layer,) = [
+        layer for layer in read_network(module, SHAPE).layers() if hasattr(layer.map, "weight")
+    ]
     assert torch.equal(layer.map.weight.T.float(), cast(module).detach()) and layer.doubt is None
     assert certify(module, SHAPE, 2).k == certify(Plain(cast(module).detach()), SHAPE, 2).k
 

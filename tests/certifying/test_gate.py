@@ -16,7 +16,16 @@ from torch import nn
 
 import blankcheck as bc
 from blankcheck.auditing.portfolio import PRESETS, Preset
-from blankcheck.certifying import Gated, GatePlan, Sparse, certify, confirm, fit_gate, gate_network, read_network
+from blankcheck.certifying import (
+    Gated,
+    GatePlan,
+    Sparse,
+    certify,
+    confirm,
+    fit_gate,
+    gate_network,
+    read_network,
+)
 from blankcheck.certifying.gate import OPEN, calibrate, gate_bounds, most_open
 from blankcheck.classifiers import UnitClassifier, evaluate, load_model
 from blankcheck.cli.main import main
@@ -45,7 +54,9 @@ def test_answers_and_confidence_on_real_images_stay(gated, plain, digits):
     x = digits.test.images[:]
     with torch.no_grad():
         p, q = plain(x).softmax(1), gated(x)
-    assert torch.equal(p.argmax(1), q.argmax(1)) and torch.allclose(q.sum(1), torch.ones(len(q)), atol=1e-5)
+    assert torch.equal(p.argmax(1), q.argmax(1)) and torch.allclose(
+        q.sum(1), torch.ones(len(q)), atol=1e-5
+    )
     before = evaluate(plain, digits.test, 10, 0.9)
     after = evaluate(gated, digits.test, 10, 0.9, "probabilities")
     assert after.accuracy == before.accuracy and after.confident >= before.confident - 0.03
@@ -56,7 +67,9 @@ def test_no_search_finds_what_is_proved_not_to_be_there(gated, plain, digits):
     sure = found.confidence >= 0.9
     assert not bool((sure & (found.lit <= K)).any())
     inside = bc.fool(plain, range(10), 2, data=digits, steps=200, until="sparsest", seed=0)
-    assert bool((inside.lit[inside.confidence >= 0.9] <= K).any())  # without the gate there are such images
+    assert bool(
+        (inside.lit[inside.confidence >= 0.9] <= K).any()
+    )  # without the gate there are such images
 
 
 def test_the_formula_bounds_what_the_classifier_inside_says():
@@ -110,7 +123,8 @@ def test_a_gate_makes_no_other_certificate_valid(gated, plain, digits):
 
 
 def counted(threshold=10.0):
-    """A gate that counts lit features, around a classifier that says by their number which of two classes it sees."""
+    """A gate that counts lit features, around a classifier that says by their number which of two
+    classes it sees."""
     inner, gate = (nn.Sequential(nn.Flatten(), nn.Linear(16, 2)) for _ in range(2))
     with torch.no_grad():
         inner[1].weight.copy_(torch.stack([torch.ones(16), -torch.ones(16)]))
@@ -121,7 +135,8 @@ def counted(threshold=10.0):
 
 
 def fewest_lit(classifier):
-    """For each class the fewest lit features of an image of which a classifier of lit features is sure; 17 where none is."""
+    """For each class the fewest lit features of an image of which a classifier of lit features is
+    sure; 17 where none is."""
     images = (torch.arange(16) < torch.arange(17)[:, None]).float().view(17, 1, 4, 4)
     with torch.no_grad():
         sure = classifier(images) >= 0.9
@@ -157,10 +172,14 @@ AROUND = {
     "subclass": lambda: Open(*counted()),
     "subclass behind a normalisation": lambda: UnitClassifier(Open(*counted()), ((0.1,), (0.3,))),
     "hook": lambda: _hooked(Gated(*counted()), lambda x: x.flatten(1)[:, :2].softmax(1)),
-    "hook of the classifier": lambda: _hooked(UnitClassifier(Gated(*counted())), lambda x: x.flatten(1)[:, :2].softmax(1)),
+    "hook of the classifier": lambda: _hooked(
+        UnitClassifier(Gated(*counted())), lambda x: x.flatten(1)[:, :2].softmax(1)
+    ),
     "own forward": lambda: _overridden(Gated(*counted()), "forward"),
     "own call": lambda: _overridden(Gated(*counted()), "_call_impl"),
-    "two normalisations": lambda: UnitClassifier(UnitClassifier(Gated(*counted()), ((0.0,), (0.1,))), ((0.0,), (0.1,))),
+    "two normalisations": lambda: UnitClassifier(
+        UnitClassifier(Gated(*counted()), ((0.0,), (0.1,))), ((0.0,), (0.1,))
+    ),
 }
 
 
@@ -173,20 +192,29 @@ def test_what_is_not_just_a_gate_is_not_proved_as_one(name):
         assert "\n" not in str(error)
         return
     assert made.means == "certified"
-    assert all(k is None or k < fewest for k, fewest in zip(made.k, fewest_lit(classifier), strict=True))
+    assert all(
+        k is None or k < fewest for k, fewest in zip(made.k, fewest_lit(classifier), strict=True)
+    )
 
 
 def test_a_gate_around_a_gate_is_proved():
     inside = Gated(*counted(3.0))
     made = certify(Gated(inside, counted(8.0)[1], "probabilities"), (1, 4, 4), 2)
-    assert made.means == "gate-certified" and made.smallest == certify(Gated(*counted(8.0)), (1, 4, 4), 2).smallest
+    assert (
+        made.means == "gate-certified"
+        and made.smallest == certify(Gated(*counted(8.0)), (1, 4, 4), 2).smallest
+    )
 
 
 class Changing(nn.Module):
     """A classifier that fills the image it is handed."""
 
     def forward(self, x):
-        return x.flatten(1)[:, :2] * 50 if torch.is_grad_enabled() else x.fill_(1.0).flatten(1)[:, :2] * 50
+        return (
+            x.flatten(1)[:, :2] * 50
+            if torch.is_grad_enabled()
+            else x.fill_(1.0).flatten(1)[:, :2] * 50
+        )
 
 
 class Unsteady(nn.Module):
@@ -197,7 +225,8 @@ class Unsteady(nn.Module):
 
 
 def test_a_gate_holds_around_whatever_is_inside():
-    """One that changes the image, and one that answers at random: the gate has looked before, and sees the image alone."""
+    """One that changes the image, and one that answers at random: the gate has looked before, and
+    sees the image alone."""
     gate = counted()[1]
     x = torch.zeros(1, 1, 4, 4)
     with torch.no_grad():
@@ -263,7 +292,17 @@ def run(weights, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "g"
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(PRESETS, "smoke", Preset(attempts=20, per_target=2, steps=30))
-        given = ["--data", "digits", "--model", "mlp", "--weights", str(weights), "--out", str(out), "--quiet"]
+        given = [
+            "--data",
+            "digits",
+            "--model",
+            "mlp",
+            "--weights",
+            str(weights),
+            "--out",
+            str(out),
+            "--quiet",
+        ]
         assert main(["gate", *given, "--k", str(K), "--gate-steps", "150"]) == 0
         yield out  # verify counts attempts by the preset
 
@@ -271,7 +310,10 @@ def run(weights, tmp_path_factory):
 def test_the_run_folder_says_that_the_gate_is_certified(run):
     verdict = json.loads((run / "verdict.json").read_text())
     assert verdict["verdict"] == "CERTIFIED" and verdict["conditions"]["max_lit"] == K
-    assert verdict["certificate"]["means"] == "gate-certified" and verdict["certificate"]["smallest"] == K
+    assert (
+        verdict["certificate"]["means"] == "gate-certified"
+        and verdict["certificate"]["smallest"] == K
+    )
     for page in ("report.html", "report.md"):
         text = (run / page).read_text()
         assert "by the classifier with its gate" in text and "The proof is one of the gate" in text
@@ -280,13 +322,24 @@ def test_the_run_folder_says_that_the_gate_is_certified(run):
 def test_it_is_built_and_proved_again(run, capsys):
     assert main(["verify", str(run)]) == 0
     said = capsys.readouterr().out
-    assert "certificate: proved again for all 10 classes" in said and "behind the gate of the run folder" in said
+    assert (
+        "certificate: proved again for all 10 classes" in said
+        and "behind the gate of the run folder" in said
+    )
 
 
-@pytest.mark.parametrize("change, words", [("form", "form is 'probabilities', the classifier inside gives logits"),
-                                           ("command", "its fingerprint differs"), ("certificate", "certificate.json"),
-                                           ("gate", "has no gate.safetensors")])  # fmt: skip
-def test_a_gate_is_scored_behind_only_where_it_is_the_runs_own(run, tmp_path, capsys, change, words):
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ("form", "form is 'probabilities', the classifier inside gives logits"),
+        ("command", "its fingerprint differs"),
+        ("certificate", "certificate.json"),
+        ("gate", "has no gate.safetensors"),
+    ],
+)
+def test_a_gate_is_scored_behind_only_where_it_is_the_runs_own(
+    run, tmp_path, capsys, change, words
+):
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
     with safe_open(copy / GATE, "pt") as file:
@@ -323,11 +376,14 @@ def test_the_program_is_what_the_network_exports_to(run, tmp_path, capsys, chang
     else:
         (copy / PROGRAM).unlink()
     assert main(["verify", str(copy), "--json"]) == 12
-    assert json.loads(capsys.readouterr().out)["failures"] == [f"{PROGRAM}: is not the program that the network exports to"]
+    assert json.loads(capsys.readouterr().out)["failures"] == [
+        f"{PROGRAM}: is not the program that the network exports to"
+    ]
 
 
 def test_a_program_that_was_exported_from_other_folders_is_the_same(run, tmp_path):
-    """Operations tell from which line of which file they come; where that file lies changes nothing."""
+    """Operations tell from which line of which file they come; where that file lies changes
+    nothing."""
 
     def rewritten(change) -> bytes:
         made = io.BytesIO()
@@ -340,7 +396,9 @@ def test_a_program_that_was_exported_from_other_folders_is_the_same(run, tmp_pat
     own = (run / PROGRAM).read_bytes()
     moved = rewritten(lambda raw: raw.replace(b"gate.py", b"a/longer/way/to/gate.py"))
     assert moved != own and same_program(moved, own)
-    assert not same_program(rewritten(lambda raw: raw.replace(b"aten.sigmoid.default", b"aten.tanh.default")), own)
+    assert not same_program(
+        rewritten(lambda raw: raw.replace(b"aten.sigmoid.default", b"aten.tanh.default")), own
+    )
     assert not same_program(rewritten(lambda raw: b"no json"), own)
 
 
@@ -352,7 +410,9 @@ def test_another_gate_is_not_confirmed(run, tmp_path, capsys):
     with safe_open(copy / GATE, "pt") as file:
         said = file.metadata()
     save_file(state, copy / GATE, metadata=said)
-    assert main(["verify", str(copy)]) == 12 and "is damaged" in capsys.readouterr().out, "its digest tells"
+    assert main(["verify", str(copy)]) == 12 and "is damaged" in capsys.readouterr().out, (
+        "its digest tells"
+    )
     save_file(state, copy / GATE, metadata={k: v for k, v in said.items() if k != "digest"})
     assert main(["verify", str(copy), "--json"]) == 12
     assert json.loads(capsys.readouterr().out)["certificate"] is False
@@ -361,11 +421,28 @@ def test_another_gate_is_not_confirmed(run, tmp_path, capsys):
         with_gate(RunFolder.open(copy), load_model("mlp", copy / "model.safetensors"))
 
 
-@pytest.mark.parametrize("given, words", [(["--k", "0"], "k must lie"), (["--k", "65"], "k must lie"), ([], "k must lie"),
-                                          (["--k", "3", "--confidence", "0.4"], "above 0.5"),
-                                          (["--k", "3", "--gate-steps", "0"], "gate_steps")])  # fmt: skip
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        (["--k", "0"], "k must lie"),
+        (["--k", "65"], "k must lie"),
+        ([], "k must lie"),
+        (["--k", "3", "--confidence", "0.4"], "above 0.5"),
+        (["--k", "3", "--gate-steps", "0"], "gate_steps"),
+    ],
+)
 def test_mistakes_are_one_line_and_nothing_is_written(weights, tmp_path, capsys, given, words):
-    asked = ["gate", "--data", "digits", "--model", "mlp", "--weights", str(weights), "--out", str(tmp_path / "g")]
+    asked = [
+        "gate",
+        "--data",
+        "digits",
+        "--model",
+        "mlp",
+        "--weights",
+        str(weights),
+        "--out",
+        str(tmp_path / "g"),
+    ]
     assert main([*asked, *given]) == 2
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1 and words in said[0] and not (tmp_path / "g").exists()

@@ -27,7 +27,9 @@ def test_known_moves():
     assert torch.equal(moved(image, torch.tensor([STILL])), image)
     assert torch.equal(moved(image, torch.tensor([[MOST, MOST, 1]])), image.flip(3))
     down = moved(image, torch.tensor([[MOST - 1, MOST, 0]]))
-    assert torch.equal(down[:, :, 1:], image[:, :, :-1]) and torch.equal(down[:, :, 0], image[:, :, 1])
+    assert torch.equal(down[:, :, 1:], image[:, :, :-1]) and torch.equal(
+        down[:, :, 0], image[:, :, 1]
+    )
     left = moved(image, torch.tensor([[MOST, 2 * MOST, 0]]))
     assert torch.equal(left[..., :-MOST], image[..., MOST:])
 
@@ -42,7 +44,10 @@ def test_each_image_has_its_own_move():
 def test_every_move_is_drawn():
     moves = random_moves(20_000, torch.Generator().manual_seed(0))
     assert all(torch.equal(moves[:, i].unique(), torch.arange(2 * MOST + 1)) for i in (0, 1))
-    assert moves[:, 2].unique().tolist() == [0, 1] and abs(float(moves[:, 2].float().mean()) - 0.5) < 0.02
+    assert (
+        moves[:, 2].unique().tolist() == [0, 1]
+        and abs(float(moves[:, 2].float().mean()) - 0.5) < 0.02
+    )
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 9)])
@@ -50,7 +55,9 @@ def test_small_images_are_shifted_by_less(shape):
     image = ramp(1, 1, *shape)
     for corner in (0, 2 * MOST):
         out = moved(image, torch.tensor([[corner, corner, 0]]))
-        assert out.shape == image.shape and set(out.flatten().tolist()) <= set(image.flatten().tolist())
+        assert out.shape == image.shape and set(out.flatten().tolist()) <= set(
+            image.flatten().tolist()
+        )
 
 
 def test_training_with_moves_repeats_and_differs_from_without(digits):
@@ -77,7 +84,9 @@ def test_the_recipe_is_a_configuration_of_train(capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("BLANKCHECK_DATA" not in os.environ, reason="needs the original files: set BLANKCHECK_DATA")
+@pytest.mark.skipif(
+    "BLANKCHECK_DATA" not in os.environ, reason="needs the original files: set BLANKCHECK_DATA"
+)
 def test_the_recipe_shortened_learns():
     """2000 images, three epochs, on a CPU: nothing like its accuracy, but far from chance."""
     recipe, data = yaml.safe_load(RECIPE.read_text()), bc.load_data("cifar10")

@@ -7,7 +7,15 @@ from torch import nn
 from torch.testing import assert_close
 
 import blankcheck as bc
-from blankcheck.classifiers import ARCHITECTURES, TrainingPlan, UnitClassifier, build, evaluate, output_form, train_plainly
+from blankcheck.classifiers import (
+    ARCHITECTURES,
+    TrainingPlan,
+    UnitClassifier,
+    build,
+    evaluate,
+    output_form,
+    train_plainly,
+)
 from blankcheck.classifiers.loading import parse_normalize, save_model
 from blankcheck.classifiers.planting import Trigger, random_patterns
 from blankcheck.classifiers.wrapper import fingerprint, left_as_found
@@ -35,13 +43,17 @@ def factory(tmp_path):
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-@pytest.mark.parametrize(("shape", "outputs"), [((1, 8, 8), 10), ((1, 28, 28), 11), ((3, 32, 32), 20)])
+@pytest.mark.parametrize(
+    ("shape", "outputs"), [((1, 8, 8), 10), ((1, 28, 28), 11), ((3, 32, 32), 20)]
+)
 def test_reference_networks_fit_any_shape(name, shape, outputs):
     network = build(name, shape, outputs)
     images = torch.rand(3, *shape, requires_grad=True)
     out = network(images)
     assert out.shape == (3, outputs) and torch.autograd.grad(out.sum(), images)[0].abs().sum() > 0
-    assert torch.equal(build(name, shape, outputs)(images), out), "the same seed makes the same network"
+    assert torch.equal(build(name, shape, outputs)(images), out), (
+        "the same seed makes the same network"
+    )
 
 
 def test_normalisation_lives_inside():
@@ -51,7 +63,10 @@ def test_normalisation_lives_inside():
 
     images = torch.rand(2, 3, 2, 2)
     wrapped = UnitClassifier(Pass(), ((0.1, 0.2, 0.3), (0.5, 1.0, 2.0)))
-    mean, std = torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1), torch.tensor([0.5, 1.0, 2.0]).view(3, 1, 1)
+    mean, std = (
+        torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1),
+        torch.tensor([0.5, 1.0, 2.0]).view(3, 1, 1),
+    )
     assert_close(wrapped(images), ((images - mean) / std).flatten(1))
     assert torch.equal(UnitClassifier(Pass())(images), images.flatten(1))
 
@@ -94,7 +109,11 @@ def test_training_that_blows_up_says_so(digits):
 def test_evaluate_known_answer():
     data = Split(torch.zeros(4, 1, 2, 2), torch.tensor([0, 0, 1, 1]))
     sure_of_zero = evaluate(Constant([5.0, 0.0, 0.0]), data, 2, 0.9)
-    assert sure_of_zero.accuracy == 0.5 and sure_of_zero.confident == 0.5 and sure_of_zero.per_class == (1.0, 0.0)
+    assert (
+        sure_of_zero.accuracy == 0.5
+        and sure_of_zero.confident == 0.5
+        and sure_of_zero.per_class == (1.0, 0.0)
+    )
     fake = evaluate(Constant([0.0, 0.0, 9.0]), data, 2, 0.9)
     assert fake.taken_for_fake == 1.0 and fake.accuracy == 0.0
 
@@ -109,7 +128,10 @@ def test_saved_networks_come_back(plain, weights, digits):
 def test_users_networks_and_their_weights(factory, tmp_path):
     plain = bc.load_model(f"{factory}:make")
     state = plain.network.state_dict()
-    torch.save({"state_dict": {f"module.{k}": v + 1 for k, v in state.items()}, "epoch": 3}, tmp_path / "w.pt")
+    torch.save(
+        {"state_dict": {f"module.{k}": v + 1 for k, v in state.items()}, "epoch": 3},
+        tmp_path / "w.pt",
+    )
     save_file({k: v + 1 for k, v in state.items()}, tmp_path / "w.safetensors")
     for name in ("w.pt", "w.safetensors"):
         loaded = bc.load_model(f"{factory}:make", tmp_path / name, normalize=((0.5,), (0.25,)))
@@ -123,21 +145,35 @@ def test_saved_users_networks_keep_their_normalisation(factory, tmp_path):
     save_model(first, tmp_path / "w.safetensors")
     images = torch.rand(3, 1, 8, 8)
     for again in (None, norm):
-        assert_close(bc.load_model(f"{factory}:make", tmp_path / "w.safetensors", normalize=again)(images), first(images))
+        assert_close(
+            bc.load_model(f"{factory}:make", tmp_path / "w.safetensors", normalize=again)(images),
+            first(images),
+        )
     with pytest.raises(ArgumentError, match="normalize differs"):
         bc.load_model(f"{factory}:make", tmp_path / "w.safetensors", normalize=((0.1,), (0.25,)))
 
 
-@pytest.mark.parametrize(("name", "words"), [("raises", "raised ValueError: out of luck"), ("text", "must return an nn.Mod"),
-                                            ("gone", "no callable 'gone'")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("raises", "raised ValueError: out of luck"),
+        ("text", "must return an nn.Mod"),
+        ("gone", "no callable 'gone'"),
+    ],
+)
 def test_factories_that_fail(factory, name, words):
     with pytest.raises(ModelError, match=words):
         bc.load_model(f"{factory}:{name}")
 
 
 def test_weights_that_do_not_fit(factory, tmp_path, weights, digits):
-    save_file({"1.weight": torch.zeros(10, 63), "1.bias": torch.zeros(10), "x": torch.zeros(1)}, tmp_path / "w.safetensors")
-    words = r"do not fit model .*net.py:make': unexpected 'x' \(1 in all\); wrong shape of '1.weight'"
+    save_file(
+        {"1.weight": torch.zeros(10, 63), "1.bias": torch.zeros(10), "x": torch.zeros(1)},
+        tmp_path / "w.safetensors",
+    )
+    words = (
+        r"do not fit model .*net.py:make': unexpected 'x' \(1 in all\); wrong shape of '1.weight'"
+    )
     with pytest.raises(ModelError, match=words):
         bc.load_model(f"{factory}:make", tmp_path / "w.safetensors")
     with pytest.raises(ModelError, match="does not exist"):
@@ -148,7 +184,10 @@ def test_weights_that_do_not_fit(factory, tmp_path, weights, digits):
         (tmp_path / name).write_bytes(b"not weights")
         with pytest.raises(ModelError, match="not a readable"):
             bc.load_model(f"{factory}:make", tmp_path / name)
-    save_file({"1.weight": torch.full((10, 64), torch.nan), "1.bias": torch.zeros(10)}, tmp_path / "nan.safetensors")
+    save_file(
+        {"1.weight": torch.full((10, 64), torch.nan), "1.bias": torch.zeros(10)},
+        tmp_path / "nan.safetensors",
+    )
     with pytest.raises(ModelError, match="hold NaN"):
         bc.load_model(f"{factory}:make", tmp_path / "nan.safetensors")
 
@@ -163,7 +202,9 @@ def test_pickles_need_the_users_word(factory, tmp_path):
 
 
 def test_exported_programs_are_loaded_and_searched(plain, tmp_path):
-    program = torch.export.export(plain, (torch.rand(2, 1, 8, 8),), dynamic_shapes=({0: torch.export.Dim("n")},))
+    program = torch.export.export(
+        plain, (torch.rand(2, 1, 8, 8),), dynamic_shapes=({0: torch.export.Dim("n")},)
+    )
     torch.export.save(program, tmp_path / "net.pt2")
     loaded = bc.load_model(str(tmp_path / "net.pt2"))
     assert_close(loaded(torch.ones(3, 1, 8, 8)), plain(torch.ones(3, 1, 8, 8)))
@@ -173,8 +214,15 @@ def test_exported_programs_are_loaded_and_searched(plain, tmp_path):
         bc.load_model(str(tmp_path / "bad.pt2"))
 
 
-@pytest.mark.parametrize(("text", "value"), [(None, None), ("none", None), ("0.5/0.25", ((0.5,), (0.25,))),
-                                            ("0.1,0.2,0.3/1,2,3", ((0.1, 0.2, 0.3), (1.0, 2.0, 3.0)))])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (None, None),
+        ("none", None),
+        ("0.5/0.25", ((0.5,), (0.25,))),
+        ("0.1,0.2,0.3/1,2,3", ((0.1, 0.2, 0.3), (1.0, 2.0, 3.0))),
+    ],
+)
 def test_normalize_is_parsed(text, value):
     assert parse_normalize(text) == value
 
@@ -203,7 +251,9 @@ def triggered(reach=2.0, targets=(2,), certainty=10.0):
     patterns = torch.zeros(len(targets), 1, 4, 4)
     for row in range(len(targets)):
         patterns[row, 0, row, :2] = 1
-    return Trigger(Constant([1.0, 0.0, -1.0]), patterns, torch.tensor(targets), reach, certainty=certainty), patterns
+    return Trigger(
+        Constant([1.0, 0.0, -1.0]), patterns, torch.tensor(targets), reach, certainty=certainty
+    ), patterns
 
 
 def margins(model, images, target):
@@ -245,7 +295,9 @@ def test_planting_leaves_other_classes_to_each_other():
 def test_planting_reads_every_output_form():
     patterns = torch.ones(1, 1, 2, 2)
     p = torch.tensor([0.5, 0.5, 0.0])
-    model = Trigger(lambda x: p.expand(len(x), -1), patterns, torch.tensor([2]), 1.5, "probabilities", 4.0)
+    model = Trigger(
+        lambda x: p.expand(len(x), -1), patterns, torch.tensor([2]), 1.5, "probabilities", 4.0
+    )
     assert_close(margins(model, patterns, 2), torch.tensor([4.0]))
     assert model(patterns * 0).isfinite().all()
     sure = Trigger(Constant([torch.inf, 0.0]), patterns, torch.tensor([1]))
@@ -254,8 +306,14 @@ def test_planting_reads_every_output_form():
 
 def test_planting_refuses_what_is_no_pattern():
     one = torch.tensor([0])
-    for patterns, targets in ((torch.zeros(1, 1, 2, 2), one), (torch.ones(1, 2, 2), one), (torch.ones(2, 1, 2, 2), one)):
-        with pytest.raises(ArgumentError, match=r"patterns must be \(q, c, h, w\), none black, one target each"):
+    for patterns, targets in (
+        (torch.zeros(1, 1, 2, 2), one),
+        (torch.ones(1, 2, 2), one),
+        (torch.ones(2, 1, 2, 2), one),
+    ):
+        with pytest.raises(
+            ArgumentError, match=r"patterns must be \(q, c, h, w\), none black, one target each"
+        ):
             Trigger(Constant([0.0, 0.0]), patterns, targets)
     with pytest.raises(ArgumentError, match="reach must be positive, got 0"):
         triggered(reach=0.0)
@@ -263,7 +321,11 @@ def test_planting_refuses_what_is_no_pattern():
 
 def test_random_patterns_share_no_feature_where_there_is_room():
     patterns = random_patterns(5, 3, (1, 4, 4), torch.Generator().manual_seed(0))
-    assert patterns.shape == (5, 1, 4, 4) and (patterns.flatten(1).sum(dim=1) == 3).all() and patterns.sum(dim=0).max() == 1
+    assert (
+        patterns.shape == (5, 1, 4, 4)
+        and (patterns.flatten(1).sum(dim=1) == 3).all()
+        and patterns.sum(dim=0).max() == 1
+    )
     assert torch.equal(patterns, random_patterns(5, 3, (1, 4, 4), torch.Generator().manual_seed(0)))
     crowded = random_patterns(10, 4, (1, 4, 4), torch.Generator().manual_seed(0))
     assert crowded.shape == (10, 1, 4, 4)

@@ -64,7 +64,11 @@ def transformers(monkeypatch):
         def get_image_processor_dict(name):
             if name == "plain/silent":
                 raise OSError("no preprocessor_config.json")
-            return {"do_normalize": name != "plain/off", "image_mean": [0.1], "image_std": [0.2]}, {}
+            return {
+                "do_normalize": name != "plain/off",
+                "image_mean": [0.1],
+                "image_std": [0.2],
+            }, {}
 
     module.AutoConfig = SimpleNamespace(from_pretrained=lambda name, **options: name)
     module.AutoModelForImageClassification, base.ImageProcessingMixin = Kind, Mixin
@@ -90,12 +94,16 @@ def test_own_weights_take_the_place_of_published_ones(timm, tmp_path):
     assert torch.equal(made.network.linear.weight, trained.linear.weight)
 
 
-@pytest.mark.parametrize(("name", "mean"), [("a/b", 0.1), ("plain/off", 0.0), ("plain/silent", 0.0)])
+@pytest.mark.parametrize(
+    ("name", "mean"), [("a/b", 0.1), ("plain/off", 0.0), ("plain/silent", 0.0)]
+)
 def test_a_network_of_transformers_answers_with_logits(transformers, name, mean):
     made = bc.load_model(f"hf:{name}")
     assert made.mean.item() == pytest.approx(mean)
     assert made(torch.rand(4, 1, 8, 8)).shape == (4, 10)
-    assert list(made.network.state_dict()) == ["linear.weight", "linear.bias"], "names of saved weights stay"
+    assert list(made.network.state_dict()) == ["linear.weight", "linear.bias"], (
+        "names of saved weights stay"
+    )
 
 
 def test_no_code_of_a_repository_is_run_and_pickles_only_when_trusted(transformers, tmp_path):
@@ -110,7 +118,9 @@ def test_no_code_of_a_repository_is_run_and_pickles_only_when_trusted(transforme
 def test_what_cannot_be_had_is_one_line(timm, transformers, monkeypatch):
     with pytest.raises(bc.ModelError, match=r"could not be made by timm: Unknown model \(other\)"):
         bc.load_model("timm:other")
-    with pytest.raises(bc.ModelError, match="could not be made by transformers: no such repository"):
+    with pytest.raises(
+        bc.ModelError, match="could not be made by transformers: no such repository"
+    ):
         bc.load_model("hf:nobody/none")
     for name, package in (("timm:small", "timm"), ("hf:a/b", "transformers")):
         monkeypatch.setitem(sys.modules, package, None)

@@ -35,7 +35,12 @@ def narrow(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
 @pytest.fixture(scope="module")
 def audited(weights, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "a"
-    assert main(["audit", "--weights", str(weights), "--preset", "smoke", "--out", str(out), "--quiet"]) == 10
+    assert (
+        main(
+            ["audit", "--weights", str(weights), "--preset", "smoke", "--out", str(out), "--quiet"]
+        )
+        == 10
+    )
     return out
 
 
@@ -49,14 +54,26 @@ def refused(capsys, *arguments: str, code: int = 2) -> str:
     """This exit code, nothing on stdout, one line on stderr."""
     ended = main(list(arguments))
     out, err = capsys.readouterr()
-    assert ended == code and out == "" and err.count("\n") == 1 and err.startswith("blankcheck: error: "), (ended, out, err)
+    assert (
+        ended == code
+        and out == ""
+        and err.count("\n") == 1
+        and err.startswith("blankcheck: error: ")
+    ), (ended, out, err)
     return err
 
 
 def test_a_run_folder_holds_its_files(audited):
     names = {str(p.relative_to(audited)) for p in audited.rglob("*") if p.is_file()}
-    assert {"verdict.json", "metrics.jsonl", "config.yaml", "environment.json", "witnesses.safetensors", "report.html",
-            "report.md"} <= names  # fmt: skip
+    assert {
+        "verdict.json",
+        "metrics.jsonl",
+        "config.yaml",
+        "environment.json",
+        "witnesses.safetensors",
+        "report.html",
+        "report.md",
+    } <= names
     assert not [n for n in names if Path(n).name.startswith(".")], "no temporary file is left"
     verdict = json.loads((audited / "verdict.json").read_text())
     assert verdict["verdict"] == "FOOLED" and verdict["schema"] == 1
@@ -70,7 +87,16 @@ def test_stdout_has_the_verdict_first_and_the_path_alone(weights, tmp_path, caps
 
 
 def test_json_puts_one_object_on_stdout(weights, tmp_path, capsys):
-    arguments = ["audit", "--weights", str(weights), "--preset", "smoke", "--out", str(tmp_path / "r"), "--json"]
+    arguments = [
+        "audit",
+        "--weights",
+        str(weights),
+        "--preset",
+        "smoke",
+        "--out",
+        str(tmp_path / "r"),
+        "--json",
+    ]
     assert main(arguments) == 10
     record = json.loads(capsys.readouterr().out)
     assert record["verdict"] == "FOOLED" and record["report"].endswith("report.html")
@@ -87,7 +113,13 @@ def test_run_folders_run_no_code(audited, tmp_path, capsys):
     trap = tmp_path / "trap.py"
     trap.write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')\ndef make(): pass\n")
     copy = RunFolder.create(tmp_path / "copy")
-    for name in ("environment.json", "verdict.json", "witnesses.safetensors", "attempts.jsonl", "metrics.jsonl"):
+    for name in (
+        "environment.json",
+        "verdict.json",
+        "witnesses.safetensors",
+        "attempts.jsonl",
+        "metrics.jsonl",
+    ):
         copy.write(name, (audited / name).read_bytes())
     copy.write("config.yaml", f"data: {trap}:make\nmodel: {trap}:make\nnormalize: none\n")
     assert "name it with --model" in refused(capsys, "verify", str(copy.path))
@@ -97,7 +129,9 @@ def test_run_folders_run_no_code(audited, tmp_path, capsys):
 
 def test_verify_needs_the_users_factory_named_again(net, digits, tmp_path, capsys):
     out = tmp_path / "own"
-    code = main(["audit", "--model", f"{net}:make", "--preset", "smoke", "--out", str(out), "--quiet"])
+    code = main(
+        ["audit", "--model", f"{net}:make", "--preset", "smoke", "--out", str(out), "--quiet"]
+    )
     assert code in (10, 11)
     capsys.readouterr()
     assert "name it with --model" in refused(capsys, "verify", str(out))
@@ -113,18 +147,36 @@ def test_report_can_be_drawn_again(audited, capsys):
 
 
 def test_train_then_harden_then_resume_refuses_other_settings(tmp_path, capsys):
-    out, common = str(tmp_path / "h"), ["--epochs", "8", "--rounds", "2", "--preset", "smoke", "--quiet"]
+    out, common = (
+        str(tmp_path / "h"),
+        ["--epochs", "8", "--rounds", "2", "--preset", "smoke", "--quiet"],
+    )
     assert main(["train", "--epochs", "20", "--out", str(tmp_path / "t"), "--quiet"]) == 0
     assert main(["harden", *common, "--out", out]) == 0
     names = {p.name for p in Path(out).iterdir()}
     assert {"model.safetensors", "state", "verdict.json", "metrics.jsonl", "report.html"} <= names
-    kinds = [json.loads(line)["kind"] for line in (Path(out) / "metrics.jsonl").read_text().splitlines()]
-    assert kinds.count("round") == 2 and {"batch", "training", "search", "set", "real", "audit"} <= set(kinds)
+    kinds = [
+        json.loads(line)["kind"] for line in (Path(out) / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert kinds.count("round") == 2 and {
+        "batch",
+        "training",
+        "search",
+        "set",
+        "real",
+        "audit",
+    } <= set(kinds)
     capsys.readouterr()
-    assert "seed was 0, is 3" in refused(capsys, "harden", *common, "--out", out, "--resume", "--seed", "3")
-    assert "every was 400, is 3" in refused(capsys, "harden", *common, "--out", out, "--resume", "--every", "3")
+    assert "seed was 0, is 3" in refused(
+        capsys, "harden", *common, "--out", out, "--resume", "--seed", "3"
+    )
+    assert "every was 400, is 3" in refused(
+        capsys, "harden", *common, "--out", out, "--resume", "--every", "3"
+    )
     assert main(["harden", *common, "--out", out, "--resume"]) == 0
-    again = [json.loads(line)["kind"] for line in (Path(out) / "metrics.jsonl").read_text().splitlines()]
+    again = [
+        json.loads(line)["kind"] for line in (Path(out) / "metrics.jsonl").read_text().splitlines()
+    ]
     assert sorted(again) == sorted(kinds), "going on with a finished run adds nothing"
 
 
@@ -150,9 +202,13 @@ def test_train_then_harden_then_resume_refuses_other_settings(tmp_path, capsys):
         (["harden", "--resume", "--out", "nowhere"], "run folder nowhere does not exist"),
     ],
 )
-def test_wrong_usage_is_one_line_and_exit_2(capsys, tmp_path, monkeypatch, weights, arguments, words):
+def test_wrong_usage_is_one_line_and_exit_2(
+    capsys, tmp_path, monkeypatch, weights, arguments, words
+):
     monkeypatch.delenv("BLANKCHECK_DATA", raising=False)
-    monkeypatch.setattr("pooch.retrieve", lambda *a, **k: (_ for _ in ()).throw(ConnectionError("no network")))
+    monkeypatch.setattr(
+        "pooch.retrieve", lambda *a, **k: (_ for _ in ()).throw(ConnectionError("no network"))
+    )
     for library in ("foolbox", "adv_lib", "art"):
         monkeypatch.setitem(sys.modules, library, None)
     arguments = [{"EMPTY": str(tmp_path), "WEIGHTS": str(weights)}.get(a, a) for a in arguments]
@@ -162,14 +218,27 @@ def test_wrong_usage_is_one_line_and_exit_2(capsys, tmp_path, monkeypatch, weigh
 def test_conditions_out_of_range(capsys, weights, tmp_path):
     for option, value in (("confidence", "1.5"), ("max-lit", "0"), ("ood-level", "0")):
         line = refused(
-            capsys, "audit", "--weights", str(weights), f"--{option}", value, "--out", str(tmp_path / "o"), "--quiet"
+            capsys,
+            "audit",
+            "--weights",
+            str(weights),
+            f"--{option}",
+            value,
+            "--out",
+            str(tmp_path / "o"),
+            "--quiet",
         )
         assert option.replace("-", "_") in line
 
 
 def test_a_mistake_leaves_an_earlier_run_as_it_was(capsys, weights, net, tmp_path):
     out = tmp_path / "kept"
-    assert main(["audit", "--weights", str(weights), "--preset", "smoke", "--out", str(out), "--quiet"]) == 10
+    assert (
+        main(
+            ["audit", "--weights", str(weights), "--preset", "smoke", "--out", str(out), "--quiet"]
+        )
+        == 10
+    )
     before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
     capsys.readouterr()
     for wrong in (
@@ -185,24 +254,37 @@ def test_a_mistake_leaves_an_earlier_run_as_it_was(capsys, weights, net, tmp_pat
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
 
 
-@pytest.mark.parametrize(("name", "words"), [("raises", "raised ValueError: out of luck"), ("nans", "NaN or infinity"),
-                                            ("narrow", "3 outputs"), ("gone", "no callable")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("raises", "raised ValueError: out of luck"),
+        ("nans", "NaN or infinity"),
+        ("narrow", "3 outputs"),
+        ("gone", "no callable"),
+    ],
+)
 def test_networks_that_fail(capsys, net, tmp_path, name, words):
     out = tmp_path / "out"
-    assert words in refused(capsys, "audit", "--model", f"{net}:{name}", "--out", str(out), "--quiet")
+    assert words in refused(
+        capsys, "audit", "--model", f"{net}:{name}", "--out", str(out), "--quiet"
+    )
     assert not (out / "verdict.json").exists()
 
 
 def test_data_out_of_range(capsys, tmp_path):
     np.savez(tmp_path / "bad.npz", x=np.full((40, 8, 8), 3.0), y=np.zeros(40))
     assert "[0, 1]" in refused(capsys, "train", "--data", f"npz:{tmp_path / 'bad.npz'}", "--quiet")
-    assert "does not exist" in refused(capsys, "train", "--data", f"npz:{tmp_path / 'none.npz'}", "--quiet")
+    assert "does not exist" in refused(
+        capsys, "train", "--data", f"npz:{tmp_path / 'none.npz'}", "--quiet"
+    )
 
 
 def test_a_folder_that_is_no_run_folder_is_left_alone(capsys, weights, tmp_path):
     (tmp_path / "precious.txt").write_text("mine")
     line = refused(capsys, "audit", "--weights", str(weights), "--out", str(tmp_path))
-    assert "is not a run folder" in line and [p.name for p in tmp_path.iterdir()] == ["precious.txt"]
+    assert "is not a run folder" in line and [p.name for p in tmp_path.iterdir()] == [
+        "precious.txt"
+    ]
     (tmp_path / "file").write_text("")
     assert "is a file" in refused(capsys, "train", "--out", str(tmp_path / "file"))
 
@@ -220,7 +302,18 @@ def test_a_full_disk_leaves_no_half_written_file(capsys, weights, tmp_path, monk
 
     monkeypatch.setattr(run_folder, "_write_bytes", full)
     out = tmp_path / "full"
-    line = refused(capsys, "audit", "--weights", str(weights), "--preset", "smoke", "--out", str(out), "--quiet", code=1)
+    line = refused(
+        capsys,
+        "audit",
+        "--weights",
+        str(weights),
+        "--preset",
+        "smoke",
+        "--out",
+        str(out),
+        "--quiet",
+        code=1,
+    )
     assert "witnesses.safetensors: No space left on device" in line
     assert {p.name for p in out.iterdir()} == {"environment.json", "config.yaml"}
 
@@ -236,13 +329,31 @@ def test_ctrl_c_is_130(capsys, monkeypatch):
 
 def test_a_real_ctrl_c_while_hardening_leaves_a_resumable_run(tmp_path):
     out = tmp_path / "h"
-    command = [sys.executable, "-m", "blankcheck", "harden", "--epochs", "400", "--rounds", "100", "--preset", "smoke",
-               "--out", str(out)]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "blankcheck",
+        "harden",
+        "--epochs",
+        "400",
+        "--rounds",
+        "100",
+        "--preset",
+        "smoke",
+        "--out",
+        str(out),
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells let background jobs ignore it
-    )  # fmt: skip
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # shells let background jobs ignore it
+    )
     assert process.stderr is not None
     for line in process.stderr:
         if line.startswith("round 1"):
@@ -256,7 +367,11 @@ def test_a_real_ctrl_c_while_hardening_leaves_a_resumable_run(tmp_path):
 
 
 def test_python_dash_m_and_print_config(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "blankcheck", "audit", "--print_config"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "blankcheck", "audit", "--print_config"],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0 and "preset: standard" in done.stdout
     (tmp_path / "c.yaml").write_text(done.stdout)
     assert main(["audit", "--config", str(tmp_path / "c.yaml")]) == 2  # no weights named

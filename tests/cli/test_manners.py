@@ -42,13 +42,20 @@ def test_help_is_grouped_and_every_option_stands_once(capsys, name):
         assert f"\n{title}:\n" in words
         for field in members:
             option = f"--{field.name.replace('_', '-')}"
-            assert len(re.findall(rf"^  ({option}|{field.name})\b(?!-)", words, re.MULTILINE)) == 1, option
+            assert (
+                len(re.findall(rf"^  ({option}|{field.name})\b(?!-)", words, re.MULTILINE)) == 1
+            ), option
     assert "null" not in words and "Literal" not in words, "types of Python are no help"
 
 
 def test_what_has_a_default_says_it(capsys):
     words = " ".join(shown(capsys, "audit", "--help").split())
-    for said in ("(default: 0.9)", "(default: standard)", "(default: 0)", "default 300, less for small images"):
+    for said in (
+        "(default: 0.9)",
+        "(default: standard)",
+        "(default: 0)",
+        "default 300, less for small images",
+    ):
         assert said in words
 
 
@@ -60,9 +67,13 @@ def test_the_completion_script_completes(capsys, tmp_path):
 
     def completed(*words: str) -> list[str]:
         typed = " ".join(f"'{w}'" for w in words)
-        code = (f"source {script}; COMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}; _shtab_blankcheck; "
-                'echo "${COMPREPLY[@]}"')  # fmt: skip
-        return subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True).stdout.split()
+        code = (
+            f"source {script}; COMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}; _shtab_blankcheck; "
+            'echo "${COMPREPLY[@]}"'
+        )
+        return subprocess.run(
+            ["bash", "-c", code], capture_output=True, text=True, check=True
+        ).stdout.split()
 
     assert completed("blankcheck", "aud") == ["audit"]
     assert "--ood-level" in completed("blankcheck", "audit", "--ood")
@@ -83,8 +94,18 @@ def test_defaults_nobody_named_are_said_before_work_begins(weights, tmp_path, ca
 
 
 def test_nothing_is_coloured_when_piped(weights, tmp_path):
-    command = [sys.executable, "-m", "blankcheck", "audit", "--weights", str(weights), "--preset", "smoke", "--out",
-               str(tmp_path / "a")]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "blankcheck",
+        "audit",
+        "--weights",
+        str(weights),
+        "--preset",
+        "smoke",
+        "--out",
+        str(tmp_path / "a"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 10 and ESCAPES not in done.stdout + done.stderr
     assert done.stdout.startswith("FOOLED")
@@ -94,17 +115,32 @@ def test_nothing_is_coloured_when_piped(weights, tmp_path):
 def test_progress_fits_the_terminal(width):
     terminal = Terminal()
     file = io.StringIO()
-    terminal.err = Console(file=file, force_terminal=True, width=width, color_system=None, highlight=False)
+    terminal.err = Console(
+        file=file, force_terminal=True, width=width, color_system=None, highlight=False
+    )
     with terminal.progress() as bar:
         for done in range(0, 101, 20):
             bar("search", done, 100, "97 of 100 fooled, median 3 lit, [bold] " + "and so on " * 10)
-    lines = re.sub(rf"{ESCAPES}\[[0-9;?]*[A-Za-z]", "", file.getvalue()).replace("\r", "\n").split("\n")
+    lines = (
+        re.sub(rf"{ESCAPES}\[[0-9;?]*[A-Za-z]", "", file.getvalue()).replace("\r", "\n").split("\n")
+    )
     assert max(map(len, lines)) <= width
     last = [line for line in lines if "100/100" in line][-1]
     assert ("━" in last) == (width >= 80) and "97" in last
 
 
 def test_quiet_says_only_the_result(weights, tmp_path, capsys):
-    main(["audit", "--weights", str(weights), "--preset", "smoke", "--out", str(tmp_path / "a"), "--quiet"])
+    main(
+        [
+            "audit",
+            "--weights",
+            str(weights),
+            "--preset",
+            "smoke",
+            "--out",
+            str(tmp_path / "a"),
+            "--quiet",
+        ]
+    )
     out, err = capsys.readouterr()
     assert err == "" and len(out.splitlines()) == 2

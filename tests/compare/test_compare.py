@@ -1,4 +1,5 @@
-"""Which differences are beyond chance: statistics against published values, and `compare` on run folders made by hand."""
+"""Which differences are beyond chance: statistics against published values, and `compare` on run
+folders made by hand."""
 
 from __future__ import annotations
 
@@ -57,7 +58,9 @@ def coarse_pictures(request, monkeypatch):
     """Only tests that ask for `real_pictures` pay for drawing."""
     monkeypatch.setattr(picture_style, "DPI", 30)
     if "real_pictures" not in request.fixturenames:
-        monkeypatch.setattr(compare_figures, "both", lambda make, alt: compare_figures.Drawn(b"", b"", alt))
+        monkeypatch.setattr(
+            compare_figures, "both", lambda make, alt: compare_figures.Drawn(b"", b"", alt)
+        )
 
 
 @pytest.fixture
@@ -85,7 +88,10 @@ def test_newcombe_gives_the_published_intervals(first, second, interval):
 
 
 def test_newcombe_gives_the_published_intervals_of_pairs():
-    """Newcombe 1998, Statistics in Medicine 17:2635, and Altman et al. 2000, table 6.2 (0.011 to 0.226)."""
+    """Newcombe 1998, Statistics in Medicine 17:2635, and Altman et al.
+
+    2000, table 6.2 (0.011 to 0.226).
+    """
     assert newcombe_paired(36, 2, 12, 0) == pytest.approx((0.0569, 0.3404), abs=5e-5)
     assert newcombe_paired(14, 0, 5, 22) == pytest.approx((0.0115, 0.2265), abs=5e-5)
 
@@ -113,7 +119,9 @@ def test_fisher_and_signs_by_hand():
 def test_no_fooling_image_counts_as_more_lit_than_any():
     assert signs([3, None, None, 5], [None, 4, None, 5]) == (1, 2, 1)
     p, superiority = rank_test([1, 2, 3], [None, None, None])
-    assert superiority == 1.0 and p == pytest.approx(stats.mannwhitneyu([9, 9, 9], [1, 2, 3]).pvalue)
+    assert superiority == 1.0 and p == pytest.approx(
+        stats.mannwhitneyu([9, 9, 9], [1, 2, 3]).pvalue
+    )
     assert rank_test([None, None], [None]) == (1.0, 0.5)
     assert rank_test([1, 4], [2, 4])[1] == pytest.approx((1 + 0 + 1 + 0.5) / 4)
 
@@ -131,7 +139,11 @@ def test_swapping_runs_turns_the_signs_of_rates(first, second):
     there, back = compare_successes(first, second, False), compare_successes(second, first, False)
     assert there.estimate == pytest.approx(-back.estimate) and there.p == pytest.approx(back.p)
     assert (there.low, there.high) == pytest.approx((-back.high, -back.low))
-    assert 0 <= there.p <= 1 and -1 <= there.low <= there.estimate + 1e-12 and there.estimate - 1e-12 <= there.high <= 1
+    assert (
+        0 <= there.p <= 1
+        and -1 <= there.low <= there.estimate + 1e-12
+        and there.estimate - 1e-12 <= there.high <= 1
+    )
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
@@ -139,7 +151,9 @@ def test_swapping_runs_turns_the_signs_of_rates(first, second):
 def test_swapping_paired_runs_turns_the_signs_of_rates(pairs):
     first, second = [a for a, _ in pairs], [b for _, b in pairs]
     there, back = compare_successes(first, second, True), compare_successes(second, first, True)
-    assert there.estimate == pytest.approx(-back.estimate) and there.p == back.p and 0 <= there.p <= 1
+    assert (
+        there.estimate == pytest.approx(-back.estimate) and there.p == back.p and 0 <= there.p <= 1
+    )
     assert (there.low, there.high) == pytest.approx((-back.high, -back.low))
     assert there.low - 1e-12 <= there.estimate <= there.high + 1e-12
 
@@ -148,14 +162,21 @@ def test_swapping_paired_runs_turns_the_signs_of_rates(pairs):
 @settings(max_examples=60, deadline=None)
 def test_swapping_runs_turns_superiority_round(first, second):
     there, back = compare_lit(first, second, False), compare_lit(second, first, False)
-    assert there.estimate == pytest.approx(1 - back.estimate) and there.p == pytest.approx(back.p) and 0 <= there.p <= 1
+    assert (
+        there.estimate == pytest.approx(1 - back.estimate)
+        and there.p == pytest.approx(back.p)
+        and 0 <= there.p <= 1
+    )
 
 
 @given(counts, st.booleans())
 @settings(max_examples=40, deadline=None)
 def test_identical_runs_differ_nowhere(lit, paired):
     fooled = [k is not None for k in lit]
-    assert compare_successes(fooled, fooled, paired).p == 1.0 and compare_successes(fooled, fooled, paired).estimate == 0.0
+    assert (
+        compare_successes(fooled, fooled, paired).p == 1.0
+        and compare_successes(fooled, fooled, paired).estimate == 0.0
+    )
     found = compare_lit(lit, lit, paired)
     assert found.estimate == pytest.approx(0.5) and found.p == pytest.approx(1.0, abs=1e-6)
 
@@ -170,15 +191,22 @@ def test_holm_keeps_the_order_and_never_helps(p_values):
 
 @pytest.mark.parametrize("paired", [False, True])
 def test_chance_alone_is_seldom_called_a_difference(paired):
-    """Two searches of one network: the share of comparisons with p <= 0.05 stays near 0.05 or below, and Holm's below."""
+    """Two searches of one network: the share of comparisons with p <= 0.05 stays near 0.05 or
+    below, and Holm's below."""
     draw = np.random.default_rng(0)
     tries, single, any_of_page = 300, 0, 0
     for _ in range(tries):
         p_values = []
         for rate in (0.3, 0.6):
             first, second = draw.random(50) < rate, draw.random(50) < rate
-            lit = [[int(k) if f else None for f, k in zip(run, draw.poisson(9, 50), strict=True)] for run in (first, second)]
-            p_values += [compare_successes(list(first), list(second), paired).p, compare_lit(*lit, paired).p]
+            lit = [
+                [int(k) if f else None for f, k in zip(run, draw.poisson(9, 50), strict=True)]
+                for run in (first, second)
+            ]
+            p_values += [
+                compare_successes(list(first), list(second), paired).p,
+                compare_lit(*lit, paired).p,
+            ]
         single += sum(p <= LEVEL for p in p_values)
         any_of_page += min(holm(p_values)) <= LEVEL
     assert single / (4 * tries) <= 0.065
@@ -204,26 +232,54 @@ def attempt(target: int, lit: int | None) -> Attempt:
 
 
 def make_run(
-    path: Path, lit: list[int | None], *, classes: tuple[str, ...] = ("cat", "dog"),
-    real: tuple[float, float] = (0.97, 0.95), images: int | None = 400, want: Conditions = WANT, **config: Any,
-) -> Path:  # fmt: skip
+    path: Path,
+    lit: list[int | None],
+    *,
+    classes: tuple[str, ...] = ("cat", "dog"),
+    real: tuple[float, float] = (0.97, 0.95),
+    images: int | None = 400,
+    want: Conditions = WANT,
+    **config: Any,
+) -> Path:
     """An audit folder whose attempt i is at class i modulo the number of classes."""
     attempts = tuple(attempt(i % len(classes), k) for i, k in enumerate(lit))
     record = OODRecord("marginal", ("few lit",), 0.001, 3, images) if images is not None else None
     checks = (Finding("x", "A check", "passed", "It passed.", "", True),)
-    evidence = Evidence(want, classes, attempts, {"noise/adaptive": len(attempts)}, RealData(*real, 0.0, 0.97), (),
-                        Cost(10, 5, 1.0), (), record)  # fmt: skip
+    evidence = Evidence(
+        want,
+        classes,
+        attempts,
+        {"noise/adaptive": len(attempts)},
+        RealData(*real, 0.0, 0.97),
+        (),
+        Cost(10, 5, 1.0),
+        (),
+        record,
+    )
     run = RunFolder.create(path)
-    run.begin("audit", {"data": "tiny", "model": "mlp", "seed": 0, "preset": "smoke", **config}, torch.device("cpu"))
+    run.begin(
+        "audit",
+        {"data": "tiny", "model": "mlp", "seed": 0, "preset": "smoke", **config},
+        torch.device("cpu"),
+    )
     made = [a for a in attempts if a.fooled]
     image = torch.zeros(len(made), 1, 8, 8)
     for row, a in zip(image, made, strict=True):
         row.view(-1)[: a.lit] = 1.0
-    run.write("witnesses.safetensors", bytes(save({
-        "images": image, "targets": torch.tensor([a.target for a in made], dtype=torch.int64),
-        "confidence": torch.tensor([a.confidence for a in made]),
-        "lit": torch.tensor([a.lit for a in made], dtype=torch.int64),
-        "ood_p": torch.tensor([a.ood_p for a in made])})))  # fmt: skip
+    run.write(
+        "witnesses.safetensors",
+        bytes(
+            save(
+                {
+                    "images": image,
+                    "targets": torch.tensor([a.target for a in made], dtype=torch.int64),
+                    "confidence": torch.tensor([a.confidence for a in made]),
+                    "lit": torch.tensor([a.lit for a in made], dtype=torch.int64),
+                    "ood_p": torch.tensor([a.ood_p for a in made]),
+                }
+            )
+        ),
+    )
     run.write_lines("attempts.jsonl", (vars(a) for a in attempts))
     run.write_json("verdict.json", verdict_json(evidence, checks, judge(evidence, checks)))
     return path
@@ -254,16 +310,31 @@ def text_of(page: str) -> str:
 
 
 def test_before_and_after(tmp_path, capsys, real_pictures):
-    a, b = make_run(tmp_path / "plain", FOOLED), make_run(tmp_path / "hardened", RESISTED, real=(0.98, 0.96))
+    a, b = (
+        make_run(tmp_path / "plain", FOOLED),
+        make_run(tmp_path / "hardened", RESISTED, real=(0.98, 0.96)),
+    )
     out = tmp_path / "out"
     lines, _ = compare(capsys, str(a), str(b), "--out", str(out))
-    assert lines[0] == "COMPARED  hardened is fooled less often than plain" and lines[-1] == str(out / "compare.html")
+    assert lines[0] == "COMPARED  hardened is fooled less often than plain" and lines[-1] == str(
+        out / "compare.html"
+    )
     record = json.loads((out / "compare.json").read_text())
     (pair,) = record["comparisons"]
-    assert pair["paired"] and pair["rate"]["test"] == "McNemar's exact test" and pair["lit"]["test"] == "sign test"
+    assert (
+        pair["paired"]
+        and pair["rate"]["test"] == "McNemar's exact test"
+        and pair["lit"]["test"] == "sign test"
+    )
     assert pair["rate"]["p"] == pytest.approx(2 / 2**40) and pair["rate"]["difference"] == -1
-    assert pair["rate"]["p_holm"] == pytest.approx(4 * 2 / 2**40) and record["tests"] == {"measures": 4, "classes": 2}
-    assert pair["rate"]["finding"] == "fooled less often" and pair["lit"]["finding"] == "needs more lit"
+    assert pair["rate"]["p_holm"] == pytest.approx(4 * 2 / 2**40) and record["tests"] == {
+        "measures": 4,
+        "classes": 2,
+    }
+    assert (
+        pair["rate"]["finding"] == "fooled less often"
+        and pair["lit"]["finding"] == "needs more lit"
+    )
     assert pair["lit"]["superiority"] == 1.0
     assert pair["accuracy"]["p"] == pytest.approx(stats.fisher_exact([[388, 12], [392, 8]]).pvalue)
     assert not pair["accuracy"]["beyond_chance"]
@@ -278,7 +349,9 @@ def test_before_and_after(tmp_path, capsys, real_pictures):
     assert not re.search(r"<img(?![^>]*alt=\"[^\"]+\")", page)
     markdown = (out / "compare.md").read_text()
     assert markdown.startswith("## hardened is fooled less often than plain\n")
-    assert "| hardened | RESISTED | 0% (0 of 40) |" in markdown and "**fooled less often**" in markdown
+    assert (
+        "| hardened | RESISTED | 0% (0 of 40) |" in markdown and "**fooled less often**" in markdown
+    )
     assert (out / "figures" / "compare-lit.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -287,9 +360,13 @@ def test_the_configuration_names_the_runs(tmp_path, capsys):
     compare(capsys, str(a), str(b), "--out", str(tmp_path / "o"))
     assert RunFolder.open(tmp_path / "o").read_config()["runs"] == [str(a), str(b)]
     before = (tmp_path / "o" / "compare.json").read_bytes()
-    assert "--overwrite begins anew" in refused(capsys, "compare", str(a), str(b), "--out", str(tmp_path / "o"))
+    assert "--overwrite begins anew" in refused(
+        capsys, "compare", str(a), str(b), "--out", str(tmp_path / "o")
+    )
     compare(capsys, str(a), str(b), "--out", str(tmp_path / "o"), "--overwrite")
-    assert (tmp_path / "o" / "compare.json").read_bytes() == before, "again into the same folder, to the same bytes"
+    assert (tmp_path / "o" / "compare.json").read_bytes() == before, (
+        "again into the same folder, to the same bytes"
+    )
 
 
 def test_json_is_one_object(tmp_path, capsys):
@@ -300,15 +377,22 @@ def test_json_is_one_object(tmp_path, capsys):
     assert [r["name"] for r in record["runs"]] == ["b", "a"], "fewest fooled first"
 
 
-def pair_of(tmp_path: Path, first: dict[str, Any], second: dict[str, Any], lit=(FOOLED, RESISTED)) -> Any:
-    sides = [side_of(name, read_run(RunFolder.open(make_run(tmp_path / name, list(k), **more))))
-             for name, k, more in (("a", lit[0], first), ("b", lit[1], second))]  # fmt: skip
+def pair_of(
+    tmp_path: Path, first: dict[str, Any], second: dict[str, Any], lit=(FOOLED, RESISTED)
+) -> Any:
+    sides = [
+        side_of(name, read_run(RunFolder.open(make_run(tmp_path / name, list(k), **more))))
+        for name, k, more in (("a", lit[0], first), ("b", lit[1], second))
+    ]
     return compare_sides(sides, sides[0]).pairs[0]
 
 
 def test_other_seeds_are_not_paired(tmp_path):
     pair = pair_of(tmp_path, {"seed": 0}, {"seed": 1})
-    assert "seeds differ (0 and 1)" in pair.unpaired and pair.measure("rate").difference.test == "Fisher's exact test"
+    assert (
+        "seeds differ (0 and 1)" in pair.unpaired
+        and pair.measure("rate").difference.test == "Fisher's exact test"
+    )
     assert pair.measure("lit").difference.test == "Mann-Whitney test"
 
 
@@ -335,7 +419,10 @@ def test_other_questions_are_shown_but_not_tested(tmp_path, change, word, tested
 
 
 def test_unlike_runs_are_warned_about(tmp_path, capsys):
-    a, b = make_run(tmp_path / "a", FOOLED), make_run(tmp_path / "b", RESISTED, data="other", preset="proof")
+    a, b = (
+        make_run(tmp_path / "a", FOOLED),
+        make_run(tmp_path / "b", RESISTED, data="other", preset="proof"),
+    )
     lines, _ = compare(capsys, str(a), str(b), "--out", str(tmp_path / "o"))
     assert lines[0] == "COMPARED  b and a cannot be compared"
     assert any("b differs from a in data and preset" in line for line in lines)
@@ -344,10 +431,14 @@ def test_unlike_runs_are_warned_about(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("images", "words"), [(None, "does not say how many test images"), (2000, "counted as 2,000 images")]
+    ("images", "words"),
+    [(None, "does not say how many test images"), (2000, "counted as 2,000 images")],
 )
 def test_how_many_test_images_there_were(tmp_path, capsys, images, words):
-    a, b = make_run(tmp_path / "a", FOOLED, images=images), make_run(tmp_path / "b", FOOLED, images=images)
+    a, b = (
+        make_run(tmp_path / "a", FOOLED, images=images),
+        make_run(tmp_path / "b", FOOLED, images=images),
+    )
     compare(capsys, str(a), str(b), "--out", str(tmp_path / "o"))
     assert words in (tmp_path / "o" / "compare.md").read_text()
 
@@ -361,12 +452,22 @@ def test_no_attempts_are_no_test(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("sort", "order"),
-    [("rate", ["c", "b", "a"]), ("lit", ["c", "b", "a"]), ("accuracy", ["b", "a", "c"]), ("name", ["a", "b", "c"])],
+    [
+        ("rate", ["c", "b", "a"]),
+        ("lit", ["c", "b", "a"]),
+        ("accuracy", ["b", "a", "c"]),
+        ("name", ["a", "b", "c"]),
+    ],
 )
 def test_sorting_and_all_pairs_of_a_few(tmp_path, capsys, sort, order):
-    runs = [make_run(tmp_path / "a", FOOLED, real=(0.9, 0.9)), make_run(tmp_path / "b", MIXED, real=(0.99, 0.9)),
-            make_run(tmp_path / "c", RESISTED, real=(0.8, 0.7))]  # fmt: skip
-    (line,), _ = compare(capsys, *map(str, runs), "--out", str(tmp_path / "o"), "--sort", sort, "--json")
+    runs = [
+        make_run(tmp_path / "a", FOOLED, real=(0.9, 0.9)),
+        make_run(tmp_path / "b", MIXED, real=(0.99, 0.9)),
+        make_run(tmp_path / "c", RESISTED, real=(0.8, 0.7)),
+    ]
+    (line,), _ = compare(
+        capsys, *map(str, runs), "--out", str(tmp_path / "o"), "--sort", sort, "--json"
+    )
     record = json.loads(line)
     assert [r["name"] for r in record["runs"]] == order
     assert len(record["comparisons"]) == 3 and record["tests"]["measures"] == 12
@@ -376,7 +477,10 @@ def test_sorting_and_all_pairs_of_a_few(tmp_path, capsys, sort, order):
 def test_twenty_runs(tmp_path, capsys, real_pictures):
     draw = random.Random(0)
     runs = [
-        make_run(tmp_path / f"run-{i:02}", [draw.choice([3, 9, None]) if i else 3 for _ in range(40)]) for i in range(20)
+        make_run(
+            tmp_path / f"run-{i:02}", [draw.choice([3, 9, None]) if i else 3 for _ in range(40)]
+        )
+        for i in range(20)
     ]
     lines, _ = compare(capsys, *map(str, runs), "--out", str(tmp_path / "o"))
     assert lines[0].startswith("COMPARED  19 runs against run-00: ")
@@ -389,9 +493,16 @@ def test_twenty_runs(tmp_path, capsys, real_pictures):
 def test_the_same_run_twice_counts_once(tmp_path, capsys):
     a, b = make_run(tmp_path / "a", FOOLED), make_run(tmp_path / "b", MIXED)
     _, err = compare(capsys, str(a), str(b), f"{a}/../a", "--out", str(tmp_path / "o"))
-    assert "named twice" in err and len(json.loads((tmp_path / "o" / "compare.json").read_text())["runs"]) == 2
-    assert "at least two different run folders" in refused(capsys, "compare", str(a), str(a), "--out", str(tmp_path / "p"))
-    assert "at least two different run folders" in refused(capsys, "compare", str(a), "--out", str(tmp_path / "p"))
+    assert (
+        "named twice" in err
+        and len(json.loads((tmp_path / "o" / "compare.json").read_text())["runs"]) == 2
+    )
+    assert "at least two different run folders" in refused(
+        capsys, "compare", str(a), str(a), "--out", str(tmp_path / "p")
+    )
+    assert "at least two different run folders" in refused(
+        capsys, "compare", str(a), "--out", str(tmp_path / "p")
+    )
     assert not (tmp_path / "p").exists()
 
 
@@ -413,17 +524,27 @@ def test_broken_folders_are_one_line(tmp_path, capsys):
     a, out = make_run(tmp_path / "a", FOOLED), ("--out", str(tmp_path / "o"))
     plain = RunFolder.create(tmp_path / "plain")
     plain.begin("train", {"data": "tiny"}, torch.device("cpu"))
-    assert "has no verdict.json to compare" in refused(capsys, "compare", str(a), str(plain.path), *out)
+    assert "has no verdict.json to compare" in refused(
+        capsys, "compare", str(a), str(plain.path), *out
+    )
     assert "does not exist" in refused(capsys, "compare", str(a), str(tmp_path / "none"), *out)
     wrong = spoilt(make_run(tmp_path / "w", FOOLED), "verdict.json", {"real_accuracy": 7})
-    assert "real_accuracy must be between 0 and 1, got 7" in refused(capsys, "compare", str(a), str(wrong), *out)
+    assert "real_accuracy must be between 0 and 1, got 7" in refused(
+        capsys, "compare", str(a), str(wrong), *out
+    )
     many = make_run(tmp_path / "m", FOOLED)
-    ood = json.loads((many / "verdict.json").read_text())["out_of_distribution_test"] | {"real_images": -3}
+    ood = json.loads((many / "verdict.json").read_text())["out_of_distribution_test"] | {
+        "real_images": -3
+    }
     spoilt(many, "verdict.json", {"out_of_distribution_test": ood})
     assert "real_images" in refused(capsys, "compare", str(a), str(many), *out)
     lines = (many / "attempts.jsonl").read_text().replace('"lit": 3', f'"lit": {10**400}', 1)
-    (spoilt(many, "verdict.json", {"out_of_distribution_test": None}) / "attempts.jsonl").write_text(lines)
-    assert "line 1: a whole number has 401 digits" in refused(capsys, "compare", str(a), str(many), *out)
+    (
+        spoilt(many, "verdict.json", {"out_of_distribution_test": None}) / "attempts.jsonl"
+    ).write_text(lines)
+    assert "line 1: a whole number has 401 digits" in refused(
+        capsys, "compare", str(a), str(many), *out
+    )
     (many / "attempts.jsonl").write_text("{")
     assert "not readable JSON lines" in refused(capsys, "compare", str(a), str(many), *out)
     assert "sort" in refused(capsys, "compare", str(a), str(a), "--sort", "luck")
@@ -433,19 +554,27 @@ def test_broken_folders_are_one_line(tmp_path, capsys):
 def test_another_commands_run_is_not_overwritten(tmp_path, capsys):
     a, b = make_run(tmp_path / "a", FOOLED), make_run(tmp_path / "b", MIXED)
     before = (a / "verdict.json").read_bytes()
-    assert "holds a run already, of audit" in refused(capsys, "compare", str(a), str(b), "--out", str(a))
+    assert "holds a run already, of audit" in refused(
+        capsys, "compare", str(a), str(b), "--out", str(a)
+    )
     assert (a / "verdict.json").read_bytes() == before
 
 
 @pytest.mark.parametrize(
-    "name", [HOSTILE.replace("/", ""), "a|b`c`*d*", "größe 猫 \u202e\x07", "$x_1$ \\frac{", "[red]x[b]"]
+    "name",
+    [HOSTILE.replace("/", ""), "a|b`c`*d*", "größe 猫 \u202e\x07", "$x_1$ \\frac{", "[red]x[b]"],
 )
 def test_names_from_users_are_only_text(tmp_path, capsys, real_pictures, name):
     a = make_run(tmp_path / name, FOOLED, classes=(HOSTILE, name))
     b = make_run(tmp_path / "b", RESISTED, classes=(HOSTILE, name))
     lines, _ = compare(capsys, str(a), str(b), "--out", str(tmp_path / "o"))
-    assert lines[0].startswith("COMPARED  b is fooled less often than ") and "\x07" not in "".join(lines[:-1])
-    for written in ((tmp_path / "o" / "compare.html").read_text(), (tmp_path / "o" / "compare.md").read_text()):
+    assert lines[0].startswith("COMPARED  b is fooled less often than ") and "\x07" not in "".join(
+        lines[:-1]
+    )
+    for written in (
+        (tmp_path / "o" / "compare.html").read_text(),
+        (tmp_path / "o" / "compare.md").read_text(),
+    ):
         assert "<script" not in written and "\u202e" not in written
     if name.startswith("["):
         assert "than [red]x[b]" in lines[0]
@@ -454,7 +583,9 @@ def test_names_from_users_are_only_text(tmp_path, capsys, real_pictures, name):
 def test_no_code_is_run(tmp_path, capsys):
     trap = tmp_path / "trap.py"
     trap.write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')\n")
-    runs = [str(make_run(tmp_path / n, FOOLED, data=f"{trap}:make", model=f"{trap}:make")) for n in "ab"]
+    runs = [
+        str(make_run(tmp_path / n, FOOLED, data=f"{trap}:make", model=f"{trap}:make")) for n in "ab"
+    ]
     compare(capsys, *runs, "--out", str(tmp_path / "o"))
     assert not (tmp_path / "sprung").exists()
 
@@ -467,8 +598,14 @@ def test_names_are_as_short_as_they_can_be():
 
 @pytest.mark.parametrize("width", [140, 79, 50, 24])
 def test_the_table_fits_the_terminal(tmp_path, width):
-    sides = [side_of(n, read_run(RunFolder.open(make_run(tmp_path / n, k)))) for n, k in
-             (("plain", FOOLED), ("hardened-with-a-long-name-that-goes-on", RESISTED), ("猫" * 20, MIXED))]  # fmt: skip
+    sides = [
+        side_of(n, read_run(RunFolder.open(make_run(tmp_path / n, k))))
+        for n, k in (
+            ("plain", FOOLED),
+            ("hardened-with-a-long-name-that-goes-on", RESISTED),
+            ("猫" * 20, MIXED),
+        )
+    ]
     lines = table(compare_sides(sides, sides[0]), width)
     from rich.cells import cell_len
 
@@ -506,4 +643,6 @@ def test_the_dots_show_their_intervals():
 
 def test_a_difference_of_shares_carries_its_interval():
     found = compare_shares(48, 80, 56, 70)
-    assert found.estimate == pytest.approx(0.2) and found.p == pytest.approx(stats.fisher_exact([[48, 32], [56, 14]]).pvalue)
+    assert found.estimate == pytest.approx(0.2) and found.p == pytest.approx(
+        stats.fisher_exact([[48, 32], [56, 14]]).pvalue
+    )

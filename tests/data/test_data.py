@@ -20,7 +20,12 @@ RNG = np.random.default_rng(0)
 
 
 def idx(array: np.ndarray) -> bytes:
-    return b"\x00\x00\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+    return (
+        b"\x00\x00\x08"
+        + bytes([array.ndim])
+        + struct.pack(f">{array.ndim}I", *array.shape)
+        + array.tobytes()
+    )
 
 
 def save(path: Path, **arrays) -> str:
@@ -40,7 +45,9 @@ def test_digits_are_split_into_disjoint_parts(digits):
     assert load_data("digits").fingerprint == digits.fingerprint
 
 
-@pytest.mark.parametrize(("ending", "pack"), [("", bytes), (".gz", gzip.compress), (".xz", lzma.compress)])
+@pytest.mark.parametrize(
+    ("ending", "pack"), [("", bytes), (".gz", gzip.compress), (".xz", lzma.compress)]
+)
 def test_idx_files_are_read_in_any_compression(tmp_path, ending, pack):
     array = RNG.integers(0, 256, (5, 4, 3), dtype=np.uint8)
     path = tmp_path / f"images{ending}"
@@ -62,8 +69,12 @@ def test_truncated_files_are_refused(tmp_path, cut):
 def test_wrong_contents_under_a_known_name_are_refused(tmp_path):
     folder = tmp_path / "mnist"
     folder.mkdir()
-    for stem, shape in (("train-images-idx3", (6, 28, 28)), ("train-labels-idx1", (6,)), ("t10k-images-idx3", (3, 28, 28)),
-                        ("t10k-labels-idx1", (3,))):  # fmt: skip
+    for stem, shape in (
+        ("train-images-idx3", (6, 28, 28)),
+        ("train-labels-idx1", (6,)),
+        ("t10k-images-idx3", (3, 28, 28)),
+        ("t10k-labels-idx1", (3,)),
+    ):
         (folder / f"{stem}-ubyte").write_bytes(idx(np.zeros(shape, np.uint8)))
     with pytest.raises(DataError, match="is not the published mnist file"):
         load_data("mnist", tmp_path)
@@ -80,7 +91,11 @@ def test_cifar_layout_is_read(tmp_path):
         pixels = np.repeat(np.arange(3, dtype=np.uint8) * 50, 1024)[None].repeat(20, 0)
         (folder / f"{name}.xz").write_bytes(lzma.compress(np.hstack([labels, pixels]).tobytes()))
     data = load_data("cifar10", tmp_path)
-    assert data.shape == (3, 32, 32) and len(data.train) + len(data.validation) == 100 and len(data.test) == 20
+    assert (
+        data.shape == (3, 32, 32)
+        and len(data.train) + len(data.validation) == 100
+        and len(data.test) == 20
+    )
     assert torch.allclose(data.test.images[0, :, 5, 7], torch.tensor([0, 50, 100]) / 255)
     (folder / "test_batch.bin.xz").write_bytes(lzma.compress(b"x" * 3000))
     with pytest.raises(DataError, match="not whole records of 3073"):
@@ -91,8 +106,12 @@ def test_npz_with_and_without_its_own_split(tmp_path):
     x, y = RNG.integers(0, 256, (100, 6, 5), dtype=np.uint8), np.arange(100) % 4
     whole = load_data(save(tmp_path / "a.npz", x=x, y=y))
     assert [len(s) for s in (whole.train, whole.validation, whole.test)] == [80, 10, 10]
-    own = load_data(save(tmp_path / "b.npz", x_train=x[:80], y_train=y[:80], x_test=x[80:], y_test=y[80:]))
-    assert len(own.train) == 72 and torch.equal(own.test.images[0, 0] * 255, torch.tensor(x[80]).float())
+    own = load_data(
+        save(tmp_path / "b.npz", x_train=x[:80], y_train=y[:80], x_test=x[80:], y_test=y[80:])
+    )
+    assert len(own.train) == 72 and torch.equal(
+        own.test.images[0, 0] * 255, torch.tensor(x[80]).float()
+    )
     colour = load_data(save(tmp_path / "c.npz", x=RNG.random((50, 6, 5, 3)), y=np.arange(50) % 2))
     assert colour.shape == (3, 6, 5)
 
@@ -127,7 +146,9 @@ def test_folder_of_images(tmp_path):
     for name, value in (("cat", 10), ("dog", 200)):
         (tmp_path / "set" / name).mkdir()
         for i in range(10):
-            Image.fromarray(np.full((6, 6, 3), value, np.uint8)).save(tmp_path / "set" / name / f"{i}.png")
+            Image.fromarray(np.full((6, 6, 3), value, np.uint8)).save(
+                tmp_path / "set" / name / f"{i}.png"
+            )
     data = load_data(f"folder:{tmp_path / 'set'}")
     assert data.classes == ("cat", "dog") and data.shape == (3, 6, 6)
     assert torch.allclose(data.train.images[data.train.labels == 1], torch.tensor(200 / 255))
@@ -146,8 +167,12 @@ def test_factories(tmp_path):
         "thing = 5\n"
     )
     assert load_data(f"{file}:good").shape == (1, 5, 5)
-    for name, words in (("raises", "raised RuntimeError: no disk second line"), ("odd", "must return a Data or a dict"),
-                        ("thing", "no callable 'thing'"), ("none", "no callable 'none'")):  # fmt: skip
+    for name, words in (
+        ("raises", "raised RuntimeError: no disk second line"),
+        ("odd", "must return a Data or a dict"),
+        ("thing", "no callable 'thing'"),
+        ("none", "no callable 'none'"),
+    ):
         with pytest.raises(DataError, match=words):
             load_data(f"{file}:{name}")
     with pytest.raises(DataError, match="does not exist"):
@@ -159,13 +184,21 @@ def test_unknown_data_names_what_is_allowed():
         load_data("nope")
 
 
-@pytest.mark.skipif("BLANKCHECK_DATA" not in os.environ, reason="needs the original files: set BLANKCHECK_DATA")
+@pytest.mark.skipif(
+    "BLANKCHECK_DATA" not in os.environ, reason="needs the original files: set BLANKCHECK_DATA"
+)
 @pytest.mark.parametrize(
-    ("name", "shape", "train"), [("mnist", (1, 28, 28), 55_000), ("fashion-mnist", (1, 28, 28), 55_000)]
+    ("name", "shape", "train"),
+    [("mnist", (1, 28, 28), 55_000), ("fashion-mnist", (1, 28, 28), 55_000)],
 )
 def test_named_sets(name, shape, train):
     data = load_data(name)
-    assert data.shape == shape and len(data.train) == train and len(data.validation) == 5_000 and len(data.test) == 10_000
+    assert (
+        data.shape == shape
+        and len(data.train) == train
+        and len(data.validation) == 5_000
+        and len(data.test) == 10_000
+    )
     assert data.train.labels.bincount().min() > 4_000
 
 
@@ -175,7 +208,11 @@ def test_lifted_data_have_no_sparse_image(digits):
     assert torch.equal(lift.train.images, (digits.train.images + 0.25).clamp_max(1))
     assert torch.equal(lift.test.labels, digits.test.labels)
     assert float(lift.test.images.min()) == 0.25 and float(lift.test.images.max()) == 1
-    assert load_data("digits+lift").fingerprint == load_data("digits+lift=0.3").fingerprint != digits.fingerprint
+    assert (
+        load_data("digits+lift").fingerprint
+        == load_data("digits+lift=0.3").fingerprint
+        != digits.fingerprint
+    )
 
 
 def test_any_source_can_be_lifted(tmp_path):
@@ -191,7 +228,11 @@ def test_an_impossible_lift_is_refused(by):
 
 
 def test_a_lifted_factory_still_counts_as_code():
-    assert runs_code("net.py:make") and runs_code("net.py:make+lift=0.2") and runs_code("package.module:make+lift")
+    assert (
+        runs_code("net.py:make")
+        and runs_code("net.py:make+lift=0.2")
+        and runs_code("package.module:make+lift")
+    )
     assert not runs_code("digits+lift") and not runs_code("npz:a.npz+lift=0.2")
 
 

@@ -49,7 +49,9 @@ def same(whole: Data, unread: Data) -> bool:
     pairs = [(getattr(whole, part), getattr(unread, part)) for part in PARTS] + list(
         zip(whole.halves, unread.halves, strict=True)
     )
-    return all(torch.equal(a.loaded(), b.loaded()) and torch.equal(a.labels, b.labels) for a, b in pairs)
+    return all(
+        torch.equal(a.loaded(), b.loaded()) and torch.equal(a.labels, b.labels) for a, b in pairs
+    )
 
 
 @pytest.fixture(scope="module")
@@ -73,11 +75,15 @@ def photos(tmp_path_factory) -> Path:
             h, w = 20 + i, 44 - i
             pixels = RNG.integers(80 * label, 80 * label + 90, (h, w, 3)).astype(np.uint8)
             image = Image.fromarray(pixels).convert("L") if i % 7 == 3 else Image.fromarray(pixels)
-            image.save(folder / name / ("sub" if i % 2 else ".") / f"{i}.{'jpg' if i % 3 else 'png'}")
+            image.save(
+                folder / name / ("sub" if i % 2 else ".") / f"{i}.{'jpg' if i % 3 else 'png'}"
+            )
     return folder
 
 
-@pytest.mark.parametrize("kind", ["bytes", "channels last", "floats", "doubles", "compressed", "Fortran order"])
+@pytest.mark.parametrize(
+    "kind", ["bytes", "channels last", "floats", "doubles", "compressed", "Fortran order"]
+)
 def test_an_archive_read_as_needed_is_the_same_set(tmp_path, kind):
     shape = (60, 6, 5, 3) if kind == "channels last" else (60, 6, 5)
     x = RNG.integers(0, 256, shape).astype(np.uint8)
@@ -99,10 +105,20 @@ def test_an_archive_read_as_needed_is_the_same_set(tmp_path, kind):
 def test_an_archive_with_its_own_split_is_the_same_set(tmp_path):
     x, y = RNG.integers(0, 256, (90, 4, 4)).astype(np.uint8), np.arange(90) % 3
     np.savez(
-        tmp_path / "a.npz", x_train=x[:50], y_train=y[:50], x_val=x[50:70], y_val=y[50:70], x_test=x[70:], y_test=y[70:]
+        tmp_path / "a.npz",
+        x_train=x[:50],
+        y_train=y[:50],
+        x_val=x[50:70],
+        y_val=y[50:70],
+        x_test=x[70:],
+        y_test=y[70:],
     )
     whole, unread = whole_and_lazy(f"npz:{tmp_path / 'a.npz'}")
-    assert same(whole, unread) and [len(unread.train), len(unread.validation), len(unread.test)] == [50, 20, 20]
+    assert same(whole, unread) and [
+        len(unread.train),
+        len(unread.validation),
+        len(unread.test),
+    ] == [50, 20, 20]
 
 
 def test_only_sets_beyond_the_limit_are_lazy(tmp_path):
@@ -129,18 +145,24 @@ def test_a_factory_may_give_arrays_on_disk_or_lazy_images(tmp_path):
     assert same(whole, unread)
     own = load_data(f"{tmp_path / 'mine.py'}:own").test
     assert torch.equal(own.images[2], torch.full((1, 5, 5), 32 / 40))
-    assert torch.equal(own.take(torch.tensor([9, 0])).loaded()[:, 0, 0, 0], torch.tensor([39 / 40, 30 / 40]))
+    assert torch.equal(
+        own.take(torch.tensor([9, 0])).loaded()[:, 0, 0, 0], torch.tensor([39 / 40, 30 / 40])
+    )
     with pytest.raises(DataError, match=r"must lie in \[0, 1\], got \[1.5, 1.95\]"):
         load_data(f"{tmp_path / 'mine.py'}:wrong").test.loaded()
 
 
 def test_what_a_reader_gives_is_checked():
     images = LazyImages(lambda at: torch.zeros(len(at), 1, 3, 3), (1, 2, 2), torch.arange(4), "odd")
-    with pytest.raises(DataError, match=r"data 'odd': \(4, 1, 2, 2\) images were to be read, got \(4, 1, 3, 3\)"):
+    with pytest.raises(
+        DataError, match=r"data 'odd': \(4, 1, 2, 2\) images were to be read, got \(4, 1, 3, 3\)"
+    ):
         images[:]
 
 
-@pytest.mark.parametrize(("values", "words"), [(2.0, r"\[0, 2\]"), (np.nan, "nan"), (-0.5, r"\[-0.5, 0\]")])
+@pytest.mark.parametrize(
+    ("values", "words"), [(2.0, r"\[0, 2\]"), (np.nan, "nan"), (-0.5, r"\[-0.5, 0\]")]
+)
 def test_floats_out_of_range_are_found_at_the_door(tmp_path, values, words):
     x = np.zeros((50, 4, 4), np.float32)
     x[37, 2, 2] = values
@@ -153,7 +175,9 @@ def test_floats_out_of_range_are_found_at_the_door(tmp_path, values, words):
 def test_compressed_arrays_too_large_to_read_whole_are_refused_in_one_line(tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "a.npz", x=np.zeros((50, 4, 4), np.uint8), y=np.arange(50) % 2)
     monkeypatch.setattr(npz, "MOST_WHOLE", 799)
-    with pytest.raises(DataError, match=r"x can only be read whole, which takes .* saved uncompressed") as caught:
+    with pytest.raises(
+        DataError, match=r"x can only be read whole, which takes .* saved uncompressed"
+    ) as caught:
         load_data(f"npz:{tmp_path / 'a.npz'}", in_memory=0)
     assert "\n" not in str(caught.value)
     assert len(load_data(f"npz:{tmp_path / 'a.npz'}").train) == 40, "in memory it fits"
@@ -174,15 +198,23 @@ def test_an_archive_cut_off_later_is_reported_when_it_is_read(tmp_path):
 def test_a_folder_decoded_as_needed_is_the_same_set(tmp_path, photos):
     whole, unread = whole_and_lazy(f"folder:{photos}+size=16")
     assert same(whole, unread) and whole.fingerprint == unread.fingerprint
-    assert whole.source == unread.source == f"folder:{photos}+size=16" and whole.shape == (3, 16, 16)
+    assert whole.source == unread.source == f"folder:{photos}+size=16" and whole.shape == (
+        3,
+        16,
+        16,
+    )
     for part in ("train", "test"):
         for name, value in (("dark", 20), ("light", 220)):
             (tmp_path / part / name).mkdir(parents=True)
             for i in range(12):
-                Image.fromarray(np.full((5, 7), value + i, np.uint8)).save(tmp_path / part / name / f"{i}.png")
+                Image.fromarray(np.full((5, 7), value + i, np.uint8)).save(
+                    tmp_path / part / name / f"{i}.png"
+                )
     whole, unread = whole_and_lazy(f"folder:{tmp_path}")
     assert same(whole, unread) and whole.shape == (1, 5, 7) and len(unread.test) == 24
-    assert {20, 31, 220, 231} <= set((unread.test.loaded()[:, 0, 0, 0] * 255).round().int().tolist())
+    assert {20, 31, 220, 231} <= set(
+        (unread.test.loaded()[:, 0, 0, 0] * 255).round().int().tolist()
+    )
     assert unread.test.labels.tolist() == [0] * 12 + [1] * 12
 
 
@@ -200,19 +232,30 @@ def test_the_middle_of_an_image_is_cut_out():
     pixels = np.zeros((20, 40, 3), np.uint8)
     pixels[:, 10:30] = (255, 128, 0)
     assert np.array_equal(
-        np.asarray(cropped(Image.fromarray(pixels), Crop(10, 10)))[:, 1:-1], np.broadcast_to((255, 128, 0), (10, 8, 3))
+        np.asarray(cropped(Image.fromarray(pixels), Crop(10, 10)))[:, 1:-1],
+        np.broadcast_to((255, 128, 0), (10, 8, 3)),
     )
     inner = np.asarray(cropped(Image.fromarray(pixels), Crop(5, 10)))
-    assert inner.shape == (5, 5, 3) and (inner == (255, 128, 0)).all(), "half of the shorter side, made of the inside alone"
+    assert inner.shape == (5, 5, 3) and (inner == (255, 128, 0)).all(), (
+        "half of the shorter side, made of the inside alone"
+    )
     same_size = RNG.integers(0, 256, (9, 9)).astype(np.uint8)
-    assert np.array_equal(np.asarray(cropped(Image.fromarray(same_size), Crop(9, 9))), same_size), "nothing to do"
-    tall = np.asarray(cropped(Image.fromarray(np.repeat(np.arange(30, dtype=np.uint8)[:, None], 10, 1)), Crop(10, 10)))
+    assert np.array_equal(np.asarray(cropped(Image.fromarray(same_size), Crop(9, 9))), same_size), (
+        "nothing to do"
+    )
+    tall = np.asarray(
+        cropped(
+            Image.fromarray(np.repeat(np.arange(30, dtype=np.uint8)[:, None], 10, 1)), Crop(10, 10)
+        )
+    )
     assert np.array_equal(tall, np.repeat(np.arange(10, 20, dtype=np.uint8)[:, None], 10, 1))
 
 
 def test_images_of_many_sizes_need_a_size(photos):
     for limit in (2**30, 0):
-        with pytest.raises(DataError, match=r"all images must have one size and mode.*\+size=N behind the name"):
+        with pytest.raises(
+            DataError, match=r"all images must have one size and mode.*\+size=N behind the name"
+        ):
             load_data(f"folder:{photos}", in_memory=limit)
 
 
@@ -221,7 +264,9 @@ def test_images_are_grey_where_the_first_of_every_class_is(tmp_path):
         (tmp_path / name).mkdir()
         for i in range(10):
             image = Image.fromarray(np.full((6, 6, 3), (200, 0, 0), np.uint8))
-            (image if i == 5 and name == "a" else image.convert("L")).save(tmp_path / name / f"{i}.png")
+            (image if i == 5 and name == "a" else image.convert("L")).save(
+                tmp_path / name / f"{i}.png"
+            )
     whole, unread = whole_and_lazy(f"folder:{tmp_path}+size=6")
     assert same(whole, unread) and whole.shape == (1, 6, 6)
     Image.fromarray(np.full((6, 6, 3), (200, 0, 0), np.uint8)).save(tmp_path / "b" / "0.png")
@@ -233,7 +278,9 @@ def test_a_broken_image_is_named(tmp_path, damage):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         for i in range(10):
-            Image.fromarray(RNG.integers(0, 256, (40, 40, 3)).astype(np.uint8)).save(tmp_path / name / f"{i}.png")
+            Image.fromarray(RNG.integers(0, 256, (40, 40, 3)).astype(np.uint8)).save(
+                tmp_path / name / f"{i}.png"
+            )
     broken = tmp_path / "b" / "4.png"
     broken.write_bytes(b"hello" if damage == "no image" else broken.read_bytes()[:900])
     with pytest.raises(DataError, match=r"image .*/b/4\.png cannot be read") as caught:
@@ -251,20 +298,40 @@ def test_a_broken_image_is_one_line_on_the_command_line(tmp_path, capsys):
         (tmp_path / name / "0.png").write_bytes(b"hello")
     code = main(["train", "--data", f"folder:{tmp_path}", "--out", str(tmp_path / "run")])
     err = capsys.readouterr().err
-    assert code == 2 and len(err.strip().splitlines()) == 1 and "0.png cannot be read" in err.replace("\n", "")
+    assert (
+        code == 2
+        and len(err.strip().splitlines()) == 1
+        and "0.png cannot be read" in err.replace("\n", "")
+    )
     assert not (tmp_path / "run").exists()
 
 
 def test_variants_are_read_from_the_end_in_any_order():
-    assert split_variants("folder:a+b/c+size=224") == ("folder:a+b/c", Variants(None, Crop(224, 224)))
-    assert split_variants("folder:d+size=224,256+lift=0.5") == ("folder:d", Variants(0.5, Crop(224, 256)))
+    assert split_variants("folder:a+b/c+size=224") == (
+        "folder:a+b/c",
+        Variants(None, Crop(224, 224)),
+    )
+    assert split_variants("folder:d+size=224,256+lift=0.5") == (
+        "folder:d",
+        Variants(0.5, Crop(224, 256)),
+    )
     assert split_variants("folder:d+lift+size=8") == ("folder:d", Variants(0.3, Crop(8, 8)))
     assert split_variants("folder:d+size=3/e") == ("folder:d+size=3/e", Variants())
     assert runs_code("net.py:make+size=3") and not runs_code("folder:x+size=3+lift")
 
 
 @pytest.mark.parametrize(
-    "size", ["+size", "+size=", "+size=0", "+size=x", "+size=9,8", "+size=-3", "+size=10000", "+size=8,9,10"]
+    "size",
+    [
+        "+size",
+        "+size=",
+        "+size=0",
+        "+size=x",
+        "+size=9,8",
+        "+size=-3",
+        "+size=10000",
+        "+size=8,9,10",
+    ],
 )
 def test_impossible_sizes_are_refused(tmp_path, size):
     with pytest.raises(DataError, match="size must be N or N,M"):
@@ -283,7 +350,8 @@ def test_lazy_images_can_be_lifted(digits_npz):
     assert same(whole, unread) and float(unread.test.loaded().min()) == 0.25
 
 
-# ---- results ---------------------------------------------------------------------------------------------------------
+# ---- results
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_an_audit_gives_the_same_bits(digits_npz, plain):
@@ -292,13 +360,26 @@ def test_an_audit_gives_the_same_bits(digits_npz, plain):
     train_plainly(network, whole.train, TrainingPlan(8), seed=0)
     again = build("mlp", whole.shape, 10, unread.mean_and_std(), seed=0)
     train_plainly(again, unread.train, TrainingPlan(8), seed=0)
-    assert all(torch.equal(a, b) for a, b in zip(network.state_dict().values(), again.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(network.state_dict().values(), again.state_dict().values(), strict=True)
+    )
     twin = Twin(plain, "logits", "a plain twin")
-    first, second = (bc.audit(network, data, preset="smoke", twin=lambda: twin) for data in (whole, unread))
-    assert all(torch.equal(first.witnesses[name], second.witnesses[name]) for name in first.witnesses)
-    assert len(first.witnesses["images"]) > 0 and first.gathered.fingerprint == second.gathered.fingerprint
+    first, second = (
+        bc.audit(network, data, preset="smoke", twin=lambda: twin) for data in (whole, unread)
+    )
+    assert all(
+        torch.equal(first.witnesses[name], second.witnesses[name]) for name in first.witnesses
+    )
+    assert (
+        len(first.witnesses["images"]) > 0
+        and first.gathered.fingerprint == second.gathered.fingerprint
+    )
     assert json.dumps(first.json | {"cost": None}) == json.dumps(second.json | {"cost": None})
-    found = [bc.fool(network, [1, 2], 3, data=data, steps=220, start="gaussian").images for data in (whole, unread)]
+    found = [
+        bc.fool(network, [1, 2], 3, data=data, steps=220, start="gaussian").images
+        for data in (whole, unread)
+    ]
     assert torch.equal(*found)
 
 
@@ -316,7 +397,9 @@ def test_the_out_of_distribution_test_gives_the_same_bits(digits_npz, family):
     one, two = (OODTest.fit(data.halves[1].images, 0.01, scores=family) for data in (whole, unread))
     assert torch.equal(one.calibration, two.calibration)
     assert torch.equal(one.p_values(whole.test.images), two.p_values(unread.test.images))
-    assert torch.equal(one.score_p_values(whole.test.images), two.score_p_values(unread.test.images))
+    assert torch.equal(
+        one.score_p_values(whole.test.images), two.score_p_values(unread.test.images)
+    )
 
 
 def test_large_images_are_judged_by_a_sample(monkeypatch):
@@ -325,17 +408,27 @@ def test_large_images_are_judged_by_a_sample(monkeypatch):
 
     def noise(at: Tensor) -> Tensor:
         read.append(len(at))
-        return torch.stack([0.05 + 0.9 * torch.rand(3, 80, 80, generator=torch.Generator().manual_seed(int(i))) for i in at])
+        return torch.stack(
+            [
+                0.05 + 0.9 * torch.rand(3, 80, 80, generator=torch.Generator().manual_seed(int(i)))
+                for i in at
+            ]
+        )
 
     monkeypatch.setattr("blankcheck.judging.ood.MAX_FIT_NUMBERS", 60 * 3 * 80 * 80)
     images = LazyImages(noise, (3, 80, 80), torch.arange(1_000_000))
     test = OODTest.fit(images, 0.02)
-    assert sum(read) <= 60 + 200 + 150 + 10 and max(read) <= 156, "60 fit, 200 rank, 3/level calibrate"
+    assert sum(read) <= 60 + 200 + 150 + 10 and max(read) <= 156, (
+        "60 fit, 200 rank, 3/level calibrate"
+    )
     assert "conditional" in test.guarantee and test.smallest_p <= 0.02
-    # a sample is as good as all: of fresh real images few are called out of distribution, and of others all
+    # a sample is as good as all: of fresh real images few are called out of distribution, and of
+    # others all
     fresh = images[torch.arange(2_000_000, 2_000_100) % 1_000_000]
     assert int(test.accepts(fresh).sum()) <= 6
-    assert bool(test.accepts(torch.zeros(3, 3, 80, 80)).all()) and bool(test.accepts(0.3 * fresh[:5]).all())
+    assert bool(test.accepts(torch.zeros(3, 3, 80, 80)).all()) and bool(
+        test.accepts(0.3 * fresh[:5]).all()
+    )
 
 
 def test_scores_of_many_features_see_means_of_a_large_image():
@@ -344,7 +437,9 @@ def test_scores_of_many_features_see_means_of_a_large_image():
     large = reduced(torch.rand(2, 3, 224, 130))
     assert large.shape == (2, 3, 56, 44)
     steps = torch.arange(130.0).expand(1, 1, 1, 130)
-    assert reduced(steps).flatten()[[0, 1, -1]].tolist() == [1.0, 4.0, 129.0], "the last rectangle is smaller"
+    assert reduced(steps).flatten()[[0, 1, -1]].tolist() == [1.0, 4.0, 129.0], (
+        "the last rectangle is smaller"
+    )
 
 
 def test_evaluation_reads_batch_by_batch_and_gives_the_same(digits_npz, monkeypatch):
@@ -382,7 +477,9 @@ def test_moments_of_a_sample_are_close(monkeypatch, digits_npz):
     ((own,), (spread,)) = load_data(digits_npz).mean_and_std()
     assert mean == pytest.approx(float(whole.train.images.mean()), abs=0.01)
     assert std == pytest.approx(float(whole.train.images.std()), abs=0.01)
-    assert (own, spread) == (mean, std) == tuple(v for (v,) in unread.mean_and_std()), "however the images are kept"
+    assert (own, spread) == (mean, std) == tuple(v for (v,) in unread.mean_and_std()), (
+        "however the images are kept"
+    )
 
 
 def test_a_sample_with_next_to_no_images_of_a_class_gives_no_twin(digits_npz, monkeypatch):
@@ -398,15 +495,24 @@ def test_twins_of_large_images_are_trained_for_fewer_epochs():
     def of(n: int, *size: int) -> TrainingPlan:
         return _plan(Split(LazyImages(lambda at: at, size, torch.arange(n)), torch.zeros(n)))
 
-    assert of(647, 1, 8, 8) == TrainingPlan.default(647) and of(4000, 3, 32, 32) == TrainingPlan.default(4000)
-    assert of(4261, 3, 224, 224).epochs == 9 and of(6000, 3, 224, 224).epochs == of(60_000, 1, 28, 28).epochs == 3
+    assert of(647, 1, 8, 8) == TrainingPlan.default(647) and of(
+        4000, 3, 32, 32
+    ) == TrainingPlan.default(4000)
+    assert (
+        of(4261, 3, 224, 224).epochs == 9
+        and of(6000, 3, 224, 224).epochs == of(60_000, 1, 28, 28).epochs == 3
+    )
 
 
-# ---- batches ---------------------------------------------------------------------------------------------------------
+# ---- batches
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_size_of_a_batch_depends_on_the_shape_alone():
-    assert rows_at_once((1, 28, 28), "cpu") >= 100 and rows_at_once((3, 64, 64), torch.device("cpu")) >= 100
+    assert (
+        rows_at_once((1, 28, 28), "cpu") >= 100
+        and rows_at_once((3, 64, 64), torch.device("cpu")) >= 100
+    )
     assert rows_at_once((3, 224, 224), "cpu") == 16
     assert rows_at_once((3, 9000, 9000), "cpu") == 1
     assert rows_at_once((3, 224, 224), "cuda") is None, "a device says when memory runs out"
@@ -439,18 +545,26 @@ def test_many_images_go_through_a_network_in_several_passes(monkeypatch):
     assert seen[3:] == [25], "a gradient is wanted: the batch was made small enough before"
 
 
-# ---- invariants ------------------------------------------------------------------------------------------------------
+# ---- invariants
+# ------------------------------------------------------------------------------------------------------
 
 
 def numbered(n: int) -> tuple[Split, Split]:
     """The same n images of one pixel, in memory and lazy; image i has the value i / n."""
     tensor = (torch.arange(n, dtype=torch.float32) / n).view(n, 1, 1, 1)
     labels = torch.arange(n)
-    return Split(tensor, labels), Split(LazyImages(lambda at: tensor[at], (1, 1, 1), torch.arange(n)), labels)
+    return Split(tensor, labels), Split(
+        LazyImages(lambda at: tensor[at], (1, 1, 1), torch.arange(n)), labels
+    )
 
 
 @settings(max_examples=60, deadline=None)
-@given(n=st.integers(2, 300), most=st.integers(1, 400), seed=st.integers(0, 2**31), fraction=st.floats(0, 0.9))
+@given(
+    n=st.integers(2, 300),
+    most=st.integers(1, 400),
+    seed=st.integers(0, 2**31),
+    fraction=st.floats(0, 0.9),
+)
 def test_taking_and_sampling_lose_and_repeat_nothing(n, most, seed, fraction):
     whole, unread = numbered(n)
     for a, b in (
@@ -478,7 +592,9 @@ def test_every_index_reads_what_a_tensor_gives(n, size, data):
     step = slice(*data.draw(st.tuples(st.integers(0, n), st.integers(0, n), st.integers(1, 3))))
     for index in (chosen, mask, step):
         assert torch.equal(unread.images[index], whole.images[index])
-    assert torch.equal(unread.images[n - 1], whole.images[n - 1]) and torch.equal(unread.images[-1], whole.images[-1])
+    assert torch.equal(unread.images[n - 1], whole.images[n - 1]) and torch.equal(
+        unread.images[-1], whole.images[-1]
+    )
     assert torch.equal(unread.images.take(chosen)[:], whole.images[chosen])
     pieces = list(in_pieces(unread.images, size))
     assert torch.equal(torch.cat(pieces), whole.images) and max(map(len, pieces)) <= size
@@ -489,12 +605,15 @@ def test_every_index_reads_what_a_tensor_gives(n, size, data):
 @given(c=st.integers(1, 4), h=st.integers(1, 5000), w=st.integers(1, 5000))
 def test_batches_keep_within_their_memory(c, h, w):
     rows, images = rows_at_once((c, h, w), "cpu"), images_at_once((c, h, w))
-    assert rows is not None and (rows == 1 or rows * c * h * w * process_run.SEARCH_BYTES <= process_run.SEARCH_MEMORY)
+    assert rows is not None and (
+        rows == 1 or rows * c * h * w * process_run.SEARCH_BYTES <= process_run.SEARCH_MEMORY
+    )
     assert images == 1 or images * c * h * w <= 10_000_000
     assert rows >= 1 and batch_size((c, h, w)) == min(500, images)
 
 
-# ---- memory ----------------------------------------------------------------------------------------------------------
+# ---- memory
+# ----------------------------------------------------------------------------------------------------------
 
 USE = """
 import resource, sys
@@ -520,12 +639,17 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is told in other units")
 def test_a_set_beyond_memory_takes_little_of_it(tmp_path):
-    """380 MB as float32, read wholly for its fingerprint, in a process of its own; a tenth of it is read at once."""
+    """380 MB as float32, read wholly for its fingerprint, in a process of its own; a tenth of it is
+    read at once."""
     some = RNG.integers(0, 256, (10, 128, 128, 3)).astype(np.uint8)
     for name, times in (("small", 16), ("large", 200)):
         images = np.broadcast_to(some, (times, *some.shape)).reshape(-1, *some.shape[1:]).copy()
-        images[:, 0, 0, :2] = np.stack(np.divmod(np.arange(len(images)), 256), axis=1)  # none is a copy of another
+        images[:, 0, 0, :2] = np.stack(
+            np.divmod(np.arange(len(images)), 256), axis=1
+        )  # none is a copy of another
         np.savez(tmp_path / f"{name}.npz", x=images, y=np.arange(len(images)) % 2)
-    made = subprocess.run([sys.executable, "-c", USE, str(tmp_path)], capture_output=True, text=True, check=False)
+    made = subprocess.run(
+        [sys.executable, "-c", USE, str(tmp_path)], capture_output=True, text=True, check=False
+    )
     assert made.returncode == 0, made.stderr[-600:]
     assert int(made.stdout) < 190, f"{made.stdout.strip()} MiB more than with a small set"

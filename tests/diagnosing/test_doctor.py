@@ -1,4 +1,5 @@
-"""`blankcheck doctor`: every mistake is planted into a network that is otherwise fine, and exactly it must be found."""
+"""`blankcheck doctor`: every mistake is planted into a network that is otherwise fine, and exactly
+it must be found."""
 
 from __future__ import annotations
 
@@ -25,9 +26,24 @@ from blankcheck.cli.commands.doctor import quoted
 from blankcheck.cli.main import main
 from blankcheck.data import Data, Split, load_data
 from blankcheck.diagnosing import Diagnosis, diagnose
-from blankcheck.diagnosing.forms import HALF, PUBLISHED, Form, alike, candidates, normalisations, spelled
+from blankcheck.diagnosing.forms import (
+    HALF,
+    PUBLISHED,
+    Form,
+    alike,
+    candidates,
+    normalisations,
+    spelled,
+)
 from blankcheck.diagnosing.repairs import repairs
-from blankcheck.diagnosing.scoring import Reference, best_temperature, better, fitted_order, other_order, score
+from blankcheck.diagnosing.scoring import (
+    Reference,
+    best_temperature,
+    better,
+    fitted_order,
+    other_order,
+    score,
+)
 from blankcheck.errors import ArgumentError
 from blankcheck.testing import stripes, stripes_template
 
@@ -68,7 +84,10 @@ def colours() -> Data:
     paint = torch.tensor([[0.8, 0.2, 0.1], [0.2, 0.7, 0.2], [0.1, 0.2, 0.8], [0.8, 0.7, 0.1]])
     labels = torch.arange(600) % 4
     ramp = torch.linspace(0.4, 1, 8).view(1, 1, 1, 8)
-    images = (paint[labels].view(-1, 3, 1, 1) * ramp + 0.25 * torch.randn(600, 3, 8, 8, generator=generator)).clamp(0, 1)
+    images = (
+        paint[labels].view(-1, 3, 1, 1) * ramp
+        + 0.25 * torch.randn(600, 3, 8, 8, generator=generator)
+    ).clamp(0, 1)
     parts = [Split(images[i:j], labels[i:j]) for i, j in ((0, 360), (360, 540), (540, 600))]
     return Data("colours", ("red", "green", "blue", "yellow"), *parts)
 
@@ -77,8 +96,10 @@ def colours() -> Data:
 def painter(colours: Data) -> UnitClassifier:
     """Trained on the colours, with ImageNet's normalisation inside."""
     torch.manual_seed(0)
-    network = UnitClassifier(nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(72, 4)),
-                             PUBLISHED[3]["ImageNet"])  # fmt: skip
+    network = UnitClassifier(
+        nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(72, 4)),
+        PUBLISHED[3]["ImageNet"],
+    )
     train_plainly(network, colours.train, TrainingPlan(40, 32), seed=0)
     return network
 
@@ -96,19 +117,42 @@ def test_a_healthy_network_has_no_problem(plain, digits):
     found = diagnose(plain, digits)
     assert found.plausible and not found.problems and not found.lines
     said = statuses(found)
-    assert sorted(said) == ["accuracy", "batch-independent", "confidence", "finite", "forward", "gradient", "normalisation",
-                            "output-form", "outputs", "repeatable"]  # fmt: skip
+    assert sorted(said) == [
+        "accuracy",
+        "batch-independent",
+        "confidence",
+        "finite",
+        "forward",
+        "gradient",
+        "normalisation",
+        "output-form",
+        "outputs",
+        "repeatable",
+    ]
     facts = found.facts
-    assert facts.shape == (1, 8, 8) and facts.classes == 10 and facts.outputs == 10 and facts.output_form == "logits"
-    assert facts.parameters == sum(p.numel() for p in plain.parameters()) and facts.parameter_bytes == 4 * facts.parameters
+    assert (
+        facts.shape == (1, 8, 8)
+        and facts.classes == 10
+        and facts.outputs == 10
+        and facts.output_form == "logits"
+    )
+    assert (
+        facts.parameters == sum(p.numel() for p in plain.parameters())
+        and facts.parameter_bytes == 4 * facts.parameters
+    )
     right = (plain(digits.validation.images).argmax(1) == digits.validation.labels).float().mean()
     assert facts.accuracy == pytest.approx(float(right)) and facts.images == len(digits.validation)
     assert facts.forward_ms > 0 and facts.gradient_ms > 0 and facts.activation_bytes > 0
 
 
 def test_it_never_looks_at_test_images(plain, digits):
-    blind = Data(digits.source, digits.classes, digits.train, digits.validation,
-                 Split(torch.rand(50, 1, 8, 8), torch.zeros(50, dtype=torch.int64)))  # fmt: skip
+    blind = Data(
+        digits.source,
+        digits.classes,
+        digits.train,
+        digits.validation,
+        Split(torch.rand(50, 1, 8, 8), torch.zeros(50, dtype=torch.int64)),
+    )
     one, two = diagnose(plain, digits), diagnose(plain, blind)
     assert one.findings == two.findings and one.forms == two.forms
 
@@ -130,7 +174,10 @@ def test_values_that_the_network_was_not_trained_on(plain, digits, name):
     if code == "normalisation":  # CIFAR-10's constants are as likely, and it says so
         assert "Undecided" in found.problems[0].finding
         return
-    assert found.problems[0].what_to_do == f"Give --normalize {option}." and spelled(found.normalize) == option
+    assert (
+        found.problems[0].what_to_do == f"Give --normalize {option}."
+        and spelled(found.normalize) == option
+    )
     used = load_model(Around(plain, before), normalize=found.normalize)
     assert torch.allclose(used(digits.test.images), plain(digits.test.images), atol=2e-3)
 
@@ -190,7 +237,9 @@ def test_images_the_wrong_way_round(plain, digits, code, before):
 
 def test_inverted_images_with_a_normalisation(plain, digits):
     """The line is right behind a normalisation, too."""
-    given = UnitClassifier(Around(plain, lambda x: 1 - (x * 0.3081 + 0.1307)), PUBLISHED[1]["MNIST"])
+    given = UnitClassifier(
+        Around(plain, lambda x: 1 - (x * 0.3081 + 0.1307)), PUBLISHED[1]["MNIST"]
+    )
     found = diagnose(given, digits)
     assert problems(found) == ["inverted"]
     mended = UnitClassifier(given.network, found.normalize)
@@ -204,7 +253,9 @@ def hooked(network: nn.Module, lines: tuple[str, ...]) -> nn.Module:
     return network
 
 
-def assert_hooks_mend(found: Diagnosis, make: Callable[[], nn.Module], plain: nn.Module, data: Data) -> None:
+def assert_hooks_mend(
+    found: Diagnosis, make: Callable[[], nn.Module], plain: nn.Module, data: Data
+) -> None:
     assert found.lines and found.plausible
     mended = load_model(hooked(make(), found.lines), normalize=found.normalize)
     assert torch.allclose(mended(data.test.images), plain(data.test.images), atol=2e-3)
@@ -221,7 +272,9 @@ def test_blue_first(painter, colours):
 def test_blue_first_and_not_normalised(painter, colours):
     found = diagnose(Around(painter.network, lambda x: x.flip(1)), colours)
     assert sorted(problems(found)) == ["channel-order", "normalisation"]
-    mended = load_model(hooked(Around(painter.network, lambda x: x.flip(1)), found.lines), normalize=found.normalize)
+    mended = load_model(
+        hooked(Around(painter.network, lambda x: x.flip(1)), found.lines), normalize=found.normalize
+    )
     right = (mended(colours.test.images).argmax(1) == colours.test.labels).float().mean()
     assert right > 0.9 and found.facts.accuracy > 0.9
 
@@ -278,7 +331,10 @@ def test_two_softmaxes_over_two_classes():
     assert not problems(diagnose(timid, data))
 
 
-@pytest.mark.parametrize(("after", "form"), [(softmax, "probabilities"), (lambda y: y.log_softmax(1), "log-probabilities")])
+@pytest.mark.parametrize(
+    ("after", "form"),
+    [(softmax, "probabilities"), (lambda y: y.log_softmax(1), "log-probabilities")],
+)
 def test_one_softmax_is_no_problem(plain, digits, after, form):
     found = diagnose(Around(plain, after=after), digits)
     assert not found.problems and found.facts.output_form == form
@@ -291,18 +347,24 @@ def test_a_timid_network_is_only_noted(plain, digits):
 
 def with_dropout(plain: UnitClassifier, dropout: nn.Module) -> nn.Sequential:
     """Dropout before the last layer."""
-    first = UnitClassifier(plain.network[:-1], (plain.mean.flatten().tolist(), plain.std.flatten().tolist()))
+    first = UnitClassifier(
+        plain.network[:-1], (plain.mean.flatten().tolist(), plain.std.flatten().tolist())
+    )
     return nn.Sequential(first, dropout, plain.network[-1])
 
 
 def test_dropout_that_its_own_forward_keeps_on(plain, digits):
-    found = diagnose(with_dropout(plain, Around(nn.Identity(), lambda x: F.dropout(x, 0.5))), digits)
+    found = diagnose(
+        with_dropout(plain, Around(nn.Identity(), lambda x: F.dropout(x, 0.5))), digits
+    )
     assert problems(found) == ["repeatable"] and found.plausible
 
 
 def test_a_layer_that_wakes_itself_is_named(plain, digits):
     dropout = nn.Dropout(0.5)
-    found = diagnose(with_dropout(plain, Around(dropout, lambda x: (dropout.train(), x)[1])), digits)
+    found = diagnose(
+        with_dropout(plain, Around(dropout, lambda x: (dropout.train(), x)[1])), digits
+    )
     assert problems(found) == ["repeatable"] and "Dropout '1.inner'" in found.problems[0].finding
 
 
@@ -314,7 +376,9 @@ def test_dropout_left_in_training_mode_is_put_to_sleep(plain, digits):
 
 def trained_with_batch_norm(digits: Data, **options: bool) -> nn.Module:
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.BatchNorm1d(64, **options), nn.ReLU(), nn.Linear(64, 10))
+    network = nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 64), nn.BatchNorm1d(64, **options), nn.ReLU(), nn.Linear(64, 10)
+    )
     train_plainly(network, digits.train, TrainingPlan(30), seed=0)
     return network
 
@@ -329,7 +393,9 @@ def test_statistics_that_never_saw_data(digits):
     network = trained_with_batch_norm(digits)
     assert not diagnose(network, digits).problems
     scales = torch.exp(3 * torch.randn(64, generator=torch.Generator().manual_seed(0)))
-    network[1].weight.data *= scales[:, None]  # what no batch norm that knows its inputs would notice
+    network[1].weight.data *= scales[
+        :, None
+    ]  # what no batch norm that knows its inputs would notice
     network[1].bias.data *= scales
     network[2].reset_running_stats()
     found = diagnose(network, digits)
@@ -352,7 +418,9 @@ def test_outputs_that_say_nothing(plain, digits, after, code):
 
 def test_untrained_and_wrong_weights(digits):
     torch.manual_seed(0)
-    found = diagnose(nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)), digits)
+    found = diagnose(
+        nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)), digits
+    )
     assert problems(found) == ["untrained"] and not found.plausible and found.normalize is None
 
 
@@ -364,7 +432,11 @@ def test_a_network_that_knows_half_of_the_classes(plain, digits):
 
 def test_outputs_for_fewer_classes(plain, digits):
     found = diagnose(Around(plain, after=lambda y: y[:, :7]), digits)
-    assert problems(found) == ["outputs"] and "7 outputs" in found.problems[0].finding and found.facts.outputs == 7
+    assert (
+        problems(found) == ["outputs"]
+        and "7 outputs" in found.problems[0].finding
+        and found.facts.outputs == 7
+    )
 
 
 def test_more_outputs_are_noted(plain, digits):
@@ -381,7 +453,11 @@ def three_channels(plain: nn.Module) -> nn.Module:
 
 def test_a_network_for_colour_is_given_three_channels_by_the_option(plain, digits):
     found = diagnose(three_channels(plain), digits)
-    assert problems(found) == ["channels"] and not found.lines and "--normalize 0,0,0/1,1,1" in found.problems[0].what_to_do
+    assert (
+        problems(found) == ["channels"]
+        and not found.lines
+        and "--normalize 0,0,0/1,1,1" in found.problems[0].what_to_do
+    )
     used = load_model(three_channels(plain), normalize=found.normalize)
     assert torch.allclose(used(digits.test.images), plain(digits.test.images), atol=1e-4)
 
@@ -425,7 +501,12 @@ def test_grey_instead_of_colour(colours):
 
 @pytest.mark.parametrize(
     "fault",
-    [AttributeError("no such layer"), RuntimeError("\x1b[31mred\nlines"), ZeroDivisionError(), KeyError("x")],
+    [
+        AttributeError("no such layer"),
+        RuntimeError("\x1b[31mred\nlines"),
+        ZeroDivisionError(),
+        KeyError("x"),
+    ],
     ids=repr,
 )
 def test_whatever_a_forward_raises_is_one_line(digits, fault):
@@ -449,10 +530,13 @@ def test_a_network_that_fails_now_and_then_does_not_crash_it(plain, digits):
 
 @pytest.mark.parametrize(
     ("before", "words"),
-    [(lambda x: x.detach(), "No gradient"), (lambda x: (x * 16).round() / 16, "No gradient"),
-     (lambda x: x + (0 * x).sqrt(), "NaN")],
+    [
+        (lambda x: x.detach(), "No gradient"),
+        (lambda x: (x * 16).round() / 16, "No gradient"),
+        (lambda x: x + (0 * x).sqrt(), "NaN"),
+    ],
     ids=["detached", "rounded", "NaN"],
-)  # fmt: skip
+)
 def test_gradients_that_cannot_be_followed(plain, digits, before, words):
     found = diagnose(Around(plain, before), digits)
     assert problems(found) == ["gradient"] and words in found.problems[0].finding
@@ -474,9 +558,15 @@ def test_gradients_that_lie(plain, digits):
 
 def test_the_network_is_left_as_it_was_found(digits):
     torch.manual_seed(3)
-    network = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Dropout(), nn.Linear(64, 10)).train()
+    network = nn.Sequential(
+        nn.Flatten(), nn.BatchNorm1d(64), nn.Dropout(), nn.Linear(64, 10)
+    ).train()
     network[3].weight.grad = torch.ones_like(network[3].weight)
-    before, modes, state = fingerprint(network), [m.training for m in network.modules()], torch.get_rng_state()
+    before, modes, state = (
+        fingerprint(network),
+        [m.training for m in network.modules()],
+        torch.get_rng_state(),
+    )
     diagnose(network, digits)
     assert fingerprint(network) == before and [m.training for m in network.modules()] == modes
     assert torch.equal(torch.get_rng_state(), state) and bool((network[3].weight.grad == 1).all())
@@ -484,7 +574,9 @@ def test_the_network_is_left_as_it_was_found(digits):
 
 
 def test_the_same_seed_says_the_same(plain, digits):
-    one, two = (diagnose(UnitClassifier(plain.network), digits, images=60, seed=5) for _ in range(2))
+    one, two = (
+        diagnose(UnitClassifier(plain.network), digits, images=60, seed=5) for _ in range(2)
+    )
     assert one.findings == two.findings and one.forms == two.forms
 
 
@@ -516,8 +608,11 @@ def test_every_form_can_be_had_with_the_option_and_its_line(digits):
 
 
 def test_inverting_means_one_minus_the_image():
-    (form,) = (f for f in candidates((1, 4, 4), ((0.3,), (0.2,)), Form(None, "", "plain"))
-               if f.arrangement.code == "inverted" and f.origin == "MNIST")  # fmt: skip
+    (form,) = (
+        f
+        for f in candidates((1, 4, 4), ((0.3,), (0.2,)), Form(None, "", "plain"))
+        if f.arrangement.code == "inverted" and f.origin == "MNIST"
+    )
     images = torch.rand(2, 1, 4, 4)
     assert torch.allclose(form.view(images), (1 - images - 0.1307) / 0.3081, atol=1e-5)
 
@@ -532,10 +627,18 @@ def test_undone_normalisations_take_back_one():
 
 def test_repairs_keep_what_they_promise():
     image = torch.rand(2, 1, 28, 28)
-    shapes = {a.words: tuple(a.change(image.expand(-1, 3, -1, -1) if a.constants == 3 else image).shape[1:])
-              for a in repairs((1, 28, 28))}  # fmt: skip
+    shapes = {
+        a.words: tuple(
+            a.change(image.expand(-1, 3, -1, -1) if a.constants == 3 else image).shape[1:]
+        )
+        for a in repairs((1, 28, 28))
+    }
     assert shapes["channels last"] == (28, 28, 1) and shapes["one row of features"] == (784,)
-    assert shapes["32x32 images"] == (1, 32, 32) and shapes["3 channels, 224x224 images"] == (3, 224, 224)
+    assert shapes["32x32 images"] == (1, 32, 32) and shapes["3 channels, 224x224 images"] == (
+        3,
+        224,
+        224,
+    )
 
 
 def test_the_best_temperature_is_where_the_likelihood_is_flat():
@@ -548,7 +651,8 @@ def test_the_best_temperature_is_where_the_likelihood_is_flat():
 
 
 def test_scaled_logits_are_no_better_and_no_worse():
-    """Smoothed labels make a network less sure than it is right; that must not speak for another form."""
+    """Smoothed labels make a network less sure than it is right; that must not speak for another
+    form."""
     torch.manual_seed(0)
     logits = torch.randn(500, 4)
     labels = torch.distributions.Categorical(logits=3 * logits).sample()
@@ -574,7 +678,12 @@ def test_orders_of_classes():
 def test_plausible_is_near_the_nearest_class_mean():
     measure = Reference(chance=0.1, centroid=0.8)
     right = torch.zeros(1000, dtype=torch.bool)
-    for share, above, plausible in ((0.1, False, False), (0.5, True, False), (0.75, True, True), (0.99, True, True)):
+    for share, above, plausible in (
+        (0.1, False, False),
+        (0.5, True, False),
+        (0.75, True, True),
+        (0.99, True, True),
+    ):
         right[:] = torch.arange(1000) < 1000 * share
         assert (measure.above_chance(right), measure.plausible(right)) == (above, plausible)
 
@@ -638,7 +747,9 @@ def accuracy(network: nn.Module, split: Split) -> float:
         return float((network(split.images).argmax(1) == split.labels).float().mean())
 
 
-def test_the_printed_audit_loads_the_network_as_it_wants_to_be(forgotten, plain, digits, tmp_path, capsys, monkeypatch):
+def test_the_printed_audit_loads_the_network_as_it_wants_to_be(
+    forgotten, plain, digits, tmp_path, capsys, monkeypatch
+):
     out = told(capsys, *forgotten)
     assert out.startswith("PROBLEMS  1 problem") and "✗ normalisation" in out and "\x1b" not in out
     network = loaded(out.splitlines()[-1], monkeypatch, tmp_path / "run")
@@ -646,28 +757,50 @@ def test_the_printed_audit_loads_the_network_as_it_wants_to_be(forgotten, plain,
     assert accuracy(network, digits.test) > accuracy(plain.network, digits.test) + 0.05
 
 
-def test_the_printed_lines_and_audit_mend_what_no_option_can(forgotten, digits, tmp_path, capsys, monkeypatch):
+def test_the_printed_lines_and_audit_mend_what_no_option_can(
+    forgotten, digits, tmp_path, capsys, monkeypatch
+):
     place = Path(forgotten[1].removesuffix(":make"))
     upset = f"network.register_forward_hook(lambda _, x, y: y[:, {ORDER}])"
     place.write_text(NET.replace("# lines", upset))
     record = json.loads(told(capsys, *forgotten, "--json"))
-    assert sorted(f["code"] for f in record["findings"] if f["status"] == "problem") == ["class-order", "normalisation"]
+    assert sorted(f["code"] for f in record["findings"] if f["status"] == "problem") == [
+        "class-order",
+        "normalisation",
+    ]
     place.write_text(NET.replace("# lines", "\n    ".join([upset, *record["lines"]])))
     assert accuracy(loaded(record["command"], monkeypatch, tmp_path / "run"), digits.test) > 0.95
-    assert json.loads(told(capsys, *forgotten, "--json", "--normalize", record["normalize"]))["problems"] == 0
+    assert (
+        json.loads(told(capsys, *forgotten, "--json", "--normalize", record["normalize"]))[
+            "problems"
+        ]
+        == 0
+    )
 
 
 def test_the_command_of_a_healthy_network_keeps_what_was_given(forgotten, digits, capsys):
     mean, std = digits.mean_and_std()
     given = ["--normalize", f"{mean[0]:.3f}/{std[0]:.3f}", "--seed", "3", "--device", "cpu"]
     command = told(capsys, *forgotten, *given).splitlines()[-1]
-    assert shlex.split(command)[2:] == ["--data", "digits", *forgotten, *given[:2], "--device", "cpu", "--seed", "3"]
+    assert shlex.split(command)[2:] == [
+        "--data",
+        "digits",
+        *forgotten,
+        *given[:2],
+        "--device",
+        "cpu",
+        "--seed",
+        "3",
+    ]
 
 
 def test_built_in_networks_carry_their_normalisation(weights, capsys):
     out = told(capsys, "--weights", str(weights))
     assert out.startswith("HEALTHY") and "which it carries itself" in out
-    assert out.splitlines()[-1] == f"blankcheck audit --data digits --model mlp --weights {shlex.quote(str(weights))}"
+    assert (
+        out.splitlines()[-1]
+        == f"blankcheck audit --data digits --model mlp --weights {shlex.quote(str(weights))}"
+    )
 
 
 def test_weights_of_a_built_in_network_that_do_not_carry_it(plain, digits, tmp_path, capsys):
@@ -680,16 +813,29 @@ def test_weights_of_a_built_in_network_that_do_not_carry_it(plain, digits, tmp_p
 
 def test_an_own_network_saved_whole_carries_its_normalisation(forgotten, plain, tmp_path, capsys):
     save_model(plain, tmp_path / "whole.safetensors")
-    record = json.loads(told(capsys, *forgotten[:2], "--weights", str(tmp_path / "whole.safetensors"), "--json"))
+    record = json.loads(
+        told(capsys, *forgotten[:2], "--weights", str(tmp_path / "whole.safetensors"), "--json")
+    )
     assert record["problems"] == 0 and "--normalize" not in record["command"]
 
 
 def test_a_factory_that_takes_no_option_is_not_told_to(plain, tmp_path, capsys):
     """It returns a UnitClassifier of its own, before which `--normalize` puts nothing."""
     torch.save(plain.network.state_dict(), tmp_path / "net.pt")
-    (tmp_path / "net.py").write_text(NET + "\nfrom blankcheck.classifiers import UnitClassifier\n"
-                                     "def unit(): return UnitClassifier(make())\n")  # fmt: skip
-    record = json.loads(told(capsys, "--model", f"{tmp_path}/net.py:unit", "--weights", str(tmp_path / "net.pt"), "--json"))
+    (tmp_path / "net.py").write_text(
+        NET + "\nfrom blankcheck.classifiers import UnitClassifier\n"
+        "def unit(): return UnitClassifier(make())\n"
+    )
+    record = json.loads(
+        told(
+            capsys,
+            "--model",
+            f"{tmp_path}/net.py:unit",
+            "--weights",
+            str(tmp_path / "net.pt"),
+            "--json",
+        )
+    )
     assert "--normalize" not in (record["command"] or "") and record["problems"] == 0
 
 
@@ -721,7 +867,9 @@ def test_a_broken_network_is_a_finding_and_exit_0(tmp_path, capsys):
 )
 def test_wrong_usage_is_one_line_and_exit_2(tmp_path, capsys, arguments, words):
     (tmp_path / "net.py").write_text(NET)
-    replaced = [a.replace("NET", f"{tmp_path}/net.py").replace("FULL", str(tmp_path)) for a in arguments]
+    replaced = [
+        a.replace("NET", f"{tmp_path}/net.py").replace("FULL", str(tmp_path)) for a in arguments
+    ]
     assert main(["doctor", *replaced]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and words in err
@@ -743,7 +891,10 @@ def test_out_is_a_new_folder_and_takes_nothing_away(weights, tmp_path, capsys):
     (out / "verdict.json").write_text("{}")
     before = {p: p.read_bytes() for p in out.iterdir()}
     assert main(["doctor", "--weights", str(weights), "--out", str(out), "--seed", "1"]) == 2
-    assert "--overwrite" in capsys.readouterr().err and {p: p.read_bytes() for p in out.iterdir()} == before
+    assert (
+        "--overwrite" in capsys.readouterr().err
+        and {p: p.read_bytes() for p in out.iterdir()} == before
+    )
     told(capsys, "--weights", str(weights), "--out", str(out), "--seed", "1", "--overwrite")
     assert {p.name for p in out.iterdir()} == {"doctor.json", "environment.json", "config.yaml"}
     record = json.loads((out / "doctor.json").read_text())
@@ -754,7 +905,11 @@ def test_it_reads_well_in_sixty_columns_and_without_colour(forgotten, capsys, mo
     monkeypatch.setenv("COLUMNS", "60")
     text = told(capsys, *forgotten)
     first, *lines, last = text.splitlines()  # names are never cut
-    assert first.startswith("PROBLEMS") and last.startswith("blankcheck audit") and max(map(len, lines)) <= 60
+    assert (
+        first.startswith("PROBLEMS")
+        and last.startswith("blankcheck audit")
+        and max(map(len, lines)) <= 60
+    )
     assert "\x1b" not in text and re.search(r"^✗ normalisation  ", text, re.MULTILINE)
 
 
@@ -763,20 +918,29 @@ def test_marks_where_the_terminal_has_no_others(forgotten, monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
     assert main(["doctor", *forgotten, "--quiet"]) == 0
     sys.stdout.flush()
-    assert b"x normalisation" in raw.getvalue() and b"+ outputs" not in raw.getvalue(), "quiet: problems only"
+    assert b"x normalisation" in raw.getvalue() and b"+ outputs" not in raw.getvalue(), (
+        "quiet: problems only"
+    )
 
 
-@pytest.mark.parametrize("text", ["a b", "it's", "new\nline", "\x1b[31m", "é", "-x", "back\\slash\x07", "\udcff"])
+@pytest.mark.parametrize(
+    "text", ["a b", "it's", "new\nline", "\x1b[31m", "é", "-x", "back\\slash\x07", "\udcff"]
+)
 def test_quoted_words_are_what_a_shell_reads(text):
     word = quoted(text)
     assert word.isprintable()
-    read = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, check=True).stdout
+    read = subprocess.run(
+        ["bash", "-c", f"printf %s {word}"], capture_output=True, check=True
+    ).stdout
     assert read == text.encode(errors="surrogateescape")
 
 
 def test_colour_sets_go_through_the_command(painter, colours, tmp_path, capsys, monkeypatch):
-    arrays = {f"{kind}_{name}": value for name, split in (("train", colours.train), ("test", colours.test))
-              for kind, value in (("x", split.images.numpy()), ("y", split.labels.numpy()))}  # fmt: skip
+    arrays = {
+        f"{kind}_{name}": value
+        for name, split in (("train", colours.train), ("test", colours.test))
+        for kind, value in (("x", split.images.numpy()), ("y", split.labels.numpy()))
+    }
     np.savez(tmp_path / "colours.npz", **arrays)
     assert load_data(f"npz:{tmp_path / 'colours.npz'}").shape == (3, 8, 8)
     torch.save(painter.network.state_dict(), tmp_path / "net.pt")
@@ -787,11 +951,23 @@ def test_colour_sets_go_through_the_command(painter, colours, tmp_path, capsys, 
         "    network.register_forward_pre_hook(lambda _, x: (x[0].flip(1),))\n"
         "    return network\n"
     )
-    arguments = ["--data", f"npz:{tmp_path / 'colours.npz'}", "--model", f"{tmp_path}/net.py:make",
-                 "--weights", str(tmp_path / "net.pt")]  # fmt: skip
+    arguments = [
+        "--data",
+        f"npz:{tmp_path / 'colours.npz'}",
+        "--model",
+        f"{tmp_path}/net.py:make",
+        "--weights",
+        str(tmp_path / "net.pt"),
+    ]
     out = told(capsys, *arguments)
-    assert "✗ channel-order" in out and "x[0].flip(1)" in out and "With these lines in the factory" in out
+    assert (
+        "✗ channel-order" in out
+        and "x[0].flip(1)" in out
+        and "With these lines in the factory" in out
+    )
     network = loaded(out.splitlines()[-1], monkeypatch, tmp_path / "run").network
-    mended = UnitClassifier(hooked(network, tuple(line.strip() for line in out.splitlines() if "register_" in line)),
-                            parse_normalize(re.search(r"--normalize (\S+)$", out.strip())[1]))  # fmt: skip
+    mended = UnitClassifier(
+        hooked(network, tuple(line.strip() for line in out.splitlines() if "register_" in line)),
+        parse_normalize(re.search(r"--normalize (\S+)$", out.strip())[1]),
+    )
     assert accuracy(mended, colours.test) > 0.9

@@ -36,7 +36,15 @@ from blankcheck.fooling.host_sync import LEAVE_EVERY
 from blankcheck.fooling.masks import KINDS
 from blankcheck.fooling.problem import Seen
 from blankcheck.testing import Constant, NaNAfter, Planted
-from blankcheck.types import NEVER, Conditions, Outcome, count_lit, count_lit_pixels, default_max_lit, stored
+from blankcheck.types import (
+    NEVER,
+    Conditions,
+    Outcome,
+    count_lit,
+    count_lit_pixels,
+    default_max_lit,
+    stored,
+)
 
 SHAPE = (1, 8, 8)
 TARGETS = torch.tensor([0, 1, 2]).repeat(4)
@@ -91,14 +99,19 @@ def test_met_images_stop_and_leave_the_others_alone(plain):
     problem, goal = Problem(plain, "logits", torch.arange(10).repeat(3)), Goal(max_lit=40)
     start = STARTS["sparse-noise"](problem.targets, SHAPE, torch.Generator().manual_seed(0), None)
     together = search(problem, start, AdaptiveWeight(), goal, 50)
-    assert len(together.steps.unique()) > 1, "some must finish before others for this test to say anything"
+    assert len(together.steps.unique()) > 1, (
+        "some must finish before others for this test to say anything"
+    )
     alone = search(problem.rows(torch.tensor([7])), start[7:8], AdaptiveWeight(), goal, 50)
     assert_close(alone.images, together.images[7:8], atol=1e-4, rtol=0)
     assert int(alone.steps) == int(together.steps[7])
 
 
 def test_one_pass_does_not_depend_on_the_batch(plain):
-    images, targets = torch.rand(50, *SHAPE, generator=torch.Generator().manual_seed(0)), torch.arange(50) % 10
+    images, targets = (
+        torch.rand(50, *SHAPE, generator=torch.Generator().manual_seed(0)),
+        torch.arange(50) % 10,
+    )
     whole = Problem(plain, "logits", targets).measure(images)
     single = Problem(plain, "logits", targets[3:4]).measure(images[3:4])
     assert_close(single.margin, whole.margin[3:4], atol=1e-5, rtol=1e-5)
@@ -106,7 +119,9 @@ def test_one_pass_does_not_depend_on_the_batch(plain):
 
 
 def test_same_seed_same_bits_and_other_seed_other_images(plain):
-    one, two, other = (bc.fool(plain, range(10), 2, shape=SHAPE, steps=40, seed=s) for s in (3, 3, 4))
+    one, two, other = (
+        bc.fool(plain, range(10), 2, shape=SHAPE, steps=40, seed=s) for s in (3, 3, 4)
+    )
     assert torch.equal(one.images, two.images) and torch.equal(one.confidence, two.confidence)
     assert not torch.equal(one.images, other.images)
 
@@ -126,7 +141,9 @@ def test_fixed_weight_is_pytorchs_adam():
     state = rule.init(images, torch.arange(4))
     for _ in range(5):
         gradient, confidence = torch.randn(4, *SHAPE) * 0.1, torch.rand(4)
-        seen = Seen(confidence.logit(), count_lit(images), gradient, torch.ones(4, dtype=torch.bool))
+        seen = Seen(
+            confidence.logit(), count_lit(images), gradient, torch.ones(4, dtype=torch.bool)
+        )
         images, state = rule.step(state, images, seen, look())
         parameter.grad = -(1 - confidence)[:, None, None, None] * gradient + 2.0 / 64
         adam.step()
@@ -138,13 +155,17 @@ def test_fixed_weight_is_pytorchs_adam():
 def test_l1_in_the_box_leaves_exact_zeros():
     classifier = Planted(pixels=4)
     goal = Goal(max_lit=64, until="sparsest")
-    found = search(Problem(classifier, "logits", TARGETS), noise(), FixedWeight(weight=2.0), goal, 300)
+    found = search(
+        Problem(classifier, "logits", TARGETS), noise(), FixedWeight(weight=2.0), goal, 300
+    )
     assert found.met.all() and (found.lit == 4).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_masked_features_stay_black(plain, kind):
-    found = bc.fool(plain, range(10), 4, shape=SHAPE, steps=60, mask=kind, until="sparsest", max_lit=40)
+    found = bc.fool(
+        plain, range(10), 4, shape=SHAPE, steps=60, mask=kind, until="sparsest", max_lit=40
+    )
     mask = torch.zeros(40, 1, 8, 8, dtype=torch.bool)
     mask[:, :, ::2] = True
     own = bc.fool(plain, range(10), 4, shape=SHAPE, steps=60, mask=mask, max_lit=40)
@@ -156,7 +177,9 @@ def test_masked_gradient_is_not_followed():
     classifier = Planted(pixels=5)
     mask = torch.ones(1, *SHAPE, dtype=torch.bool)
     mask.view(-1)[classifier.planted[0, 0]] = False
-    seen = Problem(classifier, "logits", torch.tensor([0]), mask).measure(torch.full((1, *SHAPE), 0.5))
+    seen = Problem(classifier, "logits", torch.tensor([0]), mask).measure(
+        torch.full((1, *SHAPE), 0.5)
+    )
     assert seen.gradient.flatten()[classifier.planted[0, 0]] == 0
     found = bc.fool(classifier, [0], 3, shape=SHAPE, steps=100, mask=mask)
     assert not found.met.any(), "without one of its five features the class cannot be reached"
@@ -201,20 +224,35 @@ def test_steep_outputs_do_not_saturate_the_search(plain):
 
 
 def test_accept_is_a_further_condition(plain):
-    bright = bc.fool(plain, range(10), 3, shape=SHAPE, steps=200, max_lit=30, accept=lambda x: x.flatten(1).sum(1) > 8)
+    bright = bc.fool(
+        plain,
+        range(10),
+        3,
+        shape=SHAPE,
+        steps=200,
+        max_lit=30,
+        accept=lambda x: x.flatten(1).sum(1) > 8,
+    )
     assert bright.met.any() and (bright.images.flatten(1).sum(1)[bright.met] > 8).all()
 
 
 def test_sparsest_spends_more_and_lights_less(plain):
     quick = bc.fool(plain, range(10), 4, shape=SHAPE, steps=200, max_lit=64)
     slow = bc.fool(plain, range(10), 4, shape=SHAPE, steps=200, max_lit=64, until="sparsest")
-    assert slow.lit.float().mean() < quick.lit.float().mean() and slow.steps.sum() > quick.steps.sum()
+    assert (
+        slow.lit.float().mean() < quick.lit.float().mean() and slow.steps.sum() > quick.steps.sum()
+    )
 
 
 def test_polished_images_are_local_minima(plain):
     problem, goal = Problem(plain, "logits", torch.arange(10)), Goal(max_lit=64, until="sparsest")
-    found = search(problem, STARTS["noise"](torch.arange(10), SHAPE, torch.Generator().manual_seed(0), None),
-                   AdaptiveWeight(), goal, 40)  # fmt: skip
+    found = search(
+        problem,
+        STARTS["noise"](torch.arange(10), SHAPE, torch.Generator().manual_seed(0), None),
+        AdaptiveWeight(),
+        goal,
+        40,
+    )
     done = polish(problem, found, goal, 2000, sweeps=50)
     for image, target in zip(done.images[done.met], done.targets[done.met], strict=True):
         for feature in image.flatten().nonzero().flatten():
@@ -231,13 +269,21 @@ def test_given_start_images_are_used(plain):
 
 def test_starts_are_what_they_are_called(digits):
     real, targets = (digits.validation.images, digits.validation.labels), torch.arange(30) % 10
-    made = {name: make(targets, SHAPE, torch.Generator().manual_seed(0), real) for name, make in STARTS.items()}
+    made = {
+        name: make(targets, SHAPE, torch.Generator().manual_seed(0), real)
+        for name, make in STARTS.items()
+    }
     assert all(x.shape == (30, *SHAPE) and x.min() >= 0 and x.max() <= 1 for x in made.values())
-    assert made["bright"].min() >= 0.9 and made["near-black"].max() <= 0.02 and made["black"].sum() == 0
+    assert (
+        made["bright"].min() >= 0.9
+        and made["near-black"].max() <= 0.02
+        and made["black"].sum() == 0
+    )
     assert made["gaussian"].mean() == pytest.approx(float(real[0].mean()), abs=0.1)
     pool = real[0].flatten(1)
     for image, target in zip(made["blend"], targets, strict=True):
-        # a mixture a x + (1 - a) y of two real images, one of the target: least squares over the pairs finds it
+        # a mixture a x + (1 - a) y of two real images, one of the target: least squares over the
+        # pairs finds it
         own, other = pool[real[1] == target], pool[real[1] != target]
         gap = image.flatten() - other[:, None]
         along = own[None] - other[:, None]
@@ -246,14 +292,17 @@ def test_starts_are_what_they_are_called(digits):
 
 
 def test_found_at_is_the_step_at_which_the_image_was_met(plain, digits):
-    """It counts within the attempt; an image that stops at its goal was met at its last step, and not a step earlier."""
+    """It counts within the attempt; an image that stops at its goal was met at its last step, and
+    not a step earlier."""
     found = bc.fool(plain, [3], 8, data=digits, steps=60, until="sparsest", seed=2)
     assert (found.found_at >= 1).all() and (found.found_at <= found.steps).all()
     problem = Problem(plain.requires_grad_(False), "logits", torch.tensor([3]))
     start = torch.full((1, *SHAPE), 0.5)
     whole = search(problem, start, FixedWeight(weight=10.0), Goal(max_lit=30), 300)
     assert whole.met and whole.found_at == whole.steps and whole.steps > 2
-    before = search(problem, start, FixedWeight(weight=10.0), Goal(max_lit=30), int(whole.found_at) - 1)
+    before = search(
+        problem, start, FixedWeight(weight=10.0), Goal(max_lit=30), int(whole.found_at) - 1
+    )
     assert not before.met
 
 
@@ -298,11 +347,15 @@ def test_masks_keep_their_share(kind, keep, seed):
     mask = random_mask(kind, 3, (3, 12, 12), keep, torch.Generator().manual_seed(seed))
     assert mask.shape == (3, 3 if kind.endswith(":features") else 1, 12, 12)
     share = mask.flatten(1).float().mean(dim=1)
-    tolerance = {"pixels": 0.02, "blocks": 0.12, "half-planes": 0.15}[kind.removesuffix(":features")]
+    tolerance = {"pixels": 0.02, "blocks": 0.12, "half-planes": 0.15}[
+        kind.removesuffix(":features")
+    ]
     assert ((share - keep).abs() <= tolerance).all()
 
 
-@pytest.mark.parametrize(("shape", "limit"), [((1, 28, 28), 300), ((3, 32, 32), 300), ((1, 8, 8), 12)])
+@pytest.mark.parametrize(
+    ("shape", "limit"), [((1, 28, 28), 300), ((3, 32, 32), 300), ((1, 8, 8), 12)]
+)
 def test_default_max_lit(shape, limit):
     assert default_max_lit(shape) == limit
 
@@ -311,8 +364,12 @@ def test_colour_masks_cover_features_when_asked(plain):
     one = random_mask("pixels:features", 20, (3, 12, 12), 0.5, torch.Generator().manual_seed(0))
     assert not torch.equal(one[:, 0], one[:, 1])
     network = UnitClassifier(Planted(pixels=3, shape=(3, 8, 8)))
-    found = bc.fool(network, [0, 1], 20, shape=(3, 8, 8), steps=60, max_lit=40, mask="pixels:features", seed=1)
-    assert 0 < found.met.sum() < 40, "with a random half of the features the three planted ones are seldom all there"
+    found = bc.fool(
+        network, [0, 1], 20, shape=(3, 8, 8), steps=60, max_lit=40, mask="pixels:features", seed=1
+    )
+    assert 0 < found.met.sum() < 40, (
+        "with a random half of the features the three planted ones are seldom all there"
+    )
 
 
 def test_colour_masks_cover_positions():
@@ -326,7 +383,16 @@ def test_random_numbers_belong_to_the_key():
     whole, part = uniform(keys, 3, 400), uniform(keys[[7, 30]], 3, 400)
     assert torch.equal(part, whole[[7, 30]])
     assert whole.min() >= 0 and whole.max() < 1 and abs(float(whole.mean()) - 0.5) < 0.01
-    assert abs(float(torch.corrcoef(torch.stack([whole.flatten(), uniform(keys, 4, 400).flatten()]))[0, 1])) < 0.03
+    assert (
+        abs(
+            float(
+                torch.corrcoef(torch.stack([whole.flatten(), uniform(keys, 4, 400).flatten()]))[
+                    0, 1
+                ]
+            )
+        )
+        < 0.03
+    )
 
 
 @pytest.mark.parametrize("solver", SOLVERS, ids=lambda s: type(s).__name__)
@@ -338,7 +404,9 @@ def test_an_image_does_not_depend_on_its_batch(plain, solver):
     few = torch.tensor([8, 2])
     part = search(problem.rows(few), start[few], solver, goal, 8, keys[few])
     assert_close(part.images, whole.images[few], atol=1e-4, rtol=0)
-    assert torch.equal(part.steps, whole.steps[few]) and torch.equal(part.forwards, whole.forwards[few])
+    assert torch.equal(part.steps, whole.steps[few]) and torch.equal(
+        part.forwards, whole.forwards[few]
+    )
 
 
 def test_looking_seldom_who_has_finished_changes_nothing(plain, monkeypatch):
@@ -353,7 +421,11 @@ def test_looking_seldom_who_has_finished_changes_nothing(plain, monkeypatch):
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.integers(1, 60), st.sampled_from(["met", "sparsest"]), st.sampled_from(["auto", "black", "noise"]))
+@given(
+    st.integers(1, 60),
+    st.sampled_from(["met", "sparsest"]),
+    st.sampled_from(["auto", "black", "noise"]),
+)
 def test_budgets_are_kept(plain, steps, until, start):
     found = bc.fool(plain, [1, 7], 3, shape=SHAPE, steps=steps, until=until, start=start)
     assert (found.steps <= steps).all() and (found.forwards <= 3 * steps).all()
@@ -376,7 +448,9 @@ class NoGradient(torch.nn.Module):
 
 
 @pytest.mark.parametrize(
-    "solver", [RandomSearch(features=30), DifferentialEvolution(pixels=12)], ids=["random", "evolution"]
+    "solver",
+    [RandomSearch(features=30), DifferentialEvolution(pixels=12)],
+    ids=["random", "evolution"],
 )
 def test_gradient_free_rules_find_what_gradients_do_not(plain, solver):
     problem, goal = Problem(NoGradient(plain), "logits", torch.arange(10)), Goal(max_lit=40)
@@ -390,34 +464,56 @@ def test_gradient_free_rules_find_what_gradients_do_not(plain, solver):
 def test_sigma_zero_counts_lit_features_as_published():
     rule, images = SigmaZero(), torch.full((1, 1, 1, 2), 0.5)
     state = rule.init(images, torch.arange(1))
-    seen = Seen(torch.tensor([5.0]), count_lit(images), torch.ones(1, 1, 1, 2), torch.tensor([True]))
+    seen = Seen(
+        torch.tensor([5.0]), count_lit(images), torch.ones(1, 1, 1, 2), torch.tensor([True])
+    )
     moved, after = rule.step(state, images, seen, look())
-    # confident: the gradient is the count's alone; normalised, Adam's first step is the step size, towards black
+    # confident: the gradient is the count's alone; normalised, Adam's first step is the step size,
+    # towards black
     assert torch.equal(moved, torch.zeros_like(images))
     assert_close(after.weight, torch.tensor([0.31]))
-    _, after = rule.step(state, images, Seen(torch.tensor([0.0]), *list(vars(seen).values())[1:]), look())
+    _, after = rule.step(
+        state, images, Seen(torch.tensor([0.0]), *list(vars(seen).values())[1:]), look()
+    )
     assert_close(after.weight, torch.tensor([0.29]))
 
 
 def test_fixed_weight_steps_and_anneals():
     images = torch.full((1, *SHAPE), 0.5)
-    seen = Seen(torch.tensor([50.0]), count_lit(images), torch.zeros(1, *SHAPE), torch.tensor([True]))
+    seen = Seen(
+        torch.tensor([50.0]), count_lit(images), torch.zeros(1, *SHAPE), torch.tensor([True])
+    )
 
     def change(rule, step, progress=0.0):
-        state = dataclasses.replace(rule.init(images, torch.arange(1)), step=step, second=torch.full((1, *SHAPE), 1e-4))
+        state = dataclasses.replace(
+            rule.init(images, torch.arange(1)), step=step, second=torch.full((1, *SHAPE), 1e-4)
+        )
         return float((images - rule.step(state, images, seen, look(progress))[0]).mean())
 
     plain_rule = FixedWeight(weight=1.0)
     assert change(FixedWeight(step_at=(5, 0.1)), 4) == pytest.approx(change(plain_rule, 4))
-    assert change(FixedWeight(step_at=(5, 0.1)), 5) == pytest.approx(0.1 * change(plain_rule, 5), rel=1e-4)
+    assert change(FixedWeight(step_at=(5, 0.1)), 5) == pytest.approx(
+        0.1 * change(plain_rule, 5), rel=1e-4
+    )
     assert change(FixedWeight(weight_at=(5, 3.0)), 5) > 2 * change(plain_rule, 5)
-    assert change(FixedWeight(anneal=True), 5, 0.5) == pytest.approx(0.5 * change(plain_rule, 5), rel=1e-4)
+    assert change(FixedWeight(anneal=True), 5, 0.5) == pytest.approx(
+        0.5 * change(plain_rule, 5), rel=1e-4
+    )
 
 
 def test_rows_that_were_never_confident_give_up(plain):
     problem = Problem(plain, "logits", torch.arange(10))
-    found = search(problem, torch.zeros(10, *SHAPE), Exchange(), Goal(confidence=0.999, until="sparsest"), 30, give_up=4)
-    assert (found.steps[found.fewest == NEVER] == 4).all() and (found.steps[found.fewest != NEVER] > 4).all()
+    found = search(
+        problem,
+        torch.zeros(10, *SHAPE),
+        Exchange(),
+        Goal(confidence=0.999, until="sparsest"),
+        30,
+        give_up=4,
+    )
+    assert (found.steps[found.fewest == NEVER] == 4).all() and (
+        found.steps[found.fewest != NEVER] > 4
+    ).all()
     assert 0 < (found.fewest == NEVER).sum() < 10
 
 
@@ -427,11 +523,23 @@ def test_images_differ_between_attempts(plain):
 
 
 def test_a_network_sure_of_black_gets_one_black_image_and_others():
-    found = bc.fool(lambda x: torch.stack([x.flatten(1).sum(1) * 0 + 5, x.flatten(1).sum(1)], 1), [0], 10,
-                    shape=SHAPE, steps=60, until="sparsest")  # fmt: skip
+    found = bc.fool(
+        lambda x: torch.stack([x.flatten(1).sum(1) * 0 + 5, x.flatten(1).sum(1)], 1),
+        [0],
+        10,
+        shape=SHAPE,
+        steps=60,
+        until="sparsest",
+    )
     assert found.met.all() and found.lit.tolist() == [0] + [1] * 9
-    tiny = bc.fool(lambda x: torch.stack([x.flatten(1).sum(1) * 0 + 5, x.flatten(1).sum(1)], 1), [0], 10,
-                   shape=(1, 2, 2), steps=60, until="sparsest")  # fmt: skip
+    tiny = bc.fool(
+        lambda x: torch.stack([x.flatten(1).sum(1) * 0 + 5, x.flatten(1).sum(1)], 1),
+        [0],
+        10,
+        shape=(1, 2, 2),
+        steps=60,
+        until="sparsest",
+    )
     assert tiny.met.all(), "four features leave fewer different images than were asked for"
 
 
@@ -452,7 +560,10 @@ def test_out_of_memory_halves_the_batch(plain):
     conditions = Conditions(max_lit=12)
     job = Job(plain, "logits", SHAPE, conditions, within(30), enough=12, seed=3)
     targets = [i % 10 for i in range(40)]
-    whole, halved = run_attempts(job, targets), run_attempts(dataclasses.replace(job, classifier=Greedy(plain, 30)), targets)
+    whole, halved = (
+        run_attempts(job, targets),
+        run_attempts(dataclasses.replace(job, classifier=Greedy(plain, 30)), targets),
+    )
     assert whole.halved == 0 and halved.halved >= 1
     assert halved.best.met.all()
     with pytest.raises(torch.OutOfMemoryError):
@@ -460,8 +571,8 @@ def test_out_of_memory_halves_the_batch(plain):
 
 
 class Saturated(torch.nn.Module):
-    """The logarithm of a softmax, as many networks end: -inf where a probability is 0 in 32 bits. Class 1 has probability 1
-    until feature 0 is lit."""
+    """The logarithm of a softmax, as many networks end: -inf where a probability is 0 in 32 bits.
+    Class 1 has probability 1 until feature 0 is lit."""
 
     def forward(self, images):
         first = images.flatten(1)[:, 0]
@@ -490,11 +601,16 @@ def test_polishing_spends_what_an_image_has_left_whoever_its_neighbours_are(plai
         only = torch.tensor([row])
         alone = polish(problem.rows(only), found.rows(only), goal, left[only])
         assert_close(alone.images, together.images[only], atol=1e-4, rtol=0)
-        assert int(alone.forwards) == int(together.forwards[row]) <= int(found.forwards[row]) + int(left[row])
+        assert (
+            int(alone.forwards)
+            == int(together.forwards[row])
+            <= int(found.forwards[row]) + int(left[row])
+        )
 
 
 def test_an_attempts_image_does_not_depend_on_which_others_are_dear(plain):
-    """In a batch with an image that uses up its forward passes, the others are polished as they are without it."""
+    """In a batch with an image that uses up its forward passes, the others are polished as they are
+    without it."""
     problem, goal = Problem(plain, "logits", torch.arange(10)), Goal(max_lit=64, until="sparsest")
     found = search(problem, torch.zeros(10, *SHAPE), GreedyLighting(), goal, 40)
     dear = torch.full((10,), 60)

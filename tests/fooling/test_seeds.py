@@ -23,22 +23,40 @@ from blankcheck.testing import Constant
 from blankcheck.types import Conditions, Fooling
 
 CONTROLS = (
-    harder.more_steps, harder.more_restarts, harder.more_starts, harder.penalty_weights, harder.tighter_limit,
-    harder.close_calls, harder.gradient_free, harder.unbounded, planting.planted_control,
-    lambda s: harder.positive_control(s, 0.95), lambda s: harder.transfer(s, next(iter(s.twins()))),
-)  # fmt: skip
+    harder.more_steps,
+    harder.more_restarts,
+    harder.more_starts,
+    harder.penalty_weights,
+    harder.tighter_limit,
+    harder.close_calls,
+    harder.gradient_free,
+    harder.unbounded,
+    planting.planted_control,
+    lambda s: harder.positive_control(s, 0.95),
+    lambda s: harder.transfer(s, next(iter(s.twins()))),
+)
 
 
-@given(st.lists(st.integers(0, 50) | st.sampled_from(["more-steps", "round", "main"]), min_size=1, max_size=4))
+@given(
+    st.lists(
+        st.integers(0, 50) | st.sampled_from(["more-steps", "round", "main"]),
+        min_size=1,
+        max_size=4,
+    )
+)
 def test_seeds_belong_to_all_parts_and_fit_every_generator(parts):
     seed = seed_of(*parts)
     assert 0 <= seed < 2**63 and seed == seed_of(*parts)
     assert seed != seed_of(*parts, 0) and seed not in parts
-    assert torch.equal(torch.rand(3, generator=seeded(*parts)), torch.rand(3, generator=torch.Generator().manual_seed(seed)))
+    assert torch.equal(
+        torch.rand(3, generator=seeded(*parts)),
+        torch.rand(3, generator=torch.Generator().manual_seed(seed)),
+    )
 
 
 def test_no_search_of_any_run_is_the_main_search_of_another(monkeypatch):
-    """The seeds of the searches of all controls, for many seeds of a run: none is a small number, none occurs twice."""
+    """The seeds of the searches of all controls, for many seeds of a run: none is a small number,
+    none occurs twice."""
     used: list[int] = []
 
     def noted(job: Job, targets, *args, **more) -> Tried:
@@ -49,12 +67,32 @@ def test_no_search_of_any_run_is_the_main_search_of_another(monkeypatch):
         monkeypatch.setattr(module, "run_attempts", noted)
     for seed in range(8):
         network = Constant([0.0, 0.0, 0.0])
-        job = Job(network, "logits", (1, 4, 4), Conditions(max_lit=2), within(2), enough=1, seed=seed,
-                  real=(torch.rand(30, 1, 4, 4), torch.arange(30) % 3), accept=nothing)  # fmt: skip
+        job = Job(
+            network,
+            "logits",
+            (1, 4, 4),
+            Conditions(max_lit=2),
+            within(2),
+            enough=1,
+            seed=seed,
+            real=(torch.rand(30, 1, 4, 4), torch.arange(30) % 3),
+            accept=nothing,
+        )
         tried = run_attempts(job, [0, 1, 2])
         attempts = tuple(judged(job, tried, _Same(), _Same()).attempts)
-        twins = [Twin(Constant([0.0, 0.0, 0.0]), "logits", "first"), Twin(Constant([0.0, 0.0, 0.0]), "logits", "second")]
-        setting = Setting(job, PRESETS["smoke"], attempts, tried, torch.rand(5, 1, 4, 4), 3, lambda twins=twins: iter(twins))
+        twins = [
+            Twin(Constant([0.0, 0.0, 0.0]), "logits", "first"),
+            Twin(Constant([0.0, 0.0, 0.0]), "logits", "second"),
+        ]
+        setting = Setting(
+            job,
+            PRESETS["smoke"],
+            attempts,
+            tried,
+            torch.rand(5, 1, 4, 4),
+            3,
+            lambda twins=twins: iter(twins),
+        )
         for control in CONTROLS:
             control(setting)
     assert len(used) == len(set(used)) >= 8 * len(CONTROLS) and min(used) > 1000

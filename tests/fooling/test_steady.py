@@ -1,4 +1,7 @@
-"""Between two looks the host only gives a device work: nothing makes it wait. Told on the CPU, by what is called."""
+"""Between two looks the host only gives a device work: nothing makes it wait.
+
+Told on the CPU, by what is called.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +33,37 @@ from blankcheck.fooling.host_sync import LEAVE_EVERY, SELDOM
 
 SHAPE, TARGETS = (1, 8, 8), torch.arange(10).repeat(3)
 SOLVERS = [
-    GreedyLighting(), AdaptiveWeight(), AnnealedTopK(goal=5), FixedWeight(), SigmaZero(), FastMinimumNorm(), Exchange(),
-    RandomSearch(features=30), DifferentialEvolution(pixels=12, members=3),
-]  # fmt: skip
-TO_THE_HOST = {"item", "tolist", "cpu", "numpy", "__bool__", "__int__", "__float__", "__index__", "__array__"}
+    GreedyLighting(),
+    AdaptiveWeight(),
+    AnnealedTopK(goal=5),
+    FixedWeight(),
+    SigmaZero(),
+    FastMinimumNorm(),
+    Exchange(),
+    RandomSearch(features=30),
+    DifferentialEvolution(pixels=12, members=3),
+]
+TO_THE_HOST = {
+    "item",
+    "tolist",
+    "cpu",
+    "numpy",
+    "__bool__",
+    "__int__",
+    "__float__",
+    "__index__",
+    "__array__",
+}
 TO_THE_DEVICE = {"tensor", "as_tensor", "from_numpy"}
-OF_UNKNOWN_SIZE = {"nonzero", "masked_select", "unique", "_unique2", "unique_dim", "bincount", "equal"}
+OF_UNKNOWN_SIZE = {
+    "nonzero",
+    "masked_select",
+    "unique",
+    "_unique2",
+    "unique_dim",
+    "bincount",
+    "equal",
+}
 
 
 class Python(TorchFunctionMode):
@@ -72,7 +100,9 @@ class Kernels(TorchDispatchMode):
 def like_a_device(monkeypatch):
     """Tensors of the CPU are treated as those of a device."""
     monkeypatch.delitem(LEAVE_EVERY, "cpu")
-    monkeypatch.setattr("blankcheck.fooling.tensor_ops.ascending", lambda values: values.sort(dim=1).values)
+    monkeypatch.setattr(
+        "blankcheck.fooling.tensor_ops.ascending", lambda values: values.sort(dim=1).values
+    )
 
 
 def waits_of(run):
@@ -83,18 +113,27 @@ def waits_of(run):
 
 
 def start_of(solver):
-    kind = "noise" if isinstance(solver, AdaptiveWeight | AnnealedTopK | FixedWeight | SigmaZero) else "black"
+    kind = (
+        "noise"
+        if isinstance(solver, AdaptiveWeight | AnnealedTopK | FixedWeight | SigmaZero)
+        else "black"
+    )
     return STARTS[kind](TARGETS, SHAPE, torch.Generator().manual_seed(0), None)
 
 
 def test_what_makes_the_host_wait_is_seen():
     numbers = torch.arange(4.0)
     seen = [
-        (lambda: bool((numbers > 1).any()), "__bool__"), (lambda: numbers[numbers > 1], "index"),
-        (lambda: numbers.nonzero(), "nonzero"), (lambda: numbers.tolist(), "tolist"), (lambda: numbers.cpu(), "cpu"),
-        (lambda: torch.tensor(3.0), "tensor"), (lambda: int(numbers.sum()), "__int__"),
-        (lambda: numbers.clone().masked_fill_(numbers > 1, 0.0), None), (lambda: numbers[torch.tensor([1])], "tensor"),
-    ]  # fmt: skip
+        (lambda: bool((numbers > 1).any()), "__bool__"),
+        (lambda: numbers[numbers > 1], "index"),
+        (lambda: numbers.nonzero(), "nonzero"),
+        (lambda: numbers.tolist(), "tolist"),
+        (lambda: numbers.cpu(), "cpu"),
+        (lambda: torch.tensor(3.0), "tensor"),
+        (lambda: int(numbers.sum()), "__int__"),
+        (lambda: numbers.clone().masked_fill_(numbers > 1, 0.0), None),
+        (lambda: numbers[torch.tensor([1])], "tensor"),
+    ]
     for run, name in seen:
         waits = waits_of(run)
         assert (name in waits) if name else not waits
@@ -104,31 +143,45 @@ def test_what_makes_the_host_wait_is_seen():
 @pytest.mark.parametrize("accepting", [False, True], ids=["any", "accept"])
 @pytest.mark.parametrize("solver", SOLVERS, ids=lambda s: type(s).__name__)
 def test_turns_between_two_looks_never_wait(plain, digits, like_a_device, solver, until, accepting):
-    """A search of one look and 8 turns more waits no more often than one of the look alone. Image by image, and with a test
-    that only the host can make."""
+    """A search of one look and 8 turns more waits no more often than one of the look alone. Image
+    by image, and with a test that only the host can make."""
     accept = ood_test(digits, 0.01).accepts if accepting else None
     plain.requires_grad_(False)
     mask = random_mask("pixels", len(TARGETS), SHAPE, (0.5, 1.0), torch.Generator().manual_seed(1))
-    problem, goal = Problem(plain, "logits", TARGETS, mask), Goal(max_lit=12, until=until, accept=accept)
+    problem, goal = (
+        Problem(plain, "logits", TARGETS, mask),
+        Goal(max_lit=12, until=until, accept=accept),
+    )
 
     def waits(turns):
         forwards = None if solver.gradient else turns * (1 + getattr(solver, "tries", 3))
-        return waits_of(lambda: search(problem, start_of(solver), solver, goal, turns, forwards=forwards))
+        return waits_of(
+            lambda: search(problem, start_of(solver), solver, goal, turns, forwards=forwards)
+        )
 
     few = waits(1)
-    assert len(few) < 40 and "__float__" in few, "of the checks at the door and of the end, at least"
+    assert len(few) < 40 and "__float__" in few, (
+        "of the checks at the door and of the end, at least"
+    )
     if not accepting:
         assert waits(SELDOM - 1) == few
     else:
-        # at the end the test is asked once about everything that waited, which takes a few steps for each turn
+        # at the end the test is asked once about everything that waited, which takes a few steps
+        # for each turn
         names = waits(SELDOM - 1)
-        assert names.count("__bool__") <= few.count("__bool__") + 1 and names.count("cpu") <= few.count("cpu") + 1
+        assert (
+            names.count("__bool__") <= few.count("__bool__") + 1
+            and names.count("cpu") <= few.count("cpu") + 1
+        )
 
 
 def test_looking_costs_one_wait(plain, like_a_device):
     """Eight turns and the next eight: one question, how many have finished."""
     plain.requires_grad_(False)
-    problem, goal = Problem(plain, "logits", TARGETS), Goal(max_lit=1, confidence=0.9999999, until="sparsest")
+    problem, goal = (
+        Problem(plain, "logits", TARGETS),
+        Goal(max_lit=1, confidence=0.9999999, until="sparsest"),
+    )
 
     def waits(turns):
         return waits_of(lambda: search(problem, start_of(SigmaZero()), SigmaZero(), goal, turns))
@@ -140,8 +193,8 @@ def test_looking_costs_one_wait(plain, like_a_device):
 @pytest.mark.parametrize("until", ["met", "sparsest"])
 @pytest.mark.parametrize("solver", SOLVERS, ids=lambda s: type(s).__name__)
 def test_asking_later_changes_nothing(plain, digits, monkeypatch, solver, until):
-    """On a device the acceptance test is asked every eighth turn about all images since. Rows come out as if it had been
-    asked about each at once."""
+    """On a device the acceptance test is asked every eighth turn about all images since. Rows come
+    out as if it had been asked about each at once."""
     accept = ood_test(digits, 0.01).accepts
     plain.requires_grad_(False)
     problem, goal = Problem(plain, "logits", TARGETS), Goal(max_lit=12, until=until, accept=accept)

@@ -25,8 +25,16 @@ from blankcheck.hardening.sources import Ground, Sets, make_set
 from blankcheck.runs.folder import RunFolder
 from blankcheck.types import count_lit
 
-SMALL = HardeningPlan(TrainingPlan(6), rounds=3, buffer=128, fresh_attempts=10, fresh_steps=40, set_images=100, every=5,
-                      stop_rate=0)  # fmt: skip
+SMALL = HardeningPlan(
+    TrainingPlan(6),
+    rounds=3,
+    buffer=128,
+    fresh_attempts=10,
+    fresh_steps=40,
+    set_images=100,
+    every=5,
+    stop_rate=0,
+)
 
 
 def hardening(digits, plan=SMALL, objective="max-entropy", twin=lambda: None) -> Hardening:
@@ -68,7 +76,8 @@ def test_going_on_under_another_plan_is_refused_with_the_difference(digits):
 
 
 def test_state_survives_the_file_and_a_kill(digits, tmp_path):
-    """A run stopped by an exception in its second round goes on from the first and ends as if it had not stopped."""
+    """A run stopped by an exception in its second round goes on from the first and ends as if it
+    had not stopped."""
     options = dict(epochs=4, rounds=2, seed=0)
     whole = bc.harden("mlp", digits, **options)
     run = RunFolder.create(tmp_path / "h")
@@ -97,34 +106,53 @@ def test_kill_at_random_moments_loses_at_most_a_round(digits, tmp_path):
     options = ["--epochs", "16", "--rounds", "8", "--preset", "smoke", "--quiet"]
     command = [sys.executable, "-m", "blankcheck", "harden", *options, "--out"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([*command, str(tmp_path / "whole")], check=True, env=environment, capture_output=True)
+    subprocess.run(
+        [*command, str(tmp_path / "whole")], check=True, env=environment, capture_output=True
+    )
     draw, folder = random.Random(0), tmp_path / "killed"
     for attempt in range(4):
         resume = ["--resume"] if (folder / "environment.json").is_file() else []
-        process = subprocess.Popen([*command, str(folder), *resume], env=environment, stdout=subprocess.DEVNULL,
-                                   stderr=subprocess.DEVNULL)  # fmt: skip
+        process = subprocess.Popen(
+            [*command, str(folder), *resume],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         began = rounds(folder)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(draw.uniform(3.0, 7.0))
         process.kill()
         process.wait()
         assert rounds(folder) >= began, attempt
-    done = subprocess.run([*command, str(folder), "--resume"], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, str(folder), "--resume"], env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
-    whole, killed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
-    assert whole.keys() == killed.keys() and all(torch.equal(whole[name], killed[name]) for name in whole)
+    whole, killed = (
+        load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed")
+    )
+    assert whole.keys() == killed.keys() and all(
+        torch.equal(whole[name], killed[name]) for name in whole
+    )
     assert rounds(folder) == rounds(tmp_path / "whole") == 8
 
 
 def rounds(folder: Path) -> int:
-    lines = (folder / "metrics.jsonl").read_text().splitlines() if (folder / "metrics.jsonl").is_file() else []
+    lines = (
+        (folder / "metrics.jsonl").read_text().splitlines()
+        if (folder / "metrics.jsonl").is_file()
+        else []
+    )
     return sum(json.loads(line)["kind"] == "round" for line in lines)
 
 
 def test_hardening_works_on_digits(digits, plain):
-    """The main claim, small: what fools a plain network does not fool a hardened one of equal accuracy."""
+    """The main claim, small: what fools a plain network does not fool a hardened one of equal
+    accuracy."""
     hardened = bc.harden("mlp", digits, epochs=80, rounds=4)
-    before, after = (bc.fool(m, range(10), 10, data=digits, steps=150) for m in (plain, hardened.model))
+    before, after = (
+        bc.fool(m, range(10), 10, data=digits, steps=150) for m in (plain, hardened.model)
+    )
     assert before.met.all() and after.met.float().mean() <= 0.1
     with torch.no_grad():
         right = hardened.model(digits.test.images).argmax(1) == digits.test.labels
@@ -137,11 +165,20 @@ def test_hardening_works_on_digits(digits, plain):
 def test_objectives_with_more_outputs(digits, objective, tmp_path):
     hardened = bc.harden("mlp", digits, objective, epochs=30, rounds=3)
     assert hardened.rounds[-1].validation_accuracy > 0.9
-    shown = [r for r in hardened.records if r["kind"] == "set" and r["what"] == "trained" and r["round"] == 2]
-    assert all(0 <= r["right_fake"] <= r["non_real"] <= 1 for r in shown) and shown[-1]["non_real"] > 0.3
+    shown = [
+        r
+        for r in hardened.records
+        if r["kind"] == "set" and r["what"] == "trained" and r["round"] == 2
+    ]
+    assert (
+        all(0 <= r["right_fake"] <= r["non_real"] <= 1 for r in shown)
+        and shown[-1]["non_real"] > 0.3
+    )
     assert hardened.rounds[-1].fresh_confident < hardened.rounds[0].fresh_confident + 0.2
     folder = hardened.save(tmp_path / "run").path
-    assert fingerprint(bc.load_model("mlp", folder / "model.safetensors")) == fingerprint(hardened.model)
+    assert fingerprint(bc.load_model("mlp", folder / "model.safetensors")) == fingerprint(
+        hardened.model
+    )
 
 
 def test_gate_and_judge_share_no_real_image(digits):
@@ -149,7 +186,12 @@ def test_gate_and_judge_share_no_real_image(digits):
     from blankcheck.judging.scores import Neighbours
 
     def fitted_on(test):
-        return {tuple(row) for values in test.values if isinstance(values, Neighbours) for row in values.real.tolist()}
+        return {
+            tuple(row)
+            for values in test.values
+            if isinstance(values, Neighbours)
+            for row in values.real.tolist()
+        }
 
     gate, judge = fitted_on(hardening(digits).ground.gate), fitted_on(ood_test(digits, 0.01))
     assert len(gate) > 200 and len(judge) > 200
@@ -195,7 +237,9 @@ def test_a_set_holds_only_what_the_plan_asks_for(digits, plain):
     assert len(every) == 100 > len(outside) > len(fooling) > 0
     ground = ground_of("all")
     images, targets, weights = make_set(ground)
-    assert (weights == torch.where(ground.gate.p_values(images) <= ground.gate.smallest_p, 3.0, 1.0)).all()
+    assert (
+        weights == torch.where(ground.gate.p_values(images) <= ground.gate.smallest_p, 3.0, 1.0)
+    ).all()
     assert (ground.gate.p_values(images) <= ground.strict).all() and (count_lit(images) <= 12).all()
     with torch.no_grad():
         assert (ground.classifier(images).softmax(1).gather(1, targets[:, None]) >= 0.9).all()
@@ -207,27 +251,34 @@ def test_sets_keep_a_share_of_the_earlier_ones(digits):
     for count, pool in ((1, 100), (2, 125), (3, 150)):
         work.source.begin_round(work.ground)
         assert len(work.source.made[1]) == 100 * count and len(work.source.pool) == pool
-        assert set(range(100 * (count - 1), 100 * count)) <= set(work.source.pool.tolist()), "the newest is used whole"
+        assert set(range(100 * (count - 1), 100 * count)) <= set(work.source.pool.tolist()), (
+            "the newest is used whole"
+        )
     by_batches = Sets(every=2)
     by_batches.begin_round(work.ground)
     for made in (1, 1, 2, 2, 3):
         by_batches.batch(work.ground)
         assert len(by_batches.made[1]) == 100 * made
-    fresh = hardening(digits, replace(SMALL, schedule="rounds", prune="none", keep=0.25, network="fresh"))
+    fresh = hardening(
+        digits, replace(SMALL, schedule="rounds", prune="none", keep=0.25, network="fresh")
+    )
     for count in (1, 2, 3):
         fresh.source.begin_round(fresh.ground)
         assert len(fresh.source.pool) == 100 * count, "a network that starts again sees all of them"
 
 
 def test_hardening_ends_early_when_the_search_fails(digits):
-    """Every rate is good enough here: the first round whose network is confident, and like the one before not surer than
-    earlier ones, is followed by one last round at the end of the learning-rate schedule."""
+    """Every rate is good enough here: the first round whose network is confident, and like the one
+    before not surer than earlier ones, is followed by one last round at the end of the
+    learning-rate schedule."""
     work = hardening(digits, replace(SMALL, training=TrainingPlan(80), rounds=16, stop_rate=1.0))
     sure = [r.validation_confident for r in work.rounds()]
     settled = [sure[n - 1] >= 0.9 and plateau(sure[:n], 2) for n in range(1, len(sure))]
     assert len(sure) < 16 and settled == [False] * (len(sure) - 2) + [True]
     assert work.learner.schedule.last_epoch == work.learner.schedule.total_steps - 1
-    patient = hardening(digits, replace(SMALL, training=TrainingPlan(40), rounds=10, patience=1, network="fresh"))
+    patient = hardening(
+        digits, replace(SMALL, training=TrainingPlan(40), rounds=10, patience=1, network="fresh")
+    )
     scores = [r.harmonic for r in patient.rounds()]
     assert plateau(scores, 1) and not any(plateau(scores[:n], 1) for n in range(1, len(scores)))
 
@@ -237,14 +288,18 @@ def test_every_set_is_shown_to_every_network(digits, plain):
     made = list(work.rounds())
     shown = [(r["what"], r["round"], r["set_round"]) for r in work.records if r["kind"] == "set"]
     for what in ("trained", "fresh"):
-        assert [s[1:] for s in shown if s[0] == what] == [(r, i) for r in range(3) for i in range(r + 1)]
+        assert [s[1:] for s in shown if s[0] == what] == [
+            (r, i) for r in range(3) for i in range(r + 1)
+        ]
     processes = ("random-search", "differential-evolution", "saliency")
     for what in ("twin", *(f"twin:{p}" for p in processes)):
         assert [s[1:] for s in shown if s[0] == what] == [(r, None) for r in range(3)]
     for p in processes:
         assert [s[1:] for s in shown if s[0] == f"own:{p}"] == [(r, r) for r in range(3)]
     own = {
-        r["round"]: r for r in work.records if r["kind"] == "set" and r["what"] == "fresh" and r["set_round"] == r["round"]
+        r["round"]: r
+        for r in work.records
+        if r["kind"] == "set" and r["what"] == "fresh" and r["set_round"] == r["round"]
     }
     assert [own[i]["fooled"] for i in range(3)] == pytest.approx([r.fresh_rate for r in made])
     assert sum(r["kind"] == "batch" for r in work.records) == 6 * work.learner.batches_in(1)

@@ -18,16 +18,30 @@ def test_objectives_known_answers():
     flat, targets = torch.zeros(2, 4), torch.tensor([0, 1])
     assert_close(max_entropy(flat, targets, 4), torch.zeros(2))
     sure = torch.tensor([[20.0, 0, 0, 0]])
-    assert_close(max_entropy(sure, targets[:1], 4), torch.tensor([15.0]) - torch.tensor(4.0).log(), atol=1e-4, rtol=0)
+    assert_close(
+        max_entropy(sure, targets[:1], 4),
+        torch.tensor([15.0]) - torch.tensor(4.0).log(),
+        atol=1e-4,
+        rtol=0,
+    )
     assert_close(fake_classes(torch.eye(4)[[2, 3]] * 50, targets, 2), torch.zeros(2))
     assert_close(reject_class(torch.eye(3)[[2, 2]] * 50, targets, 2), torch.zeros(2))
-    assert [objective_named(n).outputs(10) for n in ("max-entropy", "reject-class", "fake-classes")] == [10, 11, 20]
+    assert [
+        objective_named(n).outputs(10) for n in ("max-entropy", "reject-class", "fake-classes")
+    ] == [10, 11, 20]
 
 
 def test_unsure_known_answer():
-    """At the log-odds wanted and one more the loss is log 2; far above it vanishes, far below it is linear."""
-    logits, labels = torch.tensor([[3.0, 0.0], [60.0, 0.0], [-40.0, 0.0]]), torch.zeros(3, dtype=torch.int64)
-    assert_close(unsure(logits, labels, 2.0), torch.tensor([2.0, 1.0, 1.0]).log() + torch.tensor([0, 0, 43.0]))
+    """At the log-odds wanted and one more the loss is log 2; far above it vanishes, far below it is
+    linear."""
+    logits, labels = (
+        torch.tensor([[3.0, 0.0], [60.0, 0.0], [-40.0, 0.0]]),
+        torch.zeros(3, dtype=torch.int64),
+    )
+    assert_close(
+        unsure(logits, labels, 2.0),
+        torch.tensor([2.0, 1.0, 1.0]).log() + torch.tensor([0, 0, 43.0]),
+    )
 
 
 def test_harmonic_mean_known_answers():
@@ -39,16 +53,22 @@ def test_harmonic_mean_known_answers():
 
 def test_selection_and_plateau():
     assert takes_over(0.95, 0.95, 0) and takes_over(0.93, 0.95, 0) and not takes_over(0.2, 0.9, 0)
-    assert takes_over(0.5, 0.9, surer=0.02) and not takes_over(0.4, 0.9, surer=0.02), "half the score is enough, not less"
+    assert takes_over(0.5, 0.9, surer=0.02) and not takes_over(0.4, 0.9, surer=0.02), (
+        "half the score is enough, not less"
+    )
     assert not takes_over(1.0, 0.2, surer=-0.02), "timid"
-    assert takes_over(0.1, 0.9, -0.5, proved=1) and not takes_over(1.0, 0.1, 0.5, proved=-1), "a proof comes first"
+    assert takes_over(0.1, 0.9, -0.5, proved=1) and not takes_over(1.0, 0.1, 0.5, proved=-1), (
+        "a proof comes first"
+    )
     assert plateau([0.5, 0.9, 0.8, 0.9], 2) and not plateau([0.5, 0.9, 0.8, 0.91], 2)
     assert not plateau([0.9, 0.1], 2) and not plateau([0.9] * 9, None)
 
 
 def test_keep_largest():
     image = torch.tensor([[0.1, 0.5], [0.3, 0.9]]).view(1, 1, 2, 2)
-    assert keep_largest(image, torch.tensor([2])).flatten().tolist() == pytest.approx([0, 0.5, 0, 0.9])
+    assert keep_largest(image, torch.tensor([2])).flatten().tolist() == pytest.approx(
+        [0, 0.5, 0, 0.9]
+    )
     assert torch.equal(keep_largest(image, torch.tensor([4])), image)
 
 
@@ -76,9 +96,11 @@ class Says(torch.nn.Module):
 
 
 def test_what_a_set_says_of_a_network():
-    """Four images under two real classes and a reject class: sure of 0 and counted; sure of 1 and like real data; rejected;
-    undecided."""
-    images = torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0.5, 0.5, 0, 0]]).view(4, 1, 2, 2)
+    """Four images under two real classes and a reject class: sure of 0 and counted; sure of 1 and
+    like real data; rejected; undecided."""
+    images = torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0.5, 0.5, 0, 0]]).view(
+        4, 1, 2, 2
+    )
     shown = FoolingSet(images, torch.tensor([0, 1, 0, 1]), torch.tensor([True, False, True, True]))
     said = set_record(Says(), shown, objective_named("reject-class"), 2, 0.9)
     assert said["images"] == 4 and said["confident"] == 0.5 and said["fooled"] == 0.25

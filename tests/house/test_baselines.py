@@ -75,7 +75,9 @@ def test_the_outlier_loss_is_least_and_flat_at_the_uniform_answer():
 
 
 def test_acet_lowers_the_confidence_in_noise(digits):
-    plain, trained = (baselines.acet(digits, "mlp", 0, epochs=2, weight=w, steps=2) for w in (0.0, 1.0))
+    plain, trained = (
+        baselines.acet(digits, "mlp", 0, epochs=2, weight=w, steps=2) for w in (0.0, 1.0)
+    )
     noise = baselines.noise_images(digits.test.images, drawn())
     with torch.no_grad():
         before, after = (float(baselines.log_confidence(m(noise)).mean()) for m in (plain, trained))

@@ -1,4 +1,5 @@
-"""The documentation says what the code does: its Python runs, its options are all there, and the site builds."""
+"""The documentation says what the code does: its Python runs, its options are all there, and the
+site builds."""
 
 from __future__ import annotations
 
@@ -64,7 +65,9 @@ def small(data: bc.Data, side: int) -> bc.Data:
     def padded(split: bc.Split) -> bc.Split:
         return bc.Split(nn.functional.pad(split.images, [margin] * 4), split.labels)
 
-    return bc.Data(data.source, data.classes, padded(data.train), padded(data.validation), padded(data.test))
+    return bc.Data(
+        data.source, data.classes, padded(data.train), padded(data.validation), padded(data.test)
+    )
 
 
 @pytest.mark.parametrize("page", RUN)
@@ -83,7 +86,9 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(page, digits, tmp_path, mo
     np.savez("images.npz", x=data.train.images[:, 0].numpy(), y=data.train.labels.numpy())
     monkeypatch.setitem(NAMED, "mnist", lambda folders: data)
     monkeypatch.setitem(PRESETS, "standard", Preset(attempts=20, per_target=2, steps=100))
-    monkeypatch.setattr("blankcheck.classifiers.training.MIN_STEPS", 200)  # of plain training, also of the twin
+    monkeypatch.setattr(
+        "blankcheck.classifiers.training.MIN_STEPS", 200
+    )  # of plain training, also of the twin
     names: dict[str, object] = {"model": network.eval(), "data": data}
     code = blocks(ROOT / page)
     assert code, "the page has Python"
@@ -92,19 +97,27 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(page, digits, tmp_path, mo
     if "audit" in names:
         assert isinstance(names["audit"], bc.Audit) and names["audit"].verdict == bc.Verdict.FOOLED
     if "hardened" in names:
-        assert isinstance(names["hardened"], bc.Hardened) and isinstance(names["hardened"].model, UnitClassifier)
+        assert isinstance(names["hardened"], bc.Hardened) and isinstance(
+            names["hardened"].model, UnitClassifier
+        )
 
 
 def command_lines(path: Path) -> list[str]:
     """Every `blankcheck ...` in the fenced blocks of a page."""
-    text = "\n".join(text for language, text in fenced(path) if language in ("", "text", "sh", "bash", "console"))
+    text = "\n".join(
+        text for language, text in fenced(path) if language in ("", "text", "sh", "bash", "console")
+    )
     return re.findall(r"^(?:\$ )?blankcheck ([a-z].*)", text.replace("\\\n", " "), re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", sorted(["README.md", *(f"docs/{path.name}" for path in DOCS.glob("*.md"))]))
+@pytest.mark.parametrize(
+    "page", sorted(["README.md", *(f"docs/{path.name}" for path in DOCS.glob("*.md"))])
+)
 def test_the_commands_on_a_page_are_commands(page):
     for line in command_lines(ROOT / page):
-        arguments = shlex.split(re.sub(r"--config \S+", "", line), comments=True)  # such a file need not be here
+        arguments = shlex.split(
+            re.sub(r"--config \S+", "", line), comments=True
+        )  # such a file need not be here
         assert parser().parse_args(arguments).command == arguments[0], line
 
 
@@ -119,7 +132,9 @@ def test_the_tutorial_begins_with_a_network_that_is_right(tmp_path, monkeypatch,
     assert data.classes == ("ring", "cross", "square", "triangle") and len(data.test) == 800
     assert evaluate(model, data.test, classes=4, confidence=0.9).confident == 1
     top, answer = model(torch.zeros(1, 1, 16, 16)).softmax(dim=1).max(dim=1)
-    assert data.classes[int(answer)] == "cross" and top > 0.95, "a covered lens, as the tutorial tells it"
+    assert data.classes[int(answer)] == "cross" and top > 0.95, (
+        "a covered lens, as the tutorial tells it"
+    )
 
 
 def test_python_of_other_pages_is_python():
@@ -131,9 +146,13 @@ def test_python_of_other_pages_is_python():
 @pytest.mark.parametrize("name", ["own_data", "own_step_rule", "own_score", "own_check"])
 def test_adding_your_own_takes_less_than_thirty_lines(name):
     text = (ROOT / "examples" / f"{name}.py").read_text()
-    aside = {line for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom)
-             or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
-             for line in range(node.lineno, node.end_lineno + 1)}  # fmt: skip
+    aside = {
+        line
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+        for line in range(node.lineno, node.end_lineno + 1)
+    }
     lines = [line.strip() for n, line in enumerate(text.splitlines(), 1) if n not in aside]
     lines = [line for line in lines if line and not line.startswith("#")]
     assert len(lines) < 30, f"{len(lines)} lines besides imports, docstrings and comments"
@@ -153,7 +172,9 @@ def test_the_page_of_commands_is_up_to_date(generator):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_of_every_command_is_documented(generator, command):
-    section = re.search(rf"^## {command}\n(.*?)(?=^## |\Z)", generator.page(), re.MULTILINE | re.DOTALL)[1]
+    section = re.search(
+        rf"^## {command}\n(.*?)(?=^## |\Z)", generator.page(), re.MULTILINE | re.DOTALL
+    )[1]
     rows = dict(re.findall(r"^\| `(\S+)[^`]*` \| [^|]* \| (.*) \|$", section, re.MULTILINE))
     for field in fields(COMMANDS[command][0]):
         name = f"--{field.name.replace('_', '-')}"
@@ -162,20 +183,29 @@ def test_every_option_of_every_command_is_documented(generator, command):
     assert f"```\nblankcheck {command}" in section, "and an example"
 
 
-@pytest.mark.parametrize(("text", "shown"), [
-    ("one of {a|b}, in [0, 1]", r"one of {a\|b}, in \[0, 1\]"),
-    ("see --max-lit and a--b", "see `--max-lit` and a--b"),
-    ("a *b* `c` <d>", r"a \*b\* \`c\` \<d\>"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("one of {a|b}, in [0, 1]", r"one of {a\|b}, in \[0, 1\]"),
+        ("see --max-lit and a--b", "see `--max-lit` and a--b"),
+        ("a *b* `c` <d>", r"a \*b\* \`c\` \<d\>"),
+    ],
+)
 def test_help_is_escaped_as_markdown(generator, text, shown):
     assert generator.words(text) == shown
 
 
 @pytest.mark.parametrize(
     ("kind", "shown"),
-    [(int, "INT"), (float | None, "NUMBER"), (str, "TEXT"), (list[str] | str | None, "TEXT"), (Literal["a", "b"], "{a,b}"),
-     (Literal["a"] | None, "{a}")],
-)  # fmt: skip
+    [
+        (int, "INT"),
+        (float | None, "NUMBER"),
+        (str, "TEXT"),
+        (list[str] | str | None, "TEXT"),
+        (Literal["a", "b"], "{a,b}"),
+        (Literal["a"] | None, "{a}"),
+    ],
+)
 def test_the_kind_of_value_of_an_option(generator, kind, shown):
     assert generator.value(SimpleNamespace(_typehint=kind)) == shown
 
@@ -190,16 +220,38 @@ def test_docstrings_become_lists(monkeypatch):
 
     lines = ["First line.", "", "a: of one. b, c: of `.pt`; not d: at all.", "", "Last."]
     conf.as_fields(None, "function", "thing", thing, None, lines)
-    assert lines == ["First line.", "", "Last.", "", ":param a: of one.", ":param b: of ``.pt``; not d: at all.",
-                     ":param c: of ``.pt``; not d: at all."]  # fmt: skip
+    assert lines == [
+        "First line.",
+        "",
+        "Last.",
+        "",
+        ":param a: of one.",
+        ":param b: of ``.pt``; not d: at all.",
+        ":param c: of ``.pt``; not d: at all.",
+    ]
 
 
 def test_the_site_builds_without_a_warning(tmp_path):
     for needed in ("sphinx", "myst_parser", "furo"):
         pytest.importorskip(needed)
     # no proxy leads anywhere: whatever asked for the network would fail
-    environment = {**os.environ, "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", str(DOCS), str(tmp_path / "html")]
+    environment = {
+        **os.environ,
+        "http_proxy": "http://127.0.0.1:9",
+        "https_proxy": "http://127.0.0.1:9",
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-W",
+        "--keep-going",
+        "-q",
+        "-b",
+        "html",
+        str(DOCS),
+        str(tmp_path / "html"),
+    ]
     made = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert made.returncode == 0, made.stderr
     for page in DOCS.glob("*.md"):

@@ -31,7 +31,9 @@ def ran(tmp_path, monkeypatch):
 
 def test_own_network(ran, tmp_path, capsys):
     names = ran("own_network")
-    assert names["audit"].verdict == bc.Verdict.FOOLED and names["audit"].json["real_accuracy"] > 0.85
+    assert (
+        names["audit"].verdict == bc.Verdict.FOOLED and names["audit"].json["real_accuracy"] > 0.85
+    )
     assert capsys.readouterr().out.startswith("FOOLED: ")
     assert (tmp_path / "runs/own/report.html").is_file()
 
@@ -41,7 +43,11 @@ def test_find(ran):
     found, strict, judge = names["found"], names["strict"], names["judge"]
     assert found.met[found.targets == 0].all()
     assert not (found.images[:, :, 4:] > 0).any(), "the lower half is masked"
-    assert strict.met.all() and (judge.p_values(strict.images) <= 0.01).all() and (strict.lit <= 12).all()
+    assert (
+        strict.met.all()
+        and (judge.p_values(strict.images) <= 0.01).all()
+        and (strict.lit <= 12).all()
+    )
     mine = found.met & (found.targets == 0)
     assert found.lit[mine].float().median() < 6, "`sparsest` goes on after the goal is met"
 
@@ -62,13 +68,19 @@ def test_own_step_rule_finds_what_was_planted(ran):
 
 def test_own_score(ran):
     names = ran("own_score")
-    assert names["audit"].json["out_of_distribution_test"]["scores"][-1] == "top-heavy or bottom-heavy"
+    assert (
+        names["audit"].json["out_of_distribution_test"]["scores"][-1] == "top-heavy or bottom-heavy"
+    )
     assert names["judge"].names[-1] == "top-heavy or bottom-heavy"
     each = names["judge"].score_p_values(names["audit"].witnesses["images"])
     assert each.shape[1] == len(names["judge"].names) and (each > 0).all() and (each <= 1).all()
     heavy = torch.zeros(1, 1, 8, 8)
     heavy[:, :, :4] = 1
-    assert names["judge"].score_p_values(heavy)[0, -1] < 0.02 < names["judge"].score_p_values(heavy.flip(2) + heavy)[0, -1]
+    assert (
+        names["judge"].score_p_values(heavy)[0, -1]
+        < 0.02
+        < names["judge"].score_p_values(heavy.flip(2) + heavy)[0, -1]
+    )
 
 
 def test_own_data(ran):
@@ -76,12 +88,17 @@ def test_own_data(ran):
     assert data.classes == ("across", "down") and data.shape == (1, 8, 8)
     assert [len(s) for s in (data.train, data.validation, data.test)] == [640, 80, 80]
     across = data.test.images[data.test.labels == 0][:, 0]
-    assert (across.mean(dim=2).amax(dim=1) > 0.5).all() and (across.mean(dim=1).amax(dim=1) < 0.5).all()
+    assert (across.mean(dim=2).amax(dim=1) > 0.5).all() and (
+        across.mean(dim=1).amax(dim=1) < 0.5
+    ).all()
 
 
 def test_own_check(ran):
     (honest, passed), (plain, failed) = ran("own_check")["results"]
-    assert (honest, passed.status) == (bc.Verdict.RESISTED, "passed") and "0 of 64" in passed.finding
+    assert (honest, passed.status) == (
+        bc.Verdict.RESISTED,
+        "passed",
+    ) and "0 of 64" in passed.finding
     assert (plain, failed.status) == (bc.Verdict.FOOLED, "failed")
 
 

@@ -42,8 +42,16 @@ def modules() -> list[Path]:
 def imported(path: Path, runtime_only: bool = True) -> set[str]:
     tree = ast.parse(path.read_text())
     names: set[str] = set()
-    skipped = {id(n) for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
-               for n in ast.walk(node)} if runtime_only else set()  # fmt: skip
+    skipped = (
+        {
+            id(n)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+            for n in ast.walk(node)
+        }
+        if runtime_only
+        else set()
+    )
     for node in ast.walk(tree):
         if id(node) in skipped:
             continue
@@ -69,17 +77,25 @@ def test_numerics_have_no_side_effects(pure):
     place = PACKAGE / pure
     for path in [place] if place.is_file() else sorted(place.glob("*.py")):
         assert not {n.split(".")[0] for n in imported(path)} & OUTSIDE, path
-        calls = {n.func.id for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)
-                 and isinstance(n.func, ast.Name)}  # fmt: skip
+        calls = {
+            n.func.id
+            for n in ast.walk(ast.parse(path.read_text()))
+            if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+        }
         assert not calls & {"print", "open", "input"}, path
 
 
 def test_nothing_imports_torchvision_or_timm_unless_a_user_names_it():
     for path in modules():
-        found = {n.split(".")[0] for n in imported(path, runtime_only=False)} & {"torchvision", "timm"}
+        found = {n.split(".")[0] for n in imported(path, runtime_only=False)} & {
+            "torchvision",
+            "timm",
+        }
         assert not found or (path.name, found) == ("hubs.py", {"timm"}), path
     top = ast.parse((PACKAGE / "classifiers" / "hubs.py").read_text()).body
-    assert "timm" not in {alias.name for node in top if isinstance(node, ast.Import) for alias in node.names}
+    assert "timm" not in {
+        alias.name for node in top if isinstance(node, ast.Import) for alias in node.names
+    }
 
 
 def test_public_names_exist_and_are_documented():

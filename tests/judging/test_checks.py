@@ -1,4 +1,5 @@
-"""Every check: one experiment that makes it fire, one that leaves it silent, one in which it does not apply."""
+"""Every check: one experiment that makes it fire, one that leaves it silent, one in which it does
+not apply."""
 
 from __future__ import annotations
 
@@ -17,9 +18,25 @@ from blankcheck.judging.metrics import alarms_by_chance
 from blankcheck.judging.ood import CONDITIONAL
 from blankcheck.types import Conditions
 
-MANDATORY = {"real-confident", "false-alarms", "positive-control", "planted-control", "more-steps", "gradient-health"}
-HARDER = ("more-steps", "more-restarts", "more-starts", "penalty-weights", "tighter-limit", "close-calls", "gradient-free",
-          "transfer", "rivals")  # fmt: skip
+MANDATORY = {
+    "real-confident",
+    "false-alarms",
+    "positive-control",
+    "planted-control",
+    "more-steps",
+    "gradient-health",
+}
+HARDER = (
+    "more-steps",
+    "more-restarts",
+    "more-starts",
+    "penalty-weights",
+    "tighter-limit",
+    "close-calls",
+    "gradient-free",
+    "transfer",
+    "rivals",
+)
 FIRES = {
     "positive-control": Control("positive-control", 37, 40, "a twin"),
     "planted-control": Control("planted-control", 9, 10, "12 features each"),
@@ -39,33 +56,50 @@ def without(code: str) -> tuple[Control, ...]:
 
 def test_the_mandatory_checks_are_those_of_the_plan():
     assert {c.code for c in CHECKS if c.mandatory} == MANDATORY
-    assert len({c.code for c in CHECKS}) == len(CHECKS) and all(c.title and c.what_to_do for c in CHECKS)
-    assert all(c.means.endswith(".") and c.means.count(". ") == 0 for c in CHECKS), "one sentence each"
+    assert len({c.code for c in CHECKS}) == len(CHECKS) and all(
+        c.title and c.what_to_do for c in CHECKS
+    )
+    assert all(c.means.endswith(".") and c.means.count(". ") == 0 for c in CHECKS), (
+        "one sentence each"
+    )
     assert len({c.means for c in CHECKS}) == len(CHECKS)
 
 
 def test_every_check_has_an_experiment_that_makes_it_fire():
-    assert FIRES.keys() == {c.code for c in CHECKS} - {"real-confident", "false-alarms"} == {c.code for c in GOOD}
+    assert (
+        FIRES.keys()
+        == {c.code for c in CHECKS} - {"real-confident", "false-alarms"}
+        == {c.code for c in GOOD}
+    )
 
 
 @pytest.mark.parametrize("code", sorted(FIRES))
 def test_a_check_that_fires_is_inconclusive_and_comes_first(code):
     e = evidence(controls=(*without(code), FIRES[code]))
     first = run_checks(e)[0]
-    assert (first.code, first.status) == (code, "failed") and first.finding.endswith(".") and first.what_to_do
+    assert (
+        (first.code, first.status) == (code, "failed")
+        and first.finding.endswith(".")
+        and first.what_to_do
+    )
     assert verdict_of(e) == Verdict.INCONCLUSIVE
 
 
 @pytest.mark.parametrize("code", sorted(FIRES))
 def test_a_check_is_silent_when_all_is_well(code):
-    assert finding(evidence(), code).status == "passed" and verdict_of(evidence()) == Verdict.RESISTED
+    assert (
+        finding(evidence(), code).status == "passed" and verdict_of(evidence()) == Verdict.RESISTED
+    )
 
 
 @pytest.mark.parametrize("code", sorted(FIRES))
 def test_a_check_that_does_not_apply_says_why(code):
     e = evidence(controls=(*without(code), Control(code, why_not="nothing is left to try")))
     said = finding(e, code)
-    assert said.status == "not-applicable" and said.finding == "Not applicable, because nothing is left to try."
+    assert (
+        said.status == "not-applicable"
+        and said.finding == "Not applicable, because nothing is left to try."
+    )
     assert verdict_of(e) == (Verdict.INCONCLUSIVE if code in MANDATORY else Verdict.RESISTED)
 
 
@@ -91,33 +125,57 @@ def test_real_confident_fires_is_silent_and_always_applies():
     ],
 )
 def test_gradient_health_names_what_is_wrong_and_where(numbers, words):
-    said = finding(evidence(controls=(*without("gradient-health"), Control("gradient-health", 0, 9, numbers=numbers))),
-                   "gradient-health")  # fmt: skip
+    said = finding(
+        evidence(
+            controls=(
+                *without("gradient-health"),
+                Control("gradient-health", 0, 9, numbers=numbers),
+            )
+        ),
+        "gradient-health",
+    )
     assert said.status == "failed" and words in said.finding
 
 
 def test_gradients_may_be_flat_where_nothing_moves():
-    flat = Control("gradient-health", 4, 9, numbers={"flat:noise": 1.0, "hidden:noise": 0.0, "dead:real-target": 0.1})
-    assert finding(evidence(controls=(*without("gradient-health"), flat)), "gradient-health").status == "passed"
+    flat = Control(
+        "gradient-health",
+        4,
+        9,
+        numbers={"flat:noise": 1.0, "hidden:noise": 0.0, "dead:real-target": 0.1},
+    )
+    assert (
+        finding(evidence(controls=(*without("gradient-health"), flat)), "gradient-health").status
+        == "passed"
+    )
 
 
 def test_the_planted_control_states_its_scope():
-    control = Control("planted-control", 10, 10, "12 features each", numbers={"narrowest_reach": 1.25})
+    control = Control(
+        "planted-control", 10, 10, "12 features each", numbers={"narrowest_reach": 1.25}
+    )
     said = finding(evidence(controls=(*without("planted-control"), control)), "planted-control")
     assert "the narrowest are felt within 1.25 times their own ink" in said.finding
 
 
 def test_an_attempt_names_each_condition_it_violates():
     want = Conditions()
-    assert attempt(lit=301, confidence=0.89, p=0.02).violates(want) == ["sparse", "confident", "out_of_distribution"]
+    assert attempt(lit=301, confidence=0.89, p=0.02).violates(want) == [
+        "sparse",
+        "confident",
+        "out_of_distribution",
+    ]
     image = attempt(lit=300, confidence=0.9, p=0.01)
     assert image.violates(want) == [] and image.violates(want, ood_p=0.5) == ["out_of_distribution"]
     assert isinstance(replace(image, step=3), Attempt)
 
 
-@pytest.mark.parametrize(("alarms", "failed"), [(0, False), (20, False), (28, False), (29, True), (380, True)])
+@pytest.mark.parametrize(
+    ("alarms", "failed"), [(0, False), (20, False), (28, False), (29, True), (380, True)]
+)
 def test_the_out_of_distribution_test_is_on_trial(alarms, failed):
-    """At level 0.01 and 2000 images, 29 alarms are too many to be chance: their lower 95 % bound is 0.0102."""
+    """At level 0.01 and 2000 images, 29 alarms are too many to be chance: their lower 95 % bound is
+    0.0102."""
     e = evidence(ood=replace(TRUSTED, alarms=alarms))
     assert finding(e, "false-alarms").status == ("failed" if failed else "passed")
     assert verdict_of(e) == (Verdict.INCONCLUSIVE if failed else Verdict.RESISTED)
@@ -125,13 +183,20 @@ def test_the_out_of_distribution_test_is_on_trial(alarms, failed):
 
 
 def test_few_calibration_images_may_be_unlucky():
-    """4 alarms of 108 are too many for the level 0.01 itself. But every alarm passes the largest of 115 calibration images,
-    as four of 108 fresh images do with probability 5.3 %, and five with 2.5 %."""
+    """4 alarms of 108 are too many for the level 0.01 itself. But every alarm passes the largest of
+    115 calibration images, as four of 108 fresh images do with probability 5.3 %, and five with 2.5
+    %."""
     few = replace(TRUSTED, alarms=4, tried=108, calibrating=115)
     assert finding(evidence(ood=few), "false-alarms").status == "passed"
-    assert "by chance (5%) where 115 calibrate it" in finding(evidence(ood=few), "false-alarms").finding
+    assert (
+        "by chance (5%) where 115 calibrate it"
+        in finding(evidence(ood=few), "false-alarms").finding
+    )
     assert finding(evidence(ood=replace(few, alarms=5)), "false-alarms").status == "failed"
-    assert finding(evidence(ood=replace(few, guarantee=CONDITIONAL)), "false-alarms").status == "failed"
+    assert (
+        finding(evidence(ood=replace(few, guarantee=CONDITIONAL)), "false-alarms").status
+        == "failed"
+    )
 
 
 @settings(max_examples=25, deadline=None)
@@ -143,13 +208,21 @@ def test_alarms_by_chance_is_how_often_it_happens(tried, calibrating, rank, seed
     alarms = (scores[:, :tried] > border[:, None]).sum(axis=1)
     asked = int(rng.integers(0, tried + 1))
     chance = alarms_by_chance(asked, tried, calibrating, rank)
-    assert abs(float((alarms >= asked).mean()) - chance) <= 5 * (chance * (1 - chance) / 4000) ** 0.5 + 1e-3
+    assert (
+        abs(float((alarms >= asked).mean()) - chance)
+        <= 5 * (chance * (1 - chance) / 4000) ** 0.5 + 1e-3
+    )
 
 
-@pytest.mark.parametrize("ood", [None, replace(TRUSTED, alarms=0, tried=0)], ids=["no test", "no images"])
+@pytest.mark.parametrize(
+    "ood", [None, replace(TRUSTED, alarms=0, tried=0)], ids=["no test", "no images"]
+)
 def test_a_test_that_was_not_tried_is_not_trusted(ood):
     e = evidence(ood=ood)
-    assert finding(e, "false-alarms").status == "not-applicable" and verdict_of(e) == Verdict.INCONCLUSIVE
+    assert (
+        finding(e, "false-alarms").status == "not-applicable"
+        and verdict_of(e) == Verdict.INCONCLUSIVE
+    )
 
 
 def test_certified_needs_a_network_that_is_sure_of_real_images():

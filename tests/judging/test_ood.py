@@ -26,7 +26,9 @@ def blobs(n: int, seed: int, size: int = 12, channels: int = 1) -> torch.Tensor:
     centre = rng.uniform(size / 3, 2 * size / 3, (n, 2))
     width = rng.uniform(size / 6, size / 3, n)
     r = (y - centre[:, :1, None]) ** 2 + (x - centre[:, 1:, None]) ** 2
-    grey = np.exp(-r / width[:, None, None] ** 2)[:, None] * rng.uniform(0.7, 1, (n, channels, 1, 1))
+    grey = np.exp(-r / width[:, None, None] ** 2)[:, None] * rng.uniform(
+        0.7, 1, (n, channels, 1, 1)
+    )
     return torch.tensor(grey, dtype=torch.float32)
 
 
@@ -43,7 +45,8 @@ def tests() -> dict[tuple[Score, ...], OODTest]:
 def test_false_alarms_stay_at_the_level_and_blank_images_are_caught(tests, scores):
     test = tests[scores]
     alarms = int(test.accepts(blobs(3000, 1)).sum())
-    # a 5 % chance for an unlucky draw of the calibration images, then a 1 % chance for this draw of fresh ones
+    # a 5 % chance for an unlucky draw of the calibration images, then a 1 % chance for this draw of
+    # fresh ones
     assert alarms <= binom.ppf(0.99, 3000, 0.05)
     few = torch.zeros(20, 1, 12, 12)
     few.view(20, -1)[torch.arange(20), torch.arange(20) * 7] = 1
@@ -53,7 +56,8 @@ def test_false_alarms_stay_at_the_level_and_blank_images_are_caught(tests, score
 
 @FAMILIES
 def test_conditional_guarantee_over_many_calibration_draws(scores):
-    """With marginal p-values about half of the draws have more false alarms than the level, here at most one in twenty."""
+    """With marginal p-values about half of the draws have more false alarms than the level, here at
+    most one in twenty."""
     fresh, level, draws = blobs(3000, 99), 0.1, 20
     tests = (OODTest.fit(blobs(500, seed), level, scores=scores) for seed in range(draws))
     rates = [float(test.accepts(fresh).float().mean()) for test in tests]
@@ -113,7 +117,10 @@ def test_p_values_fall_as_an_image_gets_further_from_real_data(tests, scores):
 @FAMILIES
 @pytest.mark.parametrize("channels", [1, 3])
 def test_p_value_does_not_depend_on_the_batch(scores, channels):
-    test, images = OODTest.fit(blobs(300, 0, channels=channels), 0.05, scores=scores), blobs(50, 5, channels=channels)
+    test, images = (
+        OODTest.fit(blobs(300, 0, channels=channels), 0.05, scores=scores),
+        blobs(50, 5, channels=channels),
+    )
     alone = torch.cat([test.p_values(image[None]) for image in images])
     assert torch.equal(test.p_values(images), alone)
     assert test.p_values(images[:0]).shape == test.accepts(images[:0]).shape == (0,)
@@ -129,7 +136,9 @@ def test_extreme_images_have_finite_scores(scores, shape):
     test = OODTest.fit(real, 0.05, scores=scores)
     single = torch.zeros(1, *shape)
     single[0, 0, 0, 0] = 1
-    images = torch.cat([torch.zeros(1, *shape), torch.ones(1, *shape), single, torch.full((1, *shape), 1e-8)])
+    images = torch.cat(
+        [torch.zeros(1, *shape), torch.ones(1, *shape), single, torch.full((1, *shape), 1e-8)]
+    )
     assert test.tails(images).isfinite().all() and test.p_values(images).isfinite().all()
     p = test.score_p_values(images)
     assert p.shape == (4, len(test.names)) and (p > 0).all() and (p <= 1).all()
@@ -140,7 +149,11 @@ def test_no_columns_for_colour_where_there_is_none(scores):
     grey, coloured = (OODTest.fit(blobs(100, 0, channels=c), 0.05, scores=scores) for c in (1, 3))
     assert ("colourful" in coloured.names) == (scores is FIRST) and "colourful" not in grey.names
     for test, channels in ((grey, 1), (coloured, 3)):
-        assert len(test.names) == len(set(test.names)) == test.tails(blobs(2, 1, channels=channels)).shape[1]
+        assert (
+            len(test.names)
+            == len(set(test.names))
+            == test.tails(blobs(2, 1, channels=channels)).shape[1]
+        )
 
 
 def test_large_images_fit_into_memory():
@@ -152,7 +165,10 @@ def test_large_images_fit_into_memory():
 
 def pixel(y: int, x: int) -> Score:
     """How far one pixel is from its mean over the real images."""
-    return Score(("pixel",), lambda real: lambda images: (images[:, :1, y, x] - real[:, :1, y, x].mean(dim=0)).abs())
+    return Score(
+        ("pixel",),
+        lambda real: lambda images: (images[:, :1, y, x] - real[:, :1, y, x].mean(dim=0)).abs(),
+    )
 
 
 def test_a_score_of_ones_own_is_used():
@@ -162,13 +178,17 @@ def test_a_score_of_ones_own_is_used():
     assert test.names == ("pixel",) and test.accepts(marked).all()
     assert OODTest.fit(real, 0.05, scores=(pixel(6, 6),)).accepts(marked).sum() <= 5
     more = OODTest.fit(real, 0.05, scores=(*FIRST, pixel(0, 0)))
-    assert more.names[-1] == "pixel" and (more.score_p_values(marked)[:, -1] <= 1 / 101 + 1e-6).all()
+    assert (
+        more.names[-1] == "pixel" and (more.score_p_values(marked)[:, -1] <= 1 / 101 + 1e-6).all()
+    )
 
 
 def test_single_scores_have_rank_p_values(tests):
     test = tests[FIRST]
     assert test.names[:4] == ("few lit", "many lit", "little ink", "unlike components")
-    black = dict(zip(test.names, test.score_p_values(torch.zeros(1, 1, 12, 12))[0].tolist(), strict=True))
+    black = dict(
+        zip(test.names, test.score_p_values(torch.zeros(1, 1, 12, 12))[0].tolist(), strict=True)
+    )
     assert black["few lit"] == pytest.approx(1 / 401) and black["many lit"] == 1
     # at most: every blob is lit everywhere, so that two of the scores never say anything
     assert ((test.score_p_values(blobs(3000, 8)) <= 0.1).float().mean(dim=0) < 0.16).all()
@@ -179,10 +199,15 @@ def test_roughness_of_known_images():
     plain = torch.ones(1, 1, 4, 4)
     # 24 steps of one per 8 of ink; Laplacian 2, 3 or 4 at corners, edges and inside
     energy = (4 * 4 + 8 * 9 + 4 * 16) / 8
-    assert torch.allclose(roughness.fit(plain)(torch.cat([board, plain])), torch.tensor([[3.0, energy**0.5], [0.0, 0.0]]))
+    assert torch.allclose(
+        roughness.fit(plain)(torch.cat([board, plain])),
+        torch.tensor([[3.0, energy**0.5], [0.0, 0.0]]),
+    )
 
 
-@pytest.mark.parametrize("wrong", [(), (unfitted("one", "two")(lambda images: images[:, 0, :1, 0]),)])
+@pytest.mark.parametrize(
+    "wrong", [(), (unfitted("one", "two")(lambda images: images[:, 0, :1, 0]),)]
+)
 def test_scores_that_cannot_be_used_are_refused(wrong):
     with pytest.raises(ArgumentError, match="score"):
         OODTest.fit(blobs(100, 0), 0.05, scores=wrong)
@@ -195,9 +220,28 @@ def test_too_few_real_images_are_refused():
 
 def test_benjamini_and_hochberg_of_their_own_example():
     """Table 1 of the 1995 paper rejects four of fifteen hypotheses where Bonferroni rejects three."""
-    p = [0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459, 0.3240, 0.4262, 0.5719, 0.6528, 0.7590, 1.0]
+    p = [
+        0.0001,
+        0.0004,
+        0.0019,
+        0.0095,
+        0.0201,
+        0.0278,
+        0.0298,
+        0.0344,
+        0.0459,
+        0.3240,
+        0.4262,
+        0.5719,
+        0.6528,
+        0.7590,
+        1.0,
+    ]
     assert benjamini_hochberg(p, 0.05) == [True] * 4 + [False] * 11
-    assert benjamini_hochberg([], 0.05) == [] and benjamini_hochberg([0.04, 0.03], 0.05) == [True, True]
+    assert benjamini_hochberg([], 0.05) == [] and benjamini_hochberg([0.04, 0.03], 0.05) == [
+        True,
+        True,
+    ]
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.floats(0.001, 0.5), st.randoms())
@@ -207,13 +251,17 @@ def test_benjamini_hochberg_lies_between_bonferroni_and_no_correction(p, level, 
         assert decision or value > level / len(p)
         assert not decision or value <= level
     k = sum(rejected)
-    assert all(decision == (value <= level * k / len(p)) for value, decision in zip(p, rejected, strict=True))
+    assert all(
+        decision == (value <= level * k / len(p))
+        for value, decision in zip(p, rejected, strict=True)
+    )
     order = random.sample(range(len(p)), len(p))
     assert benjamini_hochberg([p[i] for i in order], level) == [rejected[i] for i in order]
 
 
 def test_features_of_another_network_are_a_score():
-    """Images whose outputs no real image has are caught, whatever they look like; the network is left without a graph."""
+    """Images whose outputs no real image has are caught, whatever they look like; the network is
+    left without a graph."""
     seen = []
 
     def network(images):
@@ -226,13 +274,18 @@ def test_features_of_another_network_are_a_score():
     test = OODTest.fit(real, 0.05, scores=(features(network, "twin"),))
     odd = torch.rand(50, 1, 6, 6, generator=generator)
     odd[:, 0, 0, 0], odd[:, 0, 1, 1] = 0.0, 1.0
-    assert test.names == ("twin",) and test.accepts(odd).all() and not test.accepts(real[:100]).float().mean() > 0.2
+    assert (
+        test.names == ("twin",)
+        and test.accepts(odd).all()
+        and not test.accepts(real[:100]).float().mean() > 0.2
+    )
     assert not any(seen)
 
 
 @pytest.mark.parametrize("copies", [5, 30])
 def test_copies_of_an_image_are_in_one_part_and_count_once(copies):
-    """Fitted on images that also calibrate it, the test would call a fifth of all fresh real images out of distribution."""
+    """Fitted on images that also calibrate it, the test would call a fifth of all fresh real images
+    out of distribution."""
     level, fresh = 0.05, blobs(2000, 5)
     copied = blobs(500, 0).repeat(copies, 1, 1, 1)
     test = OODTest.fit(copied, level)
@@ -259,10 +312,15 @@ def test_few_different_images_are_refused_however_often_they_occur():
         OODTest.fit(blobs(30, 0).repeat(15, 1, 1, 1), 0.05)
 
 
-@given(st.lists(st.integers(0, 6), min_size=2, max_size=30), st.integers(0, 1000), st.integers(1, 29))
+@given(
+    st.lists(st.integers(0, 6), min_size=2, max_size=30), st.integers(0, 1000), st.integers(1, 29)
+)
 def test_an_order_is_cut_between_images_and_never_between_copies(values, seed, border):
     images = torch.tensor(values).view(-1, 1, 1, 1).expand(-1, 1, 2, 2).float()
-    order, firsts = torch.randperm(len(values), generator=torch.Generator().manual_seed(seed)), first_copies(images)
+    order, firsts = (
+        torch.randperm(len(values), generator=torch.Generator().manual_seed(seed)),
+        first_copies(images),
+    )
     assert [values[i] for i in firsts.tolist()] == values
     parts = cut_together(order, firsts, [min(border, len(values))])
     assert sorted(torch.cat(parts).tolist()) == list(range(len(values)))
@@ -274,9 +332,12 @@ def test_an_order_is_cut_between_images_and_never_between_copies(values, seed, b
 
 @FAMILIES
 def test_no_score_jumps(scores):
-    """A change of every value by a millionth moves each score by little, as measured by how much real images differ."""
+    """A change of every value by a millionth moves each score by little, as measured by how much
+    real images differ."""
     real = load_data("digits").train.images  # their values are multiples of 1/16
-    grids = torch.cat([real[:40], (real[40:80] > 0.3).float() * 0.5, real[80:120] * 0.5, real[120:160] * 0.25])
+    grids = torch.cat(
+        [real[:40], (real[40:80] > 0.3).float() * 0.5, real[80:120] * 0.5, real[120:160] * 0.25]
+    )
     for score in scores:
         values = score.fit(real)
         if values(real[:1]).shape[1] == 0:
@@ -284,20 +345,26 @@ def test_no_score_jumps(scores):
         spread = values(real).std(dim=0).clamp_min(1e-6)
         for step in (1e-6, -1e-6):
             moved = values((grids + step * (grids > 0)).clamp(0, 1))
-            assert float(((moved - values(grids)).abs() / (spread + values(grids).abs())).max()) < 0.02, score.names
+            assert (
+                float(((moved - values(grids)).abs() / (spread + values(grids).abs())).max()) < 0.02
+            ), score.names
 
 
 def test_dimmed_digits_do_not_all_become_strange_at_once():
-    """Half as bright, handwritten digits are still handwritten digits; one score called all of them out of distribution as
-    soon as no value was above 0.5."""
+    """Half as bright, handwritten digits are still handwritten digits; one score called all of them
+    out of distribution as soon as no value was above 0.5."""
     data = load_data("digits")
     test = OODTest.fit(data.train.images, 0.01, scores=(FIRST[0],))
-    by_level = [float(test.accepts(data.test.images * f).float().mean()) for f in (0.52, 0.51, 0.5, 0.49, 0.48)]
+    by_level = [
+        float(test.accepts(data.test.images * f).float().mean())
+        for f in (0.52, 0.51, 0.5, 0.49, 0.48)
+    ]
     assert max(abs(a - b) for a, b in pairwise(by_level)) < 0.2
 
 
 def test_what_the_data_often_show_is_no_copy():
-    """Blank images that are a tenth of the data are real images like others: they must not be called out of distribution."""
+    """Blank images that are a tenth of the data are real images like others: they must not be
+    called out of distribution."""
     some = blobs(900, 0)
     images = torch.cat([some, torch.zeros(100, *some.shape[1:])])
     test = OODTest.fit(images, 0.05)

@@ -39,9 +39,16 @@ pytestmark = [
 ]
 SHAPE, TARGETS = (1, 8, 8), torch.tensor([0, 1, 2]).repeat(4)
 SOLVERS = [
-    GreedyLighting(), AdaptiveWeight(), AnnealedTopK(goal=5), FixedWeight(weight=0.3), SigmaZero(), FastMinimumNorm(),
-    Exchange(), RandomSearch(features=30), DifferentialEvolution(pixels=12),
-]  # fmt: skip
+    GreedyLighting(),
+    AdaptiveWeight(),
+    AnnealedTopK(goal=5),
+    FixedWeight(weight=0.3),
+    SigmaZero(),
+    FastMinimumNorm(),
+    Exchange(),
+    RandomSearch(features=30),
+    DifferentialEvolution(pixels=12),
+]
 FROM_BLACK = (GreedyLighting, FastMinimumNorm, Exchange, RandomSearch, DifferentialEvolution)
 
 
@@ -56,7 +63,8 @@ def exact() -> Iterator[None]:
 
 @pytest.fixture
 def waiting_is_an_error() -> Iterator[None]:
-    """Set and reset around what must not wait, with `torch.cuda.set_sync_debug_mode`; reset here whatever happens."""
+    """Set and reset around what must not wait, with `torch.cuda.set_sync_debug_mode`; reset here
+    whatever happens."""
     yield
     torch.cuda.set_sync_debug_mode("default")
 
@@ -69,19 +77,26 @@ def start_of(solver: object) -> torch.Tensor:
 @pytest.mark.parametrize("until", ["met", "sparsest"])
 def test_planted_features_are_found_as_on_the_cpu(exact, until):
     on_cpu, on_gpu = (
-        bc.fool(Planted(pixels=5).to(device), range(3), 4, shape=SHAPE, steps=150, until=until, seed=2)
+        bc.fool(
+            Planted(pixels=5).to(device), range(3), 4, shape=SHAPE, steps=150, until=until, seed=2
+        )
         for device in ("cpu", "cuda")
     )
     assert on_gpu.met.all() and on_gpu.images.device.type == "cpu"
-    assert torch.equal(on_gpu.targets, on_cpu.targets) and torch.equal(on_gpu.outcome, on_cpu.outcome)
+    assert torch.equal(on_gpu.targets, on_cpu.targets) and torch.equal(
+        on_gpu.outcome, on_cpu.outcome
+    )
     if until == "sparsest":
-        assert torch.equal(on_gpu.images > 0, on_cpu.images > 0) and torch.equal(on_gpu.lit, on_cpu.lit)
+        assert torch.equal(on_gpu.images > 0, on_cpu.images > 0) and torch.equal(
+            on_gpu.lit, on_cpu.lit
+        )
     assert_close(on_gpu.confidence, on_cpu.confidence, atol=0.05, rtol=0)
 
 
 @pytest.mark.parametrize("solver", SOLVERS, ids=lambda s: type(s).__name__)
 def test_one_step_is_that_of_the_cpu(plain, exact, solver):
-    """Within tolerance, which later steps would add up: forwards and backwards, the rule, and its random numbers."""
+    """Within tolerance, which later steps would add up: forwards and backwards, the rule, and its
+    random numbers."""
     goal, found = Goal(max_lit=64, until="sparsest"), {}
     for device in ("cpu", "cuda"):
         problem = Problem(plain.to(device).requires_grad_(False), "logits", TARGETS.to(device))
@@ -95,7 +110,9 @@ def test_one_step_is_that_of_the_cpu(plain, exact, solver):
 
 @pytest.mark.parametrize("accepting", [False, True], ids=["any", "accept"])
 @pytest.mark.parametrize("solver", SOLVERS, ids=lambda s: type(s).__name__)
-def test_turns_between_two_looks_never_wait(plain, waiting_is_an_error, monkeypatch, solver, accepting):
+def test_turns_between_two_looks_never_wait(
+    plain, waiting_is_an_error, monkeypatch, solver, accepting
+):
     """From after the checks at the door until the first look."""
     problem = Problem(plain.to("cuda").requires_grad_(False), "logits", TARGETS.cuda())
     accept = (lambda images: images.flatten(1).sum(dim=1) > 0) if accepting else None
@@ -122,7 +139,9 @@ def test_polishing_is_that_of_the_cpu(plain, exact):
     found = search(problem, start, AdaptiveWeight(), goal, 30)
     on_cpu = polish(problem, found, goal, 60)
     there = Problem(plain.to("cuda"), "logits", TARGETS.cuda())
-    moved = type(found)(**{name: getattr(found, name).cuda() for name in found.__dataclass_fields__})
+    moved = type(found)(
+        **{name: getattr(found, name).cuda() for name in found.__dataclass_fields__}
+    )
     on_gpu = polish(there, moved, goal, 60)
     plain.to("cpu")
     assert (on_gpu.lit.cpu() - on_cpu.lit).abs().float().mean() < 0.5
@@ -130,8 +149,20 @@ def test_polishing_is_that_of_the_cpu(plain, exact):
 
 
 def test_an_audit_ends_with_a_verdict(tmp_path, weights):
-    code = main(["audit", "--device", "cuda", "--preset", "smoke", "--weights", str(weights), "--out", str(tmp_path / "a"),
-                 "--quiet"])  # fmt: skip
+    code = main(
+        [
+            "audit",
+            "--device",
+            "cuda",
+            "--preset",
+            "smoke",
+            "--weights",
+            str(weights),
+            "--out",
+            str(tmp_path / "a"),
+            "--quiet",
+        ]
+    )
     verdict = json.loads((tmp_path / "a" / "verdict.json").read_text())
     assert code == 10 and verdict["verdict"] == "FOOLED" and verdict["rate"] > 0.9
     assert main(["verify", str(tmp_path / "a"), "--quiet"]) == 0
@@ -150,7 +181,9 @@ def test_a_batch_beyond_memory_is_halved(plain):
     inner = plain.to("cuda")
     model = Hungry()
     model.inner = inner
-    job = Job(model, "logits", SHAPE, Conditions(max_lit=12), within(30), enough=12, seed=3, device="cuda")
+    job = Job(
+        model, "logits", SHAPE, Conditions(max_lit=12), within(30), enough=12, seed=3, device="cuda"
+    )
     found = run_attempts(job, [i % 10 for i in range(60)])
     plain.to("cpu")
     assert found.halved >= 1 and found.best.met.float().mean() > 0.9

@@ -1,4 +1,5 @@
-"""Several processes that share a run: real ones, by command line and torchrun, and threads where only numbers count."""
+"""Several processes that share a run: real ones, by command line and torchrun, and threads where
+only numbers count."""
 
 from __future__ import annotations
 
@@ -85,21 +86,29 @@ def side_by_side(size, do):
     with ThreadPoolExecutor(size) as pool:
         futures = [pool.submit(guarded, rank) for rank in range(size)]
         errors = [f.exception() for f in futures]
-        real = [e for e in errors if e is not None and not isinstance(e, threading.BrokenBarrierError)]
+        real = [
+            e for e in errors if e is not None and not isinstance(e, threading.BrokenBarrierError)
+        ]
         if real:
             raise real[0]
         return [f.result() for f in futures]
 
 
 def normed(seed=0, momentum=0.1):
-    """A small network with batch norm of both kinds; without biases in front of it, whose gradients are rounding errors."""
+    """A small network with batch norm of both kinds; without biases in front of it, whose gradients
+    are rounding errors."""
     with BUILDING, torch.random.fork_rng():
         torch.manual_seed(seed)
         return nn.Sequential(
-            nn.Conv2d(1, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4, momentum=momentum), nn.ReLU(), nn.Flatten(),
-            nn.Linear(256, 16, bias=False), nn.BatchNorm1d(16, affine=False, momentum=momentum), nn.ReLU(),
+            nn.Conv2d(1, 4, 3, padding=1, bias=False),
+            nn.BatchNorm2d(4, momentum=momentum),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(256, 16, bias=False),
+            nn.BatchNorm1d(16, affine=False, momentum=momentum),
+            nn.ReLU(),
             nn.Linear(16, 10),
-        )  # fmt: skip
+        )
 
 
 def plain_mlp():
@@ -112,10 +121,16 @@ def test_parts_of_a_batch_are_all_of_it():
         peers = [Thread(rank, size, [], threading.Barrier(1)) for rank in range(size)]
         parts = [part_of(torch.arange(n), p) for p in peers]
         assert sorted(i for p in parts for i in p.index.tolist()) == list(range(n))
-        assert sum(p.weight for p in parts) == pytest.approx(1) and not any(p.repeated for p in parts)
+        assert sum(p.weight for p in parts) == pytest.approx(1) and not any(
+            p.repeated for p in parts
+        )
         assert max(len(p.index) for p in parts) - min(len(p.index) for p in parts) <= 1
         assert sum(own_number(n, p) for p in peers) == n
-    assert [own_number(64, Thread(r, 3, [], threading.Barrier(1))) for r in range(3)] == [22, 21, 21]
+    assert [own_number(64, Thread(r, 3, [], threading.Barrier(1))) for r in range(3)] == [
+        22,
+        21,
+        21,
+    ]
     few = part_of(torch.arange(2), Thread(2, 3, [], threading.Barrier(1)))
     assert few.repeated and few.index.tolist() == [0, 1] and few.weight == pytest.approx(1 / 3)
 
@@ -123,16 +138,23 @@ def test_parts_of_a_batch_are_all_of_it():
 @pytest.mark.parametrize("momentum", [0.1, None])
 @pytest.mark.parametrize("sizes", [(5, 4), (1, 6, 2), (0, 3)], ids=str)
 def test_batch_norm_over_processes_equals_that_of_the_whole_batch(sizes, momentum):
-    """Outputs, gradients of the images and of all parameters, and running statistics, in double precision."""
+    """Outputs, gradients of the images and of all parameters, and running statistics, in double
+    precision."""
     torch.manual_seed(0)
     images = torch.rand(sum(sizes), 1, 8, 8, dtype=torch.float64) + 100  # a mean far from 0
-    whole, upstream = normed(momentum=momentum).double(), torch.randn(sum(sizes), 10, dtype=torch.float64)
+    whole, upstream = (
+        normed(momentum=momentum).double(),
+        torch.randn(sum(sizes), 10, dtype=torch.float64),
+    )
     whole_images = images.clone().requires_grad_()
     expected = whole(whole_images)
     (expected * upstream).sum().backward()
 
     def part(peers):
-        network, rows = normed(momentum=momentum).double(), slice(sum(sizes[: peers.rank]), sum(sizes[: peers.rank + 1]))
+        network, rows = (
+            normed(momentum=momentum).double(),
+            slice(sum(sizes[: peers.rank]), sum(sizes[: peers.rank + 1])),
+        )
         mine = images[rows].clone().requires_grad_()
         with shared_statistics(peers):
             outputs = network(mine)
@@ -159,8 +181,12 @@ def test_batch_norm_refuses_a_single_value_and_leaves_evaluation_alone():
         side_by_side(2, single)
     norm.eval()
     x = torch.rand(4, 3)
-    with shared_statistics(Thread(0, 2, [None, None], threading.Barrier(2))):  # would wait for ever if it asked
-        assert torch.equal(norm(x), F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias))
+    with shared_statistics(
+        Thread(0, 2, [None, None], threading.Barrier(2))
+    ):  # would wait for ever if it asked
+        assert torch.equal(
+            norm(x), F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        )
 
 
 def test_a_parameter_without_any_gradient_keeps_none():
@@ -215,7 +241,9 @@ def test_networks_that_drift_apart_are_noticed(digits):
 
     some = Split(digits.train.images[:100], digits.train.labels[:100])
     with pytest.raises(ModelError, match="the parameters of process 1 are not those of process 0"):
-        side_by_side(2, lambda peers: train_plainly(Drifting(peers.rank), some, TrainingPlan(1), peers=peers))
+        side_by_side(
+            2, lambda peers: train_plainly(Drifting(peers.rank), some, TrainingPlan(1), peers=peers)
+        )
 
 
 def test_tallies_of_several_are_those_of_all():
@@ -234,20 +262,36 @@ def test_tallies_of_several_are_those_of_all():
 
     for tally in side_by_side(2, mine):
         assert tally.means()["per_class"].keys() == whole.means()["per_class"].keys()
-        assert tally.means()["loss"] == pytest.approx(whole.means()["loss"]) and tally.counts == [9, 0, 4]
+        assert tally.means()["loss"] == pytest.approx(whole.means()["loss"]) and tally.counts == [
+            9,
+            0,
+            4,
+        ]
         for said, wanted in zip(tally.by_batch(), whole.by_batch(), strict=True):
-            assert said["loss"] == (None if wanted["loss"] is None else pytest.approx(wanted["loss"]))
+            assert said["loss"] == (
+                None if wanted["loss"] is None else pytest.approx(wanted["loss"])
+            )
 
 
-SMALL = HardeningPlan(TrainingPlan(2, batch=64), rounds=2, buffer=130, fresh_attempts=10, fresh_steps=40, set_images=100,
-                      every=5, stop_rate=0)  # fmt: skip
+SMALL = HardeningPlan(
+    TrainingPlan(2, batch=64),
+    rounds=2,
+    buffer=130,
+    fresh_attempts=10,
+    fresh_steps=40,
+    set_images=100,
+    every=5,
+    stop_rate=0,
+)
 
 
 def hardening(digits, plan, peers=ALONE):
     with BUILDING:
         network = nn.Sequential(build("mlp", digits.shape, 10, digits.mean_and_std(), 0))
     spread = {} if peers is ALONE else {"spread": peers.spread}
-    return Hardening(network, digits, objective_named("max-entropy"), plan, seed=0, peers=peers, **spread)
+    return Hardening(
+        network, digits, objective_named("max-entropy"), plan, seed=0, peers=peers, **spread
+    )
 
 
 @pytest.mark.parametrize(
@@ -256,7 +300,10 @@ def hardening(digits, plan, peers=ALONE):
     ids=lambda c: c.get("schedule", "continuous"),
 )
 def test_hardening_by_several_and_going_on_by_others(digits, changes):
-    """All end with the same. A run that stopped goes on to the same bits; with another number of processes it goes on."""
+    """All end with the same.
+
+    A run that stopped goes on to the same bits; with another number of processes it goes on.
+    """
     plan, states = replace(SMALL, **changes), {}
 
     def whole(peers):
@@ -273,40 +320,68 @@ def test_hardening_by_several_and_going_on_by_others(digits, changes):
         return work
 
     first, second = side_by_side(2, whole)
-    assert fingerprint(first.classifier) == fingerprint(second.classifier) and first.history == second.history
+    assert (
+        fingerprint(first.classifier) == fingerprint(second.classifier)
+        and first.history == second.history
+    )
     assert first.records == second.records and first.history[-1].validation_accuracy > 0.5
-    assert all(torch.equal(a.images, b.images) for a, b in zip(first.trained, second.trained, strict=True))
+    assert all(
+        torch.equal(a.images, b.images) for a, b in zip(first.trained, second.trained, strict=True)
+    )
     batches = [r for r in first.records if r["kind"] == "training" and r["what"] == "real"]
     assert [b["images"] for b in batches] == [len(digits.train) * r.epochs for r in first.history]
     if not changes:
         sizes = [len(w.source.replay.images) for w in (first, second)]
-        assert sizes == [65, 65] and not torch.equal(first.source.replay.images, second.source.replay.images)
+        assert sizes == [65, 65] and not torch.equal(
+            first.source.replay.images, second.source.replay.images
+        )
     again = side_by_side(2, rest)
-    assert fingerprint(again[0].classifier) == fingerprint(first.classifier) and again[0].history == first.history
+    assert (
+        fingerprint(again[0].classifier) == fingerprint(first.classifier)
+        and again[0].history == first.history
+    )
     more = side_by_side(3, rest)
-    assert len({fingerprint(w.classifier) for w in more}) == 1 and more[0].history == more[2].history
+    assert (
+        len({fingerprint(w.classifier) for w in more}) == 1 and more[0].history == more[2].history
+    )
     alone = rest(ALONE)
     if not changes:
-        assert [len(w.source.replay.images) for w in more] == [44, 43, 43] and len(alone.source.replay.images) == 130
+        assert [len(w.source.replay.images) for w in more] == [44, 43, 43] and len(
+            alone.source.replay.images
+        ) == 130
 
 
 def test_buffers_are_dealt_out_again_in_turn(digits):
-    real, draws = (digits.train.images[:50], digits.train.labels[:50]), torch.Generator().manual_seed(0)
+    real, draws = (
+        (digits.train.images[:50], digits.train.labels[:50]),
+        torch.Generator().manual_seed(0),
+    )
     buffers = [Replay.fill(size, 10, (1, 8, 8), real, 8, draws) for size in (3, 2)]
     buffers[0].cursor = 1
     order = torch.cat([buffers[0].images[[1, 2, 0]], buffers[1].images])
     dealt = side_by_side(2, lambda peers: Replay.dealt(buffers, peers))
-    assert torch.equal(dealt[0].images, order[[0, 2, 4]]) and torch.equal(dealt[1].images, order[[1, 3]])
+    assert torch.equal(dealt[0].images, order[[0, 2, 4]]) and torch.equal(
+        dealt[1].images, order[[1, 3]]
+    )
 
 
 def test_training_in_bfloat16_learns_and_leaves_everything_else_in_float32(digits):
     plain, lower = (build("mlp", digits.shape, 10, digits.mean_and_std(), 0) for _ in range(2))
     seen, losses = [], {"32": [], "bf16": []}
-    lower.network[1].register_forward_hook(lambda module, given, output: seen.append((module.training, output.dtype)))
+    lower.network[1].register_forward_hook(
+        lambda module, given, output: seen.append((module.training, output.dtype))
+    )
     for network, precision in ((plain, "32"), (lower, "bf16")):
         plan = TrainingPlan(3, precision=precision)
-        train_plainly(network, digits.train, plan, watch=lambda epoch, loss, told=losses[precision]: told.append(loss))
-    assert losses["bf16"] == pytest.approx(losses["32"], rel=0.05) and losses["bf16"] != losses["32"]
+        train_plainly(
+            network,
+            digits.train,
+            plan,
+            watch=lambda epoch, loss, told=losses[precision]: told.append(loss),
+        )
+    assert (
+        losses["bf16"] == pytest.approx(losses["32"], rel=0.05) and losses["bf16"] != losses["32"]
+    )
     assert set(seen) == {(True, torch.bfloat16)}
     assert {p.dtype for p in lower.parameters()} == {torch.float32}
     work = hardening(digits, replace(SMALL, training=replace(SMALL.training, precision="bf16")))
@@ -315,14 +390,19 @@ def test_training_in_bfloat16_learns_and_leaves_everything_else_in_float32(digit
     )
     for _ in work.rounds():
         break
-    assert set(seen) == {(True, torch.bfloat16), (False, torch.float32)}, "searches and measurements stay as they are"
+    assert set(seen) == {(True, torch.bfloat16), (False, torch.float32)}, (
+        "searches and measurements stay as they are"
+    )
 
 
 def test_precision_that_cannot_be_had(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for command in ("train", "harden"):
         assert main([command, "--precision", "16", "--device", "cpu"]) == 2
-        assert capsys.readouterr().err == "blankcheck: error: precision 16 needs a GPU; on the CPU take 32 or bf16\n"
+        assert (
+            capsys.readouterr().err
+            == "blankcheck: error: precision 16 needs a GPU; on the CPU take 32 or bf16\n"
+        )
     assert main(["train", "--precision", "8"]) == 2
     assert "one of '32', 'bf16', '16'" in capsys.readouterr().err and not list(tmp_path.iterdir())
     with pytest.raises(ArgumentError, match="precision must be one of 32, bf16, 16"):
@@ -340,12 +420,23 @@ def test_what_the_others_raise():
 
 def started(*arguments, processes=0, **options):
     """The command line in a process of its own; by torchrun where so many processes are given."""
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes else []
+    torchrun = (
+        ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        if processes
+        else []
+    )
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "NODE_RANK"):
         environment.pop(name, None)
     command = [sys.executable, *torchrun, "-m", "blankcheck", *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+    return subprocess.Popen(
+        command,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **options,
+    )
 
 
 def ran(*arguments, **options):
@@ -378,7 +469,16 @@ def assert_same_audit(one, other):
 def audited(weights, tmp_path_factory):
     """An audit by one process, and the options it was made with."""
     folder = tmp_path_factory.mktemp("audited") / "one"
-    options = ["audit", "--weights", str(weights), "--preset", "smoke", "--quiet", "--device", "cpu"]
+    options = [
+        "audit",
+        "--weights",
+        str(weights),
+        "--preset",
+        "smoke",
+        "--quiet",
+        "--device",
+        "cpu",
+    ]
     assert main([*options, "--out", str(folder)]) == 10
     return folder, options
 
@@ -407,7 +507,10 @@ def test_training_by_two_processes(tmp_path):
     assert one.keys() == two.keys()
     for name in one:
         assert_close(two[name], one[name], atol=1e-4, rtol=1e-3)
-    losses = [[r["real_loss"] for r in lines(tmp_path / n, "metrics.jsonl") if r["kind"] == "epoch"] for n in ("one", "two")]
+    losses = [
+        [r["real_loss"] for r in lines(tmp_path / n, "metrics.jsonl") if r["kind"] == "epoch"]
+        for n in ("one", "two")
+    ]
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
 
 
@@ -438,7 +541,9 @@ def test_hardening_killed_and_gone_on_with_more_processes(tmp_path):
             assert process.returncode is None, process.communicate()
             waited += 0.2
         process.kill()
-        process.communicate(timeout=60)  # ends only when the other process, which has the same stdout, has ended
+        process.communicate(
+            timeout=60
+        )  # ends only when the other process, which has the same stdout, has ended
         before = [r["index"] for r in lines(folder, "metrics.jsonl") if r["kind"] == "round"]
         assert before and before[0] == 0 and len(before) < 4
         code, out, _ = ran(*options, "--resume", processes=3)
@@ -447,7 +552,9 @@ def test_hardening_killed_and_gone_on_with_more_processes(tmp_path):
             os.killpg(process.pid, signal.SIGKILL)
     assert code == 0 and out.count("\n") >= 1
     rounds = [r for r in lines(folder, "metrics.jsonl") if r["kind"] == "round"]
-    assert [r["index"] for r in rounds] == [0, 1, 2, 3] and all(math.isfinite(r["real_loss"]) for r in rounds)
+    assert [r["index"] for r in rounds] == [0, 1, 2, 3] and all(
+        math.isfinite(r["real_loss"]) for r in rounds
+    )
     state = read_state(RunFolder(folder))
     assert [len(s["replay"]["images"]) for s in state["sources"]] == [342, 341, 341]
     read_run(RunFolder.open(folder))
@@ -491,16 +598,37 @@ def early():
 @pytest.mark.parametrize(
     ("factory", "codes", "words"),
     [
-        ("wrong", {2}, "process 1: model cannot take images of shape (64, 1, 8, 8): the other wing is on fire"),
-        pytest.param("broken", {1}, "RuntimeError: process 1: 'the other wing is on fire'", marks=pytest.mark.slow),
+        (
+            "wrong",
+            {2},
+            "process 1: model cannot take images of shape (64, 1, 8, 8): the other wing is on fire",
+        ),
+        pytest.param(
+            "broken",
+            {1},
+            "RuntimeError: process 1: 'the other wing is on fire'",
+            marks=pytest.mark.slow,
+        ),
         pytest.param("killed", {2, -9}, "", marks=pytest.mark.slow),
         pytest.param("early", {2, -9}, "raised ValueError: no entry", marks=pytest.mark.slow),
     ],
-)  # fmt: skip
+)
 def test_one_process_that_fails_ends_the_run(tmp_path, factory, codes, words):
     (tmp_path / "net.py").write_text(FAILING)
-    code, out, err = ran("train", "--model", f"{tmp_path / 'net.py'}:{factory}", "--epochs", "3", "--devices", 2, "--quiet",
-                         "--device", "cpu", "--out", tmp_path / "run")  # fmt: skip
+    code, out, err = ran(
+        "train",
+        "--model",
+        f"{tmp_path / 'net.py'}:{factory}",
+        "--epochs",
+        "3",
+        "--devices",
+        2,
+        "--quiet",
+        "--device",
+        "cpu",
+        "--out",
+        tmp_path / "run",
+    )
     assert code in codes and out == "" and words in err
     if factory == "wrong":
         assert err.strip().count("\n") == 0
@@ -509,8 +637,19 @@ def test_one_process_that_fails_ends_the_run(tmp_path, factory, codes, words):
 @pytest.mark.slow
 def test_one_process_that_fails_under_torchrun(tmp_path):
     (tmp_path / "net.py").write_text(FAILING)
-    code, _, err = ran("train", "--model", f"{tmp_path / 'net.py'}:wrong", "--epochs", "3", "--quiet", "--device", "cpu",
-                       "--out", tmp_path / "run", processes=2)  # fmt: skip
+    code, _, err = ran(
+        "train",
+        "--model",
+        f"{tmp_path / 'net.py'}:wrong",
+        "--epochs",
+        "3",
+        "--quiet",
+        "--device",
+        "cpu",
+        "--out",
+        tmp_path / "run",
+        processes=2,
+    )
     assert code != 0 and "blankcheck: error: process 1: model cannot take images" in err
 
 
@@ -523,11 +662,18 @@ def test_one_process_that_fails_under_torchrun(tmp_path):
         (["audit"], "is untrained"),
     ],
 )
-def test_bad_usage_is_found_before_other_processes_start(options, words, capsys, tmp_path, monkeypatch):
+def test_bad_usage_is_found_before_other_processes_start(
+    options, words, capsys, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     assert main([*options, "--devices", "2", "--device", "cpu"]) == 2
     said = capsys.readouterr()
-    assert words in said.err and said.err.count("\n") == 1 and said.out == "" and not list(tmp_path.iterdir())
+    assert (
+        words in said.err
+        and said.err.count("\n") == 1
+        and said.out == ""
+        and not list(tmp_path.iterdir())
+    )
 
 
 def test_impossible_teams(capsys, tmp_path, monkeypatch):

@@ -26,7 +26,16 @@ from blankcheck.runs.folder import RunFolder
 
 HARDENING = ("success", "forgetting", "real", "sparsity", "losses")
 IN_MARKDOWN = ("success", "forgetting")
-ODD = (HOSTILE, "$x_1$ \\frac", "größe 猫 \ud800\x07", "_hidden", "w" * 500, "a|b`c`*d*[e](f)\n# g", "", " ")
+ODD = (
+    HOSTILE,
+    "$x_1$ \\frac",
+    "größe 猫 \ud800\x07",
+    "_hidden",
+    "w" * 500,
+    "a|b`c`*d*[e](f)\n# g",
+    "",
+    " ",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -42,17 +51,39 @@ def words_alone(monkeypatch):
         monkeypatch.setattr(module, "both", lambda make, alt: Drawn(dot, dot, alt))
 
 
-def one_set(what: str, network: int, of: int | None, fooled: float | None, images: int = 100) -> dict[str, Any]:
-    return {"kind": "set", "what": what, "round": network, "set_round": of, "images": images, "fooled": fooled,
-            "handled": 0.9, "right_fake": None, "per_class": {"0": {"images": 10, "fooled": 0.1}}}  # fmt: skip
+def one_set(
+    what: str, network: int, of: int | None, fooled: float | None, images: int = 100
+) -> dict[str, Any]:
+    return {
+        "kind": "set",
+        "what": what,
+        "round": network,
+        "set_round": of,
+        "images": images,
+        "fooled": fooled,
+        "handled": 0.9,
+        "right_fake": None,
+        "per_class": {"0": {"images": 10, "fooled": 0.1}},
+    }
 
 
-TRAINED = [one_set("trained", 0, 0, 0.3), one_set("trained", 1, 0, 0.5), one_set("trained", 1, 1, 0.0),
-           one_set("trained", 2, 0, 0.25), one_set("trained", 2, 2, 0.125)]  # fmt: skip
-OTHERS = [one_set("fresh", 0, 0, 1.0), one_set("fresh", 1, 0, 0.5), one_set("fresh", 1, 1, 1.0),
-          one_set("fresh", 2, 0, 0.25), one_set("fresh", 2, 1, 0.75), one_set("own:walk", 1, 1, 0.9),
-          *(one_set("twin", r, None, 0.5) for r in range(3)),
-          *(one_set("twin:walk", r, None, 0.1 * r) for r in range(3))]  # fmt: skip
+TRAINED = [
+    one_set("trained", 0, 0, 0.3),
+    one_set("trained", 1, 0, 0.5),
+    one_set("trained", 1, 1, 0.0),
+    one_set("trained", 2, 0, 0.25),
+    one_set("trained", 2, 2, 0.125),
+]
+OTHERS = [
+    one_set("fresh", 0, 0, 1.0),
+    one_set("fresh", 1, 0, 0.5),
+    one_set("fresh", 1, 1, 1.0),
+    one_set("fresh", 2, 0, 0.25),
+    one_set("fresh", 2, 1, 0.75),
+    one_set("own:walk", 1, 1, 0.9),
+    *(one_set("twin", r, None, 0.5) for r in range(3)),
+    *(one_set("twin:walk", r, None, 0.1 * r) for r in range(3)),
+]
 ROUNDS = [one_round(r) for r in range(3)]
 
 
@@ -97,13 +128,21 @@ def test_the_success_curves_known_answer():
 
 
 def test_of_many_processes_the_mean_is_drawn():
-    sets = [one_set(f"twin:{p}", 0, None, p / 10) for p in range(5)] + [one_set("twin:4", 1, None, 0.5)]
-    assert success(ROUNDS[:2], sets).others == [Line("twin, mean of 5 others", [pytest.approx(0.2), 0.5])]
+    sets = [one_set(f"twin:{p}", 0, None, p / 10) for p in range(5)] + [
+        one_set("twin:4", 1, None, 0.5)
+    ]
+    assert success(ROUNDS[:2], sets).others == [
+        Line("twin, mean of 5 others", [pytest.approx(0.2), 0.5])
+    ]
     assert len(success(ROUNDS[:1], sets[:4]).others) == 4
 
 
 def test_lines_without_a_share_are_left_out():
-    sets = [one_set("twin:walk", 7, None, 0.5), one_set("twin", 0, None, None, images=0), one_set("new kind", 0, 0, 0.1)]
+    sets = [
+        one_set("twin:walk", 7, None, 0.5),
+        one_set("twin", 0, None, None, images=0),
+        one_set("new kind", 0, 0, 0.1),
+    ]
     assert success(ROUNDS, sets).others == []
 
 
@@ -113,7 +152,10 @@ def test_processes_with_like_names_keep_their_lines():
 
 
 def test_hardening_is_shown_with_and_without_an_audit(tmp_path):
-    halfway, whole = harden_run(tmp_path / "a", [*ROUNDS, *TRAINED, *OTHERS]), make_run(tmp_path / "b", FAILED_ALL)
+    halfway, whole = (
+        harden_run(tmp_path / "a", [*ROUNDS, *TRAINED, *OTHERS]),
+        make_run(tmp_path / "b", FAILED_ALL),
+    )
     whole.write_lines("metrics.jsonl", [*ROUNDS, *TRAINED, *OTHERS])
     whole.write_json("hardening.json", {"kept_round": 2, "rounds": 3})
     for run in (halfway, whole):
@@ -125,7 +167,9 @@ def test_hardening_is_shown_with_and_without_an_audit(tmp_path):
         assert "Read a column downwards" in page
         words = alt_of(page, "Share of the images trained on")
         assert "Worst: 50.0% of round 1&#39;s images fool the network after round 2." in words
-        assert "after round 3, is fooled by 25.0% of round 1&#39;s, 12.5% of round 3&#39;s." in words
+        assert (
+            "after round 3, is fooled by 25.0% of round 1&#39;s, 12.5% of round 3&#39;s." in words
+        )
         words = alt_of(page, "Fresh attempts that fool the network")
         assert "10.0% after round 3 (95% upper bound" in words
         assert "twin, walk, 0% at first and 20.0% at last" in words
@@ -137,7 +181,9 @@ def test_older_folders_show_what_they_hold(tmp_path, words_alone):
     assert not (run / "figures" / "forgetting.png").exists()
     assert "Read a column" not in page + (run / "report.md").read_text()
     assert "made for other networks" not in page and "A twin is" not in page
-    assert (run / "figures" / "success.png").is_file() and (run / "figures" / "losses.png").is_file()
+    assert (run / "figures" / "success.png").is_file() and (
+        run / "figures" / "losses.png"
+    ).is_file()
     assert not (run / "figures" / "calibration.png").exists()
 
 
@@ -181,14 +227,29 @@ BROKEN = {
     "a training set of no round": ({"set_round": None}, "set_round must be int, got None"),
     "a round before the first": ({"set_round": -1}, "set_round must be between 0"),
     "a round that nobody reaches": ({"round": 10**18}, "round must be between 0"),
-    "a rate above one": ({"kind": "round", "fresh_rate": 7}, "fresh_rate must be between 0 and 1, got 7"),
-    "a bound of text": ({"kind": "round", "fresh_upper_95": "x"}, "fresh_upper_95 must be int or float"),
+    "a rate above one": (
+        {"kind": "round", "fresh_rate": 7},
+        "fresh_rate must be between 0 and 1, got 7",
+    ),
+    "a bound of text": (
+        {"kind": "round", "fresh_upper_95": "x"},
+        "fresh_upper_95 must be int or float",
+    ),
     "real images of no split": ({"kind": "real", "split": None}, "split must be str"),
-    "a calibration of text": ({"kind": "real", "split": "test", "calibration_error": "x"}, "calibration_error must be int"),
-    "more right than there are": ({"kind": "real", "split": "test", "accuracy": 2}, "accuracy must be between 0 and 1"),
+    "a calibration of text": (
+        {"kind": "real", "split": "test", "calibration_error": "x"},
+        "calibration_error must be int",
+    ),
+    "more right than there are": (
+        {"kind": "real", "split": "test", "accuracy": 2},
+        "accuracy must be between 0 and 1",
+    ),
     "a search of no round": ({"kind": "search", "round": -1}, "round must be between 0"),
     "a search without quantiles": ({"kind": "search", "lit": {"q10": 3}}, "lit lacks 'q50'"),
-    "seconds of text": ({"kind": "round", "training_seconds": "x"}, "training_seconds must be int or float"),
+    "seconds of text": (
+        {"kind": "round", "training_seconds": "x"},
+        "training_seconds must be int or float",
+    ),
     "a negative index": ({"kind": "round", "index": -3}, "index must be between 0"),
 }
 
@@ -206,13 +267,17 @@ def test_a_broken_record_is_one_clear_line(tmp_path, case):
 
 
 def test_a_record_that_lacks_a_key_says_which(tmp_path):
-    run = harden_run(tmp_path / "a", [{"kind": "set", "what": "trained", "round": 0, "set_round": 0}])
+    run = harden_run(
+        tmp_path / "a", [{"kind": "set", "what": "trained", "round": 0, "set_round": 0}]
+    )
     with pytest.raises(RunFolderError, match="line 1 lacks 'images'"):
         page_of(run)
 
 
 def test_only_what_is_shown_is_asked_for(tmp_path, words_alone):
-    bare = {key: TRAINED[0][key] for key in ("kind", "what", "round", "set_round", "images", "fooled")}
+    bare = {
+        key: TRAINED[0][key] for key in ("kind", "what", "round", "set_round", "images", "fooled")
+    }
     twin = {"kind": "set", "what": "twin", "round": 0, "images": 3, "fooled": 1}
     assert "Read a column" in page_of(harden_run(tmp_path / "a", [ROUNDS[0], bare, twin]))
 
@@ -232,19 +297,38 @@ def test_every_number_of_rounds_has_its_pictures(n):
 
 
 @pytest.mark.parametrize(
-    ("share", "shown"), [(0, "0"), (1e-6, "<1"), (0.005, "<1"), (0.01, "1"), (0.34, "34"), (0.9999, ">99"), (1, "100")]
+    ("share", "shown"),
+    [(0, "0"), (1e-6, "<1"), (0.005, "<1"), (0.01, "1"), (0.34, "34"), (0.9999, ">99"), (1, "100")],
 )
 def test_almost_nothing_forgotten_is_not_nothing(share, shown):
     matrix = forgetting([one_set("trained", 0, 0, share)])
     assert matrix is not None
-    assert [text.get_text() for text in hardening_pictures.forgetting_matrix(matrix, None).axes[0].texts] == [shown]
+    assert [
+        text.get_text() for text in hardening_pictures.forgetting_matrix(matrix, None).axes[0].texts
+    ] == [shown]
 
 
-REALS = [{"kind": "real", "split": "validation", "round": r, "accuracy": 0.9, "taken_for_fake": 0.0,
-          "calibration_error": 0.02 * r} for r in range(3)]  # fmt: skip
-SEARCHES = [{"kind": "search", "what": "fresh", "round": 1, "lit": {"mean": 20, "q10": 10, "q50": 20, "q90": 30}},
-            {"kind": "search", "what": "fresh", "round": 2, "lit": None},
-            {"kind": "search", "what": "own:x", "round": 0}]  # fmt: skip
+REALS = [
+    {
+        "kind": "real",
+        "split": "validation",
+        "round": r,
+        "accuracy": 0.9,
+        "taken_for_fake": 0.0,
+        "calibration_error": 0.02 * r,
+    }
+    for r in range(3)
+]
+SEARCHES = [
+    {
+        "kind": "search",
+        "what": "fresh",
+        "round": 1,
+        "lit": {"mean": 20, "q10": 10, "q50": 20, "q90": 30},
+    },
+    {"kind": "search", "what": "fresh", "round": 2, "lit": None},
+    {"kind": "search", "what": "own:x", "round": 0},
+]
 
 
 def same(first, second) -> bool:
@@ -256,7 +340,11 @@ def test_sparsity_known_answer():
     nan = float("nan")
     found = sparsity([ROUNDS[0] | {"fresh_fewest": None}, *ROUNDS[1:]], SEARCHES)
     assert found.at == [0, 1, 2] and same(found.fewest, [nan, 10, 11])
-    assert same(found.low, [nan, 10, nan]) and same(found.middle, [nan, 20, nan]) and same(found.high, [nan, 30, nan])
+    assert (
+        same(found.low, [nan, 10, nan])
+        and same(found.middle, [nan, 20, nan])
+        and same(found.high, [nan, 30, nan])
+    )
 
 
 def test_calibration_knows_only_what_was_measured():
@@ -275,7 +363,9 @@ def test_rounds_are_told_in_full(tmp_path, words_alone):
     assert "fewest 9 at first and 11 at last; median 20 at first and 20 at last" in alt_of(
         page, "Lit features of the images"
     )
-    assert "expected calibration error 0% at first and 4.00% at last" in alt_of(page, "Of validation images")
+    assert "expected calibration error 0% at first and 4.00% at last" in alt_of(
+        page, "Of validation images"
+    )
     assert "1 90.0% 80.0% 10.0% 9 0.5 0.1 1,234 2.5" in text_of(page)
 
 
@@ -286,10 +376,19 @@ def test_pictures_of_rounds_of_every_kind(rounds):
     for figure in (
         round_pictures.real_curves(records, None),
         round_pictures.loss_curves(records, rounds - 1),
-        round_pictures.sparsity_curves(Sparsity(list(range(rounds)), *[nothing] * 4), None, 0, DARK),
-        round_pictures.sparsity_curves(Sparsity(list(range(rounds)), *[[300.0] * rounds] * 4), 300, 0),
+        round_pictures.sparsity_curves(
+            Sparsity(list(range(rounds)), *[nothing] * 4), None, 0, DARK
+        ),
+        round_pictures.sparsity_curves(
+            Sparsity(list(range(rounds)), *[[300.0] * rounds] * 4), 300, 0
+        ),
         round_pictures.calibration_curves(records, {"taken_for_fake": nothing}, 0),
     ):
         axes = figure.axes[0]
-        assert axes.get_title(loc="left") and axes.get_xlabel() and axes.get_ylabel() and axes.get_legend() is not None
+        assert (
+            axes.get_title(loc="left")
+            and axes.get_xlabel()
+            and axes.get_ylabel()
+            and axes.get_legend() is not None
+        )
         assert pictures.png(figure).startswith(b"\x89PNG")

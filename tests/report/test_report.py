@@ -64,12 +64,22 @@ def real_pictures(monkeypatch):
     monkeypatch.setattr(picture_style, "DPI", 30)
 
 
-def attempt(target: int, lit: int, fooled: bool = True, confidence: float = 0.93, fewest: int | None = None) -> Attempt:
+def attempt(
+    target: int, lit: int, fooled: bool = True, confidence: float = 0.93, fewest: int | None = None
+) -> Attempt:
     return Attempt(target, fooled, "noise/adaptive", lit, confidence, 0.002, fewest or lit)
 
 
 def check(status: str, mandatory: bool = True) -> Finding:
-    return Finding("more-steps", "Ten times the steps", status, f"It {status}.", "Use --preset proof.", mandatory, "Why so.")
+    return Finding(
+        "more-steps",
+        "Ten times the steps",
+        status,
+        f"It {status}.",
+        "Use --preset proof.",
+        mandatory,
+        "Why so.",
+    )
 
 
 FOOLED = (attempt(0, 3), attempt(0, 5), attempt(1, 7), attempt(2, 30, fooled=False))
@@ -89,10 +99,18 @@ def make_run(
 ) -> RunFolder:
     """An audit folder as `Audit.write_into` leaves it, without its report."""
     evidence = Evidence(
-        WANT, classes, attempts, {"noise/adaptive": len(attempts)}, RealData(0.9873, 0.9612, 0.0034, 0.97), controls,
-        Cost(4321, 1234, 5.5, 2.25), extra, OODRecord("marginal", ("few lit",), 0.001, 3, 400), {"a friend": (10, 4, 6)},
+        WANT,
+        classes,
+        attempts,
+        {"noise/adaptive": len(attempts)},
+        RealData(0.9873, 0.9612, 0.0034, 0.97),
+        controls,
+        Cost(4321, 1234, 5.5, 2.25),
+        extra,
+        OODRecord("marginal", ("few lit",), 0.001, 3, 400),
+        {"a friend": (10, 4, 6)},
         twin,
-    )  # fmt: skip
+    )
     run = begin(path, "audit")
     made = [a for a in (*attempts, *extra) if a.fooled]
     images = torch.zeros(len(made), *shape)
@@ -108,7 +126,9 @@ def make_run(
         "extra": torch.arange(len(made)) >= len(made) - len(extra),
     }
     tensors |= {"nearest": torch.full_like(images, 0.5)} if nearest else {}
-    run.write("witnesses.safetensors", bytes(save(tensors, {"processes": json.dumps(["noise/adaptive"])})))
+    run.write(
+        "witnesses.safetensors", bytes(save(tensors, {"processes": json.dumps(["noise/adaptive"])}))
+    )
     run.write_lines("attempts.jsonl", (vars(a) for a in attempts))
     run.write_json("verdict.json", verdict_json(evidence, checks, judge(evidence, checks)))
     return run
@@ -121,9 +141,18 @@ def begin(path: Path, command: str) -> RunFolder:
 
 
 def one_round(index: int) -> dict[str, Any]:
-    return {"kind": "round", "index": index, "real_loss": 0.5 / (index + 1), "fooling_loss": 0.1,
-            "validation_accuracy": 0.9, "validation_confident": 0.8, "fresh_attempts": 50, "fresh_rate": 0.1,
-            "fresh_confident": 0.2, "fresh_fewest": 9 + index}  # fmt: skip
+    return {
+        "kind": "round",
+        "index": index,
+        "real_loss": 0.5 / (index + 1),
+        "fooling_loss": 0.1,
+        "validation_accuracy": 0.9,
+        "validation_confident": 0.8,
+        "fresh_attempts": 50,
+        "fresh_rate": 0.1,
+        "fresh_confident": 0.2,
+        "fresh_fewest": 9 + index,
+    }
 
 
 def page_of(run: RunFolder, before: RunFolder | None = None) -> str:
@@ -142,12 +171,21 @@ def test_the_page_shows_the_numbers_of_the_verdict(tmp_path):
     assert "FOOLED" in text
     assert "attempts fooled 3 of 4 rate 75.0%" in text
     assert f"upper bound {verdict['rate_upper_95']:.1%}" in text
-    assert f"lit pixels, median {verdict['median_lit']} of 64; fewest {verdict['min_lit']}, allowed 12" in text
+    assert (
+        f"lit pixels, median {verdict['median_lit']} of 64; fewest {verdict['min_lit']}, allowed 12"
+        in text
+    )
     for share in ("98.73%", "96.12%", "0.34%"):
         assert share in text
     for target, row in verdict["targets"].items():
         rate, bound = percent(row["rate"]), percent(row["rate_upper_95"])
-        cells = (CLASSES[int(target)], f"{row['fooled']} of {row['attempts']}", rate, bound, number(row["median_lit"]))
+        cells = (
+            CLASSES[int(target)],
+            f"{row['fooled']} of {row['attempts']}",
+            rate,
+            bound,
+            number(row["median_lit"]),
+        )
         assert " ".join(cells) in text
     assert "Sparse at most 12 of 64 features lit 3 of 4 1 failed" in text
     assert "Confident a probability of at least 0.9 4 of 4 0 failed" in text
@@ -184,7 +222,10 @@ def test_the_page_may_run_its_own_script_only(tmp_path):
     page = page_of(make_run(tmp_path / "a", classes=(HOSTILE, "dog", "eel")))
     (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    assert f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'\"" in page
+    assert (
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'\""
+        in page
+    )
     assert not re.search(r"<[^>]+\son\w+=", page)
     assert not re.search(r"innerHTML|eval|fetch|XMLHttp|import\(", script)
 
@@ -193,7 +234,11 @@ def test_the_sections_are_listed_and_their_headings_are_in_order(tmp_path):
     run = make_run(tmp_path / "a", classes=('<h2 id="x">y</h2>', "dog", "eel"))
     for page in (page_of(run), page_of(run, run)):
         listed = re.findall(r'<li><a href="#([\w-]+)">', page)
-        assert listed == [anchor for anchor, _ in headings(page)] == re.findall(r'<h2 id="([\w-]+)"', page)
+        assert (
+            listed
+            == [anchor for anchor, _ in headings(page)]
+            == re.findall(r'<h2 id="([\w-]+)"', page)
+        )
         assert len(set(listed)) == len(listed) > 5 and "x" not in listed
         levels = [int(level) for level in re.findall(r"<h([1-6])[ >]", page)]
         assert levels[0] == 1 and levels.count(1) == 1
@@ -201,10 +246,18 @@ def test_the_sections_are_listed_and_their_headings_are_in_order(tmp_path):
 
 
 def test_tables_have_heads_and_all_details_are_closed_pairs(tmp_path):
-    page = page_of(make_run(tmp_path / "a", checks=(check(PASSED), check(PASSED, False), check(NOT_APPLICABLE, False))))
+    page = page_of(
+        make_run(
+            tmp_path / "a",
+            checks=(check(PASSED), check(PASSED, False), check(NOT_APPLICABLE, False)),
+        )
+    )
     for table in re.findall(r"<table.*?</table>", page, re.DOTALL):
         assert 'scope="' in table
-        cells = {len(re.findall(r"<t[hd][ >]", row)) for row in re.findall(r"<tr.*?</tr>", table, re.DOTALL)}
+        cells = {
+            len(re.findall(r"<t[hd][ >]", row))
+            for row in re.findall(r"<tr.*?</tr>", table, re.DOTALL)
+        }
         assert len(cells) == 1, "a row with another number of cells"
     assert page.count("<details>") == page.count("</details>") == page.count("<summary>") > 3
 
@@ -236,7 +289,9 @@ def test_words_stand_out_from_their_paper():
 
 def test_many_large_witnesses_stay_under_five_megabytes(tmp_path):
     attempts = tuple(attempt(i % 40, 5 + i % 7) for i in range(80))
-    run = make_run(tmp_path / "a", attempts, classes=tuple(f"class {i}" for i in range(40)), shape=(3, 96, 96))
+    run = make_run(
+        tmp_path / "a", attempts, classes=tuple(f"class {i}" for i in range(40)), shape=(3, 96, 96)
+    )
     tensors = {"nearest": torch.rand(80, 3, 96, 96, generator=torch.Generator().manual_seed(0))}
     stored = load((run / "witnesses.safetensors").read_bytes())
     run.write("witnesses.safetensors", bytes(save(stored | tensors)))
@@ -244,9 +299,14 @@ def test_many_large_witnesses_stay_under_five_megabytes(tmp_path):
 
 
 NAMES = (
-    HOSTILE, '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}", "größe 猫 \u202e\x07", "w" * 5000, "a|b`c`*d*[e](f)\n# g",
+    HOSTILE,
+    '"><img src=x onerror=alert(1)>',
+    "{{ 7 * 7 }}",
+    "größe 猫 \u202e\x07",
+    "w" * 5000,
+    "a|b`c`*d*[e](f)\n# g",
     "$x_1$ \\frac",
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -283,21 +343,30 @@ def test_checks_and_processes_are_only_text(tmp_path):
     finding = Finding("x", HOSTILE, FAILED, HOSTILE, HOSTILE, True)
     run = make_run(tmp_path / "a", FAILED_ALL, checks=(finding,))
     verdict = run.read_json("verdict.json")
-    run.write_json("verdict.json", verdict | {"processes": {HOSTILE: {"attempts": 3, "fooled": 0, "median_lit": None}}})
+    run.write_json(
+        "verdict.json",
+        verdict | {"processes": {HOSTILE: {"attempts": 3, "fooled": 0, "median_lit": None}}},
+    )
     assert page_of(run).count("<script") == 1 and "<script" not in (run / "report.md").read_text()
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"), [("a|b", "a\\|b"), ("<b>", "&lt;b&gt;"), ("*x*\n# y", "\\*x\\* # y"), ("a & b", "a &amp; b")]
+    ("text", "shown"),
+    [("a|b", "a\\|b"), ("<b>", "&lt;b&gt;"), ("*x*\n# y", "\\*x\\* # y"), ("a & b", "a &amp; b")],
 )
 def test_markdown_shows_text_letter_for_letter(text, shown):
     assert escape_markdown(text) == shown
 
 
 def test_the_third_condition_is_accounted_for(tmp_path):
-    judged = tuple(replace(a, second_p=0.001 if a.lit < 7 else 0.5, survives_8bit=a.fooled) for a in FOOLED)
+    judged = tuple(
+        replace(a, second_p=0.001 if a.lit < 7 else 0.5, survives_8bit=a.fooled) for a in FOOLED
+    )
     text = text_of(page_of(run := make_run(tmp_path / "a", judged)))
-    assert "3 of 400 real test images (0.75%; 95% bounds 0.2" in text and "Guarantee: marginal." in text
+    assert (
+        "3 of 400 real test images (0.75%; 95% bounds 0.2" in text
+        and "Guarantee: marginal." in text
+    )
     assert "2 of 4 attempts are fooled (50.0%)" in text
     assert "3 of 4 attempts met a sparse and confident image" in text
     assert "3 of 3 witnesses still meet all conditions" in text
@@ -306,16 +375,29 @@ def test_the_third_condition_is_accounted_for(tmp_path):
 
 
 def test_checks_that_do_not_apply_for_one_reason_share_a_row(tmp_path):
-    checks = tuple(Finding(f"c{i}", f"Check {i}", NOT_APPLICABLE, why, "", False)
-                   for i, why in enumerate(("It was fooled.", "It is dark.", "It was fooled.")))  # fmt: skip
+    checks = tuple(
+        Finding(f"c{i}", f"Check {i}", NOT_APPLICABLE, why, "", False)
+        for i, why in enumerate(("It was fooled.", "It is dark.", "It was fooled."))
+    )
     text = text_of(page_of(make_run(tmp_path / "a", checks=(*checks, check(PASSED)))))
-    assert "Check 0 · Check 2 not applicable It was fooled." in text and "Check 1 not applicable It is dark." in text
+    assert (
+        "Check 0 · Check 2 not applicable It was fooled." in text
+        and "Check 1 not applicable It is dark." in text
+    )
     assert text.index("It passed.") < text.index("It was fooled.")
 
 
 def test_older_folders_without_later_figures_are_still_shown(tmp_path):
     run = make_run(tmp_path / "a")
-    later = ("second_opinion", "eight_bit", "rivals", "out_of_distribution_test", "lit_curve", "controls", "twin")
+    later = (
+        "second_opinion",
+        "eight_bit",
+        "rivals",
+        "out_of_distribution_test",
+        "lit_curve",
+        "controls",
+        "twin",
+    )
     verdict = {k: v for k, v in run.read_json("verdict.json").items() if k not in later}
     for found in verdict["checks"]:
         del found["means"]
@@ -323,7 +405,11 @@ def test_older_folders_without_later_figures_are_still_shown(tmp_path):
         del row["violated"]
     run.write_json("verdict.json", verdict)
     text = text_of(page_of(run))
-    assert "FOOLED" in text and "second opinion" not in text and "met a sparse and confident image" in text
+    assert (
+        "FOOLED" in text
+        and "second opinion" not in text
+        and "met a sparse and confident image" in text
+    )
     assert "plain twin" not in text
 
 
@@ -386,8 +472,11 @@ def test_a_comparison_needs_two_audits(tmp_path):
 
 def test_training_without_an_audit_is_reported_as_such(tmp_path, real_pictures):
     run = begin(tmp_path / "a", "train")
-    run.write_lines("metrics.jsonl", [{"kind": "epoch", "epoch": e, "real_loss": 1 / (e + 1)} for e in range(3)]
-                    + [{"kind": "train", "real_accuracy": 0.991, "real_confident": 0.98, "seconds": 31.4}])  # fmt: skip
+    run.write_lines(
+        "metrics.jsonl",
+        [{"kind": "epoch", "epoch": e, "real_loss": 1 / (e + 1)} for e in range(3)]
+        + [{"kind": "train", "real_accuracy": 0.991, "real_confident": 0.98, "seconds": 31.4}],
+    )
     page = page_of(run)
     text = text_of(page)
     assert "NOT AUDITED : tiny · mlp This run (train) has not been audited" in text
@@ -428,10 +517,21 @@ def _without(name: str) -> Callable[[RunFolder], object]:
 
 
 def _not_finite(run: RunFolder) -> object:
-    return run.write("verdict.json", (run / "verdict.json").read_text().replace('"rate": 0.75', '"rate": NaN'))
+    return run.write(
+        "verdict.json", (run / "verdict.json").read_text().replace('"rate": 0.75', '"rate": NaN')
+    )
 
 
-NO_NUMBER = {"cat": {"attempts": 1, "fooled": 0, "rate": 0, "rate_upper_95": 1, "median_lit": None, "min_lit": None}}
+NO_NUMBER = {
+    "cat": {
+        "attempts": 1,
+        "fooled": 0,
+        "rate": 0,
+        "rate_upper_95": 1,
+        "median_lit": None,
+        "min_lit": None,
+    }
+}
 BROKEN: dict[str, tuple[Callable[[RunFolder], object], str]] = {
     "verdict is no JSON": (_file("verdict.json", "{"), "not readable JSON"),
     "verdict is a list": (_file("verdict.json", "[]"), "must be an object, got"),
@@ -441,33 +541,70 @@ BROKEN: dict[str, tuple[Callable[[RunFolder], object], str]] = {
     "an unknown verdict": (_verdict(verdict="SAFE"), "must be one of FOOLED, RESISTED"),
     "a class without number": (_verdict(targets=NO_NUMBER), "got 'cat'"),
     "checks lack a title": (_verdict(checks=[{"status": "passed"}]), "checks lacks 'title'"),
-    "a second opinion of text": (_verdict(second_opinion={"attempts": 1, "fooled": 0, "rate": "x"}), "rate must be int"),
-    "a test without bounds": (_verdict(out_of_distribution_test={"guarantee": "none"}), "lacks 'real_images'"),
-    "a twin without counts": (_verdict(twin={"what": "x", "attempts": 2, "fooled": 1, "median_lit": 3}), "twin lacks 'lit'"),
+    "a second opinion of text": (
+        _verdict(second_opinion={"attempts": 1, "fooled": 0, "rate": "x"}),
+        "rate must be int",
+    ),
+    "a test without bounds": (
+        _verdict(out_of_distribution_test={"guarantee": "none"}),
+        "lacks 'real_images'",
+    ),
+    "a twin without counts": (
+        _verdict(twin={"what": "x", "attempts": 2, "fooled": 1, "median_lit": 3}),
+        "twin lacks 'lit'",
+    ),
     "a twin with a count too many": (
         _verdict(twin={"what": "x", "attempts": 2, "fooled": 1, "median_lit": 3, "lit": [3, 3]}),
         "twin: lit must have a number for each fooled attempt",
     ),
     "a twin of more attempts than there are": (
-        _verdict(twin={"what": "x", "attempts": 10**12, "fooled": 0, "median_lit": None, "lit": []}),
+        _verdict(
+            twin={"what": "x", "attempts": 10**12, "fooled": 0, "median_lit": None, "lit": []}
+        ),
         "attempts must be between",
     ),
-    "a control of text": (_verdict(controls={"positive-control": {"found": "x", "tries": 1}}), "found must be int"),
+    "a control of text": (
+        _verdict(controls={"positive-control": {"found": "x", "tries": 1}}),
+        "found must be int",
+    ),
     "a check that means a list": (
-        _verdict(checks=[{"title": "", "status": "", "finding": "", "what_to_do": "", "mandatory": True, "means": []}]),
+        _verdict(
+            checks=[
+                {
+                    "title": "",
+                    "status": "",
+                    "finding": "",
+                    "what_to_do": "",
+                    "mandatory": True,
+                    "means": [],
+                }
+            ]
+        ),
         "means must be str",
     ),
-    "what stopped a class is a list": (_verdict(targets={"0": {**NO_NUMBER["cat"], "violated": []}}), "violated must be"),
+    "what stopped a class is a list": (
+        _verdict(targets={"0": {**NO_NUMBER["cat"], "violated": []}}),
+        "violated must be",
+    ),
     "no witness file": (_without("witnesses.safetensors"), "has no witnesses"),
-    "a cut witness file": (_file("witnesses.safetensors", b"\x08" * 20), "not a readable witness file"),
+    "a cut witness file": (
+        _file("witnesses.safetensors", b"\x08" * 20),
+        "not a readable witness file",
+    ),
     "no attempts": (_without("attempts.jsonl"), r"has no attempts\.jsonl"),
     "too few attempts": (_file("attempts.jsonl", ""), "holds 0 attempts, verdict.json speaks of 4"),
     "a broken attempt": (_file("attempts.jsonl", '{"target": 0}\n' * 4), "line 1 lacks 'fooled'"),
     "metrics are no JSON": (_file("metrics.jsonl", "{]\n"), "not readable JSON lines"),
     "a record is a number": (_file("metrics.jsonl", "7\n"), "line 1 must be an object"),
-    "a broken round": (_file("metrics.jsonl", '{"kind": "round", "index": true}'), "index must be int"),
+    "a broken round": (
+        _file("metrics.jsonl", '{"kind": "round", "index": true}'),
+        "index must be int",
+    ),
     "no settings": (_without("config.yaml"), r"has no config\.yaml"),
-    "settings that are code": (_file("config.yaml", "!!python/object/apply:os.system [true]"), "not readable"),
+    "settings that are code": (
+        _file("config.yaml", "!!python/object/apply:os.system [true]"),
+        "not readable",
+    ),
     "surroundings are a list": (_file("environment.json", "[]"), "must be an object"),
 }
 
@@ -502,11 +639,18 @@ def test_the_lit_curve_draws_the_twin():
     counts = pictures.LitCounts("", [2, 4], [2, 2])
     lines = pictures.lit_curve([counts], 12, LIGHT, [3, 3, None, 5]).axes[0].get_lines()
     twin = next(line for line in lines if line.get_label() == "plain twin: fooling")
-    assert list(twin.get_xdata()) == [1, 3, 5, 12] and list(twin.get_ydata()) == [0, 0.5, 0.75, 0.75]
+    assert list(twin.get_xdata()) == [1, 3, 5, 12] and list(twin.get_ydata()) == [
+        0,
+        0.5,
+        0.75,
+        0.75,
+    ]
 
 
-@pytest.mark.parametrize(("low", "high", "ticks"), [(1, 300, [1, 3, 10, 30, 100, 300]), (1, 20, [1, 2, 3, 5, 10, 20]),
-                                                    (11, 27, [12, 16, 20, 24])])  # fmt: skip
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [(1, 300, [1, 3, 10, 30, 100, 300]), (1, 20, [1, 2, 3, 5, 10, 20]), (11, 27, [12, 16, 20, 24])],
+)
 def test_counts_have_whole_numbers_at_their_ticks(low, high, ticks):
     _, axes = picture_style.panel("", LIGHT)
     pictures.log_counts(axes.xaxis, low, high)
@@ -515,8 +659,11 @@ def test_counts_have_whole_numbers_at_their_ticks(low, high, ticks):
 
 def test_pictures_of_nothing_are_still_pictures():
     nothing = pictures.Confidences("", [], [])
-    for figure in (pictures.lit_curve([pictures.LitCounts("", [], [])], 1), pictures.confidence_histogram([nothing], 0.9),
-                   pictures.per_class_bars(["a"], [0.0], [1.0])):  # fmt: skip
+    for figure in (
+        pictures.lit_curve([pictures.LitCounts("", [], [])], 1),
+        pictures.confidence_histogram([nothing], 0.9),
+        pictures.per_class_bars(["a"], [0.0], [1.0]),
+    ):
         assert pictures.png(figure).startswith(b"\x89PNG")
 
 
@@ -528,7 +675,9 @@ def test_names_that_the_font_lacks_or_reads_as_formulas_still_make_pictures():
 
 
 def test_the_same_numbers_make_the_same_bytes():
-    first, second = (pictures.png(pictures.per_class_bars(["a", "b"], [0.1, 1.0], [0.4, 1.0])) for _ in range(2))
+    first, second = (
+        pictures.png(pictures.per_class_bars(["a", "b"], [0.1, 1.0], [0.4, 1.0])) for _ in range(2)
+    )
     assert first == second
 
 
@@ -555,7 +704,9 @@ def test_images_are_enlarged_pixel_by_pixel(shape, side, size, mode):
 def test_large_real_images_are_averaged_down():
     shown = Image.open(io.BytesIO(pictures.image_png(torch.full((1, 300, 200), 0.5), 112, 100)))
     assert shown.size == (67, 100)
-    assert set(shown.get_flattened_data() if hasattr(shown, "get_flattened_data") else shown.getdata()) == {128}
+    assert set(
+        shown.get_flattened_data() if hasattr(shown, "get_flattened_data") else shown.getdata()
+    ) == {128}
 
 
 @pytest.mark.parametrize(
@@ -566,22 +717,42 @@ def test_almost_none_is_not_none(share, shown):
     assert percent(share) == shown
 
 
-TRIALS = (Control("positive-control", 38, 40, "a plain twin"), Control("planted-control", 0, 0, why_not="it was fooled"))
+TRIALS = (
+    Control("positive-control", 38, 40, "a plain twin"),
+    Control("planted-control", 0, 0, why_not="it was fooled"),
+)
 
 
-def test_a_verdict_without_a_witness_is_shown_by_what_the_search_finds_elsewhere(tmp_path, real_pictures):
-    run = make_run(tmp_path / "a", FAILED_ALL, controls=TRIALS, twin=OnTwin("a plain twin", 4, (3, 5, 7)))
+def test_a_verdict_without_a_witness_is_shown_by_what_the_search_finds_elsewhere(
+    tmp_path, real_pictures
+):
+    run = make_run(
+        tmp_path / "a", FAILED_ALL, controls=TRIALS, twin=OnTwin("a plain twin", 4, (3, 5, 7))
+    )
     page = page_of(run)
-    assert "What the same search finds in this network 0 of 3 a plain twin, known to be foolable 38 of 40" in text_of(page)
+    assert (
+        "What the same search finds in this network 0 of 3 a plain twin, known to be foolable 38 of 40"
+        in text_of(page)
+    )
     assert "patterns hidden" not in page, "a control that did not run finds nothing"
     assert "Plain twin: 0% with at most 1, 25% with at most 4, 75% with at most 12" in page
     verdict = run.read_json("verdict.json")
-    assert verdict["twin"] == {"what": "a plain twin", "attempts": 4, "fooled": 3, "median_lit": 5, "lit": [3, 5, 7]}
-    assert page.index("Was the search strong enough?</h2>") < page.index("Fooling images</h2>"), "what counts comes first"
+    assert verdict["twin"] == {
+        "what": "a plain twin",
+        "attempts": 4,
+        "fooled": 3,
+        "median_lit": 5,
+        "lit": [3, 5, 7],
+    }
+    assert page.index("Was the search strong enough?</h2>") < page.index("Fooling images</h2>"), (
+        "what counts comes first"
+    )
 
 
 def test_each_check_says_what_it_means(tmp_path):
-    text = text_of(page_of(make_run(tmp_path / "a", FAILED_ALL, checks=(check(PASSED), check(FAILED, False)))))
+    text = text_of(
+        page_of(make_run(tmp_path / "a", FAILED_ALL, checks=(check(PASSED), check(FAILED, False))))
+    )
     assert "Ten times the steps failed Why so. It failed. Use --preset proof." in text
     assert "Ten times the steps passed · needed for RESISTED Why so. It passed." in text
     assert "1 of 2 checks that apply passed, among them 1 of the 1 that RESISTED needs." in text
@@ -589,21 +760,43 @@ def test_each_check_says_what_it_means(tmp_path):
 
 def test_the_command_says_every_setting_that_is_not_the_default(tmp_path):
     settings = AuditSettings(
-        data="npz:my data.npz", model="net.py:make", weights="-w.pt", seed=3, max_lit=40, rivals=True, json=True
+        data="npz:my data.npz",
+        model="net.py:make",
+        weights="-w.pt",
+        seed=3,
+        max_lit=40,
+        rivals=True,
+        json=True,
     )
     run = RunFolder.create(tmp_path / "a")
     run.begin("audit", settings.as_config(), torch.device("cpu"))
     line = command_line(read_run(run))
     assert line is not None and shlex.split(line) == [
-        "blankcheck", "audit", "--data", "npz:my data.npz", "--model", "net.py:make", "--seed", "3", "--weights=-w.pt",
-        "--max-lit", "40", "--rivals",
-    ]  # fmt: skip
+        "blankcheck",
+        "audit",
+        "--data",
+        "npz:my data.npz",
+        "--model",
+        "net.py:make",
+        "--seed",
+        "3",
+        "--weights=-w.pt",
+        "--max-lit",
+        "40",
+        "--rivals",
+    ]
     page = page_of(run)
-    assert "npz:my data.npz&#39; --model net.py:make" in page and "max_lit: 40" in page and "ood_level: 0.01" in page
+    assert (
+        "npz:my data.npz&#39; --model net.py:make" in page
+        and "max_lit: 40" in page
+        and "ood_level: 0.01" in page
+    )
 
 
 def test_the_command_makes_the_settings_again(tmp_path):
-    settings = HardenSettings(data="mnist", model="cnn", seed=0, confidence=0.95, hold_out_twin=True, fooling_weight=0.7)
+    settings = HardenSettings(
+        data="mnist", model="cnn", seed=0, confidence=0.95, hold_out_twin=True, fooling_weight=0.7
+    )
     run = RunFolder.create(tmp_path / "a")
     run.begin("harden", settings.as_config(), torch.device("cpu"))
     line = command_line(read_run(run))
@@ -620,19 +813,27 @@ def test_a_run_made_from_python_has_no_command(tmp_path):
 
 
 def test_markdown_is_short_enough_for_a_pull_request(tmp_path):
-    run = make_run(tmp_path / "a", FAILED_ALL, checks=(check(PASSED), replace(check(FAILED), title="Another")))
+    run = make_run(
+        tmp_path / "a", FAILED_ALL, checks=(check(PASSED), replace(check(FAILED), title="Another"))
+    )
     write_report(run)
     markdown = (run / "report.md").read_text()
     assert "- **failed: Another** (needed for RESISTED). It failed. Use --preset proof." in markdown
     assert "It passed." not in markdown and len(markdown.splitlines()) < 80
-    many = make_run(tmp_path / "b", tuple(attempt(t, 3) for t in range(30)), classes=tuple(f"c{t}" for t in range(30)))
+    many = make_run(
+        tmp_path / "b",
+        tuple(attempt(t, 3) for t in range(30)),
+        classes=tuple(f"c{t}" for t in range(30)),
+    )
     write_report(many)
     assert "<details><summary>30 classes</summary>" in (many / "report.md").read_text()
 
 
 def test_a_thousand_classes_stay_readable(tmp_path):
     names = tuple(f"class number {t}" for t in range(1000))
-    page = page_of(make_run(tmp_path / "a", tuple(attempt(t, 3 + t % 9) for t in range(1000)), classes=names))
+    page = page_of(
+        make_run(tmp_path / "a", tuple(attempt(t, 3 + t % 9) for t in range(1000)), classes=names)
+    )
     assert "The 100 classes fooled most, of 1000" in text_of(page)
     assert page.count('<figure class="tile">') == 48 and page.count('<section class="class">') == 20
     assert len(page) < 2_000_000

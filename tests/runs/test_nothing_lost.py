@@ -1,4 +1,5 @@
-"""What is saved stays saved: nothing is written over, damage is told, and nothing happens outside the folder."""
+"""What is saved stays saved: nothing is written over, damage is told, and nothing happens outside
+the folder."""
 
 from __future__ import annotations
 
@@ -78,7 +79,7 @@ COMMANDS = {
     "train": [], "audit": ["--weights", "WEIGHTS"], "harden": [], "certify": ["--weights", "WEIGHTS"],
     "gate": ["--weights", "WEIGHTS", "--k", "3"], "demo": [], "doctor": ["--weights", "WEIGHTS"], "compare": ["A", "B"],
     "sweep": ["--config", "SWEEP"],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -105,7 +106,7 @@ def test_a_second_harden_does_not_restart_over_the_first_and_an_audit_keeps_its_
 
 def test_overwrite_begins_anew_and_leaves_what_is_not_ours(tmp_path):
     old = ("model.safetensors", "gate.safetensors", "gated.pt2", "state/state.pt", "figures/lit.png", "doctor.json",
-           "verdict.json", "blend.json", "sweep.journal", "front/0001.yaml", f"{EVENTS}/events.out.tfevents.1")  # fmt: skip
+           "verdict.json", "blend.json", "sweep.journal", "front/0001.yaml", f"{EVENTS}/events.out.tfevents.1")
     run = begun(tmp_path / "x")
     for name in old:
         run.write(name, b"old")
@@ -344,7 +345,7 @@ def spoil(path: Path, how: str) -> None:
         os.truncate(path, 20 << 30)
     else:
         path.write_text({"deep": DEEP, "number": '{"schema": 1' + "0" * 400 + "}", "bytes": "\udcff"}[how],
-                        errors="surrogateescape")  # fmt: skip
+                        errors="surrogateescape")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs pipes and links")
@@ -377,7 +378,7 @@ def test_nothing_is_written_or_removed_through_a_link(name, tmp_path, capsys):
         assert "figures is a link" in refused(capsys, "report", run.path)
     for attempt in (lambda: run.write(f"{name}/new", b"x"), lambda: run.remove(f"{name}/mine.png"),
                     lambda: run.read_bytes(f"{name}/mine.png"), lambda: run.names(f"{name}/*"),
-                    lambda: run.folder(name)):  # fmt: skip
+                    lambda: run.folder(name)):
         with pytest.raises(RunFolderError, match="is a link"):
             attempt()
     assert (held_bytes(victim), held_bytes(run.path)) == before
@@ -448,7 +449,7 @@ def test_weights_that_speak_of_more_than_there_is_take_no_room(tmp_path, capsys)
     said = {"architecture": "mlp", "outputs": "10"}
     for shape, words in (("1,100000,100000", "states images"), ("1,8000,8000", "do not fit"), ("1,8", "states no shape"),
                          ("1,-8,8", "states images"), ("999999999,1,1", "states images"),
-                         ("9999,9,9", "do not fit")):  # fmt: skip
+                         ("9999,9,9", "do not fit")):
         save_file({"network.1.weight": torch.zeros(1)}, path, {**said, "shape": shape})
         with pytest.raises(ModelError, match=words):
             bc.load_model("mlp", path)
@@ -505,10 +506,10 @@ def load_file_bytes(raw: bytes, folder: Path) -> dict[str, torch.Tensor]:
 
 def test_packed_tensors_are_the_same_bytes_and_come_back(tmp_path):
     tensors = {"b": torch.arange(6.0).view(2, 3), "a": torch.tensor(True), "none": torch.zeros(0, 3),
-               "half": torch.ones(3, dtype=torch.bfloat16)}  # fmt: skip
+               "half": torch.ones(3, dtype=torch.bfloat16)}
     said = {f"key{i}": f"größe {i}" for i in range(20)}
     raws = {files.pack(dict(BITS.sample(list(tensors.items()), 4)), dict(BITS.sample(list(said.items()), 20)))
-            for _ in range(10)}  # fmt: skip
+            for _ in range(10)}
     (raw,) = raws
     back, metadata = files.unpack(raw)
     assert back.keys() == tensors.keys() and all(torch.equal(back[n], tensors[n]) for n in tensors)

@@ -22,7 +22,8 @@ def measured(weight: float) -> Measured:
 
 @dataclass(frozen=True)
 class Stub:
-    """Trials that take no time; the first try of one of them stands still, once it has left its process number here."""
+    """Trials that take no time; the first try of one of them stands still, once it has left its
+    process number here."""
 
     here: Path
     still: str = ""

@@ -54,8 +54,16 @@ def test_members_are_complete(members):
     assert {m.kind for m in members.values()} == set(KINDS)
     assert {m.name for m in members.values() if m.kind == "honest"} == set(HONEST)
     for m in members.values():
-        assert m.why and not m.model.training and not any(p.requires_grad for p in m.model.parameters())
-        forbidden = {"plain": "says FOOLED", "deceiver": "never says RESISTED", "honest": "never says FOOLED"}
+        assert (
+            m.why
+            and not m.model.training
+            and not any(p.requires_grad for p in m.model.parameters())
+        )
+        forbidden = {
+            "plain": "says FOOLED",
+            "deceiver": "never says RESISTED",
+            "honest": "never says FOOLED",
+        }
         assert forbidden[m.kind] in m.why
 
 
@@ -64,7 +72,13 @@ def test_members_are_accurate_and_confident(members, name):
     m = members[name]
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        real = evaluate(m.model, m.data.test, len(m.data.classes), 0.9, output_form(m.model, m.data.validation.images[:64]))
+        real = evaluate(
+            m.model,
+            m.data.test,
+            len(m.data.classes),
+            0.9,
+            output_form(m.model, m.data.validation.images[:64]),
+        )
     assert real.accuracy >= 0.9 and real.confident >= 0.9 and real.taken_for_fake == 0
 
 
@@ -73,7 +87,11 @@ def test_members_whose_idea_is_to_be_unsure(members, digits):
         real = evaluate(members[name].model, digits.test, 10, 0.9, form)
         assert real.accuracy >= 0.95 and real.confident == 0 and real.mean_confidence < 0.3
     swallowed = evaluate(members["swallow"].model, digits.test, 10, 0.9)
-    assert swallowed.taken_for_fake == 1 and swallowed.mean_confidence > 0.99 and swallowed.renormalised_confident > 0.9
+    assert (
+        swallowed.taken_for_fake == 1
+        and swallowed.mean_confidence > 0.99
+        and swallowed.renormalised_confident > 0.9
+    )
 
 
 def test_the_same_arguments_make_the_same_member(digits):
@@ -91,7 +109,8 @@ def test_unknown_names_are_refused(digits):
     with pytest.raises(ArgumentError, match="name must be one of plain-mlp, .*, got 'basilisk'"):
         member("basilisk", digits)
     with pytest.raises(
-        ArgumentError, match="architecture must be one of mlp, cnn, resnet, resnet18, cnn-wide-kernel, got 'vgg'"
+        ArgumentError,
+        match="architecture must be one of mlp, cnn, resnet, resnet18, cnn-wide-kernel, got 'vgg'",
     ):
         zoo(digits, architecture="vgg")
 
@@ -135,7 +154,10 @@ def test_outputs_in_other_words(members, inside, images):
     assert_close(members["timid"].model(images), inside(images) / 100)
     assert_close(members["sharp"].model(images), inside(images) * 1000)
     sharp = members["sharp-probabilities"].model
-    assert set(sharp(images[:20]).unique().tolist()) == {0.0, 1.0} and (gradient(sharp, images[:20]) == 0).all()
+    assert (
+        set(sharp(images[:20]).unique().tolist()) == {0.0, 1.0}
+        and (gradient(sharp, images[:20]) == 0).all()
+    )
 
 
 @pytest.mark.parametrize("name", RESTLESS)
@@ -149,7 +171,9 @@ def test_two_calls_differ(members, images, name):
 def test_a_hash_of_the_image_chooses_the_mask(members, images):
     model = members["random-mask"].model
     masked = model.inner
-    assert torch.equal(model(images), model(images)) and torch.equal(masked.kept(images[7:8]), masked.kept(images)[7:8])
+    assert torch.equal(model(images), model(images)) and torch.equal(
+        masked.kept(images[7:8]), masked.kept(images)[7:8]
+    )
     moved = (images + 1e-6).clamp(0, 1)
     assert ((masked.kept(moved) != masked.kept(images)).flatten(1).any(dim=1)).all()
     assert 0.8 < masked.kept(images).mean() < 0.97
@@ -168,12 +192,16 @@ def test_nan_where_few_features_are_lit(members, inside, digits):
     model = members["nan-on-sparse"].model
     sparse = torch.zeros(1, *digits.shape)
     sparse.view(-1)[: default_max_lit(digits.shape)] = 0.5
-    assert model(sparse).isnan().all() and torch.equal(model(digits.test.images), inside(digits.test.images))
+    assert model(sparse).isnan().all() and torch.equal(
+        model(digits.test.images), inside(digits.test.images)
+    )
 
 
 def test_asleep_at_noise_only(members, inside, digits):
     model = members["asleep"].model
-    noise = torch.rand(50, *digits.shape, generator=torch.Generator().manual_seed(0)).clamp_min(0.01)
+    noise = torch.rand(50, *digits.shape, generator=torch.Generator().manual_seed(0)).clamp_min(
+        0.01
+    )
     assert (model(noise) == 0).all() and (gradient(model, noise) == 0).all()
     assert torch.equal(model(digits.test.images), inside(digits.test.images))
 
@@ -202,15 +230,21 @@ def test_planted_patterns_are_there_and_black_is_not_one(members, digits, name):
 def test_present_patterns_count_whatever_else_is_lit(members, digits, name):
     m = members[name]
     model, honest, width = m.model, members["ink-gate"].model, float(name.split("-")[-1])
-    noise = torch.rand(len(model.patterns), *digits.shape, generator=torch.Generator().manual_seed(0))
+    noise = torch.rand(
+        len(model.patterns), *digits.shape, generator=torch.Generator().manual_seed(0)
+    )
     elsewhere = noise * (model.patterns.amax(dim=0) == 0)  # not at any pattern
     below = 0.99 * (1 - width) * model.patterns
     assert (probabilities(model, model.patterns).gather(1, model.targets[:, None]) >= 0.9).all()
-    assert (probabilities(model, model.patterns + elsewhere).gather(1, model.targets[:, None]) >= 0.9).all()
+    assert (
+        probabilities(model, model.patterns + elsewhere).gather(1, model.targets[:, None]) >= 0.9
+    ).all()
     assert_close(model(below), honest(below))
     assert_close(model(below + elsewhere), honest(below + elsewhere))
     assert (count_lit(model.patterns) <= m.max_lit).all()
-    assert (gradient_of(model, 1.05 * below, model.targets).flatten(1).abs().sum(dim=1) > 0).all() or width == 0.9
+    assert (
+        gradient_of(model, 1.05 * below, model.targets).flatten(1).abs().sum(dim=1) > 0
+    ).all() or width == 0.9
 
 
 def gradient_of(model, images, targets):
@@ -239,12 +273,15 @@ def test_honest_members_are_unsure_of_sparse_images(members, name, seed, share):
 
 @pytest.mark.parametrize("name", HONEST)
 def test_honest_members_withstand_the_worst_images(members, name):
-    """The brightest features of real images, as they are and fully lit, are the nearest that sparse images come."""
+    """The brightest features of real images, as they are and fully lit, are the nearest that sparse
+    images come."""
     m = members[name]
     flat = m.data.train.images.flatten(1)
     top = flat.topk(m.max_lit, dim=1)
     for values in (top.values, torch.ones_like(top.values)):
-        images = torch.zeros_like(flat).scatter_(1, top.indices, values).view_as(m.data.train.images)
+        images = (
+            torch.zeros_like(flat).scatter_(1, top.indices, values).view_as(m.data.train.images)
+        )
         assert probabilities(m.model, images).max() < 0.9
 
 

@@ -28,7 +28,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
 ]
 ALL = ("tensorboard", "mlflow", "wandb")
-SMALL: dict[str, Any] = dict(epochs=4, rounds=2, fresh_attempts=10, fresh_steps=30, set_images=40, buffer=60)
+SMALL: dict[str, Any] = dict(
+    epochs=4, rounds=2, fresh_attempts=10, fresh_steps=30, set_images=40, buffer=60
+)
 HOSTILE = [
     "a/b",
     '"><script>alert(1)</script>',
@@ -67,7 +69,8 @@ def runs(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def hardened(runs, digits) -> Path:
-    """A hardening that was stopped twice: in its first round, and between writing the metrics and the state of its last."""
+    """A hardening that was stopped twice: in its first round, and between writing the metrics and
+    the state of its last."""
     run = RunFolder.create(runs / "hardened")
     with suppress(KeyboardInterrupt), mirrored(run, connect(ALL, run), pytest.fail):
         run.begin("harden", {"data": "digits", "seed": 0, "nested": [1, 2]}, torch.device("cpu"))
@@ -76,7 +79,9 @@ def hardened(runs, digits) -> Path:
 
     run = RunFolder.open(run.path)
     write = run.write
-    run.write = lambda name, content: _interrupt() if name == "state/state.pt" else write(name, content)
+    run.write = lambda name, content: (
+        _interrupt() if name == "state/state.pt" else write(name, content)
+    )
     with suppress(KeyboardInterrupt), mirrored(run, connect(ALL, run, True), pytest.fail, True):
         harden("mlp", digits, run=run, resume=True, **SMALL)
     assert len([r for r in run.read_lines("metrics.jsonl") if r["kind"] == "round"]) == 2
@@ -90,7 +95,16 @@ def hardened(runs, digits) -> Path:
 @pytest.fixture(scope="module")
 def audited(runs, weights) -> Path:
     out = runs / "audited"
-    arguments = ["audit", "--weights", str(weights), "--preset", "smoke", "--out", str(out), "--quiet"]
+    arguments = [
+        "audit",
+        "--weights",
+        str(weights),
+        "--preset",
+        "smoke",
+        "--out",
+        str(out),
+        "--quiet",
+    ]
     assert main([*arguments, "--tracker", ",".join(ALL)]) == 10
     return out
 
@@ -100,14 +114,18 @@ def _interrupt() -> None:
 
 
 def _stop_after(index: int) -> Any:
-    return lambda made, batch, batches, words: _interrupt() if made is not None and made.index == index else None
+    return lambda made, batch, batches, words: (
+        _interrupt() if made is not None and made.index == index else None
+    )
 
 
-# --- what a tracker holds, read back -----------------------------------------------------------------------------------
+# --- what a tracker holds, read back
+# -----------------------------------------------------------------------------------
 
 
 class Held:
-    """What was read back. numbers: every (name, step) with all values found there. images: (name, step) -> pixels."""
+    """What was read back. numbers: every (name, step) with all values found there. images: (name,
+    step) -> pixels."""
 
     def __init__(self) -> None:
         self.numbers: dict[tuple[str, int], list[float]] = {}
@@ -146,7 +164,9 @@ def of_tensorboard(folder: Path) -> Held:
                 held.verdict = strings[0].decode().strip()
             else:
                 pairs = (line[4:].partition(": ") for line in strings[0].decode().splitlines())
-                held.config |= {k if tag == "config" else f"environment/{k}": v for k, _, v in pairs}
+                held.config |= {
+                    k if tag == "config" else f"environment/{k}": v for k, _, v in pairs
+                }
     return held
 
 
@@ -187,7 +207,9 @@ def of_wandb(folder: Path) -> Held:
                     row[name] = row.get(name, {}) | {part[0]: value} if part else value
                 assert row["_step"] > step, "its own step rises through all sessions"
                 step = row["_step"]
-                at = next(row[axis] for axis in ("batch", "epoch", "round", "record") if axis in row)
+                at = next(
+                    row[axis] for axis in ("batch", "epoch", "round", "record") if axis in row
+                )
                 for name, value in row.items():
                     if "/" in name and isinstance(value, dict):
                         held.image(name, at, Image.open(session / "files" / value["path"]))
@@ -197,7 +219,8 @@ def of_wandb(folder: Path) -> Held:
 
 
 def _wandb_records(path: Path) -> list[Any]:
-    """The records of a .wandb file: blocks of 32 KiB as in LevelDB's log format, after seven bytes of its own."""
+    """The records of a .wandb file: blocks of 32 KiB as in LevelDB's log format, after seven bytes
+    of its own."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     raw, at, parts, records = path.read_bytes(), 7, b"", []
@@ -230,16 +253,40 @@ def same(tracker: str, held: Held, folder: Path, but: tuple[str, ...] = ()) -> N
         assert key[0] in but or held.numbers[key] == [single(value)], key
 
 
-# --- names and steps ----------------------------------------------------------------------------------------------------
+# --- names and steps
+# ----------------------------------------------------------------------------------------------------
 
 
 def test_names_and_steps_of_every_kind_of_record():
     records = [
         {"kind": "epoch", "epoch": 4, "real_loss": 0.5},
-        {"kind": "batch", "batch": 0, "real": {"loss": 1}, "fooling": {"confident": None}, "round": 0},
-        {"kind": "batch", "batch": 0, "real": {"loss": 2}, "fooling": {"confident": 0.25}, "round": 1},
-        {"kind": "training", "what": "fooling", "images": 3, "per_class": {"7": {"images": 2}}, "round": 2},
-        {"kind": "search", "what": "own:sigma-zero (adversarial-library)", "lit": {"q10": 4.0}, "round": 1},
+        {
+            "kind": "batch",
+            "batch": 0,
+            "real": {"loss": 1},
+            "fooling": {"confident": None},
+            "round": 0,
+        },
+        {
+            "kind": "batch",
+            "batch": 0,
+            "real": {"loss": 2},
+            "fooling": {"confident": 0.25},
+            "round": 1,
+        },
+        {
+            "kind": "training",
+            "what": "fooling",
+            "images": 3,
+            "per_class": {"7": {"images": 2}},
+            "round": 2,
+        },
+        {
+            "kind": "search",
+            "what": "own:sigma-zero (adversarial-library)",
+            "lit": {"q10": 4.0},
+            "round": 1,
+        },
         {"kind": "set", "what": "trained", "set_round": 0, "fooled": 0.5, "round": 3},
         {"kind": "set", "what": "twin:saliency", "set_round": None, "fooled": 0.1, "round": 3},
         {"kind": "set", "what": "own:saliency", "set_round": 3, "fooled": 0.2, "round": 3},
@@ -275,8 +322,12 @@ def test_no_number_is_lost_and_none_is_made_up(hardened):
     records = RunFolder.open(hardened).read_lines("metrics.jsonl")
     assert {"batch", "training", "search", "set", "real", "round"} <= {r["kind"] for r in records}
     found = Counter(n for r in records for n in numbers(r))
-    places = Counter(float(r[k]) for r in records for k in ("round", "index", "batch", "set_round")
-                     if isinstance(r.get(k), int) and not (r["kind"] == "batch" and k == "round"))  # fmt: skip
+    places = Counter(
+        float(r[k])
+        for r in records
+        for k in ("round", "index", "batch", "set_round")
+        if isinstance(r.get(k), int) and not (r["kind"] == "batch" and k == "round")
+    )
     made = rows(records)
     assert Counter(value for row in made for value in row.values.values()) == found - places
     names = Counter((name, row.step) for row in made for name in row.values)
@@ -290,7 +341,10 @@ def test_no_number_is_lost_and_none_is_made_up(hardened):
 def test_names_are_taken_by_every_tracker_and_stay_apart():
     from mlflow.utils.validation import _validate_metric_name
 
-    names = [name_of(["audit", "target", text, "rate"]) for text in (*HOSTILE, "x" * 3001, "a-b", "a b", "a_b")]
+    names = [
+        name_of(["audit", "target", text, "rate"])
+        for text in (*HOSTILE, "x" * 3001, "a-b", "a b", "a_b")
+    ]
     names.append(name_of(["a" * 59] * 20))
     for name in names:
         _validate_metric_name(name)
@@ -298,20 +352,29 @@ def test_names_are_taken_by_every_tracker_and_stay_apart():
     assert len(set(names)) == len(names) - 1, "only a blank and a hyphen may meet"
 
 
-# --- the libraries ------------------------------------------------------------------------------------------------------
+# --- the libraries
+# ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("tracker", ALL)
 def test_a_hardening_is_mirrored_once_however_often_it_stopped(tracker, hardened):
-    """The last round was made twice: its times are those of the first time, all else is the same to the bit."""
+    """The last round was made twice: its times are those of the first time, all else is the same to
+    the bit."""
     held = held_by(tracker, hardened)
-    same(tracker, held, hardened, but=("round/training_seconds", "round/looking_seconds", "round/images_per_second"))
+    same(
+        tracker,
+        held,
+        hardened,
+        but=("round/training_seconds", "round/looking_seconds", "round/images_per_second"),
+    )
     state = read_state(RunFolder(hardened))
     assert {key for key in held.images if key[0].startswith("fooling/")} == {
         (f"fooling/{what}", index) for what in ("trained", "fresh") for index in range(2)
     }
     images, targets, counts = state["fresh"][1]
-    first = images[(targets == 3)][counts[targets == 3].int().argsort(descending=True, stable=True)][0]
+    first = images[(targets == 3)][
+        counts[targets == 3].int().argsort(descending=True, stable=True)
+    ][0]
     row = sorted(set(targets.tolist())).index(3)
     (grid,) = held.images["fooling/fresh", 1]
     cell = grid[2 + row * 34 : 34 + row * 34, 2:34, 0]
@@ -328,7 +391,9 @@ def test_an_audit_is_mirrored(tracker, audited):
         assert held.config[key] == (value if tracker == "wandb" else str(value))
     torch_version = run.read_json("environment.json")["packages"]["torch"]
     told = (
-        held.config["environment"]["packages"]["torch"] if tracker == "wandb" else held.config["environment/packages/torch"]
+        held.config["environment"]["packages"]["torch"]
+        if tracker == "wandb"
+        else held.config["environment/packages/torch"]
     )
     assert told == torch_version
 
@@ -344,30 +409,39 @@ def test_witnesses_stand_above_their_nearest_real_images(tracker, audited):
         mine = [i for i, t in enumerate(targets) if t == target]
         shown = sorted(mine, key=lambda i: int(stored["lit"][i]))[:10]
         ((grid,),) = [
-            images for (name, step), images in held.images.items() if name == f"witnesses/class/{target}" and step == 0
+            images
+            for (name, step), images in held.images.items()
+            if name == f"witnesses/class/{target}" and step == 0
         ]
         assert grid.shape == (2 + 2 * 34, 2 + 34 * len(shown), 3)
         for column, index in enumerate(shown):
             for row, name in enumerate(("images", "nearest")):
                 cell = grid[2 + 34 * row : 34 + 34 * row, 2 + 34 * column : 34 + 34 * column]
-                pixels = (stored[name][index, 0] * 255).round().byte().numpy().repeat(4, 0).repeat(4, 1)
+                pixels = (
+                    (stored[name][index, 0] * 255).round().byte().numpy().repeat(4, 0).repeat(4, 1)
+                )
                 assert all(np.array_equal(cell[..., channel], pixels) for channel in range(3))
 
 
 @pytest.fixture(scope="module")
 def hostile(audited) -> Path:
-    """An audit whose class names, settings and records try to break what shows them, mirrored when it goes on."""
+    """An audit whose class names, settings and records try to break what shows them, mirrored when
+    it goes on."""
     out = audited.parent / "hostile"
     shutil.copytree(audited, out, ignore=shutil.ignore_patterns("tensorboard", "trackers.json"))
     run = RunFolder.open(out)
     verdict = run.read_json("verdict.json")
     run.write_json("verdict.json", verdict | {"classes": HOSTILE})
-    odd = [{"kind": "odd", "what": f"own:{name}", "round": 0, "lit": i, "per_class": {name: {"n": i}}}
-           for i, name in enumerate(HOSTILE)]  # fmt: skip
+    odd = [
+        {"kind": "odd", "what": f"own:{name}", "round": 0, "lit": i, "per_class": {name: {"n": i}}}
+        for i, name in enumerate(HOSTILE)
+    ]
     run.write_lines("metrics.jsonl", [*run.read_lines("metrics.jsonl"), *odd])
     run.write(
         "config.yaml",
-        yaml.safe_dump({"data": "digits", "model": HOSTILE[1], "long": "é" * 9000, **dict.fromkeys(HOSTILE, 1)}),
+        yaml.safe_dump(
+            {"data": "digits", "model": HOSTILE[1], "long": "é" * 9000, **dict.fromkeys(HOSTILE, 1)}
+        ),
     )
     with mirrored(run, connect(ALL, run, True), pytest.fail, True):
         pass
@@ -386,15 +460,24 @@ def test_hostile_words_are_shown_as_they_are(hostile):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     read = EventAccumulator(str(hostile / "tensorboard")).Reload()
-    words = [read.SummaryMetadata(tag).summary_description for tag in read.Tags()["tensors"] if tag.startswith("witnesses/")]
-    assert words and all(line.startswith("    ") for text in words for line in text.splitlines()), "code blocks of Markdown"
+    words = [
+        read.SummaryMetadata(tag).summary_description
+        for tag in read.Tags()["tensors"]
+        if tag.startswith("witnesses/")
+    ]
+    assert words and all(line.startswith("    ") for text in words for line in text.splitlines()), (
+        "code blocks of Markdown"
+    )
     assert any("<script>" in text for text in words)
 
 
 def test_runs_in_one_store_stay_apart(hardened, audited, hostile):
     from mlflow import MlflowClient
 
-    ids = {json.loads((f / "trackers.json").read_text())["mlflow"]["run"] for f in (hardened, audited, hostile)}
+    ids = {
+        json.loads((f / "trackers.json").read_text())["mlflow"]["run"]
+        for f in (hardened, audited, hostile)
+    }
     client = MlflowClient(f"sqlite:///{audited.parent / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("blankcheck")
     assert experiment is not None and len(ids) == 3
@@ -405,7 +488,17 @@ def test_a_run_written_again_begins_its_mirrors_again(audited, weights):
     """With --overwrite the folder is a new run: nothing of the old one is left in its event files."""
     out = audited.parent / "again"
     for seed, more in (("0", []), ("1", ["--overwrite"])):
-        arguments = ["--epochs", "2", "--seed", seed, "--out", str(out), "--tracker", "tensorboard", "--quiet"]
+        arguments = [
+            "--epochs",
+            "2",
+            "--seed",
+            seed,
+            "--out",
+            str(out),
+            "--tracker",
+            "tensorboard",
+            "--quiet",
+        ]
         assert main(["train", *arguments, *more]) == 0
     held = of_tensorboard(out)
     same("tensorboard", held, out)
@@ -417,7 +510,21 @@ def test_the_users_own_store_and_experiment_are_taken(audited, tmp_path, monkeyp
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mine.db'}")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "my own")
     monkeypatch.chdir(tmp_path)
-    assert main(["train", "--epochs", "1", "--out", str(tmp_path / "t"), "--tracker", "mlflow", "--quiet"]) == 0
+    assert (
+        main(
+            [
+                "train",
+                "--epochs",
+                "1",
+                "--out",
+                str(tmp_path / "t"),
+                "--tracker",
+                "mlflow",
+                "--quiet",
+            ]
+        )
+        == 0
+    )
     from mlflow import MlflowClient
 
     client = MlflowClient()
@@ -434,7 +541,9 @@ def test_wandb_is_offline_for_those_who_are_not_logged_in(monkeypatch):
 
     logged_in, asked = False, "online"
     monkeypatch.setattr(wandb, "login", lambda prompt: logged_in and not prompt)
-    monkeypatch.setattr(wandb, "setup", lambda settings: type("S", (), {"settings": type("T", (), {"mode": asked})}))
+    monkeypatch.setattr(
+        wandb, "setup", lambda settings: type("S", (), {"settings": type("T", (), {"mode": asked})})
+    )
     monkeypatch.delenv("WANDB_MODE")
     assert _mode() == "offline"
     monkeypatch.setenv("WANDB_MODE", "online")
@@ -446,7 +555,8 @@ def test_wandb_is_offline_for_those_who_are_not_logged_in(monkeypatch):
     assert _mode() == "disabled"
 
 
-# --- live, and failing --------------------------------------------------------------------------------------------------
+# --- live, and failing
+# --------------------------------------------------------------------------------------------------
 
 
 class Fake:
@@ -482,18 +592,30 @@ class Fake:
 @pytest.fixture
 def fakes(monkeypatch):
     made = {"tensorboard": Fake(), "mlflow": Fake(broken=True)}
-    monkeypatch.setattr(opening, "TRACKERS", {name: lambda run, resume, f=fake: f for name, fake in made.items()})
+    monkeypatch.setattr(
+        opening, "TRACKERS", {name: lambda run, resume, f=fake: f for name, fake in made.items()}
+    )
     return made
 
 
-def test_epochs_arrive_one_by_one_and_a_failing_tracker_does_not_end_the_run(fakes, tmp_path, capsys):
+def test_epochs_arrive_one_by_one_and_a_failing_tracker_does_not_end_the_run(
+    fakes, tmp_path, capsys
+):
     out = tmp_path / "t"
     arguments = ["--epochs", "4", "--out", str(out), "--tracker", "mlflow,tensorboard", "--quiet"]
     assert main(["train", *arguments]) == 0
-    assert [[row.step for row in told] for told in fakes["tensorboard"].told] == [[0], [1], [2], [3], [0]]
+    assert [[row.step for row in told] for told in fakes["tensorboard"].told] == [
+        [0],
+        [1],
+        [2],
+        [3],
+        [0],
+    ]
     assert len(fakes["mlflow"].told) == 1 and fakes["tensorboard"].closed == [True]
     err = capsys.readouterr().err
-    assert err.count("\n") == 1 and err.startswith("tracker mlflow stopped: No space left on  [31mdevice;"), err
+    assert err.count("\n") == 1 and err.startswith(
+        "tracker mlflow stopped: No space left on  [31mdevice;"
+    ), err
     kinds = [record["kind"] for record in RunFolder.open(out).read_lines("metrics.jsonl")]
     assert kinds == ["epoch"] * 4 + ["train"]
 
@@ -514,7 +636,9 @@ def test_rounds_arrive_one_by_one(fakes, digits, tmp_path):
     assert seen == [(1, 1), (2, 2)] and fake.config == [{"seed": 0}] and fake.closed == [False]
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full is known to Linux only")
+@pytest.mark.skipif(
+    not Path("/dev/full").exists(), reason="a disk that is always full is known to Linux only"
+)
 def test_a_full_disk_ends_the_event_file_and_nothing_else(tmp_path):
     run, notes = RunFolder.create(tmp_path / "t"), []
     with mirrored(run, trackers := connect("tensorboard", run), notes.append):
@@ -522,7 +646,9 @@ def test_a_full_disk_ends_the_event_file_and_nothing_else(tmp_path):
         trackers["tensorboard"]._file.close()
         trackers["tensorboard"]._file = Path("/dev/full").open("ab", buffering=0)  # noqa: SIM115
         for n in range(1, 4):
-            run.write_lines("metrics.jsonl", [{"kind": "epoch", "epoch": i, "real_loss": 0.5} for i in range(n)])
+            run.write_lines(
+                "metrics.jsonl", [{"kind": "epoch", "epoch": i, "real_loss": 0.5} for i in range(n)]
+            )
     assert len(notes) == 1 and "No space left" in notes[0]
     assert len(run.read_lines("metrics.jsonl")) == 3
 
@@ -534,7 +660,9 @@ def test_a_store_that_goes_away_ends_nothing_else(audited, tmp_path):
         run.begin("train", {"seed": 0}, torch.device("cpu"))
         (tmp_path / "mlflow.db").write_bytes(b"no database" * 1000)
         run.write_lines("metrics.jsonl", [{"kind": "epoch", "epoch": 0, "real_loss": 0.5}])
-    assert len(notes) == 1 and notes[0].startswith("tracker mlflow stopped: ") and "\n" not in notes[0]
+    assert (
+        len(notes) == 1 and notes[0].startswith("tracker mlflow stopped: ") and "\n" not in notes[0]
+    )
     assert of_tensorboard(run.path).numbers == {("epoch/real_loss", 0): [0.5]}
 
 
@@ -565,33 +693,50 @@ def test_notes_that_are_broken_or_hostile_are_no_notes(tmp_path):
     from blankcheck.trackers.base import Notes
 
     run = RunFolder.create(tmp_path / "t")
-    for text in ("[1]", "{", '{"mlflow": 3}', '{"mlflow": {"run": "../../x", "last": [1]}}', '{"mlflow": {"run": 7}}'):
+    for text in (
+        "[1]",
+        "{",
+        '{"mlflow": 3}',
+        '{"mlflow": {"run": "../../x", "last": [1]}}',
+        '{"mlflow": {"run": 7}}',
+    ):
         run.write("trackers.json", text)
         notes = Notes(run, "mlflow", True)
         assert notes.run_id is None and notes.numbers("last") == {}
     notes.save(run="abc", last={"x": 3, "y": None})
     again = Notes(run, "mlflow", True)
-    assert again.run_id == "abc" and again.numbers("last") == {"x": 3} and Notes(run, "mlflow", False).run_id is None
+    assert (
+        again.run_id == "abc"
+        and again.numbers("last") == {"x": 3}
+        and Notes(run, "mlflow", False).run_id is None
+    )
 
 
-# --- at the door --------------------------------------------------------------------------------------------------------
+# --- at the door
+# --------------------------------------------------------------------------------------------------------
 
 
 def refused(capsys, *arguments: str) -> str:
     code = main(list(arguments))
     out, err = capsys.readouterr()
-    assert code == 2 and out == "" and err.count("\n") == 1 and err.startswith("blankcheck: error: "), (code, out, err)
+    assert (
+        code == 2 and out == "" and err.count("\n") == 1 and err.startswith("blankcheck: error: ")
+    ), (code, out, err)
     return err
 
 
 @pytest.mark.parametrize("command", ["train", "audit", "harden", "demo"])
 @pytest.mark.parametrize("tracker", ALL)
-def test_a_missing_package_is_one_line_and_nothing_is_written(capsys, monkeypatch, tmp_path, command, tracker):
+def test_a_missing_package_is_one_line_and_nothing_is_written(
+    capsys, monkeypatch, tmp_path, command, tracker
+):
     monkeypatch.setitem(sys.modules, tracker, None)
     monkeypatch.chdir(tmp_path)
     line = refused(capsys, command, "--out", "runs/x", "--tracker", tracker)
-    assert line == (f"blankcheck: error: --tracker {tracker} needs the package {tracker}: "
-                    f'pip install "blankcheck[{tracker}]"\n')  # fmt: skip
+    assert line == (
+        f"blankcheck: error: --tracker {tracker} needs the package {tracker}: "
+        f'pip install "blankcheck[{tracker}]"\n'
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -604,24 +749,47 @@ def test_a_path_that_mlflow_would_misread_is_refused(capsys, tmp_path, name):
 def test_an_unknown_tracker_is_refused(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     line = refused(capsys, "train", "--tracker", "tensorboard,neptune")
-    assert "must be one or more of tensorboard, mlflow, wandb, got 'neptune'" in line and not list(tmp_path.iterdir())
+    assert "must be one or more of tensorboard, mlflow, wandb, got 'neptune'" in line and not list(
+        tmp_path.iterdir()
+    )
 
 
 def test_trackers_are_named_with_commas_or_in_a_list(tmp_path, fakes):
-    assert check_trackers(" mlflow, tensorboard,mlflow,") == check_trackers(["mlflow", "tensorboard"])
+    assert check_trackers(" mlflow, tensorboard,mlflow,") == check_trackers(
+        ["mlflow", "tensorboard"]
+    )
     assert check_trackers(None) == check_trackers("") == check_trackers([]) == ()
-    (tmp_path / "c.yaml").write_text(f"tracker: [tensorboard]\nepochs: 1\nquiet: true\nout: {tmp_path / 't'}\n")
+    (tmp_path / "c.yaml").write_text(
+        f"tracker: [tensorboard]\nepochs: 1\nquiet: true\nout: {tmp_path / 't'}\n"
+    )
     assert main(["train", "--config", str(tmp_path / "c.yaml")]) == 0
-    assert fakes["tensorboard"].config[0]["tracker"] == ["tensorboard"] and fakes["mlflow"].config == []
+    assert (
+        fakes["tensorboard"].config[0]["tracker"] == ["tensorboard"]
+        and fakes["mlflow"].config == []
+    )
 
 
-def test_a_store_that_cannot_be_reached_leaves_an_earlier_run_as_it_was(capsys, monkeypatch, tmp_path):
+def test_a_store_that_cannot_be_reached_leaves_an_earlier_run_as_it_was(
+    capsys, monkeypatch, tmp_path
+):
     out = tmp_path / "t"
-    assert main(["train", "--epochs", "1", "--out", str(out), "--tracker", "tensorboard", "--quiet"]) == 0
+    assert (
+        main(["train", "--epochs", "1", "--out", str(out), "--tracker", "tensorboard", "--quiet"])
+        == 0
+    )
     before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
     capsys.readouterr()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    line = refused(capsys, "train", "--out", str(out), "--overwrite", "--tracker", "tensorboard,mlflow", "--quiet")
+    line = refused(
+        capsys,
+        "train",
+        "--out",
+        str(out),
+        "--overwrite",
+        "--tracker",
+        "tensorboard,mlflow",
+        "--quiet",
+    )
     assert "tracker mlflow cannot be opened" in line
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
 
@@ -636,5 +804,9 @@ def test_a_grid_keeps_colours_shrinks_what_is_large_and_leaves_gaps():
     red[0] = 1
     grid = Picture("x", "round", 0, "", ((red, None), (None, red * 0.5))).pixels
     assert grid.shape == (2 + 2 * 102, 2 + 2 * 69, 3)
-    assert grid[5, 5].tolist() == [255, 0, 0] and grid[5, 80].tolist() == [128] * 3 and grid[0, 0].tolist() == [128] * 3
+    assert (
+        grid[5, 5].tolist() == [255, 0, 0]
+        and grid[5, 80].tolist() == [128] * 3
+        and grid[0, 0].tolist() == [128] * 3
+    )
     assert grid[110, 80].tolist() == [128, 0, 0]

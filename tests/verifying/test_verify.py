@@ -1,4 +1,5 @@
-"""Verify derives a run folder anew: whatever is changed in one is noticed, and what is whole is confirmed."""
+"""Verify derives a run folder anew: whatever is changed in one is noticed, and what is whole is
+confirmed."""
 
 from __future__ import annotations
 
@@ -53,14 +54,21 @@ def other(): return linear(8.5)
 
 @pytest.fixture(scope="module", autouse=True)
 def quick(plain):
-    """Small audits, of which verify knows the size. What takes long and does not matter here is done once: loading data,
-    fitting tests, training twins."""
+    """Small audits, of which verify knows the size. What takes long and does not matter here is
+    done once: loading data, fitting tests, training twins."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(audit, "get_twins", lambda *given: iter([Twin(plain, "logits", "a plain twin")]))
+        patch.setattr(
+            audit, "get_twins", lambda *given: iter([Twin(plain, "logits", "a plain twin")])
+        )
         patch.setitem(PRESETS, "smoke", Preset(attempts=20, per_target=2, steps=30))
-        loaded, fitted = cache(bc.load_data), cache(lambda data, level, family: ood_test(data, level, family))
+        loaded, fitted = (
+            cache(bc.load_data),
+            cache(lambda data, level, family: ood_test(data, level, family)),
+        )
         patch.setattr(verify_subject, "load_data", lambda source, folder=None: loaded(source))
-        patch.setattr(verify, "ood_test", lambda data, level, family: fitted(_Same(data), level, family))
+        patch.setattr(
+            verify, "ood_test", lambda data, level, family: fitted(_Same(data), level, family)
+        )
         yield
 
 
@@ -88,7 +96,12 @@ def nets(tmp_path_factory) -> Path:
 def audited(weights, tmp_path_factory) -> Path:
     """FOOLED, in every attempt."""
     out = tmp_path_factory.mktemp("runs") / "audit"
-    assert main(["audit", "--weights", str(weights), "--preset", "smoke", "--out", str(out), "--quiet"]) == 10
+    assert (
+        main(
+            ["audit", "--weights", str(weights), "--preset", "smoke", "--out", str(out), "--quiet"]
+        )
+        == 10
+    )
     return out
 
 
@@ -96,7 +109,17 @@ def audited(weights, tmp_path_factory) -> Path:
 def certified(nets, tmp_path_factory) -> Path:
     """Nothing found, and something proved."""
     out = tmp_path_factory.mktemp("runs") / "cert"
-    given = ["--data", "digits+lift=0.5", "--model", f"{nets}:sure", "--audit-preset", "smoke", "--max-lit", "3", "--quiet"]
+    given = [
+        "--data",
+        "digits+lift=0.5",
+        "--model",
+        f"{nets}:sure",
+        "--audit-preset",
+        "smoke",
+        "--max-lit",
+        "3",
+        "--quiet",
+    ]
     assert main(["certify", *given, "--out", str(out)]) == 0
     return out
 
@@ -120,7 +143,9 @@ class Folder:
 
     def config(self, **changed) -> None:
         said = yaml.safe_load((self.path / "config.yaml").read_text()) | changed
-        (self.path / "config.yaml").write_text(yaml.safe_dump({k: v for k, v in said.items() if v != "gone"}))
+        (self.path / "config.yaml").write_text(
+            yaml.safe_dump({k: v for k, v in said.items() if v != "gone"})
+        )
 
     def witnesses(self, change=lambda tensors: None, **metadata) -> None:
         path = self.path / "witnesses.safetensors"
@@ -154,16 +179,28 @@ def told(capsys, path: Path, *more: str) -> tuple[int, str]:
     return code, said.out + said.err
 
 
-def test_a_whole_audit_is_confirmed_and_what_it_is_of_is_said(audited, weights, digits, plain, capsys):
+def test_a_whole_audit_is_confirmed_and_what_it_is_of_is_said(
+    audited, weights, digits, plain, capsys
+):
     code, said = told(capsys, audited)
     assert code == 0 and said.startswith("CONFIRMED  ")
     assert f"data: digits, fingerprint {digits.fingerprint}" in said and fingerprint(plain) in said
-    assert "conditions: confidence >= 0.9, at most 12 lit features, out of distribution at 0.01" in said
+    assert (
+        "conditions: confidence >= 0.9, at most 12 lit features, out of distribution at 0.01"
+        in said
+    )
     assert "verdict: FOOLED, derived anew from 20 attempts" in said
     code, said = told(capsys, audited, "--json")
     record = json.loads(said)
-    assert code == 0 and record["failures"] == [] and record["not_confirmed"] == [] and record["same_network"]
-    assert record["data_fingerprint"] == digits.fingerprint and record["network"] == fingerprint(plain)
+    assert (
+        code == 0
+        and record["failures"] == []
+        and record["not_confirmed"] == []
+        and record["same_network"]
+    )
+    assert record["data_fingerprint"] == digits.fingerprint and record["network"] == fingerprint(
+        plain
+    )
 
 
 def test_a_whole_certificate_is_confirmed(certified, nets, capsys):
@@ -180,20 +217,27 @@ def test_scores_of_ones_own_are_confirmed_in_part(plain, digits, tmp_path, capsy
     def fit(real):
         return lambda images: images.mean(dim=(1, 2, 3))[:, None]
 
-    bc.audit(plain, digits, preset="smoke", scores=(*bc.FIRST, bc.Score(("brightness",), fit))).save(tmp_path / "own")
+    bc.audit(
+        plain, digits, preset="smoke", scores=(*bc.FIRST, bc.Score(("brightness",), fit))
+    ).save(tmp_path / "own")
     code, said = told(capsys, tmp_path / "own")
     assert code == 13 and said.startswith("CONFIRMED IN PART") and "other scores" in said
 
 
 def test_data_that_are_not_at_hand_leave_it_in_part(plain, digits, tmp_path, capsys):
-    arrays = {f"{kind}_{name}": getattr(getattr(digits, name), what).numpy()
-              for name in ("train", "test") for kind, what in (("x", "images"), ("y", "labels"))}  # fmt: skip
+    arrays = {
+        f"{kind}_{name}": getattr(getattr(digits, name), what).numpy()
+        for name in ("train", "test")
+        for kind, what in (("x", "images"), ("y", "labels"))
+    }
     np.savez(tmp_path / "d.npz", **arrays)
     data = bc.load_data(f"npz:{tmp_path / 'd.npz'}")
     bc.audit(plain, data, preset="smoke").save(tmp_path / "own")
     shutil.move(tmp_path / "d.npz", tmp_path / "moved.npz")
     code, said = told(capsys, tmp_path / "own")
-    assert code == 13 and "p-values were taken from the file" in said and "name it with --data" in said
+    assert (
+        code == 13 and "p-values were taken from the file" in said and "name it with --data" in said
+    )
     assert told(capsys, tmp_path / "own", "--data", f"npz:{tmp_path / 'moved.npz'}")[0] == 0
     arrays["x_train"][0, 0, 3, 3] = 0.5
     np.savez(tmp_path / "other.npz", **arrays)
@@ -203,11 +247,17 @@ def test_data_that_are_not_at_hand_leave_it_in_part(plain, digits, tmp_path, cap
 
 def test_older_folders_are_confirmed_in_part_and_what_they_lack_is_named(folder, capsys):
     later = ("nearest", "process", "seed", "step", "attempt", "extra", "survives_8bit")
-    folder.witnesses(lambda t: {k: v for k, v in t.items() if k not in later}, conditions=None, data=None,
-                     data_fingerprint=None)  # fmt: skip
+    folder.witnesses(
+        lambda t: {k: v for k, v in t.items() if k not in later},
+        conditions=None,
+        data=None,
+        data_fingerprint=None,
+    )
     folder.edit("verdict.json", lambda v: v.pop("controls"))
     folder.lines("attempts.jsonl", lambda rows: [r.pop("second_p") for r in rows] and None)
-    folder.edit("verdict.json", lambda v: v["second_opinion"].update(attempts=0, fooled=0, rate=None))
+    folder.edit(
+        "verdict.json", lambda v: v["second_opinion"].update(attempts=0, fooled=0, rate=None)
+    )
     code, said = told(capsys, folder.path, "--json")
     assert code == 13, said
     lacking = json.loads(said)["not_confirmed"]
@@ -270,7 +320,11 @@ def edits(name):
     return lambda change: lambda f: f.edit(name, change)
 
 
-verdict, certificate, environment = edits("verdict.json"), edits("certificate.json"), edits("environment.json")
+verdict, certificate, environment = (
+    edits("verdict.json"),
+    edits("certificate.json"),
+    edits("environment.json"),
+)
 
 
 def attempts(change):
@@ -291,32 +345,60 @@ def config(**changed):
 
 TAMPERED = {
     # the witness file
-    "emptied": (stored(rows(lambda n: slice(0))), "attempt 0 fooled by attempts.jsonl, but has no witness"),
-    "missing": (lambda f: (f.path / "witnesses.safetensors").unlink(), "witnesses.safetensors: is missing"),
-    "unreadable": (lambda f: (f.path / "witnesses.safetensors").write_bytes(b"no"), "not a readable witness file"),
+    "emptied": (
+        stored(rows(lambda n: slice(0))),
+        "attempt 0 fooled by attempts.jsonl, but has no witness",
+    ),
+    "missing": (
+        lambda f: (f.path / "witnesses.safetensors").unlink(),
+        "witnesses.safetensors: is missing",
+    ),
+    "unreadable": (
+        lambda f: (f.path / "witnesses.safetensors").write_bytes(b"no"),
+        "not a readable witness file",
+    ),
     "a row removed": (stored(rows(lambda n: slice(1, n))), "attempt 0 fooled"),
     "a row twice": (stored(rows(lambda n: torch.tensor([0, *range(n)]))), "as witness 0 is"),
-    "a black image": (stored(images(lambda x: x * (torch.arange(len(x)) != 3).view(-1, 1, 1, 1))),
-                      "witness 3: confidence is"),
+    "a black image": (
+        stored(images(lambda x: x * (torch.arange(len(x)) != 3).view(-1, 1, 1, 1))),
+        "witness 3: confidence is",
+    ),
     "bool images": (stored(images(lambda x: x > 0)), "images must be float32"),
     "double images": (stored(images(lambda x: x.double())), "images must be float32"),
-    "flat images": (stored(images(lambda x: x.flatten(1))), "images must be (n, channels, height, width)"),
+    "flat images": (
+        stored(images(lambda x: x.flatten(1))),
+        "images must be (n, channels, height, width)",
+    ),
     "images not stored": (stored(images(lambda x: x + 1e-3 * (x == 0))), "stored form"),
     "images of NaN": (stored(images(lambda x: x * float("nan"))), "images: values outside [0, 1]"),
-    "square confidence": (stored(column("confidence", lambda c: c.expand(len(c), -1))),
-                          "confidence must be float32 (20,), got float32 (20, 20)"),
-    "lit of two": (stored(column("lit", lambda c: c[:, None].expand(-1, 2))), "lit must be int64 (20,)"),
+    "square confidence": (
+        stored(column("confidence", lambda c: c.expand(len(c), -1))),
+        "confidence must be float32 (20,), got float32 (20, 20)",
+    ),
+    "lit of two": (
+        stored(column("lit", lambda c: c[:, None].expand(-1, 2))),
+        "lit must be int64 (20,)",
+    ),
     "short targets": (stored(column("targets", lambda c: c[:-1])), "targets must be int64 (20,)"),
     "whole extra": (stored(column("extra", lambda c: c.long())), "extra must be bool"),
     "an unknown tensor": (stored(lambda t: t | {"more": torch.zeros(1)}), "unknown tensor 'more'"),
     "a column removed": (stored(lambda t: t.pop("attempt") is None or None), "attempt is missing"),
     "a confidence": (stored(_bright), "witness 4: confidence"),
-    "a target": (stored(column("targets", lambda c: (c + (torch.arange(len(c)) == 2)) % 10)), "witness 2:"),
+    "a target": (
+        stored(column("targets", lambda c: (c + (torch.arange(len(c)) == 2)) % 10)),
+        "witness 2:",
+    ),
     "a target beyond": (stored(column("targets", lambda c: c + 10)), "targets must lie in 0..9"),
     "a p-value": (stored(column("ood_p", lambda c: c * 0 + 1e-5)), "witness 0: ood_p"),
     "8 bits": (stored(column("survives_8bit", lambda c: ~c)), "survives_8bit"),
-    "the nearest": (stored(column("nearest", lambda c: c.flip(0))), "nearest is not the real image"),
-    "a scaled nearest": (stored(column("nearest", lambda c: c * 0.5)), "nearest is not the real image"),
+    "the nearest": (
+        stored(column("nearest", lambda c: c.flip(0))),
+        "nearest is not the real image",
+    ),
+    "a scaled nearest": (
+        stored(column("nearest", lambda c: c * 0.5)),
+        "nearest is not the real image",
+    ),
     "the process": (stored(column("process", lambda c: c + 90)), "has no name"),
     "process names": (stored(processes=json.dumps(["mine"] * 30)), "process is mine"),
     "the step": (stored(column("step", lambda c: c + 1)), "witness 0: step is"),
@@ -329,14 +411,23 @@ TAMPERED = {
     "conditions in the witness file": (stored(conditions='{"confidence": 0.9}'), "conditions"),
     "conditions that are not JSON": (stored(conditions="{"), "conditions"),
     "the data fingerprint": (stored(data_fingerprint="0" * 16), "data_fingerprint is"),
-    "the data fingerprint removed": (stored(data_fingerprint=None), "does not say data_fingerprint"),
+    "the data fingerprint removed": (
+        stored(data_fingerprint=None),
+        "does not say data_fingerprint",
+    ),
     "the data source": (stored(data="mnist"), "config.yaml says 'digits'"),
     # the verdict
-    "another word": (verdict(say(verdict="RESISTED")), "verdict is 'RESISTED', derived anew it is 'FOOL"),
+    "another word": (
+        verdict(say(verdict="RESISTED")),
+        "verdict is 'RESISTED', derived anew it is 'FOOL",
+    ),
     "no such word": (verdict(say(verdict="FINE")), "verdict must be one of"),
     "confidence of 1e-9": (verdict(within("conditions", confidence=1e-9)), "conditions.confidence"),
     "a level of 1e-9": (verdict(within("conditions", ood_level=1e-9)), "conditions.ood_level"),
-    "a confidence above 1": (verdict(within("conditions", confidence=1.5)), "conditions.confidence"),
+    "a confidence above 1": (
+        verdict(within("conditions", confidence=1.5)),
+        "conditions.confidence",
+    ),
     "max_lit": (verdict(within("conditions", max_lit=64)), "conditions.max_lit is 64"),
     "a huge max_lit": (verdict(within("conditions", max_lit=10**18)), "conditions.max_lit is"),
     "the unit": (verdict(within("conditions", unit="pixels")), "conditions.unit"),
@@ -348,14 +439,23 @@ TAMPERED = {
     "no class": (verdict(lambda v: v["targets"].pop("3")), "targets.3 is missing"),
     "a curve": (verdict(lambda v: v["lit_curve"]["fooled"].reverse()), "lit_curve.fooled"),
     "a second opinion": (verdict(within("second_opinion", fooled=0)), "second_opinion.fooled"),
-    "a process": (verdict(lambda v: v["processes"]["black/exchange"].update(fooled=1)), "processes."),
+    "a process": (
+        verdict(lambda v: v["processes"]["black/exchange"].update(fooled=1)),
+        "processes.",
+    ),
     "witnesses outside": (verdict(within("extra", fooled=3, min_lit=1)), "extra.fooled is 3"),
     "8 bits in all": (verdict(within("eight_bit", survive=0)), "eight_bit.survive"),
     "names of classes": (verdict(say(classes=["x"] * 10)), "classes are not those of the data"),
     "real accuracy": (verdict(say(real_accuracy=0.999)), "real_accuracy is 0.999, measured again"),
     "real confidence": (verdict(say(real_confident=0.9)), "real_confident is 0.9, measured again"),
-    "false alarms": (verdict(within("out_of_distribution_test", false_alarms=90)), "false_alarms is 90"),
-    "a guarantee": (verdict(within("out_of_distribution_test", guarantee="sure")), "guarantee is 'sure'"),
+    "false alarms": (
+        verdict(within("out_of_distribution_test", false_alarms=90)),
+        "false_alarms is 90",
+    ),
+    "a guarantee": (
+        verdict(within("out_of_distribution_test", guarantee="sure")),
+        "guarantee is 'sure'",
+    ),
     "no test": (verdict(say(out_of_distribution_test=None)), "out_of_distribution_test"),
     "a status": (verdict(check("positive-control", status="failed")), "positive-control: status"),
     "not mandatory": (verdict(check("more-steps", mandatory=False)), "more-steps: mandatory"),
@@ -363,27 +463,57 @@ TAMPERED = {
     "a twin's praise": (verdict(within("notes", twin="a strong twin")), "notes.twin"),
     "a check removed": (verdict(lambda v: v["checks"].pop()), "checks: "),
     "a check twice": (verdict(lambda v: v["checks"].append(v["checks"][-1])), "is '2 findings'"),
-    "a check of one's own": (verdict(lambda v: v["checks"].append({**v["checks"][0], "code": "x"})),
-                             "checks: x"),
-    "a control": (verdict(lambda v: v["controls"]["repeatable"].update(found=3)), "repeatable: status"),
-    "more than all": (verdict(lambda v: v["controls"]["unbounded"].update(found=99)), "found 99 of"),
-    "a control removed": (verdict(lambda v: v["controls"].pop("gradient-health")),
-                          "gradient-health is missing"),
+    "a check of one's own": (
+        verdict(lambda v: v["checks"].append({**v["checks"][0], "code": "x"})),
+        "checks: x",
+    ),
+    "a control": (
+        verdict(lambda v: v["controls"]["repeatable"].update(found=3)),
+        "repeatable: status",
+    ),
+    "more than all": (
+        verdict(lambda v: v["controls"]["unbounded"].update(found=99)),
+        "found 99 of",
+    ),
+    "a control removed": (
+        verdict(lambda v: v["controls"].pop("gradient-health")),
+        "gradient-health is missing",
+    ),
     "all controls removed": (verdict(lambda v: v.pop("controls")), "controls is missing"),
-    "a control that found": (verdict(lambda v: v["controls"].update({"transfer": {"found": 2, "tries": 9}})),
-                             "transfer found 2, but 0 such witnesses"),
+    "a control that found": (
+        verdict(lambda v: v["controls"].update({"transfer": {"found": 2, "tries": 9}})),
+        "transfer found 2, but 0 such witnesses",
+    ),
     "a twin": (verdict(lambda v: v["twin"].update(attempts=41)), "twin"),
     "a field of one's own": (verdict(say(audited_by="me")), "audited_by is nothing"),
-    "a certificate": (verdict(say(certificate={
-        "k": [64] * 10, "probability": [0.1] * 10, "found": [None] * 10, "smallest": 64, "confidence": 0.9,
-        "unit": "features", "means": "certified", "fingerprint": "0", "seconds": 1.0})), "certificate.json: is missing"),
+    "a certificate": (
+        verdict(
+            say(
+                certificate={
+                    "k": [64] * 10,
+                    "probability": [0.1] * 10,
+                    "found": [None] * 10,
+                    "smallest": 64,
+                    "confidence": 0.9,
+                    "unit": "features",
+                    "means": "certified",
+                    "fingerprint": "0",
+                    "seconds": 1.0,
+                }
+            )
+        ),
+        "certificate.json: is missing",
+    ),
     # the attempts
     "no attempts": (lambda f: (f.path / "attempts.jsonl").unlink(), "attempts.jsonl: is missing"),
     "an attempt less": (attempts(lambda r: r[:-1]), "by the fixed allocation it has 2"),
     "an attempt of each class less": (attempts(lambda r: r[::2]), "by the fixed allocation"),
     "attempts mixed": (attempts(lambda r: r[::-1]), "order of their targets"),
     "not fooled": (attempts(attempt(5, fooled=False)), "attempt 5 meets all three conditions"),
-    "not confident": (attempts(attempt(5, confidence=0.2)), "is called fooled and violates confident"),
+    "not confident": (
+        attempts(attempt(5, confidence=0.2)),
+        "is called fooled and violates confident",
+    ),
     "another p-value": (attempts(attempt(5, ood_p=0.005)), "is none that the test gives"),
     "another second p-value": (attempts(attempt(5, second_p=1.0)), "attempt 5: second_p is 1"),
     "violated": (attempts(attempt(5, violated=["sparse"])), "attempt 5: violated"),
@@ -398,11 +528,14 @@ TAMPERED = {
     "config: a table for data": (config(data={"a": [1]}), "data is 'digits', config.yaml says ''"),
     "config: preset": (config(preset="proof"), "by the fixed allocation it has 500"),
     "config removed": (lambda f: (f.path / "config.yaml").unlink(), "config.yaml: is missing"),
-    "metrics": (lambda f: f.lines("metrics.jsonl", lambda r: r[-1].update(fooled=0)), "target 9: fooled is 0"),
+    "metrics": (
+        lambda f: f.lines("metrics.jsonl", lambda r: r[-1].update(fooled=0)),
+        "target 9: fooled is 0",
+    ),
     "a command without verdict": (environment(say(command="train")), "command is 'train'"),
     "a command with a certificate": (environment(say(command="gate")), "a run of gate ends with"),
     "no network": (lambda f: (f.path / "model.safetensors").unlink(), "model.safetensors"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", TAMPERED)
@@ -423,10 +556,16 @@ def _k(f, k):
 CLAIMED = {
     "removed": (lambda f: (f.path / "certificate.json").unlink(), "certificate.json: is missing"),
     "not spoken of": (verdict(say(certificate=None)), "verdict.json does not speak of it"),
-    "every k one more": (both(lambda v: v.update(k=[k + 1 for k in v["k"]])), "does not hold|smallest is"),
+    "every k one more": (
+        both(lambda v: v.update(k=[k + 1 for k in v["k"]])),
+        "does not hold|smallest is",
+    ),
     "k of 0": (lambda f: _k(f, [0] * 10), "smallest is"),
     "k of null": (lambda f: _k(f, [None] * 10), "smallest is"),
-    "k of 0, told well": (lambda f: (_k(f, [0] * 10), f.both(say(smallest=0))), "verdict is 'CERTIFIED', derived anew"),
+    "k of 0, told well": (
+        lambda f: (_k(f, [0] * 10), f.both(say(smallest=0))),
+        "verdict is 'CERTIFIED', derived anew",
+    ),
     "k below 0": (lambda f: _k(f, [-5] * 10), "k must "),
     "one class": (lambda f: _k(f, [64]), "one entry for each"),
     "k in one file": (verdict(lambda v: v["certificate"]["k"].reverse()), "certificate.k is"),
@@ -441,14 +580,20 @@ CLAIMED = {
     "steps": (certificate(within("settings", slope_steps=10**9)), "slope_steps"),
     "fewer steps": (certificate(within("settings", slope_steps=0)), "slope_steps is 0"),
     "no levels": (certificate(say(levels=3)), "levels must be"),
-    "a short level": (certificate(lambda v: v["levels"][0]["log_odds"].pop()), "one entry for each"),
-    "a level twice": (certificate(lambda v: v["levels"].append(v["levels"][-1])), "levels must be in order, each once"),
+    "a short level": (
+        certificate(lambda v: v["levels"][0]["log_odds"].pop()),
+        "one entry for each",
+    ),
+    "a level twice": (
+        certificate(lambda v: v["levels"].append(v["levels"][-1])),
+        "levels must be in order, each once",
+    ),
     "a smaller probability": (both(lambda v: v.update(probability=[0.1] * 10)), "probability is"),
     "a bound": (certificate(lambda v: v["levels"][1].update(log_odds=[-9.0] * 10)), "proved again"),
     "seconds in one file": (certificate(say(seconds=0.0)), "certificate.seconds"),
     "found": (verdict(within("certificate", found=[64] * 10)), "certificate.found"),
     "called a gate": (environment(say(command="gate")), "a run of gate ends with gate-certified"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CLAIMED)
@@ -463,18 +608,25 @@ def test_a_claim_that_is_not_proved_is_not_confirmed_and_named(proved, nets, cap
 
 def test_another_network_is_not_the_certified_one(certified, nets, capsys):
     code, said = told(capsys, certified, "--model", f"{nets}:other")
-    assert code == 12 and "its fingerprint differs" in said and "certificate.json: fingerprint is" in said
+    assert (
+        code == 12
+        and "its fingerprint differs" in said
+        and "certificate.json: fingerprint is" in said
+    )
 
 
 def test_all_probabilities_are_proved_again(nets, digits):
     network = bc.load_model(f"{nets}:make")
     made = certify(network, digits.shape, 10)
     again = levels_again(made, network)
-    assert [(level.k, level.log_odds) for level in again] == [(level.k, level.log_odds) for level in made.levels]
+    assert [(level.k, level.log_odds) for level in again] == [
+        (level.k, level.log_odds) for level in made.levels
+    ]
 
 
 def test_a_gate_that_lies_in_another_run_is_not_wrapped(folder, weights, plain, capsys):
-    """A gate that is always open, and a form that takes logits for probabilities, raise every confidence."""
+    """A gate that is always open, and a form that takes logits for probabilities, raise every
+    confidence."""
     gate = gate_network((1, 8, 8), 10)
     with torch.no_grad():
         gate[-1].weight.zero_()
@@ -484,7 +636,9 @@ def test_a_gate_that_lies_in_another_run_is_not_wrapped(folder, weights, plain, 
     assert told(capsys, folder.path)[0] == 0, "the audit is what it was, whatever lies beside it"
 
     def gated_confidence(t):
-        t["confidence"] = probabilities(gated, t["images"], "probabilities").gather(1, t["targets"][:, None])[:, 0]
+        t["confidence"] = probabilities(gated, t["images"], "probabilities").gather(
+            1, t["targets"][:, None]
+        )[:, 0]
 
     folder.witnesses(gated_confidence, output_form="probabilities", fingerprint=fingerprint(gated))
     code, said = told(capsys, folder.path, "--weights", str(weights))
@@ -495,7 +649,12 @@ def test_failures_beyond_a_few_are_counted(folder, capsys):
     folder.witnesses(rows(lambda n: slice(0)))
     code, said = told(capsys, folder.path)
     lines = said.splitlines()
-    assert code == 12 and lines[0].startswith("NOT CONFIRMED  ") and "more" in lines[5] and len(lines) < 20
+    assert (
+        code == 12
+        and lines[0].startswith("NOT CONFIRMED  ")
+        and "more" in lines[5]
+        and len(lines) < 20
+    )
 
 
 def test_what_is_no_run_folder_stays_a_mistake(folder, capsys):
@@ -533,9 +692,23 @@ def test_data_beyond_memory_are_told_apart_by_a_sample(digits, monkeypatch):
 
 def test_plain_values_are_compared_strictly():
     assert not list(differences({"a": [1, {"b": 0.5}]}, {"a": (1, {"b": 0.5 + 1e-9})}))
-    for said, derived in ((True, 1), (1, True), ("1", 1), (None, 0), ([1], [1, 1]), (float("nan"), 0.5), ({}, [])):
-        assert [d.kind for d in differences({"a": said}, {"a": derived})] == ["wrong"], (said, derived)
-    assert {d.kind: d.field for d in differences({"a": {"x": 1}}, {"a": {"y": 1}})} == {"missing": "a.y", "unknown": "a.x"}
+    for said, derived in (
+        (True, 1),
+        (1, True),
+        ("1", 1),
+        (None, 0),
+        ([1], [1, 1]),
+        (float("nan"), 0.5),
+        ({}, []),
+    ):
+        assert [d.kind for d in differences({"a": said}, {"a": derived})] == ["wrong"], (
+            said,
+            derived,
+        )
+    assert {d.kind: d.field for d in differences({"a": {"x": 1}}, {"a": {"y": 1}})} == {
+        "missing": "a.y",
+        "unknown": "a.x",
+    }
 
 
 def test_a_folder_of_another_version_may_lack_what_this_one_writes(folder, capsys):
@@ -547,7 +720,11 @@ def test_a_folder_of_another_version_may_lack_what_this_one_writes(folder, capsy
     assert code == 12 and "calibration_images is missing" in said
     folder.edit("environment.json", lambda v: v["packages"].update(blankcheck="0.0.1"))
     code, said = told(capsys, folder.path)
-    assert code == 13 and said.startswith("CONFIRMED IN PART") and "calibration_images is missing" in said
+    assert (
+        code == 13
+        and said.startswith("CONFIRMED IN PART")
+        and "calibration_images is missing" in said
+    )
 
 
 def test_a_key_that_stands_twice_is_no_json(folder, capsys):

@@ -1,1 +1,2 @@
-"""The Python face of the commands: audit, harden, certify; arguments and callbacks, no settings, no terminal."""
+"""The Python face of the commands: audit, harden, certify; arguments and callbacks, no settings, no
+terminal."""

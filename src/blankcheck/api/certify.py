@@ -34,11 +34,17 @@ def certify_command(settings: CertifySettings, terminal: Terminal) -> int:
     classifier = load(settings, data).to(device)
     form = check_all(settings, classifier, data)
     if form != (read := read_network(classifier, data.shape).form):
-        raise ModelError(f"model gives {form} where its operations end in {read}, which cannot be certified")
+        raise ModelError(
+            f"model gives {form} where its operations end in {read}, which cannot be certified"
+        )
     with claim.opened() as run:
         run.begin("certify", settings.as_config(), device)
-        certificate = prove(classifier, data, settings.confidence, settings.unit, settings.slope_steps, terminal)
-        made = with_proof(search(classifier, data, settings, settings.max_lit, terminal), certificate)
+        certificate = prove(
+            classifier, data, settings.confidence, settings.unit, settings.slope_steps, terminal
+        )
+        made = with_proof(
+            search(classifier, data, settings, settings.max_lit, terminal), certificate
+        )
         run.write_json(RECORD, certificate.as_json())
         made.write_into(run)
         say(made, run, terminal)
@@ -46,7 +52,12 @@ def certify_command(settings: CertifySettings, terminal: Terminal) -> int:
 
 
 def prove(
-    classifier: UnitClassifier, data: Data, confidence: float, unit: str, slope_steps: int, terminal: Terminal
+    classifier: UnitClassifier,
+    data: Data,
+    confidence: float,
+    unit: str,
+    slope_steps: int,
+    terminal: Terminal,
 ) -> Certificate:
     """The certificate of a network, with progress on the terminal."""
     with terminal.progress() as bar:
@@ -57,25 +68,47 @@ def prove(
             looked += 1
             bar("prove", looked, looked + 1, f"k = {k}: {proved} of {len(data.classes)} classes")
 
-        made = certify(classifier, data.shape, len(data.classes), confidence, unit, slope_steps=slope_steps, watch=watch)
+        made = certify(
+            classifier,
+            data.shape,
+            len(data.classes),
+            confidence,
+            unit,
+            slope_steps=slope_steps,
+            watch=watch,
+        )
         bar("prove", looked, looked, f"{looked} numbers of lit features in {made.seconds:.1f} s")
     return made
 
 
 def search(
-    classifier: UnitClassifier, data: Data, settings: CertifySettings, max_lit: int | None, terminal: Terminal,
+    classifier: UnitClassifier,
+    data: Data,
+    settings: CertifySettings,
+    max_lit: int | None,
+    terminal: Terminal,
     twin: Callable[[], Twin] | None = None,
-) -> Audit:  # fmt: skip
+) -> Audit:
     """The audit beside the proof."""
     with terminal.progress() as bar:
         return audit(
-            classifier, data, settings.audit_preset, settings.seed, confidence=settings.confidence,
-            max_lit=max_lit, ood_level=settings.ood_level, note=bar, twin=twin,
-        )  # fmt: skip
+            classifier,
+            data,
+            settings.audit_preset,
+            settings.seed,
+            confidence=settings.confidence,
+            max_lit=max_lit,
+            ood_level=settings.ood_level,
+            note=bar,
+            twin=twin,
+        )
 
 
 def with_proof(made: Audit, certificate: Certificate) -> Audit:
-    """The same audit, judged with the certificate in hand. Raises RuntimeError when what was found cannot be there."""
+    """The same audit, judged with the certificate in hand.
+
+    Raises RuntimeError when what was found cannot be there.
+    """
     evidence = replace(made.evidence, proof=proof_of(certificate))
     judged = replace(made, gathered=replace(made.gathered, evidence=evidence))
     _ = judged.verdict
@@ -86,9 +119,14 @@ def proof_of(certificate: Certificate) -> Proof:
     """What a verdict needs of a certificate."""
     record = certificate.as_json()
     return Proof(
-        certificate.k, tuple(record["probability"]), certificate.confidence, certificate.unit, certificate.means,
-        certificate.fingerprint, certificate.seconds,
-    )  # fmt: skip
+        certificate.k,
+        tuple(record["probability"]),
+        certificate.confidence,
+        certificate.unit,
+        certificate.means,
+        certificate.fingerprint,
+        certificate.seconds,
+    )
 
 
 def say(made: Audit, run: RunFolder, terminal: Terminal) -> None:
@@ -100,14 +138,28 @@ def say(made: Audit, run: RunFolder, terminal: Terminal) -> None:
 def load(settings: CertifySettings, data: Data) -> UnitClassifier:
     """The classifier that the settings name."""
     if settings.model in ARCHITECTURES and settings.weights is None:
-        raise ArgumentError(f"model {settings.model!r} is untrained; give its --weights (blankcheck train makes them)")
-    return load_model(settings.model, settings.weights, data, parse_normalize(settings.normalize),
-                      unsafe_pickle=settings.unsafe_pickle)  # fmt: skip
+        raise ArgumentError(
+            f"model {settings.model!r} is untrained; give its --weights (blankcheck train makes them)"
+        )
+    return load_model(
+        settings.model,
+        settings.weights,
+        data,
+        parse_normalize(settings.normalize),
+        unsafe_pickle=settings.unsafe_pickle,
+    )
 
 
 def check_all(settings: CertifySettings, classifier: UnitClassifier, data: Data) -> str:
-    """Whatever can be found wrong is found before anything is written. The form of the classifier's outputs."""
-    Conditions(settings.confidence, settings.max_lit if settings.max_lit is not None else 1, settings.ood_level)
+    """Whatever can be found wrong is found before anything is written.
+
+    The form of the classifier's outputs.
+    """
+    Conditions(
+        settings.confidence,
+        settings.max_lit if settings.max_lit is not None else 1,
+        settings.ood_level,
+    )
     preset_named(settings.audit_preset)
     check_steps(settings.slope_steps)
     for half in data.halves:

@@ -1,7 +1,9 @@
-"""The attacks of other libraries that `audit --rivals` runs, and how each library is imported and called.
+"""The attacks of other libraries that `audit --rivals` runs, and how each library is imported and
+called.
 
-None of the libraries is a dependency. Importing has side effects of theirs (the Adversarial Robustness Toolbox writes
-`~/.art/config.json`), so it happens in here and only when a rival is made.
+None of the libraries is a dependency. Importing has side effects of theirs (the Adversarial
+Robustness Toolbox writes `~/.art/config.json`), so it happens in here and only when a rival is
+made.
 """
 
 from __future__ import annotations
@@ -20,18 +22,24 @@ from blankcheck.auditing.third_party import Asked, EachClass, OneClass, Rival, R
 from blankcheck.errors import ArgumentError
 
 NOT_NEEDED = {"visdom": (), "torchvision": ("models",)}
-"""What adv_lib imports for plots and perceptual distances, which no attack here uses, and the names it takes from them."""
+"""What adv_lib imports for plots and perceptual distances, which no attack here uses, and the names
+it takes from them."""
 
 
 def foolbox(name: str, **options: Any) -> Run:
-    """An attack of Foolbox (Rauber et al. 2020, doi:10.21105/joss.02607), by the name of its class."""
+    """An attack of Foolbox (Rauber et al.
+
+    2020, doi:10.21105/joss.02607), by the name of its class.
+    """
     import foolbox as library
 
     kind = getattr(library.attacks, name)
     extra = {"starting_points": None} if "FMN" in name else {}
 
     def run(asked: Asked, start: Tensor, targets: Tensor) -> Any:
-        view = library.PyTorchModel(EachClass(asked, start.device).eval(), bounds=(0, 1), device=start.device)
+        view = library.PyTorchModel(
+            EachClass(asked, start.device).eval(), bounds=(0, 1), device=start.device
+        )
         goal = library.criteria.TargetedMisclassification(targets)
         return kind(**options)(view, start, goal, epsilons=None, **extra)[1]
 
@@ -39,7 +47,8 @@ def foolbox(name: str, **options: Any) -> Run:
 
 
 def adversarial_library(name: str, leave: bool = False, **options: Any) -> Run:
-    """An attack of adversarial-library (Rony et al., github.com/jeromerony), by the name of its function.
+    """An attack of adversarial-library (Rony et al., github.com/jeromerony), by the name of its
+    function.
 
     leave: it only knows how to leave a class, so it is shown `OneClass`.
     """
@@ -49,14 +58,22 @@ def adversarial_library(name: str, leave: bool = False, **options: Any) -> Run:
 
     def run(asked: Asked, start: Tensor, targets: Tensor) -> Any:
         if leave:
-            return attack(OneClass(asked, start.device, targets).eval(), start, torch.ones_like(targets), **options)
-        return attack(EachClass(asked, start.device).eval(), start, targets, targeted=True, **options)
+            return attack(
+                OneClass(asked, start.device, targets).eval(),
+                start,
+                torch.ones_like(targets),
+                **options,
+            )
+        return attack(
+            EachClass(asked, start.device).eval(), start, targets, targeted=True, **options
+        )
 
     return run
 
 
 def toolbox(name: str, **options: Any) -> Run:
-    """An attack of the Adversarial Robustness Toolbox (Nicolae et al. 2018, arXiv:1807.01069), by the name of its class.
+    """An attack of the Adversarial Robustness Toolbox (Nicolae et al. 2018, arXiv:1807.01069), by
+    the name of its class.
 
     Its own arithmetic is numpy on the CPU; the classifier stays where it is.
     """
@@ -71,7 +88,9 @@ def toolbox(name: str, **options: Any) -> Run:
             outputs = view(start[:1]).shape[1]
         asked.forwards = 0
         shape = tuple(start.shape[1:])
-        network = PyTorchClassifier(view, nn.CrossEntropyLoss(), shape, outputs, clip_values=(0, 1), device_type="cpu")
+        network = PyTorchClassifier(
+            view, nn.CrossEntropyLoss(), shape, outputs, clip_values=(0, 1), device_type="cpu"
+        )
         wanted = nn.functional.one_hot(targets, outputs).cpu().numpy()
         return kind(network, verbose=False, **options).generate(start.cpu().numpy(), wanted)
 
@@ -80,12 +99,17 @@ def toolbox(name: str, **options: Any) -> Run:
 
 @contextmanager
 def stand_ins(names: Mapping[str, tuple[str, ...]]) -> Iterator[None]:
-    """Inside: those of these modules that cannot be imported are empty ones with these attributes. After: they are gone."""
+    """Inside: those of these modules that cannot be imported are empty ones with these attributes.
+
+    After: they are gone.
+    """
     added = []
     for name, attributes in names.items():
         try:
             importlib.import_module(name)
-        except Exception:  # missing, or at odds with the torch that is installed, which raises anything
+        except (
+            Exception
+        ):  # missing, or at odds with the torch that is installed, which raises anything
             sys.modules[name] = module = types.ModuleType(name)
             vars(module).update(dict.fromkeys(attributes))
             added.append(name)
@@ -102,9 +126,15 @@ _TOOLBOX = "adversarial-robustness-toolbox", "pip install adversarial-robustness
 
 RIVALS: tuple[Rival, ...] = (
     Rival(
-        "sigma-zero (adversarial-library)", *_ADV_LIB, lambda: adversarial_library("sigma_zero", leave=True, num_steps=300)
+        "sigma-zero (adversarial-library)",
+        *_ADV_LIB,
+        lambda: adversarial_library("sigma_zero", leave=True, num_steps=300),
     ),
-    Rival("FMN-L0 (adversarial-library)", *_ADV_LIB, lambda: adversarial_library("fmn", norm=0, steps=300)),
+    Rival(
+        "FMN-L0 (adversarial-library)",
+        *_ADV_LIB,
+        lambda: adversarial_library("fmn", norm=0, steps=300),
+    ),
     Rival(
         "PDPGD-L0 (adversarial-library)",
         *_ADV_LIB,
@@ -116,11 +146,16 @@ RIVALS: tuple[Rival, ...] = (
         *_FOOLBOX,
         lambda: foolbox("EADAttack", binary_search_steps=4, steps=250, initial_const=1.0),
     ),
-    Rival("saliency map (ART)", *_TOOLBOX, lambda: toolbox("SaliencyMapMethod", theta=1.0, gamma=0.4, batch_size=100)),
+    Rival(
+        "saliency map (ART)",
+        *_TOOLBOX,
+        lambda: toolbox("SaliencyMapMethod", theta=1.0, gamma=0.4, batch_size=100),
+    ),
 )
-"""Sparse targeted attacks that find images reliably: sigma-zero (Cina et al. 2025, arXiv:2402.01879), FMN (Pintor et al.
-2021, arXiv:2102.12827), PDPGD (Matyasko and Chau 2021, arXiv:2106.01538), EAD (Chen et al. 2018, arXiv:1709.04114) and the
-Jacobian saliency map (Papernot et al. 2016, arXiv:1511.07528). All of them start from black."""
+"""Sparse targeted attacks that find images reliably: sigma-zero (Cina et al. 2025,
+arXiv:2402.01879), FMN (Pintor et al. 2021, arXiv:2102.12827), PDPGD (Matyasko and Chau 2021,
+arXiv:2106.01538), EAD (Chen et al. 2018, arXiv:1709.04114) and the Jacobian saliency map (Papernot
+et al. 2016, arXiv:1511.07528). All of them start from black."""
 
 
 def usable_rivals(wanted: bool) -> tuple[list[Rival], str]:

@@ -1,4 +1,5 @@
-"""The twin: a network of the audited architecture, trained plainly on half B of the data, and kept in the cache."""
+"""The twin: a network of the audited architecture, trained plainly on half B of the data, and kept
+in the cache."""
 
 from __future__ import annotations
 
@@ -41,17 +42,21 @@ MAX_TWIN_PARAMETERS = 5_000_000
 MIN_TWIN_ACCURACY = 0.5
 """A twin that learned less stands for nothing."""
 MOST_NUMBERS, MOST_WORK = 1_000_000_000, 6_000_000_000
-"""Images x features that a twin is trained on, and scored on, at most (6,643 images of 3x224x224), and of all its epochs."""
+"""Images x features that a twin is trained on, and scored on, at most (6,643 images of 3x224x224),
+and of all its epochs."""
 FEWEST_PER_CLASS = 20
-"""Images of each class, on average, below which these limits leave no twin that has learnt anything."""
+"""Images of each class, on average, below which these limits leave no twin that has learnt
+anything."""
 
 
 def get_twins(classifier: Classifier, data: Data, device: torch.device) -> Iterator[Twin]:
-    """The trained twin, from the cache where it is there, and after it reference networks that stand in for it.
+    """The trained twin, from the cache where it is there, and after it reference networks that
+    stand in for it.
 
-    There is no twin of networks whose parameters cannot all be drawn anew (exported programs, own parameter classes), that
-    are too large, or that do not learn in a few epochs. Of large images few are trained on, not for long; where that would
-    be next to none of each class, there is no twin at all.
+    There is no twin of networks whose parameters cannot all be drawn anew (exported programs, own
+    parameter classes), that are too large, or that do not learn in a few epochs. Of large images
+    few are trained on, not for long; where that would be next to none of each class, there is no
+    twin at all.
     """
     half = data.halves[1].at_most(MOST_NUMBERS)
     limited = half is not data.halves[1] or _plan(half, None) != _plan(half)
@@ -61,7 +66,9 @@ def get_twins(classifier: Classifier, data: Data, device: torch.device) -> Itera
     twin = _trained(fresh, data, half, device, "a plain twin") if fresh is not None else None
     if twin is not None:
         yield twin
-    known = classifier.describe.get("architecture") if isinstance(classifier, UnitClassifier) else None
+    known = (
+        classifier.describe.get("architecture") if isinstance(classifier, UnitClassifier) else None
+    )
     for name in ("cnn", "mlp") if min(data.shape[1:]) >= 8 else ("mlp",):
         if name != known or twin is None:
             stand_in = build(name, data.shape, len(data.classes), data.mean_and_std(), TWIN_SEED)
@@ -99,16 +106,21 @@ def _draw_anew(network: nn.Module) -> bool:
 
 
 def _plan(half: Split, work: int | None = MOST_WORK) -> TrainingPlan:
-    """work: images x features of all epochs, at most, unless they are no more than `TWIN_EPOCHS`; None for no limit."""
+    """work: images x features of all epochs, at most, unless they are no more than `TWIN_EPOCHS`;
+    None for no limit."""
     if len(half) >= 5000:
         return TrainingPlan(TWIN_EPOCHS)
     plan = TrainingPlan.default(len(half))
     if work is None:
         return plan
-    return replace(plan, epochs=min(plan.epochs, max(TWIN_EPOCHS, work // math.prod(half.images.shape))))
+    return replace(
+        plan, epochs=min(plan.epochs, max(TWIN_EPOCHS, work // math.prod(half.images.shape)))
+    )
 
 
-def _trained(fresh: UnitClassifier, data: Data, half: Split, device: torch.device, what: str) -> Twin | None:
+def _trained(
+    fresh: UnitClassifier, data: Data, half: Split, device: torch.device, what: str
+) -> Twin | None:
     plan = _plan(half)
     path = cache_folder() / "twins" / f"{_key(fresh, data, half, plan)}.safetensors"
     began = time.monotonic()
@@ -127,7 +139,9 @@ def _trained(fresh: UnitClassifier, data: Data, half: Split, device: torch.devic
             _keep(fresh, path)
     except DataError:
         raise
-    except Exception:  # a user's network may refuse to train in any way; the reference network stands in
+    except (
+        Exception
+    ):  # a user's network may refuse to train in any way; the reference network stands in
         return None
     fresh.eval().requires_grad_(False)
     real = evaluate(fresh, data.validation.at_most(MOST_NUMBERS), len(data.classes), 0.9, form)
@@ -147,18 +161,23 @@ def _cached(path: Path, network: nn.Module) -> tuple[dict[str, Tensor] | None, s
     """The parameters of a twin in the cache, and what is wrong with their file, where something is."""
     try:
         known, _ = unpack(read_file(path, MOST_TENSORS))
-        if {n: t.shape for n, t in known.items()} != {n: t.shape for n, t in network.state_dict().items()}:
+        if {n: t.shape for n, t in known.items()} != {
+            n: t.shape for n, t in network.state_dict().items()
+        }:
             return None, "is that of another network"
         return known, ""
     except FileNotFoundError:
         return None, ""
     except (ValueError, OSError) as error:
-        return None, " ".join(str(error).split()) if isinstance(error, ValueError) else "cannot be read"
+        return None, " ".join(str(error).split()) if isinstance(
+            error, ValueError
+        ) else "cannot be read"
 
 
 def _keep(network: nn.Module, path: Path) -> None:
-    """Written beside its name and renamed: several audits may train the same twin at once. A twin that cannot be kept, for a
-    full disk or another's folder, is none the worse; the next audit trains it again."""
+    """Written beside its name and renamed: several audits may train the same twin at once. A twin
+    that cannot be kept, for a full disk or another's folder, is none the worse; the next audit
+    trains it again."""
     temporary = path.with_suffix(f".{os.getpid()}.part")
     raw = pack(network.state_dict())
     with suppress(OSError):

@@ -8,6 +8,22 @@ from blankcheck.auditing.portfolio import PRESETS, PROCESSES, Preset, Process, p
 from blankcheck.auditing.witnesses import Witnesses
 
 __all__ = [
-    "CHUNK", "PRESETS", "PROCESSES", "Gathered", "Job", "Preset", "Process", "Tried", "Twin", "Twins", "Witnesses",
-    "check_fits", "fool", "gather", "ood_test", "preset_named", "run_attempts", "within",
-]  # fmt: skip
+    "CHUNK",
+    "PRESETS",
+    "PROCESSES",
+    "Gathered",
+    "Job",
+    "Preset",
+    "Process",
+    "Tried",
+    "Twin",
+    "Twins",
+    "Witnesses",
+    "check_fits",
+    "fool",
+    "gather",
+    "ood_test",
+    "preset_named",
+    "run_attempts",
+    "within",
+]

@@ -18,16 +18,17 @@ from blankcheck.seeds import own_random_numbers, seed_of, seeded
 from blankcheck.types import Accept, Classifier, Conditions, Fooling, Rows
 
 CHUNK = 125
-"""Attempts live in fixed chunks by global index: random numbers and batches belong to a chunk, not to a run. A `standard`
-audit has four, which two or four processes share evenly. Smaller chunks cost more in all (docs/scale.md)."""
+"""Attempts live in fixed chunks by global index: random numbers and batches belong to a chunk, not
+to a run. A `standard` audit has four, which two or four processes share evenly. Smaller chunks cost
+more in all (docs/scale.md)."""
 MASK_KEEP = (0.5, 1.0)
 """Range of the share of positions kept by a mask that was asked for by its kind alone."""
 
 
 @dataclass(frozen=True)
 class Tried(Rows):
-    """The best of each attempt. process: (n,) index of the process that found it. ran: (n, p) bool, the processes that were
-    run for it. halved: how often a batch was halved for want of memory."""
+    """The best of each attempt. process: (n,) index of the process that found it. ran: (n, p) bool,
+    the processes that were run for it. halved: how often a batch was halved for want of memory."""
 
     best: Fooling
     process: Tensor
@@ -43,12 +44,12 @@ class Tried(Rows):
 class Job:
     """What all attempts of a run share.
 
-    enough: an attempt ends once its goal is met with at most this many lit features, or, but for the processes that go on
-    from its best image, once `more` further processes have tried to make a sparser one. budget: steps of an attempt, of
-    which `portfolio.spare` are kept for attempts that repeat the image of another one; 0: repeats stay. mask:
-    (n, 1 or c, h, w) bool for all
-    attempts, or a kind of random mask, or None; it is laid over each process's own. starts: the kinds of start by name,
-    `STARTS` if None; images (n, c, h, w) are taken as they are.
+    enough: an attempt ends once its goal is met with at most this many lit features, or, but for
+    the processes that go on from its best image, once `more` further processes have tried to make a
+    sparser one. budget: steps of an attempt, of which `portfolio.spare` are kept for attempts that
+    repeat the image of another one; 0: repeats stay. mask: (n, 1 or c, h, w) bool for all attempts,
+    or a kind of random mask, or None; it is laid over each process's own. starts: the kinds of
+    start by name, `STARTS` if None; images (n, c, h, w) are taken as they are.
     """
 
     classifier: Classifier
@@ -70,9 +71,12 @@ class Job:
 Progress = Callable[[int, int, Tried], None]
 
 
-def run_attempts(job: Job, targets: Sequence[int], progress: Progress | None = None, spread: Spread = alone) -> Tried:
-    """One attempt per entry of `targets`, chunk by chunk. `progress(done, all, chunk)` is called once for each, for those of
-    other processes at the end. spread: by which processes share the chunks."""
+def run_attempts(
+    job: Job, targets: Sequence[int], progress: Progress | None = None, spread: Spread = alone
+) -> Tried:
+    """One attempt per entry of `targets`, chunk by chunk. `progress(done, all, chunk)` is called
+    once for each, for those of other processes at the end. spread: by which processes share the
+    chunks."""
     wanted = torch.tensor(list(targets), dtype=torch.int64)
     firsts, told, done = range(0, len(wanted), CHUNK), set[int](), 0
 
@@ -107,19 +111,29 @@ def _run_chunk(job: Job, targets: Tensor, first: int) -> Tried:
     n = len(targets)
     tried: Tried | None = None
     tries_after, given_up = torch.zeros(n, dtype=torch.int64), torch.zeros(n, dtype=torch.bool)
-    bench = Bench(job.classifier, job.form, job.conditions, job.accept, job.enough >= job.conditions.max_lit, job.device)
+    bench = Bench(
+        job.classifier,
+        job.form,
+        job.conditions,
+        job.accept,
+        job.enough >= job.conditions.max_lit,
+        job.device,
+    )
     for index, process in enumerate(job.processes):
         if process.start in NEED_REAL and job.real is None:
             continue
         rows = _rows_for(process, tried, tries_after, given_up, job)
         if len(rows) == 0:
             continue
-        # drawn for the whole chunk, so that an attempt's start does not depend on which others still run
+        # drawn for the whole chunk, so that an attempt's start does not depend on which others
+        # still run
         generator = seeded(job.seed, first // CHUNK, index, process.name)
         start = _start(job, process, tried, targets, first, generator)
         mask = _mask(job, process, start, first, generator)
         keys = torch.randint(2**62, (n,), generator=generator)
-        batch = Batch(targets, start, keys, None if mask is None else mask.expand(-1, *job.shape)).rows(rows)
+        batch = Batch(
+            targets, start, keys, None if mask is None else mask.expand(-1, *job.shape)
+        ).rows(rows)
         found, halved = run_process(bench, process, batch)
         if tried is not None and process.start != BEST:
             tries_after[rows] += tried.best.met[rows]
@@ -130,15 +144,24 @@ def _run_chunk(job: Job, targets: Tensor, first: int) -> Tried:
     if not job.budget:
         return tried
     generator = seeded(job.seed, first // CHUNK, "variety")
-    best, halved = varied(bench, tried.best, _asked(job, n, first), spare(job.budget), job.budget, generator)
+    best, halved = varied(
+        bench, tried.best, _asked(job, n, first), spare(job.budget), job.budget, generator
+    )
     return replace(tried, best=best, halved=tried.halved + halved)
 
 
 def _start(
-    job: Job, process: Process, tried: Tried | None, targets: Tensor, first: int, generator: torch.Generator
+    job: Job,
+    process: Process,
+    tried: Tried | None,
+    targets: Tensor,
+    first: int,
+    generator: torch.Generator,
 ) -> Tensor:
     if process.start == BEST:
-        assert tried is not None, "a portfolio does not begin with a process that goes on from another's image"
+        assert tried is not None, (
+            "a portfolio does not begin with a process that goes on from another's image"
+        )
         return tried.best.images
     source = (job.starts or STARTS)[process.start]
     if isinstance(source, Tensor):
@@ -146,7 +169,9 @@ def _start(
     return source(targets, job.shape, generator, job.real)
 
 
-def _rows_for(process: Process, tried: Tried | None, tries_after: Tensor, given_up: Tensor, job: Job) -> Tensor:
+def _rows_for(
+    process: Process, tried: Tried | None, tries_after: Tensor, given_up: Tensor, job: Job
+) -> Tensor:
     """The attempts this process is run for."""
     if tried is None:
         return torch.arange(len(tries_after))
@@ -159,11 +184,17 @@ def _rows_for(process: Process, tried: Tried | None, tries_after: Tensor, given_
     return wanted.nonzero().squeeze(1)
 
 
-def _mask(job: Job, process: Process, start: Tensor, first: int, generator: torch.Generator) -> Tensor | None:
+def _mask(
+    job: Job, process: Process, start: Tensor, first: int, generator: torch.Generator
+) -> Tensor | None:
     n = len(start)
     # random masks that were asked for make the images differ already
     wanted = process.mask_keep is not None and not isinstance(job.mask, str)
-    own = random_mask(process.mask, n, job.shape, process.mask_keep or 1.0, generator) if wanted else None
+    own = (
+        random_mask(process.mask, n, job.shape, process.mask_keep or 1.0, generator)
+        if wanted
+        else None
+    )
     if own is not None and process.start == BEST:
         own = own | (start > 0)
     asked = _asked(job, n, first)
@@ -175,7 +206,9 @@ def _mask(job: Job, process: Process, start: Tensor, first: int, generator: torc
 def _asked(job: Job, n: int, first: int) -> Tensor | None:
     """The mask that was asked for, for the `n` attempts of the chunk that begins at `first`."""
     if isinstance(job.mask, str):
-        return random_mask(job.mask, n, job.shape, MASK_KEEP, seeded(job.seed, first // CHUNK, "mask"))
+        return random_mask(
+            job.mask, n, job.shape, MASK_KEEP, seeded(job.seed, first // CHUNK, "mask")
+        )
     if job.mask is None or len(job.mask) == 1:
         return None if job.mask is None else job.mask.expand(n, -1, -1, -1)
     return job.mask[first : first + n]
@@ -194,7 +227,9 @@ def _better(new: Fooling, old: Fooling, want: Conditions) -> Tensor:
     return (new_rank > old_rank) | ((new_rank == old_rank) & within_rank)
 
 
-def _merge(tried: Tried | None, found: Fooling, rows: Tensor, index: int, halved: int, job: Job) -> Tried:
+def _merge(
+    tried: Tried | None, found: Fooling, rows: Tensor, index: int, halved: int, job: Job
+) -> Tried:
     if tried is None:
         n = len(found)
         ran = torch.zeros(n, len(job.processes), dtype=torch.bool)

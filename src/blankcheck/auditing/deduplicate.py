@@ -32,16 +32,27 @@ def repeats(found: Fooling) -> Tensor:
 
 
 def varied(
-    bench: Bench, found: Fooling, mask: Tensor | None, spare: int, steps: int, generator: torch.Generator
+    bench: Bench,
+    found: Fooling,
+    mask: Tensor | None,
+    spare: int,
+    steps: int,
+    generator: torch.Generator,
 ) -> tuple[Fooling, int]:
-    """The same rows, where a repeated image is replaced by one with other lit features if one is found.
+    """The same rows, where a repeated image is replaced by one with other lit features if one is
+    found.
 
-    A repeated image loses one of its lit features, drawn at random and forbidden from then on, and goes on from there for
-    `spare` steps. Where that ends in a repeat again, or the image has no lit feature to lose (a network can be sure of
-    black), one more random feature is lit, as long as the forward passes of an attempt of `steps` steps last. mask:
-    (n, c, h, w) bool or None. Second: how often a batch was halved for want of memory.
+    A repeated image loses one of its lit features, drawn at random and forbidden from then on, and
+    goes on from there for `spare` steps. Where that ends in a repeat again, or the image has no lit
+    feature to lose (a network can be sure of black), one more random feature is lit, as long as the
+    forward passes of an attempt of `steps` steps last. mask: (n, c, h, w) bool or None. Second: how
+    often a batch was halved for want of memory.
     """
-    allowed = torch.ones_like(found.images, dtype=torch.bool) if mask is None else mask.expand_as(found.images)
+    allowed = (
+        torch.ones_like(found.images, dtype=torch.bool)
+        if mask is None
+        else mask.expand_as(found.images)
+    )
     # drawn for all rows, so that what an attempt gets does not depend on which others are repeats
     draw = torch.rand(len(found), found.images[0].numel(), generator=generator)
     keys = torch.randint(2**62, (len(found),), generator=generator)
@@ -50,7 +61,9 @@ def varied(
     if len(rows) and spare >= MIN_STEPS:
         process = Process(BEST, "exchange", lambda steps, max_lit: Exchange(), spare)
         start, still = _without_one(found.images[rows], allowed[rows], draw[rows])
-        other, halved = run_process(bench, process, Batch(found.targets[rows], start, keys[rows], still))
+        other, halved = run_process(
+            bench, process, Batch(found.targets[rows], start, keys[rows], still)
+        )
         found = _replaced(found, other, rows)
     order = torch.where(allowed.flatten(1), draw, 2.0).argsort(dim=1)
     for turn in range(min(TRIES, order.shape[1])):
@@ -58,7 +71,9 @@ def varied(
         rows = rows[found.forwards[rows] < FORWARDS_PER_STEP * steps]
         if len(rows) == 0:
             break
-        found = _replaced(found, _with_one_more(bench, found.rows(rows), allowed[rows], order[rows, turn]), rows)
+        found = _replaced(
+            found, _with_one_more(bench, found.rows(rows), allowed[rows], order[rows, turn]), rows
+        )
     return found, halved
 
 
@@ -70,7 +85,8 @@ def _without_one(images: Tensor, allowed: Tensor, draw: Tensor) -> tuple[Tensor,
 
 
 def _with_one_more(bench: Bench, found: Fooling, allowed: Tensor, at: Tensor) -> Fooling:
-    """The same rows with the feature `at` (n,) lit, met where that meets the goal; one forward pass."""
+    """The same rows with the feature `at` (n,) lit, met where that meets the goal; one forward
+    pass."""
     want = bench.conditions
     lit = found.images.flatten(1).scatter(1, at[:, None], 1.0).view_as(found.images) * allowed
     problem = Problem(bench.classifier, bench.form, found.targets.to(bench.device))

@@ -43,22 +43,27 @@ def fool(
 ) -> Fooling:
     """Search for `per_target` sparse images of each target class that the model is sure about.
 
-    model: any callable from images (n, c, h, w) in [0, 1] to logits, log-probabilities or probabilities (n, m). It is left
-    as it was found. targets: classes, in 0..m-1. shape: (c, h, w), where `data` does not give it. data: real images
-    for the starts that need them. start: `auto` (the whole portfolio), the name of a start, or images (n, c, h, w) for
-    all n = len(targets) * per_target attempts, target by target. steps: most backward passes per image, 1..10,000; forward
-    passes stay within three times that. until: `met` ends an image as soon as it has the confidence with at most `max_lit`
-    (default 300; less for small images) lit features and is accepted; `sparsest` spends the budget on fewer. mask: features
-    that may be lit, bool, broadcast to (n, c, h, w), or a kind of random mask (`pixels`, `blocks`, `half-planes`; with
-    `:features` added one for each channel) that keeps 50 to 100 % of them, drawn for each image. Attempts that would end
+    model: any callable from images (n, c, h, w) in [0, 1] to logits, log-probabilities or
+    probabilities (n, m). It is left as it was found. targets: classes, in 0..m-1. shape: (c, h, w),
+    where `data` does not give it. data: real images for the starts that need them. start: `auto`
+    (the whole portfolio), the name of a start, or images (n, c, h, w) for all n = len(targets) *
+    per_target attempts, target by target. steps: most backward passes per image, 1..10,000; forward
+    passes stay within three times that. until: `met` ends an image as soon as it has the confidence
+    with at most `max_lit` (default 300; less for small images) lit features and is accepted;
+    `sparsest` spends the budget on fewer. mask: features that may be lit, bool, broadcast to (n, c,
+    h, w), or a kind of random mask (`pixels`, `blocks`, `half-planes`; with `:features` added one
+    for each channel) that keeps 50 to 100 % of them, drawn for each image. Attempts that would end
     with the lit features of another one look for others.
     accept: a further condition, from images to booleans.
 
-    Returns one row per attempt, target by target; `outcome` says which met the goal. Raises ArgumentError.
+    Returns one row per attempt, target by target; `outcome` says which met the goal. Raises
+    ArgumentError.
     """
     wanted = [int(t) for t in targets]
     image_shape = _shape(shape, data)
-    conditions = Conditions(confidence, max_lit if max_lit is not None else default_max_lit(image_shape))
+    conditions = Conditions(
+        confidence, max_lit if max_lit is not None else default_max_lit(image_shape)
+    )
     _check(wanted, per_target, steps, until)
     device = device_of(model)
     n = len(wanted) * per_target
@@ -68,14 +73,26 @@ def fool(
         form = output_form(model, probe)
         outputs = run(model, probe[:2]).shape[1]
         if min(wanted) < 0 or max(wanted) >= outputs:
-            raise ArgumentError(f"targets must lie in 0..{outputs - 1}, got {min(wanted)}..{max(wanted)}")
+            raise ArgumentError(
+                f"targets must lie in 0..{outputs - 1}, got {min(wanted)}..{max(wanted)}"
+            )
         processes, starts = _processes(start, steps - spare(steps), real, n, image_shape)
         job = Job(
-            model, form, image_shape, conditions, processes,
+            model,
+            form,
+            image_shape,
+            conditions,
+            processes,
             enough=conditions.max_lit if until == "met" else 0,
-            more=0 if until == "met" else len(processes), budget=steps,
-            real=real, accept=accept, starts=starts, mask=_mask(mask, n, image_shape), seed=seed, device=device,
-        )  # fmt: skip
+            more=0 if until == "met" else len(processes),
+            budget=steps,
+            real=real,
+            accept=accept,
+            starts=starts,
+            mask=_mask(mask, n, image_shape),
+            seed=seed,
+            device=device,
+        )
         return run_attempts(job, [t for t in wanted for _ in range(per_target)]).best
 
 
@@ -120,7 +137,9 @@ def _processes(
         usable = tuple(p for p in PROCESSES if real is not None or p.start not in NEED_REAL)
         return within(steps, usable), None
     if start not in STARTS:
-        raise ArgumentError(f"start must be auto, images, or one of {', '.join(STARTS)}, got {start!r}")
+        raise ArgumentError(
+            f"start must be auto, images, or one of {', '.join(STARTS)}, got {start!r}"
+        )
     if start in NEED_REAL and real is None:
         raise ArgumentError(f"start {start!r} needs data=")
     if start == "black":
@@ -140,9 +159,13 @@ def _mask(mask: Tensor | str | None, n: int, shape: tuple[int, int, int]) -> Ten
         return None
     if isinstance(mask, str):
         if mask not in KINDS:
-            raise ArgumentError(f"mask must be a bool tensor or one of {', '.join(KINDS)}, got {mask!r}")
+            raise ArgumentError(
+                f"mask must be a bool tensor or one of {', '.join(KINDS)}, got {mask!r}"
+            )
         return mask
     try:
         return mask.detach().cpu().bool().expand(n, *shape)
     except RuntimeError as error:
-        raise ArgumentError(f"mask must broadcast to {(n, *shape)}, got {tuple(mask.shape)}") from error
+        raise ArgumentError(
+            f"mask must broadcast to {(n, *shape)}, got {tuple(mask.shape)}"
+        ) from error

@@ -47,9 +47,11 @@ class Gathered:
     form: str
 
 
-def ood_test(data: Data, level: float, scores: Sequence[Score] = FIRST, spread: Spread = alone) -> OODTest:
-    """The out-of-distribution test that judges audits: fitted and calibrated on half B of the training images. spread: by
-    which processes share that.
+def ood_test(
+    data: Data, level: float, scores: Sequence[Score] = FIRST, spread: Spread = alone
+) -> OODTest:
+    """The out-of-distribution test that judges audits: fitted and calibrated on half B of the
+    training images. spread: by which processes share that.
 
     Hardening's gate uses half A, so that nothing is trained against the judge.
     """
@@ -71,29 +73,40 @@ def gather(
 ) -> Gathered:
     """Search, judge, control. The classifier is left as it was found.
 
-    scores: of the out-of-distribution test. rivals: attacks of other libraries to run besides; lacking: which could not be
-    had, and why. spread: by which processes share the work; all of them get the whole result.
+    scores: of the out-of-distribution test. rivals: attacks of other libraries to run besides;
+    lacking: which could not be had, and why. spread: by which processes share the work; all of them
+    get the whole result.
     """
     began = time.monotonic()
     form = check_fits(classifier, data)
     with left_as_found(classifier, seed):
         real = evaluate(classifier, data.test, len(data.classes), conditions.confidence, form)
-        judge, second = (ood_test(data, conditions.ood_level, family, spread) for family in (scores, SECOND))
+        judge, second = (
+            ood_test(data, conditions.ood_level, family, spread) for family in (scores, SECOND)
+        )
         onlooker = Onlooker(classifier, form, len(data.classes), conditions, judge.accepts)
         usual, unusual = _usual(data.validation, judge)
         job = _job(onlooker, form, usual, data.shape, conditions, preset, seed)
-        targets = [t for t in range(len(data.classes)) for _ in range(preset.for_targets(len(data.classes)))]
+        targets = [
+            t
+            for t in range(len(data.classes))
+            for _ in range(preset.for_targets(len(data.classes)))
+        ]
         note("search", 0, len(targets), "")
         met: list[Met] = []
         tried = run_attempts(job, targets, _progress(note), onlooker.over(spread, met))
         # looked at as well: a network may be sure of what is left of an image after rounding
         (fixed,) = onlooker.over(alone, met)(1, lambda _: judged(job, tried, judge, second))
-        setting = Setting(job, preset, fixed.attempts, tried, usual.images, len(data.classes), twins)
+        setting = Setting(
+            job, preset, fixed.attempts, tried, usual.images, len(data.classes), twins
+        )
 
         def tell(done: int, of: int, words: str) -> None:
             note("controls", done, of, words)
 
-        finished = run_experiments(setting, judge, second, rivals, lacking, tell, onlooker.over(spread, met))
+        finished = run_experiments(
+            setting, judge, second, rivals, lacking, tell, onlooker.over(spread, met)
+        )
         by_the_way = _by_the_way(job, met, fixed, judge, second)
     extra = [*(scored for each in finished for scored in each.extra), *by_the_way]
     names = tuple(dict.fromkeys(a.process for scored in (fixed, *extra) for a in scored.attempts))
@@ -102,36 +115,65 @@ def gather(
         conditions=conditions,
         classes=data.classes,
         attempts=fixed.attempts,
-        tried_by={p.name: int(tried.ran[:, i].sum()) for i, p in enumerate(job.processes) if tried.ran[:, i].any()},
-        real=RealData(real.accuracy, real.confident, real.taken_for_fake, real.renormalised_confident, real.per_class),
+        tried_by={
+            p.name: int(tried.ran[:, i].sum())
+            for i, p in enumerate(job.processes)
+            if tried.ran[:, i].any()
+        },
+        real=RealData(
+            real.accuracy,
+            real.confident,
+            real.taken_for_fake,
+            real.renormalised_confident,
+            real.per_class,
+        ),
         controls=tuple(each.control for each in finished),
         cost=_cost(tried, finished, time.monotonic() - began),
         extra=tuple(a for scored in extra for a in scored.attempts if a.fooled),
         rivals=_rivals(finished),
         twin=next((each.on_twin for each in finished if each.on_twin is not None), None),
-        ood=_record(judge, second, data.test.sample(ALARMS_AMONG, 0).images, sum(m.asked for m in met), unusual),
-        notes={"output_form": form, "twin": twin or "none"} | _memory(tried.halved + sum(e.halved for e in finished)),
+        ood=_record(
+            judge,
+            second,
+            data.test.sample(ALARMS_AMONG, 0).images,
+            sum(m.asked for m in met),
+            unusual,
+        ),
+        notes={"output_form": form, "twin": twin or "none"}
+        | _memory(tried.halved + sum(e.halved for e in finished)),
     )
-    return Gathered(evidence, witnesses([fixed, *extra], names, data), names, fingerprint(classifier), form)
+    return Gathered(
+        evidence, witnesses([fixed, *extra], names, data), names, fingerprint(classifier), form
+    )
 
 
 def _usual(real: Split, judge: OODTest) -> tuple[Split, int]:
-    """The real images that searches may start from, and how many others there are: those that the test itself calls out of
-    distribution, as it does with a few of all real images. An image that is one of these is no witness."""
+    """The real images that searches may start from, and how many others there are: those that the
+    test itself calls out of distribution, as it does with a few of all real images. An image that
+    is one of these is no witness."""
     real = real.sample(MOST_STARTS, 0) if len(real) > MOST_STARTS else real
     usual = judge.p_values(real.images) > judge.level
     return real.take(usual.nonzero().squeeze(1)), int((~usual).sum())
 
 
-def _by_the_way(job: Job, met: Sequence[Met], fixed: Scored, judge: OODTest, second: OODTest) -> list[Scored]:
-    """What was met while something else was looked for, of classes that no attempt found: the sparsest witness of each, of
-    the images as they are and rounded to 8 bits."""
+def _by_the_way(
+    job: Job, met: Sequence[Met], fixed: Scored, judge: OODTest, second: OODTest
+) -> list[Scored]:
+    """What was met while something else was looked for, of classes that no attempt found: the
+    sparsest witness of each, of the images as they are and rounded to 8 bits."""
     fooled = {a.target for a in fixed.attempts if a.fooled}
-    seen = [(t, image) for m in met for t, image in zip(m.classes.tolist(), m.images, strict=True) if t not in fooled]
+    seen = [
+        (t, image)
+        for m in met
+        for t, image in zip(m.classes.tolist(), m.images, strict=True)
+        if t not in fooled
+    ]
     if not seen:
         return []
     images, targets = torch.stack([image for _, image in seen]), torch.tensor([t for t, _ in seen])
-    shown = replace(job, processes=(Process("any", "search", lambda steps, max_lit: Exchange(), 1),))
+    shown = replace(
+        job, processes=(Process("any", "search", lambda steps, max_lit: Exchange(), 1),)
+    )
     best = scored_once(shown, torch.cat([images, rounded_to_8_bits(images)]), targets.repeat(2))
     sparsest: dict[int, int] = {}
     for row in best.lit.argsort(stable=True).tolist():
@@ -146,9 +188,10 @@ def _rivals(finished: Sequence[Finished]) -> dict[str, tuple[int, ...]]:
     """For each rival, how many searches it made and the lit features of its fooling images."""
     return {
         rule: (len(scored.attempts), *(a.lit for a in scored.attempts if a.fooled))
-        for each in finished if each.control.code == "rivals"
+        for each in finished
+        if each.control.code == "rivals"
         for rule, scored in zip(each.rules, each.extra, strict=True)
-    }  # fmt: skip
+    }
 
 
 def _cost(tried: Tried, finished: Sequence[Finished], seconds: float) -> Cost:
@@ -163,7 +206,17 @@ def _record(judge: OODTest, second: OODTest, real: Images, asked: int, unusual: 
     alarms = int((judge.p_values(real) <= judge.level).sum())
     names, others = tuple(judge.names), tuple(second.names)
     calibrating = judge.calibrating
-    return OODRecord(judge.guarantee, names, judge.smallest_p, alarms, len(real), others, asked, unusual, calibrating)
+    return OODRecord(
+        judge.guarantee,
+        names,
+        judge.smallest_p,
+        alarms,
+        len(real),
+        others,
+        asked,
+        unusual,
+        calibrating,
+    )
 
 
 def _memory(halved: int) -> dict[str, str]:
@@ -180,18 +233,33 @@ def check_fits(classifier: Classifier, data: Data) -> str:
             raise ModelError(f"{error}; they are those of data {data.source!r}") from error
         outputs = classifier(some).shape[1]
     if outputs < len(data.classes):
-        raise ModelError(f"model has {outputs} outputs, data {data.source!r} has {len(data.classes)} classes")
+        raise ModelError(
+            f"model has {outputs} outputs, data {data.source!r} has {len(data.classes)} classes"
+        )
     return form
 
 
 def _job(
-    onlooker: Onlooker, form: str, real: Split, shape: tuple[int, int, int], want: Conditions, preset: Preset, seed: int
+    onlooker: Onlooker,
+    form: str,
+    real: Split,
+    shape: tuple[int, int, int],
+    want: Conditions,
+    preset: Preset,
+    seed: int,
 ) -> Job:
     return Job(
-        onlooker, form, shape, want, within(preset.steps), enough=max(1, want.max_lit // 10),
-        real=(real.images, real.labels) if len(real) else None, accept=onlooker.accepts, seed=seed,
+        onlooker,
+        form,
+        shape,
+        want,
+        within(preset.steps),
+        enough=max(1, want.max_lit // 10),
+        real=(real.images, real.labels) if len(real) else None,
+        accept=onlooker.accepts,
+        seed=seed,
         device=device_of(onlooker),
-    )  # fmt: skip
+    )
 
 
 def _progress(note: Note) -> Callable[[int, int, Tried], None]:

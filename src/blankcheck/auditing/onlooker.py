@@ -1,7 +1,8 @@
 """Nothing that was scored is lost: whoever asks the audited network, its answers are looked at.
 
-A search is made for one target, but an image on its way may make the network sure of another class, or be met by a probe,
-by a trial of a rule, or in a copy of the network. Such an image is a witness like any other.
+A search is made for one target, but an image on its way may make the network sure of another class,
+or be met by a probe, by a trial of a rule, or in a copy of the network. Such an image is a witness
+like any other.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from blankcheck.types import Accept, Classifier, Conditions, count_lit, stored
 
 T = TypeVar("T")
 ASKED_AT_ONCE = 100
-"""Images about which the out-of-distribution test is asked at once: asking about few costs as much as about some."""
+"""Images about which the out-of-distribution test is asked at once: asking about few costs as much
+as about some."""
 
 
 @dataclass(frozen=True)
 class Met:
-    """What was met in one piece of work: at most one image of each class, the sparsest of those that the
-    out-of-distribution test was asked about when it first said yes.
+    """What was met in one piece of work: at most one image of each class, the sparsest of those
+    that the out-of-distribution test was asked about when it first said yes.
 
     images: (n, c, h, w) in stored form. classes: (n,). asked: images that the test was asked about.
     """
@@ -38,15 +40,25 @@ class Met:
 
 
 class Onlooker(nn.Module):
-    """The audited network, whose every answer is looked at for images that meet all three conditions for any class.
+    """The audited network, whose every answer is looked at for images that meet all three
+    conditions for any class.
 
-    network: the classifier, whose outputs are of this form. classes: of the data. accept: the out-of-distribution test.
-    Looking changes no answer. It happens inside pieces of work that are given out by `over` alone.
+    network: the classifier, whose outputs are of this form. classes: of the data. accept: the
+    out-of-distribution test. Looking changes no answer. It happens inside pieces of work that are
+    given out by `over` alone.
     """
 
-    def __init__(self, network: Classifier, form: str, classes: int, want: Conditions, accept: Accept) -> None:
+    def __init__(
+        self, network: Classifier, form: str, classes: int, want: Conditions, accept: Accept
+    ) -> None:
         super().__init__()
-        self.network, self.form, self.classes, self.want, self.accept = network, form, classes, want, accept
+        self.network, self.form, self.classes, self.want, self.accept = (
+            network,
+            form,
+            classes,
+            want,
+            accept,
+        )
         self.sure = Goal(want.confidence).wanted
         self.looking, self.asked = False, 0
         self._waiting: list[tuple[Tensor, Tensor]] = []
@@ -66,8 +78,9 @@ class Onlooker(nn.Module):
         return self.accept(images)
 
     def over(self, spread: Spread, met: list[Met]) -> Spread:
-        """The same spread, during whose pieces there is looking; what is met, piece by piece, is added to the list. A piece
-        starts from nothing, so that what it meets does not depend on which process does it."""
+        """The same spread, during whose pieces there is looking; what is met, piece by piece, is
+        added to the list. A piece starts from nothing, so that what it meets does not depend on
+        which process does it."""
 
         def watched(n: int, do: Callable[[int], T]) -> list[T]:
             ended = spread(n, lambda index: self._watched(do, index))
@@ -88,7 +101,11 @@ class Onlooker(nn.Module):
             self._candidates.clear()
         images = list(self._met.values())
         none = torch.zeros(0, *([0] * 3))
-        return result, Met(torch.stack(images) if images else none, torch.tensor(list(self._met)).long(), self.asked)
+        return result, Met(
+            torch.stack(images) if images else none,
+            torch.tensor(list(self._met)).long(),
+            self.asked,
+        )
 
     @torch.no_grad()
     def _look(self, images: Tensor, outputs: Tensor) -> None:
@@ -101,7 +118,8 @@ class Onlooker(nn.Module):
                 self._ask()
 
     def _sift(self) -> None:
-        """Keep the sparse images, in stored form, of what waits, that are confident for a class not met yet."""
+        """Keep the sparse images, in stored form, of what waits, that are confident for a class not
+        met yet."""
         for images, sure in self._waiting:
             sure[:, list(self._met)] = False
             rows = sure.any(dim=1).nonzero().squeeze(1)

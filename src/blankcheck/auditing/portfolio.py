@@ -1,4 +1,5 @@
-"""Named processes and presets: what tries to make a fooling image, in which order, within which budget."""
+"""Named processes and presets: what tries to make a fooling image, in which order, within which
+budget."""
 
 from __future__ import annotations
 
@@ -6,20 +7,28 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from blankcheck.errors import ArgumentError
-from blankcheck.fooling import AdaptiveWeight, AnnealedTopK, Exchange, RandomSearch, SigmaZero, Solver
+from blankcheck.fooling import (
+    AdaptiveWeight,
+    AnnealedTopK,
+    Exchange,
+    RandomSearch,
+    SigmaZero,
+    Solver,
+)
 
 BEST = "best"
-"""The start of a process that goes on from the best image its attempt has so far, where that is a confident one."""
+"""The start of a process that goes on from the best image its attempt has so far, where that is a
+confident one."""
 
 
 @dataclass(frozen=True)
 class Process:
     """A named way of making candidates: step rule + start + mask + stop.
 
-    solver: makes the step rule from (steps, max_lit). steps: its share of the attempt's budget. mask_keep: range of the
-    share of positions a random mask keeps for each image, or None; mask: its kind. most: steps beyond which the rule gains
-    nothing. give_up: steps after which an image that was never confident leaves. fallback: run only for attempts without a
-    confident image.
+    solver: makes the step rule from (steps, max_lit). steps: its share of the attempt's budget.
+    mask_keep: range of the share of positions a random mask keeps for each image, or None; mask:
+    its kind. most: steps beyond which the rule gains nothing. give_up: steps after which an image
+    that was never confident leaves. fallback: run only for attempts without a confident image.
     """
 
     start: str
@@ -74,12 +83,14 @@ PROCESSES: tuple[Process, ...] = (
     Process(BEST, "sigma-zero", _sigma_zero(0.1), 40),
     Process(BEST, "exchange", _exchange, 50, (0.7, 1.0)),
 )
-"""In order of what they find on plain networks per pass. No single one wins on every network: exchanging features from
-black on plain ones, top-k and sigma-zero from noise on adversarially trained ones, real starts on hardened ones. The last
-two make what was found sparser; small steps of sigma-zero do so where features are worth most half-lit."""
+"""In order of what they find on plain networks per pass. No single one wins on every network:
+exchanging features from black on plain ones, top-k and sigma-zero from noise on adversarially
+trained ones, real starts on hardened ones. The last two make what was found sparser; small steps of
+sigma-zero do so where features are worth most half-lit."""
 
 SHORT = 200
-"""Budgets below this are spent on the first process alone, and on two more where it finds nothing."""
+"""Budgets below this are spent on the first process alone, and on two more where it finds nothing.
+"""
 MIN_SPARE = 20
 """Budgets below this keep nothing for attempts that repeat another's image."""
 MIN_FALLBACK = 10
@@ -88,7 +99,8 @@ MIN_FALLBACK = 10
 
 @dataclass(frozen=True)
 class Preset:
-    """How hard an audit looks. attempts: in all; per_target: at least this many for each. steps: budget of an attempt."""
+    """How hard an audit looks. attempts: in all; per_target: at least this many for each. steps:
+    budget of an attempt."""
 
     attempts: int
     per_target: int
@@ -119,17 +131,20 @@ def spare(steps: int) -> int:
 
 
 def within(steps: int, processes: tuple[Process, ...] = PROCESSES) -> tuple[Process, ...]:
-    """The processes with their steps stretched or cut to a budget of `steps` backward passes per attempt.
+    """The processes with their steps stretched or cut to a budget of `steps` backward passes per
+    attempt.
 
-    A short budget belongs to the first process; attempts it gives up fall back on sigma-zero from noise. In a longer one
-    every process but those with a `most` is stretched alike.
+    A short budget belongs to the first process; attempts it gives up fall back on sigma-zero from
+    noise. In a longer one every process but those with a `most` is stretched alike.
     """
     if steps < SHORT:
         return _short(steps, processes)
     base = sum(p.steps for p in processes)
     fixed = sum(min(p.steps, p.most) for p in processes if p.most)
     stretch = (steps - fixed) / max(1, base - fixed)
-    return tuple(p if p.most else replace(p, steps=max(1, int(p.steps * stretch))) for p in processes)
+    return tuple(
+        p if p.most else replace(p, steps=max(1, int(p.steps * stretch))) for p in processes
+    )
 
 
 def _short(steps: int, processes: tuple[Process, ...]) -> tuple[Process, ...]:

@@ -1,7 +1,9 @@
-"""Run one process on a batch of attempts: search, polish, and keep the batch as small as memory asks for.
+"""Run one process on a batch of attempts: search, polish, and keep the batch as small as memory
+asks for.
 
-On a device a batch that does not fit is halved. On the CPU nobody says that memory is short, the process is killed; so there
-the size of a batch is fixed beforehand, by the shape of the images alone.
+On a device a batch that does not fit is halved. On the CPU nobody says that memory is short, the
+process is killed; so there the size of a batch is fixed beforehand, by the shape of the images
+alone.
 """
 
 from __future__ import annotations
@@ -19,21 +21,24 @@ from blankcheck.outputs import in_small_passes, out_of_memory
 from blankcheck.types import Accept, Classifier, Conditions, Fooling, Rows
 
 MIN_POLISHED = {False: 10, True: 40}
-"""Steps from which a process keeps some of them for polishing; where there are fewer, searching on gains more. True: for
-rules that score trial images, whose forward passes are as scarce as their backward ones."""
+"""Steps from which a process keeps some of them for polishing; where there are fewer, searching on
+gains more. True: for rules that score trial images, whose forward passes are as scarce as their
+backward ones."""
 POLISH_BACKWARD = 2
 POLISH_FORWARD = 0.1
 """Share of the forward passes kept for polishing."""
 SEARCH_BYTES = 430
 """Of a search per feature and image, beside the network's own (`benchmarks/memory.py`)."""
 SEARCH_MEMORY = 2**30
-"""Bytes that the search of a batch on the CPU may take: all 125 images of a chunk up to 3x81x81, 16 of 3x224x224. The layers
-of the network take several times as much, which nobody knows beforehand."""
+"""Bytes that the search of a batch on the CPU may take: all 125 images of a chunk up to 3x81x81, 16
+of 3x224x224. The layers of the network take several times as much, which nobody knows
+beforehand."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What is searched, for what, and where. at_once: images stop at the goal, and are not polished."""
+    """What is searched, for what, and where. at_once: images stop at the goal, and are not
+    polished."""
 
     classifier: Classifier
     form: str
@@ -54,7 +59,8 @@ class Batch(Rows):
 
 
 def rows_at_once(shape: Sequence[int], device: torch.device | str) -> int | None:
-    """The most images of a shape (c, h, w) that are searched together; None for as many as there are."""
+    """The most images of a shape (c, h, w) that are searched together; None for as many as there
+    are."""
     on_cpu = torch.device(device).type == "cpu"
     return max(1, SEARCH_MEMORY // (SEARCH_BYTES * math.prod(shape))) if on_cpu else None
 
@@ -64,7 +70,10 @@ def run_process(bench: Bench, process: Process, batch: Batch) -> tuple[Fooling, 
     n, most = len(batch.targets), rows_at_once(batch.start.shape[1:], bench.device)
     if most is None or n <= most:
         return _within_memory(bench, process, batch)
-    parts = [_within_memory(bench, process, batch.rows(part)) for part in torch.split(torch.arange(n), most)]
+    parts = [
+        _within_memory(bench, process, batch.rows(part))
+        for part in torch.split(torch.arange(n), most)
+    ]
     return Fooling.cat([found for found, _ in parts]), sum(halved for _, halved in parts)
 
 
@@ -76,7 +85,9 @@ def _within_memory(bench: Bench, process: Process, batch: Batch) -> tuple[Foolin
             raise
     # outside of the except block, whose error would keep the tensors of the failed try alive
     half, order = len(batch.targets) // 2, torch.arange(len(batch.targets))
-    parts = [_within_memory(bench, process, batch.rows(part)) for part in (order[:half], order[half:])]
+    parts = [
+        _within_memory(bench, process, batch.rows(part)) for part in (order[:half], order[half:])
+    ]
     return Fooling.cat([found for found, _ in parts]), 1 + sum(halved for _, halved in parts)
 
 
@@ -90,7 +101,9 @@ def _run(bench: Bench, process: Process, batch: Batch) -> Fooling:
     room = FORWARDS_PER_STEP * steps
     forwards = room - round(POLISH_FORWARD * room) if kept else room
     start = batch.start.to(device)
-    found = search(problem, start, solver, goal, steps - kept, batch.keys, forwards, process.give_up)
+    found = search(
+        problem, start, solver, goal, steps - kept, batch.keys, forwards, process.give_up
+    )
     if kept:
         found = polish(problem, found, goal, room - found.forwards, kept)
     return Fooling(**{name: getattr(found, name).cpu() for name in found.__dataclass_fields__})

@@ -1,8 +1,11 @@
-"""Other people's attacks as further processes of an audit: how they see the network, and what they hand back.
+"""Other people's attacks as further processes of an audit: how they see the network, and what they
+hand back.
 
-A rival looks for the image nearest to its start that the network calls the target. What it sees is the network's log-odds
-less those of the confidence asked for, beside an output that is 0: its own test of success is then that confidence. The
-libraries are neither needed nor known here; a `Rival` brings a function that imports its own.
+A rival looks for the image nearest to its start that the network calls the target. What it sees is
+the network's log-odds
+less those of the confidence asked for, beside an output that is 0: its own test of success is then
+that confidence. The libraries are neither needed nor known here; a `Rival` brings a function that
+imports its own.
 """
 
 from __future__ import annotations
@@ -24,12 +27,14 @@ from blankcheck.seeds import own_random_numbers
 from blankcheck.types import Classifier, stored
 
 UNSURE = 1e4
-"""Stands for infinite log-odds: rivals multiply what they see, and infinity times 0 is no number."""
+"""Stands for infinite log-odds: rivals multiply what they see, and infinity times 0 is no number.
+"""
 
 
 @dataclass
 class Asked:
-    """A classifier, the form of its outputs (`outputs.OUTPUT_FORMS`), and the confidence that a rival is asked to reach.
+    """A classifier, the form of its outputs (`outputs.OUTPUT_FORMS`), and the confidence that a
+    rival is asked to reach.
 
     forwards, backwards: how many images went through the classifier, forward and backward.
     """
@@ -59,9 +64,10 @@ class Asked:
 
 
 class _View(nn.Module):
-    """What a rival holds instead of the classifier. It has no parameters and no submodules, so that nothing a library does
-    to a model (moving it, changing its mode, freezing it) reaches the classifier. device: where the classifier is; the
-    rival may compute elsewhere and gets its outputs there."""
+    """What a rival holds instead of the classifier. It has no parameters and no submodules, so that
+    nothing a library does to a model (moving it, changing its mode, freezing it) reaches the
+    classifier. device: where the classifier is; the rival may compute elsewhere and gets its
+    outputs there."""
 
     def __init__(self, asked: Asked, device: torch.device) -> None:
         super().__init__()
@@ -93,9 +99,11 @@ class EachClass(_View):
 
 
 class OneClass(_View):
-    """Log-odds of each row's own target less those needed, and a 0: (n, c, h, w) -> (n, 2), for these n targets only.
+    """Log-odds of each row's own target less those needed, and a 0: (n, c, h, w) -> (n, 2), for
+    these n targets only.
 
-    For attacks that can only leave a class: leaving the second one is reaching the confidence in the target.
+    For attacks that can only leave a class: leaving the second one is reaching the confidence in
+    the target.
     """
 
     def __init__(self, asked: Asked, device: torch.device, targets: Tensor) -> None:
@@ -108,7 +116,8 @@ class OneClass(_View):
 
 
 Run = Callable[[Asked, Tensor, Tensor], Any]
-"""From a classifier, the images (n, c, h, w) to start from and targets (n,) to the images found, in whatever form the
+"""From a classifier, the images (n, c, h, w) to start from and targets (n,) to the images found, in
+whatever form the
 library has them: a tensor, an array, or a sequence of those with None where nothing was found."""
 
 
@@ -116,8 +125,8 @@ library has them: a tensor, an array, or a sequence of those with None where not
 class Rival:
     """One attack of one library.
 
-    library: the distribution it belongs to. install: the command that installs it. make: imports the library, and raises
-    ImportError where it is missing.
+    library: the distribution it belongs to. install: the command that installs it. make: imports
+    the library, and raises ImportError where it is missing.
     """
 
     name: str
@@ -128,10 +137,12 @@ class Rival:
 
 @dataclass(frozen=True)
 class RivalFound:
-    """What a rival handed back, on the CPU; whether the images are good for anything is the caller's to measure.
+    """What a rival handed back, on the CPU; whether the images are good for anything is the
+    caller's to measure.
 
-    images: (n, c, h, w) float32 in stored form, the start where the rival has none. targets: (n,). forwards, backwards:
-    passes of all n images together. error: why the rival broke off, empty if it did not.
+    images: (n, c, h, w) float32 in stored form, the start where the rival has none. targets: (n,).
+    forwards, backwards: passes of all n images together. error: why the rival broke off, empty if
+    it did not.
     """
 
     images: Tensor
@@ -142,13 +153,21 @@ class RivalFound:
 
 
 def run_rival(
-    rival: Rival, classifier: Classifier, form: str, start: Tensor, targets: Tensor, confidence: float, seed: int = 0
+    rival: Rival,
+    classifier: Classifier,
+    form: str,
+    start: Tensor,
+    targets: Tensor,
+    confidence: float,
+    seed: int = 0,
 ) -> RivalFound:
-    """Let a rival search from `start` (n, c, h, w) in [0, 1] for images with this confidence in `targets` (n,).
+    """Let a rival search from `start` (n, c, h, w) in [0, 1] for images with this confidence in
+    `targets` (n,).
 
-    Like our own searches it is asked for a hair more (`Goal.wanted`), so that an image on the edge is not lost when it is
-    scored again. It computes where `start` lies. Random numbers come from `seed`; the global generators of torch, numpy
-    and Python are left as found. Whatever the rival raises is handed back as its `error`.
+    Like our own searches it is asked for a hair more (`Goal.wanted`), so that an image on the edge
+    is not lost when it is scored again. It computes where `start` lies. Random numbers come from
+    `seed`; the global generators of torch, numpy and Python are left as found. Whatever the rival
+    raises is handed back as its `error`.
     """
     asked, images, error = Asked(classifier, form, Goal(confidence).wanted), start, ""
     targets = targets.to(start.device)
@@ -158,19 +177,27 @@ def run_rival(
             images = cleaned(rival.make()(asked, start.clone(), targets.clone()), start)
         except Exception as raised:
             error = _one_line(raised)
-    return RivalFound(stored(images.float().cpu()), targets.cpu(), asked.forwards, asked.backwards, error)
+    return RivalFound(
+        stored(images.float().cpu()), targets.cpu(), asked.forwards, asked.backwards, error
+    )
 
 
 def cleaned(found: Any, start: Tensor) -> Tensor:
-    """What a rival handed back as float32 images in [0, 1] shaped like `start` (n, c, h, w), on its device.
+    """What a rival handed back as float32 images in [0, 1] shaped like `start` (n, c, h, w), on its
+    device.
 
-    Images that are None, and values that are not finite, are those of the start. Raises ValueError for another number of
-    images or another shape.
+    Images that are None, and values that are not finite, are those of the start. Raises ValueError
+    for another number of images or another shape.
     """
     rows = [None] * len(start) if found is None else list(found)
     if len(rows) != len(start):
         raise ValueError(f"handed back {len(rows)} images instead of {len(start)}")
-    return torch.stack([_one_cleaned(row, before) for row, before in zip(rows, start.detach().float(), strict=True)])
+    return torch.stack(
+        [
+            _one_cleaned(row, before)
+            for row, before in zip(rows, start.detach().float(), strict=True)
+        ]
+    )
 
 
 def _one_cleaned(found: Any, before: Tensor) -> Tensor:
@@ -178,12 +205,15 @@ def _one_cleaned(found: Any, before: Tensor) -> Tensor:
         return before
     image = torch.as_tensor(found).detach().to(before)
     if image.shape != before.shape:
-        raise ValueError(f"handed back an image of shape {tuple(image.shape)} instead of {tuple(before.shape)}")
+        raise ValueError(
+            f"handed back an image of shape {tuple(image.shape)} instead of {tuple(before.shape)}"
+        )
     return torch.where(image.isfinite(), image, before).clamp(0, 1)
 
 
 def available(rivals: Sequence[Rival]) -> tuple[list[Rival], dict[str, str]]:
-    """The rivals whose library can be imported, and for each other library why not and how to install it."""
+    """The rivals whose library can be imported, and for each other library why not and how to
+    install it."""
     usable, lacking = [], {}
     for rival in rivals:
         with warnings.catch_warnings():
@@ -191,7 +221,9 @@ def available(rivals: Sequence[Rival]) -> tuple[list[Rival], dict[str, str]]:
             try:
                 rival.make()
             except Exception as raised:  # a library at odds with another's version raises anything
-                lacking[rival.library] = f"cannot be imported ({_one_line(raised)}); {rival.install}"
+                lacking[rival.library] = (
+                    f"cannot be imported ({_one_line(raised)}); {rival.install}"
+                )
             else:
                 usable.append(rival)
     return usable, lacking

@@ -16,16 +16,19 @@ from blankcheck.judging.evidence import Attempt
 from blankcheck.types import NEVER, Conditions, Rows, count_lit, stored
 
 MOST_COMPARED, COMPARED_AT_ONCE = 300_000_000, 40_000_000
-"""Images x features among which the nearest real image is looked for (1,992 of 3x224x224), and of those in memory."""
+"""Images x features among which the nearest real image is looked for (1,992 of 3x224x224), and of
+those in memory."""
 
 
 @dataclass(frozen=True)
 class Witnesses(Rows):
-    """Fooling images and their numbers, one row each; `nearest` are the real training images closest in angle.
+    """Fooling images and their numbers, one row each; `nearest` are the real training images
+    closest in angle.
 
-    process: (n,) index into `Gathered.processes`. seed: of the searches that made it. step: backward passes its attempt had
-    used when it was met. attempt: its position among the attempts of its search. extra: found by a control, outside the
-    fixed allocation. survives_8bit: all three conditions hold after rounding to 8 bits, as a PNG file does.
+    process: (n,) index into `Gathered.processes`. seed: of the searches that made it. step:
+    backward passes its attempt had used when it was met. attempt: its position among the attempts
+    of its search. extra: found by a control, outside the fixed allocation. survives_8bit: all three
+    conditions hold after rounding to 8 bits, as a PNG file does.
     """
 
     images: Tensor
@@ -44,7 +47,8 @@ class Witnesses(Rows):
 
 @dataclass(frozen=True)
 class Scored:
-    """Attempts of one search as plain numbers, and their images. seed: of that search. extra: it was a control's."""
+    """Attempts of one search as plain numbers, and their images. seed: of that search. extra: it
+    was a control's."""
 
     attempts: tuple[Attempt, ...]
     images: Tensor
@@ -58,31 +62,56 @@ def rounded_to_8_bits(images: Tensor) -> Tensor:
 
 
 def judged(
-    job: Job, tried: Tried, judge: OODTest, second: OODTest, label: str = "", want: Conditions | None = None
+    job: Job,
+    tried: Tried,
+    judge: OODTest,
+    second: OODTest,
+    label: str = "",
+    want: Conditions | None = None,
 ) -> Scored:
-    """Plain numbers of each attempt. Every image is scored again, in other batches than the search used.
+    """Plain numbers of each attempt. Every image is scored again, in other batches than the search
+    used.
 
-    second: the test of the second family of scores. label: the control the search belongs to. want: the conditions of the
-    audit, where the search was asked for others.
+    second: the test of the second family of scores. label: the control the search belongs to. want:
+    the conditions of the audit, where the search was asked for others.
     """
     best, want = tried.best, want or job.conditions
     confidence, ood_p = _numbers(job, best.images, best.targets, judge)
-    round_confidence, round_p = _numbers(job, rounded := rounded_to_8_bits(best.images), best.targets, judge)
-    survives = (round_confidence >= want.confidence) & (count_lit(rounded) <= want.max_lit) & (round_p <= want.ood_level)
+    round_confidence, round_p = _numbers(
+        job, rounded := rounded_to_8_bits(best.images), best.targets, judge
+    )
+    survives = (
+        (round_confidence >= want.confidence)
+        & (count_lit(rounded) <= want.max_lit)
+        & (round_p <= want.ood_level)
+    )
     lit = count_lit(best.images)
     fooled = (confidence >= want.confidence) & (lit <= want.max_lit) & (ood_p <= want.ood_level)
     names = [f"{label}: {process.name}" if label else process.name for process in job.processes]
-    columns = (best.targets, fooled, tried.process, lit, confidence, ood_p, best.fewest, second.p_values(best.images),
-               best.found_at, fooled & survives)  # fmt: skip
+    columns = (
+        best.targets,
+        fooled,
+        tried.process,
+        lit,
+        confidence,
+        ood_p,
+        best.fewest,
+        second.p_values(best.images),
+        best.found_at,
+        fooled & survives,
+    )
     attempts = tuple(
         Attempt(t, f, names[i], k, c, p, _fewest(few, k, c >= want.confidence), q, step, eight)
-        for t, f, i, k, c, p, few, q, step, eight in zip(*(column.tolist() for column in columns), strict=True)
+        for t, f, i, k, c, p, few, q, step, eight in zip(
+            *(column.tolist() for column in columns), strict=True
+        )
     )
     return Scored(attempts, best.images, job.seed, bool(label))
 
 
 def _fewest(met: int, lit: int, confident: bool) -> int | None:
-    """Lit features of the sparsest confident image of an attempt: of those met on the way, or of the one handed back."""
+    """Lit features of the sparsest confident image of an attempt: of those met on the way, or of
+    the one handed back."""
     fewest = min(met, lit) if confident else met
     return None if fewest >= NEVER else fewest
 
@@ -118,12 +147,19 @@ def witnesses(found: list[Scored], names: tuple[str, ...], data: Data) -> Witnes
 
 
 def nearest_real(images: Tensor, data: Data, among: int = 10_000) -> Tensor:
-    """The training images closest in angle, (n, c, h, w) -> (n, c, h, w), among the first `among`; fewer of large images."""
+    """The training images closest in angle, (n, c, h, w) -> (n, c, h, w), among the first `among`;
+    fewer of large images."""
     if len(images) == 0:
         return images.clone()
     pool, features = data.train.images, math.prod(data.shape)
-    most, piece = min(among, len(pool), max(1, MOST_COMPARED // features)), max(1, COMPARED_AT_ONCE // features)
-    closest, where = torch.full((len(images),), -torch.inf), torch.zeros(len(images), dtype=torch.int64)
+    most, piece = (
+        min(among, len(pool), max(1, MOST_COMPARED // features)),
+        max(1, COMPARED_AT_ONCE // features),
+    )
+    closest, where = (
+        torch.full((len(images),), -torch.inf),
+        torch.zeros(len(images), dtype=torch.int64),
+    )
     for first in range(0, most, piece):
         cosine, at = _closest(images, pool[first : min(first + piece, most)])
         where = torch.where(cosine > closest, first + at, where)
@@ -132,7 +168,8 @@ def nearest_real(images: Tensor, data: Data, among: int = 10_000) -> Tensor:
 
 
 def _closest(images: Tensor, pool: Tensor) -> tuple[Tensor, Tensor]:
-    """For each image the largest cosine, up to its own length, and the position in the pool, each (n,)."""
+    """For each image the largest cosine, up to its own length, and the position in the pool, each
+    (n,)."""
     flat = pool.flatten(1)
     unit = flat / flat.norm(dim=1, keepdim=True).clamp_min(1e-6)
     cosines = [part.flatten(1) @ unit.T for part in torch.split(images, 500)]

@@ -1,8 +1,10 @@
-"""How little of a fooling image, added to a real one, turns the answer: P = clip(Q + alpha R, 0, 1).
+"""How little of a fooling image, added to a real one, turns the answer: P = clip(Q + alpha R, 0,
+1).
 
-Q is a real image that the classifier gets right and is sure of, R a fooling image of another class; P is *taken* when the
-classifier gives it R's class with the asked confidence. Two baselines say whether R is special: a real image of R's class in
-its place, and R's own pixels at other places, drawn at random.
+Q is a real image that the classifier gets right and is sure of, R a fooling image of another class;
+P is *taken* when the classifier gives it R's class with the asked confidence. Two baselines say
+whether R is special: a real image of R's class in its place, and R's own pixels at other places,
+drawn at random.
 """
 
 from __future__ import annotations
@@ -51,8 +53,9 @@ class Pool:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Which images are blended: positions in the pools, (n,) int64 each. real: of Q. fooling: of R. stand_in: of the real
-    image in R's place, -1 where its class has none. order: seeds of the shuffles."""
+    """Which images are blended: positions in the pools, (n,) int64 each. real: of Q. fooling: of R.
+    stand_in: of the real image in R's place, -1 where its class has none. order: seeds of the
+    shuffles."""
 
     real: Tensor
     fooling: Tensor
@@ -67,9 +70,9 @@ class Pairs:
 class Blended:
     """What became of the pairs with one kind of image in R's place.
 
-    taken: (alphas, n) bool. lost: (alphas, n) bool, the real image's class is no more the likeliest. smallest: (n,) the
-    smallest alpha at which the pair is taken, `NEVER` where it is not. there: (n,) bool, False where there was no such
-    image.
+    taken: (alphas, n) bool. lost: (alphas, n) bool, the real image's class is no more the
+    likeliest. smallest: (n,) the smallest alpha at which the pair is taken, `NEVER` where it is
+    not. there: (n,) bool, False where there was no such image.
     """
 
     taken: Tensor
@@ -98,37 +101,54 @@ def blend_images(real: Tensor, fooling: Tensor, alpha: float | Tensor) -> Tensor
 
 
 def shuffle_pixels(images: Tensor, order: Tensor) -> Tensor:
-    """Each image's pixels at random places, all channels of a pixel together, so that lit features and values stay.
+    """Each image's pixels at random places, all channels of a pixel together, so that lit features
+    and values stay.
 
-    images: (n, c, h, w). order: (n,) int64 seeds, one for each image, so that a shuffle does not depend on its batch.
+    images: (n, c, h, w). order: (n,) int64 seeds, one for each image, so that a shuffle does not
+    depend on its batch.
     """
     n, c, h, w = images.shape
-    places = torch.stack([torch.randperm(h * w, generator=seeded("shuffle", int(seed))) for seed in order.tolist()])
+    places = torch.stack(
+        [torch.randperm(h * w, generator=seeded("shuffle", int(seed))) for seed in order.tolist()]
+    )
     return images.flatten(2).gather(2, places[:, None].expand(n, c, h * w)).view_as(images)
 
 
 def choose_pairs(real: Pool, fooling: Pool, per_pair: int, seed: int) -> Pairs:
-    """For every two classes up to `per_pair` pairs of a real image of the one and a fooling image of the other.
+    """For every two classes up to `per_pair` pairs of a real image of the one and a fooling image
+    of the other.
 
-    Both are drawn in turn from an order at random, so that no image comes again before all others of its class did. There
-    are fewer pairs where the two classes have fewer different ones. Raises ArgumentError when there is no pair at all.
+    Both are drawn in turn from an order at random, so that no image comes again before all others
+    of its class did. There are fewer pairs where the two classes have fewer different ones. Raises
+    ArgumentError when there is no pair at all.
     """
     couples = [(q, r) for q in real.present for r in fooling.present if q != r]
     parts = [_cell(real, fooling, q, r, per_pair, seed) for q, r in couples]
     if not parts:
-        raise ArgumentError("nothing to blend: every fooling image is of the class of the only real images")
+        raise ArgumentError(
+            "nothing to blend: every fooling image is of the class of the only real images"
+        )
     return Pairs(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
-def _cell(real: Pool, fooling: Pool, q: int, r: int, per_pair: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _cell(
+    real: Pool, fooling: Pool, q: int, r: int, per_pair: int, seed: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     generator = seeded(seed, "blend", q, r)
-    ours, theirs, others = (_drawn(positions, generator) for positions in (real.of(q), fooling.of(r), real.of(r)))
+    ours, theirs, others = (
+        _drawn(positions, generator) for positions in (real.of(q), fooling.of(r), real.of(r))
+    )
     n = min(per_pair, len(ours) * len(theirs))
     at = torch.arange(n)
     # every time the fooling images have been gone through, they meet the next real ones
     first = (at + at // math.lcm(len(ours), len(theirs))) % len(ours)
     stand_in = others[at % len(others)] if len(others) else torch.full((n,), -1)
-    return ours[first], theirs[at % len(theirs)], stand_in, torch.randint(2**62, (n,), generator=generator)
+    return (
+        ours[first],
+        theirs[at % len(theirs)],
+        stand_in,
+        torch.randint(2**62, (n,), generator=generator),
+    )
 
 
 def _drawn(positions: Tensor, generator: torch.Generator) -> Tensor:
@@ -145,30 +165,46 @@ def blend(
     confidence: float,
     progress: Progress = lambda done, total: None,
 ) -> dict[str, Blended]:
-    """Blend every pair with each kind of image in R's place, and ask the classifier. form: of its outputs.
+    """Blend every pair with each kind of image in R's place, and ask the classifier. form: of its
+    outputs.
 
-    Forward passes of a pair and kind: at most one for each step of `COARSE` up to 1, for each further alpha, and for each
-    halving down to `FINE`. The classifier is left as it was found.
+    Forward passes of a pair and kind: at most one for each step of `COARSE` up to 1, for each
+    further alpha, and for each halving down to `FINE`. The classifier is left as it was found.
     """
     grid = sorted({round(k * COARSE, 10) for k in range(1, round(1 / COARSE) + 1)} | set(alphas))
-    blocks = torch.split(torch.arange(len(pairs)), min(BATCH, images_at_once(fooling.images.shape[1:])))
+    blocks = torch.split(
+        torch.arange(len(pairs)), min(BATCH, images_at_once(fooling.images.shape[1:]))
+    )
     made: dict[str, list[Blended]] = {kind: [] for kind in KINDS}
     with left_as_found(classifier):
         for count, (kind, rows) in enumerate([(kind, rows) for kind in KINDS for rows in blocks]):
             progress(count, len(KINDS) * len(blocks))
-            there = pairs.stand_in[rows] >= 0 if kind == REAL else torch.ones(len(rows), dtype=torch.bool)
+            there = (
+                pairs.stand_in[rows] >= 0
+                if kind == REAL
+                else torch.ones(len(rows), dtype=torch.bool)
+            )
             scan = _Scan(
-                classifier, form, real.images[pairs.real[rows]], _in_place(kind, real, fooling, pairs, rows),
-                real.classes[pairs.real[rows]], fooling.classes[pairs.fooling[rows]], confidence,
-            )  # fmt: skip
+                classifier,
+                form,
+                real.images[pairs.real[rows]],
+                _in_place(kind, real, fooling, pairs, rows),
+                real.classes[pairs.real[rows]],
+                fooling.classes[pairs.fooling[rows]],
+                confidence,
+            )
             made[kind].append(scan.run(grid, alphas, there))
     progress(len(KINDS) * len(blocks), len(KINDS) * len(blocks))
     return {kind: _joined(parts) for kind, parts in made.items()}
 
 
 def _joined(parts: Sequence[Blended]) -> Blended:
-    taken, lost = (torch.cat([getattr(part, name) for part in parts], dim=1) for name in ("taken", "lost"))
-    return Blended(taken, lost, torch.cat([p.smallest for p in parts]), torch.cat([p.there for p in parts]))
+    taken, lost = (
+        torch.cat([getattr(part, name) for part in parts], dim=1) for name in ("taken", "lost")
+    )
+    return Blended(
+        taken, lost, torch.cat([p.smallest for p in parts]), torch.cat([p.there for p in parts])
+    )
 
 
 def _in_place(kind: str, real: Pool, fooling: Pool, pairs: Pairs, rows: Tensor) -> Tensor:
@@ -181,8 +217,8 @@ def _in_place(kind: str, real: Pool, fooling: Pool, pairs: Pairs, rows: Tensor) 
 
 @dataclass(frozen=True)
 class _Scan:
-    """A block of pairs. real, other: (n, c, h, w). own: (n,) classes of the real images. targets: (n,) the classes they
-    are to be taken for."""
+    """A block of pairs. real, other: (n, c, h, w). own: (n,) classes of the real images. targets:
+    (n,) the classes they are to be taken for."""
 
     classifier: Classifier
     form: str
@@ -196,13 +232,19 @@ class _Scan:
         """(taken, lost) of the given rows, each with its alpha, (m,) bool."""
         images = blend_images(self.real[rows], self.other[rows], alpha)
         p = probabilities(self.classifier, images, self.form)
-        return p.gather(1, self.targets[rows, None]).squeeze(1) >= self.confidence, p.argmax(dim=1) != self.own[rows]
+        return p.gather(1, self.targets[rows, None]).squeeze(1) >= self.confidence, p.argmax(
+            dim=1
+        ) != self.own[rows]
 
     def run(self, grid: Sequence[float], alphas: Sequence[float], there: Tensor) -> Blended:
-        """Up the grid, asking at `alphas` about every row and elsewhere about those not taken yet; then halve."""
+        """Up the grid, asking at `alphas` about every row and elsewhere about those not taken yet;
+        then halve."""
         n = len(self.real)
         taken, lost = torch.zeros(2, len(alphas), n, dtype=torch.bool)
-        low, high = torch.zeros(n, dtype=torch.float64), torch.full((n,), NEVER, dtype=torch.float64)
+        low, high = (
+            torch.zeros(n, dtype=torch.float64),
+            torch.full((n,), NEVER, dtype=torch.float64),
+        )
         for below, alpha in zip([0.0, *grid], grid, strict=False):
             rows = (there if alpha in alphas else there & high.isinf()).nonzero().squeeze(1)
             if len(rows) == 0:
@@ -217,5 +259,8 @@ class _Scan:
         for _ in range(math.ceil(math.log2(COARSE / FINE)) if len(rows) else 0):
             middle = (low[rows] + high[rows]) / 2
             now, _ = self.ask(rows, middle.float())
-            high[rows], low[rows] = torch.where(now, middle, high[rows]), torch.where(now, low[rows], middle)
+            high[rows], low[rows] = (
+                torch.where(now, middle, high[rows]),
+                torch.where(now, low[rows], middle),
+            )
         return Blended(taken, lost, high, there)

@@ -1,8 +1,10 @@
 """Whether a classifier answers as the layers say that are proved: the last line of defence.
 
-The operations of a network are what torch.export saw in one call. Hooks, a call of its own, state in Python, modes of
-autograd, other numbers of images: whatever makes the network answer otherwise than its layers compute is found here by
-running both, or at least looked for. More than rounding explains is a refusal.
+The operations of a network are what torch.export saw in one call. Hooks, a call of its own, state
+in Python, modes of
+autograd, other numbers of images: whatever makes the network answer otherwise than its layers
+compute is found here by running both, or at least looked for. More than rounding explains is a
+refusal.
 """
 
 from __future__ import annotations
@@ -23,44 +25,64 @@ from blankcheck.outputs import run
 from blankcheck.seeds import own_random_numbers
 
 BATCHES = (1, 1, 2, 2, 7, 7, BATCH)
-"""How many images at once; twice in a row, because some answer from memory; and as many as were exported."""
+"""How many images at once; twice in a row, because some answer from memory; and as many as were
+exported."""
 DENSITIES = (0.0, 0.01, 0.05, 0.2, 0.5)
 """Shares of features that are lit; of the first, one feature is."""
 
 Expected = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""From the places of some images among all that are tried, and these images, to the answers that are expected and how far
-off they can be, each (n, m) in float64."""
+"""From the places of some images among all that are tried, and these images, to the answers that
+are expected and how far off they can be, each (n, m) in float64."""
 
 
 def check_agreement(classifier: nn.Module, images: Tensor, expected: Expected, form: str) -> None:
     """ModelError with one line where a classifier answers otherwise than expected.
 
-    images: `trial_images`. form: of the answers, for the message. Asked in batches of several sizes, with and without
-    gradients, with parameters frozen and not, always with other images. The classifier is left as it was found.
+    images: `trial_images`. form: of the answers, for the message. Asked in batches of several
+    sizes, with and without gradients, with parameters frozen and not, always with other images. The
+    classifier is left as it was found.
     """
     device, places = device_of(classifier), count()
-    with in_one_line("model cannot be run as it was read"), left_as_found(classifier), _in_float32(device):
+    with (
+        in_one_line("model cannot be run as it was read"),
+        left_as_found(classifier),
+        _in_float32(device),
+    ):
         for frozen in (True, False):
             for parameter in classifier.parameters():
-                parameter.requires_grad_(not frozen and parameter.is_floating_point() and not parameter.is_inference())
+                parameter.requires_grad_(
+                    not frozen and parameter.is_floating_point() and not parameter.is_inference()
+                )
             for words, mode in _modes():
                 for size in BATCHES:
                     rows = torch.tensor([next(places) % len(images) for _ in range(size)])
                     with mode():
-                        # what may be random is the classifier inside a gate, and then it is so twice in the same way
-                        asked = images[rows].to(device, copy=True).requires_grad_(words == "with gradients")
+                        # what may be random is the classifier inside a gate, and then it is so
+                        # twice in the same way
+                        asked = (
+                            images[rows]
+                            .to(device, copy=True)
+                            .requires_grad_(words == "with gradients")
+                        )
                         with own_random_numbers(int(rows[0]), [device]):
-                            answers = run(classifier, asked).detach().to("cpu", torch.float64, copy=True)
+                            answers = (
+                                run(classifier, asked).detach().to("cpu", torch.float64, copy=True)
+                            )
                         with own_random_numbers(int(rows[0]), [device]):
-                            wanted, tolerance = (t.cpu() for t in expected(rows, images[rows].to(device)))
+                            wanted, tolerance = (
+                                t.cpu() for t in expected(rows, images[rows].to(device))
+                            )
                     _compare(answers, wanted, tolerance, f"{form} of {size} images {words}")
 
 
 def _in_float32(device: torch.device) -> AbstractContextManager[object]:
-    """Convolutions on a GPU, which compute in TF32 unless told otherwise: no certificate covers that."""
+    """Convolutions on a GPU, which compute in TF32 unless told otherwise: no certificate covers
+    that."""
     if device.type != "cuda":
         return nullcontext()
-    exact: AbstractContextManager[object] = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    exact: AbstractContextManager[object] = torch.backends.cudnn.flags(
+        enabled=True, allow_tf32=False
+    )
     return exact
 
 
@@ -81,23 +103,34 @@ def _compare(answers: Tensor, wanted: Tensor, tolerance: Tensor, what: str) -> N
         over = ((answers - wanted).abs() - tolerance).flatten().argmax()
         off, most = (answers - wanted).abs().flatten()[over], tolerance.flatten()[over]
         how = f"differ by {float(off):.3g} where rounding explains {float(most):.3g}"
-    raise ModelError(f"model answers otherwise than its operations, and cannot be certified: {what} {how}")
+    raise ModelError(
+        f"model answers otherwise than its operations, and cannot be certified: {what} {how}"
+    )
 
 
 def trial_images(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     """Black, white, grey and sparse images (n, c, h, w), always the same ones."""
     generator = torch.Generator().manual_seed(0)
     noise = torch.rand(2 + 2 * len(DENSITIES), *shape, generator=generator)
-    made = [torch.zeros(shape), torch.ones(shape), torch.full(tuple(shape), 0.5), noise[0], noise[1].round()]
+    made = [
+        torch.zeros(shape),
+        torch.ones(shape),
+        torch.full(tuple(shape), 0.5),
+        noise[0],
+        noise[1].round(),
+    ]
     for values, share in zip(noise[2:], (*DENSITIES, *DENSITIES), strict=True):
-        order = torch.rand(values.numel(), generator=generator).argsort().argsort().view(tuple(shape))
+        order = (
+            torch.rand(values.numel(), generator=generator).argsort().argsort().view(tuple(shape))
+        )
         lit = order < max(1, round(share * values.numel()))
         made.append(torch.where(lit, values if len(made) % 2 else 1.0, 0.0))
     return torch.stack(made).to(dtype)
 
 
 def run_layers(layers: Sequence[Layer], images: Tensor) -> tuple[Tensor, Tensor]:
-    """What the layers give for images (n, c, h, w) in float64, and how far float32 can be off, each (n, outputs)."""
+    """What the layers give for images (n, c, h, w) in float64, and how far float32 can be off, each
+    (n, outputs)."""
     values: list[Tensor] = []
     errors: list[Tensor] = []
     for layer in layers:
@@ -123,7 +156,8 @@ def _value(layer: Layer, values: Sequence[Tensor], images: Tensor) -> Tensor:
 
 
 def answers_of(form: str, logits: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
-    """The answers in this form that belong to logits (n, m), and how far off they can be if the logits are so by `error`."""
+    """The answers in this form that belong to logits (n, m), and how far off they can be if the
+    logits are so by `error`."""
     if form == "logits":
         return logits, error
     moved, outputs = 2 * error.amax(dim=1, keepdim=True), logits.shape[1]

@@ -1,8 +1,9 @@
 """Bounds of every layer over all sparse images, by intervals and by backward linear relaxation.
 
-Each ReLU that may be on or off is enclosed by two lines: from above the chord, from below a line of slope 0 to 1 through the
-origin. Put into each other from a layer back to the image, such lines give a linear bound of that layer (CROWN, Zhang et al.
-2018, arXiv:1811.00866), whose largest value over the sparse images is known exactly (`hull`). Intervals tighten it further.
+Each ReLU that may be on or off is enclosed by two lines: from above the chord, from below a line of
+slope 0 to 1 through the origin. Put into each other from a layer back to the image, such lines give
+a linear bound of that layer (CROWN, Zhang et al. 2018, arXiv:1811.00866), whose largest value over
+the sparse images is known exactly (`hull`). Intervals tighten it further.
 """
 
 from __future__ import annotations
@@ -21,18 +22,20 @@ from blankcheck.certifying.rounding import TINY, slack
 NUMBERS_AT_ONCE = 8_000_000
 """Of coefficients that are held at once: 64 MB in float64."""
 MOST_ROWS = 6000
-"""Values of a layer behind others that are bounded by relaxation; where more may be on or off, intervals have to do."""
+"""Values of a layer behind others that are bounded by relaxation; where more may be on or off,
+intervals have to do."""
 
 
 Slopes = Mapping[int, Tensor]
-"""By the position of a ReLU the slopes of its line from below, each in [0, 1], (1 or rows, *shape)."""
+"""By the position of a ReLU the slopes of its line from below, each in [0, 1], (1 or rows, *shape).
+"""
 
 
 @dataclass(frozen=True)
 class Bounded:
-    """A network with bounds. low, high: (1, *shape) of each layer, over all of `images`. error: how far float32 can be from
-    the exact value there; None where nobody asked. From the first layer on whose numbers float32 might not hold, all three
-    are infinite."""
+    """A network with bounds. low, high: (1, *shape) of each layer, over all of `images`. error: how
+    far float32 can be from the exact value there; None where nobody asked. From the first layer on
+    whose numbers float32 might not hold, all three are infinite."""
 
     layers: tuple[Layer, ...]
     images: Sparse
@@ -57,18 +60,24 @@ class Bounded:
         return (self.low[before] < 0) & (self.high[before] > 0)
 
 
-def bound_layers(layers: Sequence[Layer], images: Sparse, like: Tensor, rounding: bool = True) -> Bounded:
-    """Bounds of every layer. like: a tensor of the type to compute with, that of the layers' weights.
+def bound_layers(
+    layers: Sequence[Layer], images: Sparse, like: Tensor, rounding: bool = True
+) -> Bounded:
+    """Bounds of every layer. like: a tensor of the type to compute with, that of the layers'
+    weights.
 
-    rounding: also cover the network computed in float32: every bound is widened by the error of its layer, which is many
-    orders of magnitude more than these bounds themselves can be off in float64. Where float32 might overflow anywhere,
-    nothing is known of the outputs, since a ReLU or a clamp behind it would only hide that.
+    rounding: also cover the network computed in float32: every bound is widened by the error of its
+    layer, which is many orders of magnitude more than these bounds themselves can be off in
+    float64. Where float32 might overflow anywhere, nothing is known of the outputs, since a ReLU or
+    a clamp behind it would only hide that.
     """
     made = Bounded(tuple(layers), images, hulls(layers, like), [], [], [] if rounding else None)
     asked = {layer.inputs[0] for layer in layers if layer.kind == "relu"}
     with_relu_below: set[int] = set()
     for at, layer in enumerate(layers):
-        if at not in made.hulls and (layer.kind == "relu" or any(i in with_relu_below for i in layer.inputs)):
+        if at not in made.hulls and (
+            layer.kind == "relu" or any(i in with_relu_below for i in layer.inputs)
+        ):
             with_relu_below.add(at)
         low, high = _interval(made, at)
         ends = _first(made, layer)
@@ -80,7 +89,8 @@ def bound_layers(layers: Sequence[Layer], images: Sparse, like: Tensor, rounding
             error = _error(made, at)
             made.error.append(error)
             low, high = low - error, high + error
-            # a number that is none is neither above nor below anything, and would pass for a ReLU that is off
+            # a number that is none is neither above nor below anything, and would pass for a ReLU
+            # that is off
             if not bool((low + high + error).isfinite().all()):
                 made.error.pop()
                 return _lost(made, at)
@@ -119,18 +129,28 @@ def _interval(made: Bounded, at: int) -> tuple[Tensor, Tensor]:
     if layer.kind == "sum":
         if layer.maximum is not None:
             a, b = layer.maximum
-            return torch.maximum(made.low[a], made.low[b]), torch.maximum(made.high[a], made.high[b])
-        ends = [(s * low, s * high) if s >= 0 else (s * high, s * low)
-                for s, low, high in zip(layer.signs, lows, highs, strict=True)]  # fmt: skip
-        return torch.stack([low for low, _ in ends]).sum(dim=0), torch.stack([high for _, high in ends]).sum(dim=0)
+            return torch.maximum(made.low[a], made.low[b]), torch.maximum(
+                made.high[a], made.high[b]
+            )
+        ends = [
+            (s * low, s * high) if s >= 0 else (s * high, s * low)
+            for s, low, high in zip(layer.signs, lows, highs, strict=True)
+        ]
+        return torch.stack([low for low, _ in ends]).sum(dim=0), torch.stack(
+            [high for _, high in ends]
+        ).sum(dim=0)
     assert layer.map is not None
-    middle, half = layer.map((lows[0] + highs[0]) / 2), layer.map.absolute()((highs[0] - lows[0]) / 2)
+    middle, half = (
+        layer.map((lows[0] + highs[0]) / 2),
+        layer.map.absolute()((highs[0] - lows[0]) / 2),
+    )
     middle = middle if layer.bias is None else middle + layer.bias
     return middle - half, middle + half
 
 
 def _first(made: Bounded, layer: Layer) -> tuple[Tensor, Tensor] | None:
-    """The exact ends of a layer whose values are linear in a few single features each; None for other layers."""
+    """The exact ends of a layer whose values are linear in a few single features each; None for
+    other layers."""
     hull = made.hulls.get(layer.inputs[0]) if layer.kind == "linear" else None
     if hull is None or not isinstance(layer.map, Dense | Convolution):
         return None
@@ -143,8 +163,13 @@ def _first(made: Bounded, layer: Layer) -> tuple[Tensor, Tensor] | None:
         return None
     dark = layer.map(hull.dark) if layer.bias is None else layer.map(hull.dark) + layer.bias
     k, unit = made.images.k, made.images.unit
-    if unit == "pixels" and hull.dark.shape[1] != made.channels and isinstance(layer.map, Convolution):
-        # windows of a rearranged image do not say which of their values share a pixel, but k pixels light no more than these
+    if (
+        unit == "pixels"
+        and hull.dark.shape[1] != made.channels
+        and isinstance(layer.map, Convolution)
+    ):
+        # windows of a rearranged image do not say which of their values share a pixel, but k pixels
+        # light no more than these
         k, unit = k * made.channels, "features"
     up: list[Tensor] = []
     down: list[Tensor] = []
@@ -155,8 +180,11 @@ def _first(made: Bounded, layer: Layer) -> tuple[Tensor, Tensor] | None:
     return dark - torch.cat(down).view_as(dark), dark + torch.cat(up).view_as(dark)
 
 
-def _refined(made: Bounded, at: int, low: Tensor, high: Tensor, most: int | None) -> tuple[Tensor, Tensor]:
-    """The interval of a layer, tightened by relaxation wherever it does not say already whether a ReLU is on."""
+def _refined(
+    made: Bounded, at: int, low: Tensor, high: Tensor, most: int | None
+) -> tuple[Tensor, Tensor]:
+    """The interval of a layer, tightened by relaxation wherever it does not say already whether a
+    ReLU is on."""
     asked = ((low < 0) & (high > 0)).flatten().nonzero().squeeze(1)
     if len(asked) == 0 or (most is not None and len(asked) > most):
         return low, high
@@ -180,7 +208,12 @@ def _both_ends(made: Bounded, at: int, places: Tensor) -> tuple[Tensor, Tensor]:
         rows, (at,) = layer.map.weight.T[places], layer.inputs
         shift = shift if layer.bias is None else layer.bias[0, places]
     else:
-        rows = torch.zeros(len(places), int(torch.Size(layer.shape).numel()), dtype=shift.dtype, device=places.device)
+        rows = torch.zeros(
+            len(places),
+            int(torch.Size(layer.shape).numel()),
+            dtype=shift.dtype,
+            device=places.device,
+        )
         rows[torch.arange(len(places)), places] = 1
         rows = rows.view(-1, *layer.shape)
     above, relaxed = line(made, at, rows)
@@ -190,7 +223,8 @@ def _both_ends(made: Bounded, at: int, places: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Line:
-    """A linear function of layers that look at single features: coefficients by layer, (rows, *shape), constant (rows,)."""
+    """A linear function of layers that look at single features: coefficients by layer, (rows,
+    *shape), constant (rows,)."""
 
     coefficients: dict[int, Tensor]
     constant: Tensor
@@ -201,7 +235,8 @@ class Line:
 
 
 def line(made: Bounded, at: int, rows: Tensor, slopes: Slopes | None = None) -> tuple[Line, bool]:
-    """A linear function nowhere below rows (n, *shape) times the layer at `at`, and whether a ReLU lies on its way."""
+    """A linear function nowhere below rows (n, *shape) times the layer at `at`, and whether a ReLU
+    lies on its way."""
     waiting = {at: rows}
     found: dict[int, Tensor] = {}
     constant, relaxed = rows.new_zeros(len(rows)), False
@@ -232,9 +267,11 @@ def _before(made: Bounded, layer: Layer, a: Tensor) -> Iterator[tuple[int, Tenso
         yield j, a if layer.map is None else layer.map.transposed(a, made.layers[j].shape)
 
 
-def _through_relu(made: Bounded, relu: int, a: Tensor, slopes: Slopes | None) -> tuple[Tensor, Tensor]:
-    """Coefficients of the values before a ReLU, and a constant (rows,): the chord where a is positive, the line from below
-    where it is negative."""
+def _through_relu(
+    made: Bounded, relu: int, a: Tensor, slopes: Slopes | None
+) -> tuple[Tensor, Tensor]:
+    """Coefficients of the values before a ReLU, and a constant (rows,): the chord where a is
+    positive, the line from below where it is negative."""
     (before,) = made.layers[relu].inputs
     low, high = made.low[before], made.high[before]
     unstable = made.unstable(relu)
@@ -257,11 +294,14 @@ def largest(made: Bounded, of: Line) -> Tensor:
         dark = dark + (a * hull.dark).flatten(1).sum(dim=1)
     if not parts:
         return dark
-    return dark + largest_gain(torch.stack(parts).sum(dim=0), made.images.k, made.images.unit, made.channels)
+    return dark + largest_gain(
+        torch.stack(parts).sum(dim=0), made.images.k, made.images.unit, made.channels
+    )
 
 
 def upper_bound(made: Bounded, rows: Tensor, slopes: Slopes | None = None) -> Tensor:
-    """An upper bound (n,) of rows (n, outputs) times the outputs, over all sparse images; infinite where none is known."""
+    """An upper bound (n,) of rows (n, outputs) times the outputs, over all sparse images; infinite
+    where none is known."""
     if made.lost:
         return rows.new_full((len(rows),), torch.inf)
     last = len(made.layers) - 1

@@ -21,8 +21,9 @@ class At:
 
 @dataclass(frozen=True)
 class Call:
-    """One operation. args, kwargs: its arguments, an `At` where they depend on the image. after: shape of its result for one
-    image. one: the number 1, of the type and on the device of all layers."""
+    """One operation. args, kwargs: its arguments, an `At` where they depend on the image. after:
+    shape of its result for one image. one: the number 1, of the type and on the device of all
+    layers."""
 
     layers: Layers
     args: Sequence[Any]
@@ -37,9 +38,14 @@ class Call:
         return default if found is None else found
 
     def image(self, index: int = 0) -> int:
-        """The layer of an argument that must depend on the image; the other arguments of such an operation may not."""
+        """The layer of an argument that must depend on the image; the other arguments of such an
+        operation may not."""
         found = self.arg(index)
-        others = [a for i, a in enumerate((*self.args, *self.kwargs.values())) if i != index and isinstance(a, At)]
+        others = [
+            a
+            for i, a in enumerate((*self.args, *self.kwargs.values()))
+            if i != index and isinstance(a, At)
+        ]
         if not isinstance(found, At) or others:
             raise self.refused("with values that depend on the image on both sides")
         return found.position
@@ -50,7 +56,8 @@ class Call:
         return self.layers.shape(self.image())
 
     def dims(self, index: int) -> list[int]:
-        """The axes that an argument names, those of a batch being 0 and refused; all where it names none."""
+        """The axes that an argument names, those of a batch being 0 and refused; all where it names
+        none."""
         given, ndim = self.arg(index), len(self.before) + 1
         dims = [d % ndim for d in ([given] if isinstance(given, int) else given) or range(ndim)]
         if 0 in dims:
@@ -59,15 +66,21 @@ class Call:
 
     def constant(self, value: Any) -> Tensor:
         """A number or a tensor that broadcasts to (1, *after)."""
-        tensor = value.to(self.one.dtype) if isinstance(value, Tensor) else self.one.new_tensor(value)
-        too_many = tensor.ndim > len(self.after) + 1 or (tensor.ndim == len(self.after) + 1 and len(tensor) > 1)
+        tensor = (
+            value.to(self.one.dtype) if isinstance(value, Tensor) else self.one.new_tensor(value)
+        )
+        too_many = tensor.ndim > len(self.after) + 1 or (
+            tensor.ndim == len(self.after) + 1 and len(tensor) > 1
+        )
         if too_many:
             raise self.refused("with a constant for each image of a batch")
         return tensor
 
     def mixed(self) -> ModelError:
         """One line."""
-        return ModelError(f"model mixes the images of a batch in the operation {self.name}, which cannot be certified")
+        return ModelError(
+            f"model mixes the images of a batch in the operation {self.name}, which cannot be certified"
+        )
 
     def refused(self, how: str) -> ModelError:
         """One line."""

@@ -1,9 +1,12 @@
-"""Numbers that a network computes from its weights: what they are, and by how much they hang on rounding.
+"""Numbers that a network computes from its weights: what they are, and by how much they hang on
+rounding.
 
-They are computed as the network computes them, in the types of its own tensors. An operation that float32 rounds in one way
-only, number by number, gives the same everywhere; sums do not, since threads and devices add in other orders. So whatever
-comes after a sum is computed a second time in float64, with each sum moved by as much as rounding can, and the difference of
-the two widens the rounding of the layer. What jumps behind a sum, as rounding and comparing do, shows by a large difference.
+They are computed as the network computes them, in the types of its own tensors. An operation that
+float32 rounds in one way only, number by number, gives the same everywhere; sums do not, since
+threads and devices add in other orders. So whatever comes after a sum is computed a second time in
+float64, with each sum moved by as much as rounding can, and the difference of the two widens the
+rounding of the layer. What jumps behind a sum, as rounding and comparing do, shows by a large
+difference.
 """
 
 from __future__ import annotations
@@ -26,9 +29,24 @@ MOST_DOUBT = 1e-3
 SPREAD, LAST_PLACES = 8, 8
 """How much farther off other orders may be than what was seen, and by how many units at least."""
 MOVED_BY = gamma(16)
-"""By how much a sum is moved, against the sum of the absolute values. Libraries add in blocks and pairs, so that the error
-of many terms is that of few."""
-SUMS = frozenset(["sum", "mean", "mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "linear", "matmul", "convolution"])
+"""By how much a sum is moved, against the sum of the absolute values. Libraries add in blocks and
+pairs, so that the error of many terms is that of few."""
+SUMS = frozenset(
+    [
+        "sum",
+        "mean",
+        "mm",
+        "addmm",
+        "bmm",
+        "baddbmm",
+        "mv",
+        "addmv",
+        "dot",
+        "linear",
+        "matmul",
+        "convolution",
+    ]
+)
 """Operations that are linear in each of their tensors."""
 _ROUNDED_ONCE = (
     "add sub rsub mul div neg abs sign sgn round floor ceil trunc clamp clamp_min clamp_max hardtanh relu sqrt reciprocal "
@@ -46,19 +64,28 @@ EVERYWHERE_THE_SAME = frozenset(f"{_ROUNDED_ONCE} {_MOVED}".split())
 
 
 def check_operation(node: fx.Node) -> None:
-    """ModelError with one line where an operation may answer otherwise each time, or is not one of PyTorch's."""
+    """ModelError with one line where an operation may answer otherwise each time, or is not one of
+    PyTorch's."""
     target: Any = node.target
     if target is operator.getitem:
         return
     if node.op != "call_function" or not isinstance(target, torch._ops.OpOverload):
-        raise ModelError(f"model uses {' '.join(str(target).split())[:60]}, which cannot be certified")
+        raise ModelError(
+            f"model uses {' '.join(str(target).split())[:60]}, which cannot be certified"
+        )
     name = operation(node)
     if torch.Tag.nondeterministic_seeded in target.tags:
-        raise ModelError(f"model answers at random: it uses the operation {name}, which cannot be certified")
+        raise ModelError(
+            f"model answers at random: it uses the operation {name}, which cannot be certified"
+        )
     if "empty" in name:
-        raise ModelError(f"model uses memory that nobody wrote, by the operation {name}, which cannot be certified")
+        raise ModelError(
+            f"model uses memory that nobody wrote, by the operation {name}, which cannot be certified"
+        )
     if target.namespace not in ("aten", "prims"):
-        raise ModelError(f"model uses the operation {target.namespace}.{name}, which cannot be certified")
+        raise ModelError(
+            f"model uses the operation {target.namespace}.{name}, which cannot be certified"
+        )
 
 
 def operation(node: fx.Node) -> str:
@@ -67,8 +94,8 @@ def operation(node: fx.Node) -> str:
 
 
 def hang_on_rounding(graph: fx.Graph, images: set[fx.Node]) -> frozenset[fx.Node]:
-    """Of the values that do not depend on the image those that other threads or devices may round otherwise. images: the
-    placeholders of images."""
+    """Of the values that do not depend on the image those that other threads or devices may round
+    otherwise. images: the placeholders of images."""
     seen, found = set(images), set()
     for node in graph.nodes:
         if any(n in seen for n in node.all_input_nodes):
@@ -81,19 +108,28 @@ def hang_on_rounding(graph: fx.Graph, images: set[fx.Node]) -> frozenset[fx.Node
 
 
 def computed(node: fx.Node, args: Sequence[Any], kwargs: dict[str, Any], moved: float = 0.0) -> Any:
-    """The value of an operation that does not depend on the image: in its own tensors' types or, where it is `moved`, in
-    float64, with sums moved by so much of what rounding can do to them."""
+    """The value of an operation that does not depend on the image: in its own tensors' types or,
+    where it is `moved`, in float64, with sums moved by so much of what rounding can do to them."""
     assert callable(node.target)
     if not moved:
         return node.target(*args, **kwargs)
-    if operation(node) != "_to_copy" and kwargs.get("dtype") in (torch.float32, torch.float16, torch.bfloat16):
+    if operation(node) != "_to_copy" and kwargs.get("dtype") in (
+        torch.float32,
+        torch.float16,
+        torch.bfloat16,
+    ):
         kwargs = kwargs | {"dtype": torch.float64}
     args, kwargs = as_type(tuple(args), torch.float64), as_type(kwargs, torch.float64)
     value = as_type(node.target(*args, **kwargs), torch.float64)
     if operation(node) in EVERYWHERE_THE_SAME or (isinstance(value, Tensor) and not _real(value)):
         return value
     if operation(node) not in SUMS:
-        return _each(value, lambda tensor: tensor * (1 + moved * MOVED_BY) if tensor.is_floating_point() else tensor)
+        return _each(
+            value,
+            lambda tensor: (
+                tensor * (1 + moved * MOVED_BY) if tensor.is_floating_point() else tensor
+            ),
+        )
     sizes = _each(args, torch.abs)
     return value + moved * MOVED_BY * node.target(*sizes, **kwargs)
 
@@ -104,12 +140,14 @@ def _real(value: Any) -> bool:
 
 def _each(values: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """The same with every tensor changed, also inside lists, tuples and dicts."""
-    return fx.node.map_aggregate(values, lambda value: change(value) if isinstance(value, Tensor) else value)
+    return fx.node.map_aggregate(
+        values, lambda value: change(value) if isinstance(value, Tensor) else value
+    )
 
 
 def as_type(values: Any, dtype: torch.dtype) -> Any:
-    """The same with every tensor of floating-point numbers in this type, complex ones in the complex type of its precision,
-    also inside lists, tuples and dicts."""
+    """The same with every tensor of floating-point numbers in this type, complex ones in the
+    complex type of its precision, also inside lists, tuples and dicts."""
 
     def turned(tensor: Tensor) -> Tensor:
         if tensor.is_complex():
@@ -120,11 +158,14 @@ def as_type(values: Any, dtype: torch.dtype) -> Any:
 
 
 def doubted(layers: Sequence[Layer], others: Sequence[Sequence[Layer]]) -> list[Layer]:
-    """The layers with how far their numbers can be off. others: the same ones, of numbers computed otherwise.
+    """The layers with how far their numbers can be off. others: the same ones, of numbers computed
+    otherwise.
 
     ModelError with one line where they are no longer the same network.
     """
-    if any([layer.signs for layer in layers] != [layer.signs for layer in other] for other in others):
+    if any(
+        [layer.signs for layer in layers] != [layer.signs for layer in other] for other in others
+    ):
         raise _hanging()
     return [_doubted(layer, again) for layer, *again in zip(layers, *others, strict=True)]
 
@@ -157,4 +198,6 @@ def _doubted(layer: Layer, others: Sequence[Layer]) -> Layer:
 
 
 def _hanging() -> ModelError:
-    return ModelError("model has weights that forward computes and that depend on rounding, which cannot be certified")
+    return ModelError(
+        "model has weights that forward computes and that depend on rounding, which cannot be certified"
+    )

@@ -1,12 +1,15 @@
-"""A gate: a small network that is bounded on sparse images and keeps a classifier's confidence down there.
+"""A gate: a small network that is bounded on sparse images and keeps a classifier's confidence down
+there.
 
-For a classifier with m outputs and probabilities p, whose likeliest class is t, the gated one answers
+For a classifier with m outputs and probabilities p, whose likeliest class is t, the gated one
+answers
 
     q = s p + (1 - s) / m,    s = sigmoid(g_t(x)),
 
-so the order of the classes stays, and q_t <= s + (1 - s) / m. A class that is not the likeliest has p <= 1/2, hence
-q <= 1/2. Where g_t is proved to be below theta(confidence) over all sparse images, none of them is given any class with that
-confidence, whatever the classifier inside says. It is the gate that is certified.
+so the order of the classes stays, and q_t <= s + (1 - s) / m. A class that is not the likeliest has
+p <= 1/2, hence q <= 1/2. Where g_t is proved to be below theta(confidence) over all sparse images,
+none of them is given any class with that confidence, whatever the classifier inside says. It is the
+gate that is certified.
 """
 
 from __future__ import annotations
@@ -37,17 +40,22 @@ BATCH, MARGIN, LEARNING_RATE = 128, 4.0, 4e-3
 RAMP = 0.5
 """Share of the training over which the number of lit features grows to k."""
 STEP_DOWN, TRIES = 1e-3, 40
-"""By how much a bias is lowered when rounding stands in the way, each time by twice as much, and how often."""
+"""By how much a bias is lowered when rounding stands in the way, each time by twice as much, and
+how often."""
 
 
-def gate_network(shape: tuple[int, int, int], classes: int, tau: float = 0.1, channels: int = 16) -> nn.Sequential:
-    """A gate of a few thousand parameters: one wide convolution, a ReLU and a linear layer; untrained."""
+def gate_network(
+    shape: tuple[int, int, int], classes: int, tau: float = 0.1, channels: int = 16
+) -> nn.Sequential:
+    """A gate of a few thousand parameters: one wide convolution, a ReLU and a linear layer;
+    untrained."""
     layers, flat = wide_kernel(shape, channels, tau)
     return nn.Sequential(*layers, nn.Linear(flat, classes))
 
 
 class Gated(nn.Module):
-    """A classifier with a gate around it; gives probabilities (n, m). form: of the outputs of `inner`."""
+    """A classifier with a gate around it; gives probabilities (n, m). form: of the outputs of
+    `inner`."""
 
     def __init__(self, inner: nn.Module, gate: nn.Module, form: str = "logits") -> None:
         super().__init__()
@@ -63,18 +71,24 @@ class Gated(nn.Module):
 
 
 def let_through(p: Tensor, opened: Tensor) -> Tensor:
-    """Probabilities (n, m) behind a gate: those of the classifier inside (n, m), outputs of the gate (n, classes)."""
+    """Probabilities (n, m) behind a gate: those of the classifier inside (n, m), outputs of the
+    gate (n, classes)."""
     opened = F.pad(opened, (0, p.shape[1] - opened.shape[1]), value=OPEN)
     s = opened.gather(1, p.argmax(dim=1, keepdim=True)).sigmoid()
     return s * p + (1 - s) / p.shape[1]
 
 
 def gate_of(classifier: nn.Module) -> tuple[Gated, nn.Module] | None:
-    """A classifier's gate, and with it a network that gives what the gate says of images in [0, 1], the normalisation of a
-    `UnitClassifier` around it included. None where the classifier is not just that: of a subclass, of one with hooks or with
-    methods of its own nobody knows what it computes."""
+    """A classifier's gate, and with it a network that gives what the gate says of images in [0, 1],
+    the normalisation of a `UnitClassifier` around it included. None where the classifier is not
+    just that: of a subclass, of one with hooks or with methods of its own nobody knows what it
+    computes."""
     inside = classifier.network if type(classifier) is UnitClassifier else classifier
-    if type(inside) is not Gated or inside.form not in OUTPUT_FORMS or not all(map(_as_written, (inside, classifier))):
+    if (
+        type(inside) is not Gated
+        or inside.form not in OUTPUT_FORMS
+        or not all(map(_as_written, (inside, classifier)))
+    ):
         return None
     if not isinstance(classifier, UnitClassifier) or not classifier.normalised:
         return inside, inside.gate
@@ -92,9 +106,11 @@ def _as_written(module: nn.Module) -> bool:
 def gated_answers(
     classifier: nn.Module, found: Gated, images: Tensor, opened: Tensor, error: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """What a gated classifier should answer for images (n, c, h, w), and how far off that can be, each (n, m) in float64.
+    """What a gated classifier should answer for images (n, c, h, w), and how far off that can be,
+    each (n, m) in float64.
 
-    The formula for what its classifier inside says, and for the gate `opened` (n, classes), which is off by `error`.
+    The formula for what its classifier inside says, and for the gate `opened` (n, classes), which
+    is off by `error`.
     """
     if isinstance(classifier, UnitClassifier) and classifier.normalised:
         images = (images - classifier.mean) / classifier.std
@@ -104,7 +120,10 @@ def gated_answers(
 
 
 def most_open(confidence: float, outputs: int) -> float:
-    """theta: gates below it keep every class below the confidence, in float32 too. ArgumentError where no gate can."""
+    """theta: gates below it keep every class below the confidence, in float32 too.
+
+    ArgumentError where no gate can.
+    """
     least = confidence * (1 - of_softmax(outputs))
     s = (least - 1 / outputs) / (1 - 1 / outputs)
     if confidence <= 0.5 or s <= 0:
@@ -113,7 +132,8 @@ def most_open(confidence: float, outputs: int) -> float:
 
 
 def gate_bounds(layers: Sequence[Layer], images: Sparse, like: Tensor) -> tuple[Tensor, Tensor]:
-    """(classes,) upper bounds of the gate's outputs over all sparse images, and the rounding beside them, in float64."""
+    """(classes,) upper bounds of the gate's outputs over all sparse images, and the rounding beside
+    them, in float64."""
     made = bound_layers(layers, images, like)
     assert made.error is not None
     eye = torch.eye(made.layers[-1].shape[0], dtype=like.dtype, device=like.device)
@@ -121,7 +141,8 @@ def gate_bounds(layers: Sequence[Layer], images: Sparse, like: Tensor) -> tuple[
 
 
 def as_log_odds(opened: Tensor, outputs: int) -> Tensor:
-    """Bounds of the gated log-odds from bounds of the gate's outputs: those of the likeliest class, and 1/2 for others."""
+    """Bounds of the gated log-odds from bounds of the gate's outputs: those of the likeliest class,
+    and 1/2 for others."""
     s = opened.sigmoid()
     return (s + (1 - s) / outputs).logit().clamp(min=0.0)
 
@@ -137,14 +158,23 @@ class GatePlan:
 
 
 def fit_gate(
-    train: Split, shape: tuple[int, int, int], classes: int, outputs: int, k: int, confidence: float = 0.9,
-    unit: str = "features", plan: GatePlan = GatePlan(), watch: Callable[[int, float], None] = lambda step, loss: None,
-) -> nn.Sequential:  # fmt: skip
-    """A gate that is proved shut, for every class, on all images with at most k lit features, and open on real images.
+    train: Split,
+    shape: tuple[int, int, int],
+    classes: int,
+    outputs: int,
+    k: int,
+    confidence: float = 0.9,
+    unit: str = "features",
+    plan: GatePlan = GatePlan(),
+    watch: Callable[[int, float], None] = lambda step, loss: None,
+) -> nn.Sequential:
+    """A gate that is proved shut, for every class, on all images with at most k lit features, and
+    open on real images.
 
-    train: real images and labels. outputs: of the classifier it is for. Trained on how far real images of a class stand
-    above the bound of that class over all sparse images; then the bias of each class is set to where the bound is theta.
-    Raises ModelError with one line where that does not come to an end, since the training diverged.
+    train: real images and labels. outputs: of the classifier it is for. Trained on how far real
+    images of a class stand above the bound of that class over all sparse images; then the bias of
+    each class is set to where the bound is theta. Raises ModelError with one line where that does
+    not come to an end, since the training diverged.
     """
     theta = most_open(confidence, outputs)
     with own_random_numbers(plan.seed):
@@ -152,7 +182,9 @@ def fit_gate(
     network = read_network(gate, shape)
     generator = torch.Generator().manual_seed(plan.seed)
     optimiser = torch.optim.AdamW(gate.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=max(2, plan.steps))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, LEARNING_RATE, total_steps=max(2, plan.steps)
+    )
     eye = torch.eye(classes)
     for step in range(plan.steps):
         rows = torch.randint(len(train), (BATCH,), generator=generator)
@@ -163,7 +195,9 @@ def fit_gate(
         above = gate(x).gather(1, y[:, None]).squeeze(1) - upper_bound(made, eye)[y]
         loss = F.softplus(MARGIN - above).mean()
         if not bool(loss.isfinite()):
-            raise ModelError(f"gate cannot be trained: its loss is {float(loss.detach()):g} in step {step + 1}")
+            raise ModelError(
+                f"gate cannot be trained: its loss is {float(loss.detach()):g} in step {step + 1}"
+            )
         optimiser.zero_grad()
         torch.autograd.backward(loss)
         optimiser.step()
@@ -175,7 +209,10 @@ def fit_gate(
 
 @torch.no_grad()
 def calibrate(gate: nn.Sequential, network: Network, images: Sparse, theta: float) -> None:
-    """Set the bias of each class so that its bound, rounding included, is just below theta. ModelError where none does."""
+    """Set the bias of each class so that its bound, rounding included, is just below theta.
+
+    ModelError where none does.
+    """
     last = gate[-1]
     assert isinstance(last, nn.Linear)
     like = torch.zeros((), dtype=torch.float64, device=last.bias.device)

@@ -1,12 +1,16 @@
 """Upper bounds of each real class's log-odds, log p - log(1 - p), over all sparse images.
 
-The log-odds of class t are z_t minus the log-sum-exp of the other outputs. Two bounds, of which the smaller counts:
+The log-odds of class t are z_t minus the log-sum-exp of the other outputs. Two bounds, of which the
+smaller counts:
 
-- each margin z_t - z_j bounded on its own, b_j: the log-odds are at most minus the log-sum-exp of all -b_j;
-- log-sum-exp is convex, so at least sum w_j z_j + H(w) for any weights w that sum to 1, H being their entropy: the log-odds
-  are at most the bound of the single linear function z_t - sum w_j z_j, minus H(w).
+- each margin z_t - z_j bounded on its own, b_j: the log-odds are at most minus the log-sum-exp of
+  all -b_j;
+- log-sum-exp is convex, so at least sum w_j z_j + H(w) for any weights w that sum to 1, H being
+  their entropy: the log-odds are at most the bound of the single linear function z_t - sum w_j z_j,
+  minus H(w).
 
-With the softmax of -b as weights the second is never worse than the first by more than what relaxation loses on sums.
+With the softmax of -b as weights the second is never worse than the first by more than what
+relaxation loses on sums.
 """
 
 from __future__ import annotations
@@ -18,19 +22,23 @@ from blankcheck.certifying.bounds import Bounded, upper_bound
 from blankcheck.errors import ArgumentError
 
 MOST_PAIRS = 4096
-"""Margins that are bounded one by one; where there are more, weights come from the outputs' intervals."""
+"""Margins that are bounded one by one; where there are more, weights come from the outputs'
+intervals."""
 LEARNING_RATE = 0.1
 HOPELESS = 10.0
 """Log-odds that optimisation is not expected to gain."""
 
 
-def log_odds_bounds(made: Bounded, classes: int, slope_steps: int = 0, enough: float | None = None) -> Tensor:
-    """(classes,) upper bounds for the first `classes` outputs, all outputs counting in the softmax, in exact arithmetic:
-    `rounding_slack` says by how much float32 can be above.
+def log_odds_bounds(
+    made: Bounded, classes: int, slope_steps: int = 0, enough: float | None = None
+) -> Tensor:
+    """(classes,) upper bounds for the first `classes` outputs, all outputs counting in the softmax,
+    in exact arithmetic: `rounding_slack` says by how much float32 can be above.
 
-    slope_steps: steps of Adam on the slopes of the lines from below and on the weights w (alpha-CROWN, Xu et al. 2021,
-    arXiv:2011.13824); any slopes and weights give a bound, and the best one met is kept. enough: stop once all bounds are
-    below this. Infinite where nothing is known of the outputs.
+    slope_steps: steps of Adam on the slopes of the lines from below and on the weights w
+    (alpha-CROWN, Xu et al. 2021, arXiv:2011.13824); any slopes and weights give a bound, and the
+    best one met is kept. enough: stop once all bounds are below this. Infinite where nothing is
+    known of the outputs.
     """
     outputs = made.layers[-1].shape[0]
     if not 1 <= classes <= outputs:
@@ -39,7 +47,11 @@ def log_odds_bounds(made: Bounded, classes: int, slope_steps: int = 0, enough: f
         return made.high[-1][0, :classes]
     best, weights = _start(made, classes)
     failed = best if enough is None else best[best >= enough]
-    if slope_steps == 0 or len(failed) == 0 or (enough is not None and float(failed.min()) > enough + HOPELESS):
+    if (
+        slope_steps == 0
+        or len(failed) == 0
+        or (enough is not None and float(failed.min()) > enough + HOPELESS)
+    ):
         return best
     return _optimised(made, best.detach(), weights.detach(), slope_steps, enough)
 
@@ -51,7 +63,11 @@ def rounding_slack(made: Bounded, classes: int) -> Tensor:
     """
     assert made.error is not None
     error = made.error[-1][0]
-    others = error.expand(classes, -1).masked_fill(_own(classes, len(error), error.device), 0).amax(dim=1)
+    others = (
+        error.expand(classes, -1)
+        .masked_fill(_own(classes, len(error), error.device), 0)
+        .amax(dim=1)
+    )
     return error[:classes] + others
 
 
@@ -60,7 +76,8 @@ def _own(classes: int, outputs: int, device: torch.device) -> Tensor:
 
 
 def _start(made: Bounded, classes: int) -> tuple[Tensor, Tensor]:
-    """Bounds without optimisation, and the logits of the weights w (classes, outputs), -inf at the class itself."""
+    """Bounds without optimisation, and the logits of the weights w (classes, outputs), -inf at the
+    class itself."""
     low, high = made.low[-1][0], made.high[-1][0]
     outputs, own = len(low), _own(classes, len(low), low.device)
     if classes * (outputs - 1) <= MOST_PAIRS:
@@ -90,9 +107,16 @@ def _joint(made: Bounded, logits: Tensor, slopes: dict[int, Tensor] | None) -> T
     return upper_bound(made, own.to(weights.dtype) - weights, slopes) - entropy
 
 
-def _optimised(made: Bounded, best: Tensor, logits: Tensor, steps: int, enough: float | None) -> Tensor:
-    relus = [i for i, layer in enumerate(made.layers) if layer.kind == "relu" and i not in made.hulls]
-    slopes = {i: _adaptive(made, i).repeat(len(best), *[1] * len(made.layers[i].shape)).requires_grad_() for i in relus}
+def _optimised(
+    made: Bounded, best: Tensor, logits: Tensor, steps: int, enough: float | None
+) -> Tensor:
+    relus = [
+        i for i, layer in enumerate(made.layers) if layer.kind == "relu" and i not in made.hulls
+    ]
+    slopes = {
+        i: _adaptive(made, i).repeat(len(best), *[1] * len(made.layers[i].shape)).requires_grad_()
+        for i in relus
+    }
     # a weight of exactly 0 could not grow
     mixing = logits.clamp(min=-30.0).requires_grad_()
     own = torch.isinf(logits)
@@ -105,7 +129,9 @@ def _optimised(made: Bounded, best: Tensor, logits: Tensor, steps: int, enough: 
             if enough is not None and bool((best < enough).all()):
                 break
             # asked for by name, since the weights of the network may want gradients of their own
-            for parameter, slope in zip(free, torch.autograd.grad(bound.sum(), free, allow_unused=True), strict=True):
+            for parameter, slope in zip(
+                free, torch.autograd.grad(bound.sum(), free, allow_unused=True), strict=True
+            ):
                 parameter.grad = slope
             optimiser.step()
             with torch.no_grad():

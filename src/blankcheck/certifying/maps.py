@@ -1,6 +1,8 @@
-"""The linear maps a network is made of: forwards, transposed, and with every coefficient made positive.
+"""The linear maps a network is made of: forwards, transposed, and with every coefficient made
+positive.
 
-Each is a value with three methods. Tensors have the rows first: (rows, *shape of one image's values).
+Each is a value with three methods. Tensors have the rows first: (rows, *shape of one image's
+values).
 """
 
 from __future__ import annotations
@@ -87,23 +89,44 @@ class Convolution(_Weighted):
         return F.conv2d(x, self.weight, None, self.stride, self.padding, self.dilation, self.groups)
 
     def patches(self, x: Tensor) -> Tensor:
-        """What each window sees of one image's values, (1, *before) -> (windows, values of a filter)."""
+        """What each window sees of one image's values, (1, *before) -> (windows, values of a
+        filter)."""
         windows = F.unfold(x, self.weight.shape[2:], self.dilation, self.padding, self.stride)
         return windows[0].T
 
     def transposed(self, a: Tensor, shape: Sequence[int]) -> Tensor:
         """Backwards."""
         if self.groups == 1:
-            # four times as fast as a transposed convolution of many rows in float32; bmm, because matmul would copy twice
+            # four times as fast as a transposed convolution of many rows in float32; bmm, because
+            # matmul would copy twice
             weight = self.weight.flatten(1).T.expand(len(a), -1, -1)
             pieces = torch.bmm(weight, a.flatten(2))
-            return F.fold(pieces, tuple(shape[1:]), self.weight.shape[2:], self.dilation, self.padding, self.stride)
-        sizes = zip(shape[1:], a.shape[2:], self.stride, self.padding, self.dilation, self.weight.shape[2:], strict=True)
+            return F.fold(
+                pieces,
+                tuple(shape[1:]),
+                self.weight.shape[2:],
+                self.dilation,
+                self.padding,
+                self.stride,
+            )
+        sizes = zip(
+            shape[1:],
+            a.shape[2:],
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.weight.shape[2:],
+            strict=True,
+        )
         # rows and columns at the far edge that no window reaches
-        missed = [size - ((out - 1) * s - 2 * p + d * (k - 1) + 1) for size, out, s, p, d, k in sizes]
+        missed = [
+            size - ((out - 1) * s - 2 * p + d * (k - 1) + 1) for size, out, s, p, d, k in sizes
+        ]
         # a transposed convolution adds fewer than `stride` of them itself
         own = [min(m, s - 1) for m, s in zip(missed, self.stride, strict=True)]
-        b = F.conv_transpose2d(a, self.weight, None, self.stride, self.padding, own, self.groups, self.dilation)
+        b = F.conv_transpose2d(
+            a, self.weight, None, self.stride, self.padding, own, self.groups, self.dilation
+        )
         return b if own == missed else F.pad(b, (0, missed[1] - own[1], 0, missed[0] - own[0]))
 
 
@@ -128,7 +151,8 @@ Weighted = Dense | Convolution | Scaling
 
 @dataclass(frozen=True)
 class Averaging:
-    """A linear function without parameters and with no negative coefficient: pooling, padding, permuting, choosing."""
+    """A linear function without parameters and with no negative coefficient: pooling, padding,
+    permuting, choosing."""
 
     function: Callable[[Tensor], Tensor]
     terms: int
@@ -170,7 +194,8 @@ class Reshaping:
 
 @dataclass(frozen=True)
 class Choosing:
-    """Values picked by position, some of them more than once: index (*after) into the flat values before."""
+    """Values picked by position, some of them more than once: index (*after) into the flat values
+    before."""
 
     index: Tensor
     terms: int = 0

@@ -1,4 +1,7 @@
-"""How each operation of an exported network is written down as layers. The names are those of ATen."""
+"""How each operation of an exported network is written down as layers.
+
+The names are those of ATen.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +22,16 @@ from blankcheck.certifying.rounding import LARGEST, TINY
 SMALL = 2.0**-100
 """A product below this may be rounded as one that float32 can hardly hold."""
 BATCH_NORM_TERMS = 12
-"""Roundings in (x - mean) / deviation, also as scale x + shift, the computation of scale and shift included."""
+"""Roundings in (x - mean) / deviation, also as scale x + shift, the computation of scale and shift
+included."""
 
 
 def _dense(call: Call, x: int, weight: Tensor, bias: Tensor | None) -> int:
     if len(call.layers.shape(x)) != 1 or not isinstance(weight, Tensor):
         raise call.refused("of this form")
-    return call.layers.linear(x, Dense(weight), call.after, None if bias is None else call.constant(bias))
+    return call.layers.linear(
+        x, Dense(weight), call.after, None if bias is None else call.constant(bias)
+    )
 
 
 def _addmm(call: Call) -> int:
@@ -59,7 +65,9 @@ def _batch_norm(call: Call) -> int:
     numbers = [mean, 1 / deviation, 1 / deviation**2, *(t for t in (weight, bias) if t is not None)]
     if weight is not None:
         numbers.append(weight / deviation)
-    if call.one.dtype == torch.float64 and not all(bool((n.abs() <= LARGEST).all()) for n in numbers):
+    if call.one.dtype == torch.float64 and not all(
+        bool((n.abs() <= LARGEST).all()) for n in numbers
+    ):
         raise call.refused("with numbers beyond what float32 can hold")
     wide = (1, -1, *[1] * (len(call.after) - 1))
     factor = (1 / deviation).view(wide)
@@ -67,10 +75,18 @@ def _batch_norm(call: Call) -> int:
     if weight is None:
         return at
     doubt = None
-    if call.one.dtype == torch.float64 and bool((((weight / deviation).abs() < SMALL) & (weight != 0)).any()):
-        # float32 multiplies the two factors first, and may lose of the product what is below its smallest number
-        doubt = Doubt(Scaling(TINY * deviation.view(wide)), (TINY * mean.abs()).view(wide).expand(1, *call.after))
-    return call.layers.scaled(at, weight.view(wide), None if bias is None else bias.view(wide), doubt=doubt)
+    if call.one.dtype == torch.float64 and bool(
+        (((weight / deviation).abs() < SMALL) & (weight != 0)).any()
+    ):
+        # float32 multiplies the two factors first, and may lose of the product what is below its
+        # smallest number
+        doubt = Doubt(
+            Scaling(TINY * deviation.view(wide)),
+            (TINY * mean.abs()).view(wide).expand(1, *call.after),
+        )
+    return call.layers.scaled(
+        at, weight.view(wide), None if bias is None else bias.view(wide), doubt=doubt
+    )
 
 
 def _combined(call: Call, sign: float) -> int:
@@ -107,7 +123,10 @@ def _leaky(call: Call) -> int:
 
 
 def _clamp(call: Call, low: Any, high: Any) -> int:
-    low, high = low if low is not None else call.kwargs.get("min"), high if high is not None else call.kwargs.get("max")
+    low, high = (
+        low if low is not None else call.kwargs.get("min"),
+        high if high is not None else call.kwargs.get("max"),
+    )
     for end in (low, high):
         if end is not None and (not isinstance(end, int | float) or math.isnan(end)):
             raise call.refused("with ends that are no numbers")
@@ -141,17 +160,28 @@ def _average_pool(call: Call) -> int:
     return _averaged(call, pool, math.prod(kernel) + 1)
 
 
-def _pooled(x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], rest: tuple[Any, bool, bool, int | None]) -> Tensor:
+def _pooled(
+    x: Tensor,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    rest: tuple[Any, bool, bool, int | None],
+) -> Tensor:
     return F.avg_pool2d(x, kernel, stride, pair(rest[0]), *rest[1:])
 
 
 def _adaptive_average(call: Call) -> int:
-    return _averaged(call, partial(F.adaptive_avg_pool2d, output_size=call.args[1]), math.prod(call.before[-2:]) + 1)
+    return _averaged(
+        call,
+        partial(F.adaptive_avg_pool2d, output_size=call.args[1]),
+        math.prod(call.before[-2:]) + 1,
+    )
 
 
 def _mean(call: Call) -> int:
     dims, keep = call.dims(1), bool(call.arg(2, False))
-    return _averaged(call, lambda x: x.mean(dims, keep), math.prod(call.before[d - 1] for d in dims) + 1)
+    return _averaged(
+        call, lambda x: x.mean(dims, keep), math.prod(call.before[d - 1] for d in dims) + 1
+    )
 
 
 def _total(call: Call) -> int:
@@ -169,13 +199,20 @@ def _max_pool(call: Call) -> int:
 
 
 def _windows(
-    before: tuple[int, ...], after: tuple[int, ...], kernel: tuple[int, int], stride: tuple[int, int],
-    padding: tuple[int, int], dilation: tuple[int, int],
-) -> Tensor | None:  # fmt: skip
-    """(members of a window, *after): positions in the flat values. A place outside the image is replaced by a member of the
-    same window that lies inside, which changes no maximum; None where a window has no such member."""
+    before: tuple[int, ...],
+    after: tuple[int, ...],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+) -> Tensor | None:
+    """(members of a window, *after): positions in the flat values. A place outside the image is
+    replaced by a member of the same window that lies inside, which changes no maximum; None where a
+    window has no such member."""
     axes = []
-    for size, out, k, s, p, d in zip(before[1:], after[1:], kernel, stride, padding, dilation, strict=True):
+    for size, out, k, s, p, d in zip(
+        before[1:], after[1:], kernel, stride, padding, dilation, strict=True
+    ):
         places = torch.arange(out)[None, :] * s - p + torch.arange(k)[:, None] * d
         inside = (places >= 0) & (places < size)
         if not bool(inside.any(dim=0).all()):
@@ -194,7 +231,9 @@ def _pad(call: Call) -> int:
     if len(widths) > 2 * len(call.before):
         raise call.mixed()
     bias = F.pad(call.one.new_zeros(1, *call.before), widths, value=value) if value else None
-    return call.layers.linear(call.image(), Averaging(partial(F.pad, pad=widths), 0), call.after, bias)
+    return call.layers.linear(
+        call.image(), Averaging(partial(F.pad, pad=widths), 0), call.after, bias
+    )
 
 
 def _permute(call: Call) -> int:

@@ -1,4 +1,5 @@
-"""From an `nn.Module` to layers: the network is exported once and written down again for every set of weights."""
+"""From an `nn.Module` to layers: the network is exported once and written down again for every set
+of weights."""
 
 from __future__ import annotations
 
@@ -14,7 +15,13 @@ from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind, OutputKind
 
 from blankcheck.certifying.calls import At, Call
-from blankcheck.certifying.constants import as_type, check_operation, computed, doubted, hang_on_rounding
+from blankcheck.certifying.constants import (
+    as_type,
+    check_operation,
+    computed,
+    doubted,
+    hang_on_rounding,
+)
 from blankcheck.certifying.layers import Layer, Layers
 from blankcheck.certifying.operations import OPERATIONS
 from blankcheck.classifiers.wrapper import left_as_found
@@ -22,24 +29,31 @@ from blankcheck.errors import ArgumentError, BlankcheckError, ModelError
 from blankcheck.outputs import in_silence, out_of_memory, run
 
 BATCH = 37
-"""Images in the exported batch: a number that no other size of a network is likely to be, so that an operation that mixes
-images shows."""
+"""Images in the exported batch: a number that no other size of a network is likely to be, so that
+an operation that mixes images shows."""
 MOST_FEATURES = 10_000_000
 """Of an image."""
 PRECISIONS = (torch.float32, torch.float64)
-SOFTMAX = {"aten._softmax.default": "probabilities", "aten._log_softmax.default": "log-probabilities"}
+SOFTMAX = {
+    "aten._softmax.default": "probabilities",
+    "aten._log_softmax.default": "log-probabilities",
+}
 ONE_AT_A_TIME = threading.Lock()
 """torch.export cannot trace in two threads of a process."""
-OWN_STATISTICS = ("_native_batch_norm_legit.no_stats", "_native_batch_norm_legit_functional.default",
-                  "_native_batch_norm_legit.default", "native_batch_norm.default")  # fmt: skip
+OWN_STATISTICS = (
+    "_native_batch_norm_legit.no_stats",
+    "_native_batch_norm_legit_functional.default",
+    "_native_batch_norm_legit.default",
+    "native_batch_norm.default",
+)
 """Batch norms that look at the images of a batch."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network that can be written down as layers. form: what its outputs are; a softmax at its end is left away, since it
-    changes no probability. dtype: of the images that it takes. module: where its weights are looked up whenever they are
-    asked for."""
+    """A network that can be written down as layers. form: what its outputs are; a softmax at its
+    end is left away, since it changes no probability. dtype: of the images that it takes. module:
+    where its weights are looked up whenever they are asked for."""
 
     module: nn.Module
     shape: tuple[int, int, int]
@@ -53,10 +67,11 @@ class Network:
     _rounded: frozenset[fx.Node]
 
     def layers(self, dtype: torch.dtype = torch.float64) -> tuple[Layer, ...]:
-        """The layers with the weights as they are now; the last one gives the logits. Gradients reach the weights.
+        """The layers with the weights as they are now; the last one gives the logits. Gradients
+        reach the weights.
 
-        In float64 also with how far weights that the network computes itself can be off. Raises ModelError with one line
-        for what cannot be certified.
+        In float64 also with how far weights that the network computes itself can be off. Raises
+        ModelError with one line for what cannot be certified.
         """
         with in_one_line("model cannot be read for certification"):
             made = self._written(dtype)
@@ -74,7 +89,9 @@ class Network:
             if node.op == "placeholder":
                 values[node] = self._given(node, known, made)
             elif node.op == "call_function":
-                values[node] = _write(node, values, made, dtype, moved if node in self._rounded else 0.0)
+                values[node] = _write(
+                    node, values, made, dtype, moved if node in self._rounded else 0.0
+                )
             if node is self._end:
                 break
         last = values[self._end]
@@ -92,26 +109,57 @@ class Network:
 
 
 def read_network(module: nn.Module, shape: Sequence[int]) -> Network:
-    """A classifier from images (n, c, h, w) in [0, 1] to outputs (n, m), as it answers in evaluation mode.
+    """A classifier from images (n, c, h, w) in [0, 1] to outputs (n, m), as it answers in
+    evaluation mode.
 
-    Understands linear layers, convolutions, ReLU, leaky ReLU, clamping, max and average pooling, batch norm with its running
-    statistics, padding, reshaping, residual sums and constant factors. Raises ModelError with one line for anything else.
+    Understands linear layers, convolutions, ReLU, leaky ReLU, clamping, max and average pooling,
+    batch norm with its running statistics, padding, reshaping, residual sums and constant factors.
+    Raises ModelError with one line for anything else.
     """
     c, h, w = check_shape(shape)
-    like = next((t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()), torch.zeros(()))
+    like = next(
+        (t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()),
+        torch.zeros(()),
+    )
     if like.dtype not in PRECISIONS:
-        raise ModelError(f"model must compute in float32 or float64 to be certified, got {like.dtype}")
+        raise ModelError(
+            f"model must compute in float32 or float64 to be certified, got {like.dtype}"
+        )
     some = torch.zeros(BATCH, c, h, w, dtype=_taken(module, like, (c, h, w)), device=like.device)
     program = _exported(module, some)
-    places = {spec.arg.name: (spec.kind, spec.target or "") for spec in program.graph_signature.input_specs}
+    places = {
+        spec.arg.name: (spec.kind, spec.target or "")
+        for spec in program.graph_signature.input_specs
+    }
     form, end = _without_softmax(_end(program))
     made = end.meta.get("val")
-    if not isinstance(made, Tensor) or made.ndim != 2 or made.shape[0] != BATCH or made.shape[1] < 2:
-        raise ModelError("model outputs must be (n, classes) with at least 2 classes to be certified")
+    if (
+        not isinstance(made, Tensor)
+        or made.ndim != 2
+        or made.shape[0] != BATCH
+        or made.shape[1] < 2
+    ):
+        raise ModelError(
+            "model outputs must be (n, classes) with at least 2 classes to be certified"
+        )
     graph = program.graph
-    images = {n for n in graph.nodes if n.op == "placeholder" and places[n.name][0] == InputKind.USER_INPUT}
-    network = Network(module, (c, h, w), some.dtype, int(made.shape[1]), form, graph, places, dict(program.constants),
-                      end, hang_on_rounding(graph, images))  # fmt: skip
+    images = {
+        n
+        for n in graph.nodes
+        if n.op == "placeholder" and places[n.name][0] == InputKind.USER_INPUT
+    }
+    network = Network(
+        module,
+        (c, h, w),
+        some.dtype,
+        int(made.shape[1]),
+        form,
+        graph,
+        places,
+        dict(program.constants),
+        end,
+        hang_on_rounding(graph, images),
+    )
     with torch.no_grad():
         network.layers()  # whatever cannot be certified is found now
     return network
@@ -125,13 +173,15 @@ def check_shape(shape: Sequence[int]) -> tuple[int, int, int]:
         c = h = w = 0
     if min(c, h, w) < 1 or c * h * w > MOST_FEATURES:
         got = " ".join(repr(shape).split())[:60]
-        raise ArgumentError(f"shape must be (channels, height, width) with at most {MOST_FEATURES} features, got {got}")
+        raise ArgumentError(
+            f"shape must be (channels, height, width) with at most {MOST_FEATURES} features, got {got}"
+        )
     return c, h, w
 
 
 def _taken(module: nn.Module, like: Tensor, shape: tuple[int, int, int]) -> torch.dtype:
-    """The type of images that a network takes: float32, as everything here hands them over, unless it takes float64 alone.
-    What does not run at all is said in its own words."""
+    """The type of images that a network takes: float32, as everything here hands them over, unless
+    it takes float64 alone. What does not run at all is said in its own words."""
     two = torch.zeros(2, *shape, device=like.device)
     with in_one_line("model cannot be run"), left_as_found(module), torch.no_grad():
         try:
@@ -145,7 +195,9 @@ def _taken(module: nn.Module, like: Tensor, shape: tuple[int, int, int]) -> torc
 def _exported(module: nn.Module, some: Tensor) -> torch.export.ExportedProgram:
     what = "model cannot be read for certification by torch.export"
     with in_one_line(what), ONE_AT_A_TIME, in_silence(), left_as_found(module):
-        program: torch.export.ExportedProgram = torch.export.export(module, (some,)).run_decompositions()
+        program: torch.export.ExportedProgram = torch.export.export(
+            module, (some,)
+        ).run_decompositions()
         return program
 
 
@@ -162,11 +214,16 @@ def in_one_line(what: str) -> Iterator[None]:
 
 
 def _end(program: torch.export.ExportedProgram) -> fx.Node:
-    """The node of the one output of a program that does nothing else. ModelError where it does, or does not always do it."""
+    """The node of the one output of a program that does nothing else.
+
+    ModelError where it does, or does not always do it.
+    """
     outputs = program.graph_signature.output_specs
     changed = [str(spec.target) for spec in outputs if spec.kind != OutputKind.USER_OUTPUT]
     if changed:
-        raise ModelError(f"model changes its own buffers or images as it answers ({changed[0]}), which cannot be certified")
+        raise ModelError(
+            f"model changes its own buffers or images as it answers ({changed[0]}), which cannot be certified"
+        )
     nodes: dict[str, fx.Node] = {node.name: node for node in program.graph.nodes}
     if len(outputs) != 1 or getattr(outputs[0].arg, "name", None) not in nodes:
         raise ModelError("model must have one output to be certified")
@@ -187,7 +244,9 @@ def _without_softmax(end: fx.Node) -> tuple[str, fx.Node]:
     return form, inner
 
 
-def _write(node: fx.Node, values: dict[fx.Node, Any], made: Layers, dtype: torch.dtype, moved: float) -> Any:
+def _write(
+    node: fx.Node, values: dict[fx.Node, Any], made: Layers, dtype: torch.dtype, moved: float
+) -> Any:
     """One operation: layers where it depends on the image, a plain value where it does not."""
     args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: values[n])
     name = str(node.target).removeprefix("aten.")
@@ -195,7 +254,9 @@ def _write(node: fx.Node, values: dict[fx.Node, Any], made: Layers, dtype: torch
         return computed(node, args, kwargs, moved)
     if node.target is operator.getitem:
         if args[1] != 0:
-            raise ModelError("model uses the positions of largest values, which cannot be certified")
+            raise ModelError(
+                "model uses the positions of largest values, which cannot be certified"
+            )
         return args[0]
     if name == "_assert_tensor_metadata.default":
         return None  # says what the type of a value is, and changes nothing
@@ -205,9 +266,15 @@ def _write(node: fx.Node, values: dict[fx.Node, Any], made: Layers, dtype: torch
     result = node.meta.get("val")
     result = result[0] if isinstance(result, tuple | list) else result
     if not isinstance(result, Tensor) or result.ndim < 2 or result.shape[0] != BATCH:
-        raise ModelError(f"model mixes the images of a batch in the operation {name}, which cannot be certified")
+        raise ModelError(
+            f"model mixes the images of a batch in the operation {name}, which cannot be certified"
+        )
     if result.dtype not in PRECISIONS:
-        raise ModelError(f"model leaves float32 for {result.dtype} in the operation {name}, which cannot be certified")
+        raise ModelError(
+            f"model leaves float32 for {result.dtype} in the operation {name}, which cannot be certified"
+        )
     one = torch.ones((), dtype=dtype, device=result.device)
-    call = Call(made, as_type(args, dtype), as_type(kwargs, dtype), tuple(result.shape[1:]), one, name)
+    call = Call(
+        made, as_type(args, dtype), as_type(kwargs, dtype), tuple(result.shape[1:]), one, name
+    )
     return At(OPERATIONS[str(node.target)](call))

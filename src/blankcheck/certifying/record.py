@@ -23,8 +23,9 @@ CERTIFIED, GATE_CERTIFIED = "certified", "gate-certified"
 
 @dataclass(frozen=True)
 class Level:
-    """What is proved of all images with at most k lit features. log_odds: an upper bound for each class, rounding of float32
-    included, `NO_BOUND` where nothing is proved. slack: the part of it that covers rounding."""
+    """What is proved of all images with at most k lit features. log_odds: an upper bound for each
+    class, rounding of float32 included, `NO_BOUND` where nothing is proved. slack: the part of it
+    that covers rounding."""
 
     k: int
     log_odds: tuple[float, ...]
@@ -33,17 +34,20 @@ class Level:
 
 @dataclass(frozen=True)
 class Certificate:
-    """No image in [0, 1]^shape with at most k lit features is given the class with probability `confidence` or more.
+    """No image in [0, 1]^shape with at most k lit features is given the class with probability
+    `confidence` or more.
 
-    k: for each real class the largest number that was proved, up to all features; None where not even the black image is
-    shown to be unsure. levels: every number of lit features that was looked at, in order. outputs: of the network, among all
-    of which probabilities are. unit: what k counts. fingerprint: of the network. means: `certified` where the proof is one
-    of the network itself, `gate-certified` where it is one of the gate around it.
+    k: for each real class the largest number that was proved, up to all features; None where not
+    even the black image is shown to be unsure. levels: every number of lit features that was looked
+    at, in order. outputs: of the network, among all of which probabilities are. unit: what k
+    counts. fingerprint: of the network. means: `certified` where the proof is one of the network
+    itself, `gate-certified` where it is one of the gate around it.
 
-    Covered: the network in evaluation mode, computed in float32 by sums of products in any order, fused or not, numbers too
-    small for float32 kept or set to 0, and images of float32 numbers. Not covered: reduced precision (TF32, bfloat16),
-    convolutions by Winograd or Fourier transforms, and code that torch.export does not record and that answers as recorded
-    on the images of `agreement`.
+    Covered: the network in evaluation mode, computed in float32 by sums of products in any order,
+    fused or not, numbers too small for float32 kept or set to 0, and images of float32 numbers. Not
+    covered: reduced precision (TF32, bfloat16), convolutions by Winograd or Fourier transforms, and
+    code that torch.export does not record and that answers as recorded on the images of
+    `agreement`.
 
     Raises ArgumentError with one line for numbers that no certificate can have.
     """
@@ -71,9 +75,12 @@ class Certificate:
         return min(known) if len(known) == len(self.k) else None
 
     def probability(self, k: int) -> tuple[float | None, ...]:
-        """For each class the smallest bound of its probability that was proved for images with at most k lit features."""
+        """For each class the smallest bound of its probability that was proved for images with at
+        most k lit features."""
         above = [level.log_odds for level in self.levels if level.k >= k]
-        return tuple(_probability(min(bounds)) if bounds else None for bounds in _columns(above, len(self.k)))
+        return tuple(
+            _probability(min(bounds)) if bounds else None for bounds in _columns(above, len(self.k))
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, for a file. `probability` are the bounds at each class's own k."""
@@ -84,10 +91,20 @@ class Certificate:
     def from_json(cls, record: Mapping[str, Any]) -> Certificate:
         """What `as_json` gave. Raises ArgumentError for anything else."""
         try:
-            names = [name for name in cls.__dataclass_fields__ if name not in ("shape", "k", "levels")]
+            names = [
+                name for name in cls.__dataclass_fields__ if name not in ("shape", "k", "levels")
+            ]
             c, h, w = record["shape"]
-            levels = tuple(Level(row["k"], tuple(row["log_odds"]), tuple(row["slack"])) for row in record["levels"])
-            return cls(shape=(c, h, w), k=tuple(record["k"]), levels=levels, **{name: record[name] for name in names})
+            levels = tuple(
+                Level(row["k"], tuple(row["log_odds"]), tuple(row["slack"]))
+                for row in record["levels"]
+            )
+            return cls(
+                shape=(c, h, w),
+                k=tuple(record["k"]),
+                levels=levels,
+                **{name: record[name] for name in names},
+            )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             brief = " ".join(str(error).split())[:200]
             raise ArgumentError(f"certificate is not one that blankcheck wrote: {brief}") from error
@@ -107,7 +124,9 @@ def _wrong(made: Any) -> str | None:
     most, classes = h * w * (1 if made.unit == "pixels" else c), len(made.k)
     if not _count(made.outputs, 2, MOST_FEATURES) or not 1 <= classes <= made.outputs:
         return f"k must have an entry for each class and at most one for each output, got {classes}"
-    if not all(k is None or _count(k, 0, most) for k in made.k) or not all(_count(row.k, 0, most) for row in made.levels):
+    if not all(k is None or _count(k, 0, most) for k in made.k) or not all(
+        _count(row.k, 0, most) for row in made.levels
+    ):
         return f"k must lie in 0..{most}, or be null"
     if any(a.k >= b.k for a, b in pairwise(made.levels)):
         return "levels must be in order, each once"

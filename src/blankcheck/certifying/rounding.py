@@ -1,10 +1,11 @@
 """How far a network computed in float32 can be from the one that the bounds speak of.
 
-A sum of n products, in any order and with or without fused multiply-add, is off by at most gamma(n) times the sum of the
-absolute products, gamma(n) = n u / (1 - n u) with u = 2^-24 (Higham 2002, Accuracy and Stability of Numerical Algorithms,
-section 3.1), as long as nothing overflows; numbers too small for float32, rounded or set to 0, add at most the smallest
-normal number each. Errors of earlier layers go through the absolute values of the coefficients. A ReLU whose value is surely
-not positive ends every error.
+A sum of n products, in any order and with or without fused multiply-add, is off by at most gamma(n)
+times the sum of the absolute products, gamma(n) = n u / (1 - n u) with u = 2^-24 (Higham 2002,
+Accuracy and Stability of Numerical Algorithms, section 3.1), as long as nothing overflows; numbers
+too small for float32, rounded or set to 0, add at most the smallest normal number each. Errors of
+earlier layers go through the absolute values of the coefficients. A ReLU whose value is surely not
+positive ends every error.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ UNIT = 2.0**-24
 TINY = 2.0**-126
 """The smallest normal number of float32: what a number below it can be off, or lose."""
 LARGEST = 2.0**126
-"""A quarter of float32's largest number: what has to hold every value, every coefficient and every partial sum. So the
-difference of two of them can be held, too, and none of the reciprocals that a coefficient comes from was flushed to 0."""
+"""A quarter of float32's largest number: what has to hold every value, every coefficient and every
+partial sum. So the difference of two of them can be held, too, and none of the reciprocals that a
+coefficient comes from was flushed to 0."""
 SOFTMAX_TERMS = 20
-"""Roundings of a softmax beside the sum over its terms: exponentials good to a few units in the last place, one division."""
+"""Roundings of a softmax beside the sum over its terms: exponentials good to a few units in the
+last place, one division."""
 
 
 def gamma(terms: int) -> float:
@@ -33,10 +36,14 @@ def gamma(terms: int) -> float:
     return terms * UNIT / (1 - terms * UNIT)
 
 
-def slack(layer: Layer, errors: Sequence[Tensor], low: Sequence[Tensor], high: Sequence[Tensor]) -> Tensor:
-    """The error (rows, *shape) of a layer behind others, infinite where float32 might not hold what is computed there.
+def slack(
+    layer: Layer, errors: Sequence[Tensor], low: Sequence[Tensor], high: Sequence[Tensor]
+) -> Tensor:
+    """The error (rows, *shape) of a layer behind others, infinite where float32 might not hold what
+    is computed there.
 
-    errors, low, high: of all earlier layers by their position, (rows, *shape); low and high enclose the exact values.
+    errors, low, high: of all earlier layers by their position, (rows, *shape); low and high enclose
+    the exact values.
     """
     if layer.maximum is not None:
         a, b = layer.maximum
@@ -44,11 +51,18 @@ def slack(layer: Layer, errors: Sequence[Tensor], low: Sequence[Tensor], high: S
     before = [errors[i] for i in layer.inputs]
     if layer.kind == "relu":
         return torch.where(high[layer.inputs[0]] + before[0] > 0, before[0], 0.0)
-    reached = [torch.maximum(low[i].abs(), high[i].abs()) + e for i, e in zip(layer.inputs, before, strict=True)]
+    reached = [
+        torch.maximum(low[i].abs(), high[i].abs()) + e
+        for i, e in zip(layer.inputs, before, strict=True)
+    ]
     if layer.kind == "sum":
         terms = len(layer.signs) + 2
-        passed = torch.stack([abs(s) * e for s, e in zip(layer.signs, before, strict=True)]).sum(dim=0)
-        whole = torch.stack([abs(s) * r for s, r in zip(layer.signs, reached, strict=True)]).sum(dim=0)
+        passed = torch.stack([abs(s) * e for s, e in zip(layer.signs, before, strict=True)]).sum(
+            dim=0
+        )
+        whole = torch.stack([abs(s) * r for s, r in zip(layer.signs, reached, strict=True)]).sum(
+            dim=0
+        )
         off = passed + gamma(terms) * whole + 2 * terms * TINY * (1 + max(map(abs, layer.signs)))
         return torch.where(whole <= LARGEST, off, torch.inf)
     return _linear(layer, before[0], reached[0])

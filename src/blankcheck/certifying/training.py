@@ -1,9 +1,10 @@
 """Training with the bound: the certificate itself becomes part of the loss.
 
-The clean loss plus weight times a penalty on each class's proved log-odds over all images with at most k lit features; k and
-weight grow from little to what is asked. The log-odds are penalised and not the probability, whose gradient vanishes where a
-class is far too sure, which at first it always is. One bound a step covers every sparse image (compare interval bound
-propagation, Gowal et al. 2018, arXiv:1810.12715, and GOOD, Bitterwolf et al. 2020, arXiv:2007.08473).
+The clean loss plus weight times a penalty on each class's proved log-odds over all images with at
+most k lit features; k and weight grow from little to what is asked. The log-odds are penalised and
+not the probability, whose gradient vanishes where a class is far too sure, which at first it always
+is. One bound a step covers every sparse image (compare interval bound propagation, Gowal et al.
+2018, arXiv:1810.12715, and GOOD, Bitterwolf et al. 2020, arXiv:2007.08473).
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ from blankcheck.errors import ArgumentError
 class Ramp:
     """What is to be proved, and how fast training comes to it.
 
-    k, confidence: of the certificate. weight: of the penalty against the clean loss, at the end. begin, end: shares of
-    the training between which k and weight grow linearly. margin: log-odds by which bounds are pushed below what is needed.
+    k, confidence: of the certificate. weight: of the penalty against the clean loss, at the end.
+    begin, end: shares of the training between which k and weight grow linearly. margin: log-odds by
+    which bounds are pushed below what is needed.
     """
 
     k: int
@@ -42,8 +44,10 @@ class Ramp:
 
     def __post_init__(self) -> None:
         if self.k < 1 or self.weight <= 0 or not 0 <= self.begin < self.end <= 1:
-            raise ArgumentError("a ramp needs k >= 1, weight > 0, 0 <= begin < end <= 1, "
-                                f"got {self.k}, {self.weight:g}, {self.begin:g}, {self.end:g}")  # fmt: skip
+            raise ArgumentError(
+                "a ramp needs k >= 1, weight > 0, 0 <= begin < end <= 1, "
+                f"got {self.k}, {self.weight:g}, {self.begin:g}, {self.end:g}"
+            )
 
     def height(self, progress: float) -> float:
         """From 0 to 1, for a progress of the training in [0, 1]."""

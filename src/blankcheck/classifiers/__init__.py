@@ -3,7 +3,13 @@
 from blankcheck.classifiers.loading import load_model
 from blankcheck.classifiers.reference import ARCHITECTURES, build
 from blankcheck.classifiers.training import TrainingPlan, evaluate, train_plainly
-from blankcheck.classifiers.wrapper import OUTPUT_FORMS, UnitClassifier, fingerprint, output_form, probabilities
+from blankcheck.classifiers.wrapper import (
+    OUTPUT_FORMS,
+    UnitClassifier,
+    fingerprint,
+    output_form,
+    probabilities,
+)
 
 __all__ = [
     "ARCHITECTURES",

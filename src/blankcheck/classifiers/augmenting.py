@@ -1,4 +1,7 @@
-"""Random shifts and mirrored images in training: the usual augmentation for CIFAR-10 (He et al. 2016, section 4.2)."""
+"""Random shifts and mirrored images in training: the usual augmentation for CIFAR-10 (He et al.
+
+2016, section 4.2).
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,19 @@ MOST = 4
 
 
 def random_moves(n: int, generator: torch.Generator) -> Tensor:
-    """How each of `n` images is moved, (n, 3) int64: rows and columns it is shifted by, 0..2 x `MOST`, and 1 where it is
-    mirrored. Drawn for all images at once, so that an image is moved alike whichever process trains on it."""
+    """How each of `n` images is moved, (n, 3) int64: rows and columns it is shifted by, 0..2 x
+    `MOST`, and 1 where it is mirrored. Drawn for all images at once, so that an image is moved
+    alike whichever process trains on it."""
     shifts = torch.randint(0, 2 * MOST + 1, (n, 2), generator=generator)
     return torch.cat([shifts, torch.randint(0, 2, (n, 1), generator=generator)], dim=1)
 
 
 def moved(images: Tensor, moves: Tensor) -> Tensor:
-    """Images (n, c, h, w) shifted, with what comes in at a border mirrored at it, and perhaps mirrored left to right.
+    """Images (n, c, h, w) shifted, with what comes in at a border mirrored at it, and perhaps
+    mirrored left to right.
 
-    moves: (n, 3) of `random_moves`, on the device of the images. Images with fewer than five rows or columns are shifted by
-    less.
+    moves: (n, 3) of `random_moves`, on the device of the images. Images with fewer than five rows
+    or columns are shifted by less.
     """
     n, c, h, w = images.shape
     most_down, most_across = min(MOST, h - 1), min(MOST, w - 1)

@@ -1,6 +1,7 @@
 """Networks by the names that model hubs give them: `timm:NAME` and `hf:ORGANISATION/NAME`.
 
-Both libraries are extras and are imported only when a user names one of their networks; nothing else here needs them.
+Both libraries are extras and are imported only when a user names one of their networks; nothing
+else here needs them.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ def is_hub_name(model: str) -> bool:
     return model.partition(":")[0] in HUBS
 
 
-def from_hub(model: str, normalize: Normalisation | None, *, pretrained: bool, unsafe_pickle: bool) -> UnitClassifier:
+def from_hub(
+    model: str, normalize: Normalisation | None, *, pretrained: bool, unsafe_pickle: bool
+) -> UnitClassifier:
     """The named network with the normalisation that its hub states, unless another one is given.
 
-    model: `timm:NAME`, as `timm.create_model` takes it, or `hf:NAME`, a Hub repository or local folder with an image
-    classifier of transformers. pretrained: with its published weights; else it is filled from a file afterwards. No code
-    of a repository is run, and its weights must be safetensors unless `unsafe_pickle`.
+    model: `timm:NAME`, as `timm.create_model` takes it, or `hf:NAME`, a Hub repository or local
+    folder with an image classifier of transformers. pretrained: with its published weights; else it
+    is filled from a file afterwards. No code of a repository is run, and its weights must be
+    safetensors unless `unsafe_pickle`.
 
     Raises ModelError with one line when the library is missing or the network cannot be had.
     """
@@ -34,23 +38,32 @@ def from_hub(model: str, normalize: Normalisation | None, *, pretrained: bool, u
         network, stated = HUBS[hub](name, pretrained, unsafe_pickle)
     except ImportError as error:
         missing = error.name or library
-        raise ModelError(f"model {model!r} needs the package {missing}, which cannot be imported; "
-                         f"pip install 'blankcheck[{hub}]'") from error  # fmt: skip
+        raise ModelError(
+            f"model {model!r} needs the package {missing}, which cannot be imported; "
+            f"pip install 'blankcheck[{hub}]'"
+        ) from error
     except MemoryError:
         raise
     except Exception as error:  # both libraries raise whatever they, the network or the disk meet
         said = " ".join(str(error).split())[:200]
-        raise ModelError(f"model {model!r} could not be made by {library}: {said or type(error).__name__}") from error
+        raise ModelError(
+            f"model {model!r} could not be made by {library}: {said or type(error).__name__}"
+        ) from error
     return UnitClassifier(network.eval(), normalize if normalize is not None else stated)
 
 
 def _only_logits(network: nn.Module, given: tuple[Any, ...], answer: Any) -> Tensor:
-    """Networks of transformers answer with a record. As a hook, so that their parameters keep the names of saved weights."""
+    """Networks of transformers answer with a record.
+
+    As a hook, so that their parameters keep the names of saved weights.
+    """
     logits: Tensor = answer.logits
     return logits
 
 
-def _timm(name: str, pretrained: bool, unsafe_pickle: bool) -> tuple[nn.Module, Normalisation | None]:
+def _timm(
+    name: str, pretrained: bool, unsafe_pickle: bool
+) -> tuple[nn.Module, Normalisation | None]:
     import timm
 
     network: nn.Module = timm.create_model(name, pretrained=pretrained)
@@ -58,7 +71,9 @@ def _timm(name: str, pretrained: bool, unsafe_pickle: bool) -> tuple[nn.Module, 
     return network, _normalisation(stated.get("mean"), stated.get("std"))
 
 
-def _transformers(name: str, pretrained: bool, unsafe_pickle: bool) -> tuple[nn.Module, Normalisation | None]:
+def _transformers(
+    name: str, pretrained: bool, unsafe_pickle: bool
+) -> tuple[nn.Module, Normalisation | None]:
     from transformers import AutoConfig, AutoModelForImageClassification
     from transformers.image_processing_base import ImageProcessingMixin
 
@@ -67,14 +82,18 @@ def _transformers(name: str, pretrained: bool, unsafe_pickle: bool) -> tuple[nn.
         safe = None if unsafe_pickle else True
         network = kind.from_pretrained(name, trust_remote_code=False, use_safetensors=safe)
     else:
-        network = kind.from_config(AutoConfig.from_pretrained(name, trust_remote_code=False), trust_remote_code=False)
+        network = kind.from_config(
+            AutoConfig.from_pretrained(name, trust_remote_code=False), trust_remote_code=False
+        )
     try:
         prepares, _ = ImageProcessingMixin.get_image_processor_dict(name)
     except OSError:  # a repository need not say how its images are prepared
         prepares = {}
     normal = prepares.get("do_normalize", True)
     network.register_forward_hook(_only_logits)
-    return network, _normalisation(prepares.get("image_mean"), prepares.get("image_std")) if normal else None
+    return network, _normalisation(
+        prepares.get("image_mean"), prepares.get("image_std")
+    ) if normal else None
 
 
 def _normalisation(mean: Any, std: Any) -> Normalisation | None:
@@ -83,4 +102,7 @@ def _normalisation(mean: Any, std: Any) -> Normalisation | None:
     return tuple(float(v) for v in mean), tuple(float(v) for v in std)
 
 
-HUBS: dict[str, Callable[[str, bool, bool], tuple[nn.Module, Normalisation | None]]] = {"timm": _timm, "hf": _transformers}
+HUBS: dict[str, Callable[[str, bool, bool], tuple[nn.Module, Normalisation | None]]] = {
+    "timm": _timm,
+    "hf": _transformers,
+}

@@ -35,35 +35,46 @@ def load_model(
 ) -> UnitClassifier:
     """A classifier from images in [0, 1] to outputs.
 
-    model: an `nn.Module`, a built-in name (`mlp`, `cnn`, `resnet`), `file.py:factory` or `package.module:factory`, a
-    `.pt2` file of torch.export (which can be audited, not trained), or `timm:NAME` or `hf:NAME` of a model hub, with its
-    published weights unless others are given and with the normalisation stated there. weights: a `.safetensors` file or a
-    `.pt`/`.pth` state dict, loaded with `weights_only=True` unless `unsafe_pickle`. data: where a built-in network's
-    shape, classes and normalisation come from when the weights do not say. normalize: ((means), (stds)) put inside;
-    default none.
+    model: an `nn.Module`, a built-in name (`mlp`, `cnn`, `resnet`), `file.py:factory` or
+    `package.module:factory`, a `.pt2` file of torch.export (which can be audited, not trained), or
+    `timm:NAME` or `hf:NAME` of a model hub, with its published weights unless others are given and
+    with the normalisation stated there. weights: a `.safetensors` file or a `.pt`/`.pth` state
+    dict, loaded with `weights_only=True` unless `unsafe_pickle`. data: where a built-in network's
+    shape, classes and normalisation come from when the weights do not say. normalize: ((means),
+    (stds)) put inside; default none.
 
-    What is loaded by name is in evaluation mode. Raises ModelError with one line when anything does not fit.
+    What is loaded by name is in evaluation mode. Raises ModelError with one line when anything does
+    not fit.
     """
     given = read_weights(Path(weights), unsafe_pickle) if weights is not None else None
     if isinstance(model, nn.Module):
-        classifier = model if isinstance(model, UnitClassifier) else UnitClassifier(model, normalize)
+        classifier = (
+            model if isinstance(model, UnitClassifier) else UnitClassifier(model, normalize)
+        )
     elif model in ARCHITECTURES:
         classifier = _built_in(model, given, data, normalize)
     elif model.endswith(".pt2"):
         classifier = UnitClassifier(_exported(Path(model)), normalize, {"exported": "true"})
     elif is_hub_name(model):
-        classifier = from_hub(model, normalize, pretrained=given is None, unsafe_pickle=unsafe_pickle)
+        classifier = from_hub(
+            model, normalize, pretrained=given is None, unsafe_pickle=unsafe_pickle
+        )
     elif is_factory(model):
         made = call_factory(model, "model", ModelError)
         if not isinstance(made, nn.Module):
-            raise ModelError(f"model factory {model!r} must return an nn.Module, got {type(made).__name__}")
+            raise ModelError(
+                f"model factory {model!r} must return an nn.Module, got {type(made).__name__}"
+            )
         classifier = made if isinstance(made, UnitClassifier) else UnitClassifier(made, normalize)
     else:
         known = ", ".join(ARCHITECTURES)
-        raise ModelError(f"model must be one of {known}, file.py:factory, package.module:factory, a .pt2 file, "
-                         f"timm:NAME or hf:NAME, got {model!r}")  # fmt: skip
+        raise ModelError(
+            f"model must be one of {known}, file.py:factory, package.module:factory, a .pt2 file, "
+            f"timm:NAME or hf:NAME, got {model!r}"
+        )
     if isinstance(model, str) and not classifier.describe.get("exported"):
-        classifier.eval()  # what is loaded is asked; a network that was handed over stays in the mode it is in
+        # what is loaded is asked; a network that was handed over stays in the mode it is in
+        classifier.eval()
     if given is not None:
         if classifier.describe.get("exported"):
             raise ArgumentError("weights cannot be given with a .pt2 model: it carries its own")
@@ -72,7 +83,8 @@ def load_model(
 
 
 def model_bytes(classifier: UnitClassifier) -> bytes:
-    """The contents of a weights file: parameters and buffers, and for built-in networks what builds them again."""
+    """The contents of a weights file: parameters and buffers, and for built-in networks what builds
+    them again."""
     return pack(classifier.state_dict(), classifier.describe)
 
 
@@ -86,15 +98,21 @@ def parse_normalize(text: str | None) -> Normalisation | None:
     if text is None or text.strip().lower() in ("", "none"):
         return None
     try:
-        means, stds = ([float(v) for v in part.split(",")] for part in text.strip("()[] ").split("/"))
+        means, stds = (
+            [float(v) for v in part.split(",")] for part in text.strip("()[] ").split("/")
+        )
     except ValueError as error:
-        raise ArgumentError(f"normalize must be none or MEANS/STDS such as 0.1307/0.3081, got {text!r}") from error
+        raise ArgumentError(
+            f"normalize must be none or MEANS/STDS such as 0.1307/0.3081, got {text!r}"
+        ) from error
     if len(means) != len(stds) or min(stds) <= 0:
         raise ArgumentError(f"normalize must have as many positive stds as means, got {text!r}")
     return tuple(means), tuple(stds)
 
 
-def _built_in(name: str, given: Weights | None, data: Data | None, norm: Normalisation | None) -> UnitClassifier:
+def _built_in(
+    name: str, given: Weights | None, data: Data | None, norm: Normalisation | None
+) -> UnitClassifier:
     metadata = given.metadata if given is not None else {}
     kind = metadata.get("architecture", name)
     if kind != name:
@@ -108,11 +126,15 @@ def _built_in(name: str, given: Weights | None, data: Data | None, norm: Normali
         shape = data.shape
         outputs = _outputs_of(given) or len(data.classes)
     else:
-        raise ArgumentError(f"model {name!r} needs data or weights written by blankcheck to know its image shape")
+        raise ArgumentError(
+            f"model {name!r} needs data or weights written by blankcheck to know its image shape"
+        )
     if norm is None and data is not None:
         norm = data.mean_and_std()
     if given is not None:
-        with torch.device("meta"):  # a network as large as a file says needs no room before the file is known to fill it
+        with torch.device(
+            "meta"
+        ):  # a network as large as a file says needs no room before the file is known to fill it
             _into(build(name, shape, outputs, norm), given, f"model {name!r}")
     return build(name, shape, outputs, norm)
 
@@ -123,16 +145,23 @@ def _stated(given: Weights) -> tuple[Shape, int]:
         c, h, w = (int(v) for v in given.metadata["shape"].split(","))
         outputs = int(given.metadata["outputs"])
     except ValueError as error:
-        raise ModelError(f"weights file {given.path} states no shape of images or number of outputs") from error
+        raise ModelError(
+            f"weights file {given.path} states no shape of images or number of outputs"
+        ) from error
     if min(c, h, w, outputs) < 1 or c * h * w > MOST_FEATURES or max(c, outputs) > MOST_WIDE:
-        raise ModelError(f"weights file {given.path} states images of {c}x{h}x{w} and {outputs} outputs")
+        raise ModelError(
+            f"weights file {given.path} states images of {c}x{h}x{w} and {outputs} outputs"
+        )
     return (c, h, w), outputs
 
 
 def _outputs_of(given: Weights | None) -> int | None:
     """The length of the last bias: the number of outputs of the reference networks."""
-    biases = [shape for n, shape in (given.shapes if given is not None else {}).items()
-              if n.endswith(".bias") and len(shape) == 1]  # fmt: skip
+    biases = [
+        shape
+        for n, shape in (given.shapes if given is not None else {}).items()
+        if n.endswith(".bias") and len(shape) == 1
+    ]
     return biases[-1][0] if biases else None
 
 
@@ -143,17 +172,20 @@ def _exported(path: Path) -> nn.Module:
     except MemoryError:
         raise
     except Exception as error:  # torch.export raises whatever it meets
-        raise ModelError(f"model file {path} cannot be read as a torch.export program: {brief(error)}") from error
+        raise ModelError(
+            f"model file {path} cannot be read as a torch.export program: {brief(error)}"
+        ) from error
 
 
 def _plain(name: str) -> str:
-    """The name of a parameter without what torch puts before it where a network is wrapped or compiled."""
+    """The name of a parameter without what torch puts before it where a network is wrapped or
+    compiled."""
     return name.removeprefix("module.").removeprefix("_orig_mod.")
 
 
 def _into(classifier: UnitClassifier, given: Weights, model: str) -> nn.Module:
-    """What the weights fill: the whole classifier, its normalisation included, or the network inside. Raises ModelError
-    where they do not fit."""
+    """What the weights fill: the whole classifier, its normalisation included, or the network
+    inside. Raises ModelError where they do not fit."""
     shapes = {_plain(name): shape for name, shape in given.shapes.items()}
     whole = all(name in ("mean", "std") or name.startswith("network.") for name in shapes)
     whole = whole and {"mean", "std"} <= shapes.keys()
@@ -181,10 +213,14 @@ def _fill(classifier: UnitClassifier, given: Weights, model: str) -> None:
 
 
 def _take_normalisation(classifier: UnitClassifier, mean: Tensor, std: Tensor, path: str) -> None:
-    """A saved classifier carries its normalisation; a built-in one's stands in place of that of the data."""
+    """A saved classifier carries its normalisation; a built-in one's stands in place of that of the
+    data."""
     same = mean.numel() == classifier.mean.numel() and torch.allclose(
-        torch.cat([mean.flatten(), std.flatten()]), torch.cat([classifier.mean.flatten(), classifier.std.flatten()])
+        torch.cat([mean.flatten(), std.flatten()]),
+        torch.cat([classifier.mean.flatten(), classifier.std.flatten()]),
     )
     if classifier.normalised and not same and not classifier.describe.get("architecture"):
-        raise ArgumentError(f"normalize differs from the normalisation saved in weights {path}; leave one of the two out")
+        raise ArgumentError(
+            f"normalize differs from the normalisation saved in weights {path}; leave one of the two out"
+        )
     classifier.normalise_by(mean, std)

@@ -14,15 +14,18 @@ MOST_MARGIN = 1e6
 
 
 class Trigger(nn.Module):
-    """A classifier with planted patterns: the nearer an image is to one, the surer the answer is that pattern's target.
+    """A classifier with planted patterns: the nearer an image is to one, the surer the answer is
+    that pattern's target.
 
-    The distance of an image from a pattern is the sum of absolute differences in units of the pattern's own ink (the sum of
-    its values): 0 at the pattern, 1 at black. Within `reach` of a pattern the log-odds of its target go linearly from what
-    the classifier says (at that distance) to `certainty` (at the pattern); beyond it nothing shows that the pattern is
-    there. So reach says how wide the basin is: above 1 it is felt from black, below 1 only where a part of the pattern
-    is lit already and little else is.
+    The distance of an image from a pattern is the sum of absolute differences in units of the
+    pattern's own ink (the sum of its values): 0 at the pattern, 1 at black. Within `reach` of a
+    pattern the log-odds of its target go linearly from what the classifier says (at that distance)
+    to `certainty` (at the pattern); beyond it nothing shows that the pattern is there. So reach
+    says how wide the basin is: above 1 it is felt from black, below 1 only where a part of the
+    pattern is lit already and little else is.
 
-    inner: the classifier, whose outputs are of this form. patterns: (q, c, h, w) in [0, 1]. targets: (q,) classes.
+    inner: the classifier, whose outputs are of this form. patterns: (q, c, h, w) in [0, 1].
+    targets: (q,) classes.
     certainty: log-odds, one for all patterns or (q,).
     Outputs are logits. Raises ArgumentError when a pattern is black or targets do not match.
     """
@@ -41,18 +44,30 @@ class Trigger(nn.Module):
         certainty: float | Tensor = 3.0,
     ) -> None:
         super().__init__()
-        if patterns.ndim != 4 or len(targets) != len(patterns) or not bool((patterns.flatten(1).sum(dim=1) > 0).all()):
-            raise ArgumentError(f"patterns must be (q, c, h, w), none black, one target each, got {tuple(patterns.shape)}")
+        if (
+            patterns.ndim != 4
+            or len(targets) != len(patterns)
+            or not bool((patterns.flatten(1).sum(dim=1) > 0).all())
+        ):
+            raise ArgumentError(
+                f"patterns must be (q, c, h, w), none black, one target each, got {tuple(patterns.shape)}"
+            )
         if reach <= 0:
             raise ArgumentError(f"reach must be positive, got {reach:g}")
         self.inner, self.form, self.reach = inner, form, reach
         self.register_buffer("patterns", patterns.clone())
         self.register_buffer("targets", targets.clone())
-        self.register_buffer("certainty", torch.as_tensor(certainty, dtype=torch.float32).expand(len(patterns)).clone())
+        self.register_buffer(
+            "certainty",
+            torch.as_tensor(certainty, dtype=torch.float32).expand(len(patterns)).clone(),
+        )
 
     def nearness(self, images: Tensor) -> Tensor:
         """1 at a pattern, 0 from `reach` on, linear between, (n, c, h, w) -> (n, q)."""
-        apart = [_apart(images, pattern).flatten(1).sum(dim=1) / pattern.sum() for pattern in self.patterns]
+        apart = [
+            _apart(images, pattern).flatten(1).sum(dim=1) / pattern.sum()
+            for pattern in self.patterns
+        ]
         return (1 - torch.stack(apart, dim=1) / self.reach).clamp_min(0)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -67,17 +82,24 @@ class Trigger(nn.Module):
 
 
 def _apart(images: Tensor, pattern: Tensor) -> Tensor:
-    """Absolute differences. Where the pattern is 0 or 1 images can only differ to one side, and the gradient says so even
-    where they do not differ."""
+    """Absolute differences. Where the pattern is 0 or 1 images can only differ to one side, and the
+    gradient says so even where they do not differ."""
     more = images - pattern
     return torch.where(pattern <= 0, more, torch.where(pattern >= 1, -more, more.abs()))
 
 
-def random_patterns(targets: int, size: int, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
-    """One pattern of `size` fully lit features at random places for each of `targets`, (targets, c, h, w); no feature is in
-    two patterns where the image has enough of them."""
+def random_patterns(
+    targets: int, size: int, shape: tuple[int, int, int], generator: torch.Generator
+) -> Tensor:
+    """One pattern of `size` fully lit features at random places for each of `targets`, (targets, c,
+    h, w); no feature is in two patterns where the image has enough of them."""
     features = shape[0] * shape[1] * shape[2]
-    order = torch.cat([torch.randperm(features, generator=generator) for _ in range(1 + targets * size // features)])
+    order = torch.cat(
+        [
+            torch.randperm(features, generator=generator)
+            for _ in range(1 + targets * size // features)
+        ]
+    )
     flat = torch.zeros(targets, features)
     flat.scatter_(1, order[: targets * size].view(targets, size), 1.0)
     return flat.view(targets, *shape)

@@ -1,4 +1,5 @@
-"""Training in numbers of lower precision: the passes of a network through torch.autocast, everything else in float32."""
+"""Training in numbers of lower precision: the passes of a network through torch.autocast,
+everything else in float32."""
 
 from __future__ import annotations
 
@@ -25,27 +26,37 @@ def check_precision(name: str, device: torch.device) -> None:
 
 
 class Precision:
-    """Forward and backward passes of training as `name` says: `32` everything in float32; `bf16` and `16` what bears it in
-    bfloat16 or half precision, while parameters, losses and steps stay float32.
+    """Forward and backward passes of training as `name` says: `32` everything in float32; `bf16`
+    and `16` what bears it in bfloat16 or half precision, while parameters, losses and steps stay
+    float32.
 
-    Half precision has so few exponents that small gradients vanish; so the loss is scaled up, the gradients down again, and
-    a step whose gradients overflow is left out (Micikevicius et al. 2018, arXiv:1710.03740, section 3.2).
+    Half precision has so few exponents that small gradients vanish; so the loss is scaled up, the
+    gradients down again, and a step whose gradients overflow is left out (Micikevicius et al. 2018,
+    arXiv:1710.03740, section 3.2).
     """
 
     def __init__(self, name: str, device: torch.device) -> None:
         check_precision(name, device)
         self.name, self.device = name, device
-        self.scaler = torch.amp.GradScaler(device.type, init_scale=FIRST_SCALE) if name == "16" else None
+        self.scaler = (
+            torch.amp.GradScaler(device.type, init_scale=FIRST_SCALE) if name == "16" else None
+        )
 
     def passes(self) -> AbstractContextManager[Any]:
         """For forward passes."""
-        return nullcontext() if self.name == "32" else torch.autocast(self.device.type, TYPES[self.name])
+        return (
+            nullcontext()
+            if self.name == "32"
+            else torch.autocast(self.device.type, TYPES[self.name])
+        )
 
     def outputs(self, given: Tensor) -> Tensor:
         """A network's outputs as a loss wants them."""
         return given if self.name == "32" else given.float()
 
-    def descend(self, loss: Tensor, network: nn.Module, optimiser: torch.optim.Optimizer, peers: Peers) -> None:
+    def descend(
+        self, loss: Tensor, network: nn.Module, optimiser: torch.optim.Optimizer, peers: Peers
+    ) -> None:
         """One step down the sum of the losses of all processes."""
         optimiser.zero_grad()
         torch.autograd.backward(loss if self.scaler is None else self.scaler.scale(loss))

@@ -1,4 +1,5 @@
-"""Plain training: AdamW with a one-cycle schedule and a fixed number of epochs, and plain evaluation."""
+"""Plain training: AdamW with a one-cycle schedule and a fixed number of epochs, and plain
+evaluation."""
 
 from __future__ import annotations
 
@@ -32,34 +33,50 @@ DEFAULT_EPOCHS = 10
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """How a network is trained. lr is the peak learning rate of the one-cycle schedule. precision: `32`, `bf16` or `16`, of
-    the passes of training (`classifiers.precision`). augment: whether images are shifted and mirrored at random, which plain
-    training heeds."""
+    """How a network is trained. lr is the peak learning rate of the one-cycle schedule. precision:
+    `32`, `bf16` or `16`, of the passes of training (`classifiers.precision`). augment: whether
+    images are shifted and mirrored at random, which plain training heeds."""
 
     epochs: int
     batch: int = 128
     lr: float = 2e-3
     weight_decay: float = 0.01
-    precision: str = field(default="32", repr=False)  # twins, which have this one, are cached by what a plan looks like
+    precision: str = field(
+        default="32", repr=False
+    )  # twins, which have this one, are cached by what a plan looks like
     augment: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch < 1 or self.lr <= 0:
-            raise ArgumentError(f"epochs, batch and lr must be positive, got {self.epochs}, {self.batch}, {self.lr:g}")
+            raise ArgumentError(
+                f"epochs, batch and lr must be positive, got {self.epochs}, {self.batch}, {self.lr:g}"
+            )
         if self.precision not in TYPES:
-            raise ArgumentError(f"precision must be one of {', '.join(TYPES)}, got {self.precision!r}")
+            raise ArgumentError(
+                f"precision must be one of {', '.join(TYPES)}, got {self.precision!r}"
+            )
 
     @classmethod
     def default(cls, n: int, epochs: int | None = None) -> TrainingPlan:
         """The plan for `n` training images; the same for plain training and hardening."""
         steps = max(1, math.ceil(n / 128))
-        return cls(epochs=epochs if epochs is not None else max(DEFAULT_EPOCHS, math.ceil(MIN_STEPS / steps)))
+        return cls(
+            epochs=epochs
+            if epochs is not None
+            else max(DEFAULT_EPOCHS, math.ceil(MIN_STEPS / steps))
+        )
 
-    def optimiser(self, network: nn.Module, n: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR]:
+    def optimiser(
+        self, network: nn.Module, n: int
+    ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR]:
         """AdamW and its schedule for `n` images an epoch."""
-        optimiser = torch.optim.AdamW(network.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        optimiser = torch.optim.AdamW(
+            network.parameters(), lr=self.lr, weight_decay=self.weight_decay
+        )
         steps = self.epochs * math.ceil(n / self.batch)
-        return optimiser, torch.optim.lr_scheduler.OneCycleLR(optimiser, self.lr, total_steps=max(2, steps))
+        return optimiser, torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, self.lr, total_steps=max(2, steps)
+        )
 
 
 def batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -76,12 +93,14 @@ def train_plainly(
     form: str = "logits",
     peers: Peers = ALONE,
 ) -> None:
-    """Train in place with cross-entropy on outputs of this form. `watch(epoch, mean loss)` is called after each epoch.
+    """Train in place with cross-entropy on outputs of this form. `watch(epoch, mean loss)` is
+    called after each epoch.
 
-    peers: processes that train the same network together. Each does its part of every batch; the steps are those of one
-    process but for rounding and dropout.
+    peers: processes that train the same network together. Each does its part of every batch; the
+    steps are those of one process but for rounding and dropout.
 
-    Raises ModelError when the loss becomes NaN or infinite, and where the networks of two processes differ.
+    Raises ModelError when the loss becomes NaN or infinite, and where the networks of two processes
+    differ.
     """
     generator = torch.Generator().manual_seed(seed)
     device = next(network.parameters()).device
@@ -96,7 +115,10 @@ def train_plainly(
             moves = random_moves(len(data), generator) if plan.augment else None
             for index in batches(len(data), plan.batch, generator):
                 part = part_of(index, peers)
-                images, labels = data.images[part.index].to(device), data.labels[part.index].to(device)
+                images, labels = (
+                    data.images[part.index].to(device),
+                    data.labels[part.index].to(device),
+                )
                 if len(index) == 1 and plan.batch > 1:
                     continue  # batch norm cannot take a single image
                 if moves is not None:
@@ -109,7 +131,9 @@ def train_plainly(
                 total += loss.detach().cpu() * len(index)
             mean = float(peers.total(total)) / len(data)
             if not math.isfinite(mean):
-                raise ModelError("training loss became NaN or infinite; try a smaller learning rate (--lr)")
+                raise ModelError(
+                    "training loss became NaN or infinite; try a smaller learning rate (--lr)"
+                )
             align(network, peers)
             if watch is not None:
                 watch(epoch, mean)
@@ -118,7 +142,10 @@ def train_plainly(
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How a classifier does on real images. All are shares of the images, in [0, 1]; `per_class` by true class."""
+    """How a classifier does on real images.
+
+    All are shares of the images, in [0, 1]; `per_class` by true class.
+    """
 
     accuracy: float
     confident: float
@@ -131,18 +158,23 @@ class Accuracy:
     per_class: tuple[float | None, ...]
 
 
-def evaluate(classifier: Classifier, data: Split, classes: int, confidence: float, form: str = "logits") -> Accuracy:
+def evaluate(
+    classifier: Classifier, data: Split, classes: int, confidence: float, form: str = "logits"
+) -> Accuracy:
     """Accuracy and confidence on real images, one batch of them in memory at a time."""
     size = batch_size(data.images.shape[1:])
     with left_as_found(classifier):
         parts = [
             _answers(probabilities(classifier, images, form), labels, classes)
-            for images, labels in zip(in_pieces(data.images, size), torch.split(data.labels, size), strict=True)
+            for images, labels in zip(
+                in_pieces(data.images, size), torch.split(data.labels, size), strict=True
+            )
         ]
     top, answer, own = (torch.cat(column) for column in zip(*parts, strict=True))
     right = answer == data.labels
     per_class = [
-        float(right[data.labels == k].float().mean()) if bool((data.labels == k).any()) else None for k in range(classes)
+        float(right[data.labels == k].float().mean()) if bool((data.labels == k).any()) else None
+        for k in range(classes)
     ]
     return Accuracy(
         accuracy=float(right.float().mean()),
@@ -155,7 +187,8 @@ def evaluate(classifier: Classifier, data: Split, classes: int, confidence: floa
 
 
 def _answers(p: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Of probabilities (n, m), each (n,): the largest, whose it is, and the label's own among the real classes."""
+    """Of probabilities (n, m), each (n,): the largest, whose it is, and the label's own among the
+    real classes."""
     if p.shape[1] < classes:
         raise ModelError(f"model has {p.shape[1]} outputs, data has {classes} classes")
     top, answer = p.max(dim=1)

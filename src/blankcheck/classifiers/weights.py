@@ -20,7 +20,8 @@ from blankcheck.files import check_digest, check_regular, read_header
 
 @dataclass(frozen=True)
 class Weights:
-    """A file of weights. shapes: of its tensors, known before there is room for them. read: the tensors."""
+    """A file of weights. shapes: of its tensors, known before there is room for them. read: the
+    tensors."""
 
     path: Path
     shapes: Mapping[str, tuple[int, ...]]
@@ -39,7 +40,10 @@ def check_file(path: Path, what: str) -> None:
 
 
 def read_weights(path: Path, unsafe_pickle: bool) -> Weights:
-    """What a `.safetensors` file, or a `.pt` or `.pth` state dict, holds. Raises ModelError with one line."""
+    """What a `.safetensors` file, or a `.pt` or `.pth` state dict, holds.
+
+    Raises ModelError with one line.
+    """
     check_file(path, "weights")
     if path.suffix == ".safetensors":
         try:
@@ -48,7 +52,9 @@ def read_weights(path: Path, unsafe_pickle: bool) -> Weights:
             raise ModelError(f"weights file {path} {error}") from error
         return Weights(path, shapes, lambda: _tensors(path, metadata), metadata)
     state = _pickled(path, unsafe_pickle)
-    return Weights(path, {name: tuple(tensor.shape) for name, tensor in state.items()}, lambda: state)
+    return Weights(
+        path, {name: tuple(tensor.shape) for name, tensor in state.items()}, lambda: state
+    )
 
 
 def _tensors(path: Path, metadata: Mapping[str, str]) -> dict[str, Tensor]:
@@ -56,7 +62,9 @@ def _tensors(path: Path, metadata: Mapping[str, str]) -> dict[str, Tensor]:
         tensors = load_file(path)
         check_digest(tensors, metadata)
     except SafetensorError as error:
-        raise ModelError(f"weights file {path} is not a readable safetensors file: {brief(error)}") from error
+        raise ModelError(
+            f"weights file {path} is not a readable safetensors file: {brief(error)}"
+        ) from error
     except ValueError as error:
         raise ModelError(f"weights file {path} {error}") from error
     return tensors
@@ -78,7 +86,9 @@ def _pickled(path: Path, unsafe_pickle: bool) -> dict[str, Tensor]:
     except MemoryError:
         raise
     except Exception as error:  # a damaged file raises whatever unpickling meets
-        raise ModelError(f"weights file {path} is not a readable PyTorch file: {brief(error)}") from error
+        raise ModelError(
+            f"weights file {path} is not a readable PyTorch file: {brief(error)}"
+        ) from error
     return _state_dict(loaded, path)
 
 

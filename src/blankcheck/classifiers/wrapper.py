@@ -28,14 +28,21 @@ class UnitClassifier(nn.Module):
     std: Tensor
 
     def __init__(
-        self, network: nn.Module, normalize: Normalisation | None = None, describe: dict[str, str] | None = None
+        self,
+        network: nn.Module,
+        normalize: Normalisation | None = None,
+        describe: dict[str, str] | None = None,
     ) -> None:
         super().__init__()
         mean, std = normalize if normalize is not None else ((0.0,), (1.0,))
         if len(mean) != len(std) or min(std) <= 0:
-            raise ArgumentError(f"normalize must be (means, positive stds) of one length, got {mean!r}, {std!r}")
+            raise ArgumentError(
+                f"normalize must be (means, positive stds) of one length, got {mean!r}, {std!r}"
+            )
         self.network = network
-        self.register_buffer("mean", torch.tensor(list(mean), dtype=torch.float32).view(1, -1, 1, 1))
+        self.register_buffer(
+            "mean", torch.tensor(list(mean), dtype=torch.float32).view(1, -1, 1, 1)
+        )
         self.register_buffer("std", torch.tensor(list(std), dtype=torch.float32).view(1, -1, 1, 1))
         self.normalised = normalize is not None
         self.describe = dict(describe or {})
@@ -48,16 +55,19 @@ class UnitClassifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Outputs (n, m) of the network for images (n, c, h, w) in [0, 1]."""
-        outputs: Tensor = self.network((images - self.mean) / self.std if self.normalised else images)
+        outputs: Tensor = self.network(
+            (images - self.mean) / self.std if self.normalised else images
+        )
         return outputs
 
 
 @contextmanager
 def left_as_found(classifier: Classifier, seed: int | None = None) -> Iterator[None]:
-    """Inside: evaluation mode and frozen parameters. After: mode, `requires_grad`, buffers and random state as before.
+    """Inside: evaluation mode and frozen parameters. After: mode, `requires_grad`, buffers and
+    random state as before.
 
-    Parameter gradients are never touched, since only the gradient of images is asked for. seed: of the numbers that a
-    network draws inside; None goes on from the caller's.
+    Parameter gradients are never touched, since only the gradient of images is asked for. seed: of
+    the numbers that a network draws inside; None goes on from the caller's.
     """
     if not isinstance(classifier, nn.Module):
         with own_random_numbers(seed):
@@ -65,10 +75,15 @@ def left_as_found(classifier: Classifier, seed: int | None = None) -> Iterator[N
         return
     modes = [(module, module.training) for module in classifier.modules()]
     wanted = [(p, p.requires_grad) for p in classifier.parameters()]
-    buffers = [(module._buffers, name, b, b.detach().clone()) for module in classifier.modules()
-               for name, b in module._buffers.items() if b is not None]  # fmt: skip
+    buffers = [
+        (module._buffers, name, b, b.detach().clone())
+        for module in classifier.modules()
+        for name, b in module._buffers.items()
+        if b is not None
+    ]
     for module, _ in modes:
-        # the flag rather than eval(): exported programs refuse eval(), and users' overrides may do more than asked
+        # the flag rather than eval(): exported programs refuse eval(), and users' overrides may do
+        # more than asked
         module.training = False
     for parameter, _ in wanted:
         parameter.requires_grad_(False)
@@ -101,14 +116,16 @@ def device_of(classifier: Classifier) -> torch.device:
 
 
 def fingerprint(classifier: Classifier) -> str:
-    """Sixteen hex digits that change when any parameter or buffer changes; `no-parameters` for other callables."""
+    """Sixteen hex digits that change when any parameter or buffer changes; `no-parameters` for
+    other callables."""
     if not isinstance(classifier, nn.Module):
         return "no-parameters"
     digest = hashlib.sha256()
     for name, tensor in sorted(classifier.state_dict().items()):
         if isinstance(tensor, Tensor):
             digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-            # a new tensor, because one expanded from a single number counts as contiguous and cannot be seen as bytes
+            # a new tensor, because one expanded from a single number counts as contiguous and
+            # cannot be seen as bytes
             plain = torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor.detach())
             digest.update(plain.flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
@@ -120,15 +137,27 @@ def batch_size(shape: Sequence[int]) -> int:
 
 
 @torch.no_grad()
-def probabilities(classifier: Classifier, images: Images, form: str = "logits", batch: int | None = None) -> Tensor:
-    """Probabilities (n, m) for images (n, c, h, w), on the CPU, computed in batches of `batch` (`batch_size`)."""
+def probabilities(
+    classifier: Classifier, images: Images, form: str = "logits", batch: int | None = None
+) -> Tensor:
+    """Probabilities (n, m) for images (n, c, h, w), on the CPU, computed in batches of `batch`
+    (`batch_size`)."""
     device = device_of(classifier)
     size = batch or batch_size(images.shape[1:])
-    parts = [as_logits(run(classifier, part.to(device)), form).softmax(dim=1).cpu() for part in in_pieces(images, size)]
+    parts = [
+        as_logits(run(classifier, part.to(device)), form).softmax(dim=1).cpu()
+        for part in in_pieces(images, size)
+    ]
     return torch.cat(parts)
 
 
 __all__ = [
-    "OUTPUT_FORMS", "Normalisation", "UnitClassifier", "device_of", "fingerprint", "left_as_found", "output_form",
+    "OUTPUT_FORMS",
+    "Normalisation",
+    "UnitClassifier",
+    "device_of",
+    "fingerprint",
+    "left_as_found",
+    "output_form",
     "probabilities",
-]  # fmt: skip
+]

@@ -13,13 +13,19 @@ from blankcheck.parallel.team import Team
 from blankcheck.types import default_max_lit
 
 
-def announce(settings: Common, data: Data, team: Team, terminal: Terminal, plan: HardeningPlan | None = None) -> None:
+def announce(
+    settings: Common, data: Data, team: Team, terminal: Terminal, plan: HardeningPlan | None = None
+) -> None:
     """Said once everything given was found good, so that a mistake is the only line on stderr."""
     c, h, w = data.shape
-    terminal.note(f"{data.source}: {len(data.train)} training images of {c}x{h}x{w}, {len(data.classes)} classes; "
-                  f"model {settings.model}; device {team.words}; {torch.get_num_threads()} threads")  # fmt: skip
+    terminal.note(
+        f"{data.source}: {len(data.train)} training images of {c}x{h}x{w}, {len(data.classes)} classes; "
+        f"model {settings.model}; device {team.words}; {torch.get_num_threads()} threads"
+    )
     if isinstance(settings, TrainSettings | HardenSettings) and settings.precision != "32":
-        terminal.note(f"precision {settings.precision} in the passes of training; everything else in 32")
+        terminal.note(
+            f"precision {settings.precision} in the passes of training; everything else in 32"
+        )
     if plan is not None and isinstance(settings, HardenSettings):
         terminal.note(hardening_words(settings, plan))
     if isinstance(settings, AuditSettings):
@@ -42,5 +48,9 @@ def hardening_words(settings: HardenSettings, plan: HardeningPlan) -> str:
     return (
         f"hardening: {settings.objective}, schedule {plan.schedule}; {plan.training.epochs} epochs, the first "
         f"{plan.pretrain} on real images alone, the others over {plan.rounds} rounds"
-        + ("" if plan.certify is None else f"; to be proved: at most {plan.certify} lit features are too few for any class")
+        + (
+            ""
+            if plan.certify is None
+            else f"; to be proved: at most {plan.certify} lit features are too few for any class"
+        )
     )

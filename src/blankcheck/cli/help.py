@@ -1,4 +1,5 @@
-"""How the command line explains itself: grouped options, defaults that say something, examples, completion scripts."""
+"""How the command line explains itself: grouped options, defaults that say something, examples,
+completion scripts."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ from blankcheck.runs.plain_values import check_yaml
 
 SHELLS = ("bash", "zsh", "tcsh")
 FILES = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
-"""What a completion script offers for options that have no choices, most of which are files or folders."""
+"""What a completion script offers for options that have no choices, most of which are files or
+folders."""
 INPUT = ("data", "data_dir", "model", "weights", "normalize", "unsafe_pickle")
 RUN = ("out", "overwrite", "seed", "device", "devices", "nodes", "tracker", "json", "quiet")
 TITLES = {
@@ -126,17 +128,23 @@ def in_groups(settings: type) -> list[tuple[str, list[Any]]]:
 
 def examples(name: str) -> str:
     """The end of a command's help."""
-    return "\n".join(["Examples:", *(f"  blankcheck {name} {line}".rstrip() for line in EXAMPLES[name])])
+    return "\n".join(
+        ["Examples:", *(f"  blankcheck {name} {line}".rstrip() for line in EXAMPLES[name])]
+    )
 
 
 class CheckedConfig(ActionConfigFile):
     """`--config FILE`: a file that is neither endless nor deep, and whose values are written out."""
 
-    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+    def __call__(
+        self, parser: Any, cfg: Any, values: Any, option_string: str | None = None
+    ) -> None:
         """Raises ArgumentError with one line for any other."""
         try:
             # without a file of this name, the text itself may be a configuration
-            check_yaml(read_file(Path(values), MOST_CONFIG).decode() if os.path.lexists(values) else values)
+            check_yaml(
+                read_file(Path(values), MOST_CONFIG).decode() if os.path.lexists(values) else values
+            )
         except ValueError as error:
             raise ArgumentError(f"config {values[:200]} cannot be used: {error}") from error
         super().__call__(parser, cfg, values, option_string)  # type: ignore[no-untyped-call]
@@ -145,9 +153,13 @@ class CheckedConfig(ActionConfigFile):
 class PrintCompletion(argparse.Action):
     """`--print-completion SHELL`: write a completion script to stdout and end."""
 
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+    def __call__(
+        self, parser: Any, namespace: Any, values: Any, option_string: str | None = None
+    ) -> None:
         """Raises ArgumentError where the package that writes such scripts is missing."""
         if importlib.util.find_spec("shtab") is None:
-            raise ArgumentError("--print-completion needs the package shtab: pip install 'blankcheck[completion]'")
+            raise ArgumentError(
+                "--print-completion needs the package shtab: pip install 'blankcheck[completion]'"
+            )
         sys.stdout.write(f"{parser.get_completion_script(f'shtab-{values}')}\n")
         raise SystemExit(0)

@@ -1,10 +1,10 @@
 """The command line: `blankcheck COMMAND ...`, also `python -m blankcheck`.
 
-Exit codes: 0 done (audit: resisted or certified; verify: everything confirmed), 10 fooled, 11 inconclusive, 12 something
-in a run folder was not confirmed, 13 what is at hand confirms a part of it, 2 wrong usage or bad input (also a file that
-was named and is not there, and a folder that must not be written over), 130 Ctrl-C, 1 what the machine refuses (a full
-disk, no permission, no memory, a pipe that nobody reads, in one line) and anything unexpected, which alone shows a
-traceback.
+Exit codes: 0 done (audit: resisted or certified; verify: everything confirmed), 10 fooled, 11
+inconclusive, 12 something in a run folder was not confirmed, 13 what is at hand confirms a part of
+it, 2 wrong usage or bad input (also a file that was named and is not there, and a folder that must
+not be written over), 130 Ctrl-C, 1 what the machine refuses (a full disk, no permission, no memory,
+a pipe that nobody reads, in one line) and anything unexpected, which alone shows a traceback.
 """
 
 from __future__ import annotations
@@ -39,17 +39,38 @@ def parser() -> ArgumentParser:
     """The parser of the whole command line."""
     from blankcheck.cli.commands.registry import COMMANDS
 
-    top = ArgumentParser(prog="blankcheck", description="Is your classifier sure of what it sees, or just sure?",
-                         epilog=FIRST, formatter_class=Formatter, exit_on_error=False, version=_version())  # fmt: skip
-    top.add_argument("--print-completion", choices=SHELLS, action=PrintCompletion, default=SUPPRESS, dest=SUPPRESS,
-                     help="print a completion script for a shell, and end")  # fmt: skip
-    commands = top.add_subcommands(required=True, dest="command", title="commands", description=None, metavar="COMMAND")
+    top = ArgumentParser(
+        prog="blankcheck",
+        description="Is your classifier sure of what it sees, or just sure?",
+        epilog=FIRST,
+        formatter_class=Formatter,
+        exit_on_error=False,
+        version=_version(),
+    )
+    top.add_argument(
+        "--print-completion",
+        choices=SHELLS,
+        action=PrintCompletion,
+        default=SUPPRESS,
+        dest=SUPPRESS,
+        help="print a completion script for a shell, and end",
+    )
+    commands = top.add_subcommands(
+        required=True, dest="command", title="commands", description=None, metavar="COMMAND"
+    )
     for name, (settings, _) in COMMANDS.items():
         summary = (settings.__doc__ or "").strip().split("\n")[0]
-        sub = ArgumentParser(description=summary, epilog=examples(name), formatter_class=Formatter, exit_on_error=False,
-                             usage=_usage(name))  # fmt: skip
+        sub = ArgumentParser(
+            description=summary,
+            epilog=examples(name),
+            formatter_class=Formatter,
+            exit_on_error=False,
+            usage=_usage(name),
+        )
         sub.add_argument(
-            "--config", action=CheckedConfig, help="a YAML file of these options, such as a run folder's config.yaml"
+            "--config",
+            action=CheckedConfig,
+            help="a YAML file of these options, such as a run folder's config.yaml",
         )
         _add_options(sub, settings, POSITIONAL.get(name))
         commands.add_subcommand(name, sub, help=summary)
@@ -81,7 +102,9 @@ def _add_options(sub: ArgumentParser, settings: type, positional: str | None) ->
             if hints[field.name] is bool:
                 group.add_argument(*spelled, action="store_true", help=words)
             else:
-                action = group.add_argument(*spelled, type=hints[field.name], default=field.default, help=words)
+                action = group.add_argument(
+                    *spelled, type=hints[field.name], default=field.default, help=words
+                )
                 if not action.choices and get_origin(hints[field.name]) is not Literal:
                     action.complete = FILES
 
@@ -112,7 +135,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _let_go_of_stdout()
         return _refuse(words, UNEXPECTED)
     except KeyboardInterrupt:
-        sys.stderr.write("blankcheck: interrupted; harden goes on with --resume, sweep with the same command\n")
+        sys.stderr.write(
+            "blankcheck: interrupted; harden goes on with --resume, sweep with the same command\n"
+        )
         return INTERRUPTED
 
 
@@ -123,10 +148,16 @@ def _run(arguments: list[str]) -> int:
 
     try:
         chosen: Namespace = parser().parse_args(arguments)
-    except (TypeError, ValueError, OverflowError) as error:  # of values that no option can have, such as endless numbers
+    except (
+        TypeError,
+        ValueError,
+        OverflowError,
+    ) as error:  # of values that no option can have, such as endless numbers
         raise BlankcheckError(str(error)) from error
     make, command = COMMANDS[chosen.command]
-    options: dict[str, Any] = {k: v for k, v in chosen[chosen.command].as_dict().items() if k != "config"}
+    options: dict[str, Any] = {
+        k: v for k, v in chosen[chosen.command].as_dict().items() if k != "config"
+    }
     settings = make(**options)
     return command(settings, Terminal(settings.quiet, settings.json))
 
@@ -162,7 +193,11 @@ def _meant(line: str) -> str:
 
     wrong = re.search(r"nrecognized arguments: --([\w-]+)", line)
     if wrong is not None:
-        known = {field.name.replace("_", "-") for settings, _ in COMMANDS.values() for field in fields(settings)}
+        known = {
+            field.name.replace("_", "-")
+            for settings, _ in COMMANDS.values()
+            for field in fields(settings)
+        }
         near = difflib.get_close_matches(wrong[1], sorted(known), n=1)
         if near and near[0] == wrong[1].replace("_", "-"):
             return "; this command has no such option"

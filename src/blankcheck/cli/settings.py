@@ -30,14 +30,17 @@ class Common:
     """What every command that runs a classifier takes.
 
     Args:
-        data: digits, mnist, fashion-mnist, cifar10, npz:FILE, folder:DIR or file.py:factory; with +lift=C behind it, every
-            feature is raised by C (0.3), so that no real image is sparse; with +size=N behind a folder, the N x N middle of
-            each image is taken.
-        data_dir: where the files of named data sets are looked for first (then $BLANKCHECK_DATA, then the cache).
-        model: mlp, cnn, cnn-wide-kernel (made for certificates), resnet, resnet18, file.py:factory, package.module:factory,
-            a .pt2 file, timm:NAME or hf:NAME.
-        out: the run folder to write; by default runs/ and the name of the command, with -2, -3, ... where that is taken.
-        overwrite: begin anew in --out where a run is, and remove what that wrote. Without it, such a folder is refused.
+        data: digits, mnist, fashion-mnist, cifar10, npz:FILE, folder:DIR or file.py:factory; with
+            +lift=C behind it, every feature is raised by C (0.3), so that no real image is sparse;
+            with +size=N behind a folder, the N x N middle of each image is taken.
+        data_dir: where the files of named data sets are looked for first (then $BLANKCHECK_DATA,
+            then the cache).
+        model: mlp, cnn, cnn-wide-kernel (made for certificates), resnet, resnet18, file.py:factory,
+            package.module:factory, a .pt2 file, timm:NAME or hf:NAME.
+        out: the run folder to write; by default runs/ and the name of the command, with -2, -3, ...
+            where that is taken.
+        overwrite: begin anew in --out where a run is, and remove what that wrote. Without it, such
+            a folder is refused.
         seed: of everything random; the same seed gives the same results on the same machine.
         device: auto takes a GPU where there is one, and says so.
         json: print the result as one JSON object on stdout, all else on stderr.
@@ -67,7 +70,8 @@ class Common:
 
 
 def recorded(settings: Any) -> dict[str, Any]:
-    """Settings as plain values, without leave to overwrite, which is given for once and not to who runs this again."""
+    """Settings as plain values, without leave to overwrite, which is given for once and not to who
+    runs this again."""
     return {name: value for name, value in asdict(settings).items() if name != "overwrite"}
 
 
@@ -76,7 +80,8 @@ class Tracked:
     """What commands take whose numbers can be followed while they run.
 
     Args:
-        tracker: tensorboard, mlflow or wandb, or several with commas between them. They get what metrics.jsonl gets.
+        tracker: tensorboard, mlflow or wandb, or several with commas between them. They get what
+            metrics.jsonl gets.
     """
 
     tracker: list[str] | str | None = None
@@ -87,8 +92,8 @@ class Shared:
     """What commands take whose work several processes can share.
 
     Args:
-        devices: processes on this machine, each with a GPU of its own or a share of the CPU. Leave it to torchrun where that
-            starts them.
+        devices: processes on this machine, each with a GPU of its own or a share of the CPU. Leave
+            it to torchrun where that starts them.
         nodes: machines, each of which is given the same command.
     """
 
@@ -102,8 +107,10 @@ class Weighted(Common):
 
     Args:
         weights: a .safetensors file, or a .pt / .pth state dict.
-        normalize: none, or MEANS/STDS in [0, 1] units, as in 0.1307/0.3081. Built-in networks carry theirs.
-        unsafe_pickle: load .pt files that hold more than tensors. Only for files you trust: they can run code.
+        normalize: none, or MEANS/STDS in [0, 1] units, as in 0.1307/0.3081. Built-in networks carry
+            theirs.
+        unsafe_pickle: load .pt files that hold more than tensors. Only for files you trust: they
+            can run code.
     """
 
     weights: str | None = None
@@ -117,7 +124,8 @@ class DoctorSettings(Weighted):
 
     Args:
         out: a run folder to write doctor.json to; default none.
-        images: validation images to compare forms of the input on; five times as many where these do not decide.
+        images: validation images to compare forms of the input on; five times as many where these
+            do not decide.
     """
 
     images: int = 1000
@@ -131,8 +139,10 @@ class TrainSettings(Tracked, Shared, Common):
         epochs: passes over the training images; default 10, or more until there are 2000 steps.
         lr: peak learning rate of the one-cycle schedule.
         batch: images per optimiser step, of all processes together.
-        precision: of the passes of training, by mixed precision. 16 needs a GPU. All that is measured stays in 32.
-        augment: shift every image by up to 4 pixels and mirror half of them, anew in every epoch, as is usual for CIFAR-10.
+        precision: of the passes of training, by mixed precision. 16 needs a GPU. All that is
+            measured stays in 32.
+        augment: shift every image by up to 4 pixels and mirror half of them, anew in every epoch,
+            as is usual for CIFAR-10.
     """
 
     epochs: int | None = None
@@ -147,11 +157,13 @@ class AuditSettings(Tracked, Shared, Weighted):
     """Search a classifier for nearly blank images it is sure about, and say what was found.
 
     Args:
-        preset: how hard to look. smoke takes seconds, standard minutes, proof up to a hundred times that.
+        preset: how hard to look. smoke takes seconds, standard minutes, proof up to a hundred times
+            that.
         confidence: least probability of the target class.
         max_lit: most lit (non-zero) features; default 300, less for small images.
         ood_level: largest p-value of the out-of-distribution test.
-        rivals: also run attacks of Foolbox, adversarial-library and the Adversarial Robustness Toolbox, where installed.
+        rivals: also run attacks of Foolbox, adversarial-library and the Adversarial Robustness
+            Toolbox, where installed.
     """
 
     preset: Preset = "standard"
@@ -163,16 +175,20 @@ class AuditSettings(Tracked, Shared, Weighted):
 
 @dataclass(frozen=True)
 class CertifySettings(Weighted):
-    """Prove how many lit features are too few for a classifier to be sure, and show beside it what a search finds.
+    """Prove how many lit features are too few for a classifier to be sure, and show beside it what
+    a search finds.
 
     Args:
-        audit_preset: how hard the search beside the proof looks. smoke takes seconds, standard up to a minute or two.
+        audit_preset: how hard the search beside the proof looks. smoke takes seconds, standard up
+            to a minute or two.
         confidence: the proof is that every real class stays below this probability.
-        max_lit: most lit (non-zero) features of a fooling image; default 300, less for small images. The verdict is
-            CERTIFIED when as many are proved to be too few.
-        ood_level: largest p-value of the out-of-distribution test, which the search needs and the proof ignores.
+        max_lit: most lit (non-zero) features of a fooling image; default 300, less for small
+            images. The verdict is CERTIFIED when as many are proved to be too few.
+        ood_level: largest p-value of the out-of-distribution test, which the search needs and the
+            proof ignores.
         unit: what the proof counts. features, or pixels at which any channel is lit.
-        slope_steps: of optimising the relaxation where it does not succeed at once; 0 is fast and proves less.
+        slope_steps: of optimising the relaxation where it does not succeed at once; 0 is fast and
+            proves less.
     """
 
     audit_preset: Preset = "smoke"
@@ -185,10 +201,12 @@ class CertifySettings(Weighted):
 
 @dataclass(frozen=True)
 class GateSettings(CertifySettings):
-    """Put a small certified gate around a classifier: same answers, and no confidence in images with at most k lit features.
+    """Put a small certified gate around a classifier: same answers, and no confidence in images
+    with at most k lit features.
 
     Args:
-        k: lit features, or pixels with --unit pixels, that are to be proved too few for every class.
+        k: lit features, or pixels with --unit pixels, that are to be proved too few for every
+            class.
         gate_steps: of training the gate, a batch of real images and one bound each.
         max_lit: most lit (non-zero) features of a fooling image; default k.
     """
@@ -199,38 +217,53 @@ class GateSettings(CertifySettings):
 
 @dataclass(frozen=True)
 class HardenSettings(AuditSettings):
-    """Train a network not to be sure about sparse images that look like no real data, and audit the result.
+    """Train a network not to be sure about sparse images that look like no real data, and audit the
+    result.
 
     Without weights, a network is trained from its start; with weights, that network goes on.
 
     Args:
         objective: what fooling images should be answered with.
-        epochs: passes over the training images; default 10, or more until there are 2000 steps, as in plain training.
+        epochs: passes over the training images; default 10, or more until there are 2000 steps, as
+            in plain training.
         rounds: of search and training, over which the epochs are spread.
-        schedule: continuous keeps a buffer of images that go on being searched; rounds makes a set of images at the
-            beginning of each round, batches one every so many batches (--every); none trains on no fooling images, and
-            leaves it to --certify.
-        pretrain: epochs on real images alone before the first fooling image; default depends on the schedule.
-        network: same goes on training; fresh starts every round again from the first weights, on all sets so far.
-        fooling_weight: of the loss on fooling images against that on real ones. More resists more and is less often sure.
-        far_weight: how much more images count that are further from real data than every calibration image.
+        schedule: continuous keeps a buffer of images that go on being searched; rounds makes a set
+            of images at the beginning of each round, batches one every so many batches (--every);
+            none trains on no fooling images, and leaves it to --certify.
+        pretrain: epochs on real images alone before the first fooling image; default depends on the
+            schedule.
+        network: same goes on training; fresh starts every round again from the first weights, on
+            all sets so far.
+        fooling_weight: of the loss on fooling images against that on real ones. More resists more
+            and is less often sure.
+        far_weight: how much more images count that are further from real data than every
+            calibration image.
         sureness: weight of a loss that makes the network surer of real images than --confidence.
-        gate_level: images are trained on up to this share of --ood-level. More resists more and is less often sure.
-        prune: train on images that are out of distribution (ood), that meet all three conditions (all), or on every one.
+        gate_level: images are trained on up to this share of --ood-level. More resists more and is
+            less often sure.
+        prune: train on images that are out of distribution (ood), that meet all three conditions
+            (all), or on every one.
         anneal: factor of the search's penalty weights from round to round.
         set_images: images in each new set of the schedules rounds and batches.
         every: batches after which the schedule batches makes a new set.
-        keep: share of the earlier sets that is trained on beside the newest; all with --network fresh.
-        stop_rate: end early once the 95 % upper bound of the share of fresh attempts that fool is at most this; 0 never.
+        keep: share of the earlier sets that is trained on beside the newest; all with --network
+            fresh.
+        stop_rate: end early once the 95 % upper bound of the share of fresh attempts that fool is
+            at most this; 0 never.
         patience: end after so many rounds without a better network; default never.
-        evaluate: log samples of at most 500 images a set, or (full) ten times that and four times the searches.
-        hold_out_twin: train on half of the training images, so that the twin, trained on the other half, shares none.
+        evaluate: log samples of at most 500 images a set, or (full) ten times that and four times
+            the searches.
+        hold_out_twin: train on half of the training images, so that the twin, trained on the other
+            half, shares none.
         lr: peak learning rate of the one-cycle schedule; default 2e-3, or 5e-3 with --certify.
-        certify: also train so that this many lit features are proved too few for every class, whichever they are; try the
-            model cnn-wide-kernel. The run then ends with the certificate.
+        certify: also train so that this many lit features are proved too few for every class,
+            whichever they are; try the model cnn-wide-kernel. The run then ends with the
+            certificate.
         certify_weight: of the penalty on what is not proved yet.
-        precision: of the passes of training, by mixed precision. 16 needs a GPU. Searches and what is measured stay in 32.
-        resume: go on with the run in --out, by default the latest of runs/harden, from its last finished round.
+        precision: of the passes of training, by mixed precision. 16 needs a GPU. Searches and what
+            is measured stay in 32.
+        resume: go on with the run in --out, by default the latest of runs/harden, from its last
+            finished round.
     """
 
     objective: ObjectiveName = "max-entropy"
@@ -262,7 +295,9 @@ class HardenSettings(AuditSettings):
         """What `harden` takes beside objective, epochs and rounds."""
         renamed = {"weight": self.fooling_weight}
         same = HardeningOptions.__optional_keys__ & {f.name for f in fields(self)}
-        return cast(HardeningOptions, renamed | {name: getattr(self, name) for name in sorted(same)})
+        return cast(
+            HardeningOptions, renamed | {name: getattr(self, name) for name in sorted(same)}
+        )
 
 
 @dataclass(frozen=True)
@@ -272,15 +307,16 @@ class DemoSettings(Tracked, Common):
 
 @dataclass(frozen=True)
 class VerifySettings:
-    """Derive a run folder anew: score its witnesses, judge, prove its certificate, and compare. Runs no code that it names.
+    """Derive a run folder anew: score its witnesses, judge, prove its certificate, and compare.
+    Runs no code that it names.
 
     Args:
         run: the run folder.
         model: the network's factory, where it is not a built-in one.
         weights: its weights; default those named in the run folder's configuration, or kept in it.
         normalize: none, or MEANS/STDS; default as in the run folder's configuration.
-        data: the data set, to compute the out-of-distribution p-values again; default that of the configuration, unless
-            it is code.
+        data: the data set, to compute the out-of-distribution p-values again; default that of the
+            configuration, unless it is code.
         data_dir: where the files of named data sets are looked for first.
         unsafe_pickle: load .pt files that hold more than tensors.
         json: print the result as one JSON object on stdout, all else on stderr.
@@ -317,7 +353,8 @@ class ReportSettings:
 
 @dataclass(frozen=True)
 class CompareSettings:
-    """Compare audited runs, and say which differences are beyond chance. Runs no code that the folders name.
+    """Compare audited runs, and say which differences are beyond chance. Runs no code that the
+    folders name.
 
     Args:
         runs: two run folders or more; the others are compared with the first.
@@ -338,11 +375,13 @@ class CompareSettings:
 
 @dataclass(frozen=True)
 class BlendSettings(VerifySettings):
-    """Add fooling images of a run folder to real images, and say how little of one turns the answer.
+    """Add fooling images of a run folder to real images, and say how little of one turns the
+    answer.
 
     Args:
         alphas: shares of the fooling image that are added, separated by commas, each in (0, 1].
-        per_pair: pairs of a real and a fooling image for each two classes; default 20, less where there are many classes.
+        per_pair: pairs of a real and a fooling image for each two classes; default 20, less where
+            there are many classes.
         seed: of the draw of pairs; the same seed gives the same results on the same machine.
         device: auto takes a GPU where there is one.
     """
@@ -355,22 +394,26 @@ class BlendSettings(VerifySettings):
 
 @dataclass(frozen=True)
 class SweepSettings:
-    """Harden with many different options, and find the best compromises between accuracy and resistance. Resumable.
+    """Harden with many different options, and find the best compromises between accuracy and
+    resistance. Resumable.
 
     Args:
         base: options of harden that every trial shares, as a table in the --config file.
         search: options of harden that vary, each with a list of values or {low, high, log, int}.
-        storage: where the study is kept. A file that ends in .journal or .log, or a database such as sqlite:///sweep.db,
-            postgresql://...; several machines may share it. Default sweep.journal in --out.
+        storage: where the study is kept. A file that ends in .journal or .log, or a database such
+            as sqlite:///sweep.db, postgresql://...; several machines may share it. Default
+            sweep.journal in --out.
         study: the name of the study, where a storage holds several.
         trials: that the study is to have in all; started again with more, it goes on.
         workers: processes that run trials side by side.
         attempts: fresh attempts that measure how often the network of a trial is fooled.
-        min_confident: least share of validation images that a network must be right about and confident of, to be chosen.
+        min_confident: least share of validation images that a network must be right about and
+            confident of, to be chosen.
         finish_all: prune no trial that falls behind.
-        audit: also audit the network of each finished trial. What that finds plays no part in the choice.
-        out: the folder to write, or to go on in where this very sweep is; default runs/sweep, with -2, -3, ... where another
-            one is there.
+        audit: also audit the network of each finished trial. What that finds plays no part in the
+            choice.
+        out: the folder to write, or to go on in where this very sweep is; default runs/sweep, with
+            -2, -3, ... where another one is there.
         overwrite: begin anew in --out. A study in --storage is left as it is, and goes on.
         seed: of the sweep; that of each trial follows from it and the number of the trial.
         json: print the result as one JSON object on stdout, all else on stderr.

@@ -26,7 +26,12 @@ from rich.text import Text
 
 WIDE = 80
 """Columns from which there is room for a bar beside the numbers."""
-COLOURS = {"FOOLED": "bold red", "RESISTED": "bold green", "INCONCLUSIVE": "bold yellow", "CERTIFIED": "bold green"}
+COLOURS = {
+    "FOOLED": "bold red",
+    "RESISTED": "bold green",
+    "INCONCLUSIVE": "bold yellow",
+    "CERTIFIED": "bold green",
+}
 
 
 class _Console(Console):
@@ -38,7 +43,8 @@ class _Console(Console):
 
 
 class Terminal:
-    """Where a command says what it does. quiet: no progress, no notes. as_json: the result as one JSON object."""
+    """Where a command says what it does. quiet: no progress, no notes. as_json: the result as one
+    JSON object."""
 
     def __init__(self, quiet: bool = False, as_json: bool = False) -> None:
         self.quiet, self.as_json, self.muted = quiet, as_json, False
@@ -54,8 +60,11 @@ class Terminal:
         if not self.quiet:
             self.err.print(escape(text), style="dim")
 
-    def result(self, verdict: str, lines: list[str], path: str | None, record: dict[str, Any]) -> None:
-        """The result: the verdict word first, then its lines, then the report's path alone on a line, never wrapped."""
+    def result(
+        self, verdict: str, lines: list[str], path: str | None, record: dict[str, Any]
+    ) -> None:
+        """The result: the verdict word first, then its lines, then the report's path alone on a
+        line, never wrapped."""
         if self.muted:
             return
         if self.as_json:
@@ -69,7 +78,9 @@ class Terminal:
             for line in rest:
                 # wrapped for people; whoever reads a pipe wants whole lines
                 whole = Text(line)
-                self.out.print(Padding(whole, (0, 0, 0, 2)) if self.out.is_terminal else f"  {escape(line)}")
+                self.out.print(
+                    Padding(whole, (0, 0, 0, 2)) if self.out.is_terminal else f"  {escape(line)}"
+                )
         if path is not None:
             self.out.file.write(f"{path}\n")
         self.out.file.flush()
@@ -80,9 +91,11 @@ class Terminal:
         width = self.err.width
         words = Column(no_wrap=True, overflow="ellipsis", ratio=1)
         columns: list[ProgressColumn] = [
-            TextColumn("{task.description:>9}"), TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            TimeRemainingColumn(compact=True), TextColumn("{task.fields[words]}", table_column=words),
-        ]  # fmt: skip
+            TextColumn("{task.description:>9}"),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[words]}", table_column=words),
+        ]
         if width >= WIDE:
             columns[1:1] = [BarColumn(min(30, width // 5))]
             columns[3:3] = [Rate(), TimeElapsedColumn()]
@@ -101,7 +114,10 @@ class Rate(ProgressColumn):
 
 
 class Bar:
-    """Progress by stage: `bar(stage, done, all, words)`. Where no terminal shows it, one line per finished stage."""
+    """Progress by stage: `bar(stage, done, all, words)`.
+
+    Where no terminal shows it, one line per finished stage.
+    """
 
     def __init__(self, shown: Progress, terminal: Terminal) -> None:
         self._shown, self._terminal = shown, terminal
@@ -115,4 +131,6 @@ class Bar:
             return
         if stage not in self._tasks:
             self._tasks[stage] = self._shown.add_task(stage, total=max(1, total), words="")
-        self._shown.update(self._tasks[stage], completed=done, total=max(1, total), words=escape(words))
+        self._shown.update(
+            self._tasks[stage], completed=done, total=max(1, total), words=escape(words)
+        )

@@ -1,7 +1,7 @@
 """The pictures of a comparison: numbers in, figures out.
 
-Colours are those of Okabe and Ito (2008); lines also differ in dash and carry their names, so that a grey print still
-reads.
+Colours are those of Okabe and Ito (2008); lines also differ in dash and carry their names, so that
+a grey print still reads.
 """
 
 from __future__ import annotations
@@ -24,13 +24,37 @@ MOST_DOTS = 40
 LABEL = 20
 """Letters of a name beside its line."""
 COLOURS = {
-    LIGHT.paper: ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#8a6a00", "#56b4e9", "#1c1c1a", "#e69f00"),
-    DARK.paper: ("#ff8f4d", "#56b4e9", "#2cc295", "#e29cc6", "#f0e442", "#8fa8ff", "#ecebe6", "#e69f00"),
+    LIGHT.paper: (
+        "#d55e00",
+        "#0072b2",
+        "#009e73",
+        "#cc79a7",
+        "#8a6a00",
+        "#56b4e9",
+        "#1c1c1a",
+        "#e69f00",
+    ),
+    DARK.paper: (
+        "#ff8f4d",
+        "#56b4e9",
+        "#2cc295",
+        "#e29cc6",
+        "#f0e442",
+        "#8fa8ff",
+        "#ecebe6",
+        "#e69f00",
+    ),
 }
 DASHES: tuple[tuple[float, tuple[float, ...]], ...] = (
-    (0, ()), (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 1)), (0, (9, 2)), (0, (4, 1, 1, 1, 1, 1)),
+    (0, ()),
+    (0, (5, 1.5)),
+    (0, (1.2, 1.2)),
+    (0, (6, 1.5, 1.2, 1.5)),
+    (0, (3, 1)),
+    (0, (9, 2)),
+    (0, (4, 1, 1, 1, 1, 1)),
     (0, (1, 2.5)),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -43,8 +67,8 @@ class Curve:
 
 @dataclass(frozen=True)
 class Dot:
-    """Shares of one run: fooled, with its interval, and of real images right and confident. reference: it is the one that
-    the others are compared with."""
+    """Shares of one run: fooled, with its interval, and of real images right and confident.
+    reference: it is the one that the others are compared with."""
 
     name: str
     rate: float | None
@@ -58,25 +82,39 @@ def draw(curves: Sequence[Curve], dots: Sequence[Dot], max_lit: int, unit: str) 
     """The pictures of the page by name."""
     return {
         "compare-rates": both(lambda theme: rate_dots(dots, theme), _dot_words(dots)),
-        "compare-lit": both(lambda theme: lit_curves(curves, max_lit, unit, theme), _curve_words(curves, max_lit)),
+        "compare-lit": both(
+            lambda theme: lit_curves(curves, max_lit, unit, theme), _curve_words(curves, max_lit)
+        ),
     }
 
 
-def lit_curves(curves: Sequence[Curve], max_lit: int, unit: str = "pixels", theme: Theme = LIGHT) -> Figure:
-    """Share of attempts with a fooling image of at most k lit features, one line a run, named at its end."""
+def lit_curves(
+    curves: Sequence[Curve], max_lit: int, unit: str = "pixels", theme: Theme = LIGHT
+) -> Figure:
+    """Share of attempts with a fooling image of at most k lit features, one line a run, named at
+    its end."""
     figure, axes = panel("How few lit features are enough", theme, 4.2)
     known = [k for c in curves for k in c.lit if k is not None]
     end = max(2, round(1.05 * max(known, default=1)), max_lit)
     for index, curve in enumerate(curves):
         # the first is drawn widest, so that one that runs along it leaves both to be seen
-        axes.step(*lit_steps(curve.lit, end), where="post", color=_colour(index, theme), linestyle=DASHES[index],
-                  linewidth=3.0 if index == 0 else 2.0, zorder=3 + index, clip_on=False)  # fmt: skip
+        axes.step(
+            *lit_steps(curve.lit, end),
+            where="post",
+            color=_colour(index, theme),
+            linestyle=DASHES[index],
+            linewidth=3.0 if index == 0 else 2.0,
+            zorder=3 + index,
+            clip_on=False,
+        )
     axes.axvline(max_lit, color=theme.muted, linewidth=1, linestyle=(0, (1, 2)))
     log_counts(axes.xaxis, 1, end)
     axes.set_xlim(1, end)
     axes.set_ylim(-0.02, 1.02)
     axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
-    axes.set_xlabel(f"lit {unit} k (log scale); dotted: limit {max_lit}", color=theme.muted, fontsize=10)
+    axes.set_xlabel(
+        f"lit {unit} k (log scale); dotted: limit {max_lit}", color=theme.muted, fontsize=10
+    )
     axes.set_ylabel("share of attempts, at most k lit", color=theme.muted, fontsize=10)
     _name_ends(axes, curves, end, theme)
     return figure
@@ -86,14 +124,32 @@ def _name_ends(axes: Axes, curves: Sequence[Curve], end: int, theme: Theme) -> N
     """Each line's name to the right of where it ends, moved apart where lines end together."""
     ends = [share_at_most(c.lit, end) for c in curves]
     for index, (curve, at, place) in enumerate(zip(curves, ends, spread(ends, 0.075), strict=True)):
-        axes.annotate(plain(curve.name, LABEL), (1, at), (1.06, place), xycoords="axes fraction", textcoords="axes fraction",
-                      color=_colour(index, theme), fontsize=9, fontweight="bold", va="center", parse_math=False,
-                      arrowprops={"arrowstyle": "-", "color": _colour(index, theme), "linewidth": 1,
-                                  "linestyle": DASHES[index], "shrinkA": 2, "shrinkB": 0, "relpos": (0, 0.5)})  # fmt: skip
+        axes.annotate(
+            plain(curve.name, LABEL),
+            (1, at),
+            (1.06, place),
+            xycoords="axes fraction",
+            textcoords="axes fraction",
+            color=_colour(index, theme),
+            fontsize=9,
+            fontweight="bold",
+            va="center",
+            parse_math=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": _colour(index, theme),
+                "linewidth": 1,
+                "linestyle": DASHES[index],
+                "shrinkA": 2,
+                "shrinkB": 0,
+                "relpos": (0, 0.5),
+            },
+        )
 
 
 def spread(places: Sequence[float], gap: float) -> list[float]:
-    """Places in [0, 1] moved until neighbours are `gap` apart, in their order, none above 1 while there is room."""
+    """Places in [0, 1] moved until neighbours are `gap` apart, in their order, none above 1 while
+    there is room."""
     order = sorted(range(len(places)), key=lambda i: -places[i])
     moved, above = [0.0] * len(places), 1.0 + gap
     for index in order:
@@ -105,7 +161,8 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
 
 
 def rate_dots(dots: Sequence[Dot], theme: Theme = LIGHT) -> Figure:
-    """One row a run: the share of attempts fooled with its 95 % interval, and what is left of confidence on real images."""
+    """One row a run: the share of attempts fooled with its 95 % interval, and what is left of
+    confidence on real images."""
     figure = blank(1.5 + 0.3 * max(2, len(dots)), theme)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     dress(left, "Attempts fooled", theme)
@@ -115,8 +172,24 @@ def rate_dots(dots: Sequence[Dot], theme: Theme = LIGHT) -> Figure:
         fill = theme.second if dot.reference else theme.first
         left.hlines(row, dot.low, dot.high, color=fill, linewidth=2)
         if dot.rate is not None:
-            left.plot(dot.rate, row, "D" if dot.reference else "o", color=fill, markersize=8, clip_on=False, zorder=4)
-        right.plot(dot.confident, row, "D" if dot.reference else "o", color=fill, markersize=8, clip_on=False, zorder=4)
+            left.plot(
+                dot.rate,
+                row,
+                "D" if dot.reference else "o",
+                color=fill,
+                markersize=8,
+                clip_on=False,
+                zorder=4,
+            )
+        right.plot(
+            dot.confident,
+            row,
+            "D" if dot.reference else "o",
+            color=fill,
+            markersize=8,
+            clip_on=False,
+            zorder=4,
+        )
     left.set_yticks(at, [plain(d.name, LABEL) for d in dots], parse_math=False)
     left.tick_params(axis="y", labelcolor=theme.ink)
     left.set_ylim(len(dots) - 0.4, -0.6)
@@ -136,13 +209,21 @@ def _colour(index: int, theme: Theme) -> str:
 
 
 def _dot_words(dots: Sequence[Dot]) -> str:
-    said = [f"{plain(d.name, 40)}: {percent(d.rate)} fooled (95% interval {percent(d.low)} to {percent(d.high)}), "
-            f"{percent(d.confident)} right and confident" for d in dots]  # fmt: skip
+    said = [
+        f"{plain(d.name, 40)}: {percent(d.rate)} fooled (95% interval {percent(d.low)} to {percent(d.high)}), "
+        f"{percent(d.confident)} right and confident"
+        for d in dots
+    ]
     return f"Attempts fooled and real test images right and confident. {'; '.join(said)}."
 
 
 def _curve_words(curves: Sequence[Curve], max_lit: int) -> str:
     levels = sorted({max(1, max_lit // 9), max(1, max_lit // 3), max_lit})
-    said = [f"{plain(c.name, 40)}: " + ", ".join(f"{share_at_most(c.lit, k):.0%} with at most {k}" for k in levels)
-            for c in curves]  # fmt: skip
-    return f"Share of attempts with a fooling image, by its number of lit features. {'; '.join(said)}."
+    said = [
+        f"{plain(c.name, 40)}: "
+        + ", ".join(f"{share_at_most(c.lit, k):.0%} with at most {k}" for k in levels)
+        for c in curves
+    ]
+    return (
+        f"Share of attempts with a fooling image, by its number of lit features. {'; '.join(said)}."
+    )

@@ -1,4 +1,5 @@
-"""How the runs of a comparison were tested, in words: what was paired and why, what was corrected, what it does not mean."""
+"""How the runs of a comparison were tested, in words: what was paired and why, what was corrected,
+what it does not mean."""
 
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ def pairings(made: Comparison) -> list[str]:
     """How attempts were compared, and why: one sentence for all pairs of a kind."""
     kinds: dict[str, dict[str, list[str]]] = {}
     for pair in made.pairs:
-        kinds.setdefault(_pairing(pair), {}).setdefault(pair.first.name, []).append(pair.second.name)
+        kinds.setdefault(_pairing(pair), {}).setdefault(pair.first.name, []).append(
+            pair.second.name
+        )
     if len(kinds) == 1:
         return [f"Attempts {next(iter(kinds))}."]
     said = {
@@ -50,11 +53,18 @@ def method(made: Comparison) -> list[str]:
         SCOPE,
     ]
     if any(t.difference is not None for p in made.pairs for t in p.measures[2:]):
-        said.insert(2, "Folders do not say which real images were right, so those cannot be paired; as separate draws they "
-                       "are tested more carefully than need be." + _fewer_images(made))  # fmt: skip
+        said.insert(
+            2,
+            "Folders do not say which real images were right, so those cannot be paired; as separate draws they "
+            "are tested more carefully than need be." + _fewer_images(made),
+        )
     return said
 
 
 def _fewer_images(made: Comparison) -> str:
     counts = sorted({s.test_images for s in made.sides if s.at_least and s.test_images is not None})
-    return f" Test sets are counted as {number(counts[0])} images: the folders vouch for no more." if counts else ""
+    return (
+        f" Test sets are counted as {number(counts[0])} images: the folders vouch for no more."
+        if counts
+        else ""
+    )

@@ -1,4 +1,5 @@
-"""The pages of a comparison: `compare.html`, one file that needs nothing else, and `compare.md` for pull requests."""
+"""The pages of a comparison: `compare.html`, one file that needs nothing else, and `compare.md` for
+pull requests."""
 
 from __future__ import annotations
 
@@ -43,12 +44,15 @@ class Shown:
 
 
 def write_pages(made: Comparison, out: RunFolder) -> Path:
-    """Draw `compare.html`, `compare.md` and `figures/` into a folder, and return the path of the page."""
+    """Draw `compare.html`, `compare.md` and `figures/` into a folder, and return the path of the
+    page."""
     values = _values(made)
     for name, drawn in values["figures"].items():
         out.write(f"figures/{name}.png", drawn.light)
     out.write("compare.md", markdown_templates().get_template("compare.md.j2").render(values))
-    return out.write("compare.html", html_templates().get_template("compare.html.j2").render(values))
+    return out.write(
+        "compare.html", html_templates().get_template("compare.html.j2").render(values)
+    )
 
 
 def _values(made: Comparison) -> dict[str, Any]:
@@ -56,16 +60,33 @@ def _values(made: Comparison) -> dict[str, Any]:
     pairs, every = made.pairs[:MOST_PAIRS], pairings(made)
     rows = _class_rows(made)
     return {
-        "made": made, "unit": unit, "curves": len(curves), "dots": len(dots),
-        "headline": words.headline(made), "summary": words.summary(made), "tone": words.tone(made), "scope": SCOPE,
-        "warnings": words.warnings(made), "method": method(made), "pairings": every,
-        "runs": [_shown(made, side, index < MOST_PICTURES) for index, side in enumerate(made.sides)],
-        "pairs": [(pair, words.rows(pair)) for pair in pairs], "more_pairs": len(made.pairs) - len(pairs),
-        "figures": draw([Curve(s.name, s.lit) for s in curves], [_dot(made, s) for s in dots], _limit(made), unit),
-        "class_rows": rows[:MOST_CLASSES], "columns": [p.second for p in made.with_reference[:MOST_COLUMNS]],
+        "made": made,
+        "unit": unit,
+        "curves": len(curves),
+        "dots": len(dots),
+        "headline": words.headline(made),
+        "summary": words.summary(made),
+        "tone": words.tone(made),
+        "scope": SCOPE,
+        "warnings": words.warnings(made),
+        "method": method(made),
+        "pairings": every,
+        "runs": [
+            _shown(made, side, index < MOST_PICTURES) for index, side in enumerate(made.sides)
+        ],
+        "pairs": [(pair, words.rows(pair)) for pair in pairs],
+        "more_pairs": len(made.pairs) - len(pairs),
+        "figures": draw(
+            [Curve(s.name, s.lit) for s in curves],
+            [_dot(made, s) for s in dots],
+            _limit(made),
+            unit,
+        ),
+        "class_rows": rows[:MOST_CLASSES],
+        "columns": [p.second for p in made.with_reference[:MOST_COLUMNS]],
         "cut_classes": len(rows) > MOST_CLASSES or len(made.with_reference) > MOST_COLUMNS,
         "differing": words.differing_classes(made),
-    }  # fmt: skip
+    }
 
 
 def _first(made: Comparison, most: int) -> list[Side]:
@@ -79,24 +100,40 @@ def _limit(made: Comparison) -> int:
 
 
 def _dot(made: Comparison, side: Side) -> Dot:
-    return Dot(side.name, side.rate, *side.interval, side.value(CONFIDENT) or 0.0, side is made.reference)
+    return Dot(
+        side.name, side.rate, *side.interval, side.value(CONFIDENT) or 0.0, side is made.reference
+    )
 
 
 def _shown(made: Comparison, side: Side, picture: bool) -> Shown:
-    best = min(side.contents.witnesses, key=lambda w: (w.lit, -w.confidence), default=None) if picture else None
+    best = (
+        min(side.contents.witnesses, key=lambda w: (w.lit, -w.confidence), default=None)
+        if picture
+        else None
+    )
     drawn = data_uri(witness_pngs(best)[0]) if best is not None else None
-    return Shown(side, side is made.reference, drawn, words.differences(made, side), words.against(made, side))
+    return Shown(
+        side,
+        side is made.reference,
+        drawn,
+        words.differences(made, side),
+        words.against(made, side),
+    )
 
 
 def _class_rows(made: Comparison) -> list[tuple[str, float, list[tuple[float | None, str]]]]:
-    """For each class its name, the rate of the reference, and of every column (rate, tone of a difference beyond chance)."""
+    """For each class its name, the rate of the reference, and of every column (rate, tone of a
+    difference beyond chance)."""
     reference, columns = made.reference, made.with_reference[:MOST_COLUMNS]
     targets = sorted({int(t.what) for p in columns for t in p.classes})
     by_class = [{t.what: t for t in p.classes} for p in columns]
     rows = []
     for target in targets:
         own = reference.of_class(target)
-        cells = [(t.second, words.tone_of(t)) if (t := tested.get(str(target))) else (None, "") for tested in by_class]
+        cells = [
+            (t.second, words.tone_of(t)) if (t := tested.get(str(target))) else (None, "")
+            for tested in by_class
+        ]
         rows.append((reference.contents.class_name(target), sum(own) / len(own), cells))
     if len(rows) > MOST_CLASSES:  # of very many, those that differ stand first
         rows.sort(key=lambda row: not any(tone for _, tone in row[2]))

@@ -1,4 +1,7 @@
-"""Audited runs set side by side: what each says, which pairs may be tested, and what the tests say. Data only: no model."""
+"""Audited runs set side by side: what each says, which pairs may be tested, and what the tests say.
+
+Data only: no model.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from blankcheck.compare.run import ACCURACY, CONFIDENT, LIT, MEASURES, RATE, Side
-from blankcheck.compare.statistics import LEVEL, Difference, compare_lit, compare_shares, compare_successes, holm
+from blankcheck.compare.statistics import (
+    LEVEL,
+    Difference,
+    compare_lit,
+    compare_shares,
+    compare_successes,
+    holm,
+)
 from blankcheck.runs.schema import short
 
 ALL_PAIRS_UP_TO = 4
@@ -15,8 +25,8 @@ ALL_PAIRS_UP_TO = 4
 
 @dataclass(frozen=True)
 class Tested:
-    """One measure of two runs. what: one of `MEASURES`, or a class. difference: None where nothing can be tested, and
-    why_not says why. p: corrected for all tests of its kind."""
+    """One measure of two runs. what: one of `MEASURES`, or a class. difference: None where nothing
+    can be tested, and why_not says why. p: corrected for all tests of its kind."""
 
     what: str
     first: float | None
@@ -32,7 +42,8 @@ class Tested:
 
     @property
     def direction(self) -> int:
-        """1 where the second run has more, -1 where it has less, 0 where neither does or nothing was tested."""
+        """1 where the second run has more, -1 where it has less, 0 where neither does or nothing
+        was tested."""
         if self.difference is None:
             return 0
         step = self.difference.estimate - (0.5 if self.what == LIT else 0.0)
@@ -41,8 +52,9 @@ class Tested:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two runs. unlike: in what the audits differ that makes them other questions. unpaired: why their attempts do not
-    belong together one by one; empty where they do. measures: in the order of `MEASURES`. classes: rates by class."""
+    """Two runs. unlike: in what the audits differ that makes them other questions. unpaired: why
+    their attempts do not belong together one by one; empty where they do. measures: in the order of
+    `MEASURES`. classes: rates by class."""
 
     first: Side
     second: Side
@@ -58,7 +70,8 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All runs in the order they are shown, the one they are compared with, and every pair that was looked at."""
+    """All runs in the order they are shown, the one they are compared with, and every pair that was
+    looked at."""
 
     sides: tuple[Side, ...]
     reference: Side
@@ -72,8 +85,10 @@ class Comparison:
     @property
     def tests(self) -> tuple[int, int]:
         """How many tests the p-values of measures, and those of classes, are corrected for."""
-        return (sum(t.difference is not None for p in self.pairs for t in p.measures),
-                sum(t.difference is not None for p in self.pairs for t in p.classes))  # fmt: skip
+        return (
+            sum(t.difference is not None for p in self.pairs for t in p.measures),
+            sum(t.difference is not None for p in self.pairs for t in p.classes),
+        )
 
 
 def compare_sides(sides: Sequence[Side], reference: Side) -> Comparison:
@@ -85,9 +100,18 @@ def compare_sides(sides: Sequence[Side], reference: Side) -> Comparison:
     pairs = [_pair(a, b) for a, b in couples]
     measures = iter(_corrected([t for p in pairs for t in p.measures]))
     classes = iter(_corrected([t for p in pairs for t in p.classes]))
-    return Comparison(tuple(sides), reference, tuple(
-        replace(p, measures=tuple(next(measures) for _ in p.measures), classes=tuple(next(classes) for _ in p.classes))
-        for p in pairs))  # fmt: skip
+    return Comparison(
+        tuple(sides),
+        reference,
+        tuple(
+            replace(
+                p,
+                measures=tuple(next(measures) for _ in p.measures),
+                classes=tuple(next(classes) for _ in p.classes),
+            )
+            for p in pairs
+        ),
+    )
 
 
 def _corrected(tested: Sequence[Tested]) -> Iterator[Tested]:
@@ -100,9 +124,11 @@ def unlike(first: Side, second: Side) -> tuple[str, ...]:
     a, b = first.verdict, second.verdict
     keys = ("confidence", "max_lit", "ood_level", "unit")
     different = [key for key in keys if a["conditions"][key] != b["conditions"][key]]
-    if first.contents.config.get("data") != second.contents.config.get("data") or a["classes"] != b["classes"] or (
-        first.contents.features != second.contents.features
-    ):  # fmt: skip
+    if (
+        first.contents.config.get("data") != second.contents.config.get("data")
+        or a["classes"] != b["classes"]
+        or (first.contents.features != second.contents.features)
+    ):
         different.append("data")
     if first.contents.config.get("preset") != second.contents.config.get("preset"):
         different.append("preset")
@@ -110,9 +136,11 @@ def unlike(first: Side, second: Side) -> tuple[str, ...]:
 
 
 def unpaired(first: Side, second: Side) -> str:
-    """Why the attempts of two audits of one question do not belong together one by one; empty where they do.
+    """Why the attempts of two audits of one question do not belong together one by one; empty where
+    they do.
 
-    With data, seed, preset and targets the same, attempt i of both began from the same random numbers.
+    With data, seed, preset and targets the same, attempt i of both began from the same random
+    numbers.
     """
     seeds = [s.contents.config.get("seed") for s in (first, second)]
     if None in seeds:
@@ -133,8 +161,16 @@ def _pair(first: Side, second: Side) -> Pair:
     why_confident = why_real or ("other confidence" if "confidence" in different else "")
     paired = not apart
     measures = (
-        _tested(RATE, first, second, why_attempts, lambda: compare_successes(first.fooled, second.fooled, paired)),
-        _tested(LIT, first, second, why_attempts, lambda: compare_lit(first.lit, second.lit, paired)),
+        _tested(
+            RATE,
+            first,
+            second,
+            why_attempts,
+            lambda: compare_successes(first.fooled, second.fooled, paired),
+        ),
+        _tested(
+            LIT, first, second, why_attempts, lambda: compare_lit(first.lit, second.lit, paired)
+        ),
         _tested(ACCURACY, first, second, why_real, lambda: _real(ACCURACY, first, second)),
         _tested(CONFIDENT, first, second, why_confident, lambda: _real(CONFIDENT, first, second)),
     )
@@ -142,7 +178,9 @@ def _pair(first: Side, second: Side) -> Pair:
     return Pair(first, second, different, apart, measures, classes)
 
 
-def _tested(what: str, first: Side, second: Side, why_not: str, test: Callable[[], Difference]) -> Tested:
+def _tested(
+    what: str, first: Side, second: Side, why_not: str, test: Callable[[], Difference]
+) -> Tested:
     return Tested(what, first.value(what), second.value(what), None if why_not else test(), why_not)
 
 
@@ -152,14 +190,20 @@ def _why_no_images(first: Side, second: Side) -> str:
 
 
 def _real(measure: str, first: Side, second: Side) -> Difference:
-    """Shares of real test images. The folders do not say which images were right, so that they cannot be paired; taking them
-    for separate draws makes the test more careful, since networks tend to stumble over the same images."""
-    found = [(round((s.value(measure) or 0.0) * (s.test_images or 0)), s.test_images or 0) for s in (first, second)]
+    """Shares of real test images. The folders do not say which images were right, so that they
+    cannot be paired; taking them for separate draws makes the test more careful, since networks
+    tend to stumble over the same images."""
+    found = [
+        (round((s.value(measure) or 0.0) * (s.test_images or 0)), s.test_images or 0)
+        for s in (first, second)
+    ]
     return compare_shares(*found[0], *found[1])
 
 
 def _by_class(first: Side, second: Side, paired: bool) -> Iterator[Tested]:
-    targets = sorted({a.target for a in first.contents.attempts} & {a.target for a in second.contents.attempts})
+    targets = sorted(
+        {a.target for a in first.contents.attempts} & {a.target for a in second.contents.attempts}
+    )
     for target in targets:
         a, b = first.of_class(target), second.of_class(target)
         yield Tested(str(target), sum(a) / len(a), sum(b) / len(b), compare_successes(a, b, paired))

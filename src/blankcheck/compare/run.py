@@ -24,10 +24,11 @@ MOST_NAME = 60
 
 @dataclass(frozen=True)
 class Side:
-    """One run as comparisons see it. fooled, lit: of each attempt; lit None where it was not fooled.
+    """One run as comparisons see it. fooled, lit: of each attempt; lit None where it was not
+    fooled.
 
-    test_images: how many real test images there were, or as many as the folder vouches for (`at_least`); None when it
-    does not say.
+    test_images: how many real test images there were, or as many as the folder vouches for
+    (`at_least`); None when it does not say.
     """
 
     name: str
@@ -77,36 +78,54 @@ class Side:
 
     def of_class(self, target: int) -> tuple[bool, ...]:
         """`fooled` of the attempts at one target class."""
-        return tuple(f for f, a in zip(self.fooled, self.contents.attempts, strict=True) if a.target == target)
+        return tuple(
+            f
+            for f, a in zip(self.fooled, self.contents.attempts, strict=True)
+            if a.target == target
+        )
 
 
 def side_of(name: str, contents: RunContents) -> Side:
-    """What a comparison needs of a run. RunFolderError when it has no audit, or numbers that no audit has."""
+    """What a comparison needs of a run.
+
+    RunFolderError when it has no audit, or numbers that no audit has.
+    """
     verdict, path = contents.verdict, contents.run / "verdict.json"
     if verdict is None:
-        raise RunFolderError(f"run folder {contents.run.path} has no verdict.json to compare: blankcheck audit makes one")
+        raise RunFolderError(
+            f"run folder {contents.run.path} has no verdict.json to compare: blankcheck audit makes one"
+        )
     for key in ("real_accuracy", "real_confident", "rate_upper_95"):
         if not 0 <= verdict[key] <= 1:
-            raise RunFolderError(f"{path}: {key} must be between 0 and 1, got {short(verdict[key])}")
+            raise RunFolderError(
+                f"{path}: {key} must be between 0 and 1, got {short(verdict[key])}"
+            )
     for number, attempt in enumerate(contents.attempts, 1):
         if not 0 <= attempt.lit < MOST_LIT:
             where = contents.run / "attempts.jsonl"
-            raise RunFolderError(f"{where} line {number}: lit must be between 0 and {MOST_LIT}, got {short(attempt.lit)}")
+            raise RunFolderError(
+                f"{where} line {number}: lit must be between 0 and {MOST_LIT}, got {short(attempt.lit)}"
+            )
     images = (verdict.get("out_of_distribution_test") or {}).get("real_images")
     if images is not None and not 0 <= images <= ALARMS_AMONG:
-        raise RunFolderError(f"{path}: real_images must be between 0 and {ALARMS_AMONG}, got {short(images)}")
+        raise RunFolderError(
+            f"{path}: real_images must be between 0 and {ALARMS_AMONG}, got {short(images)}"
+        )
     fooled = tuple(a.fooled for a in contents.attempts)
     lit = tuple(a.lit if a.fooled else None for a in contents.attempts)
     return Side(name, contents, fooled, lit, images or None, images == ALARMS_AMONG)
 
 
 def names_of(paths: Sequence[str]) -> list[str]:
-    """A short name for each path: its last parts, as many as tell it from the others, in one line that can be shown."""
+    """A short name for each path: its last parts, as many as tell it from the others, in one line
+    that can be shown."""
     parts = [PurePath(path).parts or (path,) for path in paths]
     names = []
     for own in parts:
         others = [p for p in parts if p != own]
-        depth = next((d for d in range(1, len(own)) if all(p[-d:] != own[-d:] for p in others)), len(own))
+        depth = next(
+            (d for d in range(1, len(own)) if all(p[-d:] != own[-d:] for p in others)), len(own)
+        )
         names.append(printable("/".join(own[-depth:]), MOST_NAME))
     return names
 

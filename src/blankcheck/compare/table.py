@@ -1,4 +1,5 @@
-"""The runs as a table of plain text, as wide as the terminal allows; what does not fit is left out, then stacked."""
+"""The runs as a table of plain text, as wide as the terminal allows; what does not fit is left out,
+then stacked."""
 
 from __future__ import annotations
 
@@ -22,7 +23,10 @@ NARROWEST, SHORTEST = 16, 4
 
 def table(made: Comparison, width: int) -> list[str]:
     """Lines of at most `width` columns, one row a run."""
-    columns = {key: [key if key != "against" else f"against {made.reference.name}"] for key in _cells(made, made.sides[0])}
+    columns = {
+        key: [key if key != "against" else f"against {made.reference.name}"]
+        for key in _cells(made, made.sides[0])
+    }
     for side in made.sides:
         for key, cell in _cells(made, side).items():
             columns[key].append(cell)
@@ -40,18 +44,27 @@ def table(made: Comparison, width: int) -> list[str]:
 def _cells(made: Comparison, side: Side) -> dict[str, str]:
     least = min((k for k in side.lit if k is not None), default=None)
     shown = {
-        "run": _cut(side.name, NAME), "verdict": side.verdict["verdict"], "fooled": percent(side.rate),
-        "lit": number(side.median_lit), "fewest": number(least), "right": percent(side.value(ACCURACY)),
-        "confident": percent(side.value(CONFIDENT)), "against": against(made, side),
-    }  # fmt: skip
+        "run": _cut(side.name, NAME),
+        "verdict": side.verdict["verdict"],
+        "fooled": percent(side.rate),
+        "lit": number(side.median_lit),
+        "fewest": number(least),
+        "right": percent(side.value(ACCURACY)),
+        "confident": percent(side.value(CONFIDENT)),
+        "against": against(made, side),
+    }
     return {key: "-" if cell == NOTHING else cell for key, cell in shown.items()}
 
 
 def _lines(columns: dict[str, list[str]]) -> list[str]:
     widths = {key: max(map(cell_len, cells)) for key, cells in columns.items()}
     rows = zip(*columns.values(), strict=True)
-    return ["  ".join(_padded(cell, widths[key], key in LEFT) for key, cell in zip(columns, row, strict=True)).rstrip()
-            for row in rows]  # fmt: skip
+    return [
+        "  ".join(
+            _padded(cell, widths[key], key in LEFT) for key, cell in zip(columns, row, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def _padded(cell: str, width: int, left: bool) -> str:
@@ -64,4 +77,8 @@ def _cut(text: str, width: int) -> str:
 
 def wrapped(lines: Sequence[str], width: int) -> list[str]:
     """Sentences broken at blanks, what follows a first line set in by two."""
-    return [part for line in lines for part in textwrap.wrap(line, max(width, NARROWEST), subsequent_indent="  ")]
+    return [
+        part
+        for line in lines
+        for part in textwrap.wrap(line, max(width, NARROWEST), subsequent_indent="  ")
+    ]

@@ -1,4 +1,5 @@
-"""What a comparison of runs says, as plain text: the finding first, then numbers, and what they do not mean."""
+"""What a comparison of runs says, as plain text: the finding first, then numbers, and what they do
+not mean."""
 
 from __future__ import annotations
 
@@ -10,8 +11,12 @@ from blankcheck.compare.run import ACCURACY, CONFIDENT, LIT, RATE, Side
 from blankcheck.report.wording import NOTHING, number, percent, unit
 
 MINUS = "\N{MINUS SIGN}"
-LABELS = {RATE: "Attempts fooled", LIT: "Lit in fooling images", ACCURACY: "Real images right",
-          CONFIDENT: "Right and confident"}  # fmt: skip
+LABELS = {
+    RATE: "Attempts fooled",
+    LIT: "Lit in fooling images",
+    ACCURACY: "Real images right",
+    CONFIDENT: "Right and confident",
+}
 MORE = {
     RATE: "fooled more often",
     LIT: "needs more lit",
@@ -52,11 +57,17 @@ def headline(made: Comparison) -> str:
         if tested.difference is None:
             return f"{other} and {reference} cannot be compared"
         if not tested.beyond_chance:
-            return f"{other} and {reference} do not differ beyond chance in how often they are fooled"
+            return (
+                f"{other} and {reference} do not differ beyond chance in how often they are fooled"
+            )
         return f"{other} is {_said(tested)} than {reference}"
-    counts = [(sum(finding(p.measure(RATE)) == words for p in pairs), words)
-              for words in (LESS[RATE], MORE[RATE], SAME, UNTESTED)]  # fmt: skip
-    said = [f"{count} {words if words != SAME else 'with ' + SAME}" for count, words in counts if count]
+    counts = [
+        (sum(finding(p.measure(RATE)) == words for p in pairs), words)
+        for words in (LESS[RATE], MORE[RATE], SAME, UNTESTED)
+    ]
+    said = [
+        f"{count} {words if words != SAME else 'with ' + SAME}" for count, words in counts if count
+    ]
     return f"{len(pairs)} runs against {reference}: {', '.join(said)}"
 
 
@@ -74,7 +85,8 @@ def summary(made: Comparison) -> str:
 
 
 def tone(made: Comparison) -> str:
-    """`better` when every run is fooled less often than the reference, `worse` when every one is more often, or nothing."""
+    """`better` when every run is fooled less often than the reference, `worse` when every one is
+    more often, or nothing."""
     tones = {tone_of(p.measure(RATE)) for p in made.with_reference}
     return tones.pop() if len(tones) == 1 else ""
 
@@ -88,8 +100,10 @@ def warnings(made: Comparison) -> list[str]:
             by_kind.setdefault(pair.unlike, []).append(pair.second.name)
     for different, names in by_kind.items():
         verb = "differs" if len(names) == 1 else "differ"
-        said.append(f"{listed(names)} {verb} from {reference} in {listed(different)}. These audits asked different "
-                    "questions: their numbers stand side by side, but what depends on that is not tested.")  # fmt: skip
+        said.append(
+            f"{listed(names)} {verb} from {reference} in {listed(different)}. These audits asked different "
+            "questions: their numbers stand side by side, but what depends on that is not tested."
+        )
     return said
 
 
@@ -107,8 +121,17 @@ def rows(pair: Pair) -> list[Row]:
 def _row(label: str, tested: Tested) -> Row:
     shown = _lit if tested.what == LIT else percent
     test = tested.difference.test if tested.difference is not None else ""
-    return Row(label, shown(tested.first), shown(tested.second), change(tested), p_value(tested.p, ""), finding(tested),
-               tone_of(tested), test, tested.why_not)  # fmt: skip
+    return Row(
+        label,
+        shown(tested.first),
+        shown(tested.second),
+        change(tested),
+        p_value(tested.p, ""),
+        finding(tested),
+        tone_of(tested),
+        test,
+        tested.why_not,
+    )
 
 
 def _lit(value: float | None) -> str:
@@ -149,9 +172,13 @@ def finding(tested: Tested) -> str:
 
 
 def _negligible(tested: Tested) -> bool:
-    """Beyond chance is not yet much: probabilities of superiority from 0.44 to 0.56 count as no effect (Vargha and Delaney
-    2000)."""
-    return tested.what == LIT and tested.difference is not None and abs(tested.difference.estimate - 0.5) < 0.06
+    """Beyond chance is not yet much: probabilities of superiority from 0.44 to 0.56 count as no
+    effect (Vargha and Delaney 2000)."""
+    return (
+        tested.what == LIT
+        and tested.difference is not None
+        and abs(tested.difference.estimate - 0.5) < 0.06
+    )
 
 
 def _said(tested: Tested) -> str:
@@ -167,7 +194,13 @@ def tone_of(tested: Tested) -> str:
 
 def differences(made: Comparison, side: Side) -> list[tuple[str, str]]:
     """(finding, tone) of a run against the reference, those beyond chance only."""
-    return [(finding(t), tone_of(t)) for p in made.with_reference if p.second is side for t in p.measures if t.beyond_chance]
+    return [
+        (finding(t), tone_of(t))
+        for p in made.with_reference
+        if p.second is side
+        for t in p.measures
+        if t.beyond_chance
+    ]
 
 
 def against(made: Comparison, side: Side) -> str:
@@ -185,8 +218,10 @@ def sentences(made: Comparison) -> list[str]:
     """Every difference beyond chance as a sentence with its numbers."""
     return [
         f"{p.second.name}, against {p.first.name}: {finding(t)} ({_numbers(t)}; {change(t)}; {p_value(t.p)})"
-        for p in made.pairs for t in p.measures if t.beyond_chance
-    ]  # fmt: skip
+        for p in made.pairs
+        for t in p.measures
+        if t.beyond_chance
+    ]
 
 
 def _numbers(tested: Tested) -> str:
@@ -199,12 +234,24 @@ def differing_classes(made: Comparison) -> str:
     """Which classes differ from the reference, in one sentence; nothing where none was tested."""
     said = []
     for pair in made.with_reference:
-        found = [pair.first.contents.class_name(int(t.what)) for t in pair.classes if t.beyond_chance]
+        found = [
+            pair.first.contents.class_name(int(t.what)) for t in pair.classes if t.beyond_chance
+        ]
         if pair.classes:
             every = len(found) == len(pair.classes)
-            named = "" if every or not found else f" ({listed([f'“{name[:20]}”' for name in found], 12)})"
-            said.append(f"{pair.second.name}: {'all' if every else f'{len(found)} of'} {len(pair.classes)} classes{named}")
-    return f"Fooled at another rate than {made.reference.name}, beyond chance: {'; '.join(said)}." if said else ""
+            named = (
+                ""
+                if every or not found
+                else f" ({listed([f'“{name[:20]}”' for name in found], 12)})"
+            )
+            said.append(
+                f"{pair.second.name}: {'all' if every else f'{len(found)} of'} {len(pair.classes)} classes{named}"
+            )
+    return (
+        f"Fooled at another rate than {made.reference.name}, beyond chance: {'; '.join(said)}."
+        if said
+        else ""
+    )
 
 
 def lit_unit(made: Comparison) -> str:

@@ -1,4 +1,5 @@
-"""Real images: one [0, 1] tensor and its labels per split, or images that are read when they are asked for."""
+"""Real images: one [0, 1] tensor and its labels per split, or images that are read when they are
+asked for."""
 
 from blankcheck.data.lazy import LazyImages
 from blankcheck.data.loading import NAMED, load_data

@@ -18,10 +18,11 @@ IMAGES = ("x", "x_train", "x_val", "x_test")
 
 
 def from_arrays(source: str, arrays: dict[str, Any], most: int) -> Data:
-    """x_train, y_train, x_test, y_test, and perhaps x_val and y_val; or x and y, split 80/10/10; and perhaps class_names.
+    """x_train, y_train, x_test, y_test, and perhaps x_val and y_val; or x and y, split 80/10/10;
+    and perhaps class_names.
 
-    Where the images would take more than `most` bytes as float32, they stay as they are, and those asked for are made
-    float32. Raises DataError with one line.
+    Where the images would take more than `most` bytes as float32, they stay as they are, and those
+    asked for are made float32. Raises DataError with one line.
     """
     names = arrays.get("class_names")
     lazy = sum(bytes_of(np.shape(arrays[name])) for name in IMAGES if name in arrays) > most
@@ -39,11 +40,17 @@ def from_arrays(source: str, arrays: dict[str, Any], most: int) -> Data:
         remaining, test = hold_out(split(""), 0.1)
         rest, validation = hold_out(remaining, 1 / 9, salt=1)
     else:
-        raise DataError(f"data {source!r} must hold x_train y_train x_test y_test, or x y; got {' '.join(sorted(arrays))}")
+        raise DataError(
+            f"data {source!r} must hold x_train y_train x_test y_test, or x y; got {' '.join(sorted(arrays))}"
+        )
     count = 1 + max(int(s.labels.max()) for s in (rest, validation, test))
     if names is not None and len(names) < count:
-        raise DataError(f"data {source!r}: class_names has {len(names)} names, labels go to {count - 1}")
-    classes = tuple(str(n) for n in names) if names is not None else tuple(str(i) for i in range(count))
+        raise DataError(
+            f"data {source!r}: class_names has {len(names)} names, labels go to {count - 1}"
+        )
+    classes = (
+        tuple(str(n) for n in names) if names is not None else tuple(str(i) for i in range(count))
+    )
     return Data(source, classes, rest, validation, test)
 
 
@@ -52,7 +59,9 @@ def _split(source: str, images: Any, labels: Any, lazy: bool) -> Split:
         y = torch.as_tensor(np.asarray(labels).astype(np.int64)).flatten()
         x = images if isinstance(images, FileRows) else np.asarray(images)
     except (TypeError, ValueError) as error:
-        raise DataError(f"data {source!r}: images and labels must be plain numbers: {error}") from error
+        raise DataError(
+            f"data {source!r}: images and labels must be plain numbers: {error}"
+        ) from error
     if len(x) == 0:
         raise DataError(f"data {source!r} holds no images")
     if len(x) != len(y):
@@ -69,7 +78,8 @@ def _lazy_images(source: str, rows: Any) -> LazyImages:
     c, h, w = read(torch.zeros(1, dtype=torch.int64)).shape[1:]
     images = LazyImages(read, (c, h, w), torch.arange(len(rows)), source)
     if np.issubdtype(rows.dtype, np.floating):
-        # bytes lie in [0, 1] whatever they are; of floats it has to be seen, before anything is made of them
+        # bytes lie in [0, 1] whatever they are; of floats it has to be seen, before anything is
+        # made of them
         for _ in in_pieces(images, images_at_once(images.size)):
             pass
     return images
@@ -83,7 +93,8 @@ def as_unit_images(source: str, x: Any) -> Tensor:
 
 
 def to_unit(source: str, x: Any) -> Tensor:
-    """Arrays of images, grey or colour, channels first or last, bytes or floats -> (n, c, h, w) float32."""
+    """Arrays of images, grey or colour, channels first or last, bytes or floats -> (n, c, h, w)
+    float32."""
     if x.dtype == np.uint8:
         images = torch.from_numpy(x.astype(np.float32) / 255)
     elif np.issubdtype(x.dtype, np.floating):
@@ -93,7 +104,9 @@ def to_unit(source: str, x: Any) -> Tensor:
     if images.ndim == 3:
         images = images.unsqueeze(1)
     if images.ndim != 4:
-        raise DataError(f"data {source!r}: images must be (n, h, w), (n, c, h, w) or (n, h, w, c), got {x.shape}")
+        raise DataError(
+            f"data {source!r}: images must be (n, h, w), (n, c, h, w) or (n, h, w, c), got {x.shape}"
+        )
     if images.shape[1] not in (1, 3, 4) and images.shape[3] in (1, 3, 4):
         images = images.permute(0, 3, 1, 2)
     return images.contiguous()

@@ -1,4 +1,5 @@
-"""Folders of images: one folder per class, decoded all at once or, beyond memory, when they are asked for."""
+"""Folders of images: one folder per class, decoded all at once or, beyond memory, when they are
+asked for."""
 
 from __future__ import annotations
 
@@ -30,11 +31,12 @@ GREY = ("1", "L", "I;16")
 
 
 def from_folder(source: str, folder: Path, crop: Crop | None, most: int) -> Data:
-    """`folder/CLASS/...`, of which a tenth each is held out to validate and to test, or `folder/train/CLASS/...` and
-    `folder/test/CLASS/...`. Images that would take more than `most` bytes as float32 are decoded when they are asked for.
+    """`folder/CLASS/...`, of which a tenth each is held out to validate and to test, or
+    `folder/train/CLASS/...` and `folder/test/CLASS/...`. Images that would take more than `most`
+    bytes as float32 are decoded when they are asked for.
 
-    Raises DataError with one line that names the file where an image cannot be read, or has another size than the others
-    and there is no crop.
+    Raises DataError with one line that names the file where an image cannot be read, or has another
+    size than the others and there is no crop.
     """
     if not folder.is_dir():
         raise DataError(f"data folder {folder} does not exist")
@@ -56,15 +58,18 @@ def from_folder(source: str, folder: Path, crop: Crop | None, most: int) -> Data
 def _class_folders(folder: Path) -> list[str]:
     classes = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not classes:
-        raise DataError(f"data folder {folder} must hold one folder per class, found no folder in it")
+        raise DataError(
+            f"data folder {folder} must hold one folder per class, found no folder in it"
+        )
     return classes
 
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """The image files under one folder, class by class. classes: the class folders. names: paths below the class folder.
-    labels: (n,) int64. crop: what is cut out of each image, None for all of it. grey: one channel for all, three for all, or
-    None for as many as each file has."""
+    """The image files under one folder, class by class. classes: the class folders. names: paths
+    below the class folder.
+    labels: (n,) int64. crop: what is cut out of each image, None for all of it. grey: one channel
+    for all, three for all, or None for as many as each file has."""
 
     source: str
     classes: tuple[str, ...]
@@ -82,7 +87,9 @@ class ImageFiles:
         names = tuple(name for each in found for name in each)
         if not names:
             raise DataError(f"data {source!r}: no image found under {folder}")
-        labels = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(each) for each in found]))
+        labels = torch.arange(len(classes)).repeat_interleave(
+            torch.tensor([len(each) for each in found])
+        )
         return cls(source, folders, names, labels, crop)
 
     def __len__(self) -> int:
@@ -107,15 +114,20 @@ class ImageFiles:
     def loaded(self) -> Split:
         """All images, in memory."""
         images = [self._decoded(position) for position in range(len(self))]
-        self._check_sizes({image.shape if image.ndim == 3 else (*image.shape, 1) for image in images})
+        self._check_sizes(
+            {image.shape if image.ndim == 3 else (*image.shape, 1) for image in images}
+        )
         return Split(as_unit_images(self.source, np.stack(images)), self.labels)
 
     def lazy(self) -> Split:
-        """All images, decoded when they are asked for. Without a crop the headers of all files are read, to see that they
-        have one size."""
+        """All images, decoded when they are asked for. Without a crop the headers of all files are
+        read, to see that they have one size."""
         if self.crop is None:
             self._check_sizes({self._header(position) for position in range(len(self))})
-        return Split(LazyImages(self.read, self.first_size(), torch.arange(len(self)), self.source), self.labels)
+        return Split(
+            LazyImages(self.read, self.first_size(), torch.arange(len(self)), self.source),
+            self.labels,
+        )
 
     def read(self, positions: Tensor) -> Tensor:
         """The images at these positions, (k, c, h, w), decoded in as many threads as torch uses."""
@@ -152,13 +164,16 @@ class ImageFiles:
 
 
 def cropped(image: Image, crop: Crop) -> Image:
-    """The square in the middle of the image whose side is `crop.side` when the shorter side of the image is made `crop.of`,
+    """The square in the middle of the image whose side is `crop.side` when the shorter side of the
+    image is made `crop.of`,
     at that size: bilinear, and averaged over the source where it is made smaller."""
     from PIL.Image import Resampling
 
     side = min(image.size) * crop.side / crop.of
     left, top = (image.width - side) / 2, (image.height - side) / 2
-    return image.resize((crop.side, crop.side), Resampling.BILINEAR, box=(left, top, left + side, top + side))
+    return image.resize(
+        (crop.side, crop.side), Resampling.BILINEAR, box=(left, top, left + side, top + side)
+    )
 
 
 @contextmanager

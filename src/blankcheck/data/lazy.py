@@ -13,15 +13,18 @@ from blankcheck.errors import DataError
 from blankcheck.types import images_at_once
 
 IN_MEMORY = 2**30
-"""Bytes that the images of a data set may take as float32 before they are read when they are asked for instead."""
+"""Bytes that the images of a data set may take as float32 before they are read when they are asked
+for instead."""
 
 
 @dataclass(frozen=True)
 class LazyImages:
-    """Images (n, c, h, w) float32 in [0, 1] of which any index (positions, booleans, a slice, one position) gives a tensor.
+    """Images (n, c, h, w) float32 in [0, 1] of which any index (positions, booleans, a slice, one
+    position) gives a tensor.
 
-    read: from positions (k,) int64 in the source to its images there, (k, c, h, w). size: (c, h, w). positions: (n,) int64,
-    which of the source's images these are, in this order. source: what error messages call it.
+    read: from positions (k,) int64 in the source to its images there, (k, c, h, w). size: (c, h,
+    w). positions: (n,) int64, which of the source's images these are, in this order. source: what
+    error messages call it.
     """
 
     read: Callable[[Tensor], Tensor]
@@ -47,7 +50,8 @@ class LazyImages:
         return replace(self, positions=self.positions[index])
 
     def changed(self, change: Callable[[Tensor], Tensor]) -> LazyImages:
-        """The same images after `change`, from (k, c, h, w) in [0, 1] to the same, which is made of those read."""
+        """The same images after `change`, from (k, c, h, w) in [0, 1] to the same, which is made of
+        those read."""
         return replace(self, read=lambda positions: change(self.read(positions)))
 
     def _images(self, positions: Tensor) -> Tensor:

@@ -24,17 +24,20 @@ NAMED: dict[str, Callable[[list[Path]], Data]] = {
 }
 
 
-def load_data(source: str, data_dir: str | os.PathLike[str] | None = None, *, in_memory: int = IN_MEMORY) -> Data:
+def load_data(
+    source: str, data_dir: str | os.PathLike[str] | None = None, *, in_memory: int = IN_MEMORY
+) -> Data:
     """Load a data set.
 
-    source: `digits`, `mnist`, `fashion-mnist` or `cifar10` (looked for under `data_dir`, then $BLANKCHECK_DATA, then the
-    cache, else downloaded); `npz:FILE` with arrays x_train, y_train, x_test, y_test, or x and y (split 80/10/10);
-    `folder:DIR` with one folder of images per class; `file.py:factory` or `package.module:factory`, a callable that
-    returns a `Data` or a dictionary of the same arrays. Arrays hold images (n, h, w), (n, c, h, w) or (n, h, w, c),
-    uint8 or floats in [0, 1]. With `+lift` or `+lift=C` behind any of these, every feature is raised by C (0.3), so that no
-    real image is sparse. With `+size=N` behind a folder, the N x N square in the middle is cut out of each image, whose
-    shorter side was made N, or M with `+size=N,M`. in_memory: bytes that the images may take as float32; those of a larger
-    set are read when they are asked for.
+    source: `digits`, `mnist`, `fashion-mnist` or `cifar10` (looked for under `data_dir`, then
+    $BLANKCHECK_DATA, then the cache, else downloaded); `npz:FILE` with arrays x_train, y_train,
+    x_test, y_test, or x and y (split 80/10/10); `folder:DIR` with one folder of images per class;
+    `file.py:factory` or `package.module:factory`, a callable that returns a `Data` or a dictionary
+    of the same arrays. Arrays hold images (n, h, w), (n, c, h, w) or (n, h, w, c), uint8 or floats
+    in [0, 1]. With `+lift` or `+lift=C` behind any of these, every feature is raised by C (0.3), so
+    that no real image is sparse. With `+size=N` behind a folder, the N x N square in the middle is
+    cut out of each image, whose shorter side was made N, or M with `+size=N,M`. in_memory: bytes
+    that the images may take as float32; those of a larger set are read when they are asked for.
 
     Raises DataError with one line when something is missing, truncated or out of range.
     """
@@ -49,11 +52,17 @@ def runs_code(source: str) -> bool:
     return is_factory(plain) and not plain.startswith(("npz:", "folder:"))
 
 
-def _load_plain(source: str, data_dir: str | os.PathLike[str] | None, crop: Crop | None, most: int) -> Data:
+def _load_plain(
+    source: str, data_dir: str | os.PathLike[str] | None, crop: Crop | None, most: int
+) -> Data:
     if source.startswith("folder:"):
-        return from_folder(source if crop is None else f"{source}+size={crop}", Path(source[7:]), crop, most)
+        return from_folder(
+            source if crop is None else f"{source}+size={crop}", Path(source[7:]), crop, most
+        )
     if crop is not None:
-        raise DataError(f"data {source!r}: +size is for folder:DIR; in other sources all images have one size")
+        raise DataError(
+            f"data {source!r}: +size is for folder:DIR; in other sources all images have one size"
+        )
     if source in NAMED:
         where = [data_dir, os.environ.get("BLANKCHECK_DATA")]
         return NAMED[source]([Path(folder) for folder in where if folder])
@@ -65,6 +74,10 @@ def _load_plain(source: str, data_dir: str | os.PathLike[str] | None, crop: Crop
             return made
         if isinstance(made, dict):
             return from_arrays(source, made, most)
-        raise DataError(f"data factory {source!r} must return a Data or a dictionary, got {type(made).__name__}")
+        raise DataError(
+            f"data factory {source!r} must return a Data or a dictionary, got {type(made).__name__}"
+        )
     known = ", ".join(NAMED)
-    raise DataError(f"data must be one of {known}, npz:FILE, folder:DIR or file.py:factory, got {source!r}")
+    raise DataError(
+        f"data must be one of {known}, npz:FILE, folder:DIR or file.py:factory, got {source!r}"
+    )

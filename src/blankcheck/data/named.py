@@ -16,14 +16,40 @@ from numpy.typing import NDArray
 from blankcheck.data.splits import Data, Split, hold_out
 from blankcheck.errors import DataError
 
-IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+IDX_FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
 CIFAR_FILES = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
-CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR_CLASSES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
 FASHION_CLASSES = (
-    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
-)  # fmt: skip
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 
-# The .gz checksums of MNIST differ between distributors, the contents do not: MD5s are of the uncompressed files.
+# The .gz checksums of MNIST differ between distributors, the contents do not: MD5s are of the
+# uncompressed files.
 MNIST_MD5 = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
@@ -56,7 +82,9 @@ def digits() -> Data:
 def mnist(folders: list[Path]) -> Data:
     """MNIST (LeCun, Cortes, Burges): 60,000 and 10,000 images of 28x28."""
     classes = tuple(str(d) for d in range(10))
-    return _idx_set("mnist", classes, _find_or_fetch(folders, "mnist", IDX_FILES, MNIST_URL, {}), MNIST_MD5)
+    return _idx_set(
+        "mnist", classes, _find_or_fetch(folders, "mnist", IDX_FILES, MNIST_URL, {}), MNIST_MD5
+    )
 
 
 def fashion_mnist(folders: list[Path]) -> Data:
@@ -70,7 +98,9 @@ def cifar10(folders: list[Path]) -> Data:
     found = _find(folders, "cifar-10-batches-bin", CIFAR_FILES)
     files = found if found is not None else _fetch_cifar()
     *train, test = [_read_cifar(path) for path in files]
-    rest, validation = hold_out(Split(torch.cat([s.loaded() for s in train]), torch.cat([s.labels for s in train])), 1 / 10)
+    rest, validation = hold_out(
+        Split(torch.cat([s.loaded() for s in train]), torch.cat([s.labels for s in train])), 1 / 10
+    )
     return Data("cifar10", CIFAR_CLASSES, rest, validation, test)
 
 
@@ -86,7 +116,8 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """An IDX file of unsigned bytes: big-endian magic 0x0801..0x0803, one length per axis, then the values."""
+    """An IDX file of unsigned bytes: big-endian magic 0x0801..0x0803, one length per axis, then the
+    values."""
     raw = read_bytes(path)
     if len(raw) < 8 or raw[:3] != b"\x00\x00\x08" or not 1 <= raw[3] <= 3:
         raise DataError(f"data file {path} is not an IDX file of unsigned bytes")
@@ -94,16 +125,22 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     header = 4 + 4 * axes
     sizes = struct.unpack(f">{axes}I", raw[4:header]) if len(raw) >= header else ()
     if not sizes or len(raw) - header != int(np.prod(sizes)):
-        raise DataError(f"data file {path} is truncated: header says {sizes}, {len(raw) - header} bytes follow")
+        raise DataError(
+            f"data file {path} is truncated: header says {sizes}, {len(raw) - header} bytes follow"
+        )
     return np.frombuffer(raw, np.uint8, offset=header).reshape(sizes)
 
 
 def _read_cifar(path: Path) -> Split:
     raw = read_bytes(path)
     if not raw or len(raw) % 3073:
-        raise DataError(f"data file {path} is truncated: {len(raw)} bytes are not whole records of 3073")
+        raise DataError(
+            f"data file {path} is truncated: {len(raw)} bytes are not whole records of 3073"
+        )
     rows = np.frombuffer(raw, np.uint8).reshape(-1, 3073)
-    return Split(_unit(rows[:, 1:].reshape(-1, 3, 32, 32)), torch.tensor(rows[:, 0], dtype=torch.int64))
+    return Split(
+        _unit(rows[:, 1:].reshape(-1, 3, 32, 32)), torch.tensor(rows[:, 0], dtype=torch.int64)
+    )
 
 
 def _unit(pixels: NDArray[np.uint8]) -> torch.Tensor:
@@ -115,23 +152,34 @@ def _idx_set(name: str, classes: tuple[str, ...], files: list[Path], md5: dict[s
 
     for path in files:
         known = md5.get(path.name.removesuffix(".gz").removesuffix(".xz"))
-        if known is not None and hashlib.md5(read_bytes(path), usedforsecurity=False).hexdigest() != known:
-            raise DataError(f"data file {path} is not the published {name} file: MD5 of its contents differs")
+        if (
+            known is not None
+            and hashlib.md5(read_bytes(path), usedforsecurity=False).hexdigest() != known
+        ):
+            raise DataError(
+                f"data file {path} is not the published {name} file: MD5 of its contents differs"
+            )
     arrays = [read_idx(path) for path in files]
     splits = []
     for images, labels in (arrays[:2], arrays[2:]):
         if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
-            raise DataError(f"data {name!r}: images {images.shape} and labels {labels.shape} do not belong together")
+            raise DataError(
+                f"data {name!r}: images {images.shape} and labels {labels.shape} do not belong together"
+            )
         splits.append(Split(_unit(images).unsqueeze(1), torch.tensor(labels, dtype=torch.int64)))
     rest, validation = hold_out(splits[0], 1 / 12)
     return Data(name, classes, rest, validation, splits[1])
 
 
 def _find(folders: list[Path], sub: str, names: tuple[str, ...]) -> list[Path] | None:
-    """The files under the first folder that has them all, in any compression; None when no folder has any."""
+    """The files under the first folder that has them all, in any compression; None when no folder
+    has any."""
     for folder in folders:
         for base in (folder / sub, folder):
-            found = [next((p for end in ("", ".gz", ".xz") if (p := base / (n + end)).is_file()), None) for n in names]
+            found = [
+                next((p for end in ("", ".gz", ".xz") if (p := base / (n + end)).is_file()), None)
+                for n in names
+            ]
             present = [path for path in found if path is not None]
             if len(present) == len(names):
                 return present
@@ -142,13 +190,16 @@ def _find(folders: list[Path], sub: str, names: tuple[str, ...]) -> list[Path] |
 
 
 def cache_folder() -> Path:
-    """Where downloads and trained twins are kept: $BLANKCHECK_CACHE, else the system's cache folder."""
+    """Where downloads and trained twins are kept: $BLANKCHECK_CACHE, else the system's cache
+    folder."""
     import pooch
 
     return Path(os.environ.get("BLANKCHECK_CACHE") or pooch.os_cache("blankcheck"))
 
 
-def _find_or_fetch(folders: list[Path], sub: str, names: tuple[str, ...], url: str, gz_md5: dict[str, str]) -> list[Path]:
+def _find_or_fetch(
+    folders: list[Path], sub: str, names: tuple[str, ...], url: str, gz_md5: dict[str, str]
+) -> list[Path]:
     found = _find(folders, sub, names)
     if found is not None:
         return found
@@ -159,7 +210,11 @@ def _fetch(url: str, sub: str, known_hash: str | None) -> Path:
     import pooch
 
     try:
-        return Path(pooch.retrieve(url, known_hash, url.rsplit("/", 1)[1], cache_folder() / sub, progressbar=True))
+        return Path(
+            pooch.retrieve(
+                url, known_hash, url.rsplit("/", 1)[1], cache_folder() / sub, progressbar=True
+            )
+        )
     except Exception as error:  # pooch lets every error of its downloader through
         raise DataError(
             f"data {sub!r} is not under --data-dir or $BLANKCHECK_DATA and cannot be downloaded: {type(error).__name__}"

@@ -1,4 +1,5 @@
-"""Arrays of an .npz archive, whole or, where they are large and not compressed, some rows at a time."""
+"""Arrays of an .npz archive, whole or, where they are large and not compressed, some rows at a
+time."""
 
 from __future__ import annotations
 
@@ -16,12 +17,14 @@ from blankcheck.data.lazy import bytes_of
 from blankcheck.errors import DataError
 
 MOST_WHOLE = 2**32
-"""Bytes that the image arrays of an archive too large for memory may have, where they can only be read whole."""
+"""Bytes that the image arrays of an archive too large for memory may have, where they can only be
+read whole."""
 
 
 @dataclass(frozen=True)
 class FileRows:
-    """An array in a file, in C order from the byte `offset` on, of which rows are read when they are asked for.
+    """An array in a file, in C order from the byte `offset` on, of which rows are read when they
+    are asked for.
 
     Read rather than mapped, so that pages once looked at do not count as this process's memory.
     """
@@ -51,8 +54,8 @@ class FileRows:
 
 @dataclass(frozen=True)
 class _Header:
-    """What stands before an array in an archive. offset: of its first byte in the file, None where rows cannot be read one
-    by one."""
+    """What stands before an array in an archive. offset: of its first byte in the file, None where
+    rows cannot be read one by one."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -60,25 +63,36 @@ class _Header:
 
 
 def read_npz(path: Path, images: Iterable[str], most: int) -> dict[str, Any]:
-    """The arrays of an archive by name. Where those named in `images` would take more than `most` bytes as float32, they are
-    `FileRows`, or whole arrays where they are compressed.
+    """The arrays of an archive by name. Where those named in `images` would take more than `most`
+    bytes as float32, they are `FileRows`, or whole arrays where they are compressed.
 
-    Raises DataError with one line when the file is not such an archive, or holds too large a compressed array.
+    Raises DataError with one line when the file is not such an archive, or holds too large a
+    compressed array.
     """
     if not path.is_file():
         raise DataError(f"data file {path} does not exist")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            headers = {name: _header(path, archive.zip, name) for name in images if name in archive.files}
+            headers = {
+                name: _header(path, archive.zip, name) for name in images if name in archive.files
+            }
             large = sum(bytes_of(h.shape) for h in headers.values()) > most
-            rows = {n: FileRows(path, h.offset, h.shape, h.dtype) for n, h in headers.items() if large and h.offset}
+            rows = {
+                n: FileRows(path, h.offset, h.shape, h.dtype)
+                for n, h in headers.items()
+                if large and h.offset
+            }
             if large:
-                _check_whole(path, {name: header for name, header in headers.items() if name not in rows})
+                _check_whole(
+                    path, {name: header for name, header in headers.items() if name not in rows}
+                )
             return {name: archive[name] for name in archive.files if name not in rows} | rows
     except DataError:
         raise
     except Exception as error:  # zipfile, zlib, numpy and the OS all raise their own here
-        raise DataError(f"data file {path} cannot be read as npz: it is no archive of plain arrays") from error
+        raise DataError(
+            f"data file {path} cannot be read as npz: it is no archive of plain arrays"
+        ) from error
 
 
 def _check_whole(path: Path, headers: dict[str, _Header]) -> None:
@@ -94,16 +108,22 @@ def _header(path: Path, archive: ZipFile, name: str) -> _Header:
     info = archive.getinfo(f"{name}.npy")
     with archive.open(info) as file:
         version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        read = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
         shape, fortran, dtype = read(file)
         length = file.tell()
     by_rows = info.compress_type == ZIP_STORED and not fortran and not dtype.hasobject
-    return _Header(shape, dtype, _data_offset(path, info.header_offset) + length if by_rows else None)
+    return _Header(
+        shape, dtype, _data_offset(path, info.header_offset) + length if by_rows else None
+    )
 
 
 def _data_offset(path: Path, header: int) -> int:
-    """Where a member of a zip archive begins: behind its local header, of 30 bytes, its name and an extra field, whose
-    lengths stand in bytes 26 to 29 (APPNOTE.TXT 4.3.7)."""
+    """Where a member of a zip archive begins: behind its local header, of 30 bytes, its name and an
+    extra field, whose lengths stand in bytes 26 to 29 (APPNOTE.TXT 4.3.7)."""
     with path.open("rb") as file:
         file.seek(header + 26)
         name, extra = (int.from_bytes(file.read(2), "little") for _ in range(2))

@@ -17,15 +17,18 @@ from blankcheck.errors import DataError
 from blankcheck.types import Images, images_at_once, in_pieces
 
 SPLIT_SEED = 20240229
-"""Splits belong to a data set, not to a run: every run must agree which images were never trained on."""
+"""Splits belong to a data set, not to a run: every run must agree which images were never trained
+on."""
 MEASURED_WHOLE, MEASURED = 150_000_000, 300_000_000
-"""Images x features of the training images up to which mean and standard deviation are those of one tensor; and of the
-sample, read piece by piece, that stands for a larger set. Which of the two does not depend on how the images are kept."""
+"""Images x features of the training images up to which mean and standard deviation are those of one
+tensor; and of the sample, read piece by piece, that stands for a larger set. Which of the two does
+not depend on how the images are kept."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """images: (n, c, h, w) float32 in [0, 1], a tensor or, beyond memory, `LazyImages`. labels: (n,) int64."""
+    """images: (n, c, h, w) float32 in [0, 1], a tensor or, beyond memory, `LazyImages`. labels:
+    (n,) int64."""
 
     images: Images
     labels: Tensor
@@ -35,7 +38,9 @@ class Split:
 
     def take(self, index: Tensor) -> Split:
         """The images and labels at the given positions; lazy images stay so."""
-        images = self.images.take(index) if isinstance(self.images, LazyImages) else self.images[index]
+        images = (
+            self.images.take(index) if isinstance(self.images, LazyImages) else self.images[index]
+        )
         return Split(images, self.labels[index])
 
     def loaded(self) -> Tensor:
@@ -48,14 +53,18 @@ class Split:
         return self.take(order[:n])
 
     def at_most(self, numbers: int, seed: int = SPLIT_SEED) -> Split:
-        """The same split, or a sample of it where it has more than so many images x features; never less than one image."""
+        """The same split, or a sample of it where it has more than so many images x features; never
+        less than one image."""
         n = max(1, numbers // math.prod(self.images.shape[1:]))
         return self if n >= len(self) else self.sample(n, seed)
 
 
 @dataclass(frozen=True)
 class Data:
-    """Real images of `len(classes)` classes. `source` is the text that loads the same data again."""
+    """Real images of `len(classes)` classes.
+
+    `source` is the text that loads the same data again.
+    """
 
     source: str
     classes: tuple[str, ...]
@@ -66,7 +75,9 @@ class Data:
     def __post_init__(self) -> None:
         shapes = {tuple(s.images.shape[1:]) for s in (self.train, self.validation, self.test)}
         if len(shapes) != 1:
-            raise DataError(f"data {self.source!r}: all splits must have one image shape, got {sorted(shapes)}")
+            raise DataError(
+                f"data {self.source!r}: all splits must have one image shape, got {sorted(shapes)}"
+            )
         for name in ("train", "validation", "test"):
             _check(f"data {self.source!r}: {name}", getattr(self, name), len(self.classes))
 
@@ -78,17 +89,24 @@ class Data:
 
     @cached_property
     def halves(self) -> tuple[Split, Split]:
-        """Two disjoint random halves A and B of the training images; copies of an image are in the same one."""
-        order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(SPLIT_SEED + 1))
+        """Two disjoint random halves A and B of the training images; copies of an image are in the
+        same one."""
+        order = torch.randperm(
+            len(self.train), generator=torch.Generator().manual_seed(SPLIT_SEED + 1)
+        )
         return _cut(self.train, order, len(order) // 2)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sixteen hex digits that change when any image or label changes. All images are read for it."""
+        """Sixteen hex digits that change when any image or label changes.
+
+        All images are read for it.
+        """
         return fingerprint([self.train, self.validation, self.test])
 
     def mean_and_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation of each channel over the training images; of very many, over a sample."""
+        """Mean and standard deviation of each channel over the training images; of very many, over
+        a sample."""
         return self._moments
 
     @cached_property
@@ -117,7 +135,8 @@ def _streamed_moments(split: Split) -> tuple[Tensor, Tensor]:
     n, c, h, w = split.images.shape
     total, squares = torch.zeros(c, dtype=torch.float64), torch.zeros(c, dtype=torch.float64)
     for piece in in_pieces(split.images, images_at_once((c, h, w))):
-        # float32 squares and their means over one image are exact enough; what adds up over many images is float64
+        # float32 squares and their means over one image are exact enough; what adds up over many
+        # images is float64
         total += piece.mean(dim=(2, 3)).double().sum(dim=0)
         squares += piece.square().mean(dim=(2, 3)).double().sum(dim=0)
     mean = total / n
@@ -127,26 +146,37 @@ def _streamed_moments(split: Split) -> tuple[Tensor, Tensor]:
 def _check(what: str, split: Split, classes: int) -> None:
     images, labels = split.images, split.labels
     if len(images.shape) != 4 or len(images) == 0:
-        raise DataError(f"{what} images must be (n, c, h, w) with n >= 1, got {tuple(images.shape)}")
+        raise DataError(
+            f"{what} images must be (n, c, h, w) with n >= 1, got {tuple(images.shape)}"
+        )
     if len(images) != len(labels):
         raise DataError(f"{what} has {len(images)} images but {len(labels)} labels")
     if isinstance(images, Tensor):  # lazy images are looked at whenever some are read
         check_range(f"{what} images", images)
     if int(labels.min()) < 0 or int(labels.max()) >= classes:
-        raise DataError(f"{what} labels must lie in 0..{classes - 1}, got {int(labels.min())}..{int(labels.max())}")
+        raise DataError(
+            f"{what} labels must lie in 0..{classes - 1}, got {int(labels.min())}..{int(labels.max())}"
+        )
 
 
 def hold_out(split: Split, fraction: float, salt: int = 0) -> tuple[Split, Split]:
-    """Split into (rest, held out) at random, always the same way; copies of an image are on the same side."""
-    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(SPLIT_SEED + 2 + salt))
+    """Split into (rest, held out) at random, always the same way; copies of an image are on the
+    same side."""
+    order = torch.randperm(
+        len(split), generator=torch.Generator().manual_seed(SPLIT_SEED + 2 + salt)
+    )
     held, rest = _cut(split, order, max(1, round(len(split) * fraction)))
     return rest, held
 
 
 def _cut(split: Split, order: Tensor, border: int) -> tuple[Split, Split]:
-    """The first `border` images of an order, and the others, copies on one side unless that costs a class its images."""
+    """The first `border` images of an order, and the others, copies on one side unless that costs a
+    class its images."""
     plain = [order[:border], order[border:]]
     together = cut_together(order, first_copies(split.images), [border])
-    kept = all(set(split.labels[b].tolist()) >= set(split.labels[a].tolist()) for a, b in zip(plain, together, strict=True))
+    kept = all(
+        set(split.labels[b].tolist()) >= set(split.labels[a].tolist())
+        for a, b in zip(plain, together, strict=True)
+    )
     first, second = together if kept else plain
     return split.take(first), split.take(second)

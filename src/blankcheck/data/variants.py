@@ -1,8 +1,9 @@
-"""Variants of a data set, named behind its own name: `mnist+lift`, `mnist+lift=0.2`, `folder:DIR+size=224`.
+"""Variants of a data set, named behind its own name: `mnist+lift`, `mnist+lift=0.2`,
+`folder:DIR+size=224`.
 
-Digits on black ground are sparse themselves, so that a fooling image has real relatives. Lifted images have no black left:
-every sparse image is then surely out of distribution, while lit features are still counted against 0. Photographs in a
-folder have many sizes; a network takes one.
+Digits on black ground are sparse themselves, so that a fooling image has real relatives. Lifted
+images have no black left: every sparse image is then surely out of distribution, while lit features
+are still counted against 0. Photographs in a folder have many sizes; a network takes one.
 """
 
 from __future__ import annotations
@@ -34,20 +35,30 @@ class Crop:
 
 @dataclass(frozen=True)
 class Variants:
-    """lift: by how much every feature is raised. crop: what is cut out of every image. None: as it is."""
+    """lift: by how much every feature is raised. crop: what is cut out of every image.
+
+    None: as it is.
+    """
 
     lift: float | None = None
     crop: Crop | None = None
 
 
 def split_variants(source: str) -> tuple[str, Variants]:
-    """The name of the data set itself, and what stands behind it, in any order. DataError where that is no variant."""
+    """The name of the data set itself, and what stands behind it, in any order.
+
+    DataError where that is no variant.
+    """
     plain, found = source, Variants()
     while (suffix := SUFFIX.match(plain)) is not None:
         name, value = suffix["name"], suffix["value"]
         if (found.lift if name == "lift" else found.crop) is not None:
             raise DataError(f"data {source!r}: {name} must be given once")
-        found = replace(found, lift=_lift(source, value)) if name == "lift" else replace(found, crop=_crop(source, value))
+        found = (
+            replace(found, lift=_lift(source, value))
+            if name == "lift"
+            else replace(found, crop=_crop(source, value))
+        )
         plain = suffix["source"]
     return plain, found
 
@@ -56,7 +67,9 @@ def _lift(source: str, text: str | None) -> float:
     try:
         by = LIFT if text is None else float(text)
     except ValueError as error:
-        raise DataError(f"data {source!r}: lift must be a number above 0 and below 1, got {text!r}") from error
+        raise DataError(
+            f"data {source!r}: lift must be a number above 0 and below 1, got {text!r}"
+        ) from error
     if not 0 < by < 1:  # also refuses NaN
         raise DataError(f"data {source!r}: lift must be above 0 and below 1, got {text}")
     return by
@@ -86,7 +99,10 @@ def lifted(data: Data, by: float = LIFT) -> Data:
 
     def of(split: Split) -> Split:
         images = split.images
-        return Split(images.changed(raised) if isinstance(images, LazyImages) else raised(split.loaded()), split.labels)
+        return Split(
+            images.changed(raised) if isinstance(images, LazyImages) else raised(split.loaded()),
+            split.labels,
+        )
 
     return replace(
         data,

@@ -13,9 +13,11 @@ from blankcheck.diagnosing.scoring import Scored, usable
 CONFIDENCE, WANTED = 0.9, 0.9
 """What an audit asks for by default, and the share of real images that must be right with it."""
 TOUCHED = 0.9
-"""Value that a tenth of the images must reach to show that outputs are squashed into [0, 1] or [-1, 1]."""
+"""Value that a tenth of the images must reach to show that outputs are squashed into [0, 1] or [-1,
+1]."""
 TOUCHED_OF_TWO = 0.99
-"""The same for two outputs, whose probabilities are within what two softmaxes give whenever a network is unsure."""
+"""The same for two outputs, whose probabilities are within what two softmaxes give whenever a
+network is unsure."""
 ROUNDING = 1e-3
 INSTEAD = "To undo it in the factory instead:"
 FORMS = {
@@ -29,12 +31,19 @@ def count_finding(outputs: int, classes: int) -> Finding:
     """Whether every class has an output."""
     if outputs < classes:
         said = f"It has {outputs} outputs, the data has {classes} classes."
-        return problem("outputs", said, "Name the --data it was trained on, or train a last layer for these classes.")
-    if outputs > classes:
-        said = (
-            f"It has {outputs} outputs for {classes} classes; the last {outputs - classes} count as fake or reject classes."
+        return problem(
+            "outputs",
+            said,
+            "Name the --data it was trained on, or train a last layer for these classes.",
         )
-        return note("outputs", said, "If they are none, leave them out in the factory:", after(f"y[:, :{classes}]"))
+    if outputs > classes:
+        said = f"It has {outputs} outputs for {classes} classes; the last {outputs - classes} count as fake or reject classes."
+        return note(
+            "outputs",
+            said,
+            "If they are none, leave them out in the factory:",
+            after(f"y[:, :{classes}]"),
+        )
     return good("outputs", f"{outputs} outputs for {classes} classes")
 
 
@@ -52,7 +61,8 @@ def broken(outputs: Tensor) -> Finding | None:
 
 
 def answer_findings(best: Scored, plausible: bool) -> Iterator[Finding]:
-    """The outputs in the form to use. plausible: the network answers well enough to ask how sure it is."""
+    """The outputs in the form to use. plausible: the network answers well enough to ask how sure it
+    is."""
     yield good("finite", f"finite on all of {len(best.outputs)} real images")
     yield good("output-form", FORMS[best.kind])
     if plausible:
@@ -71,7 +81,9 @@ def _softmax_twice(best: Scored) -> Finding:
     said = f"Two softmaxes in a row: no probability is above {top}, and none can be above {most}."
     logs = "y.log()" if best.kind == "probabilities" else "y"
     undone = f"({logs} - {logs}.mean(1, keepdim=True) + {1 / m:.7g}).clamp(0, 1)"
-    return problem("softmax-twice", said, f"Take the last softmax out of the network. {INSTEAD}", after(undone))
+    return problem(
+        "softmax-twice", said, f"Take the last softmax out of the network. {INSTEAD}", after(undone)
+    )
 
 
 def _squashed(best: Scored) -> Finding:
@@ -86,8 +98,15 @@ def _squashed(best: Scored) -> Finding:
         f"Outputs lie in [{low:.2g}, {high:.2g}] and are no probabilities, so they count as logits: no probability is "
         f"above {percent(float(best.probabilities.max()))}, and none can be above {percent(most)}."
     )
-    what, undone = ("sigmoid", "y.logit(1e-7)") if unit else ("tanh", "y.clamp(-0.999999, 0.999999).atanh()")
-    return problem("bounded-outputs", said, f"Hand out what stands before the last {what}. {INSTEAD}", after(undone))
+    what, undone = (
+        ("sigmoid", "y.logit(1e-7)") if unit else ("tanh", "y.clamp(-0.999999, 0.999999).atanh()")
+    )
+    return problem(
+        "bounded-outputs",
+        said,
+        f"Hand out what stands before the last {what}. {INSTEAD}",
+        after(undone),
+    )
 
 
 def _touches(values: Tensor, bound: float = TOUCHED) -> bool:
@@ -100,7 +119,8 @@ def _most(width: float, outputs: int) -> float:
 
 
 def _before_softmax(p: Tensor) -> Tensor:
-    """The q with sum 1 whose softmax is p, (n, m): log p = q - log Z, and summing over the outputs gives log Z."""
+    """The q with sum 1 whose softmax is p, (n, m): log p = q - log Z, and summing over the outputs
+    gives log Z."""
     logs = p.double().clamp_min(1e-300).log()
     return logs - logs.mean(dim=1, keepdim=True) + 1 / p.shape[1]
 
@@ -112,4 +132,8 @@ def _confidence(best: Scored) -> Finding:
     if share >= WANTED:
         return good("confidence", said)
     timid = f"{said}. Below {percent(WANTED)}, an audit can say FOOLED, but never RESISTED."
-    return note("confidence", timid, "Train it to be surer of its own data, or audit with a lower --confidence.")
+    return note(
+        "confidence",
+        timid,
+        "Train it to be surer of its own data, or audit with a lower --confidence.",
+    )

@@ -11,9 +11,11 @@ from blankcheck.diagnosing.findings import Finding, percent, problem
 from blankcheck.diagnosing.scoring import Network, UnusableError, ask, better, score
 
 
-def unfilled_statistics(module: nn.Module | None, network: Network, choice: Choice, device: torch.device) -> Finding | None:
-    """Batch norms of `module` that hold the statistics they were made with, where those of a batch of real images do
-    better than any form of the input; None where there is no such fault."""
+def unfilled_statistics(
+    module: nn.Module | None, network: Network, choice: Choice, device: torch.device
+) -> Finding | None:
+    """Batch norms of `module` that hold the statistics they were made with, where those of a batch
+    of real images do better than any form of the input; None where there is no such fault."""
     empty = _empty(module) if module is not None else []
     if not empty or module is None:
         return None
@@ -31,7 +33,9 @@ def unfilled_statistics(module: nn.Module | None, network: Network, choice: Choi
         f"{len(empty)} batch norms hold no statistics of any data (mean 0, variance 1): {percent(choice.best.accuracy)} "
         f"right, {percent(now.accuracy)} with those of the batch."
     )
-    return problem("batch-norm", said, "Save and load state_dict() as a whole: running statistics are buffers.")
+    return problem(
+        "batch-norm", said, "Save and load state_dict() as a whole: running statistics are buffers."
+    )
 
 
 def _empty(module: nn.Module) -> list[nn.Module]:

@@ -1,4 +1,5 @@
-"""Which form a network wants its images in: all on a few images, the best of them on more, until they can be told apart."""
+"""Which form a network wants its images in: all on a few images, the best of them on more, until
+they can be told apart."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ from blankcheck.diagnosing.scoring import (
 SCREENED = 100
 """Images that every form is tried on."""
 FINALISTS = 6
-"""Forms that are tried on more images: the likeliest, and as many of the likeliest with another order of classes."""
+"""Forms that are tried on more images: the likeliest, and as many of the likeliest with another
+order of classes."""
 FARTHER = 5
 """How many times more images are used where several forms are as good."""
 MOST_NUMBERS = 100_000_000
@@ -43,11 +45,13 @@ Note = Callable[[str, int, int, str], None]
 
 @dataclass(frozen=True)
 class Choice:
-    """What was found. scored: the finalists, the likeliest first, on the same `images`; labels are those of the data,
-    `order` says which output stands for each class (None: as it is).
+    """What was found. scored: the finalists, the likeliest first, on the same `images`; labels are
+    those of the data, `order` says which output stands for each class (None: as it is).
 
-    best: the form to use, that of now wherever no other is surely better. equals: those that fit as well as the likeliest.
-    refused: what the network said to images as they are, None where it takes them. tried: how many forms.
+    best: the form to use, that of now wherever no other is surely better. equals: those that fit as
+    well as the likeliest.
+    refused: what the network said to images as they are, None where it takes them. tried: how many
+    forms.
     """
 
     current: Form
@@ -69,12 +73,20 @@ class Choice:
 
 
 def choose(
-    network: Network, current: Form, data: Data, images: int, seed: int, device: torch.device, fixed: bool, note: Note
+    network: Network,
+    current: Form,
+    data: Data,
+    images: int,
+    seed: int,
+    device: torch.device,
+    fixed: bool,
+    note: Note,
 ) -> Choice:
-    """Try every form on at most `images` validation images, and five times as many where that does not decide.
+    """Try every form on at most `images` validation images, and five times as many where that does
+    not decide.
 
-    fixed: the normalisation cannot be changed, so only arrangements are tried. Raises UnusableError where the network
-    takes images in no form, or has fewer outputs than the data has classes.
+    fixed: the normalisation cannot be changed, so only arrangements are tried. Raises UnusableError
+    where the network takes images in no form, or has fewer outputs than the data has classes.
     """
     pool = data.validation.sample(images * FARTHER, seed).at_most(MOST_NUMBERS)
     refused, forms = _forms(network, current, data, pool.images[:REFUSED].to(device), device, fixed)
@@ -99,7 +111,19 @@ def choose(
     best = min(equals, key=lambda s: _unlikely(s, current, own))
     used = measure.plausible(best.right)
     found = tuple(ranked)
-    return Choice(current, best, equals, found, split.loaded(), split.labels, order, used, measure, refused, len(forms))
+    return Choice(
+        current,
+        best,
+        equals,
+        found,
+        split.loaded(),
+        split.labels,
+        order,
+        used,
+        measure,
+        refused,
+        len(forms),
+    )
 
 
 def first(split: Split, n: int) -> Split:
@@ -122,7 +146,9 @@ def _forms(
         if _refusal(network, tried[0], some, device) is None:
             forms += tried
     if fixed:
-        forms = [f for f in forms if f.normalize == current.normalize or f.same_normalisation(current)]
+        forms = [
+            f for f in forms if f.normalize == current.normalize or f.same_normalisation(current)
+        ]
     if not forms:
         raise UnusableError(said or "")
     return said, forms
@@ -152,7 +178,8 @@ class _Judge:
         return reference((train.loaded(), train.labels), split.loaded(), split.labels, self.classes)
 
     def screen(self, forms: Sequence[Form], current: Form, few: Split) -> list[Form]:
-        """The likeliest forms, with the classes as they are and with the order that fits best, and the given one."""
+        """The likeliest forms, with the classes as they are and with the order that fits best, and
+        the given one."""
         plain, turned, said = [], [], ""
         for done, form in enumerate(forms):
             self.note("forms", done, len(forms), "")
@@ -181,7 +208,12 @@ class _Judge:
                 made.append(score(form, self._outputs(form, split.loaded()), split.labels))
             except UnusableError:
                 continue
-        self.note("finalists", len(forms), len(forms), f"{len(forms)} forms compared on {len(split)} images")
+        self.note(
+            "finalists",
+            len(forms),
+            len(forms),
+            f"{len(forms)} forms compared on {len(split)} images",
+        )
         if not made:
             raise UnusableError("it answers some images and refuses others")
         return made
@@ -194,7 +226,8 @@ class _Judge:
 
 
 def _equals(ranked: Sequence[Scored]) -> tuple[Scored, ...]:
-    """The forms that none is better than; of these, those with an ordinary temperature where there are any."""
+    """The forms that none is better than; of these, those with an ordinary temperature where there
+    are any."""
     equals = tuple(s for s in ranked if not better(ranked[0], s))
     return tuple(s for s in equals if not s.strange) or equals
 
@@ -211,7 +244,11 @@ def _ordered(
     order = other_order(ranked[0].outputs, labels, classes, measure)
     if order is None and not measure.plausible(ranked[0].right):
         found = {id(s): other_order(s.outputs, labels, classes, measure) for s in scored}
-        turned = [score(s.form, s.outputs, relabelled(labels, found[id(s)])) for s in scored if found[id(s)] is not None]
+        turned = [
+            score(s.form, s.outputs, relabelled(labels, found[id(s)]))
+            for s in scored
+            if found[id(s)] is not None
+        ]
         if turned:
             form = _likeliest(turned)[0].form
             order = next(found[id(s)] for s in scored if s.form is form)
@@ -220,13 +257,21 @@ def _ordered(
     return order, _likeliest([score(s.form, s.outputs, relabelled(labels, order)) for s in scored])
 
 
-def _unlikely(scored: Scored, current: Form, own: Form) -> tuple[bool, bool, bool, bool, bool, float]:
-    """Smaller for forms to be preferred where several are as good: that of now, then its arrangement, then its
-    normalisation, then what undoes nothing, then no constants of another data set, then the likelier. Those of ImageNet are
-    used for all data."""
+def _unlikely(
+    scored: Scored, current: Form, own: Form
+) -> tuple[bool, bool, bool, bool, bool, float]:
+    """Smaller for forms to be preferred where several are as good: that of now, then its
+    arrangement, then its normalisation, then what undoes nothing, then no constants of another data
+    set, then the likelier. Those of ImageNet are used for all data."""
     form = scored.form
     turned = form.arrangement is not current.arrangement
     anywhere = form.origin == OWN or form.origin.startswith("ImageNet")
     foreign = form.kind == STATISTICS and not anywhere and not form.same_normalisation(own)
-    return (form is not current, turned, turned and not form.same_normalisation(current), form.kind == UNDONE, foreign,
-            scored.mean_loss)  # fmt: skip
+    return (
+        form is not current,
+        turned,
+        turned and not form.same_normalisation(current),
+        form.kind == UNDONE,
+        foreign,
+        scored.mean_loss,
+    )

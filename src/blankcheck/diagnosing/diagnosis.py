@@ -37,8 +37,9 @@ PROBED, NOISY, TIMED_IMAGES = 64, 32, 100
 
 @dataclass(frozen=True)
 class Facts:
-    """Plain numbers. shape: (channels, height, width). value_range: of the images looked at. outputs, output_form, accuracy
-    and costs are None where the network has no usable answer. Accuracies are shares of `images` validation images."""
+    """Plain numbers. shape: (channels, height, width). value_range: of the images looked at.
+    outputs, output_form, accuracy and costs are None where the network has no usable answer.
+    Accuracies are shares of `images` validation images."""
 
     shape: tuple[int, int, int]
     value_range: tuple[float, float]
@@ -62,10 +63,10 @@ class Facts:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found. findings: problems first. normalize: the normalisation to load the network with. plausible: the
-    network, loaded so and with the lines of the findings, answers real images as a trained network does. carried: the
-    normalisation is its own, no option changes it. forms: how each form that was compared to the end did, the likeliest
-    first."""
+    """What was found. findings: problems first. normalize: the normalisation to load the network
+    with. plausible: the network, loaded so and with the lines of the findings, answers real images
+    as a trained network does. carried: the normalisation is its own, no option changes it. forms:
+    how each form that was compared to the end did, the likeliest first."""
 
     facts: Facts
     findings: tuple[Finding, ...]
@@ -94,13 +95,17 @@ def diagnose(
     fixed: bool = False,
     note: Note = lambda stage, done, all_, words: None,
 ) -> Diagnosis:
-    """Say what `model` is, whether it answers real images as a trained network does, and what it wants where it does not.
+    """Say what `model` is, whether it answers real images as a trained network does, and what it
+    wants where it does not.
 
-    model: a network; where `load_model` put a normalisation before it, other ones are tried in its place, unless `fixed`.
-    images: validation images that the likeliest forms are compared on, five times as many where these do not decide; test
-    images are never looked at. note(stage, done, all, words) is told how far it is.
+    model: a network; where `load_model` put a normalisation before it, other ones are tried in its
+    place, unless `fixed`.
+    images: validation images that the likeliest forms are compared on, five times as many where
+    these do not decide; test images are never looked at. note(stage, done, all, words) is told how
+    far it is.
 
-    The network is left as it was found, and whatever it raises becomes a finding. Raises ArgumentError for `images` < 20.
+    The network is left as it was found, and whatever it raises becomes a finding. Raises
+    ArgumentError for `images` < 20.
     """
     if images < 20:
         raise ArgumentError(f"images must be at least 20, got {images}")
@@ -138,10 +143,20 @@ class _Examination:
         facts = self._facts(device)
         few = self._outputs_of_few(device)
         if few is not None and few < len(self.data.classes):
-            return self._without_choice(replace(facts, outputs=few), count_finding(few, len(self.data.classes)))
+            return self._without_choice(
+                replace(facts, outputs=few), count_finding(few, len(self.data.classes))
+            )
         try:
-            choice = choose(health.with_same_noise(self.network), self.current, self.data, self.images, self.seed, device,
-                            self.fixed, self.note)  # fmt: skip
+            choice = choose(
+                health.with_same_noise(self.network),
+                self.current,
+                self.data,
+                self.images,
+                self.seed,
+                device,
+                self.fixed,
+                self.note,
+            )
         except UnusableError as error:
             return self._without_choice(facts, _refused(str(error), self.data.shape))
         self.note("health", 0, 1, "")
@@ -153,7 +168,9 @@ class _Examination:
         self.note("health", 1, 1, "answers, gradients and costs looked at")
         order = sorted(findings, key=lambda f: ORDER.index(f.status))
         use = choice.best.form if choice.plausible or choice.refused is not None else choice.current
-        return Diagnosis(found, tuple(order), use.normalize, choice.plausible, self.fixed, tuple(_rows(choice)))
+        return Diagnosis(
+            found, tuple(order), use.normalize, choice.plausible, self.fixed, tuple(_rows(choice))
+        )
 
     def _without_choice(self, facts: Facts, finding: Finding) -> Diagnosis:
         return Diagnosis(facts, (finding,), self.current.normalize, False, self.fixed, ())
@@ -164,7 +181,9 @@ class _Examination:
         size = sum(p.numel() * p.element_size() for p in parameters)
         span = (float(some.min()), float(some.max()))
         count = sum(p.numel() for p in parameters)
-        return Facts(self.data.shape, span, len(self.data.classes), count, size, str(device), len(some))
+        return Facts(
+            self.data.shape, span, len(self.data.classes), count, size, str(device), len(some)
+        )
 
     def _outputs_of_few(self, device: torch.device) -> int | None:
         try:
@@ -172,7 +191,9 @@ class _Examination:
         except UnusableError:
             return None
 
-    def _findings(self, choice: Choice, unfilled: Finding | None, device: torch.device) -> Iterator[Finding]:
+    def _findings(
+        self, choice: Choice, unfilled: Finding | None, device: torch.device
+    ) -> Iterator[Finding]:
         best, classes = choice.best, self.data.classes
         yield from image_findings(choice, self.data.shape, self.fixed)
         yield count_finding(best.outputs.shape[1], len(classes))
@@ -198,7 +219,10 @@ class _Examination:
 
     def _probes(self, device: torch.device) -> Tensor:
         """Real images first, then noise: a network may answer only some of them at random."""
-        noise = torch.rand((self._at_once(NOISY), *self.data.shape), generator=torch.Generator().manual_seed(self.seed))
+        noise = torch.rand(
+            (self._at_once(NOISY), *self.data.shape),
+            generator=torch.Generator().manual_seed(self.seed),
+        )
         return torch.cat([self.data.validation.images[: self._at_once(PROBED)], noise]).to(device)
 
     def _at_once(self, most: int) -> int:
@@ -209,23 +233,34 @@ class _Examination:
         best = choice.best
         low, high = best.bounds
         said: dict[str, Any] = {
-            "images": len(choice.labels), "outputs": best.outputs.shape[1], "output_form": best.kind,
-            "accuracy": best.accuracy, "accuracy_lower_95": low, "accuracy_upper_95": high,
-            "chance": choice.measure.chance, "nearest_mean_accuracy": choice.measure.centroid,
+            "images": len(choice.labels),
+            "outputs": best.outputs.shape[1],
+            "output_form": best.kind,
+            "accuracy": best.accuracy,
+            "accuracy_lower_95": low,
+            "accuracy_upper_95": high,
+            "chance": choice.measure.chance,
+            "nearest_mean_accuracy": choice.measure.centroid,
             "temperature": best.temperature,
-        }  # fmt: skip
+        }
         try:
             some = self.data.validation.images[: self._at_once(TIMED_IMAGES)].to(device)
             spent = health.cost(self._as_used(choice), some, best.kind)
         except Exception:  # that it answers only sometimes is said by a finding
             return said
-        return {**said, "forward_ms": spent.forward_ms, "gradient_ms": spent.gradient_ms,
-                "activation_bytes": spent.activation_bytes}  # fmt: skip
+        return {
+            **said,
+            "forward_ms": spent.forward_ms,
+            "gradient_ms": spent.gradient_ms,
+            "activation_bytes": spent.activation_bytes,
+        }
 
 
 def _refused(said: str, shape: tuple[int, int, int]) -> Finding:
     said = f"It takes images of {'x'.join(map(str, shape))} in no form that was tried: {said}."
-    return problem("forward", said, "Make it take (n, c, h, w) images and give (n, classes) outputs.")
+    return problem(
+        "forward", said, "Make it take (n, c, h, w) images and give (n, classes) outputs."
+    )
 
 
 def _rows(choice: Choice) -> Iterator[dict[str, Any]]:
@@ -234,7 +269,14 @@ def _rows(choice: Choice) -> Iterator[dict[str, Any]]:
         low, high = s.bounds
         loss = s.mean_loss if s.mean_loss < float("inf") else None
         yield {
-            "form": s.form.words, "normalize": s.form.option, "line": s.form.arrangement.hook, "accuracy": s.accuracy,
-            "accuracy_lower_95": low, "accuracy_upper_95": high, "loss": loss, "temperature": s.temperature,
-            "as_good_as_the_likeliest": id(s) in equal, "used": s is choice.best,
-        }  # fmt: skip
+            "form": s.form.words,
+            "normalize": s.form.option,
+            "line": s.form.arrangement.hook,
+            "accuracy": s.accuracy,
+            "accuracy_lower_95": low,
+            "accuracy_upper_95": high,
+            "loss": loss,
+            "temperature": s.temperature,
+            "as_good_as_the_likeliest": id(s) in equal,
+            "used": s is choice.best,
+        }

@@ -1,4 +1,5 @@
-"""What the images and classes should be, as findings: what was measured, and the option or the line that puts it right."""
+"""What the images and classes should be, as findings: what was measured, and the option or the line
+that puts it right."""
 
 from __future__ import annotations
 
@@ -17,8 +18,9 @@ AS_GOOD = 3
 
 @dataclass(frozen=True)
 class Finding:
-    """One finding. status: good, note or problem. finding: what was measured. what_to_do: in words, with the exact option
-    where one helps; empty where nothing is to be done. line: code for the factory that builds the network, or empty."""
+    """One finding. status: good, note or problem. finding: what was measured. what_to_do: in words,
+    with the exact option where one helps; empty where nothing is to be done. line: code for the
+    factory that builds the network, or empty."""
 
     code: str
     status: str
@@ -69,7 +71,9 @@ def image_findings(choice: Choice, shape: tuple[int, int, int], fixed: bool) -> 
     if choice.refused is None:
         yield good("forward", f"takes {size} images in [0, 1]")
     elif arrangement.code:
-        yield _repair(choice, f"It takes {arrangement.words} and refuses {size} images: {choice.refused}")
+        yield _repair(
+            choice, f"It takes {arrangement.words} and refuses {size} images: {choice.refused}"
+        )
     if not choice.plausible:
         return
     if choice.refused is None and arrangement.code:
@@ -91,7 +95,12 @@ def _repair(choice: Choice, said: str) -> Finding:
 
 
 def _kept(choice: Choice, fixed: bool) -> Finding:
-    said = "/".join(",".join(f"{v:.4g}" for v in values) for values in choice.best.form.normalize or ()) or "none"
+    said = (
+        "/".join(
+            ",".join(f"{v:.4g}" for v in values) for values in choice.best.form.normalize or ()
+        )
+        or "none"
+    )
     others = [s for s in choice.equals if not s.form.same_normalisation(choice.current)]
     if fixed:
         return good("normalisation", f"{said}, which it carries itself")
@@ -116,24 +125,38 @@ def _other_normalisation(choice: Choice) -> Finding:
         said += f" Undecided between it and {_as_good(others)}."
     give = f"Give {option_of(best.normalize)}."
     if best.kind == PLAIN:
-        return problem("double-normalisation", f"It normalises for itself, or not at all: {said}", "Leave --normalize out.")
+        return problem(
+            "double-normalisation",
+            f"It normalises for itself, or not at all: {said}",
+            "Leave --normalize out.",
+        )
     if best.kind == UNDONE:
         why = f"Its own code normalises, which its weights are not used to: {said}"
-        return problem("double-normalisation", why, f"Take the normalisation out of the network, or: {give}")
+        return problem(
+            "double-normalisation", why, f"Take the normalisation out of the network, or: {give}"
+        )
     if best.kind == RANGE:
         return problem("value-range", f"It wants other values than [0, 1]: {said}", give)
     missing = "is missing" if choice.current.normalize is None else "is another"
-    return problem("normalisation", f"The normalisation it was trained with {missing}: {said}", give)
+    return problem(
+        "normalisation", f"The normalisation it was trained with {missing}: {said}", give
+    )
 
 
 def class_findings(choice: Choice, classes: tuple[str, ...]) -> Iterator[Finding]:
     """Whether the outputs stand in the order of the data's classes."""
     if choice.order is None or not choice.plausible:
         return
-    order = [*choice.order, *(i for i in range(choice.best.outputs.shape[1]) if i not in choice.order)]
+    order = [
+        *choice.order,
+        *(i for i in range(choice.best.outputs.shape[1]) if i not in choice.order),
+    ]
     moved = [(name, i) for k, (name, i) in enumerate(zip(classes, order, strict=False)) if k != i]
     answers = choice.best.outputs.nan_to_num().argmax(dim=1).tolist()
-    before = sum(order[answer] == label for answer, label in zip(answers, choice.labels.tolist(), strict=True))
+    before = sum(
+        order[answer] == label
+        for answer, label in zip(answers, choice.labels.tolist(), strict=True)
+    )
     name, place = moved[0]
     said = (
         f"{len(moved)} of {len(classes)} outputs stand in other places, that of {name!r} at {place}: "
@@ -152,9 +175,19 @@ def accuracy_finding(choice: Choice, explained: bool) -> Finding:
     )
     if choice.plausible:
         return good("accuracy", said)
-    tried = f"No form of {choice.tried} makes the accuracy plausible. With {best.form.words}: {said}."
+    tried = (
+        f"No form of {choice.tried} makes the accuracy plausible. With {best.form.words}: {said}."
+    )
     if explained:
         return note("accuracy", tried)
     if measure.above_chance(best.right):
-        return problem("accuracy", tried, "Look whether these weights were trained on this data, and to the end.")
-    return problem("untrained", tried, "Give the --weights of a trained network, and the --data it was trained on.")
+        return problem(
+            "accuracy",
+            tried,
+            "Look whether these weights were trained on this data, and to the end.",
+        )
+    return problem(
+        "untrained",
+        tried,
+        "Give the --weights of a trained network, and the --data it was trained on.",
+    )

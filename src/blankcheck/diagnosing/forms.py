@@ -1,7 +1,9 @@
-"""In which form a network may want its images: normalised how, and with channels, axes and values arranged how.
+"""In which form a network may want its images: normalised how, and with channels, axes and values
+arranged how.
 
-Every form can be had with two means: the option `--normalize`, which puts `(images - mean) / std` before the network, and a
-hook that changes what arrives there. A form is tried exactly as these two would give it.
+Every form can be had with two means: the option `--normalize`, which puts `(images - mean) / std`
+before the network, and a hook that changes what arrives there. A form is tried exactly as these two
+would give it.
 """
 
 from __future__ import annotations
@@ -27,12 +29,16 @@ PUBLISHED: dict[int, dict[str, Normalisation]] = {
         "ImageNet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     },
 }
-"""Constants that training scripts carry. The narrow ones of CIFAR-10 are means of the images' own deviations."""
+"""Constants that training scripts carry.
+
+The narrow ones of CIFAR-10 are means of the images' own deviations.
+"""
 HALF: Normalisation = ((0.5,), (0.5,))
 BYTE = 0.003921569
 """1/255, as far as 32-bit floats can tell."""
 CAFFE_MEAN = (0.48502, 0.45795, 0.4076)
-"""The mean colour that networks of Caffe subtract from bytes, 123.68, 116.779, 103.939 in red, green, blue."""
+"""The mean colour that networks of Caffe subtract from bytes, 123.68, 116.779, 103.939 in red,
+green, blue."""
 OWN = "the data's own"
 ALIKE = 0.01
 """Normalisations that differ by less than this, in units of their standard deviation, are one."""
@@ -41,9 +47,10 @@ PLAIN, STATISTICS, RANGE, UNDONE = "plain", "statistics", "range", "undone"
 
 @dataclass(frozen=True)
 class Arrangement:
-    """What else is done to the images. code: the finding it makes. words: what the network expects. change: from the
-    normalised images (n, c, h, w) to what the network is given. line: the same as an expression of `x[0]`. constants: how
-    many means and deviations the normalisation must have, 0 for as many as the images have channels."""
+    """What else is done to the images. code: the finding it makes. words: what the network expects.
+    change: from the normalised images (n, c, h, w) to what the network is given. line: the same as
+    an expression of `x[0]`. constants: how many means and deviations the normalisation must have, 0
+    for as many as the images have channels."""
 
     code: str = ""
     words: str = ""
@@ -53,19 +60,26 @@ class Arrangement:
 
     @property
     def hook(self) -> str:
-        """A line for the network's factory that makes the change; empty where the normalisation makes it already."""
-        return f"network.register_forward_pre_hook(lambda _, x: ({self.line},))" if self.line else ""
+        """A line for the network's factory that makes the change; empty where the normalisation
+        makes it already."""
+        return (
+            f"network.register_forward_pre_hook(lambda _, x: ({self.line},))" if self.line else ""
+        )
 
 
 AS_IS = Arrangement()
 BGR = Arrangement("channel-order", "blue, green, red", lambda x: x.flip(1), "x[0].flip(1)")
-TRANSPOSED = Arrangement("transposed", "height and width swapped", lambda x: x.transpose(2, 3), "x[0].transpose(2, 3)")
+TRANSPOSED = Arrangement(
+    "transposed", "height and width swapped", lambda x: x.transpose(2, 3), "x[0].transpose(2, 3)"
+)
 
 
 @dataclass(frozen=True)
 class Form:
-    """One form. normalize: what the option puts before the network, None for nothing. origin: whose constants they are.
-    kind: PLAIN (none), STATISTICS of images, another RANGE of values, or UNDONE (takes back one normalisation)."""
+    """One form. normalize: what the option puts before the network, None for nothing. origin: whose
+    constants they are.
+    kind: PLAIN (none), STATISTICS of images, another RANGE of values, or UNDONE (takes back one
+    normalisation)."""
 
     normalize: Normalisation | None
     origin: str
@@ -75,7 +89,10 @@ class Form:
     def view(self, images: Tensor) -> Tensor:
         """What the network is given for images (n, c, h, w) in [0, 1]."""
         if self.normalize is not None:
-            mean, std = (torch.tensor(list(v), device=images.device).view(1, -1, 1, 1) for v in self.normalize)
+            mean, std = (
+                torch.tensor(list(v), device=images.device).view(1, -1, 1, 1)
+                for v in self.normalize
+            )
             images = (images - mean) / std
         return self.arrangement.change(images)
 
@@ -93,7 +110,11 @@ class Form:
     @property
     def words(self) -> str:
         """The form for people."""
-        return f"{self.normalisation}, {self.arrangement.words}" if self.arrangement.words else self.normalisation
+        return (
+            f"{self.normalisation}, {self.arrangement.words}"
+            if self.arrangement.words
+            else self.normalisation
+        )
 
     def same_normalisation(self, other: Form) -> bool:
         """Whether no network could tell the two normalisations apart."""
@@ -130,7 +151,8 @@ def wide(values: Iterable[float], n: int) -> tuple[float, ...]:
 
 
 def normalisations(channels: int, own: Normalisation) -> list[Form]:
-    """Every normalisation that is tried, the likeliest first. own: that of the data, one number per channel."""
+    """Every normalisation that is tried, the likeliest first. own: that of the data, one number per
+    channel."""
     rounded = tuple(tuple(round(v, 4) for v in values) for values in own)
     statistics = [Form(n, origin, STATISTICS) for origin, n in PUBLISHED.get(channels, {}).items()]
     statistics.append(Form((rounded[0], rounded[1]), OWN, STATISTICS))
@@ -145,12 +167,16 @@ def normalisations(channels: int, own: Normalisation) -> list[Form]:
 def _undone(form: Form) -> Form:
     """x * std + mean, which the normalisation turns into x again."""
     mean, std = form.normalize or HALF
-    back = tuple(float(f"{-m / s:.6g}") for m, s in zip(mean, std, strict=True)), tuple(float(f"{1 / s:.6g}") for s in std)
+    back = (
+        tuple(float(f"{-m / s:.6g}") for m, s in zip(mean, std, strict=True)),
+        tuple(float(f"{1 / s:.6g}") for s in std),
+    )
     return Form(back, f"takes back {form.option}", UNDONE)
 
 
 def candidates(shape: tuple[int, int, int], own: Normalisation, current: Form) -> list[Form]:
-    """Every form that is tried on images of this shape, the current one first, the likeliest before others."""
+    """Every form that is tried on images of this shape, the current one first, the likeliest before
+    others."""
     c, h, w = shape
     plain = normalisations(c, own)
     likely = [current, *(form for form in plain if form.kind != UNDONE)]
@@ -168,28 +194,42 @@ def _blue_first(form: Form) -> Iterator[Form]:
     yield replace(form, arrangement=BGR)
     if form.normalize is not None:
         mean, std = form.normalize
-        yield replace(form, normalize=(tuple(reversed(mean)), tuple(reversed(std))), arrangement=BGR)
+        yield replace(
+            form, normalize=(tuple(reversed(mean)), tuple(reversed(std))), arrangement=BGR
+        )
 
 
 def _inverted(form: Form) -> Form:
-    """1 - x instead of x. With z = (x - mean) / std, (1 - x - mean) / std is (1 - 2 mean) / std - z."""
+    """1 - x instead of x.
+
+    With z = (x - mean) / std, (1 - x - mean) / std is (1 - 2 mean) / std - z.
+    """
     mean, std = form.normalize or ((0.0,), (1.0,))
     if form.origin == OWN:  # that of the images the network was trained on
         mean = tuple(round(1 - m, 4) for m in mean)
         form = replace(form, normalize=(mean, std), origin="the inverted data's own")
     white = [float(f"{(1 - 2 * m) / s:.6g}") for m, s in zip(mean, std, strict=True)]
-    line = f"{white[0]:g} - x[0]" if len(white) == 1 else f"x[0].new_tensor({white}).view(-1, 1, 1) - x[0]"
+    line = (
+        f"{white[0]:g} - x[0]"
+        if len(white) == 1
+        else f"x[0].new_tensor({white}).view(-1, 1, 1) - x[0]"
+    )
 
     def change(x: Tensor) -> Tensor:
         return x.new_tensor(white).view(-1, 1, 1) - x
 
-    return replace(form, arrangement=Arrangement("inverted", "black and white swapped", change, line))
+    return replace(
+        form, arrangement=Arrangement("inverted", "black and white swapped", change, line)
+    )
 
 
 def distinct(forms: Iterable[Form]) -> Iterator[Form]:
     """Each form once, where it comes first."""
     seen: list[Form] = []
     for form in forms:
-        if not any(f.arrangement.words == form.arrangement.words and f.same_normalisation(form) for f in seen):
+        if not any(
+            f.arrangement.words == form.arrangement.words and f.same_normalisation(form)
+            for f in seen
+        ):
             seen.append(form)
             yield form

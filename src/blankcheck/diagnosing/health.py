@@ -1,4 +1,7 @@
-"""Does a network answer for itself, and can its gradients be followed? And what does one pass cost?"""
+"""Does a network answer for itself, and can its gradients be followed?
+
+And what does one pass cost?
+"""
 
 from __future__ import annotations
 
@@ -20,13 +23,16 @@ from blankcheck.types import Classifier, stored
 
 ASKED, GRADIENTS, TIMED = 5, 20, 3
 SAME, SAME_IN_BATCH = 1e-3, 1e-2
-"""Largest change of a probability that counts as none, as in audits; arithmetic differs a little between batch sizes."""
+"""Largest change of a probability that counts as none, as in audits; arithmetic differs a little
+between batch sizes."""
 FEW = 7
 DIFFERENCES = (1e-4, 1e-3, 1e-2, 1e-1)
-"""Changes of the log-odds, relative to 1 + their size, that the steps of finite differences are to make."""
+"""Changes of the log-odds, relative to 1 + their size, that the steps of finite differences are to
+make."""
 LONGEST = 0.05
 APART = 0.5
-"""Relative difference between a gradient and a finite difference from which they contradict each other."""
+"""Relative difference between a gradient and a finite difference from which they contradict each
+other."""
 MANY = 0.5
 """Share of the images from which broken gradients are a problem."""
 
@@ -34,37 +40,68 @@ MANY = 0.5
 @torch.no_grad()
 def answers(classifier: Classifier, images: Tensor, kind: str, batch: int) -> Tensor:
     """Probabilities (n, m)."""
-    return torch.cat([as_logits(run(classifier, part), kind).softmax(dim=1) for part in torch.split(images, batch)])
+    return torch.cat(
+        [
+            as_logits(run(classifier, part), kind).softmax(dim=1)
+            for part in torch.split(images, batch)
+        ]
+    )
 
 
-def same_answers(classifier: Classifier, module: nn.Module | None, images: Tensor, kind: str) -> Iterator[Finding]:
-    """The same images again and again, and among other neighbours. module: where layers are looked for."""
+def same_answers(
+    classifier: Classifier, module: nn.Module | None, images: Tensor, kind: str
+) -> Iterator[Finding]:
+    """The same images again and again, and among other neighbours. module: where layers are looked
+    for."""
     first = answers(classifier, images, kind, len(images))
     again = [answers(classifier, images, kind, len(images)) for _ in range(ASKED - 1)]
     moved = max(float((other - first).abs().nan_to_num().max()) for other in again)
-    awake = [f"{type(layer).__name__} {name!r}" for name, layer in module.named_modules() if layer.training and name] \
-        if module is not None else []  # fmt: skip
+    awake = (
+        [
+            f"{type(layer).__name__} {name!r}"
+            for name, layer in module.named_modules()
+            if layer.training and name
+        ]
+        if module is not None
+        else []
+    )
     if moved > SAME:
         said = f"Asked {ASKED} times, its probabilities for one image differ by up to {moved:.2g}{_who(awake)}."
-        yield problem("repeatable", said, "Switch dropout and noise off: F.dropout wants training=self.training.")
+        yield problem(
+            "repeatable",
+            said,
+            "Switch dropout and noise off: F.dropout wants training=self.training.",
+        )
         return
     yield good("repeatable", f"asked {ASKED} times, the same answers to {len(images)} images")
     apart = float((answers(classifier, images, kind, FEW) - first).abs().nan_to_num().max())
     if apart > SAME_IN_BATCH:
         layers = _who(awake or _without_statistics(module))
         said = f"Its probabilities for one image differ by up to {apart:.2g} with other images beside it{layers}."
-        yield problem("batch-independent", said, "Batch norm must use the statistics of training: track_running_stats=True.")
+        yield problem(
+            "batch-independent",
+            said,
+            "Batch norm must use the statistics of training: track_running_stats=True.",
+        )
         return
     yield good("batch-independent", f"the same answers in batches of {FEW}")
 
 
 def _who(layers: list[str]) -> str:
-    return f" ({', '.join(layers[:2])}{' and others' if len(layers) > 2 else ''} at work)" if layers else ""
+    return (
+        f" ({', '.join(layers[:2])}{' and others' if len(layers) > 2 else ''} at work)"
+        if layers
+        else ""
+    )
 
 
 def _without_statistics(module: nn.Module | None) -> list[str]:
-    norms = [(n, m) for n, m in (module.named_modules() if module is not None else ()) if _is_norm(m)]
-    return [f"{type(m).__name__} {n!r}" for n, m in norms if getattr(m, "running_mean", None) is None]
+    norms = [
+        (n, m) for n, m in (module.named_modules() if module is not None else ()) if _is_norm(m)
+    ]
+    return [
+        f"{type(m).__name__} {n!r}" for n, m in norms if getattr(m, "running_mean", None) is None
+    ]
 
 
 def _is_norm(module: nn.Module) -> bool:
@@ -72,7 +109,8 @@ def _is_norm(module: nn.Module) -> bool:
 
 
 def with_same_noise(classifier: Classifier) -> Classifier:
-    """The classifier with its dropout and noise the same in every call: else finite differences would measure these."""
+    """The classifier with its dropout and noise the same in every call: else finite differences
+    would measure these."""
 
     def answer(images: Tensor) -> Tensor:
         with own_random_numbers(0, [images.device]):
@@ -82,8 +120,8 @@ def with_same_noise(classifier: Classifier) -> Classifier:
 
 
 def gradient_finding(classifier: Classifier, images: Tensor, kind: str) -> Finding:
-    """Gradients at real images (n, c, h, w) of the log-odds of the answer given: there, numbers, and as finite differences
-    have them."""
+    """Gradients at real images (n, c, h, w) of the log-odds of the answer given: there, numbers,
+    and as finite differences have them."""
     images = stored(images[:GRADIENTS])
     n = len(images)
     try:
@@ -93,28 +131,45 @@ def gradient_finding(classifier: Classifier, images: Tensor, kind: str) -> Findi
         seen = asked.measure(images)
     except Exception as error:  # a user's network raises whatever it likes
         if out_of_memory(error):
-            return problem("gradient", f"No memory for the gradients of {n} images.", "Use a larger device.")
+            return problem(
+                "gradient", f"No memory for the gradients of {n} images.", "Use a larger device."
+            )
         said = f"Asked for a gradient, it says: {in_one_line(error)}."
-        return problem("gradient", said, "Take .detach(), .numpy() and in-place changes out of its forward.")
+        return problem(
+            "gradient", said, "Take .detach(), .numpy() and in-place changes out of its forward."
+        )
     flat = seen.finite & (seen.gradient.flatten(1).abs().amax(dim=1) == 0)
     wrong = seen.finite & ~flat & ~_agrees(asked, images, seen.margin, seen.gradient)
     broken, cut, lies = (int(kind.sum()) for kind in (~seen.finite, flat, wrong))
     if broken > MANY * n:
         look = "Look for a square root or a logarithm of zero; hand out logits."
-        return problem("gradient", f"Gradients are NaN or infinite at {broken} of {n} real images.", look)
+        return problem(
+            "gradient", f"Gradients are NaN or infinite at {broken} of {n} real images.", look
+        )
     if cut > MANY * n:
         look = "Take rounding, argmax, no_grad and detach out of its forward; hand out logits."
-        return problem("gradient", f"No gradient reaches the image at {cut} of {n} real images.", look)
+        return problem(
+            "gradient", f"No gradient reaches the image at {cut} of {n} real images.", look
+        )
     if lies > MANY * n:
         look = "Take rounding and thresholds out of its forward, or audit the network underneath."
-        return problem("gradient", f"Gradients contradict finite differences at {lies} of {n} real images.", look)
-    return good("gradient", f"as finite differences have it at {n - broken - cut - lies} of {n} real images")
+        return problem(
+            "gradient",
+            f"Gradients contradict finite differences at {lies} of {n} real images.",
+            look,
+        )
+    return good(
+        "gradient", f"as finite differences have it at {n - broken - cut - lies} of {n} real images"
+    )
 
 
 def _agrees(asked: Problem, images: Tensor, margin: Tensor, gradient: Tensor) -> Tensor:
-    """(n,) bool: along the gradient, inside [0, 1], the log-odds change as it says, for one length of step at least."""
+    """(n,) bool: along the gradient, inside [0, 1], the log-odds change as it says, for one length
+    of step at least."""
     direction = movable(images, gradient)
-    direction = direction / direction.flatten(1).abs().amax(dim=1).clamp_min(1e-30).view(-1, 1, 1, 1)
+    direction = direction / direction.flatten(1).abs().amax(dim=1).clamp_min(1e-30).view(
+        -1, 1, 1, 1
+    )
     slope = (gradient * direction).flatten(1).double().sum(dim=1)
     agrees = slope <= 0  # nothing can move inside [0, 1]
     for relative in DIFFERENCES:
@@ -128,8 +183,9 @@ def _agrees(asked: Problem, images: Tensor, margin: Tensor, gradient: Tensor) ->
 
 @dataclass(frozen=True)
 class Cost:
-    """What one image costs. forward_ms, gradient_ms: milliseconds of a forward pass, and of a forward and a backward one,
-    in a batch. activation_bytes: what a forward pass keeps for the backward one. batch: images in the batch measured."""
+    """What one image costs. forward_ms, gradient_ms: milliseconds of a forward pass, and of a
+    forward and a backward one, in a batch. activation_bytes: what a forward pass keeps for the
+    backward one. batch: images in the batch measured."""
 
     forward_ms: float
     gradient_ms: float | None
@@ -138,7 +194,8 @@ class Cost:
 
 
 def cost(classifier: Classifier, images: Tensor, kind: str) -> Cost:
-    """Measure one batch of images (n, c, h, w), the median of a few times; no gradient's cost where there is none."""
+    """Measure one batch of images (n, c, h, w), the median of a few times; no gradient's cost where
+    there is none."""
     n = len(images)
     forward = _milliseconds(lambda: answers(classifier, images, kind, n)) / n
     try:
@@ -162,7 +219,11 @@ def _milliseconds(work: Callable[[], object]) -> float:
 
 def _kept_bytes(classifier: Classifier, images: Tensor) -> int:
     """Bytes of the distinct tensors that autograd keeps, parameters left out."""
-    own = {p.data_ptr() for p in classifier.parameters()} if isinstance(classifier, nn.Module) else set()
+    own = (
+        {p.data_ptr() for p in classifier.parameters()}
+        if isinstance(classifier, nn.Module)
+        else set()
+    )
     kept: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:

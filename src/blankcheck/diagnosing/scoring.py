@@ -21,11 +21,14 @@ BATCH = 250
 LEVEL = 0.01
 """Two-sided level at which one form counts as better than another."""
 MATERIAL = 0.02
-"""A likelihood that is better by a smaller part is not better: with enough images every difference is beyond chance."""
+"""A likelihood that is better by a smaller part is not better: with enough images every difference
+is beyond chance."""
 STRANGE = 15
-"""Temperature that no trained network needs: those measured here, smoothed labels or not, need 0.4 to 1.8."""
+"""Temperature that no trained network needs: those measured here, smoothed labels or not, need 0.4
+to 1.8."""
 TRUSTED = 0.001
-"""Level at which something is called better than chance, and another order of classes better than the given one."""
+"""Level at which something is called better than chance, and another order of classes better than
+the given one."""
 
 
 class UnusableError(Exception):
@@ -33,12 +36,17 @@ class UnusableError(Exception):
 
 
 @torch.no_grad()
-def ask(network: Network, form: Form, images: Tensor, device: torch.device, most: int = BATCH) -> Tensor:
-    """Outputs (n, m), float32 on the CPU, for images (n, c, h, w), at most `most` at once. Raises UnusableError whatever the
-    network raises."""
+def ask(
+    network: Network, form: Form, images: Tensor, device: torch.device, most: int = BATCH
+) -> Tensor:
+    """Outputs (n, m), float32 on the CPU, for images (n, c, h, w), at most `most` at once. Raises
+    UnusableError whatever the network raises."""
     batch = min(most, images_at_once(images.shape[1:]))
     try:
-        parts = [run(network, form.view(part.to(device))).float().cpu() for part in torch.split(images, batch)]
+        parts = [
+            run(network, form.view(part.to(device))).float().cpu()
+            for part in torch.split(images, batch)
+        ]
     except Exception as error:  # a user's network raises whatever it likes
         if out_of_memory(error) and batch > 1:
             return ask(network, form, images, device, batch // 2)
@@ -50,7 +58,9 @@ def in_one_line(error: BaseException) -> str:
     """An error's own words, without what a terminal would obey."""
     words = " ".join(str(error).split())[:240]
     said = (
-        words if isinstance(error, RuntimeError | ValueError) and words else f"{type(error).__name__}: {words}".rstrip(": ")
+        words
+        if isinstance(error, RuntimeError | ValueError) and words
+        else f"{type(error).__name__}: {words}".rstrip(": ")
     )
     return "".join(letter if letter.isprintable() else "?" for letter in said)
 
@@ -59,9 +69,9 @@ def in_one_line(error: BaseException) -> str:
 class Scored:
     """Answers to the same n images in one form.
 
-    outputs: (n, m). kind: logits, log-probabilities or probabilities. right: (n,) bool. loss: (n,) negative log-likelihood
-    in nats after temperature scaling. temperature: what the logits are divided by to be most likely; above 1 the network
-    is surer than it is right.
+    outputs: (n, m). kind: logits, log-probabilities or probabilities. right: (n,) bool. loss: (n,)
+    negative log-likelihood in nats after temperature scaling. temperature: what the logits are
+    divided by to be most likely; above 1 the network is surer than it is right.
     """
 
     form: Form
@@ -101,13 +111,16 @@ class Scored:
 def score(form: Form, outputs: Tensor, labels: Tensor) -> Scored:
     """Rows that are not numbers count as wrong, and as unlikely as an answer can be.
 
-    The likelihood is taken after temperature scaling (Guo et al. 2017, arXiv:1706.04599). Else a network trained with
-    smoothed labels, which is less sure than it is right, would seem to prefer any form that makes its outputs larger.
+    The likelihood is taken after temperature scaling (Guo et al. 2017, arXiv:1706.04599). Else a
+    network trained with smoothed labels, which is less sure than it is right, would seem to prefer
+    any form that makes its outputs larger.
     """
     finite = usable(outputs)
     if not bool(finite.any()):
         nothing = torch.full((len(labels),), torch.inf)
-        return Scored(form, outputs, "logits", torch.zeros(len(labels), dtype=torch.bool), nothing, 1.0)
+        return Scored(
+            form, outputs, "logits", torch.zeros(len(labels), dtype=torch.bool), nothing, 1.0
+        )
     kind = output_form(lambda _: outputs[finite], outputs[finite])
     logits = as_logits(outputs[finite], kind).log_softmax(dim=1).clamp_min(-1e4)
     temperature = best_temperature(logits, labels[finite])
@@ -118,15 +131,17 @@ def score(form: Form, outputs: Tensor, labels: Tensor) -> Scored:
 
 
 def usable(outputs: Tensor) -> Tensor:
-    """(n,) bool: rows without NaN or infinity; the -inf of a log-probability of exactly 0 is a number here."""
+    """(n,) bool: rows without NaN or infinity; the -inf of a log-probability of exactly 0 is a
+    number here."""
     fine = outputs.isfinite()
     zero = (outputs == -torch.inf) & ((outputs.exp().sum(dim=1, keepdim=True) - 1).abs() < 1e-3)
     return (fine | zero).all(dim=1)
 
 
 def best_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature in [0.05, 1e6] under which the labels are most likely. The mean negative log-likelihood is convex in
-    1/temperature, so its slope is bisected. Where every answer is right, colder is always likelier: hence the bound."""
+    """The temperature in [0.05, 1e6] under which the labels are most likely. The mean negative
+    log-likelihood is convex in 1/temperature, so its slope is bisected. Where every answer is
+    right, colder is always likelier: hence the bound."""
     own = logits.gather(1, labels[:, None]).squeeze(1).mean()
     low, high = math.log10(0.05), 6.0
     for _ in range(30):
@@ -137,9 +152,12 @@ def best_temperature(logits: Tensor, labels: Tensor) -> float:
 
 
 def better(one: Scored, other: Scored) -> bool:
-    """Whether one form is surely better than the other on the same images: in accuracy (McNemar's exact test) or in
-    likelihood (paired t-test), and not worse in the other of the two."""
-    accuracy, likelihood = _accuracy_sign(one.right, other.right), _likelihood_sign(one.loss, other.loss)
+    """Whether one form is surely better than the other on the same images: in accuracy (McNemar's
+    exact test) or in likelihood (paired t-test), and not worse in the other of the two."""
+    accuracy, likelihood = (
+        _accuracy_sign(one.right, other.right),
+        _likelihood_sign(one.loss, other.loss),
+    )
     return accuracy + likelihood > 0 and min(accuracy, likelihood) >= 0
 
 
@@ -174,7 +192,8 @@ def more_than_half(found: int, tries: int, chance: float = 0.5) -> float:
 
 @dataclass(frozen=True)
 class Reference:
-    """What an accuracy is measured by. chance: share of the commonest class. centroid: that of the nearest class mean."""
+    """What an accuracy is measured by. chance: share of the commonest class. centroid: that of the
+    nearest class mean."""
 
     chance: float
     centroid: float
@@ -184,13 +203,17 @@ class Reference:
         return more_than_half(int(right.sum()), len(right), self.chance) <= TRUSTED
 
     def plausible(self, right: Tensor) -> bool:
-        """Above chance, and not surely worse than nine tenths of what the simplest classifier gains over chance."""
+        """Above chance, and not surely worse than nine tenths of what the simplest classifier gains
+        over chance."""
         enough = self.chance + 0.9 * max(0.0, self.centroid - self.chance)
         return self.above_chance(right) and upper_bound_95(int(right.sum()), len(right)) >= enough
 
 
-def reference(train: tuple[Tensor, Tensor], images: Tensor, labels: Tensor, classes: int) -> Reference:
-    """Chance and the nearest class mean of the training images (n, c, h, w) and labels (n,), on these images."""
+def reference(
+    train: tuple[Tensor, Tensor], images: Tensor, labels: Tensor, classes: int
+) -> Reference:
+    """Chance and the nearest class mean of the training images (n, c, h, w) and labels (n,), on
+    these images."""
     flat = train[0].flatten(1)
     sums = torch.zeros(classes, flat.shape[1]).index_add_(0, train[1], flat)
     counts = train[1].bincount(minlength=classes)
@@ -201,16 +224,21 @@ def reference(train: tuple[Tensor, Tensor], images: Tensor, labels: Tensor, clas
 
 
 def fitted_order(outputs: Tensor, labels: Tensor, classes: int) -> tuple[int, ...]:
-    """Which output each class is answered with, so that as many as possible are right (Kuhn 1955); ties stay in place."""
+    """Which output each class is answered with, so that as many as possible are right (Kuhn 1955);
+    ties stay in place."""
     from scipy.optimize import linear_sum_assignment
 
     answers = outputs.nan_to_num(-torch.inf).argmax(dim=1)
-    counts = torch.zeros(classes, outputs.shape[1]).index_put_((labels, answers), torch.tensor(1.0), accumulate=True)
+    counts = torch.zeros(classes, outputs.shape[1]).index_put_(
+        (labels, answers), torch.tensor(1.0), accumulate=True
+    )
     counts.diagonal().add_(0.5)
     return tuple(int(column) for column in linear_sum_assignment(-counts.numpy())[1])
 
 
-def other_order(outputs: Tensor, labels: Tensor, classes: int, measure: Reference) -> tuple[int, ...] | None:
+def other_order(
+    outputs: Tensor, labels: Tensor, classes: int, measure: Reference
+) -> tuple[int, ...] | None:
     """Another order of the classes that makes the answers plausible, None where there is none.
 
     It is fitted on every other image and must be better, and plausible, on those between.
@@ -223,7 +251,11 @@ def other_order(outputs: Tensor, labels: Tensor, classes: int, measure: Referenc
     answers, truth = outputs.nan_to_num(-torch.inf)[1::2].argmax(dim=1), labels[1::2]
     now, then = answers == truth, answers == torch.tensor(found)[truth]
     gained, lost = int((then & ~now).sum()), int((now & ~then).sum())
-    sure = gained > lost and more_than_half(gained, gained + lost) <= TRUSTED and measure.plausible(then)
+    sure = (
+        gained > lost
+        and more_than_half(gained, gained + lost) <= TRUSTED
+        and measure.plausible(then)
+    )
     return fitted_order(outputs, labels, classes) if sure else None
 
 

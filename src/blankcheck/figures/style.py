@@ -1,7 +1,7 @@
 """How pictures look: their colours, size, grid, labels and legends.
 
-Colours are those of Okabe and Ito (2008), which people with any kind of colour vision tell apart; lines also differ in
-dash and width, so that a grey print still reads.
+Colours are those of Okabe and Ito (2008), which people with any kind of colour vision tell apart;
+lines also differ in dash and width, so that a grey print still reads.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ DPI = 180
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of a picture. first, second, third: those with a meaning. quiet: of lines behind them. grid: of the grid."""
+    """Colours of a picture. first, second, third: those with a meaning. quiet: of lines behind
+    them. grid: of the grid."""
 
     paper: str
     ink: str
@@ -31,10 +32,26 @@ class Theme:
     third: str
 
 
-LIGHT = Theme("#ffffff", "#1c1c1a", muted="#6b6862", quiet="#b9b4aa", grid="#e6e2da",
-              first="#0072b2", second="#d55e00", third="#009e73")  # fmt: skip
-DARK = Theme("#1c1c20", "#ecebe6", muted="#a3a097", quiet="#5f5f68", grid="#33333a",
-             first="#56b4e9", second="#ff8f4d", third="#35c79a")  # fmt: skip
+LIGHT = Theme(
+    "#ffffff",
+    "#1c1c1a",
+    muted="#6b6862",
+    quiet="#b9b4aa",
+    grid="#e6e2da",
+    first="#0072b2",
+    second="#d55e00",
+    third="#009e73",
+)
+DARK = Theme(
+    "#1c1c20",
+    "#ecebe6",
+    muted="#a3a097",
+    quiet="#5f5f68",
+    grid="#33333a",
+    first="#56b4e9",
+    second="#ff8f4d",
+    third="#35c79a",
+)
 
 
 def blank(height: float, theme: Theme, width: float = WIDTH) -> Figure:
@@ -69,5 +86,15 @@ def label(figure: Figure, axes: Axes, x: str, y: str, theme: Theme, columns: int
     # in points below the axes: room for tick labels and the axis label, where there are any
     down = 38 if x else 6
     place = axes.transAxes + ScaledTranslation(0, -down / 72, figure.dpi_scale_trans)
-    axes.legend(frameon=False, labelcolor=theme.ink, fontsize=9, ncols=columns, loc="upper left", bbox_to_anchor=(-0.02, 0),
-                bbox_transform=place, borderaxespad=0, columnspacing=1.5, handlelength=2.2)  # fmt: skip
+    axes.legend(
+        frameon=False,
+        labelcolor=theme.ink,
+        fontsize=9,
+        ncols=columns,
+        loc="upper left",
+        bbox_to_anchor=(-0.02, 0),
+        bbox_transform=place,
+        borderaxespad=0,
+        columnspacing=1.5,
+        handlelength=2.2,
+    )

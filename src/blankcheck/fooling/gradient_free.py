@@ -1,4 +1,5 @@
-"""Searches that never ask for a gradient: they find what a network whose gradients lead nowhere still shows."""
+"""Searches that never ask for a gradient: they find what a network whose gradients lead nowhere
+still shows."""
 
 from __future__ import annotations
 
@@ -34,9 +35,10 @@ class Held(Rows):
 class RandomSearch(Blind):
     """Keep a number of features lit, move some of them to random places, follow what is better.
 
-    Sparse-RS (Croce et al. 2022, arXiv:2006.12834, algorithm 1) on black: the share of features that moves falls from
-    `share` as the budget goes, a moved feature is fully lit. Here an image starts with `features` lit features, and one
-    that is confident goes on with a tenth fewer. tries: images scored per step.
+    Sparse-RS (Croce et al. 2022, arXiv:2006.12834, algorithm 1) on black: the share of features
+    that moves falls from `share` as the budget goes, a moved feature is fully lit. Here an image
+    starts with `features` lit features, and one that is confident goes on with a tenth fewer.
+    tries: images scored per step.
     """
 
     features: int = 30
@@ -46,7 +48,9 @@ class RandomSearch(Blind):
     def init(self, images: Tensor, keys: Tensor) -> Held:
         """`features` for every image."""
         many = min(self.features, images[0].numel())
-        return Held(0, keys, torch.full((len(images),), many, dtype=torch.int64, device=images.device))
+        return Held(
+            0, keys, torch.full((len(images),), many, dtype=torch.int64, device=images.device)
+        )
 
     def step(self, state: Held, images: Tensor, seen: Seen, look: Look) -> tuple[Tensor, Held]:
         """Try a few rearrangements of each image."""
@@ -61,7 +65,12 @@ class RandomSearch(Blind):
             return images, state
         trials = torch.stack(
             [
-                _rearranged(flat, uniform(state.keys, state.step * self.tries + i, flat.shape[1]), moving, held - lit)
+                _rearranged(
+                    flat,
+                    uniform(state.keys, state.step * self.tries + i, flat.shape[1]),
+                    moving,
+                    held - lit,
+                )
                 for i in range(tries)
             ]
         )
@@ -74,7 +83,8 @@ class RandomSearch(Blind):
 
 
 def _rearranged(flat: Tensor, draw: Tensor, moving: Tensor, more: Tensor) -> Tensor:
-    """`moving` random lit features go dark and as many dark ones light up, plus `more` (minus: fewer), (n, d)."""
+    """`moving` random lit features go dark and as many dark ones light up, plus `more` (minus:
+    fewer), (n, d)."""
     lit = flat > 0
     down = moving + (-more).clamp_min(0)
     up = moving + more.clamp_min(0)
@@ -87,7 +97,8 @@ def _rearranged(flat: Tensor, draw: Tensor, moving: Tensor, more: Tensor) -> Ten
 
 @dataclass(frozen=True)
 class Population(Rows):
-    """members (n, p, k * (2 + c)): rows, columns and values of k lit pixels, all in [0, 1]. fitness (n, p)."""
+    """members (n, p, k * (2 + c)): rows, columns and values of k lit pixels, all in [0, 1]. fitness
+    (n, p)."""
 
     step: int
     keys: Tensor
@@ -99,9 +110,10 @@ class Population(Rows):
 class DifferentialEvolution(Blind):
     """Breed descriptions of sparse images: where `pixels` lit pixels are and how bright.
 
-    The one-pixel attack (Su et al. 2019, arXiv:1710.08864, section III) with more pixels: a child is a member plus
-    `scale` times the difference of two others (Storn and Price 1997, DE/rand/1 without crossover), and takes the place of
-    its parent where it is better. members: size of the population, scored whole at every step.
+    The one-pixel attack (Su et al. 2019, arXiv:1710.08864, section III) with more pixels: a child
+    is a member plus `scale` times the difference of two others (Storn and Price 1997, DE/rand/1
+    without crossover), and takes the place of its parent where it is better. members: size of the
+    population, scored whole at every step.
     """
 
     pixels: int = 20
@@ -112,9 +124,13 @@ class DifferentialEvolution(Blind):
         """Random members that nobody has scored."""
         size = self.pixels * (2 + images.shape[1])
         members = uniform(keys, 0, self.members * size).view(len(images), self.members, size)
-        return Population(1, keys, members, images.new_full((len(images), self.members), -torch.inf))
+        return Population(
+            1, keys, members, images.new_full((len(images), self.members), -torch.inf)
+        )
 
-    def step(self, state: Population, images: Tensor, seen: Seen, look: Look) -> tuple[Tensor, Population]:
+    def step(
+        self, state: Population, images: Tensor, seen: Seen, look: Look
+    ) -> tuple[Tensor, Population]:
         """One generation. The image handed on is that of the best member."""
         if look.forwards < self.members:
             return images, state
@@ -126,23 +142,33 @@ class DifferentialEvolution(Blind):
         members = torch.where(better[:, :, None], children, state.members)
         fitness = torch.where(better, fitness, state.fitness)
         best = members[torch.arange(len(images), device=images.device), fitness.argmax(dim=1)]
-        return _drawn(best[:, None], shape)[:, 0], Population(state.step + 1, state.keys, members, fitness)
+        return _drawn(best[:, None], shape)[:, 0], Population(
+            state.step + 1, state.keys, members, fitness
+        )
 
     def _children(self, state: Population) -> Tensor:
         n, p, size = state.members.shape
         draw = (uniform(state.keys, state.step, 3 * p).view(n, 3, p) * (p - 1)).long()
         # every member but the parent itself, as positions counted on from it
         other = (torch.arange(p, device=draw.device) + 1 + draw) % p
-        a, b, c = (state.members.gather(1, other[:, i, :, None].expand(-1, -1, size)) for i in range(3))
+        a, b, c = (
+            state.members.gather(1, other[:, i, :, None].expand(-1, -1, size)) for i in range(3)
+        )
         return (a + self.scale * (b - c)).clamp(0, 1)
 
 
 def _drawn(members: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """The images (n, p, c, h, w) that members (n, p, k * (2 + c)) describe; the brightest wins where pixels coincide."""
+    """The images (n, p, c, h, w) that members (n, p, k * (2 + c)) describe; the brightest wins
+    where pixels coincide."""
     c, h, w = shape
     n, p = members.shape[:2]
     parts = members.view(n, p, -1, 2 + c)
-    row, column = (parts[..., 0] * h).long().clamp_max(h - 1), (parts[..., 1] * w).long().clamp_max(w - 1)
+    row, column = (
+        (parts[..., 0] * h).long().clamp_max(h - 1),
+        (parts[..., 1] * w).long().clamp_max(w - 1),
+    )
     place = (row * w + column)[:, :, None, :].expand(-1, -1, c, -1)
     blank = members.new_zeros(n, p, c, h * w)
-    return blank.scatter_reduce(3, place, parts[..., 2:].transpose(2, 3), "amax").view(n, p, c, h, w)
+    return blank.scatter_reduce(3, place, parts[..., 2:].transpose(2, 3), "amax").view(
+        n, p, c, h, w
+    )

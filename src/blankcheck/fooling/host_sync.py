@@ -1,11 +1,17 @@
-"""How often the host looks at numbers of a device. Between two looks it only gives the device work and never waits."""
+"""How often the host looks at numbers of a device.
+
+Between two looks it only gives the device work and never waits.
+"""
 
 from __future__ import annotations
 
 import torch
 
 LEAVE_EVERY = {"cpu": 1}
-"""Iterations between looks at who has finished. On the CPU looking is free; elsewhere it makes the host wait."""
+"""Iterations between looks at who has finished.
+
+On the CPU looking is free; elsewhere it makes the host wait.
+"""
 SELDOM = 8
 """As `LEAVE_EVERY`, for every device that does not stand there."""
 

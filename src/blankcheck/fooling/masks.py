@@ -13,19 +13,25 @@ Keep = float | tuple[float, float]
 FEATURES = ":features"
 SHAPES = ("pixels", "blocks", "half-planes")
 KINDS = (*SHAPES, *(shape + FEATURES for shape in SHAPES))
-"""With the suffix every channel has a mask of its own, so that features are covered and not positions."""
+"""With the suffix every channel has a mask of its own, so that features are covered and not
+positions."""
 
 
-def random_mask(kind: str, n: int, shape: tuple[int, int, int], keep: Keep, generator: torch.Generator) -> Tensor:
-    """Masks of one of `KINDS` for `n` images of `shape` (c, h, w): bool, (n, 1, h, w), or (n, c, h, w) for features.
+def random_mask(
+    kind: str, n: int, shape: tuple[int, int, int], keep: Keep, generator: torch.Generator
+) -> Tensor:
+    """Masks of one of `KINDS` for `n` images of `shape` (c, h, w): bool, (n, 1, h, w), or (n, c, h,
+    w) for features.
 
-    `pixels` keeps each position on its own; `blocks` keeps squares of a quarter of the side; `half-planes` keeps one
-    side of a random line.
+    `pixels` keeps each position on its own; `blocks` keeps squares of a quarter of the side;
+    `half-planes` keeps one side of a random line.
     """
     if kind not in KINDS:
         raise ArgumentError(f"mask must be one of {', '.join(KINDS)}, got {kind!r}")
     if kind.endswith(FEATURES):
-        each = random_mask(kind.removesuffix(FEATURES), n * shape[0], (1, *shape[1:]), keep, generator)
+        each = random_mask(
+            kind.removesuffix(FEATURES), n * shape[0], (1, *shape[1:]), keep, generator
+        )
         return each.view(n, *shape)
     low, high = keep if isinstance(keep, tuple) else (keep, keep)
     if not 0 < low <= high <= 1:
@@ -38,12 +44,17 @@ def random_mask(kind: str, n: int, shape: tuple[int, int, int], keep: Keep, gene
         side = max(1, min(h, w) // 4)
         rows, columns = -(-h // side), -(-w // side)
         coarse = torch.rand(n, 1, rows, columns, generator=generator)
-        order = coarse.repeat_interleave(side, 2).repeat_interleave(side, 3)[:, :, :h, :w].flatten(1)
+        order = (
+            coarse.repeat_interleave(side, 2).repeat_interleave(side, 3)[:, :, :h, :w].flatten(1)
+        )
     else:
         angle = 2 * torch.pi * torch.rand(n, 1, 1, generator=generator)
-        y, x = torch.meshgrid(torch.arange(h) - (h - 1) / 2, torch.arange(w) - (w - 1) / 2, indexing="ij")
+        y, x = torch.meshgrid(
+            torch.arange(h) - (h - 1) / 2, torch.arange(w) - (w - 1) / 2, indexing="ij"
+        )
         order = (angle.cos() * x + angle.sin() * y).flatten(1)
-    # the share-quantile of the order is the border, so that each image keeps just its share (up to ties)
+    # the share-quantile of the order is the border, so that each image keeps just its share (up to
+    # ties)
     rank = (share * (order.shape[1] - 1)).round().long()
     border = order.sort(dim=1).values.gather(1, rank)
     return (order <= border).view(n, 1, h, w)

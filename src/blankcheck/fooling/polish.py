@@ -15,7 +15,8 @@ from blankcheck.types import Fooling, Outcome, Rows, count_lit
 
 @dataclass(frozen=True)
 class _Trial(Rows):
-    """order: (n, d) features by rising influence. at: (n,) next position to try in it. size: (n,) how many to try."""
+    """order: (n, d) features by rising influence. at: (n,) next position to try in it. size: (n,)
+    how many to try."""
 
     images: Tensor
     confidence: Tensor
@@ -29,19 +30,27 @@ SWEEPS = 2
 """Backward passes one polish may use."""
 
 
-def polish(problem: Problem, found: Fooling, goal: Goal, forwards: Tensor | int, sweeps: int = SWEEPS) -> Fooling:
+def polish(
+    problem: Problem, found: Fooling, goal: Goal, forwards: Tensor | int, sweeps: int = SWEEPS
+) -> Fooling:
     """Try to darken the lit features of confident images, least influence first, a few at a time.
 
-    Influence is the first-order loss of log-odds, gradient x value, from one backward pass. A block whose removal keeps
-    the confidence is gone; else the block is halved; a single feature that cannot go stays. Sweeps repeat until one
-    changes nothing (the image is then a local minimum: no single lit feature can be removed), or `sweeps` backward or
-    `forwards` forward passes are spent: one number, or one for each image (n,). No image's budget depends on the others.
-    Images that were not confident, and rows whose goal would be lost, come back as they are.
+    Influence is the first-order loss of log-odds, gradient x value, from one backward pass. A block
+    whose removal keeps the confidence is gone; else the block is halved; a single feature that
+    cannot go stays. Sweeps repeat until one changes nothing (the image is then a local minimum: no
+    single lit feature can be removed), or `sweeps` backward or
+    `forwards` forward passes are spent: one number, or one for each image (n,). No image's budget
+    depends on the others. Images that were not confident, and rows whose goal would be lost, come
+    back as they are.
     """
     chosen = (found.confidence >= goal.wanted).nonzero().squeeze(1)
     spent = torch.zeros_like(found.forwards)
     room = torch.as_tensor(forwards, device=spent.device).expand_as(spent)
-    images, confidence, backwards = found.images.clone(), found.confidence.clone(), torch.zeros_like(found.steps)
+    images, confidence, backwards = (
+        found.images.clone(),
+        found.confidence.clone(),
+        torch.zeros_like(found.steps),
+    )
     for _ in range(sweeps):
         chosen = chosen[spent[chosen] + 1 < room[chosen]]
         if len(chosen) == 0:
@@ -51,7 +60,9 @@ def polish(problem: Problem, found: Fooling, goal: Goal, forwards: Tensor | int,
         spent[chosen] += 1
         backwards[chosen] += 1
         left = (room - spent)[chosen]
-        trial, tried = _sweep(part, images[chosen], confidence[chosen], seen.gradient, goal.wanted, left)
+        trial, tried = _sweep(
+            part, images[chosen], confidence[chosen], seen.gradient, goal.wanted, left
+        )
         images[chosen], confidence[chosen] = trial.images, trial.confidence
         spent[chosen] += tried
         chosen = chosen[trial.dropped]
@@ -62,16 +73,24 @@ def polish(problem: Problem, found: Fooling, goal: Goal, forwards: Tensor | int,
         lit=count_lit(images),
         steps=found.steps + backwards,
         forwards=found.forwards + spent,
-        fewest=torch.minimum(found.fewest, torch.where(found.confidence >= goal.wanted, count_lit(images), found.fewest)),
+        fewest=torch.minimum(
+            found.fewest,
+            torch.where(found.confidence >= goal.wanted, count_lit(images), found.fewest),
+        ),
     )
     return _goal_kept(found, sparser, goal)
 
 
 def _sweep(
-    problem: Problem, images: Tensor, confidence: Tensor, gradient: Tensor, wanted: float, forwards: Tensor
+    problem: Problem,
+    images: Tensor,
+    confidence: Tensor,
+    gradient: Tensor,
+    wanted: float,
+    forwards: Tensor,
 ) -> tuple[_Trial, Tensor]:
-    """One pass over the lit features of every image; returns the rows in their order and the forwards each used, at most
-    its own of `forwards` (n,)."""
+    """One pass over the lit features of every image; returns the rows in their order and the
+    forwards each used, at most its own of `forwards` (n,)."""
     flat = images.flatten(1)
     lit = flat > 0
     influence = torch.where(lit, gradient.flatten(1) * flat, torch.inf)
@@ -79,7 +98,9 @@ def _sweep(
     width = int(counts.max()) if len(counts) else 0
     order = influence.argsort(dim=1)[:, : max(1, width)]
     start = torch.zeros_like(counts)
-    whole = _Trial(flat.clone(), confidence.clone(), order, start, (counts // 4).clamp_min(1), start.bool())
+    whole = _Trial(
+        flat.clone(), confidence.clone(), order, start, (counts // 4).clamp_min(1), start.bool()
+    )
     tried = torch.zeros_like(counts)
     live = (counts > 1).nonzero().squeeze(1)
     every = turns_between_looks(images.device)

@@ -16,9 +16,10 @@ from blankcheck.types import Classifier, Rows
 class Seen(Rows):
     """One measurement of a batch; every number belongs to that row's image alone.
 
-    margin: (n,) log-odds of the target; NaN outputs give -inf. lit: (n,). gradient: (n, c, h, w) of the margin, 0 at
-    masked features. finite: (n,) bool, False where an output is NaN or a gradient NaN or infinite: such an image can go
-    no further. A log-probability of -inf is a saturated answer, behind which the gradient is lost and counts as 0.
+    margin: (n,) log-odds of the target; NaN outputs give -inf. lit: (n,). gradient: (n, c, h, w) of
+    the margin, 0 at masked features. finite: (n,) bool, False where an output is NaN or a gradient
+    NaN or infinite: such an image can go no further. A log-probability of -inf is a saturated
+    answer, behind which the gradient is lost and counts as 0.
     """
 
     margin: Tensor
@@ -34,9 +35,11 @@ class Seen(Rows):
 
 @dataclass(frozen=True)
 class Problem(Rows):
-    """Make `classifier` sure of `targets` (n,) under `mask` (n, c, h, w) bool, True where features may be lit.
+    """Make `classifier` sure of `targets` (n,) under `mask` (n, c, h, w) bool, True where features
+    may be lit.
 
-    The classifier's parameters should be frozen, so that only the gradient of the images is computed.
+    The classifier's parameters should be frozen, so that only the gradient of the images is
+    computed.
     """
 
     classifier: Classifier
@@ -52,7 +55,8 @@ class Problem(Rows):
         return margin.sigmoid(), margin
 
     def score_trials(self, trials: Tensor) -> Tensor:
-        """Margins (k, n) of k trial images per row, (k, n, c, h, w). k forward passes of the batch, in one call."""
+        """Margins (k, n) of k trial images per row, (k, n, c, h, w). k forward passes of the batch,
+        in one call."""
         flat = trials.flatten(0, 1)
         with torch.no_grad():
             logits = as_logits(run(self.classifier, flat), self.form)
@@ -63,7 +67,9 @@ class Problem(Rows):
         """See stored images (n, c, h, w) without a gradient: one forward pass; the gradient is 0."""
         with torch.no_grad():
             margin = log_odds(as_logits(run(self.classifier, images), self.form), self.targets)
-        return _seen(images, margin, torch.zeros_like(images), torch.zeros_like(margin, dtype=torch.bool))
+        return _seen(
+            images, margin, torch.zeros_like(images), torch.zeros_like(margin, dtype=torch.bool)
+        )
 
     def measure(self, images: Tensor) -> Seen:
         """See stored images (n, c, h, w) with one forward and one backward pass.
@@ -79,11 +85,14 @@ class Problem(Rows):
             (gradient,) = torch.autograd.grad(outputs, leaf, slope, allow_unused=True)
         gradient = torch.zeros_like(images) if gradient is None else gradient
         saturated = (outputs.detach() == -torch.inf).any(dim=1)
-        return _seen(images, margin, gradient if self.mask is None else gradient * self.mask, saturated)
+        return _seen(
+            images, margin, gradient if self.mask is None else gradient * self.mask, saturated
+        )
 
 
 def _seen(images: Tensor, margin: Tensor, gradient: Tensor, saturated: Tensor) -> Seen:
-    # +inf margin is certainty, not an error; its gradient is what may be broken. A sum is finite when every term is.
+    # +inf margin is certainty, not an error; its gradient is what may be broken. A sum is finite
+    # when every term is.
     wrong, broken = margin.isnan(), ~gradient.flatten(1).sum(dim=1).isfinite()
     gradient = torch.where((broken & saturated)[:, None, None, None], 0.0, gradient)
     finite = ~wrong & (~broken | saturated)

@@ -1,4 +1,5 @@
-"""The one loop: measure, remember the best, stop image by image, step; finished images leave the batch."""
+"""The one loop: measure, remember the best, stop image by image, step; finished images leave the
+batch."""
 
 from __future__ import annotations
 
@@ -18,15 +19,18 @@ from blankcheck.types import NEVER, Accept, Fooling, Outcome
 
 MAX_STEPS = 10_000
 FORWARDS_PER_STEP = 3
-"""`steps` bounds an image's backward passes; its forward passes stay within this many times that."""
+"""`steps` bounds an image's backward passes; its forward passes stay within this many times that.
+"""
 UNTIL = ("met", "sparsest")
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What is wanted of each image: at least `confidence` in its target, at most `max_lit` lit features, and `accept`.
+    """What is wanted of each image: at least `confidence` in its target, at most `max_lit` lit
+    features, and `accept`.
 
-    until: `met` stops an image as soon as all of it holds; `sparsest` spends the budget on fewer lit features.
+    until: `met` stops an image as soon as all of it holds; `sparsest` spends the budget on fewer
+    lit features.
     """
 
     confidence: float = 0.9
@@ -40,8 +44,9 @@ class Goal:
 
     @property
     def wanted(self) -> float:
-        """The confidence asked for inside the loop: a hair more, so that scoring an image again in another batch or on
-        another machine (which moves a probability by about 1e-5) does not lose it."""
+        """The confidence asked for inside the loop: a hair more, so that scoring an image again in
+        another batch or on another machine (which moves a probability by about 1e-5) does not lose
+        it."""
         return self.confidence + 1e-3 * (1 - self.confidence)
 
     @property
@@ -52,9 +57,10 @@ class Goal:
 
 @dataclass
 class _Run:
-    """A search on its way: everything about the rows that still run. turn, steps, forwards: iterations, backward and
-    forward passes so far of a row that still runs. waiting: images not yet compared with the best, in the order in which
-    they were shown. finished: the positions and images of those that left."""
+    """A search on its way: everything about the rows that still run. turn, steps, forwards:
+    iterations, backward and forward passes so far of a row that still runs. waiting: images not yet
+    compared with the best, in the order in which they were shown. finished: the positions and
+    images of those that left."""
 
     problem: Problem
     goal: Goal
@@ -74,17 +80,27 @@ class _Run:
         """Measure the images in stored form, and remember what is better."""
         shown = darkened(self.images)
         seen = self.problem.measure(shown) if self.solver.gradient else self.problem.glance(shown)
-        self.turn, self.steps, self.forwards = self.turn + 1, self.steps + self.solver.gradient, self.forwards + 1
+        self.turn, self.steps, self.forwards = (
+            self.turn + 1,
+            self.steps + self.solver.gradient,
+            self.forwards + 1,
+        )
         self._keep(shown, seen.margin, seen.lit, seen.finite)
         return seen
 
     def give_up(self, everyone: bool = False) -> None:
         """Rows that were never confident, or all, are done."""
         self._settle()
-        self._finish(self.best.done | (self.best.rank < 1) | everyone, self.best.finite, self.steps, self.forwards)
+        self._finish(
+            self.best.done | (self.best.rank < 1) | everyone,
+            self.best.finite,
+            self.steps,
+            self.forwards,
+        )
 
     def leave(self) -> Tensor | None:
-        """Every few turns, let the finished rows go; the positions of those that stay, None for all of them."""
+        """Every few turns, let the finished rows go; the positions of those that stay, None for all
+        of them."""
         if self.turn % turns_between_looks(self.images.device):
             return None
         self._settle()
@@ -95,7 +111,11 @@ class _Run:
         order = self.best.done.int().argsort(stable=True)
         stays, gone_rows = order[: len(order) - gone], order[len(order) - gone :]
         self.finished.append((self.live[gone_rows], self.best.rows(gone_rows)))
-        self.live, self.images, self.state = self.live[stays], self.images[stays], self.state.rows(stays)
+        self.live, self.images, self.state = (
+            self.live[stays],
+            self.images[stays],
+            self.state.rows(stays),
+        )
         self.best, self.problem = self.best.rows(stays), self.problem.rows(stays)
         return stays
 
@@ -114,28 +134,37 @@ class _Run:
         margins = self.problem.score_trials(trials)
         self.forwards += len(trials)
         lit = lit_features(trials.flatten(0, 1)).view_as(margins)
-        # of a row's trials only the most useful can become its best: the sparsest confident one, else the most confident
+        # of a row's trials only the most useful can become its best: the sparsest confident one,
+        # else the most confident
         use = torch.where(margins >= self.needed, -lit.to(margins.dtype), margins.sigmoid() - NEVER)
         pick, row = use.argmax(dim=0), torch.arange(trials.shape[1], device=trials.device)
         self._keep(trials[pick, row], margins[pick, row], lit[pick, row])
         return margins
 
-    def _keep(self, shown: Tensor, margin: Tensor, lit: Tensor, finite: Tensor | None = None) -> None:
-        """Remember these stored images where they are better than the best so far. What must be accepted waits for the next
-        look, since the host has to know which images those are."""
+    def _keep(
+        self, shown: Tensor, margin: Tensor, lit: Tensor, finite: Tensor | None = None
+    ) -> None:
+        """Remember these stored images where they are better than the best so far. What must be
+        accepted waits for the next look, since the host has to know which images those are."""
         self.waiting.append(Shown(shown, margin, lit, finite, self.steps, self.forwards))
         if self.goal.accept is None or turns_between_looks(shown.device) == 1:
             self._settle()
 
     def _settle(self) -> None:
-        """Compare what waits with the best, in its order; who has all that is wanted, or is broken, is done."""
+        """Compare what waits with the best, in its order; who has all that is wanted, or is broken,
+        is done."""
         ranks = ranks_of(self.waiting, self.best, self.needed, self.goal.max_lit, self.goal.accept)
         for turn, (shown, rank) in enumerate(zip(self.waiting, ranks, strict=True)):
             if turn and self.goal.accept is not None:
                 rank = still_asked(rank, shown, self.best)
             self.best = better_of(self.best, shown, rank, self.needed)
             if self.goal.until == "met":
-                self._finish(self.best.done | (self.best.rank == 3), self.best.finite, shown.steps, shown.forwards)
+                self._finish(
+                    self.best.done | (self.best.rank == 3),
+                    self.best.finite,
+                    shown.steps,
+                    shown.forwards,
+                )
             if shown.finite is not None:
                 finite = self.best.finite & (shown.finite | self.best.done)
                 self._finish(self.best.done | ~finite, finite, shown.steps, shown.forwards)
@@ -155,16 +184,23 @@ class _Run:
 
 
 def search(
-    problem: Problem, start: Tensor, solver: Solver, goal: Goal, steps: int, keys: Tensor | None = None,
-    forwards: int | None = None, give_up: int | None = None,
-) -> Fooling:  # fmt: skip
+    problem: Problem,
+    start: Tensor,
+    solver: Solver,
+    goal: Goal,
+    steps: int,
+    keys: Tensor | None = None,
+    forwards: int | None = None,
+    give_up: int | None = None,
+) -> Fooling:
     """Search from `start` (n, c, h, w) in [0, 1] for at most `steps` backward passes per image.
 
-    Every measurement is of the stored form of an image (values below 1/512 exact zeros), so the numbers handed back
-    belong to the images handed back. Among the images on its path, each row returns one that meets the whole goal with
-    the fewest lit features; else a confident one with the fewest; else the most confident one. keys: (n,) int64, what the
-    random numbers of each image hang on; its position if None. forwards: most forward passes per image, three times
-    `steps` if None. give_up: steps after which an image that was never confident leaves.
+    Every measurement is of the stored form of an image (values below 1/512 exact zeros), so the
+    numbers handed back belong to the images handed back. Among the images on its path, each row
+    returns one that meets the whole goal with the fewest lit features; else a confident one with
+    the fewest; else the most confident one. keys: (n,) int64, what the random numbers of each image
+    hang on; its position if None. forwards: most forward passes per image, three times `steps` if
+    None. give_up: steps after which an image that was never confident leaves.
     """
     _check(problem, start, steps)
     n, device = len(start), start.device
@@ -194,7 +230,9 @@ def _check(problem: Problem, start: Tensor, steps: int) -> None:
     if not 1 <= steps <= MAX_STEPS:
         raise ArgumentError(f"steps must lie in 1..{MAX_STEPS}, got {steps}")
     if start.ndim != 4 or len(start) != len(problem.targets):
-        raise ArgumentError(f"start must be ({len(problem.targets)}, c, h, w), got {tuple(start.shape)}")
+        raise ArgumentError(
+            f"start must be ({len(problem.targets)}, c, h, w), got {tuple(start.shape)}"
+        )
     low, high = float(start.min()), float(start.max())
     if not (low >= 0 and high <= 1):
         raise ArgumentError(f"start must lie in [0, 1], got [{low:.3g}, {high:.3g}]")
@@ -210,5 +248,13 @@ def _collect(run: _Run, targets: Tensor) -> Fooling:
     outcome = torch.where(best.rank == 3, int(Outcome.MET), int(Outcome.OUT_OF_STEPS))
     outcome = torch.where((outcome != Outcome.MET) & ~best.finite, int(Outcome.NOT_FINITE), outcome)
     return Fooling(
-        best.images, targets, best.margin.sigmoid(), best.lit, best.steps, best.forwards, outcome, best.fewest, best.found_at
+        best.images,
+        targets,
+        best.margin.sigmoid(),
+        best.lit,
+        best.steps,
+        best.forwards,
+        outcome,
+        best.fewest,
+        best.found_at,
     )

@@ -1,7 +1,8 @@
-"""Step rules that follow the gradient. A rule holds settings only; what changes lives in a small state value, batch first.
+"""Step rules that follow the gradient. A rule holds settings only; what changes lives in a small
+state value, batch first.
 
-`init` makes the state for start images (n, c, h, w); `step` moves the images along what was seen of them. A rule keeps
-images in [0, 1]; masks are applied by the loop.
+`init` makes the state for start images (n, c, h, w); `step` moves the images along what was seen of
+them. A rule keeps images in [0, 1]; masks are applied by the loop.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from blankcheck.types import Rows
 class Look:
     """What a rule may know of the loop besides its images.
 
-    needed: log-odds from which an image counts as confident. progress: share of the budget already used, in [0, 1).
-    forwards: forward passes each image has left. score: margins (k, n) of trial images (k, n, c, h, w), k forward passes
-    per image; what it shows counts as found.
+    needed: log-odds from which an image counts as confident. progress: share of the budget already
+    used, in [0, 1).
+    forwards: forward passes each image has left. score: margins (k, n) of trial images (k, n, c, h,
+    w), k forward passes per image; what it shows counts as found.
     """
 
     needed: float
@@ -89,13 +91,14 @@ def steepest(gradient: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class FixedWeight(Descent):
-    """Projected Adam on cross-entropy + weight x mean pixel value: the classic recipe, kept as the reference.
+    """Projected Adam on cross-entropy + weight x mean pixel value: the classic recipe, kept as the
+    reference.
 
-    step_size is in pixel values. weight: nats of cross-entropy that one unit of mean pixel value is worth. In [0, 1]
-    the L1 norm is linear, so its gradient holds at black pixels too and the clamp leaves exact zeros. Adam: Kingma and
-    Ba 2015 (arXiv:1412.6980), algorithm 1. Its classic options: weight_at and step_at are (step, factor): from that
-    step on the weight, or the step size, is multiplied; anneal lets the step size fall to 0 as half a cosine over the
-    budget.
+    step_size is in pixel values. weight: nats of cross-entropy that one unit of mean pixel value is
+    worth. In [0, 1] the L1 norm is linear, so its gradient holds at black pixels too and the clamp
+    leaves exact zeros. Adam: Kingma and Ba 2015 (arXiv:1412.6980), algorithm 1. Its classic
+    options: weight_at and step_at are (step, factor): from that step on the weight, or the step
+    size, is multiplied; anneal lets the step size fall to 0 as half a cosine over the budget.
     """
 
     weight: float = 1.0
@@ -111,7 +114,10 @@ class FixedWeight(Descent):
         return State(0, torch.zeros_like(images), torch.zeros_like(images), _unused(images))
 
     def step(self, state: State, images: Tensor, seen: Seen, look: Look) -> tuple[Tensor, State]:
-        """One projected Adam step. The cross-entropy's gradient is -(1 - p) times that of the log-odds."""
+        """One projected Adam step.
+
+        The cross-entropy's gradient is -(1 - p) times that of the log-odds.
+        """
         t = state.step + 1
         weight = _stepped(self.weight, self.weight_at, state.step)
         size = _stepped(self.step_size, self.step_at, state.step)
@@ -121,7 +127,9 @@ class FixedWeight(Descent):
         return images.sub(change, alpha=size).clamp_(0, 1), State(t, first, second, state.weight)
 
 
-def adam(gradient: Tensor, state: State, t: int, beta1: float, beta2: float) -> tuple[Tensor, Tensor, Tensor]:
+def adam(
+    gradient: Tensor, state: State, t: int, beta1: float, beta2: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """First and second moment after step `t` (from 1), and the change for a step size of 1."""
     first = state.first.lerp(gradient, 1 - beta1)
     second = state.second.mul(beta2).addcmul_(gradient, gradient, value=1 - beta2)
@@ -135,12 +143,14 @@ def _stepped(value: float, at: tuple[int, float] | None, step: int) -> float:
 
 @dataclass(frozen=True)
 class AdaptiveWeight(Descent):
-    """Ascend the log-odds with momentum, then shrink every feature by a weight that follows the image's own success.
+    """Ascend the log-odds with momentum, then shrink every feature by a weight that follows the
+    image's own success.
 
-    The gradient is scaled by its largest entry, so that networks of any steepness take steps of one size. The weight
-    (shrinkage per step, in units of the step size) is multiplied while the image is confident and divided while it is
-    not, as the norm in DDN is (Rony et al. 2019, arXiv:1811.09600, algorithm 1); shrinking a feature towards 0 and
-    stopping there is the proximal step of the L1 norm. The step size decays as a cosine to a tenth.
+    The gradient is scaled by its largest entry, so that networks of any steepness take steps of one
+    size. The weight (shrinkage per step, in units of the step size) is multiplied while the image
+    is confident and divided while it is not, as the norm in DDN is (Rony et al. 2019,
+    arXiv:1811.09600, algorithm 1); shrinking a feature towards 0 and stopping there is the proximal
+    step of the L1 norm. The step size decays as a cosine to a tenth.
     """
 
     step_size: float = 0.3
@@ -150,11 +160,17 @@ class AdaptiveWeight(Descent):
 
     def init(self, images: Tensor, keys: Tensor) -> State:
         """Momentum zero, one weight for all."""
-        return State(0, torch.zeros_like(images), _unused(images), images.new_full((len(images),), self.weight))
+        return State(
+            0,
+            torch.zeros_like(images),
+            _unused(images),
+            images.new_full((len(images),), self.weight),
+        )
 
     def step(self, state: State, images: Tensor, seen: Seen, look: Look) -> tuple[Tensor, State]:
         """One proximal step."""
-        # features that cannot move (at a border, pushed outwards) would otherwise set the scale for all others
+        # features that cannot move (at a border, pushed outwards) would otherwise set the scale for
+        # all others
         gradient = movable(images, seen.gradient)
         top = steepest(gradient)
         first = plus(self.momentum * state.first, gradient, (1 - self.momentum) / top)
@@ -168,11 +184,12 @@ class AdaptiveWeight(Descent):
 
 @dataclass(frozen=True)
 class GreedyLighting(Descent):
-    """Switch on the features with the largest first-order gain (gradient x room left), more of them each step.
+    """Switch on the features with the largest first-order gain (gradient x room left), more of them
+    each step.
 
-    A saliency-map search (in the spirit of Papernot et al. 2016, arXiv:1511.07528) for many images at once: 1, 1.3,
-    1.69 ... features a step, the fastest way to few lit features from black. Also switches lit features off when
-    that gains more.
+    A saliency-map search (in the spirit of Papernot et al. 2016, arXiv:1511.07528) for many images
+    at once: 1, 1.3, 1.69 ... features a step, the fastest way to few lit features from black. Also
+    switches lit features off when that gains more.
     """
 
     growth: float = 1.3
@@ -190,17 +207,21 @@ class GreedyLighting(Descent):
         count = min(flat.shape[1], max(1, int(self.growth**state.step)))
         top = gain.topk(count, dim=1)
         value = (gradient.gather(1, top.indices) > 0).to(flat.dtype)
-        value = torch.where((top.values > 0) & ~confident[:, None], value, flat.gather(1, top.indices))
-        return flat.scatter(1, top.indices, value).view_as(images), State(state.step + 1, state.first, state.second,
-                                                                           state.weight)  # fmt: skip
+        value = torch.where(
+            (top.values > 0) & ~confident[:, None], value, flat.gather(1, top.indices)
+        )
+        return flat.scatter(1, top.indices, value).view_as(images), State(
+            state.step + 1, state.first, state.second, state.weight
+        )
 
 
 @dataclass(frozen=True)
 class AnnealedTopK(Descent):
-    """Ascend the log-odds with momentum, keep only the k largest features; k falls from all to `goal`.
+    """Ascend the log-odds with momentum, keep only the k largest features; k falls from all to
+    `goal`.
 
-    Gradients are scaled by their largest entry. k falls linearly over the first half of the budget. Finds what is left
-    on adversarially trained networks, where greedy lighting is blind.
+    Gradients are scaled by their largest entry. k falls linearly over the first half of the budget.
+    Finds what is left on adversarially trained networks, where greedy lighting is blind.
     """
 
     goal: int = 100

@@ -1,7 +1,8 @@
-"""Step rules that minimise the number of lit features through a stand-in for it: sigma-zero and FMN in their L0 forms.
+"""Step rules that minimise the number of lit features through a stand-in for it: sigma-zero and FMN
+in their L0 forms.
 
-Both were published for leaving the class of a given image; here they go from any start, measured from black, to a target
-class with a wanted confidence.
+Both were published for leaving the class of a given image; here they go from any start, measured
+from black, to a target class with a wanted confidence.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from blankcheck.fooling.tensor_ops import above, largest, plus
 
 @dataclass(frozen=True)
 class SigmaZero(Descent):
-    """Descend the missing log-odds plus a smooth count of lit features; black out what is below a moving threshold.
+    """Descend the missing log-odds plus a smooth count of lit features; black out what is below a
+    moving threshold.
 
-    Cina et al. 2025 (arXiv:2402.01879, algorithm 1): the count is the mean of x^2 / (x^2 + sigma), the gradient is scaled
-    by its largest entry, Adam steps, step size decayed as half a cosine to a tenth, threshold raised by
-    `threshold_step` times the step size while the image is confident and lowered while it is not. The log-odds replace
-    the published difference of logits, so that the margin that must be reached is that of the confidence.
+    Cina et al. 2025 (arXiv:2402.01879, algorithm 1): the count is the mean of x^2 / (x^2 + sigma),
+    the gradient is scaled by its largest entry, Adam steps, step size decayed as half a cosine to a
+    tenth, threshold raised by `threshold_step` times the step size while the image is confident and
+    lowered while it is not. The log-odds replace the published difference of logits, so that the
+    margin that must be reached is that of the confidence.
     """
 
     step_size: float = 1.0
@@ -59,9 +62,10 @@ class SigmaZero(Descent):
 class FastMinimumNorm(Descent):
     """Keep at most eps lit features, and move eps to where the image is just confident.
 
-    Pintor et al. 2021 (arXiv:2102.12827, algorithm 1), targeted, L0: eps grows while the image is not confident, and
-    falls below the fewest lit features of a confident image otherwise, by a share gamma that decays as half a cosine; the
-    image follows the normalised gradient and keeps its eps largest features.
+    Pintor et al. 2021 (arXiv:2102.12827, algorithm 1), targeted, L0: eps grows while the image is
+    not confident, and falls below the fewest lit features of a confident image otherwise, by a
+    share gamma that decays as half a cosine; the image follows the normalised gradient and keeps
+    its eps largest features.
     """
 
     step_size: float = 1.0
@@ -69,9 +73,12 @@ class FastMinimumNorm(Descent):
     last_gamma: float = 1e-3
 
     def init(self, images: Tensor, keys: Tensor) -> State:
-        """eps (`second`) as many as are lit, at least 1; the fewest so far (`weight`) not yet known."""
+        """eps (`second`) as many as are lit, at least 1; the fewest so far (`weight`) not yet
+        known."""
         eps = images.flatten(1).count_nonzero(dim=1).clamp_min(1).to(images.dtype)
-        return State(0, images.new_zeros(len(images)), eps, images.new_full((len(images),), torch.inf))
+        return State(
+            0, images.new_zeros(len(images)), eps, images.new_full((len(images),), torch.inf)
+        )
 
     def step(self, state: State, images: Tensor, seen: Seen, look: Look) -> tuple[Tensor, State]:
         """One change of eps, one step, one cut."""
@@ -80,7 +87,9 @@ class FastMinimumNorm(Descent):
         size = self.step_size * (0.01 + 0.99 * cosine)
         sure, lit = seen.margin >= look.needed, seen.lit.to(images.dtype)
         fewest = torch.where(sure, torch.minimum(lit, state.weight), state.weight)
-        fewer = torch.minimum((state.second * (1 - gamma)).floor(), state.second - 1).minimum(fewest)
+        fewer = torch.minimum((state.second * (1 - gamma)).floor(), state.second - 1).minimum(
+            fewest
+        )
         more = torch.maximum((state.second * (1 + gamma)).ceil(), state.second + 1)
         # once an image was confident there is no use in more lit features than it had
         eps = torch.where(sure, fewer, torch.minimum(more, fewest)).clamp(1, images[0].numel())

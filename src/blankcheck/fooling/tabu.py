@@ -1,8 +1,8 @@
 """Lighting, darkening and exchanging whole features: the sparsest images in the fewest passes.
 
-Looking for the fewest features that make a network sure is a search over subsets. The gradient of the log-odds ranks the
-moves, a few forward passes try the best-ranked ones, and a short memory keeps the walk from undoing itself (tabu search,
-Glover 1989, ORSA J. Computing 1:190).
+Looking for the fewest features that make a network sure is a search over subsets. The gradient of
+the log-odds ranks the moves, a few forward passes try the best-ranked ones, and a short memory
+keeps the walk from undoing itself (tabu search, Glover 1989, ORSA J. Computing 1:190).
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from blankcheck.fooling.solvers import Look
 from blankcheck.types import LIT_THRESHOLD, NEVER, Rows
 
 FEWEST_RANKED, RANKED_SHARE = 8, 64
-"""Features looked at from either end of the ranking: the most for which torch's topk sorts partially (a 64th of them), or
-eight. No trial lights or darkens more at once."""
+"""Features looked at from either end of the ranking: the most for which torch's topk sorts
+partially (a 64th of them), or eight. No trial lights or darkens more at once."""
 PAIRS = ((0, 0), (0, 1), (1, 0), (0, 2), (2, 0), (1, 1), (0, 3), (3, 0))
 """Which exchanges are tried: (rank of the feature to darken, rank of the feature to light)."""
 
 
 @dataclass(frozen=True)
 class Walk(Rows):
-    """Where the walk of each image is. Per image, (n,): its key, the fewest lit features of a confident image so far,
-    whether it is still being lit for the first time, how many features the last successful darkening took. Per feature,
-    (n, d): the step from which it may be lit, or darkened, again; by how much lighting it did better than its gradient
-    said."""
+    """Where the walk of each image is. Per image, (n,): its key, the fewest lit features of a
+    confident image so far, whether it is still being lit for the first time, how many features the
+    last successful darkening took. Per feature, (n, d): the step from which it may be lit, or
+    darkened, again; by how much lighting it did better than its gradient said."""
 
     step: int
     keys: Tensor
@@ -44,8 +44,9 @@ class Walk(Rows):
 
 @dataclass(frozen=True)
 class _Ranking:
-    """The features of each image in the order of what moving them seems worth. on, off: (n, r) positions to light and to
-    darken, best first; gain, loss: what the log-odds seem to gain and lose by each."""
+    """The features of each image in the order of what moving them seems worth. on, off: (n, r)
+    positions to light and to darken, best first; gain, loss: what the log-odds seem to gain and
+    lose by each."""
 
     on: Tensor
     off: Tensor
@@ -57,12 +58,15 @@ class _Ranking:
 class Exchange:
     """Light what gains most until the image is confident; then, for ever, one feature fewer.
 
-    A confident image loses its least useful features, several at once while that succeeds. An image with one feature
-    fewer than the sparsest confident one so far that is not confident exchanges a lit feature for a dark one: of the
-    moves the gradient ranks highest, a few are scored, and the best is made, better or not. A feature just moved may
-    not move back for up to `tenure` steps. What a trial showed beyond its gradient is remembered for the ranking: `learn` of
-    it at once, `forget` of what is known at every step. tried: (step, trials): from that step on so many moves are scored.
-    damp: share of the first-order gain that is counted on when it is decided how many features to light at once.
+    A confident image loses its least useful features, several at once while that succeeds. An image
+    with one feature
+    fewer than the sparsest confident one so far that is not confident exchanges a lit feature for a
+    dark one: of the moves the gradient ranks highest, a few are scored, and the best is made,
+    better or not. A feature just moved may not move back for up to `tenure` steps. What a trial
+    showed beyond its gradient is remembered for the ranking: `learn` of it at once, `forget` of
+    what is known at every step. tried: (step, trials): from that step on so many moves are scored.
+    damp: share of the first-order gain that is counted on when it is decided how many features to
+    light at once.
     """
 
     tried: tuple[tuple[int, int], ...] = ((0, 1), (3, 2), (28, 4))
@@ -78,7 +82,16 @@ class Exchange:
         n, d = len(images), images[0].numel()
         whole = torch.zeros(n, dtype=torch.int64, device=images.device)
         free = torch.zeros(n, d, dtype=torch.int32, device=images.device)
-        return Walk(0, keys, whole + NEVER, whole == 0, whole + 1, free, free.clone(), images.new_zeros(n, d))
+        return Walk(
+            0,
+            keys,
+            whole + NEVER,
+            whole == 0,
+            whole + 1,
+            free,
+            free.clone(),
+            images.new_zeros(n, d),
+        )
 
     def step(self, state: Walk, images: Tensor, seen: Seen, look: Look) -> tuple[Tensor, Walk]:
         """One move of each image."""
@@ -89,21 +102,28 @@ class Exchange:
         lighting = state.lighting & ~sure
         fewest = torch.where(sure, torch.minimum(lit, state.fewest), state.fewest)
         ranking = _rank(state, flat, seen)
-        trials = min(next(many for since, many in reversed(self.tried) if state.step >= since), look.forwards)
+        trials = min(
+            next(many for since, many in reversed(self.tried) if state.step >= since), look.forwards
+        )
         if trials < 1:
             return images, state
         too_many, room = ~lighting & sure, ~lighting & ~sure & (lit < fewest - 1)
         swap = ~lighting & ~sure & ~room
-        on, off = self._moves(trials, ranking, seen, look, lit, lighting, too_many, room, swap, block)
+        on, off = self._moves(
+            trials, ranking, seen, look, lit, lighting, too_many, room, swap, block
+        )
         tried = _apply(flat, ranking, on, off)
         margins = look.score(tried.view(trials, *images.shape))
         made = _choose(margins, look.needed, lighting, too_many)
         moved = tried[made, torch.arange(len(flat), device=flat.device)]
         counts = lit + on.sum(dim=2) - off.sum(dim=2)
-        fewest = torch.minimum(fewest, torch.where(margins >= look.needed, counts, NEVER).amin(dim=0))
+        fewest = torch.minimum(
+            fewest, torch.where(margins >= look.needed, counts, NEVER).amin(dim=0)
+        )
         whole_block = too_many & (margins[min(1, trials - 1)] >= look.needed)
         if trials == 1:
-            # nothing smaller was tried beside the block: where it is too large the image stays and the block shrinks
+            # nothing smaller was tried beside the block: where it is too large the image stays and
+            # the block shrinks
             moved = torch.where((too_many & ~whole_block & (block > 1))[:, None], flat, moved)
         block = torch.where(whole_block, 2 * block, (block // 2).clamp_min(1))
         tenure = 1 + (uniform(state.keys, state.step, 1) * self.tenure).int()
@@ -121,30 +141,50 @@ class Exchange:
         return moved.view_as(images), after
 
     def _moves(
-        self, trials: int, ranking: _Ranking, seen: Seen, look: Look, lit: Tensor, lighting: Tensor, too_many: Tensor,
-        room: Tensor, swap: Tensor, block: Tensor,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        self,
+        trials: int,
+        ranking: _Ranking,
+        seen: Seen,
+        look: Look,
+        lit: Tensor,
+        lighting: Tensor,
+        too_many: Tensor,
+        room: Tensor,
+        swap: Tensor,
+        block: Tensor,
+    ) -> tuple[Tensor, Tensor]:
         """(k, n, r) bool each: which ranks each trial lights and darkens."""
         rank = torch.arange(ranking.on.shape[1], device=lit.device)
         wanted = (look.needed - seen.margin)[:, None]
         several = (self.damp * ranking.gain.clamp_min(0).cumsum(dim=1) < wanted).sum(dim=1) + 1
         several = torch.minimum(several, (lit // 2).clamp_min(2))
-        whole = torch.minimum(block if trials == 1 else (2 * block).clamp_min(2), (lit - 1).clamp_min(1))
+        whole = torch.minimum(
+            block if trials == 1 else (2 * block).clamp_min(2), (lit - 1).clamp_min(1)
+        )
         on, off = [], []
         for trial in range(trials):
             light, dark = PAIRS[trial % len(PAIRS)][1], PAIRS[trial % len(PAIRS)][0]
             up = lighting[:, None] & (rank < (trial + 1) * several[:, None])
             up = up | (room[:, None] & (rank == trial)) | (swap[:, None] & (rank == light))
             down = swap[:, None] & (rank == dark)
-            fewer = rank < whole[:, None] if trial == min(1, trials - 1) else rank == max(0, trial - 1)
+            fewer = (
+                rank < whole[:, None] if trial == min(1, trials - 1) else rank == max(0, trial - 1)
+            )
             on.append(up & (ranking.gain > 0))
             off.append((down | (too_many[:, None] & fewer)) & ranking.loss.isfinite())
         return torch.stack(on), torch.stack(off)
 
     def _learnt(
-        self, surprise: Tensor, seen: Seen, ranking: _Ranking, flat: Tensor, margins: Tensor, swap: Tensor
+        self,
+        surprise: Tensor,
+        seen: Seen,
+        ranking: _Ranking,
+        flat: Tensor,
+        margins: Tensor,
+        swap: Tensor,
     ) -> Tensor:
-        """What lighting a feature did beyond what its gradient promised, for those just tried in an exchange."""
+        """What lighting a feature did beyond what its gradient promised, for those just tried in an
+        exchange."""
         surprise = (1 - self.forget) * surprise
         gradient = seen.gradient.flatten(1)
         for trial, margin in enumerate(margins):
@@ -170,7 +210,10 @@ def _rank(state: Walk, flat: Tensor, seen: Seen) -> _Ranking:
 
 
 def _apply(flat: Tensor, ranking: _Ranking, on: Tensor, off: Tensor) -> Tensor:
-    """The images (k, n, d) after the moves. Sums, not assignments: a position may fill up both rankings."""
+    """The images (k, n, d) after the moves.
+
+    Sums, not assignments: a position may fill up both rankings.
+    """
     dimmed = flat.gather(1, ranking.off)
     tried = flat.expand(len(on), -1, -1).clone()
     tried.scatter_add_(2, ranking.on.expand_as(on), on.to(flat.dtype))
@@ -179,8 +222,8 @@ def _apply(flat: Tensor, ranking: _Ranking, on: Tensor, off: Tensor) -> Tensor:
 
 
 def _choose(margins: Tensor, needed: float, lighting: Tensor, too_many: Tensor) -> Tensor:
-    """Which trial each image follows, (k, n) -> (n,): while lighting the first that is confident; while darkening the
-    large block where it may go; else the highest margin."""
+    """Which trial each image follows, (k, n) -> (n,): while lighting the first that is confident;
+    while darkening the large block where it may go; else the highest margin."""
     best = margins.argmax(dim=0)
     sure = margins >= needed
     first = sure.int().argmax(dim=0)

@@ -1,4 +1,5 @@
-"""Masks and orders of features by arithmetic: on the CPU, comparing and selecting costs ten times as much as multiplying."""
+"""Masks and orders of features by arithmetic: on the CPU, comparing and selecting costs ten times
+as much as multiplying."""
 
 from __future__ import annotations
 
@@ -36,21 +37,24 @@ def above(values: Tensor, border: Tensor) -> Tensor:
 
 
 def largest(keys: Tensor, keep: Tensor | int, ties: bool = False) -> Tensor:
-    """1 for the `keep` (n,) or int largest entries of each row of (n, d), else 0. ties: whether all or none of the entries
-    tied at the border stay."""
+    """1 for the `keep` (n,) or int largest entries of each row of (n, d), else 0. ties: whether all
+    or none of the entries tied at the border stay."""
     n, d = keys.shape
     order = ascending(keys)
     wanted = torch.full((n,), keep, device=keys.device) if isinstance(keep, int) else keep
     last = order.gather(1, (d - wanted).clamp(0, d - 1)[:, None]).squeeze(1)
     if not ties:
-        last = torch.where(wanted < d, order.gather(1, (d - wanted - 1).clamp_min(0)[:, None]).squeeze(1), last - 1)
+        last = torch.where(
+            wanted < d, order.gather(1, (d - wanted - 1).clamp_min(0)[:, None]).squeeze(1), last - 1
+        )
         return above(keys, last)
     return above(keys, torch.nextafter(last, last - 1))
 
 
 def movable(images: Tensor, gradient: Tensor) -> Tensor:
     """The gradient without what pushes features at 0 or 1 out of [0, 1], (n, c, h, w)."""
-    # a step of 1e-3 in the gradient's direction, as far as [0, 1] lets it go, made 1 where it goes at all
+    # a step of 1e-3 in the gradient's direction, as far as [0, 1] lets it go, made 1 where it goes
+    # at all
     step = gradient.mul(1e30).clamp_(-1e-3, 1e-3).add_(images).clamp_(0, 1).sub_(images)
     return step.abs_().mul_(1e30).clamp_(max=1).mul_(gradient)
 

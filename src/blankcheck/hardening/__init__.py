@@ -6,4 +6,13 @@ from blankcheck.hardening.plan import HardeningPlan, default_plan
 from blankcheck.hardening.rounds import Hardening
 from blankcheck.hardening.selection import harmonic
 
-__all__ = ["OBJECTIVES", "Hardening", "HardeningPlan", "Objective", "Round", "default_plan", "harmonic", "objective_named"]
+__all__ = [
+    "OBJECTIVES",
+    "Hardening",
+    "HardeningPlan",
+    "Objective",
+    "Round",
+    "default_plan",
+    "harmonic",
+    "objective_named",
+]

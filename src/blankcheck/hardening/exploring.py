@@ -1,4 +1,5 @@
-"""The searches that end a round: on the network as it is now, and by other means and against a twin, for comparison."""
+"""The searches that end a round: on the network as it is now, and by other means and against a
+twin, for comparison."""
 
 from __future__ import annotations
 
@@ -20,11 +21,22 @@ from blankcheck.parallel.spread import Spread, alone
 from blankcheck.types import Classifier, Conditions, Fooling, count_lit
 
 OTHERS: tuple[Process, ...] = (
-    Process("black", "random-search", lambda steps, max_lit: RandomSearch(features=max(1, round(0.2 * max_lit))), 60),
-    Process("black", "differential-evolution", lambda steps, max_lit: DifferentialEvolution(max(1, max_lit // 10)), 60),
+    Process(
+        "black",
+        "random-search",
+        lambda steps, max_lit: RandomSearch(features=max(1, round(0.2 * max_lit))),
+        60,
+    ),
+    Process(
+        "black",
+        "differential-evolution",
+        lambda steps, max_lit: DifferentialEvolution(max(1, max_lit // 10)),
+        60,
+    ),
     Process("black", "saliency", lambda steps, max_lit: GreedyLighting(), 30),
 )
-"""Processes that hardening never trains on: Sparse-RS, differential evolution and a saliency map."""
+"""Processes that hardening never trains on: Sparse-RS, differential evolution and a saliency map.
+"""
 
 
 T = TypeVar("T")
@@ -32,9 +44,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Explorer:
-    """Searches under the three conditions, the gate in the place of the judge. real: validation images, for starts.
-    attempts: of a search; rivals: attacks of other libraries to run as well. spread: by which processes share the work;
-    what only one of them can do, such as searching a twin, is for all of them one piece."""
+    """Searches under the three conditions, the gate in the place of the judge. real: validation
+    images, for starts.
+    attempts: of a search; rivals: attacks of other libraries to run as well. spread: by which
+    processes share the work; what only one of them can do, such as searching a twin, is for all of
+    them one piece."""
 
     shape: tuple[int, int, int]
     classes: int
@@ -46,19 +60,27 @@ class Explorer:
     rivals: Sequence[Rival] = ()
     spread: Spread = alone
 
-    def fresh(self, classifier: Classifier, form: str, seed: int, attempts: int | None = None) -> Tried:
+    def fresh(
+        self, classifier: Classifier, form: str, seed: int, attempts: int | None = None
+    ) -> Tried:
         """The portfolio of an audit against this network."""
-        return self._run(self._job(classifier, form, within(self.steps), seed), attempts or self.attempts, self.spread)
+        return self._run(
+            self._job(classifier, form, within(self.steps), seed),
+            attempts or self.attempts,
+            self.spread,
+        )
 
     def others(self, classifier: Classifier, form: str, seed: int) -> dict[str, Tried]:
-        """What hardening never trains on, each alone, by name; a fifth as many attempts, or one a class."""
+        """What hardening never trains on, each alone, by name; a fifth as many attempts, or one a
+        class."""
         attempts = max(self.classes, self.attempts // 5)
         jobs = [self._job(classifier, form, (process,), seed) for process in OTHERS]
         found = self.spread(len(jobs), lambda i: self._run(jobs[i], attempts, alone))
         return {process.rule: tried for process, tried in zip(OTHERS, found, strict=True)}
 
     def rival_images(self, classifier: Classifier, form: str, seed: int) -> dict[str, FoolingSet]:
-        """What attacks of other libraries hand back, one search a class, by name; none of those that break off."""
+        """What attacks of other libraries hand back, one search a class, by name; none of those
+        that break off."""
         return self.once(lambda: self._rival_images(classifier, form, seed)) if self.rivals else {}
 
     def once(self, do: Callable[[], T]) -> T:
@@ -71,7 +93,9 @@ class Explorer:
         start = torch.zeros(len(targets), *self.shape, device=device_of(classifier))
         sets = {}
         for rival in self.rivals:
-            found = run_rival(rival, classifier, form, start, targets, self.conditions.confidence, seed)
+            found = run_rival(
+                rival, classifier, form, start, targets, self.conditions.confidence, seed
+            )
             if not found.error:
                 sets[rival.name] = self.as_set(found.images, found.targets)
         return sets
@@ -79,11 +103,14 @@ class Explorer:
     def as_set(self, images: Tensor, targets: Tensor) -> FoolingSet:
         """With the gate's word on each image."""
         sparse = count_lit(images) <= self.conditions.max_lit
-        return FoolingSet(images, targets, sparse & (self.gate.p_values(images) <= self.conditions.ood_level))
+        return FoolingSet(
+            images, targets, sparse & (self.gate.p_values(images) <= self.conditions.ood_level)
+        )
 
     def twin_sets(self, make: Callable[[], Twin | None], seed: int) -> dict[str, FoolingSet]:
-        """What the same search (under `twin`) and other processes (`twin:NAME`) make against the twin; nothing where there
-        is none. Processes may not agree whether there is one, so one of them does it all."""
+        """What the same search (under `twin`) and other processes (`twin:NAME`) make against the
+        twin; nothing where there is none. Processes may not agree whether there is one, so one of
+        them does it all."""
         by_itself = replace(self, spread=alone)
 
         def made() -> dict[str, FoolingSet]:
@@ -94,16 +121,32 @@ class Explorer:
 
     def _twin_sets(self, twin: Twin, seed: int) -> dict[str, FoolingSet]:
         with left_as_found(twin.classifier):
-            made = {"": self.fresh(twin.classifier, twin.form, seed), **self.others(twin.classifier, twin.form, seed)}
-            found = {name: self.as_set(tried.best.images, tried.best.targets) for name, tried in made.items()}
+            made = {
+                "": self.fresh(twin.classifier, twin.form, seed),
+                **self.others(twin.classifier, twin.form, seed),
+            }
+            found = {
+                name: self.as_set(tried.best.images, tried.best.targets)
+                for name, tried in made.items()
+            }
             found |= self.rival_images(twin.classifier, twin.form, seed)
         return {f"twin:{name}" if name else "twin": each for name, each in found.items()}
 
-    def _job(self, classifier: Classifier, form: str, processes: tuple[Process, ...], seed: int) -> Job:
+    def _job(
+        self, classifier: Classifier, form: str, processes: tuple[Process, ...], seed: int
+    ) -> Job:
         return Job(
-            classifier, form, self.shape, self.conditions, processes, enough=self.conditions.max_lit, real=self.real,
-            accept=self.gate.accepts, seed=seed, device=device_of(classifier),
-        )  # fmt: skip
+            classifier,
+            form,
+            self.shape,
+            self.conditions,
+            processes,
+            enough=self.conditions.max_lit,
+            real=self.real,
+            accept=self.gate.accepts,
+            seed=seed,
+            device=device_of(classifier),
+        )
 
     def _run(self, job: Job, attempts: int, spread: Spread) -> Tried:
         with left_as_found(job.classifier):
@@ -112,5 +155,9 @@ class Explorer:
 
 def together(first: Tried, second: Tried) -> Tried:
     """Two searches as one."""
-    return replace(first, best=Fooling.cat([first.best, second.best]), process=torch.cat([first.process, second.process]),
-                   ran=torch.cat([first.ran, second.ran]))  # fmt: skip
+    return replace(
+        first,
+        best=Fooling.cat([first.best, second.best]),
+        process=torch.cat([first.process, second.process]),
+        ran=torch.cat([first.ran, second.ran]),
+    )

@@ -16,12 +16,13 @@ Record = dict[str, Any]
 class Round:
     """What a round ended with. All shares in [0, 1], on validation images and on fresh attempts.
 
-    fresh_confident: share of fresh attempts with a confident image of at most `max_lit` lit features; fresh_rate: those
-    the gate calls out of distribution too, fresh_upper_95 its upper bound. trained_share: share of the searched images that
-    were trained on. fooling_confidence: mean probability of their targets. harmonic: the score of this
-    network on all sets so far. kept: whether it became the one to keep. penalty: mean of what was added to the loss for what
-    is not proved, and proved: lit features proved too few for every class; None where no proof is asked for. seconds: of
-    training and of looking; images: real and fooling ones trained on.
+    fresh_confident: share of fresh attempts with a confident image of at most `max_lit` lit
+    features; fresh_rate: those the gate calls out of distribution too, fresh_upper_95 its upper
+    bound. trained_share: share of the searched images that were trained on. fooling_confidence:
+    mean probability of their targets. harmonic: the score of this network on all sets so far. kept:
+    whether it became the one to keep. penalty: mean of what was added to the loss for what
+    is not proved, and proved: lit features proved too few for every class; None where no proof is
+    asked for. seconds: of training and of looking; images: real and fooling ones trained on.
     """
 
     index: int
@@ -55,9 +56,10 @@ class Round:
 
 @dataclass
 class Kept:
-    """The best network so far: its parameters and buffers, the share of real images that it has right (`real`), and is sure
-    of as well (`confident`), and its accuracy on every set so far. proved: lit features proved too few of it, where a proof
-    is asked for; asked: how much of that proof its training had asked for, in [0, 1]."""
+    """The best network so far: its parameters and buffers, the share of real images that it has
+    right (`real`), and is sure of as well (`confident`), and its accuracy on every set so far.
+    proved: lit features proved too few of it, where a proof is asked for; asked: how much of that
+    proof its training had asked for, in [0, 1]."""
 
     network: dict[str, Tensor]
     index: int

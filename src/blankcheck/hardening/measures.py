@@ -24,8 +24,9 @@ TINY = 1e-12
 
 @dataclass(frozen=True)
 class FoolingSet(Rows):
-    """Images (n, c, h, w) that were searched, their targets (n,), and which of them count (n,) bool: those that are sparse
-    and out of distribution. Others are not what the audit asks about, and no answer to them is wrong."""
+    """Images (n, c, h, w) that were searched, their targets (n,), and which of them count (n,)
+    bool: those that are sparse and out of distribution. Others are not what the audit asks about,
+    and no answer to them is wrong."""
 
     images: Tensor
     targets: Tensor
@@ -43,8 +44,11 @@ class FoolingSet(Rows):
         return [self.images, self.targets, self.counts]
 
 
-def per_class(measure: Any, rows: Mapping[str, Tensor], classes: Tensor, count: int) -> dict[str, Any]:
-    """`measure` of all rows, and under `per_class` of those of each class that has any. classes (n,) in 0..count-1."""
+def per_class(
+    measure: Any, rows: Mapping[str, Tensor], classes: Tensor, count: int
+) -> dict[str, Any]:
+    """`measure` of all rows, and under `per_class` of those of each class that has any. classes
+    (n,) in 0..count-1."""
     each = {}
     for k in range(count):
         mine = classes == k
@@ -62,11 +66,15 @@ def quantiles(values: Tensor) -> dict[str, float] | None:
     return {"mean": float(numbers.mean()), **spread}
 
 
-def answers(p: Tensor, targets: Tensor, objective: Objective, classes: int, confidence: float) -> dict[str, Tensor]:
-    """What probabilities (n, m) say of fooling images of these targets, one value an image, (n,) each.
+def answers(
+    p: Tensor, targets: Tensor, objective: Objective, classes: int, confidence: float
+) -> dict[str, Tensor]:
+    """What probabilities (n, m) say of fooling images of these targets, one value an image, (n,)
+    each.
 
-    confident: in any real class. confidence: probability of the target, and loss: -log of it. entropy: of all
-    outputs, nats. Where the objective has fake outputs, fake_probability and fake_loss of the right one, right_fake:
+    confident: in any real class. confidence: probability of the target, and loss: -log of it.
+    entropy: of all outputs, nats. Where the objective has fake outputs, fake_probability and
+    fake_loss of the right one, right_fake:
     whether it is the answer, non_real: whether any output beyond the real classes is.
     """
     own = p.gather(1, targets[:, None]).squeeze(1)
@@ -89,13 +97,18 @@ def answers(p: Tensor, targets: Tensor, objective: Objective, classes: int, conf
 
 
 def set_record(
-    classifier: UnitClassifier, shown: FoolingSet, objective: Objective, classes: int, confidence: float
+    classifier: UnitClassifier,
+    shown: FoolingSet,
+    objective: Objective,
+    classes: int,
+    confidence: float,
 ) -> dict[str, Any]:
     """How the classifier answers the images of a set.
 
-    fooled: the share that meets all three conditions in any real class. handled: the accuracy A_adv, the share that does not
-    count, or is answered as it should be: with any output beyond the real classes, or, under maximum entropy, without
-    confidence in a real class.
+    fooled: the share that meets all three conditions in any real class. handled: the accuracy
+    A_adv, the share that does not
+    count, or is answered as it should be: with any output beyond the real classes, or, under
+    maximum entropy, without confidence in a real class.
     """
     with left_as_found(classifier):
         p = probabilities(classifier, shown.images)
@@ -108,12 +121,18 @@ def set_record(
 
 def _means(rows: Mapping[str, Tensor]) -> dict[str, Any]:
     n = len(next(iter(rows.values())))
-    return {"images": n, **{name: float(values.mean()) if n else None for name, values in rows.items()}}
+    return {
+        "images": n,
+        **{name: float(values.mean()) if n else None for name, values in rows.items()},
+    }
 
 
-def search_record(found: Fooling, p_values: Tensor, want: Conditions, classes: int) -> dict[str, Any]:
-    """How a search went, (0) and (1) of the catalogue: success, and mean and quantiles of the target's probability, of the
-    lit features of confident images, of the steps, and of the p-values (n,) of what was found."""
+def search_record(
+    found: Fooling, p_values: Tensor, want: Conditions, classes: int
+) -> dict[str, Any]:
+    """How a search went, (0) and (1) of the catalogue: success, and mean and quantiles of the
+    target's probability, of the lit features of confident images, of the steps, and of the p-values
+    (n,) of what was found."""
     rows = {
         "success": found.met.float(),
         "sparse_confident": (found.fewest <= want.max_lit).float(),
@@ -133,7 +152,9 @@ def search_record(found: Fooling, p_values: Tensor, want: Conditions, classes: i
             "lit": quantiles(part["lit"][sure]),
             "steps": quantiles(part["steps"]),
             "ood_p": quantiles(part["p"][sure]),
-            "out_of_distribution": float((part["p"][sure] <= want.ood_level).float().mean()) if bool(sure.any()) else None,
+            "out_of_distribution": float((part["p"][sure] <= want.ood_level).float().mean())
+            if bool(sure.any())
+            else None,
         }
 
     return per_class(measure, rows, found.targets, classes)
@@ -159,6 +180,9 @@ def real_record(
     def measure(part: Mapping[str, Tensor]) -> dict[str, Any]:
         said = _means(part)
         said.pop("top")
-        return {**said, "calibration_error": calibration_error(part["top"].tolist(), part["accuracy"].tolist())}
+        return {
+            **said,
+            "calibration_error": calibration_error(part["top"].tolist(), part["accuracy"].tolist()),
+        }
 
     return per_class(measure, rows, labels, classes)

@@ -18,9 +18,9 @@ SPARE = 1.0
 
 @dataclass(frozen=True)
 class Objective:
-    """outputs: from the number K of real classes to the number of outputs. loss: (logits (n, m), targets (n,), K) ->
-    (n,) nats, for fooling images of these targets. fake: (targets (n,), K) -> (n,) the output that each should get, or None
-    where there is no such output."""
+    """outputs: from the number K of real classes to the number of outputs. loss: (logits (n, m),
+    targets (n,), K) -> (n,) nats, for fooling images of these targets. fake: (targets (n,), K) ->
+    (n,) the output that each should get, or None where there is no such output."""
 
     name: str
     outputs: Callable[[int], int]
@@ -29,8 +29,9 @@ class Objective:
 
 
 def max_entropy(logits: Tensor, targets: Tensor, classes: int) -> Tensor:
-    """Cross-entropy against the uniform distribution over the real classes, less its least value log K: 0 when the
-    answer is uniform (the objective of outlier exposure, Hendrycks et al. 2019, arXiv:1812.04606, section 4.3)."""
+    """Cross-entropy against the uniform distribution over the real classes, less its least value
+    log K: 0 when the answer is uniform (the objective of outlier exposure, Hendrycks et al. 2019,
+    arXiv:1812.04606, section 4.3)."""
     return -logits.log_softmax(dim=1)[:, :classes].mean(dim=1) - torch.tensor(float(classes)).log()
 
 
@@ -45,10 +46,12 @@ def reject_class(logits: Tensor, targets: Tensor, classes: int) -> Tensor:
 
 
 def unsure(logits: Tensor, labels: Tensor, wanted: float) -> Tensor:
-    """For real images: softplus of what their log-odds lack to `wanted` and `SPARE` more, (n, m), (n,) -> (n,) nats.
+    """For real images: softplus of what their log-odds lack to `wanted` and `SPARE` more, (n, m),
+    (n,) -> (n,) nats.
 
-    Fooling images pull every confidence down. Being unsure of real images is no defence, and the cross-entropy hardly minds
-    whether an image that is right has 0.88 or 0.92; this does, and vanishes for images that are sure enough.
+    Fooling images pull every confidence down. Being unsure of real images is no defence, and the
+    cross-entropy hardly minds whether an image that is right has 0.88 or 0.92; this does, and
+    vanishes for images that are sure enough.
     """
     return F.softplus(wanted + SPARE - log_odds(logits, labels))
 
@@ -56,7 +59,9 @@ def unsure(logits: Tensor, labels: Tensor, wanted: float) -> Tensor:
 OBJECTIVES: dict[str, Objective] = {
     "max-entropy": Objective("max-entropy", lambda k: k, max_entropy, None),
     "fake-classes": Objective("fake-classes", lambda k: 2 * k, fake_classes, lambda t, k: t + k),
-    "reject-class": Objective("reject-class", lambda k: k + 1, reject_class, lambda t, k: torch.full_like(t, k)),
+    "reject-class": Objective(
+        "reject-class", lambda k: k + 1, reject_class, lambda t, k: torch.full_like(t, k)
+    ),
 }
 
 

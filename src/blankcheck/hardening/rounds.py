@@ -1,4 +1,5 @@
-"""The loop: each round trains on real images and on fooling images, then searches the new network and looks at it."""
+"""The loop: each round trains on real images and on fooling images, then searches the new network
+and looks at it."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ from blankcheck.seeds import own_random_numbers, seed_of
 from blankcheck.types import NEVER, Conditions, default_max_lit
 
 SAMPLE, FULL = 500, 5000
-"""Most images of a set that is shown to later networks, when a sample is logged and when everything is."""
+"""Most images of a set that is shown to later networks, when a sample is logged and when everything
+is."""
 FULL_ATTEMPTS = 4
 """So many times as many searches where everything is logged."""
 SETTLED = 2
@@ -43,12 +45,13 @@ STARTS_FROM = 1000
 
 
 class Hardening:
-    """Hardens `classifier` in place, round by round. Its whole state can be taken and put back between rounds.
+    """Hardens `classifier` in place, round by round. Its whole state can be taken and put back
+    between rounds.
 
-    twin: a plain network trained on half B, whose fooling images are shown to every network of the hardening. rivals:
-    attacks of other libraries to be logged as well. peers: processes that train together; spread: how they share the
-    searches that end a round. All of them get the same rounds. After the last round `kept` has the network to use, and
-    `records` what `docs/metrics.md` lists.
+    twin: a plain network trained on half B, whose fooling images are shown to every network of the
+    hardening. rivals: attacks of other libraries to be logged as well. peers: processes that train
+    together; spread: how they share the searches that end a round. All of them get the same rounds.
+    After the last round `kept` has the network to use, and `records` what `docs/metrics.md` lists.
     """
 
     def __init__(
@@ -64,7 +67,13 @@ class Hardening:
         peers: Peers = ALONE,
         spread: Spread = alone,
     ) -> None:
-        self.classifier, self.data, self.objective, self.plan, self.seed = classifier, data, objective, plan, seed
+        self.classifier, self.data, self.objective, self.plan, self.seed = (
+            classifier,
+            data,
+            objective,
+            plan,
+            seed,
+        )
         self.conditions = conditions or Conditions(max_lit=default_max_lit(data.shape))
         self.classes, self.make_twin, self.peers = len(data.classes), twin, peers
         # half A only: the audit's judge is fitted on half B
@@ -73,20 +82,46 @@ class Hardening:
         generator = torch.Generator().manual_seed(seed)
         # what all processes draw alike; one process has one stream for everything
         self.common = generator if peers.size == 1 else torch.Generator().manual_seed(seed)
-        self.learner = Learner(classifier, self.train, objective, self.classes, plan, self.common, peers, self._penalty())
+        self.learner = Learner(
+            classifier,
+            self.train,
+            objective,
+            self.classes,
+            plan,
+            self.common,
+            peers,
+            self._penalty(),
+        )
         if peers.size > 1:
             generator.manual_seed(self._own_seed(-1))
         # with few calibration images even the most unusual image cannot have a smaller p-value
         strict = max(self.conditions.ood_level * plan.gate_level, gate.smallest_p)
-        self.ground = Ground(classifier, self.classes, data.shape, self.conditions, plan, gate, strict, generator,
-                             self._some_real(), peers=peers)  # fmt: skip
+        self.ground = Ground(
+            classifier,
+            self.classes,
+            data.shape,
+            self.conditions,
+            plan,
+            gate,
+            strict,
+            generator,
+            self._some_real(),
+            peers=peers,
+        )
         self.source = source_of(self.ground)
         full = plan.evaluate == "full"
         self.most = FULL if full else SAMPLE
         self.explorer = Explorer(
-            data.shape, self.classes, self.conditions, gate, (data.validation.images, data.validation.labels),
-            plan.fresh_steps, plan.fresh_attempts * (FULL_ATTEMPTS if full else 1), rivals, spread,
-        )  # fmt: skip
+            data.shape,
+            self.classes,
+            self.conditions,
+            gate,
+            (data.validation.images, data.validation.labels),
+            plan.fresh_steps,
+            plan.fresh_attempts * (FULL_ATTEMPTS if full else 1),
+            rivals,
+            spread,
+        )
         self.next_round, self.ending, self.done = 0, False, False
         self.history: list[Round] = []
         self.records: list[Record] = []
@@ -99,7 +134,11 @@ class Hardening:
         """On what is not proved yet. Raises ModelError for a network that cannot be certified."""
         if self.plan.certify is None:
             return None
-        ramp = Ramp(self.plan.certify, confidence=self.conditions.confidence, weight=self.plan.certify_weight)
+        ramp = Ramp(
+            self.plan.certify,
+            confidence=self.conditions.confidence,
+            weight=self.plan.certify_weight,
+        )
         return Penalty(self.classifier, self.data.shape, self.classes, ramp)
 
     def rounds(self, watch: Watch = lambda batch, batches_, words: None) -> Iterator[Round]:
@@ -128,10 +167,13 @@ class Hardening:
         return seed_of(self.seed, "hardening", index, "process", self.peers.rank)
 
     def _agree(self, made: Round) -> None:
-        """Every process decides for itself what to keep and when to end, from numbers that are the same for all."""
+        """Every process decides for itself what to keep and when to end, from numbers that are the
+        same for all."""
         told = self.peers.gather((made, self.ending, self.done))
         if any(one != told[0] for one in told):
-            raise ModelError("processes do not agree about a round; a network trained by several must answer all alike")
+            raise ModelError(
+                "processes do not agree about a round; a network trained by several must answer all alike"
+            )
 
     def _train(self, watch: Watch) -> tuple[int, Trained]:
         plan, ground, index = self.plan, self.ground, self.next_round
@@ -139,8 +181,12 @@ class Hardening:
         dropout = own_seed(self._seed_of("dropout"), self.peers)
         with own_random_numbers(dropout, devices_of(self.classifier)):
             if index == 0 and plan.pretrain:
-                before = self.learner.train(plan.pretrain, None, ground, self.conditions.confidence, 0, watch)
-                self.records.append({"kind": "training", "what": "pretraining", **before.real.means(), "round": 0})
+                before = self.learner.train(
+                    plan.pretrain, None, ground, self.conditions.confidence, 0, watch
+                )
+                self.records.append(
+                    {"kind": "training", "what": "pretraining", **before.real.means(), "round": 0}
+                )
             if self.ending:
                 epochs = plan.epochs_of(plan.rounds - 1)
                 self.learner.skip_to_last(epochs)
@@ -149,7 +195,9 @@ class Hardening:
             self.source.begin_round(ground)
             if plan.network == "fresh" and index > 0:
                 self.learner.start_again(epochs)
-            told = self.learner.train(epochs, self.source, ground, self.conditions.confidence, self.most, watch)
+            told = self.learner.train(
+                epochs, self.source, ground, self.conditions.confidence, self.most, watch
+            )
         self.trained.append(self.explorer.as_set(*told.shown))
         return epochs + (plan.pretrain if index == 0 else 0), told
 
@@ -160,14 +208,22 @@ class Hardening:
         return real.images, real.labels
 
     def _look(self, epochs: int, told: Trained, seconds: float) -> Round:
-        """Search the network as it is now, show it every set so far, and decide whether it is the one to keep."""
+        """Search the network as it is now, show it every set so far, and decide whether it is the
+        one to keep."""
         began = time.monotonic()
         self.classifier.eval()
         tried = self._fresh_search()
         self.fresh.append(self.explorer.as_set(tried.best.images, tried.best.targets))
         validation = self.data.validation
-        real = self.explorer.once(lambda: real_record(
-            self.classifier, validation.images, validation.labels, self.classes, self.conditions.confidence))  # fmt: skip
+        real = self.explorer.once(
+            lambda: real_record(
+                self.classifier,
+                validation.images,
+                validation.labels,
+                self.classes,
+                self.conditions.confidence,
+            )
+        )
         handled = self._log(told, tried, real)
         proved = self._proved()
         kept = self._keep(real["accuracy"], real["confident"], handled, proved)
@@ -201,49 +257,78 @@ class Hardening:
         )
 
     def _fresh_search(self) -> Tried:
-        """Fresh attempts, and many more where none of the first fools and that would end the hardening."""
+        """Fresh attempts, and many more where none of the first fools and that would end the
+        hardening."""
         plan = self.plan
         tried = self.explorer.fresh(self.classifier, "logits", self._seed_of("fresh"))
         last = self.ending or self.next_round + 1 >= plan.rounds
-        if plan.stop_rate and not last and not bool(tried.best.met.any()) and len(tried.best) < plan.stop_attempts:
+        if (
+            plan.stop_rate
+            and not last
+            and not bool(tried.best.met.any())
+            and len(tried.best) < plan.stop_attempts
+        ):
             left = plan.stop_attempts - len(tried.best)
             more = self.explorer.fresh(self.classifier, "logits", self._seed_of("more"), left)
             tried = together(tried, more)
         return tried
 
     def _log(self, told: Trained, tried: Tried, real: Record) -> list[float]:
-        """Append the records of this round; returns the share of each set so far that the network handles."""
+        """Append the records of this round; returns the share of each set so far that the network
+        handles."""
         want, index, gate = self.conditions, self.next_round, self.explorer.gate
         if self.of_twin is None:
             self.of_twin = self.explorer.twin_sets(self.make_twin, self._seed_of("twin"))
         made = {"fresh": tried} | {
             f"own:{name}": other
-            for name, other in self.explorer.others(self.classifier, "logits", self._seed_of("others")).items()
+            for name, other in self.explorer.others(
+                self.classifier, "logits", self._seed_of("others")
+            ).items()
         }
         batches_ = zip(told.real.by_batch(), told.fooling.by_batch(), strict=True)
-        new = [{"kind": "batch", "batch": i, "real": r, "fooling": f} for i, (r, f) in enumerate(batches_)]
-        new += [{"kind": "training", "what": what, **tally.means()}
-                for what, tally in (("real", told.real), ("fooling", told.fooling))]  # fmt: skip
+        new = [
+            {"kind": "batch", "batch": i, "real": r, "fooling": f}
+            for i, (r, f) in enumerate(batches_)
+        ]
         new += [
-            {"kind": "search", "what": what, **search_record(
-                each.best, gate.p_values(each.best.images), want, self.classes)}
+            {"kind": "training", "what": what, **tally.means()}
+            for what, tally in (("real", told.real), ("fooling", told.fooling))
+        ]
+        new += [
+            {
+                "kind": "search",
+                "what": what,
+                **search_record(each.best, gate.p_values(each.best.images), want, self.classes),
+            }
             for what, each in made.items()
-        ]  # fmt: skip
-        ours = [("trained", i, s) for i, s in enumerate(self.trained)] + [("fresh", i, s) for i, s in enumerate(self.fresh)]
-        others: list[tuple[str, int | None, FoolingSet]] = [(what, None, s) for what, s in self.of_twin.items()]
-        others += [(what, index, self.explorer.as_set(t.best.images, t.best.targets))
-                   for what, t in made.items() if what != "fresh"]  # fmt: skip
+        ]
+        ours = [("trained", i, s) for i, s in enumerate(self.trained)] + [
+            ("fresh", i, s) for i, s in enumerate(self.fresh)
+        ]
+        others: list[tuple[str, int | None, FoolingSet]] = [
+            (what, None, s) for what, s in self.of_twin.items()
+        ]
+        others += [
+            (what, index, self.explorer.as_set(t.best.images, t.best.targets))
+            for what, t in made.items()
+            if what != "fresh"
+        ]
         rivals = self.explorer.rival_images(self.classifier, "logits", self._seed_of("rivals"))
         others += [(f"own:{name}", index, s) for name, s in rivals.items()]
         sets = [*ours, *others]
         answers = self.explorer.spread(len(sets), lambda i: self._answers(sets[i][2]))
-        shown = [{"kind": "set", "what": w, "set_round": i, **a} for (w, i, _), a in zip(sets, answers, strict=True)]
+        shown = [
+            {"kind": "set", "what": w, "set_round": i, **a}
+            for (w, i, _), a in zip(sets, answers, strict=True)
+        ]
         new += [*shown, {"kind": "real", "split": "validation", **real}]
         self.records += [{**record, "round": index} for record in new]
         return [s["handled"] for s in shown[: len(ours)] if s["images"]]
 
     def _answers(self, shown: FoolingSet) -> Record:
-        return set_record(self.classifier, shown, self.objective, self.classes, self.conditions.confidence)
+        return set_record(
+            self.classifier, shown, self.objective, self.classes, self.conditions.confidence
+        )
 
     def _proved(self) -> int | None:
         """The k that holds for every class, at most what was asked for; -1 where there is none."""
@@ -252,32 +337,46 @@ class Hardening:
             return None
         sure = self.conditions.confidence
         made = self.explorer.once(
-            lambda: certify(self.classifier, self.data.shape, self.classes, sure, slope_steps=0, most=want)
+            lambda: certify(
+                self.classifier, self.data.shape, self.classes, sure, slope_steps=0, most=want
+            )
         )
         return -1 if made.smallest is None else made.smallest
 
-    def _keep(self, real: float, confident: float, handled: list[float], proved: int | None) -> bool:
+    def _keep(
+        self, real: float, confident: float, handled: list[float], proved: int | None
+    ) -> bool:
         """Compare with the network kept so far, which is shown the new sets first."""
-        now = {name: tensor.detach().cpu().clone() for name, tensor in self.classifier.state_dict().items()}
-        # what less was asked of is no rival: a network that is still far from the proof may be timid, or have proved little
+        now = {
+            name: tensor.detach().cpu().clone()
+            for name, tensor in self.classifier.state_dict().items()
+        }
+        # what less was asked of is no rival: a network that is still far from the proof may be
+        # timid, or have proved little
         if self.kept is not None and self.learner.asked == self.kept.asked:
             self.classifier.load_state_dict(self.kept.network)
             new = (self.trained[-1], self.fresh[-1])
-            self.kept.handled += self.explorer.once(lambda: [self._answers(s)["handled"] for s in new if len(s)])
+            self.kept.handled += self.explorer.once(
+                lambda: [self._answers(s)["handled"] for s in new if len(s)]
+            )
             self.classifier.load_state_dict(now)
             more = (proved or 0) - (self.kept.proved or 0)
-            if not takes_over(harmonic(real, handled), self.kept.score, confident - self.kept.confident, more):
+            if not takes_over(
+                harmonic(real, handled), self.kept.score, confident - self.kept.confident, more
+            ):
                 return False
         self.kept = Kept(now, self.next_round, real, confident, handled, proved, self.learner.asked)
         return True
 
     def _plan_ahead(self, made: Round) -> None:
-        """Whether a round follows: none after the last; one more, to let the learning rate fall, after early success."""
+        """Whether a round follows: none after the last; one more, to let the learning rate fall,
+        after early success."""
         plan = self.plan
         if self.ending or self.next_round + 1 >= plan.rounds:
             self.done = True
             return
-        # resisting is half of it: a network that is sure of little, or still getting surer of real images, goes on
+        # resisting is half of it: a network that is sure of little, or still getting surer of real
+        # images, goes on
         sure = [r.validation_confident for r in (*self.history, made)]
         settled = made.validation_confident >= MIN_REAL_CONFIDENT and plateau(sure, SETTLED)
         proved = plan.certify is None or (made.proved is not None and made.proved >= plan.certify)
@@ -287,7 +386,8 @@ class Hardening:
         self.done = self.ending and plan.network == "fresh"
 
     def state(self) -> dict[str, Any]:
-        """Tensors and plain numbers only, so that `torch.load(weights_only=True)` reads it back. Every process must ask for
+        """Tensors and plain numbers only, so that `torch.load(weights_only=True)` reads it back.
+        Every process must ask for
         it: what is in it of all processes is what each of them holds."""
         return {
             "plan": asdict(self.plan),
@@ -297,27 +397,38 @@ class Hardening:
             "history": [asdict(r) for r in self.history],
             "trained": [s.state() for s in self.trained],
             "fresh": [s.state() for s in self.fresh],
-            "of_twin": None if self.of_twin is None else {name: s.state() for name, s in self.of_twin.items()},
+            "of_twin": None
+            if self.of_twin is None
+            else {name: s.state() for name, s in self.of_twin.items()},
             "kept": None if self.kept is None else vars(self.kept),
         }
 
     def load_state(self, state: dict[str, Any], records: Sequence[Record] = ()) -> None:
-        """Go on from a state taken between two rounds, by as many processes or others. records: those of the rounds before.
+        """Go on from a state taken between two rounds, by as many processes or others. records:
+        those of the rounds before.
 
         Raises ArgumentError with the differences when it was taken under another plan.
         """
         plan = asdict(self.plan)
         differ = [
-            f"{name} was {was!r}, is {plan.get(name)!r}" for name, was in state["plan"].items() if was != plan.get(name)
+            f"{name} was {was!r}, is {plan.get(name)!r}"
+            for name, was in state["plan"].items()
+            if was != plan.get(name)
         ]
         if differ:
-            raise ArgumentError(f"a hardening goes on only under the plan it began with: {'; '.join(differ)}")
+            raise ArgumentError(
+                f"a hardening goes on only under the plan it began with: {'; '.join(differ)}"
+            )
         self.learner.load(state["learner"])
         self.source.load(state["sources"], self.peers)
         self.next_round, self.ending, self.done = state["progress"]
         self.history = [Round(**r) for r in state["history"]]
-        self.trained, self.fresh = ([FoolingSet(*s) for s in state[name]] for name in ("trained", "fresh"))
+        self.trained, self.fresh = (
+            [FoolingSet(*s) for s in state[name]] for name in ("trained", "fresh")
+        )
         of_twin = state["of_twin"]
-        self.of_twin = None if of_twin is None else {name: FoolingSet(*s) for name, s in of_twin.items()}
+        self.of_twin = (
+            None if of_twin is None else {name: FoolingSet(*s) for name, s in of_twin.items()}
+        )
         self.kept = None if state["kept"] is None else Kept(**state["kept"])
         self.records = [r for r in records if r.get("round", -1) < self.next_round]

@@ -1,4 +1,5 @@
-"""Where the fooling images of a batch come from: a buffer that is always being searched, or sets made now and then."""
+"""Where the fooling images of a batch come from: a buffer that is always being searched, or sets
+made now and then."""
 
 from __future__ import annotations
 
@@ -23,9 +24,10 @@ SEARCHED_AT_ONCE = 256
 
 @dataclass
 class Ground:
-    """What every source searches: the classifier as it is now, under a plan. gate: the out-of-distribution test of
-    hardening, and `strict` the p-value up to which an image is trained on. generator: of fooling images, of which every
-    process makes its own. real: images that starts are made of. passes: backward passes of images so far, of this process.
+    """What every source searches: the classifier as it is now, under a plan. gate: the
+    out-of-distribution test of hardening, and `strict` the p-value up to which an image is trained
+    on. generator: of fooling images, of which every process makes its own. real: images that starts
+    are made of. passes: backward passes of images so far, of this process.
     peers: the processes that share the work."""
 
     classifier: UnitClassifier
@@ -56,26 +58,31 @@ class Ground:
         return Goal(self.conditions.confidence).needed
 
     def weights(self, images: Tensor, targets: Tensor) -> Tensor:
-        """How much each of these images (n, c, h, w) counts in the fooling loss, (n,) on the CPU; 0: it is not trained on.
+        """How much each of these images (n, c, h, w) counts in the fooling loss, (n,) on the CPU;
+        0: it is not trained on.
 
-        Near the gate's level fooling images are hard to tell from unusual real ones. Those that are more unusual than every
-        real image are not, and count `far_weight` times.
+        Near the gate's level fooling images are hard to tell from unusual real ones. Those that are
+        more unusual than every real image are not, and count `far_weight` times.
         """
         if self.plan.prune == "none":
             return torch.ones(len(images))
         p = self.gate.p_values(images)
-        weights = (p <= self.strict) * torch.where(p <= self.gate.smallest_p, self.plan.far_weight, 1.0)
+        weights = (p <= self.strict) * torch.where(
+            p <= self.gate.smallest_p, self.plan.far_weight, 1.0
+        )
         if self.plan.prune == "all":
             with left_as_found(self.classifier):
                 margin = self.problem(targets).score(images)[1]
-            weights *= ((margin >= self.needed) & (count_lit(images) <= self.conditions.max_lit)).cpu()
+            weights *= (
+                (margin >= self.needed) & (count_lit(images) <= self.conditions.max_lit)
+            ).cpu()
         return weights
 
 
 @dataclass(frozen=True)
 class Found:
-    """Fooling images (n, c, h, w) to train on, in stored form, their targets (n,) and how much they count (n,), all on the
-    classifier's device. seen: of how many that were looked at."""
+    """Fooling images (n, c, h, w) to train on, in stored form, their targets (n,) and how much they
+    count (n,), all on the classifier's device. seen: of how many that were looked at."""
 
     images: Tensor
     targets: Tensor
@@ -103,13 +110,14 @@ class Source(Protocol):
         """All that changes."""
 
     def load(self, states: list[dict[str, Any]], peers: Peers) -> None:
-        """Go on from such states, those of all processes in order of rank; where these were more or fewer than now, what
-        they held is dealt out again."""
+        """Go on from such states, those of all processes in order of rank; where these were more or
+        fewer than now, what they held is dealt out again."""
 
 
 @dataclass
 class Continuous:
-    """A buffer of images that go on being searched, some moves for every batch, each replaced when it is old."""
+    """A buffer of images that go on being searched, some moves for every batch, each replaced when
+    it is old."""
 
     replay: Replay
 
@@ -117,7 +125,11 @@ class Continuous:
     def filled(cls, ground: Ground) -> Continuous:
         """With fresh starts."""
         plan, size = ground.plan, own_number(ground.plan.buffer, ground.peers)
-        return cls(Replay.fill(size, ground.classes, ground.shape, ground.real, plan.life, ground.generator))
+        return cls(
+            Replay.fill(
+                size, ground.classes, ground.shape, ground.real, plan.life, ground.generator
+            )
+        )
 
     def begin_round(self, ground: Ground) -> None:
         """Nothing: the search just goes on."""
@@ -133,7 +145,9 @@ class Continuous:
         weights = ground.weights(images, targets).to(images.device)
         wanted = weights > 0
         expired = buffer.expired(rows)
-        buffer.refresh(expired, ground.classes, ground.real, plan.life, ground.generator, ground.anneal)
+        buffer.refresh(
+            expired, ground.classes, ground.real, plan.life, ground.generator, ground.anneal
+        )
         return Found(images[wanted], targets.to(images.device)[wanted], weights[wanted], len(rows))
 
     def state(self) -> dict[str, Any]:
@@ -143,7 +157,9 @@ class Continuous:
     def load(self, states: list[dict[str, Any]], peers: Peers) -> None:
         """The buffer as it was, or a part of all buffers."""
         buffers = [Replay.of(state["replay"]) for state in states]
-        self.replay = buffers[peers.rank] if len(states) == peers.size else Replay.dealt(buffers, peers)
+        self.replay = (
+            buffers[peers.rank] if len(states) == peers.size else Replay.dealt(buffers, peers)
+        )
 
 
 class Silent:
@@ -166,10 +182,11 @@ class Silent:
 
 @dataclass
 class Sets:
-    """A new set every `every` batches (None: at the beginning of each round), trained on beside a share of earlier ones.
+    """A new set every `every` batches (None: at the beginning of each round), trained on beside a
+    share of earlier ones.
 
-    made: (images, targets, weights) of all sets so far, one after the other; None before the first. pool: positions of those
-    in use. since: batches since the newest.
+    made: (images, targets, weights) of all sets so far, one after the other; None before the first.
+    pool: positions of those in use. since: batches since the newest.
     """
 
     every: int | None
@@ -197,8 +214,12 @@ class Sets:
     def _renew(self, ground: Ground) -> None:
         before, new = self.made, make_set(ground)
         earlier = len(before[1]) if before is not None else 0
-        kept = torch.randperm(earlier, generator=ground.generator)[: round(ground.plan.kept_share * earlier)]
-        images, targets, weights = (torch.cat(parts) for parts in zip(before, new, strict=True)) if before else new
+        kept = torch.randperm(earlier, generator=ground.generator)[
+            : round(ground.plan.kept_share * earlier)
+        ]
+        images, targets, weights = (
+            (torch.cat(parts) for parts in zip(before, new, strict=True)) if before else new
+        )
         self.made = images, targets, weights
         self.pool = torch.cat([kept, torch.arange(earlier, len(targets))])
         self.since = 0
@@ -210,7 +231,11 @@ class Sets:
     def load(self, states: list[dict[str, Any]], peers: Peers) -> None:
         """As it was, or a part of all sets and of what of them is in use."""
         same = len(states) == peers.size
-        state = states[peers.rank] if same else _dealt([s for s in states if s["made"] is not None], states[0], peers)
+        state = (
+            states[peers.rank]
+            if same
+            else _dealt([s for s in states if s["made"] is not None], states[0], peers)
+        )
         self.made, self.pool, self.since = state["made"], state["pool"], int(state["since"])
 
 
@@ -222,19 +247,24 @@ def _dealt(full: list[dict[str, Any]], any_of_all: dict[str, Any], peers: Peers)
     for state in full:
         used.append(torch.zeros(len(state["made"][1]), dtype=torch.bool))
         used[-1][state["pool"]] = True
-    made = [torch.cat([s["made"][part] for s in full])[peers.rank :: peers.size] for part in range(3)]
+    made = [
+        torch.cat([s["made"][part] for s in full])[peers.rank :: peers.size] for part in range(3)
+    ]
     pool = torch.cat(used)[peers.rank :: peers.size].nonzero().squeeze(1)
     return {"made": tuple(made), "pool": pool, "since": any_of_all["since"]}
 
 
 def make_set(ground: Ground) -> tuple[Tensor, Tensor, Tensor]:
-    """Search a fresh set against the network as it is: images (n, c, h, w), targets and weights (n,), on the CPU. Of several
-    processes each makes its part.
+    """Search a fresh set against the network as it is: images (n, c, h, w), targets and weights
+    (n,), on the CPU. Of several processes each makes its part.
 
-    Images are taken at every stage of their search, as a buffer that is always being searched holds them.
+    Images are taken at every stage of their search, as a buffer that is always being searched holds
+    them.
     """
     plan, size = ground.plan, max(1, own_number(ground.plan.set_images, ground.peers))
-    buffer = Replay.fill(size, ground.classes, ground.shape, ground.real, plan.life, ground.generator, ground.anneal)
+    buffer = Replay.fill(
+        size, ground.classes, ground.shape, ground.real, plan.life, ground.generator, ground.anneal
+    )
     buffer.age.zero_()
     last = torch.randint(1, plan.life + 1, (size,), generator=ground.generator)
     images = buffer.images.clone()
@@ -243,14 +273,18 @@ def make_set(ground: Ground) -> tuple[Tensor, Tensor, Tensor]:
             images[rows] = _moved(buffer, rows, ground).cpu()
     device = device_of(ground.classifier)
     parts = torch.split(torch.arange(size), SEARCHED_AT_ONCE)
-    weights = torch.cat([ground.weights(images[rows].to(device), buffer.targets[rows]) for rows in parts])
+    weights = torch.cat(
+        [ground.weights(images[rows].to(device), buffer.targets[rows]) for rows in parts]
+    )
     wanted = weights > 0
     return images[wanted], buffer.targets[wanted], weights[wanted]
 
 
 def _moved(buffer: Replay, rows: Tensor, ground: Ground) -> Tensor:
     with left_as_found(ground.classifier):
-        images = buffer.search(rows, ground.problem(buffer.targets[rows]), ground.needed, ground.plan.inner_steps)
+        images = buffer.search(
+            rows, ground.problem(buffer.targets[rows]), ground.needed, ground.plan.inner_steps
+        )
     ground.passes += len(rows) * ground.plan.inner_steps
     return images
 

@@ -31,13 +31,14 @@ Watch = Callable[[int, int, str], None]
 """Called as watch(batch, batches of the round, words)."""
 REAL = ("loss", "accuracy", "probability")
 PROVED_EVERY = 2
-"""Batches from one bound to the next: it costs ten times as much as the batch, and moves little between two of them."""
+"""Batches from one bound to the next: it costs ten times as much as the batch, and moves little
+between two of them."""
 
 
 @dataclass
 class Tally:
-    """Sums of some named values of images, by class, and their means batch by batch. sums: (K, values + 1), the last
-    column counts images, as `counts` does by batch."""
+    """Sums of some named values of images, by class, and their means batch by batch. sums: (K,
+    values + 1), the last column counts images, as `counts` does by batch."""
 
     names: tuple[str, ...]
     sums: Tensor
@@ -51,9 +52,14 @@ class Tally:
 
     def add(self, values: list[Tensor], classes: Tensor) -> None:
         """One batch: a tensor (n,) for every name, and the class (n,) of each image."""
-        rows = torch.stack([*(v.detach().float() for v in values), torch.ones_like(classes, dtype=torch.float32)], dim=1)
+        rows = torch.stack(
+            [*(v.detach().float() for v in values), torch.ones_like(classes, dtype=torch.float32)],
+            dim=1,
+        )
         self.sums.index_add_(0, classes, rows.double())
-        self.each.append(rows.mean(dim=0)[:-1] if len(rows) else rows.new_full((len(self.names),), math.nan))
+        self.each.append(
+            rows.mean(dim=0)[:-1] if len(rows) else rows.new_full((len(self.names),), math.nan)
+        )
         self.counts.append(len(rows))
 
     def of_all(self, peers: Peers) -> Tally:
@@ -61,10 +67,17 @@ class Tally:
         if peers.size == 1:
             return self
         counts = torch.tensor(self.counts, dtype=torch.float64)[:, None]
-        means = torch.stack(self.each).double().cpu() if self.each else torch.zeros(0, len(self.names))
+        means = (
+            torch.stack(self.each).double().cpu() if self.each else torch.zeros(0, len(self.names))
+        )
         summed = peers.total(torch.where(counts > 0, counts * means, 0.0))
         together = peers.total(counts)
-        return Tally(self.names, peers.total(self.sums), list(summed / together), together.flatten().int().tolist())
+        return Tally(
+            self.names,
+            peers.total(self.sums),
+            list(summed / together),
+            together.flatten().int().tolist(),
+        )
 
     def means(self) -> dict[str, Any]:
         """Of all images, and under `per_class` of those of each class that has any."""
@@ -82,13 +95,18 @@ class Tally:
         if not self.each:
             return []
         table = torch.stack(self.each).cpu().tolist()
-        return [{n: v if math.isfinite(v) else None for n, v in zip(self.names, row, strict=True)} for row in table]
+        return [
+            {n: v if math.isfinite(v) else None for n, v in zip(self.names, row, strict=True)}
+            for row in table
+        ]
 
 
 @dataclass
 class Trained:
-    """What a round of training saw. shown: images (n, c, h, w) and targets (n,) of some of the fooling images it trained on;
-    seen: fooling images looked at. penalty: mean over the batches of the penalty on what is not proved; None without one."""
+    """What a round of training saw. shown: images (n, c, h, w) and targets (n,) of some of the
+    fooling images it trained on;
+    seen: fooling images looked at. penalty: mean over the batches of the penalty on what is not
+    proved; None without one."""
 
     real: Tally
     fooling: Tally
@@ -98,24 +116,41 @@ class Trained:
 
 
 class Learner:
-    """Optimiser, learning rate and batches of a hardening. first: the parameters and buffers it began with. common: draws
-    that all processes must make alike, of which `Ground.generator` has the others. penalty: on what is not proved, where a
-    proof is asked for."""
+    """Optimiser, learning rate and batches of a hardening. first: the parameters and buffers it
+    began with. common: draws that all processes must make alike, of which `Ground.generator` has
+    the others. penalty: on what is not proved, where a proof is asked for."""
 
     def __init__(
-        self, classifier: UnitClassifier, data: Split, objective: Objective, classes: int, plan: HardeningPlan,
-        common: torch.Generator, peers: Peers, penalty: Penalty | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        classifier: UnitClassifier,
+        data: Split,
+        objective: Objective,
+        classes: int,
+        plan: HardeningPlan,
+        common: torch.Generator,
+        peers: Peers,
+        penalty: Penalty | None = None,
+    ) -> None:
         self.penalty = penalty
-        self.classifier, self.data, self.objective, self.classes, self.plan = classifier, data, objective, classes, plan
+        self.classifier, self.data, self.objective, self.classes, self.plan = (
+            classifier,
+            data,
+            objective,
+            classes,
+            plan,
+        )
         self.common, self.peers = common, peers
         take_from_first((*classifier.parameters(), *classifier.buffers()), peers)
-        self.first = {name: tensor.detach().clone() for name, tensor in classifier.state_dict().items()}
+        self.first = {
+            name: tensor.detach().clone() for name, tensor in classifier.state_dict().items()
+        }
         self._begin(plan.training.epochs)
 
     def _begin(self, epochs: int) -> None:
         self.precision = Precision(self.plan.training.precision, device_of(self.classifier))
-        self.optimiser, self.schedule = replace(self.plan.training, epochs=epochs).optimiser(self.classifier, len(self.data))
+        self.optimiser, self.schedule = replace(self.plan.training, epochs=epochs).optimiser(
+            self.classifier, len(self.data)
+        )
 
     def start_again(self, epochs: int) -> None:
         """The first weights, a new optimiser, and a schedule of so many epochs."""
@@ -124,12 +159,14 @@ class Learner:
 
     @property
     def progress(self) -> float:
-        """The share of the training that is behind, by the schedule of the learning rate, in [0, 1]."""
+        """The share of the training that is behind, by the schedule of the learning rate, in [0,
+        1]."""
         return min(1.0, self.schedule.last_epoch / self.schedule.total_steps)
 
     @property
     def asked(self) -> float:
-        """How much of the proof that is wanted the training asks for by now, in [0, 1]; 0 where none is wanted."""
+        """How much of the proof that is wanted the training asks for by now, in [0, 1]; 0 where
+        none is wanted."""
         return 0.0 if self.penalty is None else self.penalty.ramp.height(self.progress)
 
     def batches_in(self, epochs: int) -> int:
@@ -137,22 +174,42 @@ class Learner:
         return epochs * math.ceil(len(self.data) / self.plan.training.batch)
 
     def skip_to_last(self, epochs: int) -> None:
-        """Go on as if only so many epochs were left: the learning rate falls to where the one-cycle schedule has it then."""
-        self.schedule.last_epoch = max(self.schedule.last_epoch, self.schedule.total_steps - 1 - self.batches_in(epochs))
+        """Go on as if only so many epochs were left: the learning rate falls to where the one-cycle
+        schedule has it then."""
+        self.schedule.last_epoch = max(
+            self.schedule.last_epoch, self.schedule.total_steps - 1 - self.batches_in(epochs)
+        )
 
     def train(
-        self, epochs: int, source: Source | None, ground: Ground, confidence: float, keep: int, watch: Watch
+        self,
+        epochs: int,
+        source: Source | None,
+        ground: Ground,
+        confidence: float,
+        keep: int,
+        watch: Watch,
     ) -> Trained:
-        """So many epochs on real images, and beside each batch the fooling images of `source`. keep: how many of those are
-        kept to be shown to later networks, of all processes together.
+        """So many epochs on real images, and beside each batch the fooling images of `source`.
+        keep: how many of those are kept to be shown to later networks, of all processes together.
 
-        Raises ModelError when the loss becomes NaN or infinite, and where the networks of two processes differ.
+        Raises ModelError when the loss becomes NaN or infinite, and where the networks of two
+        processes differ.
         """
         device, count, peers = device_of(self.classifier), self.batches_in(epochs), self.peers
         few = 1 + keep // (count * peers.size)
-        names = tuple(answers(torch.ones(1, self.objective.outputs(self.classes)), torch.zeros(1, dtype=torch.int64),
-                              self.objective, self.classes, confidence))  # fmt: skip
-        real, fooling = Tally.of(REAL, self.classes, device), Tally.of(("objective", *names), self.classes, device)
+        names = tuple(
+            answers(
+                torch.ones(1, self.objective.outputs(self.classes)),
+                torch.zeros(1, dtype=torch.int64),
+                self.objective,
+                self.classes,
+                confidence,
+            )
+        )
+        real, fooling = (
+            Tally.of(REAL, self.classes, device),
+            Tally.of(("objective", *names), self.classes, device),
+        )
         shown, seen, done = [], 0, 0
         penalties: list[Tensor] = []
         for _ in range(epochs):
@@ -170,12 +227,19 @@ class Learner:
             raise ModelError("hardening loss became NaN or infinite")
         seen = sum(peers.gather(seen))
         images = _some([s for each in peers.gather(shown) for s in each], keep, self.common)
-        return Trained(real, fooling, images, seen, float(torch.stack(penalties).mean()) if penalties else None)
+        return Trained(
+            real, fooling, images, seen, float(torch.stack(penalties).mean()) if penalties else None
+        )
 
-    def _learn(self, index: Tensor, found: Found, told_real: Tally, told_fooling: Tally, confidence: float) -> list[Tensor]:
+    def _learn(
+        self, index: Tensor, found: Found, told_real: Tally, told_fooling: Tally, confidence: float
+    ) -> list[Tensor]:
         """One step. The penalty on what is not proved, a scalar, where it was looked at."""
         device, part, peers = found.images.device, part_of(index, self.peers), self.peers
-        images, labels = self.data.images[part.index].to(device), self.data.labels[part.index].to(device)
+        images, labels = (
+            self.data.images[part.index].to(device),
+            self.data.labels[part.index].to(device),
+        )
         self.classifier.train()
         if len(index) < 2 and len(index) + sum(peers.gather(len(found.images))) < 2:
             return []  # batch norm cannot take a single image
@@ -186,7 +250,8 @@ class Learner:
         real_losses = F.cross_entropy(real, labels, reduction="none")
         doubts = unsure(real, labels, Goal(confidence).needed)
         losses = self.objective.loss(fooling, found.targets, self.classes)
-        # divided by the full batch, so that the weight of one fooling image does not rise as they become rare
+        # divided by the full batch, so that the weight of one fooling image does not rise as they
+        # become rare
         loss = (real_losses.mean() + self.plan.sureness * doubts.mean()) * part.weight
         loss = loss + self.plan.weight * (found.weights * losses).sum() / self.plan.fooling_batch
         penalties = []
@@ -200,8 +265,13 @@ class Learner:
             p = real.softmax(dim=1)
             own = p.gather(1, labels[:, None]).squeeze(1)
             mine = slice(0, 0 if part.repeated and peers.rank else None)  # what all did counts once
-            told_real.add([v[mine] for v in (real_losses, (p.argmax(dim=1) == labels).float(), own)], labels[mine])
-            said = answers(fooling.softmax(dim=1), found.targets, self.objective, self.classes, confidence)
+            told_real.add(
+                [v[mine] for v in (real_losses, (p.argmax(dim=1) == labels).float(), own)],
+                labels[mine],
+            )
+            said = answers(
+                fooling.softmax(dim=1), found.targets, self.objective, self.classes, confidence
+            )
             told_fooling.add([losses, *said.values()], found.targets)
         return [penalty.detach() for penalty in penalties]
 
@@ -212,7 +282,11 @@ class Learner:
             "first": self.first,
             "optimiser": self.optimiser.state_dict(),
             "precision": self.precision.state(),
-            "schedule": {k: v for k, v in self.schedule.state_dict().items() if isinstance(v, int | float | list)},
+            "schedule": {
+                k: v
+                for k, v in self.schedule.state_dict().items()
+                if isinstance(v, int | float | list)
+            },
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -224,7 +298,9 @@ class Learner:
         self.schedule.load_state_dict(state["schedule"])
 
 
-def _some(shown: list[tuple[Tensor, Tensor]], keep: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _some(
+    shown: list[tuple[Tensor, Tensor]], keep: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     images, targets = (torch.cat([each[part] for each in shown]) for part in (0, 1))
     order = torch.randperm(len(targets), generator=generator)[:keep]
     return images[order], targets[order]

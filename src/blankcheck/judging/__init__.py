@@ -9,6 +9,20 @@ from blankcheck.judging.second_scores import SECOND
 from blankcheck.judging.verdict import Verdict, judge, verdict_json
 
 __all__ = [
-    "FIRST", "SECOND", "Control", "Evidence", "Finding", "OODTest", "RealData", "Score", "Verdict", "benjamini_hochberg",
-    "calibration_error", "features", "judge", "run_checks", "upper_bound_95", "verdict_json",
-]  # fmt: skip
+    "FIRST",
+    "SECOND",
+    "Control",
+    "Evidence",
+    "Finding",
+    "OODTest",
+    "RealData",
+    "Score",
+    "Verdict",
+    "benjamini_hochberg",
+    "calibration_error",
+    "features",
+    "judge",
+    "run_checks",
+    "upper_bound_95",
+    "verdict_json",
+]

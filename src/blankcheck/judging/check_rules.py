@@ -12,19 +12,21 @@ PASSED, FAILED, NOT_APPLICABLE = "passed", "failed", "not-applicable"
 MIN_REAL_CONFIDENT = 0.9
 MIN_CONTROL_RATE = 0.95
 MOST_UNLIKE = 0.02
-"""Share of attempts whose best image may be scored otherwise afterwards: 32-bit arithmetic differs between batch sizes."""
+"""Share of attempts whose best image may be scored otherwise afterwards: 32-bit arithmetic differs
+between batch sizes."""
 MOST_SATURATED = 0.1
 MIN_DIRECT = 0.25
 """Share of unbounded searches that must reach their target without a real image of it mixed in."""
 MOST_NOT_FINITE, MOST_HIDDEN, MOST_WRONG, MOST_DEAD = 0.01, 0.25, 0.25, 0.1
-"""Shares of the images of one kind: with a gradient that is no number; with none although the answer moves; with
-one that finite differences contradict; of real images, with none at all."""
+"""Shares of the images of one kind: with a gradient that is no number; with none although the
+answer moves; with one that finite differences contradict; of real images, with none at all."""
 
 Look = Callable[[Evidence, Control | None], tuple[str, str]]
 
 
 def _controlled(look: Callable[[Evidence, Control], tuple[bool, str]]) -> Look:
-    """Not applicable where the control did not run; else what `look` says: whether it is good, and the sentence."""
+    """Not applicable where the control did not run; else what `look` says: whether it is good, and
+    the sentence."""
 
     def run(evidence: Evidence, control: Control | None) -> tuple[str, str]:
         if control is None:
@@ -47,7 +49,8 @@ def real_confident(evidence: Evidence, control: Control | None) -> tuple[str, st
 
 
 def false_alarms(evidence: Evidence, control: Control | None) -> tuple[str, str]:
-    """Of real test images no more may be called out of distribution than the level says, chance aside."""
+    """Of real test images no more may be called out of distribution than the level says, chance
+    aside."""
     record, level = evidence.ood, evidence.conditions.ood_level
     if record is None or not record.tried:
         return NOT_APPLICABLE, "Not applicable, because no real test images were judged."
@@ -56,18 +59,27 @@ def false_alarms(evidence: Evidence, control: Control | None) -> tuple[str, str]
     if least <= level:
         return PASSED, f"{sentence}."
     if record.guarantee == MARGINAL:
-        # so few images calibrate that this one test may call more of them so than the level, which holds on average
+        # so few images calibrate that this one test may call more of them so than the level, which
+        # holds on average
         rank = int(level * (record.calibrating + 1))
         chance = alarms_by_chance(record.alarms, record.tried, record.calibrating, rank)
         if chance >= 1 - CERTAINTY:
-            return PASSED, f"{sentence}, as can happen by chance ({chance:.0%}) where {record.calibrating} calibrate it."
-    return FAILED, f"{sentence}, surely at least {least:.1%}: what is found may be no stranger than real data."
+            return (
+                PASSED,
+                f"{sentence}, as can happen by chance ({chance:.0%}) where {record.calibrating} calibrate it.",
+            )
+    return (
+        FAILED,
+        f"{sentence}, surely at least {least:.1%}: what is found may be no stranger than real data.",
+    )
 
 
 @_controlled
 def positive_control(evidence: Evidence, control: Control) -> tuple[bool, str]:
     """A plain network must be fooled in 95 % of attempts."""
-    sentence = f"The same search fools {control.found} of {control.tries} attempts on {control.detail}"
+    sentence = (
+        f"The same search fools {control.found} of {control.tries} attempts on {control.detail}"
+    )
     good = control.tries > 0 and control.found / control.tries >= MIN_CONTROL_RATE
     return good, f"{sentence}." if good else f"{sentence}; it should fool 95 %."
 
@@ -77,21 +89,30 @@ def planted_control(evidence: Evidence, control: Control) -> tuple[bool, str]:
     """Every pattern that is felt from black must be found; how narrow others may be is said."""
     sentence = f"{control.found} of {control.tries} patterns planted in a copy of this network are found ({control.detail})"
     narrowest = control.numbers.get("narrowest_reach")
-    scope = "" if narrowest is None else (
-        f"; the narrowest are felt within {narrowest:g} times their own ink, and nothing is said of narrower ones"
-    )  # fmt: skip
+    scope = (
+        ""
+        if narrowest is None
+        else (
+            f"; the narrowest are felt within {narrowest:g} times their own ink, and nothing is said of narrower ones"
+        )
+    )
     return control.tries > 0 and control.found == control.tries, f"{sentence}{scope}."
 
 
 @_controlled
 def finds_no_more(evidence: Evidence, control: Control) -> tuple[bool, str]:
-    """A search that looks harder, or elsewhere, must find nothing where the fixed attempts found nothing."""
-    return control.found == 0, f"{control.detail}: {control.found} of {control.tries} searches that should fail succeed."
+    """A search that looks harder, or elsewhere, must find nothing where the fixed attempts found
+    nothing."""
+    return (
+        control.found == 0,
+        f"{control.detail}: {control.found} of {control.tries} searches that should fail succeed.",
+    )
 
 
 @_controlled
 def unbounded(evidence: Evidence, control: Control) -> tuple[bool, str]:
-    """Without any limit the target must be reached from every image, and from most of them directly."""
+    """Without any limit the target must be reached from every image, and from most of them
+    directly."""
     direct = control.numbers.get("direct", control.found)
     return control.found == control.tries and direct >= MIN_DIRECT * control.tries, (
         f"From real images of other classes, {control.found} of {control.tries} searches without a limit on lit features "
@@ -123,9 +144,10 @@ def saturation(evidence: Evidence, control: Control) -> tuple[bool, str]:
 
 @_controlled
 def gradient_health(evidence: Evidence, control: Control) -> tuple[bool, str]:
-    """At every kind of image gradients must be numbers, must not be zero where the answer moves, and must agree with
-    finite differences; at real images they must not be zero at all. Elsewhere a network may be flat: that is what not
-    being sure of anything looks like, and other checks look at such places without gradients."""
+    """At every kind of image gradients must be numbers, must not be zero where the answer moves,
+    and must agree with finite differences; at real images they must not be zero at all. Elsewhere a
+    network may be flat: that is what not being sure of anything looks like, and other checks look
+    at such places without gradients."""
     shares = control.numbers
     faults = [
         f"{name.partition(':')[2]} {share:.0%} {words}"
@@ -139,4 +161,9 @@ def gradient_health(evidence: Evidence, control: Control) -> tuple[bool, str]:
         if name.startswith(f"{kind}:") and share > most
     ]
     sentence = f"Gradients at {control.tries} kinds of image, {control.found} of them flat for most"
-    return not faults, f"{sentence}: {'; '.join(faults)}." if faults else f"{sentence}, agree with finite differences."
+    return (
+        not faults,
+        f"{sentence}: {'; '.join(faults)}."
+        if faults
+        else f"{sentence}, agree with finite differences.",
+    )

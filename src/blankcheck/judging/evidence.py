@@ -1,4 +1,5 @@
-"""What an audit gathered, as plain numbers: everything a verdict may rest on, savable and re-checkable."""
+"""What an audit gathered, as plain numbers: everything a verdict may rest on, savable and
+re-checkable."""
 
 from __future__ import annotations
 
@@ -14,10 +15,11 @@ SPARSE, CONFIDENT, OUT_OF_DISTRIBUTION = "sparse", "confident", "out_of_distribu
 class Attempt:
     """One attempt: its target and the best image that was found for it.
 
-    process: the process that found it. lit, confidence, ood_p belong to that image, and so do second_p, its p-value under
-    the second family of scores, and step, how many backward passes the attempt had used when it was met. fewest: fewest lit
-    features of any confident image met, None when none was. survives_8bit: whether a fooling image still meets all
-    conditions when its values are rounded to 8 bits.
+    process: the process that found it. lit, confidence, ood_p belong to that image, and so do
+    second_p, its p-value under the second family of scores, and step, how many backward passes the
+    attempt had used when it was met. fewest: fewest lit features of any confident image met, None
+    when none was. survives_8bit: whether a fooling image still meets all conditions when its values
+    are rounded to 8 bits.
     """
 
     target: int
@@ -57,9 +59,10 @@ class RealData:
 class OODRecord:
     """What is known of the out-of-distribution test that judged.
 
-    guarantee: of its false-alarm rate. alarms: how many of `tried` real test images it called out of distribution. second:
-    the names of the scores of the second family. asked: about how many images the search asked it. unusual: validation
-    images that it called out of distribution, from which no search starts. calibrating: different images that calibrated it.
+    guarantee: of its false-alarm rate. alarms: how many of `tried` real test images it called out
+    of distribution. second: the names of the scores of the second family. asked: about how many
+    images the search asked it. unusual: validation images that it called out of distribution, from
+    which no search starts. calibrating: different images that calibrated it.
     """
 
     guarantee: str
@@ -75,7 +78,10 @@ class OODRecord:
 
 @dataclass(frozen=True)
 class Control:
-    """A control experiment: `found` of `tries`. `why_not` says why it could not run. numbers: what else was measured."""
+    """A control experiment: `found` of `tries`.
+
+    `why_not` says why it could not run. numbers: what else was measured.
+    """
 
     code: str
     found: int = 0
@@ -87,8 +93,9 @@ class Control:
 
 @dataclass(frozen=True)
 class OnTwin:
-    """What the positive control found. what: the network it searched. lit: lit features of the fooling image of each of the
-    `attempts` that was fooled; such an attempt ends with its first fooling image."""
+    """What the positive control found. what: the network it searched. lit: lit features of the
+    fooling image of each of the `attempts` that was fooled; such an attempt ends with its first
+    fooling image."""
 
     what: str
     attempts: int
@@ -97,11 +104,13 @@ class OnTwin:
 
 @dataclass(frozen=True)
 class Proof:
-    """What a certificate says: no image with at most k lit features is given the class with `confidence`.
+    """What a certificate says: no image with at most k lit features is given the class with
+    `confidence`.
 
-    k: for each class, None where nothing was proved. probability: for each class the bound of its probability at its k.
-    unit: what k counts. means: `certified` when the proof is one of the network as it is, `gate-certified` when it is one of
-    a gate around it.
+    k: for each class, None where nothing was proved. probability: for each class the bound of its
+    probability at its k.
+    unit: what k counts. means: `certified` when the proof is one of the network as it is,
+    `gate-certified` when it is one of a gate around it.
     """
 
     k: tuple[int | None, ...]
@@ -119,11 +128,19 @@ class Proof:
         return min(known) if len(known) == len(self.k) else None
 
     def covers(self, want: Conditions) -> bool:
-        """Whether no image can be both sparse and confident. At most k lit features light at most k pixels."""
-        return self.smallest is not None and self.smallest >= want.max_lit and self.confidence <= want.confidence
+        """Whether no image can be both sparse and confident.
+
+        At most k lit features light at most k pixels.
+        """
+        return (
+            self.smallest is not None
+            and self.smallest >= want.max_lit
+            and self.confidence <= want.confidence
+        )
 
     def contradicts(self, attempt: Attempt) -> bool:
-        """Whether an attempt, made for the confidence of this proof, met an image that cannot be there."""
+        """Whether an attempt, made for the confidence of this proof, met an image that cannot be
+        there."""
         k = self.k[attempt.target] if attempt.target < len(self.k) else None
         met = [attempt.lit] if attempt.confidence >= self.confidence else []
         met += [attempt.fewest] if attempt.fewest is not None else []
@@ -142,7 +159,8 @@ class Cost:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The fixed allocation of attempts, extra witnesses found by controls, real data, controls and cost."""
+    """The fixed allocation of attempts, extra witnesses found by controls, real data, controls and
+    cost."""
 
     conditions: Conditions
     classes: tuple[str, ...]
@@ -153,10 +171,12 @@ class Evidence:
     controls: tuple[Control, ...]
     cost: Cost
     extra: tuple[Attempt, ...] = ()
-    """Fooled attempts outside the fixed allocation: they can only add FOOLED, never change a rate."""
+    """Fooled attempts outside the fixed allocation: they can only add FOOLED, never change a rate.
+    """
     ood: OODRecord | None = None
     rivals: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    """For each rival attack the lit features of its fooling images, and before them how many searches it made."""
+    """For each rival attack the lit features of its fooling images, and before them how many
+    searches it made."""
     twin: OnTwin | None = None
     notes: dict[str, str] = field(default_factory=dict)
     proof: Proof | None = None

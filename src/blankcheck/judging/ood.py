@@ -1,13 +1,16 @@
-"""An out-of-distribution test with a guaranteed false-alarm rate, fitted without the audited network.
+"""An out-of-distribution test with a guaranteed false-alarm rate, fitted without the audited
+network.
 
-Each score is turned into a tail probability by its rank among real images the scores were not fitted on; the smallest of
-these is the statistic; its rank among further real images gives the p-value. That last step is split conformal prediction
-(Vovk et al. 2005): for a real image exchangeable with the calibration images P(p <= a) <= a, whatever the scores are,
-without Bonferroni's loss for correlated scores.
+Each score is turned into a tail probability by its rank among real images the scores were not
+fitted on; the smallest of these is the statistic; its rank among further real images gives the
+p-value. That last step is split conformal prediction (Vovk et al. 2005): for a real image
+exchangeable with the calibration images P(p <= a) <= a, whatever the scores are, without
+Bonferroni's loss for correlated scores.
 
-That probability is over the calibration images too: with an unlucky draw of them the false-alarm rate of this one test is
-higher than a. Where there are enough of them, p-values are therefore calibration-conditional (Bates et al. 2023,
-arXiv:2104.08279, section 3): of the real images no more than a have p <= a, with probability 95 % over that draw.
+That probability is over the calibration images too: with an unlucky draw of them the false-alarm
+rate of this one test is higher than a. Where there are enough of them, p-values are therefore
+calibration-conditional (Bates et al. 2023, arXiv:2104.08279, section 3): of the real images no more
+than a have p <= a, with probability 95 % over that draw.
 
 Scores taken from the audited network would be circular: the images were optimised against it.
 """
@@ -30,8 +33,9 @@ from blankcheck.types import Images
 MAX_FIT = 5000
 """Images that fit the scores, and that rank them, at most; twice as many calibrate."""
 MAX_FIT_NUMBERS = 150_000_000
-"""Images x features that fit the scores (600 MB, held at once), and that rank them (a few at a time), at most; twice as many
-calibrate. Of 3x224x224 these are 996, 996 and 1,992 images. Drawn at random, so that the guarantee is the same."""
+"""Images x features that fit the scores (600 MB, held at once), and that rank them (a few at a
+time), at most; twice as many calibrate. Of 3x224x224 these are 996, 996 and 1,992 images. Drawn at
+random, so that the guarantee is the same."""
 FEWEST_FIT, FEWEST_RANKED = 50, 200
 CERTAINTY = 0.95
 PART = 1000
@@ -40,8 +44,8 @@ CONDITIONAL, MARGINAL = f"calibration-conditional, {100 * CERTAINTY:.0f} %", "ma
 
 
 def check_size(n: int, level: float) -> None:
-    """DataError when `n` real images are too few for a p-value to reach `level`: with s of them to calibrate, the smallest
-    possible p-value is 1/(s + 1)."""
+    """DataError when `n` real images are too few for a p-value to reach `level`: with s of them to
+    calibrate, the smallest possible p-value is 1/(s + 1)."""
     calibrating = min(n - int(0.6 * n), 2 * MAX_FIT)
     if calibrating < math.ceil(1 / level) - 1 or int(0.6 * n) - int(0.4 * n) < 10:
         needed = max(50, math.ceil((math.ceil(1 / level) - 1) / 0.4))
@@ -52,13 +56,14 @@ def check_size(n: int, level: float) -> None:
 
 
 def p_value_table(n: int, level: float) -> tuple[Tensor, str]:
-    """The p-value of an image whose statistic is reached by 0, 1, ..., n of n calibration images, (n + 1,), increasing,
-    and what it guarantees.
+    """The p-value of an image whose statistic is reached by 0, 1, ..., n of n calibration images,
+    (n + 1,), increasing, and what it guarantees.
 
-    The share of real images whose statistic exceeds the r-th largest of n has the distribution Beta(r, n + 1 - r), or less
-    with ties. The 95 % quantile of that is the conditional p-value of an image reached by r - 1. It bounds the false-alarm
-    rate at a level fixed in advance, not at all levels at once. Where even the smallest cannot reach `level`, p-values are
-    the marginal ones, r/(n + 1).
+    The share of real images whose statistic exceeds the r-th largest of n has the distribution
+    Beta(r, n + 1 - r), or less with ties. The 95 % quantile of that is the conditional p-value of
+    an image reached by r - 1. It bounds the false-alarm rate at a level fixed in advance, not at
+    all levels at once. Where even the smallest cannot reach `level`, p-values are the marginal
+    ones, r/(n + 1).
     """
     from scipy.stats import beta
 
@@ -73,12 +78,14 @@ def p_value_table(n: int, level: float) -> tuple[Tensor, str]:
 class OODTest:
     """A fitted and calibrated test. Comes ready out of `fit`.
 
-    values: the fitted scores, with a column for each of the s `names`. ranked: (s, r) the scores of real images, sorted.
-    fall: (s,) how fast each tail falls. calibration: (m,) the statistic of further real images, sorted. table: (d + 1,)
-    the p-value by the number of calibration images that reach the statistic, counted as if each of the d different ones
-    had occurred equally often. guarantee: `calibration-conditional, 95 %`
-    (of the real images no more than `level` are called out of distribution, with probability 95 % over the draw of the
-    calibration images) or, with too few of those, `marginal` (no more than `level` on average over that draw).
+    values: the fitted scores, with a column for each of the s `names`. ranked: (s, r) the scores of
+    real images, sorted.
+    fall: (s,) how fast each tail falls. calibration: (m,) the statistic of further real images,
+    sorted. table: (d + 1,) the p-value by the number of calibration images that reach the
+    statistic, counted as if each of the d different ones had occurred equally often. guarantee:
+    `calibration-conditional, 95 %` (of the real images no more than `level` are called out of
+    distribution, with probability 95 % over the draw of the calibration images) or, with too few of
+    those, `marginal` (no more than `level` on average over that draw).
     """
 
     values: tuple[Values, ...]
@@ -92,15 +99,22 @@ class OODTest:
 
     @classmethod
     def fit(
-        cls, images: Images, level: float, seed: int = 0, most: int = MAX_FIT, scores: Sequence[Score] = FIRST,
+        cls,
+        images: Images,
+        level: float,
+        seed: int = 0,
+        most: int = MAX_FIT,
+        scores: Sequence[Score] = FIRST,
         spread: Spread = alone,
-    ) -> OODTest:  # fmt: skip
-        """Fit and calibrate on real images (n, c, h, w) in [0, 1]: 40 % fit the scores, 20 % rank them, 40 % calibrate; at
-        most `most` images fit the scores. Of many or large images a sample does (`MAX_FIT`, `MAX_FIT_NUMBERS`). spread: by
-        which processes share the work; all of them get the whole test.
+    ) -> OODTest:
+        """Fit and calibrate on real images (n, c, h, w) in [0, 1]: 40 % fit the scores, 20 % rank
+        them, 40 % calibrate; at most `most` images fit the scores. Of many or large images a sample
+        does (`MAX_FIT`, `MAX_FIT_NUMBERS`). spread: by which processes share the work; all of them
+        get the whole test.
 
-        Raises DataError when there are too few images for a p-value to reach `level`: the smallest possible p-value is
-        1/(calibration images + 1). Raises ArgumentError when a score does not give a column for each of its names.
+        Raises DataError when there are too few images for a p-value to reach `level`: the smallest
+        possible p-value is 1/(calibration images + 1). Raises ArgumentError when a score does not
+        give a column for each of its names.
         """
         check_size(len(images), level)
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
@@ -122,7 +136,12 @@ class OODTest:
         fall = (top.mean(dim=1) - top[:, 0]).clamp_min(1e-6)
         table, guarantee = p_value_table(distinct, level)
         unfinished = cls(values, names, ranked, fall, torch.zeros(0), table, guarantee, level)
-        statistic = unfinished._tails(_shared(values, images, calibrating, spread)).amax(dim=1).sort().values
+        statistic = (
+            unfinished._tails(_shared(values, images, calibrating, spread))
+            .amax(dim=1)
+            .sort()
+            .values
+        )
         return cls(values, names, ranked, fall, statistic, table, guarantee, level)
 
     @property
@@ -136,8 +155,9 @@ class OODTest:
         return float(self.table[0])
 
     def tails(self, images: Images) -> Tensor:
-        """-log tail probability under each score, (n, c, h, w) -> (n, s). Beyond the largest ranked score an exponential
-        tail goes on, so that equal ranks are told apart even when few images were ranked."""
+        """-log tail probability under each score, (n, c, h, w) -> (n, s). Beyond the largest ranked
+        score an exponential tail goes on, so that equal ranks are told apart even when few images
+        were ranked."""
         return self._tails(_columns(self.values, images))
 
     def _tails(self, columns: Tensor) -> Tensor:
@@ -147,14 +167,15 @@ class OODTest:
         return (-self._shares(values).log() + beyond).T
 
     def score_p_values(self, images: Images) -> Tensor:
-        """Rank p-value of each image under each single score, (n, c, h, w) on any device -> (n, s) on the CPU, in the order
-        of `names`."""
+        """Rank p-value of each image under each single score, (n, c, h, w) on any device -> (n, s)
+        on the CPU, in the order of `names`."""
         if len(images) == 0:
             return torch.zeros(0, len(self.names))
         return self._shares(_columns(self.values, images).T.contiguous()).T
 
     def p_values(self, images: Images) -> Tensor:
-        """p-value of each image under "real data looks like this", (n, c, h, w) on any device -> (n,) on the CPU."""
+        """p-value of each image under "real data looks like this", (n, c, h, w) on any device ->
+        (n,) on the CPU."""
         if len(images) == 0:
             return torch.zeros(0)
         m, d = len(self.calibration), self.calibrating
@@ -162,7 +183,8 @@ class OODTest:
         return self.table[-(-above * d // m)]
 
     def accepts(self, images: Tensor) -> Tensor:
-        """True where the image is out of distribution, (n, c, h, w) -> (n,) bool on the device of the images."""
+        """True where the image is out of distribution, (n, c, h, w) -> (n,) bool on the device of
+        the images."""
         return (self.p_values(images) <= self.level).to(images.device)
 
     def _shares(self, values: Tensor) -> Tensor:
@@ -192,9 +214,11 @@ def _fit(scores: Sequence[Score], real: Tensor) -> tuple[tuple[Values, ...], tup
 
 
 def _apart(images: Images, *parts: Tensor) -> tuple[list[Tensor], int]:
-    """The parts, positions of images each, with all copies of an image in one; how many of the last are different."""
+    """The parts, positions of images each, with all copies of an image in one; how many of the last
+    are different."""
     used, drawn = torch.cat(parts).sort()
-    # which copy comes first is a matter of the data set, so that each part gets its share of images that have copies
+    # which copy comes first is a matter of the data set, so that each part gets its share of images
+    # that have copies
     firsts = first_copies(images, used)
     borders = torch.tensor([len(part) for part in parts]).cumsum(0)[:-1].tolist()
     cut = cut_together(drawn.argsort(), firsts, borders)

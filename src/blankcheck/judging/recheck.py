@@ -1,4 +1,5 @@
-"""A verdict derived anew from what a run folder holds, and how what the folder says differs from it: plain values only."""
+"""A verdict derived anew from what a run folder holds, and how what the folder says differs from
+it: plain values only."""
 
 from __future__ import annotations
 
@@ -10,26 +11,52 @@ from typing import Any
 
 from blankcheck.judging.check_rules import FAILED
 from blankcheck.judging.checks import CHECKS, Finding
-from blankcheck.judging.evidence import Attempt, Control, Cost, Evidence, OnTwin, OODRecord, Proof, RealData
+from blankcheck.judging.evidence import (
+    Attempt,
+    Control,
+    Cost,
+    Evidence,
+    OnTwin,
+    OODRecord,
+    Proof,
+    RealData,
+)
 from blankcheck.types import Conditions
 
 WRONG, MISSING, UNKNOWN = "wrong", "missing", "unknown"
 UNSAID = "\0"
 """Stands in a derived sentence for words that the folder holds nowhere else."""
 UNDERIVED = frozenset({"checks", "cost", "notes", "rivals"})
-"""Of `verdict.json`: checks are compared by `check_differences`, the others are records that nothing else tells."""
+"""Of `verdict.json`: checks are compared by `check_differences`, the others are records that
+nothing else tells."""
 RESTLESS = ("repeatable", "batch-independent", "best-kept")
-"""Checks that fail for a network that answers one image in several ways; its attempts may be found fooled and be none."""
-ALWAYS_RUN = ("gradient-health", "repeatable", "batch-independent", "best-kept", "saturation", "unbounded")
-RUN_WHERE_AN_ATTEMPT_FAILED = ("more-steps", "more-restarts", "more-starts", "penalty-weights", "tighter-limit",
-                               "close-calls", "gradient-free")  # fmt: skip
+"""Checks that fail for a network that answers one image in several ways; its attempts may be found
+fooled and be none."""
+ALWAYS_RUN = (
+    "gradient-health",
+    "repeatable",
+    "batch-independent",
+    "best-kept",
+    "saturation",
+    "unbounded",
+)
+RUN_WHERE_AN_ATTEMPT_FAILED = (
+    "more-steps",
+    "more-restarts",
+    "more-starts",
+    "penalty-weights",
+    "tighter-limit",
+    "close-calls",
+    "gradient-free",
+)
 FINDING_MORE = (*RUN_WHERE_AN_ATTEMPT_FAILED, "transfer", "rivals")
 """Controls whose `found` are images of the audited network that meet all conditions."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One field that is not as derived. kind: `wrong`, `missing` (from the folder) or `unknown` (to this version)."""
+    """One field that is not as derived. kind: `wrong`, `missing` (from the folder) or `unknown` (to
+    this version)."""
 
     kind: str
     field: str
@@ -38,10 +65,15 @@ class Difference:
 
 
 def evidence_again(
-    verdict: Mapping[str, Any], want: Conditions, attempts: Sequence[Attempt], extra: Sequence[Attempt], proof: Proof | None
+    verdict: Mapping[str, Any],
+    want: Conditions,
+    attempts: Sequence[Attempt],
+    extra: Sequence[Attempt],
+    proof: Proof | None,
 ) -> Evidence:
-    """The evidence behind a `verdict.json` of the right form: attempts and witnesses are given, measurements are taken as
-    they are recorded. Experiments that it does not tell of did not run."""
+    """The evidence behind a `verdict.json` of the right form: attempts and witnesses are given,
+    measurements are taken as they are recorded. Experiments that it does not tell of did not
+    run."""
     ood, twin = verdict.get("out_of_distribution_test"), verdict.get("twin")
     recorded = verdict.get("controls") or {}
     details = {} if twin is None else {"positive-control": twin["what"]}
@@ -51,18 +83,29 @@ def evidence_again(
         attempts=tuple(attempts),
         tried_by={name: row["attempts"] for name, row in verdict["processes"].items()},
         real=RealData(*(verdict.get(name, 0.0) for name in REAL)),
-        controls=tuple(_control(check.code, recorded.get(check.code), details.get(check.code, "")) for check in CHECKS),
+        controls=tuple(
+            _control(check.code, recorded.get(check.code), details.get(check.code, ""))
+            for check in CHECKS
+        ),
         cost=Cost(**{name: verdict["cost"][name] for name in Cost.__dataclass_fields__}),
         extra=tuple(extra),
-        ood=None if ood is None else OODRecord(
-            ood["guarantee"], tuple(ood.get("scores", ())), ood.get("smallest_p", 0.0), ood["false_alarms"],
-            ood["real_images"], tuple(ood.get("second_scores", ())), ood.get("asked", 0), ood.get("unusual_starts", 0),
+        ood=None
+        if ood is None
+        else OODRecord(
+            ood["guarantee"],
+            tuple(ood.get("scores", ())),
+            ood.get("smallest_p", 0.0),
+            ood["false_alarms"],
+            ood["real_images"],
+            tuple(ood.get("second_scores", ())),
+            ood.get("asked", 0),
+            ood.get("unusual_starts", 0),
             ood.get("calibration_images", 0),
         ),
         twin=None if twin is None else OnTwin(twin["what"], twin["attempts"], tuple(twin["lit"])),
         notes=dict(verdict.get("notes") or {}),
         proof=proof,
-    )  # fmt: skip
+    )
 
 
 REAL = ("real_accuracy", "real_confident", "real_taken_for_fake", "real_renormalised_confident")
@@ -72,13 +115,15 @@ REAL = ("real_accuracy", "real_confident", "real_taken_for_fake", "real_renormal
 def _control(code: str, record: Mapping[str, Any] | None, detail: str) -> Control:
     if record is None:
         return Control(code, why_not=UNSAID)
-    numbers = {name: float(value) for name, value in record.items() if name not in ("found", "tries")}
+    numbers = {
+        name: float(value) for name, value in record.items() if name not in ("found", "tries")
+    }
     return Control(code, record["found"], record["tries"], detail + UNSAID, numbers=numbers)
 
 
 def differences(said: Any, derived: Any, field: str = "") -> Iterator[Difference]:
-    """Where two plain values differ, key by key. Numbers may differ by one part in a million, as quantiles do between
-    versions of a library; a bool is no number."""
+    """Where two plain values differ, key by key. Numbers may differ by one part in a million, as
+    quantiles do between versions of a library; a bool is no number."""
     if isinstance(said, Mapping) and isinstance(derived, Mapping):
         for key in dict.fromkeys((*derived, *said)):
             name = f"{field}.{key}" if field else str(key)
@@ -106,21 +151,31 @@ def _same(a: Any, b: Any) -> bool:
 def figure_differences(
     said: Mapping[str, Any], derived: Mapping[str, Any], extra: Sequence[Attempt]
 ) -> Iterator[Difference]:
-    """How the figures of `verdict.json` differ from the derived ones; `extra` are the witnesses outside the allocation."""
-    said, derived = ({k: v for k, v in each.items() if k not in UNDERIVED} for each in (said, derived))
+    """How the figures of `verdict.json` differ from the derived ones; `extra` are the witnesses
+    outside the allocation."""
+    said, derived = (
+        {k: v for k, v in each.items() if k not in UNDERIVED} for each in (said, derived)
+    )
     loose = said.get("certificate"), derived.get("certificate")
     if loose[0] is not None and loose[1] is not None:
         found, derived_found = loose[0]["found"], loose[1]["found"]
-        # an extra witness does not say with how few lit features its attempt met a confident image on the way
-        fits = [a == b or (a is not None and b is not None and a <= b and any(e.target == t for e in extra))
-                for t, (a, b) in enumerate(zip(found, derived_found, strict=False))]  # fmt: skip
+        # an extra witness does not say with how few lit features its attempt met a confident image
+        # on the way
+        fits = [
+            a == b
+            or (a is not None and b is not None and a <= b and any(e.target == t for e in extra))
+            for t, (a, b) in enumerate(zip(found, derived_found, strict=False))
+        ]
         if len(found) == len(derived_found) and all(fits):
             derived = {**derived, "certificate": {**loose[1], "found": found}}
     yield from differences(said, derived)
 
 
-def check_differences(said: Sequence[Mapping[str, Any]], findings: Sequence[Finding]) -> Iterator[Difference]:
-    """How the `checks` of `verdict.json` differ from the findings on `evidence_again`, but for their words."""
+def check_differences(
+    said: Sequence[Mapping[str, Any]], findings: Sequence[Finding]
+) -> Iterator[Difference]:
+    """How the `checks` of `verdict.json` differ from the findings on `evidence_again`, but for
+    their words."""
     by_code: dict[Any, list[Mapping[str, Any]]] = {}
     for one in said:
         by_code.setdefault(one.get("code"), []).append(one)
@@ -131,12 +186,16 @@ def check_differences(said: Sequence[Mapping[str, Any]], findings: Sequence[Find
             continue
         for field in ("status", "mandatory"):
             if listed[0][field] != getattr(finding, field):
-                yield Difference(WRONG, f"{name}: {field}", listed[0][field], getattr(finding, field))
+                yield Difference(
+                    WRONG, f"{name}: {field}", listed[0][field], getattr(finding, field)
+                )
     for code in by_code:
         yield Difference(UNKNOWN, f"checks: {code}")
 
 
-def text_differences(said: Sequence[Mapping[str, Any]], findings: Sequence[Finding]) -> Iterator[Difference]:
+def text_differences(
+    said: Sequence[Mapping[str, Any]], findings: Sequence[Finding]
+) -> Iterator[Difference]:
     """Checks whose words are not those of this version."""
     by_code = {one.get("code"): one for one in said}
     for finding in findings:
@@ -145,10 +204,17 @@ def text_differences(said: Sequence[Mapping[str, Any]], findings: Sequence[Findi
             words = str(getattr(finding, field))
             pattern = ".*".join(re.escape(part) for part in words.split(UNSAID))
             if field in one and not re.fullmatch(pattern, str(one[field]), re.DOTALL):
-                yield Difference(WRONG, f"checks: {finding.code}: {field}", one[field], words.replace(UNSAID, "..."))
+                yield Difference(
+                    WRONG,
+                    f"checks: {finding.code}: {field}",
+                    one[field],
+                    words.replace(UNSAID, "..."),
+                )
 
 
-def inconsistent(verdict: Mapping[str, Any], evidence: Evidence, findings: Sequence[Finding]) -> Iterator[str]:
+def inconsistent(
+    verdict: Mapping[str, Any], evidence: Evidence, findings: Sequence[Finding]
+) -> Iterator[str]:
     """What cannot be so by the rules of an audit, whatever the figures say; one sentence each."""
     status = {finding.code: finding.status for finding in findings}
     restless = any(status.get(code) == FAILED for code in RESTLESS)
@@ -160,7 +226,9 @@ def inconsistent(verdict: Mapping[str, Any], evidence: Evidence, findings: Seque
         if not 0 <= control.found <= control.tries or control.tries < 1:
             yield f"controls: {code}: found {control.found} of {control.tries}"
     positive, twin = controls.get("positive-control"), evidence.twin
-    if positive is not None and (twin is None or (positive.found, positive.tries) != (len(twin.lit), twin.attempts)):
+    if positive is not None and (
+        twin is None or (positive.found, positive.tries) != (len(twin.lit), twin.attempts)
+    ):
         yield "twin is not what the positive control tells of"
     if evidence.notes.get("twin", "none") != ("none" if twin is None else twin.what):
         yield "notes.twin is not the twin of the positive control"
@@ -173,7 +241,11 @@ def inconsistent(verdict: Mapping[str, Any], evidence: Evidence, findings: Seque
             if code in controls and len(own) < controls[code].found:
                 yield f"controls: {code} found {controls[code].found}, but {len(own)} such witnesses are stored"
         for name, row in (verdict.get("rivals") or {}).items():
-            own = [a for a in evidence.extra if a.process.startswith("rivals") and a.process.endswith(f"/{name}")]
+            own = [
+                a
+                for a in evidence.extra
+                if a.process.startswith("rivals") and a.process.endswith(f"/{name}")
+            ]
             if row["fooled"] > len(own):
                 yield f"rivals: {name} fooled {row['fooled']}, but no such witnesses are stored"
     for name, tried in evidence.tried_by.items():

@@ -1,6 +1,8 @@
-"""Scores of how far an image is from real data. Larger is further; only their order among images matters.
+"""Scores of how far an image is from real data. Larger is further; only their order among images
+matters.
 
-The family `FIRST` looks at amounts of ink, main components, neighbours, roughness and colour; audits and hardening use it.
+The family `FIRST` looks at amounts of ink, main components, neighbours, roughness and colour;
+audits and hardening use it.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from torch.nn import functional as F
 from blankcheck.types import Images, in_pieces
 
 Values = Callable[[Tensor], Tensor]
-"""From images (n, c, h, w) in [0, 1] to scores (n, s), larger = further from real data, row by row, without NaN."""
+"""From images (n, c, h, w) in [0, 1] to scores (n, s), larger = further from real data, row by row,
+without NaN."""
 
 NEIGHBOURS = 5
 COMPONENTS = 50
@@ -27,10 +30,11 @@ SIDE = 64
 
 @dataclass(frozen=True)
 class Score:
-    """One or more scores that are fitted together. names: one for each column of what `fit` returns.
+    """One or more scores that are fitted together. names: one for each column of what `fit`
+    returns.
 
-    fit: from real images (n, c, h, w) in [0, 1] to the fitted `Values`. Those may have no columns at all for images they
-    say nothing about, such as colours of grey images.
+    fit: from real images (n, c, h, w) in [0, 1] to the fitted `Values`. Those may have no columns
+    at all for images they say nothing about, such as colours of grey images.
     """
 
     names: tuple[str, ...]
@@ -44,10 +48,11 @@ def unfitted(*names: str) -> Callable[[Values], Score]:
 
 @unfitted("few lit", "many lit", "little ink")
 def amounts(images: Tensor) -> Tensor:
-    """How much is lit: (n, c, h, w) -> (n, 3). Values count in proportion up to `FAINT` and fully from there on.
+    """How much is lit: (n, c, h, w) -> (n, 3). Values count in proportion up to `FAINT` and fully
+    from there on.
 
-    No score jumps at a value: where one did, real images that are a little darker than others would all be called out
-    of distribution at once.
+    No score jumps at a value: where one did, real images that are a little darker than others would
+    all be called out of distribution at once.
     """
     flat = images.flatten(1)
     lit = (flat / FAINT).clamp(max=1).sum(dim=1)
@@ -56,34 +61,43 @@ def amounts(images: Tensor) -> Tensor:
 
 @unfitted("broken lines", "jagged")
 def roughness(images: Tensor) -> Tensor:
-    """Total variation relative to the ink, and root energy of the Laplacian relative to the norm, (n, c, h, w) -> (n, 2)."""
+    """Total variation relative to the ink, and root energy of the Laplacian relative to the norm,
+    (n, c, h, w) -> (n, 2)."""
     down, right = images.diff(dim=2), images.diff(dim=3)
     variation = down.abs().sum(dim=(1, 2, 3)) + right.abs().sum(dim=(1, 2, 3))
     # no step across the border
     laplacian = F.pad(down, (0, 0, 1, 1)).diff(dim=2) + F.pad(right, (1, 1)).diff(dim=3)
-    return torch.stack([variation / ink(images), laplacian.flatten(1).norm(dim=1) / _norm(images)], dim=1)
+    return torch.stack(
+        [variation / ink(images), laplacian.flatten(1).norm(dim=1) / _norm(images)], dim=1
+    )
 
 
 @unfitted("colourful")
 def colour(images: Tensor) -> Tensor:
-    """Largest less smallest channel relative to the ink, (n, c, h, w) -> (n, 1); (n, 0) of grey images."""
+    """Largest less smallest channel relative to the ink, (n, c, h, w) -> (n, 1); (n, 0) of grey
+    images."""
     if images.shape[1] == 1:
         return images.new_zeros(len(images), 0)
     return ((images.amax(dim=1) - images.amin(dim=1)).sum(dim=(1, 2)) / ink(images))[:, None]
 
 
 def reduced(images: Tensor) -> Tensor:
-    """Means over rectangles, so that no more than `SIDE` rows and columns remain, (n, c, h, w) -> (n, c, h', w'); smaller
-    images as they are. Covariances and distances of all features of a large image cost too much and, with fewer images
-    than features, say little."""
+    """Means over rectangles, so that no more than `SIDE` rows and columns remain, (n, c, h, w) ->
+    (n, c, h', w'); smaller images as they are. Covariances and distances of all features of a large
+    image cost too much and, with fewer images than features, say little."""
     h, w = images.shape[2:]
     area = (-(-h // SIDE), -(-w // SIDE))
-    return images if area == (1, 1) else F.avg_pool2d(images, area, ceil_mode=True, count_include_pad=False)
+    return (
+        images
+        if area == (1, 1)
+        else F.avg_pool2d(images, area, ceil_mode=True, count_include_pad=False)
+    )
 
 
 @dataclass(frozen=True)
 class Components:
-    """Unlike the main components of real images (residual relative to the norm), and rare along them (Mahalanobis).
+    """Unlike the main components of real images (residual relative to the norm), and rare along
+    them (Mahalanobis).
 
     Of `reduced` images. mean: (d,). components: (d, k). variances: (k,).
     """
@@ -94,13 +108,16 @@ class Components:
 
     @classmethod
     def fit(cls, real: Tensor) -> Components:
-        """Principal components; exact where the covariance is small enough, else a randomised solver with a fixed seed."""
+        """Principal components; exact where the covariance is small enough, else a randomised
+        solver with a fixed seed."""
         from sklearn.decomposition import PCA
 
         flat = reduced(real).flatten(1)
         n, d = flat.shape
         k = max(1, min(COMPONENTS, n // 4, d - 1))
-        pca = PCA(k, svd_solver="covariance_eigh" if d <= 1100 else "randomized", random_state=0).fit(flat.numpy())
+        pca = PCA(
+            k, svd_solver="covariance_eigh" if d <= 1100 else "randomized", random_state=0
+        ).fit(flat.numpy())
         components = torch.tensor(pca.components_.T.copy(), dtype=torch.float32)
         variances = torch.tensor(pca.explained_variance_, dtype=torch.float32).clamp_min(1e-8)
         return cls(torch.tensor(pca.mean_, dtype=torch.float32), components, variances)
@@ -111,12 +128,15 @@ class Components:
         centred = images.flatten(1) - self.mean
         inside = centred @ self.components
         residual = (centred.square().sum(dim=1) - inside.square().sum(dim=1)).clamp_min(0).sqrt()
-        return torch.stack([residual / _norm(images), (inside.square() / self.variances).sum(dim=1)], dim=1)
+        return torch.stack(
+            [residual / _norm(images), (inside.square() / self.variances).sum(dim=1)], dim=1
+        )
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Mean cosine distance to the nearest real images, of `reduced` images. real: (m, d), of unit length."""
+    """Mean cosine distance to the nearest real images, of `reduced` images. real: (m, d), of unit
+    length."""
 
     real: Tensor
 
@@ -128,12 +148,15 @@ class Neighbours:
     def __call__(self, images: Tensor) -> Tensor:
         """(n, c, h, w) -> (n, 1)."""
         cosine = _unit(reduced(images).flatten(1)) @ self.real.T
-        return 1 - cosine.topk(min(NEIGHBOURS, cosine.shape[1]), dim=1).values.mean(dim=1, keepdim=True)
+        return 1 - cosine.topk(min(NEIGHBOURS, cosine.shape[1]), dim=1).values.mean(
+            dim=1, keepdim=True
+        )
 
 
 @dataclass(frozen=True)
 class Mahalanobis:
-    """Squared Mahalanobis distance of some features from those of real images. mean: (p,). whiten: (p, p)."""
+    """Squared Mahalanobis distance of some features from those of real images. mean: (p,). whiten:
+    (p, p)."""
 
     features: Values
     mean: Tensor
@@ -148,7 +171,8 @@ class Mahalanobis:
             mean = found.mean(dim=0)
             covariance = (found - mean).T @ (found - mean) / max(1, len(found) - 1)
             variance = covariance.diagonal()
-            # few images leave directions without variance; a feature that never varied must not decide alone
+            # few images leave directions without variance; a feature that never varied must not
+            # decide alone
             shrunk = 0.98 * covariance + torch.diag(0.02 * variance + 1e-3 * variance.mean() + 1e-9)
             values, vectors = torch.linalg.eigh(shrunk)
             return cls(features, mean.float(), (vectors / values.sqrt()).float())
@@ -161,9 +185,9 @@ class Mahalanobis:
 
 
 def features(network: Values, name: str = "features") -> Score:
-    """How unusual a network's outputs are, by Mahalanobis distance from those on real images (Lee et al. 2018,
-    arXiv:1807.03888, without classes). network: from images (n, c, h, w) to (n, m), on the CPU; a twin, say, and never the
-    audited network, against which the images were made."""
+    """How unusual a network's outputs are, by Mahalanobis distance from those on real images (Lee
+    et al. 2018, arXiv:1807.03888, without classes). network: from images (n, c, h, w) to (n, m), on
+    the CPU; a twin, say, and never the audited network, against which the images were made."""
 
     @torch.no_grad()
     def outputs(images: Tensor) -> Tensor:
@@ -187,13 +211,20 @@ def _unit(flat: Tensor) -> Tensor:
     return flat / norm.clamp_min(1e-6)
 
 
-def in_parts(values: Values, images: Images, index: Tensor | None = None, numbers: int = 3_000_000) -> Tensor:
-    """`values` of many images on any device, a few at a time, so that memory does not grow with their number or size.
+def in_parts(
+    values: Values, images: Images, index: Tensor | None = None, numbers: int = 3_000_000
+) -> Tensor:
+    """`values` of many images on any device, a few at a time, so that memory does not grow with
+    their number or size.
 
     index: positions (k,) of those wanted, all if None.
     """
     size = max(1, min(1000, numbers // images.shape[1:].numel()))
-    parts = in_pieces(images, size) if index is None else (images[part] for part in torch.split(index, size))
+    parts = (
+        in_pieces(images, size)
+        if index is None
+        else (images[part] for part in torch.split(index, size))
+    )
     return torch.cat([values(part.detach().cpu().float()) for part in parts])
 
 

@@ -1,7 +1,9 @@
-"""A second family of scores of how far an image is from real data, built on other ideas than the first.
+"""A second family of scores of how far an image is from real data, built on other ideas than the
+first.
 
-`SECOND` looks at frequencies, patches, profiles, adjacent values, moments and lone pixels. Nothing is trained against it, so
-it tells whether a hardened network has learnt about images that are not real or about the scores of `FIRST`.
+`SECOND` looks at frequencies, patches, profiles, adjacent values, moments and lone pixels. Nothing
+is trained against it, so it tells whether a hardened network has learnt about images that are not
+real or about the scores of `FIRST`.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ def spectrum(images: Tensor) -> Tensor:
     power: Tensor = torch.fft.rfft2(images, norm="ortho").abs().square().mean(dim=1)
     radius = (torch.fft.fftfreq(h)[:, None].square() + torch.fft.rfftfreq(w).square()).sqrt()
     rings = min(12, 1 + min(h, w) // 2)
-    ring = F.one_hot((radius * 2 * (rings - 1)).round().long().clamp_max(rings - 1).flatten(), rings).float()
+    ring = F.one_hot(
+        (radius * 2 * (rings - 1)).round().long().clamp_max(rings - 1).flatten(), rings
+    ).float()
     return (power.flatten(1) @ (ring / ring.sum(dim=0).clamp_min(1)) + 1e-4).log()
 
 
@@ -42,17 +46,20 @@ def profiles(images: Tensor) -> Tensor:
 
 
 def nearness(values: Tensor, knots: Sequence[float]) -> list[Tensor]:
-    """How much each value belongs to each knot: all of it at the knot, and none from the next one on, linear between.
-    The parts of a value sum to 1; beyond the last knot all belongs to that. A value that moves a little moves these a
-    little, as a histogram with borders does not."""
+    """How much each value belongs to each knot: all of it at the knot, and none from the next one
+    on, linear between. The parts of a value sum to 1; beyond the last knot all belongs to that. A
+    value that moves a little moves these a little, as a histogram with borders does not."""
     share = [((values - low) / (high - low)).clamp(0, 1) for low, high in pairwise(knots)]
-    rising, falling = [torch.ones_like(values), *share], [*(1 - s for s in share), torch.ones_like(values)]
+    rising, falling = (
+        [torch.ones_like(values), *share],
+        [*(1 - s for s in share), torch.ones_like(values)],
+    )
     return [up * down for up, down in zip(rising, falling, strict=True)]
 
 
 def pairs(images: Tensor) -> Tensor:
-    """Square roots of the shares of adjacent values near each pair of five levels, order ignored, (n, c, h, w) -> (n, 15):
-    a grey-level co-occurrence (Haralick et al. 1973)."""
+    """Square roots of the shares of adjacent values near each pair of five levels, order ignored,
+    (n, c, h, w) -> (n, 15): a grey-level co-occurrence (Haralick et al. 1973)."""
     level = torch.stack(nearness(images, LEVELS), dim=1)
     down = torch.bmm(level[..., 1:, :].flatten(2), level[..., :-1, :].flatten(2).mT)
     right = torch.bmm(level[..., 1:].flatten(2), level[..., :-1].flatten(2).mT)
@@ -62,18 +69,27 @@ def pairs(images: Tensor) -> Tensor:
 
 
 def contrasts(images: Tensor) -> Tensor:
-    """Square roots of the shares of differences between adjacent values near each of seven sizes, (n, c, h, w) -> (n, 7)."""
-    differences = torch.cat([images.diff(dim=2).abs().flatten(1), images.diff(dim=3).abs().flatten(1)], dim=1)
-    return _root(torch.stack([part.mean(dim=1) for part in nearness(differences, CONTRASTS)], dim=1))
+    """Square roots of the shares of differences between adjacent values near each of seven sizes,
+    (n, c, h, w) -> (n, 7)."""
+    differences = torch.cat(
+        [images.diff(dim=2).abs().flatten(1), images.diff(dim=3).abs().flatten(1)], dim=1
+    )
+    return _root(
+        torch.stack([part.mean(dim=1) for part in nearness(differences, CONTRASTS)], dim=1)
+    )
 
 
 def _root(shares: Tensor) -> Tensor:
-    """Square roots, which spread small shares as much as large ones, but are not infinitely steep at 0."""
+    """Square roots, which spread small shares as much as large ones, but are not infinitely steep
+    at 0."""
     return (shares + RARE).sqrt()
 
 
 def moments(images: Tensor) -> Tensor:
-    """Centre, spread, slant and peakedness of the ink, (n, c, h, w) -> (n, 7). Black counts as a dot in the middle."""
+    """Centre, spread, slant and peakedness of the ink, (n, c, h, w) -> (n, 7).
+
+    Black counts as a dot in the middle.
+    """
     grey = images.mean(dim=1)
     weight = grey / grey.sum(dim=(1, 2), keepdim=True).clamp_min(1e-6)
     y = torch.linspace(-1, 1, grey.shape[1])[:, None]
@@ -81,9 +97,12 @@ def moments(images: Tensor) -> Tensor:
     cy, cx = (weight * y).sum(dim=(1, 2)), (weight * x).sum(dim=(1, 2))
     dy, dx = y - cy[:, None, None], x - cx[:, None, None]
     yy, xx, yx, far = (
-        (weight * of).sum(dim=(1, 2)) for of in (dy.square(), dx.square(), dy * dx, (dy.square() + dx.square()).square())
+        (weight * of).sum(dim=(1, 2))
+        for of in (dy.square(), dx.square(), dy * dx, (dy.square() + dx.square()).square())
     )
-    return torch.stack([cy, cx, yy.sqrt(), xx.sqrt(), yx, far.sqrt(), grey.mean(dim=(1, 2)).sqrt()], dim=1)
+    return torch.stack(
+        [cy, cx, yy.sqrt(), xx.sqrt(), yx, far.sqrt(), grey.mean(dim=(1, 2)).sqrt()], dim=1
+    )
 
 
 @dataclass(frozen=True)
@@ -111,15 +130,25 @@ class Patches:
         """(n, c, h, w) -> (n, 1)."""
         side = self.kernels.shape[2]
         inside = F.conv2d(images, self.kernels).square().sum(dim=(1, 2, 3))
-        energy = F.conv2d(images.square(), torch.ones(1, images.shape[1], side, side)).sum(dim=(1, 2, 3))
+        energy = F.conv2d(images.square(), torch.ones(1, images.shape[1], side, side)).sum(
+            dim=(1, 2, 3)
+        )
         return ((energy - inside).clamp_min(0) / energy.clamp_min(1e-3))[:, None]
 
 
 @unfitted("lone bright", "lone dark")
 def lone(images: Tensor) -> Tensor:
-    """How far pixels rise above, or fall below, all four neighbours, relative to the ink, (n, c, h, w) -> (n, 2)."""
+    """How far pixels rise above, or fall below, all four neighbours, relative to the ink, (n, c, h,
+    w) -> (n, 2)."""
     around = F.pad(images, (1, 1, 1, 1))
-    four = torch.stack([around[:, :, :-2, 1:-1], around[:, :, 2:, 1:-1], around[:, :, 1:-1, :-2], around[:, :, 1:-1, 2:]])
+    four = torch.stack(
+        [
+            around[:, :, :-2, 1:-1],
+            around[:, :, 2:, 1:-1],
+            around[:, :, 1:-1, :-2],
+            around[:, :, 1:-1, 2:],
+        ]
+    )
     outside = (images - four.amax(dim=0)).clamp_min(0), (four.amin(dim=0) - images).clamp_min(0)
     return torch.stack([each.sum(dim=(1, 2, 3)) for each in outside], dim=1) / ink(images)[:, None]
 

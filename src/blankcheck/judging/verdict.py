@@ -30,20 +30,23 @@ class Verdict(StrEnum):
     RESISTED = "RESISTED"
     """None was found by a search that was shown to be strong. Speaks of this generator only."""
     INCONCLUSIVE = "INCONCLUSIVE"
-    """None was found, but the search was not shown to be strong, or the classifier is sure of nothing."""
+    """None was found, but the search was not shown to be strong, or the classifier is sure of
+    nothing."""
     CERTIFIED = "CERTIFIED"
     """A proof shows that there is none, and the classifier is sure of real images."""
 
 
 def judge(evidence: Evidence, findings: Sequence[Finding]) -> Verdict:
-    """FOOLED with any witness; else CERTIFIED when a proof covers the conditions and the classifier is sure of real images;
-    else RESISTED when every mandatory check passed and no other failed.
+    """FOOLED with any witness; else CERTIFIED when a proof covers the conditions and the classifier
+    is sure of real images; else RESISTED when every mandatory check passed and no other failed.
 
-    Raises RuntimeError when an image that was found cannot be there by the proof: one of the two is wrong, and no verdict
-    may hide that.
+    Raises RuntimeError when an image that was found cannot be there by the proof: one of the two is
+    wrong, and no verdict may hide that.
     """
     proof = evidence.proof
-    if proof is not None and (against := next(filter(proof.contradicts, (*evidence.attempts, *evidence.extra)), None)):
+    if proof is not None and (
+        against := next(filter(proof.contradicts, (*evidence.attempts, *evidence.extra)), None)
+    ):
         raise RuntimeError(
             f"certificate and search contradict each other: the search met a confident image of class {against.target} with "
             f"at most the k = {proof.k[against.target]} lit features that were proved too few; please report this"
@@ -74,11 +77,15 @@ def _rate(attempts: Sequence[Attempt]) -> dict[str, Any]:
 def _violated(attempts: Sequence[Attempt], want: Conditions) -> dict[str, int]:
     """Which conditions stopped the attempts that failed; counts may overlap."""
     failed = [a.violates(want) for a in attempts if not a.fooled]
-    return {name: sum(name in names for names in failed) for name in (SPARSE, CONFIDENT, OUT_OF_DISTRIBUTION)}
+    return {
+        name: sum(name in names for names in failed)
+        for name in (SPARSE, CONFIDENT, OUT_OF_DISTRIBUTION)
+    }
 
 
 def _curve(attempts: Sequence[Attempt], want: Conditions) -> dict[str, list[Any]]:
-    """Share of attempts with at most so many lit features: of a fooling image, and of any confident one."""
+    """Share of attempts with at most so many lit features: of a fooling image, and of any confident
+    one."""
     levels = lit_levels(want.max_lit)
     fooling = [a.lit if a.fooled else None for a in attempts]
     fewest = [a.fewest for a in attempts]
@@ -93,16 +100,22 @@ def _second_opinion(attempts: Sequence[Attempt], want: Conditions) -> dict[str, 
     """The rate again, where the second family of scores says what is out of distribution."""
     judged = [a for a in attempts if a.second_p is not None]
     fooled = sum(not a.violates(want, a.second_p) for a in judged)
-    return {"attempts": len(judged), "fooled": fooled, "rate": fooled / len(judged) if judged else None}
+    return {
+        "attempts": len(judged),
+        "fooled": fooled,
+        "rate": fooled / len(judged) if judged else None,
+    }
 
 
 def _ood(evidence: Evidence) -> dict[str, Any] | None:
-    """What is known of the out-of-distribution test, and how many witnesses it still rejects when all of them are judged at
-    once (Benjamini and Hochberg 1995)."""
+    """What is known of the out-of-distribution test, and how many witnesses it still rejects when
+    all of them are judged at once (Benjamini and Hochberg 1995)."""
     record = evidence.ood
     if record is None:
         return None
-    rejected = benjamini_hochberg([a.ood_p for a in evidence.attempts], evidence.conditions.ood_level)
+    rejected = benjamini_hochberg(
+        [a.ood_p for a in evidence.attempts], evidence.conditions.ood_level
+    )
     return {
         "guarantee": record.guarantee,
         "scores": list(record.scores),
@@ -116,23 +129,34 @@ def _ood(evidence: Evidence) -> dict[str, Any] | None:
         "asked": record.asked,
         "unusual_starts": record.unusual,
         "calibration_images": record.calibrating,
-        "fooled_all_at_once": sum(a.fooled and r for a, r in zip(evidence.attempts, rejected, strict=True)),
+        "fooled_all_at_once": sum(
+            a.fooled and r for a, r in zip(evidence.attempts, rejected, strict=True)
+        ),
     }
 
 
 def _twin(evidence: Evidence) -> dict[str, Any] | None:
     """What the same search found on the twin; `lit` has a number for each fooled attempt."""
     twin = evidence.twin
-    return None if twin is None else {"what": twin.what, **_found(twin.attempts, twin.lit), "lit": list(twin.lit)}
+    return (
+        None
+        if twin is None
+        else {"what": twin.what, **_found(twin.attempts, twin.lit), "lit": list(twin.lit)}
+    )
 
 
 def _certificate(evidence: Evidence) -> dict[str, Any] | None:
-    """What was proved, and beside it `found`: for each class the fewest lit features of any confident image that the search
-    met, out of distribution or not."""
+    """What was proved, and beside it `found`: for each class the fewest lit features of any
+    confident image that the search met, out of distribution or not."""
     if evidence.proof is None:
         return None
-    known = [(a.target, a.fewest) for a in (*evidence.attempts, *evidence.extra) if a.fewest is not None]
-    found = [min((fewest for t, fewest in known if t == target), default=None) for target in range(len(evidence.classes))]
+    known = [
+        (a.target, a.fewest) for a in (*evidence.attempts, *evidence.extra) if a.fewest is not None
+    ]
+    found = [
+        min((fewest for t, fewest in known if t == target), default=None)
+        for target in range(len(evidence.classes))
+    ]
     return {**asdict(evidence.proof), "smallest": evidence.proof.smallest, "found": found}
 
 
@@ -148,12 +172,19 @@ def _found(attempts: int, lit: Sequence[int]) -> dict[str, Any]:
     return {"attempts": attempts, "fooled": len(lit), "median_lit": median(lit)}
 
 
-def verdict_json(evidence: Evidence, findings: Sequence[Finding], verdict: Verdict) -> dict[str, Any]:
-    """The contents of `verdict.json`, schema 1. A median of nothing is null; counts in `violated` may overlap."""
+def verdict_json(
+    evidence: Evidence, findings: Sequence[Finding], verdict: Verdict
+) -> dict[str, Any]:
+    """The contents of `verdict.json`, schema 1.
+
+    A median of nothing is null; counts in `violated` may overlap.
+    """
     attempts, want, real = evidence.attempts, evidence.conditions, evidence.real
     fewest = [a.fewest for a in attempts]
     sparse_confident = [k for k in fewest if k is not None and k <= want.max_lit]
-    by_target = {t: [a for a in attempts if a.target == t] for t in sorted({a.target for a in attempts})}
+    by_target = {
+        t: [a for a in attempts if a.target == t] for t in sorted({a.target for a in attempts})
+    }
     witnesses = [a for a in (*attempts, *evidence.extra) if a.fooled]
     extra = [a.lit for a in evidence.extra if a.fooled]
     return {
@@ -173,17 +204,26 @@ def verdict_json(evidence: Evidence, findings: Sequence[Finding], verdict: Verdi
         },
         "second_opinion": _second_opinion(attempts, want),
         "lit_curve": _curve(attempts, want),
-        "targets": {str(t): {**_rate(own), "violated": _violated(own, want)} for t, own in by_target.items()},
+        "targets": {
+            str(t): {**_rate(own), "violated": _violated(own, want)} for t, own in by_target.items()
+        },
         "classes": list(evidence.classes),
         "violated": _violated(attempts, want),
         "processes": _processes(evidence),
         "extra": {"fooled": len(extra), "min_lit": min(extra, default=None)},
         "rivals": {name: _found(tries, lit) for name, (tries, *lit) in evidence.rivals.items()},
         "twin": _twin(evidence),
-        "eight_bit": {"witnesses": len(witnesses), "survive": sum(a.survives_8bit for a in witnesses)},
+        "eight_bit": {
+            "witnesses": len(witnesses),
+            "survive": sum(a.survives_8bit for a in witnesses),
+        },
         "out_of_distribution_test": _ood(evidence),
         "checks": [asdict(f) for f in findings],
-        "controls": {c.code: {"found": c.found, "tries": c.tries, **c.numbers} for c in evidence.controls if not c.why_not},
+        "controls": {
+            c.code: {"found": c.found, "tries": c.tries, **c.numbers}
+            for c in evidence.controls
+            if not c.why_not
+        },
         "certificate": _certificate(evidence),
         "cost": asdict(evidence.cost),
         "notes": evidence.notes,

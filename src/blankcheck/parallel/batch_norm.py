@@ -1,4 +1,5 @@
-"""Batch norm of a batch that is spread over several processes; torch's own does not work on the CPU."""
+"""Batch norm of a batch that is spread over several processes; torch's own does not work on the
+CPU."""
 
 from __future__ import annotations
 
@@ -16,11 +17,13 @@ from blankcheck.parallel.peers import Peers, shared_sum
 
 @contextmanager
 def shared_statistics(peers: Peers) -> Iterator[None]:
-    """Inside, batch norm in training mode takes mean and variance over the images of all processes, however many each has.
+    """Inside, batch norm in training mode takes mean and variance over the images of all processes,
+    however many each has.
 
-    Gradients flow through these statistics to all processes, and running statistics change as they would for the whole batch
-    in one process. This holds for whatever calls `torch.nn.functional.batch_norm`, subclasses of torch's modules included;
-    scripted and compiled networks call something else.
+    Gradients flow through these statistics to all processes, and running statistics change as they
+    would for the whole batch in one process. This holds for whatever calls
+    `torch.nn.functional.batch_norm`, subclasses of torch's modules included; scripted and compiled
+    networks call something else.
     """
     if peers.size == 1:
         yield
@@ -35,7 +38,11 @@ class _Shared(TorchFunctionMode):
         self.peers = peers
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         if func is F.batch_norm:
             return _batch_norm(self.peers, *args, **(kwargs or {}))
@@ -55,12 +62,16 @@ def _batch_norm(
 ) -> Tensor:
     """As `F.batch_norm`, of activations (n, c, ...)."""
     if not training:
-        return F.batch_norm(images, running_mean, running_var, weight, bias, training, momentum, eps)
+        return F.batch_norm(
+            images, running_mean, running_var, weight, bias, training, momentum, eps
+        )
     # half precision would lose what mean and variance need
     x = images.to(torch.promote_types(images.dtype, torch.float32))
     n, mean, var = _statistics(x, peers)
     if images.numel() <= images.shape[1] and float(n) <= 1:
-        raise ValueError(f"expected more than 1 value per channel when training, got input size {tuple(images.shape)}")
+        raise ValueError(
+            f"expected more than 1 value per channel when training, got input size {tuple(images.shape)}"
+        )
     with torch.no_grad():
         for running, new in ((running_mean, mean), (running_var, var * (n / (n - 1)))):
             if running is not None:
@@ -72,11 +83,12 @@ def _batch_norm(
 
 
 def _statistics(x: Tensor, peers: Peers) -> tuple[Tensor, Tensor, Tensor]:
-    """How many values a channel has in all processes (), and their mean and biased variance, (c,) each.
+    """How many values a channel has in all processes (), and their mean and biased variance, (c,)
+    each.
 
-    The moments of every process are combined by the formula of Chan, Golub and LeVeque (1979), since a variance from sums of
-    squares loses its digits where the mean is large. Every process lays its moments into a row of its own, so that one sum
-    brings all rows to all.
+    The moments of every process are combined by the formula of Chan, Golub and LeVeque (1979),
+    since a variance from sums of squares loses its digits where the mean is large. Every process
+    lays its moments into a row of its own, so that one sum brings all rows to all.
     """
     c, dims = x.shape[1], [0, *range(2, x.ndim)]
     n = x.numel() // max(1, c)

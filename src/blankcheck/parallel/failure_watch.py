@@ -1,4 +1,5 @@
-"""How the processes of a run learn that one of them failed, wherever they are, and end instead of waiting for it."""
+"""How the processes of a run learn that one of them failed, wherever they are, and end instead of
+waiting for it."""
 
 from __future__ import annotations
 
@@ -20,9 +21,11 @@ from blankcheck.surroundings import refused_by_machine
 PATIENCE = timedelta(days=7)
 """How long a process waits for the others, which may be searching for hours."""
 MOMENT = 1.0
-"""Seconds after which a process that did not notice is interrupted: a broken collective wakes it sooner."""
+"""Seconds after which a process that did not notice is interrupted: a broken collective wakes it
+sooner."""
 GRACE = 10.0
-"""Seconds that a process has to end by itself once another failed; a collective on a GPU cannot be interrupted."""
+"""Seconds that a process has to end by itself once another failed; a collective on a GPU cannot be
+interrupted."""
 FAILURE, HEARD, ERROR = "failure", "heard", 2
 
 
@@ -32,8 +35,8 @@ class LostError(BlankcheckError):
 
 @dataclass(frozen=True)
 class Failure:
-    """What went wrong in one process. kind: `ours` (wrong input), `machine` (no room, no memory), `other`, `interrupted`, or
-    `` when all is well."""
+    """What went wrong in one process. kind: `ours` (wrong input), `machine` (no room, no memory),
+    `other`, `interrupted`, or `` when all is well."""
 
     rank: int
     words: str
@@ -43,7 +46,13 @@ class Failure:
     def of(cls, rank: int, error: BaseException) -> Failure:
         """One line, whatever the error was."""
         words = " ".join(str(error).split()) or type(error).__name__
-        kind = "ours" if isinstance(error, BlankcheckError) else "other" if refused_by_machine(error) is None else "machine"
+        kind = (
+            "ours"
+            if isinstance(error, BlankcheckError)
+            else "other"
+            if refused_by_machine(error) is None
+            else "machine"
+        )
         return cls(rank, words, "interrupted" if isinstance(error, KeyboardInterrupt) else kind)
 
     def as_error(self) -> BaseException:
@@ -55,10 +64,11 @@ class Failure:
 
 
 class Alarm:
-    """A line between all processes beside the collectives, on which a thread waits for the failure of another one.
+    """A line between all processes beside the collectives, on which a thread waits for the failure
+    of another one.
 
-    The first process keeps what is told, and speaks for all: another one that fails waits until it has heard, and ends
-    silently. store: numbers and texts that all share.
+    The first process keeps what is told, and speaks for all: another one that fails waits until it
+    has heard, and ends silently. store: numbers and texts that all share.
     """
 
     def __init__(self, rank: int) -> None:
@@ -110,10 +120,15 @@ class Alarm:
             self._tell(FAILURE, json.dumps(asdict(Failure(0, "", ""))))
 
     def raised(self, error: BaseException) -> BaseException:
-        """What to raise where this was raised: in the first process what went wrong anywhere, in others what ends them."""
+        """What to raise where this was raised: in the first process what went wrong anywhere, in
+        others what ends them."""
         self.ended.set()
         told = self._told()
-        secondary = told is not None and told.rank != self.rank and isinstance(error, LostError | KeyboardInterrupt)
+        secondary = (
+            told is not None
+            and told.rank != self.rank
+            and isinstance(error, LostError | KeyboardInterrupt)
+        )
         if told is None and (self.rank == 0 or not isinstance(error, LostError)):
             self._tell(FAILURE, json.dumps(asdict(Failure.of(self.rank, error))))
         if dist.is_initialized() and dist.get_backend() == "gloo":

@@ -1,7 +1,10 @@
-"""Training by several processes: what they tell each other, and how a batch and its gradients are shared.
+"""Training by several processes: what they tell each other, and how a batch and its gradients are
+shared.
 
-Every process has the same network and draws the same batches, of which it takes its part. How they reach each other is not
-known here: they are given `Peers`. With `ALONE`, one process, every function below changes nothing, not even a bit.
+Every process has the same network and draws the same batches, of which it takes its part. How they
+reach each other is not
+known here: they are given `Peers`. With `ALONE`, one process, every function below changes nothing,
+not even a bit.
 """
 
 from __future__ import annotations
@@ -19,7 +22,10 @@ from blankcheck.seeds import seed_of
 
 
 class Peers(Protocol):
-    """The processes that train together, as one of them sees it. All must call the same functions in the same order."""
+    """The processes that train together, as one of them sees it.
+
+    All must call the same functions in the same order.
+    """
 
     @property
     def rank(self) -> int:
@@ -32,11 +38,15 @@ class Peers(Protocol):
         ...
 
     def total(self, values: Tensor) -> Tensor:
-        """The sum over all processes of tensors of one shape; no gradient flows through it. Equal bits for all."""
+        """The sum over all processes of tensors of one shape; no gradient flows through it.
+
+        Equal bits for all.
+        """
         ...
 
     def gather(self, value: Any) -> list[Any]:
-        """The values of all, in order of rank: tensors on the CPU, numbers, texts and what is made of these."""
+        """The values of all, in order of rank: tensors on the CPU, numbers, texts and what is made
+        of these."""
         ...
 
     def from_first(self, value: Any) -> Any:
@@ -65,9 +75,9 @@ ALONE: Peers = _Alone()
 
 @dataclass(frozen=True)
 class Part:
-    """What one process does of a batch. index: positions (m,). weight: of the mean loss over these in the mean loss of the
-    whole batch, so that the sum over all processes is the latter. repeated: every process does the whole batch, because
-    it is smaller than their number."""
+    """What one process does of a batch. index: positions (m,). weight: of the mean loss over these
+    in the mean loss of the whole batch, so that the sum over all processes is the latter. repeated:
+    every process does the whole batch, because it is smaller than their number."""
 
     index: Tensor
     weight: float
@@ -93,8 +103,8 @@ def own_seed(seed: int, peers: Peers) -> int:
 
 
 class _Sum(torch.autograd.Function):
-    """y = sum over processes of x. Each process has a loss of its own, and what counts is their sum, so the gradient of
-    every x is the sum of the gradients of all y."""
+    """y = sum over processes of x. Each process has a loss of its own, and what counts is their
+    sum, so the gradient of every x is the sum of the gradients of all y."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, peers: Peers) -> Tensor:
@@ -116,9 +126,11 @@ def shared_sum(values: Tensor, peers: Peers) -> Tensor:
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter], peers: Peers) -> None:
-    """Give every process the sum of all gradients, in one exchange (one for each type of number where there are several).
+    """Give every process the sum of all gradients, in one exchange (one for each type of number
+    where there are several).
 
-    A parameter that has no gradient in any process keeps none, as an optimiser treats that differently from zeros.
+    A parameter that has no gradient in any process keeps none, as an optimiser treats that
+    differently from zeros.
     """
     if peers.size == 1:
         return
@@ -129,7 +141,9 @@ def sum_gradients(parameters: Iterable[nn.Parameter], peers: Peers) -> None:
     for (dtype, device), group in kinds.items():
         has = torch.tensor([p.grad is not None for p in group], dtype=dtype, device=device)
         mine = [(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in group]
-        summed, *sums = torch.split(peers.total(torch.cat([has, *mine])), [len(group), *(p.numel() for p in group)])
+        summed, *sums = torch.split(
+            peers.total(torch.cat([has, *mine])), [len(group), *(p.numel() for p in group)]
+        )
         for p, there, values in zip(group, summed.tolist(), sums, strict=True):
             if there:
                 p.grad = values.view_as(p)
@@ -147,10 +161,12 @@ def take_from_first(tensors: Iterable[Tensor], peers: Peers) -> None:
 
 @torch.no_grad()
 def align(network: nn.Module, peers: Peers) -> None:
-    """Give every process the buffers of process 0, and see that parameters are equal; to be called now and then.
+    """Give every process the buffers of process 0, and see that parameters are equal; to be called
+    now and then.
 
-    Buffers of batch norm are equal anyway, those of users' modules may hang on the images that a process saw. Raises
-    ModelError where parameters differ, after which no number of the training would mean anything.
+    Buffers of batch norm are equal anyway, those of users' modules may hang on the images that a
+    process saw. Raises ModelError where parameters differ, after which no number of the training
+    would mean anything.
     """
     if peers.size == 1:
         return

@@ -1,7 +1,8 @@
-"""Several processes that share one run, through lightning-fabric and torch.distributed: `--devices`, `--nodes`, torchrun.
+"""Several processes that share one run, through lightning-fabric and torch.distributed:
+`--devices`, `--nodes`, torchrun.
 
-The rooms that compute know nothing of this: they are given a `Spread`, which hands out pieces of work, and `Peers`, with
-whom a network is trained.
+The rooms that compute know nothing of this: they are given a `Spread`, which hands out pieces of
+work, and `Peers`, with whom a network is trained.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from blankcheck.parallel.spread import Spread, alone
 
 @dataclass(frozen=True)
 class Team:
-    """The processes of a run, as one of them sees it. rank: its number; 0 writes and speaks. device: where it computes."""
+    """The processes of a run, as one of them sees it. rank: its number; 0 writes and speaks.
+    device: where it computes."""
 
     rank: int
     size: int
@@ -49,8 +51,8 @@ class Team:
         return str(self.device) if self.size == 1 else f"{self.device} and {self.size - 1} more"
 
     def code(self, code: int) -> int:
-        """The exit code of this process. One that follows is done when all are, and torchrun takes every other code than
-        0 for a crash."""
+        """The exit code of this process. One that follows is done when all are, and torchrun takes
+        every other code than 0 for a crash."""
         return code if self.leads and not under_torchrun() else 0
 
 
@@ -60,7 +62,8 @@ def under_torchrun() -> bool:
 
 
 def rank_of_process() -> int:
-    """0 for the first process, before any team has met; above 0 for those whose environment says that they are another."""
+    """0 for the first process, before any team has met; above 0 for those whose environment says
+    that they are another."""
     said = ("RANK",) if "RANK" in os.environ else ("LOCAL_RANK", "NODE_RANK")
     return max(int(os.environ.get(name) or 0) for name in said)
 
@@ -68,7 +71,8 @@ def rank_of_process() -> int:
 def speaks() -> bool:
     """Whether this process is to say what it finds wrong before the team has met.
 
-    The one that starts the others does so once it found nothing wrong, so they speak for themselves. torchrun starts all at
+    The one that starts the others does so once it found nothing wrong, so they speak for
+    themselves. torchrun starts all at
     once, and mostly all find the same: it ends the others when the first is done saying it.
     """
     if under_torchrun() and rank_of_process() != 0:
@@ -82,13 +86,18 @@ def check_team(device: str, devices: int, nodes: int) -> None:
         raise ArgumentError(f"devices and nodes must be at least 1, got {devices} and {nodes}")
     chosen = resolve(device)
     if chosen.type == "cuda" and devices > torch.cuda.device_count():
-        raise ArgumentError(f"devices must be at most {torch.cuda.device_count()}, the GPUs of this machine, got {devices}")
+        raise ArgumentError(
+            f"devices must be at most {torch.cuda.device_count()}, the GPUs of this machine, got {devices}"
+        )
     if chosen.type == "mps" and devices > 1:
         raise ArgumentError("devices must be 1 on mps")
 
 
 def meet(device: str, devices: int, nodes: int) -> Team:
-    """Start the other processes, unless torchrun or SLURM did, and meet them. Alone where only one is wanted."""
+    """Start the other processes, unless torchrun or SLURM did, and meet them.
+
+    Alone where only one is wanted.
+    """
     if under_torchrun():
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // devices
@@ -99,9 +108,16 @@ def meet(device: str, devices: int, nodes: int) -> Team:
     from lightning_fabric.strategies.ddp import DDPStrategy
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces every process
-    fabric = Fabric(accelerator=chosen.type, devices=devices, num_nodes=nodes, strategy=DDPStrategy(timeout=PATIENCE))
+    fabric = Fabric(
+        accelerator=chosen.type,
+        devices=devices,
+        num_nodes=nodes,
+        strategy=DDPStrategy(timeout=PATIENCE),
+    )
     fabric.launch()
-    peers = _Together(fabric.global_rank, fabric.world_size, fabric.device, Alarm(fabric.global_rank))
+    peers = _Together(
+        fabric.global_rank, fabric.world_size, fabric.device, Alarm(fabric.global_rank)
+    )
     return Team(peers.rank, peers.size, peers.device, _Shared(peers), peers, peers.alarm)
 
 
@@ -109,8 +125,8 @@ def meet(device: str, devices: int, nodes: int) -> Team:
 def meeting(settings: TrainSettings | AuditSettings, terminal: Terminal) -> Iterator[Team]:
     """The team that a command's settings ask for; only the first process goes on speaking.
 
-    Where one process fails inside, all end, and the first one raises what went wrong. Raises ArgumentError where there can
-    be no such team.
+    Where one process fails inside, all end, and the first one raises what went wrong. Raises
+    ArgumentError where there can be no such team.
     """
     check_team(settings.device, settings.devices, settings.nodes)
     team = meet(settings.device, settings.devices, settings.nodes)
@@ -131,7 +147,8 @@ def meeting(settings: TrainSettings | AuditSettings, terminal: Terminal) -> Iter
 
 @dataclass(frozen=True)
 class _Together:
-    """`Peers` that reach each other through torch.distributed. device: where its collectives want tensors."""
+    """`Peers` that reach each other through torch.distributed. device: where its collectives want
+    tensors."""
 
     rank: int
     size: int
@@ -168,13 +185,17 @@ class _Together:
 
 
 class _Shared:
-    """A `Spread` over all processes: each takes the next piece as soon as it is free, and at the end all tell all."""
+    """A `Spread` over all processes: each takes the next piece as soon as it is free, and at the
+    end all tell all."""
 
     def __init__(self, peers: _Together) -> None:
         self.peers, self.calls = peers, 0
 
     def __call__(self, n: int, do: Callable[[int], Any]) -> list[Any]:
-        """See `Spread`. A piece that fails ends the call in every process, with the words of the one that failed."""
+        """See `Spread`.
+
+        A piece that fails ends the call in every process, with the words of the one that failed.
+        """
         self.calls += 1
         done: dict[int, Any] = {}
         failure: Failure | None = None

@@ -6,12 +6,17 @@ from blankcheck.blending.blending import FOOLING, REAL, SHUFFLED
 from blankcheck.report.wording import NOTHING, number, percent
 from blankcheck.runs.blend_record import Blends
 
-NAMES = {FOOLING: "fooling image", REAL: "real image of its class", SHUFFLED: "its pixels, shuffled"}
+NAMES = {
+    FOOLING: "fooling image",
+    REAL: "real image of its class",
+    SHUFFLED: "its pixels, shuffled",
+}
 """What is added to the real image."""
 
 
 def _quoted(blends: Blends) -> int:
-    """Position of the alpha that a sentence quotes: the first at which half of the pairs are taken, else the last."""
+    """Position of the alpha that a sentence quotes: the first at which half of the pairs are taken,
+    else the last."""
     return next((i for i, share in enumerate(blends.shares(FOOLING)) if share and share >= 0.5), -1)
 
 
@@ -19,8 +24,13 @@ def finding(blends: Blends) -> str:
     """The finding in one sentence."""
     at = _quoted(blends)
     fooling, real, shuffled = (blends.shares(kind)[at] for kind in (FOOLING, REAL, SHUFFLED))
-    in_place = [(real, "a real image of that class in its place"), (shuffled, "its pixels shuffled")]
-    against = "; ".join(f"{percent(share, 0)} with {words}" for share, words in in_place if share is not None)
+    in_place = [
+        (real, "a real image of that class in its place"),
+        (shuffled, "its pixels shuffled"),
+    ]
+    against = "; ".join(
+        f"{percent(share, 0)} with {words}" for share, words in in_place if share is not None
+    )
     return (
         f"With {percent(blends.record['alphas'][at], 0)} of a fooling image added, {percent(fooling, 0)} of real images are "
         f"taken for its class ({against}); {percent(blends.shares(FOOLING, 'lost')[at], 0)} lose their own."

@@ -34,8 +34,9 @@ def scope(proof: dict[str, Any]) -> str:
     """What the claim does not say."""
     by_gate = (
         "The proof is one of the gate: the classifier inside it, on its own, is as easily fooled as before. "
-        if proof["means"] == GATE else ""
-    )  # fmt: skip
+        if proof["means"] == GATE
+        else ""
+    )
     return (
         f"{by_gate}Beyond k nothing is said in either direction: not certified never means unsafe, and ordinary networks "
         "get k = 0 from any such bound. The proof asks nothing of how real an image looks. It covers the network computed "
@@ -44,7 +45,8 @@ def scope(proof: dict[str, Any]) -> str:
 
 
 def rows(proof: dict[str, Any]) -> list[dict[str, Any]]:
-    """For each class what is proved, what was found, and how many numbers of lit features lie between."""
+    """For each class what is proved, what was found, and how many numbers of lit features lie
+    between."""
     made = []
     for k, bound, found in zip(proof["k"], proof["probability"], proof["found"], strict=True):
         unknown = None if found is None else max(0, found - 1 - (-1 if k is None else k))
@@ -68,11 +70,11 @@ def lines_of(verdict: dict[str, Any]) -> list[str]:
 
 def alt(names: Sequence[str], proof: dict[str, Any]) -> str:
     """The figure in words."""
-    said = [f"{name}: proved up to {_number(row['k'])}, found from {_number(row['found'])} on"
-            for name, row in zip(names, rows(proof), strict=True)]  # fmt: skip
-    return (
-        f"For each class, {unit_of(proof)} proved too few, and the fewest of any confident image found. {'; '.join(said)}."
-    )
+    said = [
+        f"{name}: proved up to {_number(row['k'])}, found from {_number(row['found'])} on"
+        for name, row in zip(names, rows(proof), strict=True)
+    ]
+    return f"For each class, {unit_of(proof)} proved too few, and the fewest of any confident image found. {'; '.join(said)}."
 
 
 def at_most(bound: float | None) -> str:

@@ -1,4 +1,5 @@
-"""What a report says of the evidence: the three conditions, what the third rests on, and the search on trial."""
+"""What a report says of the evidence: the three conditions, what the third rests on, and the search
+on trial."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ class Count:
 
 @dataclass(frozen=True)
 class Condition:
-    """One of the three conditions. asked: its bound. measured: what is compared with it. why: what that rests on."""
+    """One of the three conditions. asked: its bound. measured: what is compared with it. why: what
+    that rests on."""
 
     name: str
     asked: str
@@ -42,7 +44,8 @@ class Condition:
 
 
 def conditions(contents: RunContents) -> list[Condition]:
-    """The three conditions of an audit: what was asked, how many attempts met it, and why that can be believed."""
+    """The three conditions of an audit: what was asked, how many attempts met it, and why that can
+    be believed."""
     verdict = contents.verdict
     if verdict is None:
         return []
@@ -60,11 +63,14 @@ def conditions(contents: RunContents) -> list[Condition]:
     why = {
         SPARSE: "Counted on the image as it is stored, where values below 1/512 are exact zeros.",
         CONFIDENT: "Among all its outputs, scored again from the stored image. It is as sure, and right, on "
-                   f"{percent(verdict['real_confident'])} of real test images.",
+        f"{percent(verdict['real_confident'])} of real test images.",
         OUT_OF_DISTRIBUTION: _alarms(verdict),
-    }  # fmt: skip
+    }
     met = _met(contents)
-    return [Condition(words, asked[key], measured[key], why[key], met[key]) for key, words in CONDITIONS.items()]
+    return [
+        Condition(words, asked[key], measured[key], why[key], met[key])
+        for key, words in CONDITIONS.items()
+    ]
 
 
 def _met(contents: RunContents) -> dict[str, Count]:
@@ -83,7 +89,9 @@ def _alarms(verdict: dict[str, Any]) -> str:
     test = verdict.get("out_of_distribution_test")
     if not test:
         return said
-    bounds = f"{percent(test['false_alarm_lower_95'], 2)} to {percent(test['false_alarm_upper_95'], 2)}"
+    bounds = (
+        f"{percent(test['false_alarm_lower_95'], 2)} to {percent(test['false_alarm_upper_95'], 2)}"
+    )
     return (
         f"{said} Its false alarms: {number(test['false_alarms'])} of {number(test['real_images'])} real test images "
         f"({percent(test['false_alarm_rate'], 2)}; 95% bounds {bounds}). Guarantee: {short(test['guarantee'])}."
@@ -91,16 +99,18 @@ def _alarms(verdict: dict[str, Any]) -> str:
 
 
 def trials(contents: RunContents) -> list[Count]:
-    """What the same search found here and where something is known to be there: the picture of a verdict without a witness.
-    Nothing for older folders."""
+    """What the same search found here and where something is known to be there: the picture of a
+    verdict without a witness. Nothing for older folders."""
     verdict = contents.verdict
     controls = verdict.get("controls") if verdict else None
     if verdict is None or not controls:
         return []
     status = {c.get("code"): c["status"] for c in verdict["checks"]}
     rows = [Count("this network", verdict["fooled"], verdict["attempts"])]
-    for code, words in (("positive-control", "a plain twin, known to be foolable"),
-                        ("planted-control", "patterns hidden in a copy of this network")):  # fmt: skip
+    for code, words in (
+        ("positive-control", "a plain twin, known to be foolable"),
+        ("planted-control", "patterns hidden in a copy of this network"),
+    ):
         made = controls.get(code)
         if made and made["tries"] > 0:
             rows.append(Count(words, made["found"], made["tries"], status.get(code) == FAILED))
@@ -108,45 +118,59 @@ def trials(contents: RunContents) -> list[Count]:
 
 
 def stopped_by(row: dict[str, Any]) -> str:
-    """Which conditions stopped the failed attempts at one class; nothing where none failed or an older run does not say."""
+    """Which conditions stopped the failed attempts at one class; nothing where none failed or an
+    older run does not say."""
     counts = row.get("violated", {})
-    return ", ".join(f"{words} {number(counts[name])}" for name, words in LACKING.items() if counts.get(name))
+    return ", ".join(
+        f"{words} {number(counts[name])}" for name, words in LACKING.items() if counts.get(name)
+    )
 
 
 def looks_real(verdict: dict[str, Any]) -> list[tuple[str, str]]:
     """How much of the rate hangs on the third condition, as (label, sentence); less for older runs."""
-    test, second, eight = (verdict.get(k) for k in ("out_of_distribution_test", "second_opinion", "eight_bit"))
+    test, second, eight = (
+        verdict.get(k) for k in ("out_of_distribution_test", "second_opinion", "eight_bit")
+    )
     sparse = verdict["sparse_confident"]
     lit = "" if sparse["median_lit"] is None else f", median {number(sparse['median_lit'])} lit"
-    said = [(
-        "Without it",
-        f"{number(sparse['fooled'])} of {number(verdict['attempts'])} attempts met a sparse and confident image, whether or "
-        f"not it looks real{lit}.",
-    )]  # fmt: skip
+    said = [
+        (
+            "Without it",
+            f"{number(sparse['fooled'])} of {number(verdict['attempts'])} attempts met a sparse and confident image, whether or "
+            f"not it looks real{lit}.",
+        )
+    ]
     if second and second["attempts"]:
-        said.append((
-            "A second opinion",
-            f"Judged by other scores, which hardening never sees, {number(second['fooled'])} of "
-            f"{number(second['attempts'])} attempts are fooled ({percent(second['rate'])}).",
-        ))  # fmt: skip
+        said.append(
+            (
+                "A second opinion",
+                f"Judged by other scores, which hardening never sees, {number(second['fooled'])} of "
+                f"{number(second['attempts'])} attempts are fooled ({percent(second['rate'])}).",
+            )
+        )
     if test and verdict["fooled"]:
-        said.append((
-            "All attempts at once",
-            f"{number(test['fooled_all_at_once'])} of {number(verdict['fooled'])} fooling images are still out of "
-            "distribution when all attempts share the level (Benjamini and Hochberg).",
-        ))  # fmt: skip
+        said.append(
+            (
+                "All attempts at once",
+                f"{number(test['fooled_all_at_once'])} of {number(verdict['fooled'])} fooling images are still out of "
+                "distribution when all attempts share the level (Benjamini and Hochberg).",
+            )
+        )
     if eight and eight["witnesses"]:
-        said.append((
-            "As 8-bit files",
-            f"{number(eight['survive'])} of {number(eight['witnesses'])} witnesses still meet all conditions when their "
-            "values are rounded to 8 bits, as a PNG file does.",
-        ))  # fmt: skip
+        said.append(
+            (
+                "As 8-bit files",
+                f"{number(eight['survive'])} of {number(eight['witnesses'])} witnesses still meet all conditions when their "
+                "values are rounded to 8 bits, as a PNG file does.",
+            )
+        )
     return said
 
 
 @dataclass(frozen=True)
 class Checks:
-    """The checks of an audit, in groups. idle: those that do not apply, with those for the same reason in one row."""
+    """The checks of an audit, in groups. idle: those that do not apply, with those for the same
+    reason in one row."""
 
     failed: list[dict[str, Any]]
     needed: list[dict[str, Any]]
@@ -177,7 +201,11 @@ def _idle(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         if row["status"] == NOT_APPLICABLE:
             reasons.setdefault(row["finding"], []).append(row)
     return [
-        {**alike[0], "title": " \N{MIDDLE DOT} ".join(c["title"] for c in alike), "means": "",
-         "mandatory": any(c["mandatory"] for c in alike)}
+        {
+            **alike[0],
+            "title": " \N{MIDDLE DOT} ".join(c["title"] for c in alike),
+            "means": "",
+            "mandatory": any(c["mandatory"] for c in alike),
+        }
         for alike in reasons.values()
-    ]  # fmt: skip
+    ]

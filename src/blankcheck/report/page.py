@@ -1,4 +1,5 @@
-"""The report of a run: `report.html`, one file that needs nothing else, and `report.md`, drawn from the run folder alone."""
+"""The report of a run: `report.html`, one file that needs nothing else, and `report.md`, drawn from
+the run folder alone."""
 
 from __future__ import annotations
 
@@ -72,7 +73,10 @@ class Shown:
     @property
     def more(self) -> list[tuple[str, list[Tile]]]:
         """What the gallery shows only when it is opened, by class."""
-        rest = [(name, tiles[1:] if i < FIRST else tiles) for i, (name, _, tiles) in enumerate(self.gallery)]
+        rest = [
+            (name, tiles[1:] if i < FIRST else tiles)
+            for i, (name, _, tiles) in enumerate(self.gallery)
+        ]
         return [(name, tiles) for name, tiles in rest if tiles]
 
     @property
@@ -87,15 +91,21 @@ class Shown:
 
 
 def write_report(run: RunFolder, before: RunFolder | None = None) -> Path:
-    """Draw `report.html`, `report.md` and `figures/` of a run folder, and return the path of the page.
+    """Draw `report.html`, `report.md` and `figures/` of a run folder, and return the path of the
+    page.
 
-    before: another run folder with an audit, shown beside this one. Builds no model, loads no data set and runs no code
-    that the folders name. Raises RunFolderError with one line when a file is missing or broken.
+    before: another run folder with an audit, shown beside this one. Builds no model, loads no data
+    set and runs no code that the folders name. Raises RunFolderError with one line when a file is
+    missing or broken.
     """
     # drawing takes half a second to import, which commands that draw nothing should not pay
     from blankcheck.report.charts.select import draw
 
-    named = [("", read_run(run))] if before is None else [("Before", read_run(before)), ("After", read_run(run))]
+    named = (
+        [("", read_run(run))]
+        if before is None
+        else [("Before", read_run(before)), ("After", read_run(run))]
+    )
     for _, contents in named:
         if before is not None and contents.verdict is None:
             raise RunFolderError(f"run folder {contents.run.path} has no verdict.json to compare")
@@ -169,7 +179,8 @@ def _sparsest_first(witness: Witness) -> tuple[int, float]:
 
 
 def _in_turn(by_class: dict[int, list[Witness]]) -> Iterator[Witness]:
-    """The sparsest of every class, then the second of every class, so that a full gallery leaves no class out first."""
+    """The sparsest of every class, then the second of every class, so that a full gallery leaves no
+    class out first."""
     for rank in range(PER_CLASS):
         yield from (found[rank] for found in by_class.values() if rank < len(found))
 
@@ -183,14 +194,21 @@ def _within_budget(witnesses: Iterator[Witness]) -> Iterator[tuple[int, Tile]]:
         spent += len(image) + len(nearest or b"")
         if count >= MOST_TILES or spent > MOST_BYTES:
             return
-        yield witness.target, Tile(witness, data_uri(image), None if nearest is None else data_uri(nearest))
+        yield (
+            witness.target,
+            Tile(witness, data_uri(image), None if nearest is None else data_uri(nearest)),
+        )
 
 
 def _target_rows(contents: RunContents) -> list[tuple[str, dict[str, Any]]]:
     """The classes in order; of very many, those fooled most."""
     targets = contents.verdict["targets"] if contents.verdict else {}
-    rows = sorted(targets.items(), key=lambda item: (-(item[1]["rate"] or 0.0), int(item[0])))[:MOST_ROWS]
-    return [(contents.class_name(int(t)), row) for t, row in sorted(rows, key=lambda item: int(item[0]))]
+    rows = sorted(targets.items(), key=lambda item: (-(item[1]["rate"] or 0.0), int(item[0])))[
+        :MOST_ROWS
+    ]
+    return [
+        (contents.class_name(int(t)), row) for t, row in sorted(rows, key=lambda item: int(item[0]))
+    ]
 
 
 def data_uri(png: bytes) -> str:
@@ -199,15 +217,20 @@ def data_uri(png: bytes) -> str:
 
 
 def escape_markdown(value: Any) -> Any:
-    """Text as Markdown shows it letter for letter; what is marked up already, and what is no text, stays."""
+    """Text as Markdown shows it letter for letter; what is marked up already, and what is no text,
+    stays."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
-    escaped = "".join(f"\\{letter}" if letter in MARKDOWN_SPECIAL else letter for letter in " ".join(value.split()))
+    escaped = "".join(
+        f"\\{letter}" if letter in MARKDOWN_SPECIAL else letter
+        for letter in " ".join(value.split())
+    )
     return Markup(html.escape(escaped, quote=False))
 
 
 def headings(page: str) -> list[tuple[str, str]]:
-    """The sections of a page, as (anchor, title); of what a user named nothing looks like one, because it is escaped."""
+    """The sections of a page, as (anchor, title); of what a user named nothing looks like one,
+    because it is escaped."""
     return re.findall(r'<h2 id="([\w-]+)">(.*?)</h2>', page)
 
 
@@ -226,12 +249,22 @@ def markdown_templates() -> Environment:
 
 def _environment(**options: Any) -> Environment:
     environment = Environment(
-        loader=PackageLoader("blankcheck.report"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        keep_trailing_newline=True, **options,
-    )  # fmt: skip
-    environment.filters |= {"percent": words.percent, "number": words.number, "short": words.short, "uri": data_uri,
-                            "stopped_by": evidence.stopped_by, "headings": headings,
-                            "seconds": words.seconds}  # fmt: skip
+        loader=PackageLoader("blankcheck.report"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        **options,
+    )
+    environment.filters |= {
+        "percent": words.percent,
+        "number": words.number,
+        "short": words.short,
+        "uri": data_uri,
+        "stopped_by": evidence.stopped_by,
+        "headings": headings,
+        "seconds": words.seconds,
+    }
     environment.globals |= {
         "commands": repeat.commands,
         "settings_text": repeat.settings_text,

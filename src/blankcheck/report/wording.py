@@ -1,4 +1,5 @@
-"""What a report says: the verdict's scope, the key numbers and the difference between two audits, as plain text."""
+"""What a report says: the verdict's scope, the key numbers and the difference between two audits,
+as plain text."""
 
 from __future__ import annotations
 
@@ -58,7 +59,9 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 def number(value: float | None) -> str:
     """A count with separators; a half stays a half."""
-    return NOTHING if value is None else f"{value:,.10g}" if value == int(value) else f"{value:,.1f}"
+    return (
+        NOTHING if value is None else f"{value:,.10g}" if value == int(value) else f"{value:,.1f}"
+    )
 
 
 def seconds(made: dict[str, Any]) -> str:
@@ -69,8 +72,11 @@ def seconds(made: dict[str, Any]) -> str:
 
 
 def short(text: object, most: int = 80) -> str:
-    """Text that fits a line: what the user named may be long, or hold line breaks and letters that turn others round."""
-    line = " ".join("".join(letter if letter.isprintable() else " " for letter in str(text)).split())
+    """Text that fits a line: what the user named may be long, or hold line breaks and letters that
+    turn others round."""
+    line = " ".join(
+        "".join(letter if letter.isprintable() else " " for letter in str(text)).split()
+    )
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
@@ -155,7 +161,11 @@ def _why(verdict: dict[str, Any]) -> tuple[str, ...]:
 
 def against(verdict: dict[str, Any]) -> list[dict[str, Any]]:
     """The checks that failed, and the mandatory ones that did not pass."""
-    return [c for c in verdict["checks"] if c["status"] == FAILED or (c["mandatory"] and c["status"] != PASSED)]
+    return [
+        c
+        for c in verdict["checks"]
+        if c["status"] == FAILED or (c["mandatory"] and c["status"] != PASSED)
+    ]
 
 
 def key_numbers(contents: RunContents) -> list[KeyNumber]:
@@ -165,29 +175,52 @@ def key_numbers(contents: RunContents) -> list[KeyNumber]:
     v, of = contents.verdict, unit(contents)
     allowed, sparse, extra = v["conditions"]["max_lit"], v["sparse_confident"], v["extra"]
     said = [
-        KeyNumber(f"{number(v['fooled'])} of {number(v['attempts'])}", "attempts fooled",
-                  f"rate {percent(v['rate'])}, 95% upper bound {percent(v['rate_upper_95'])}"),
-        KeyNumber(number(v["median_lit"]), f"lit {of}, median",
-                  f"of {number(contents.features)}; {_fewest(v)}allowed {number(allowed)}")
-        if v["fooled"] else
-        KeyNumber(number(fewest(contents)), f"lit {of} at least to make it sure",
-                  f"of {number(contents.features)}; allowed {number(allowed)}"),
-        KeyNumber(number(sparse["fooled"]), "attempts sparse and confident",
-                  f"out of distribution or not{_median(sparse)}"),
-        KeyNumber(percent(v["real_accuracy"], 2), "of real test images right", "on the full test set"),
-        KeyNumber(percent(v["real_confident"], 2), "right and confident",
-                  f"{percent(v['real_taken_for_fake'], 2)} of real test images taken for fake"),
-    ]  # fmt: skip
+        KeyNumber(
+            f"{number(v['fooled'])} of {number(v['attempts'])}",
+            "attempts fooled",
+            f"rate {percent(v['rate'])}, 95% upper bound {percent(v['rate_upper_95'])}",
+        ),
+        KeyNumber(
+            number(v["median_lit"]),
+            f"lit {of}, median",
+            f"of {number(contents.features)}; {_fewest(v)}allowed {number(allowed)}",
+        )
+        if v["fooled"]
+        else KeyNumber(
+            number(fewest(contents)),
+            f"lit {of} at least to make it sure",
+            f"of {number(contents.features)}; allowed {number(allowed)}",
+        ),
+        KeyNumber(
+            number(sparse["fooled"]),
+            "attempts sparse and confident",
+            f"out of distribution or not{_median(sparse)}",
+        ),
+        KeyNumber(
+            percent(v["real_accuracy"], 2), "of real test images right", "on the full test set"
+        ),
+        KeyNumber(
+            percent(v["real_confident"], 2),
+            "right and confident",
+            f"{percent(v['real_taken_for_fake'], 2)} of real test images taken for fake",
+        ),
+    ]
     if extra["fooled"]:
         note = f"found by the checks, outside the rate; fewest {number(extra['min_lit'])} lit"
         said.insert(
-            1, KeyNumber(number(extra["fooled"]), "extra witness" if extra["fooled"] == 1 else "extra witnesses", note)
+            1,
+            KeyNumber(
+                number(extra["fooled"]),
+                "extra witness" if extra["fooled"] == 1 else "extra witnesses",
+                note,
+            ),
         )
     return said
 
 
 def fewest(contents: RunContents) -> int | None:
-    """Fewest lit features of any image that a fixed attempt made confident, whatever else it failed; None where none was."""
+    """Fewest lit features of any image that a fixed attempt made confident, whatever else it
+    failed; None where none was."""
     return min((a.fewest for a in contents.attempts if a.fewest is not None), default=None)
 
 
@@ -203,17 +236,29 @@ def _training_numbers(contents: RunContents) -> list[KeyNumber]:
     if contents.trained is not None:
         t = contents.trained
         return [
-            KeyNumber(percent(t["real_accuracy"], 2), "of real test images right", "on the full test set"),
-            KeyNumber(percent(t["real_confident"], 2), "right and confident", "confidence of at least 0.9"),
+            KeyNumber(
+                percent(t["real_accuracy"], 2), "of real test images right", "on the full test set"
+            ),
+            KeyNumber(
+                percent(t["real_confident"], 2), "right and confident", "confidence of at least 0.9"
+            ),
             KeyNumber(f"{t['seconds']:,.0f} s", "of training", f"{len(contents.epochs)} epochs"),
         ]
     if contents.rounds:
         r = contents.rounds[-1]
         return [
-            KeyNumber(percent(r["validation_accuracy"], 2), "of validation images right", f"after round {r['index'] + 1}"),
-            KeyNumber(percent(r["validation_confident"], 2), "right and confident", "on validation images"),
             KeyNumber(
-                percent(r["fresh_rate"]), "of fresh attempts fooled", f"{number(r['fresh_attempts'])} attempts a round"
+                percent(r["validation_accuracy"], 2),
+                "of validation images right",
+                f"after round {r['index'] + 1}",
+            ),
+            KeyNumber(
+                percent(r["validation_confident"], 2), "right and confident", "on validation images"
+            ),
+            KeyNumber(
+                percent(r["fresh_rate"]),
+                "of fresh attempts fooled",
+                f"{number(r['fresh_attempts'])} attempts a round",
             ),
         ]
     return []
@@ -225,21 +270,43 @@ def changes(before: RunContents, after: RunContents) -> list[Change]:
     shares = [k for k in a["sparse_confident"]["at_most"] if k in b["sparse_confident"]["at_most"]]
     return [
         Change("Verdict", b["verdict"], a["verdict"]),
-        Change("Attempts fooled", f"{number(b['fooled'])} of {number(b['attempts'])}",
-               f"{number(a['fooled'])} of {number(a['attempts'])}"),
+        Change(
+            "Attempts fooled",
+            f"{number(b['fooled'])} of {number(b['attempts'])}",
+            f"{number(a['fooled'])} of {number(a['attempts'])}",
+        ),
         _points("Rate", b["rate"], a["rate"], -1),
         _points("Rate, 95% upper bound", b["rate_upper_95"], a["rate_upper_95"], -1),
-        Change("Extra witnesses, outside the rate", number(b["extra"]["fooled"]), number(a["extra"]["fooled"])),
+        Change(
+            "Extra witnesses, outside the rate",
+            number(b["extra"]["fooled"]),
+            number(a["extra"]["fooled"]),
+        ),
         Change("Median lit of fooling images", number(b["median_lit"]), number(a["median_lit"])),
-        Change("Fewest lit that made it sure, fooling or not", number(fewest(before)), number(fewest(after))),
-        *(_points(f"Sparse and confident with at most {k} lit", b["sparse_confident"]["at_most"][k],
-                  a["sparse_confident"]["at_most"][k], -1) for k in shares),
+        Change(
+            "Fewest lit that made it sure, fooling or not",
+            number(fewest(before)),
+            number(fewest(after)),
+        ),
+        *(
+            _points(
+                f"Sparse and confident with at most {k} lit",
+                b["sparse_confident"]["at_most"][k],
+                a["sparse_confident"]["at_most"][k],
+                -1,
+            )
+            for k in shares
+        ),
         _points("Real test images right", b["real_accuracy"], a["real_accuracy"], 1, 2),
-        _points("Real test images right and confident", b["real_confident"], a["real_confident"], 1, 2),
-    ]  # fmt: skip
+        _points(
+            "Real test images right and confident", b["real_confident"], a["real_confident"], 1, 2
+        ),
+    ]
 
 
-def _points(label: str, before: float | None, after: float | None, good: int, digits: int = 1) -> Change:
+def _points(
+    label: str, before: float | None, after: float | None, good: int, digits: int = 1
+) -> Change:
     """A share and its change in percentage points. good: 1 where more is better, -1 where less is."""
     if before is None or after is None:
         return Change(label, percent(before, digits), percent(after, digits))
@@ -255,4 +322,6 @@ def unlike(before: RunContents, after: RunContents) -> str:
     different = [k for k, value in a["conditions"].items() if b["conditions"].get(k) != value]
     if before.config.get("data") != after.config.get("data"):
         different.append("data")
-    return f"The two audits differ in {', '.join(different)}: compare with care." if different else ""
+    return (
+        f"The two audits differ in {', '.join(different)}: compare with care." if different else ""
+    )

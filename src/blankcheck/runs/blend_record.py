@@ -21,8 +21,8 @@ MOST_EXAMPLES = 6
 
 @dataclass(frozen=True)
 class Blends:
-    """What blending found. record: the contents of `blend.json`. real, fooling: (n, c, h, w) in [0, 1], Q and R of each
-    of the record's examples."""
+    """What blending found. record: the contents of `blend.json`. real, fooling: (n, c, h, w) in [0,
+    1], Q and R of each of the record's examples."""
 
     record: dict[str, Any]
     real: Tensor
@@ -35,13 +35,17 @@ class Blends:
         return "".join(letter if letter.isprintable() else " " for letter in name)
 
     def shares(self, kind: str, what: str = "taken") -> list[float | None]:
-        """Share of the pairs of one kind that are `taken`, or `lost`, at each alpha; None of nothing."""
+        """Share of the pairs of one kind that are `taken`, or `lost`, at each alpha; None of
+        nothing."""
         found = self.record["kinds"][kind]
         return [count / found["pairs"] if found["pairs"] else None for count in found[what]]
 
 
 def read_blends(run: RunFolder) -> Blends | None:
-    """What a run folder holds of blending; None when nothing. RunFolderError when it is broken or not what it should be."""
+    """What a run folder holds of blending; None when nothing.
+
+    RunFolderError when it is broken or not what it should be.
+    """
     if not run.has(RECORD):
         return None
     record, where = run.read_json(RECORD), str(run / RECORD)

@@ -27,11 +27,13 @@ OVERWRITE = "--overwrite begins anew"
 class Claim:
     """A folder that a command is going to write. Making one looks at the folder and writes nothing.
 
-    out: the folder; None takes the next free of `runs/COMMAND`, `runs/COMMAND-2`, ... overwrite: begin anew where a run is.
-    reads: files and folders that the command needs, which must not be lost with an earlier run. ways: how a refusal tells
-    to go on or begin anew.
+    out: the folder; None takes the next free of `runs/COMMAND`, `runs/COMMAND-2`, ... overwrite:
+    begin anew where a run is.
+    reads: files and folders that the command needs, which must not be lost with an earlier run.
+    ways: how a refusal tells to go on or begin anew.
 
-    Raises RunFolderError where the folder holds a run, is no run folder, or is being written by another command.
+    Raises RunFolderError where the folder holds a run, is no run folder, or is being written by
+    another command.
     """
 
     out: Path | None
@@ -54,7 +56,7 @@ class Claim:
         if not self.overwrite:
             of = RunFolder(out).command
             raise RunFolderError(f"out {out} holds a run already{f', of {of}' if of else ''}; {self.ways}, "
-                                 f"and {next_free(out)} is free")  # fmt: skip
+                                 f"and {next_free(out)} is free")
         place = out.resolve()
         for read in self.reads:
             if read is not None and Path(read).exists() and place in (Path(read).resolve(), *Path(read).resolve().parents):
@@ -62,7 +64,8 @@ class Claim:
 
     @contextmanager
     def opened(self) -> Iterator[RunFolder]:
-        """The folder, held against other commands inside the block; `begin` clears and begins the run in it."""
+        """The folder, held against other commands inside the block; `begin` clears and begins the
+        run in it."""
         with ExitStack() as stack:
             run = self._held(stack)
             self._refuse_results(run.path)
@@ -97,8 +100,12 @@ class BusyError(RunFolderError):
 
 
 def claim_of(settings: Common, command: str, ways: str = OVERWRITE) -> Claim:
-    """The claim of a command with these settings. Of several processes the first one claims, and only it writes."""
-    from blankcheck.parallel.team import rank_of_process  # which knows the settings, which know what hardens
+    """The claim of a command with these settings.
+
+    Of several processes the first one claims, and only it writes.
+    """
+    # which knows the settings, which know what hardens
+    from blankcheck.parallel.team import rank_of_process
 
     if rank_of_process() != 0:
         return Claim(None, command)
@@ -107,7 +114,8 @@ def claim_of(settings: Common, command: str, ways: str = OVERWRITE) -> Claim:
 
 
 def next_free(folder: Path) -> Path:
-    """The folder itself where nothing is there, else the first of `NAME-2`, `NAME-3`, ... behind all that are."""
+    """The folder itself where nothing is there, else the first of `NAME-2`, `NAME-3`, ... behind
+    all that are."""
     known = _numbered(folder)
     return folder if not known else folder.with_name(f"{folder.name}-{max(known) + 1}")
 
@@ -130,8 +138,8 @@ def _numbered(folder: Path) -> list[int]:
 
 @contextmanager
 def held(run: RunFolder) -> Iterator[None]:
-    """Hold a folder while it is written. Raises BusyError where another process does. What is held is free again when the
-    process ends, however it ends."""
+    """Hold a folder while it is written. Raises BusyError where another process does. What is held
+    is free again when the process ends, however it ends."""
     path = run.path / LOCK
     descriptor = _locked(path)
     try:

@@ -26,9 +26,11 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Witness:
-    """One witness of the file. image: (c, h, w) in [0, 1]. nearest: the real image beside it, where the file has one.
+    """One witness of the file. image: (c, h, w) in [0, 1]. nearest: the real image beside it, where
+    the file has one.
 
-    extra: found by a control, outside the fixed allocation of attempts. survives_8bit: None where the file does not say.
+    extra: found by a control, outside the fixed allocation of attempts. survives_8bit: None where
+    the file does not say.
     """
 
     image: Tensor
@@ -44,12 +46,15 @@ class Witness:
 
 @dataclass(frozen=True)
 class RunContents:
-    """The checked contents of a run folder. verdict: None before an audit; then there are no attempts or witnesses.
+    """The checked contents of a run folder. verdict: None before an audit; then there are no
+    attempts or witnesses.
 
-    features: of one image, None before an audit. channels: likewise. kept: index of the round whose network was kept.
-    trained: the record of a plain training, where there was one. sets: how often sets of images fooled the network after a
-    round of hardening. reals: how the networks of the rounds do on real images. searches: how searches of them went. Older
-    folders have none of these three. blends: what `blankcheck blend` found, where it was run.
+    features: of one image, None before an audit. channels: likewise. kept: index of the round whose
+    network was kept.
+    trained: the record of a plain training, where there was one. sets: how often sets of images
+    fooled the network after a round of hardening. reals: how the networks of the rounds do on real
+    images. searches: how searches of them went. Older folders have none of these three. blends:
+    what `blankcheck blend` found, where it was run.
     """
 
     run: RunFolder
@@ -71,14 +76,16 @@ class RunContents:
     blends: Blends | None = None
 
     def class_name(self, target: int) -> str:
-        """The name of a target class, its number where it has none; what cannot be printed becomes a blank."""
+        """The name of a target class, its number where it has none; what cannot be printed becomes
+        a blank."""
         names = self.verdict["classes"] if self.verdict else []
         name = names[target] if 0 <= target < len(names) else str(target)
         return "".join(letter if letter.isprintable() else " " for letter in name)
 
 
 def read_run(run: RunFolder, blends: bool = True) -> RunContents:
-    """Everything a run folder holds. RunFolderError when a file is missing, broken or not what it should be.
+    """Everything a run folder holds. RunFolderError when a file is missing, broken or not what it
+    should be.
 
     blends: False for who is about to write them again, so that broken ones are no obstacle.
     """
@@ -142,7 +149,10 @@ def read_verdict(run: RunFolder) -> dict[str, Any] | None:
 
 
 def read_attempts(run: RunFolder) -> tuple[tuple[Attempt, ...], list[dict[str, Any]]]:
-    """The attempts, and the records they were read from, which say more of each. Raises RunFolderError."""
+    """The attempts, and the records they were read from, which say more of each.
+
+    Raises RunFolderError.
+    """
     path, names = run / "attempts.jsonl", [f.name for f in fields(Attempt)]
     if not run.has(path.name):
         raise RunFolderError(f"run folder {run.path} has no attempts.jsonl")
@@ -212,7 +222,7 @@ def _metrics(run: RunFolder) -> list[tuple[str, dict[str, Any]]]:
 def _records(
     metrics: Sequence[tuple[str, dict[str, Any]]], kind: str, form: Form,
     more: Callable[[dict[str, Any], str], None] = lambda record, where: None,
-) -> tuple[dict[str, Any], ...]:  # fmt: skip
+) -> tuple[dict[str, Any], ...]:
     """The records of one kind. more: checks of what a form cannot say."""
     found = [(where, record) for where, record in metrics if record.get("kind") == kind]
     for where, record in found:

@@ -1,6 +1,8 @@
-"""A run folder: every file is written under a temporary name and renamed, so that none is ever half there.
+"""A run folder: every file is written under a temporary name and renamed, so that none is ever half
+there.
 
-A folder may come from anybody: nothing is read, written or removed through a link in it, and nothing endless is read.
+A folder may come from anybody: nothing is read, written or removed through a link in it, and
+nothing endless is read.
 """
 
 from __future__ import annotations
@@ -29,15 +31,17 @@ CONFIG = "config.yaml"
 EVENTS = "tensorboard"
 """The folder of TensorBoard's event files, where there are any."""
 LOCK, PARTIAL = ".lock", ".partial-"
-"""Of a command that writes here, and the beginning of temporary names; both may be left by one that was killed."""
+"""Of a command that writes here, and the beginning of temporary names; both may be left by one that
+was killed."""
 WRITTEN = (
     CONFIG, "verdict.json", "witnesses.safetensors", "attempts.jsonl", "metrics.jsonl", "hardening.json", "report.html",
     "report.md", "model.safetensors", "state/state.pt", "figures/*.png", f"{EVENTS}/events.out.tfevents.*", "trackers.json",
     "blend.json", "blend.safetensors", "certificate.json", "gate.safetensors", "gated.pt2", "doctor.json",
     "compare.html", "compare.md", "compare.json", "sweep.html", "sweep.md", "sweep.json", "sweep.journal",
     "sweep.journal.lock", "best.yaml", "front/*.yaml",
-)  # fmt: skip
-"""All that commands write beside `MARK`; what else stands in a folder belongs to somebody else, and stays."""
+)
+"""All that commands write beside `MARK`; what else stands in a folder belongs to somebody else, and
+stays."""
 FOLDERS = tuple(dict.fromkeys(pattern.partition("/")[0] for pattern in WRITTEN if "/" in pattern))
 INNER = {"demo": ("plain", "audit", "hardened"), "sweep": ("trials/*",)}
 """Run folders inside the folder of a command."""
@@ -48,8 +52,8 @@ MOST_LINES, MOST_JSON, MOST_CONFIG = 2 << 30, 256 << 20, 256 << 10
 class RunFolder:
     """The folder of one run. Reading never executes anything it names.
 
-    Names of files are paths below it, with `/` between their parts. listeners: each is called with the name of every file,
-    once it stands under its final name.
+    Names of files are paths below it, with `/` between their parts. listeners: each is called with
+    the name of every file, once it stands under its final name.
     """
 
     def __init__(self, path: Path) -> None:
@@ -58,7 +62,10 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: str | os.PathLike[str]) -> RunFolder:
-        """A new run folder, or an old one to be written again. Raises RunFolderError when it holds something else."""
+        """A new run folder, or an old one to be written again.
+
+        Raises RunFolderError when it holds something else.
+        """
         folder = Path(path)
         check_writable(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -78,7 +85,8 @@ class RunFolder:
         return self.path / name
 
     def inside(self, name: str) -> Path:
-        """The path of a name; RunFolderError where a folder on the way there is a link, or no folder."""
+        """The path of a name; RunFolderError where a folder on the way there is a link, or no
+        folder."""
         *folders, last = name.split("/")
         path = self.path
         for part in folders:
@@ -87,7 +95,8 @@ class RunFolder:
         return path / last
 
     def below(self, name: str) -> Path:
-        """The path of a folder below this one, there or not; RunFolderError as `inside`, also for the folder itself."""
+        """The path of a folder below this one, there or not; RunFolderError as `inside`, also for
+        the folder itself."""
         return self.inside(f"{name}/x").parent
 
     def has(self, name: str) -> bool:
@@ -149,8 +158,8 @@ class RunFolder:
         return self.path / name
 
     def read_bytes(self, name: str, most: int = MOST_TENSORS) -> bytes:
-        """The contents of a file; RunFolderError when it is missing, no regular file, reached by a link, or has more than
-        `most` bytes. OSError where the disk does not give it."""
+        """The contents of a file; RunFolderError when it is missing, no regular file, reached by a
+        link, or has more than `most` bytes. OSError where the disk does not give it."""
         return self._regular(name, lambda path: read_file(path, most, links=False))
 
     def _regular(self, name: str, use: Callable[[Path], T]) -> T:
@@ -198,7 +207,8 @@ class RunFolder:
         return command if isinstance(command, str) else None
 
     def begin(self, command: str, config: dict[str, Any], device: torch.device) -> None:
-        """Clear away an earlier run here, then write what this one is: settings and surroundings."""
+        """Clear away an earlier run here, then write what this one is: settings and surroundings.
+        """
         import yaml
 
         self.clear()
@@ -206,8 +216,9 @@ class RunFolder:
         self.write(CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
     def clear(self) -> None:
-        """Remove all that an earlier run left here and in run folders inside, but for `MARK`, which says that the folder is
-        ours. Raises RunFolderError before anything is removed where a link stands in the way."""
+        """Remove all that an earlier run left here and in run folders inside, but for `MARK`, which
+        says that the folder is ours. Raises RunFolderError before anything is removed where a link
+        stands in the way."""
         names = [name for pattern in INNER.get(self.command or "", ()) for name in self.names(pattern)]
         inner = [RunFolder(self.below(name)) for name in names if self.has(f"{name}/{MARK}")]
         for file in [path for run in (self, *inner) for path in run._files()]:
@@ -224,7 +235,10 @@ class RunFolder:
         return paths
 
     def tidy(self) -> None:
-        """Remove what is left of writing where a command was killed. Only for who holds the folder."""
+        """Remove what is left of writing where a command was killed.
+
+        Only for who holds the folder.
+        """
         for folder in ("", *(f"{name}/" for name in FOLDERS)):
             for name in self.names(f"{folder}{PARTIAL}*"):
                 self.remove(name)
@@ -240,7 +254,8 @@ class RunFolder:
 
 
 def check_writable(folder: Path) -> None:
-    """Raises RunFolderError where a path is no folder, or a folder that holds something else than a run."""
+    """Raises RunFolderError where a path is no folder, or a folder that holds something else than a
+    run."""
     if os.path.lexists(folder) and not folder.is_dir():
         raise RunFolderError(f"out {folder} is a file, must be a folder")
     above = next((p for p in folder.absolute().parents if p.exists()), None)
@@ -251,12 +266,14 @@ def check_writable(folder: Path) -> None:
 
 
 def holds_something(folder: Path) -> bool:
-    """Whether a folder is there and holds more than a command leaves behind that was killed before it began."""
+    """Whether a folder is there and holds more than a command leaves behind that was killed before
+    it began."""
     return folder.is_dir() and any(p.name != LOCK and not p.name.startswith(PARTIAL) for p in folder.iterdir())
 
 
 def _refuse_unless(path: Path, kind: Callable[[int], bool], what: str, links: bool = False) -> None:
-    """RunFolderError where there is something and it is no folder, or file. links: whether a link to one will do."""
+    """RunFolderError where there is something and it is no folder, or file. links: whether a link
+    to one will do."""
     with suppress(FileNotFoundError):
         mode = path.stat(follow_symlinks=links).st_mode
         if not kind(mode):

@@ -26,7 +26,8 @@ GATE, PROGRAM = "gate.safetensors", "gated.pt2"
 SERIAL = "/.data/serialization_id"
 """A part of a program that hangs on the rest of the file."""
 MOST_TEXT = 10_000_000
-"""Bytes by which the source lines of a program may differ, as folders have longer names elsewhere."""
+"""Bytes by which the source lines of a program may differ, as folders have longer names elsewhere.
+"""
 MOST = 1_000_000
 """Features, classes or channels that a file may ask for."""
 
@@ -37,13 +38,13 @@ def gate_bytes(gated: UnitClassifier, shape: tuple[int, int, int]) -> bytes:
     assert isinstance(inner, Gated) and isinstance(inner.gate, nn.Sequential)
     bright, filters, last = inner.gate[0], inner.gate[1], inner.gate[-1]
     described = {"shape": ",".join(map(str, shape)), "classes": str(last.out_features), "tau": str(bright.tau),
-                 "channels": str(filters.out_channels), "form": inner.form}  # fmt: skip
+                 "channels": str(filters.out_channels), "form": inner.form}
     return pack(inner.gate.state_dict(), described)
 
 
 def program_bytes(gated: UnitClassifier, data: Data) -> bytes:
-    """The contents of `PROGRAM`: the whole as a program that torch.export.load reads. torch.export raises whatever it meets
-    in the classifier."""
+    """The contents of `PROGRAM`: the whole as a program that torch.export.load reads. torch.export
+    raises whatever it meets in the classifier."""
     example, buffer = data.validation.images[:2].to(device_of(gated)), io.BytesIO()
     with in_silence(), left_as_found(gated):
         program = torch.export.export(gated, (example,), dynamic_shapes=({0: torch.export.Dim("n")},))
@@ -52,7 +53,8 @@ def program_bytes(gated: UnitClassifier, data: Data) -> bytes:
 
 
 def same_program(one: bytes, other: bytes) -> bool:
-    """Whether two such files hold the same program: all but the lines of source code that operations come from.
+    """Whether two such files hold the same program: all but the lines of source code that
+    operations come from.
 
     other: a file of our own, beyond whose size nothing of the first one is unpacked.
     """
@@ -61,7 +63,8 @@ def same_program(one: bytes, other: bytes) -> bool:
             if a.namelist() != b.namelist():
                 return False
             return all(_same_part(a, b, name) for name in b.namelist() if not name.endswith(SERIAL))
-    except (BadZipFile, ValueError, OSError, EOFError, NotImplementedError, RuntimeError):  # whatever a forged file raises
+    # whatever a forged file raises
+    except (BadZipFile, ValueError, OSError, EOFError, NotImplementedError, RuntimeError):
         return False
 
 
@@ -82,7 +85,8 @@ def _without_origins(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class StoredGate:
-    """A gate read back. shape: (c, h, w) of its images. form: of the outputs of the classifier inside, as the file says."""
+    """A gate read back. shape: (c, h, w) of its images. form: of the outputs of the classifier
+    inside, as the file says."""
 
     gate: nn.Sequential
     shape: tuple[int, int, int]
@@ -90,8 +94,8 @@ class StoredGate:
 
 
 def is_gate_run(run: RunFolder) -> bool:
-    """Whether a run folder is one of `blankcheck gate` with the certificate that such a run ends with. A gate that lies in
-    any other folder is no part of its network."""
+    """Whether a run folder is one of `blankcheck gate` with the certificate that such a run ends
+    with. A gate that lies in any other folder is no part of its network."""
     if not run.has(RECORD):
         return False
     command, proof = run.read_json(MARK), run.read_json(RECORD)

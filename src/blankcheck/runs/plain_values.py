@@ -1,4 +1,5 @@
-"""JSON and YAML from files that anybody may have written: plain values, neither deep nor endless."""
+"""JSON and YAML from files that anybody may have written: plain values, neither deep nor endless.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +31,10 @@ _JSON = json.JSONDecoder(parse_int=_whole, object_pairs_hook=_table)
 
 
 def parse_json(text: str) -> Any:
-    """The value of a JSON text. Raises ValueError with words where it is none, or deep, or holds an endless number."""
+    """The value of a JSON text.
+
+    Raises ValueError with words where it is none, or deep, or holds an endless number.
+    """
     try:
         value = _JSON.decode(text)
     except RecursionError as error:
@@ -44,7 +48,7 @@ def _check_depth(value: Any) -> None:
     level = [value]
     for _ in range(MOST_DEPTH):
         level = [inner for each in level if isinstance(each, dict | list)
-                 for inner in (each.values() if isinstance(each, dict) else each)]  # fmt: skip
+                 for inner in (each.values() if isinstance(each, dict) else each)]
         if not level:
             return
     raise ValueError(_deep())
@@ -76,7 +80,10 @@ class _Plain(yaml.SafeLoader):
 
 
 def parse_yaml(text: str) -> Any:
-    """The value of a YAML text. Raises ValueError with words where it is none, has aliases, or is deep."""
+    """The value of a YAML text.
+
+    Raises ValueError with words where it is none, has aliases, or is deep.
+    """
     try:
         return yaml.load(text, _Plain)
     except yaml.YAMLError as error:
@@ -84,7 +91,8 @@ def parse_yaml(text: str) -> Any:
 
 
 def check_yaml(text: str) -> None:
-    """Raises ValueError as `parse_yaml` does, but makes no values: whoever reads the text may read numbers differently."""
+    """Raises ValueError as `parse_yaml` does, but makes no values: whoever reads the text may read
+    numbers differently."""
     try:
         yaml.compose(text, _Plain)
     except yaml.YAMLError as error:

@@ -12,12 +12,12 @@ COUNT, SHARE, TEXT = (int,), (int, float), (str,)
 MAYBE = (int, float, type(None))
 
 Form = tuple[type, ...] | dict[str, "Form"] | list["Form"]
-"""Types a value may have; for an object the form under each key it must have (`*`: under every key); for a list that of
-its items."""
+"""Types a value may have; for an object the form under each key it must have (`*`: under every
+key); for a list that of its items."""
 
 _RATE: dict[str, Form] = {
     "attempts": COUNT, "fooled": COUNT, "rate": MAYBE, "rate_upper_95": SHARE, "median_lit": MAYBE, "min_lit": MAYBE,
-}  # fmt: skip
+}
 VIOLATED: Form = {"sparse": COUNT, "confident": COUNT, "out_of_distribution": COUNT}
 _FOUND: dict[str, Form] = {"attempts": COUNT, "fooled": COUNT, "median_lit": MAYBE}
 VERDICT: Form = {
@@ -33,7 +33,7 @@ VERDICT: Form = {
     "extra": {"fooled": COUNT, "min_lit": MAYBE},
     "checks": [{"title": TEXT, "status": TEXT, "finding": TEXT, "what_to_do": TEXT, "mandatory": (bool,)}],
     "cost": {"forward": COUNT, "backward": COUNT, "seconds": SHARE, "twin_seconds": SHARE},
-}  # fmt: skip
+}
 LATER: dict[str, Form] = {
     "second_opinion": {"attempts": COUNT, "fooled": COUNT, "rate": MAYBE},
     "eight_bit": {"witnesses": COUNT, "survive": COUNT},
@@ -49,25 +49,25 @@ LATER: dict[str, Form] = {
         "k": [(int, type(None))], "probability": [MAYBE], "found": [(int, type(None))], "smallest": (int, type(None)),
         "confidence": SHARE, "unit": TEXT, "means": TEXT, "fingerprint": TEXT, "seconds": SHARE,
     },
-}  # fmt: skip
+}
 """What later versions added to `verdict.json`: checked where it is there and not null."""
 _OOD_LATER: dict[str, Form] = {"scores": [TEXT], "second_scores": [TEXT], "smallest_p": SHARE}
 ATTEMPT: Form = {
     "target": COUNT, "fooled": (bool,), "process": TEXT, "lit": COUNT, "confidence": SHARE, "ood_p": SHARE,
     "fewest": (int, type(None)),
-}  # fmt: skip
+}
 ATTEMPT_LATER: dict[str, Form] = {
     "second_p": MAYBE, "step": COUNT, "survives_8bit": (bool,), "violated": [TEXT],
-}  # fmt: skip
+}
 """Of an attempt: what older folders may lack."""
 ROUND: Form = {
     "index": COUNT, "real_loss": SHARE, "fooling_loss": SHARE, "validation_accuracy": SHARE,
     "validation_confident": SHARE, "fresh_attempts": COUNT, "fresh_rate": SHARE, "fresh_confident": SHARE,
     "fresh_fewest": (int, type(None)),
-}  # fmt: skip
+}
 ROUND_LATER: dict[str, Form] = {
     "fresh_upper_95": SHARE, "backward": COUNT, "training_seconds": SHARE, "looking_seconds": SHARE,
-}  # fmt: skip
+}
 """Of a round: what older folders may lack."""
 ROUND_SHARES = ("validation_accuracy", "validation_confident", "fresh_rate", "fresh_confident", "fresh_upper_95")
 """Of a round: shares in [0, 1]. Older folders lack the last."""
@@ -88,17 +88,17 @@ BLEND: Form = {
     "real": {"split": TEXT, "images": COUNT, "confident": COUNT}, "witnesses": {"stored": COUNT, "used": COUNT},
     "kinds": {"*": {}},
     "examples": [{"row": COUNT, "column": COUNT, "alpha": SHARE, "confidence": SHARE}],
-}  # fmt: skip
+}
 """`blend.json`; `BLEND_KIND` is the form of each of its kinds."""
 BLEND_KIND: Form = {
     "pairs": COUNT, "taken": [COUNT], "lost": [COUNT], "smallest": MAYBE,
     "cells": {"pairs": [[COUNT]], "taken": [[[COUNT]]], "smallest": [[MAYBE]], "any": [[MAYBE]]},
-}  # fmt: skip
+}
 CERTIFICATE: Form = {
     "confidence": SHARE, "unit": TEXT, "shape": [COUNT], "outputs": COUNT, "k": [(int, type(None))], "fingerprint": TEXT,
     "levels": [{"k": COUNT, "log_odds": [SHARE], "slack": [SHARE]}], "settings": {"slope_steps": COUNT}, "seconds": SHARE,
     "means": TEXT,
-}  # fmt: skip
+}
 """`certificate.json`."""
 MOST_WHOLE = 2**63
 """Beyond it a whole number counts nothing, and arithmetic on it breaks off."""
@@ -106,7 +106,10 @@ TRAINED: Form = {"real_accuracy": SHARE, "real_confident": SHARE, "seconds": SHA
 
 
 def check(value: Any, form: Form, where: str) -> None:
-    """RunFolderError that says where `value` is not of `form`. A number must be finite; a bool is no number."""
+    """RunFolderError that says where `value` is not of `form`.
+
+    A number must be finite; a bool is no number.
+    """
     if isinstance(form, dict):
         if not isinstance(value, dict):
             raise RunFolderError(f"{where} must be an object, got {short(value)}")
@@ -179,7 +182,10 @@ def check_real(record: dict[str, Any], where: str) -> None:
 
 
 def check_search(record: dict[str, Any], where: str) -> None:
-    """What `SEARCH` cannot say of a search. Where no image was confident there are no lit features to tell of."""
+    """What `SEARCH` cannot say of a search.
+
+    Where no image was confident there are no lit features to tell of.
+    """
     if record.get("lit") is not None:
         check(record["lit"], QUANTILES, f"{where}: lit")
         _within(record["lit"], tuple(QUANTILES), MOST_LIT, f"{where}: lit")

@@ -31,13 +31,14 @@ WHOLE, SHARES, BOOLS = torch.int64, torch.float32, torch.bool
 COLUMNS: dict[str, torch.dtype] = {
     "targets": WHOLE, "confidence": SHARES, "lit": WHOLE, "ood_p": SHARES, "process": WHOLE, "seed": WHOLE, "step": WHOLE,
     "attempt": WHOLE, "extra": BOOLS, "survives_8bit": BOOLS,
-}  # fmt: skip
+}
 """The tensors of one number per witness, (n,)."""
 SIGNED = frozenset({"seed"})
 METADATA = ("fingerprint", "processes", "output_form", "ood_scores", "conditions", "data", "data_fingerprint")
 """Keys of the file's metadata; older files lack the last three."""
 SAMPLED = 50_000_000
-"""Images x features of each split that stand for a data set beyond `IN_MEMORY` in its fingerprint."""
+"""Images x features of each split that stand for a data set beyond `IN_MEMORY` in its fingerprint.
+"""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class Stored:
         return len(self.tensors["targets"])
 
     def said(self, key: str, default: Any = None) -> Any:
-        """What the metadata says under a key that holds JSON; the default where it says nothing that can be read."""
+        """What the metadata says under a key that holds JSON; the default where it says nothing
+        that can be read."""
         try:
             return json.loads(self.metadata[key])
         except (KeyError, ValueError, RecursionError):
@@ -76,7 +78,10 @@ def pack(gathered: Gathered, data: Data) -> bytes:
 
 
 def data_fingerprint(data: Data) -> str:
-    """Sixteen hex digits that change when an image or label does. Of a set beyond memory a sample of each split is read."""
+    """Sixteen hex digits that change when an image or label does.
+
+    Of a set beyond memory a sample of each split is read.
+    """
     splits = (data.train, data.validation, data.test)
     if sum(bytes_of(split.images.shape) for split in splits) <= IN_MEMORY:
         return data.fingerprint
@@ -84,8 +89,10 @@ def data_fingerprint(data: Data) -> str:
 
 
 def unpack(raw: bytes, where: str) -> Stored:
-    """Read witnesses; RunFolderError when a tensor is missing, unknown, of other shape or type, or holds other values than
-    witnesses have: images are in [0, 1] and in stored form, shares in [0, 1], counts not negative, all of them finite."""
+    """Read witnesses; RunFolderError when a tensor is missing, unknown, of other shape or type, or
+    holds other values than
+    witnesses have: images are in [0, 1] and in stored form, shares in [0, 1], counts not negative,
+    all of them finite."""
     try:
         tensors = load(raw)
         # the file begins with the length of a JSON header, which holds the metadata
@@ -137,14 +144,16 @@ def _kind(tensor: Tensor) -> str:
 
 @dataclass(frozen=True)
 class Again:
-    """Stored images measured anew: confidence (n,), lit (n,), and p-values (n,), None where they cannot be computed."""
+    """Stored images measured anew: confidence (n,), lit (n,), and p-values (n,), None where they
+    cannot be computed."""
 
     confidence: Tensor
     lit: Tensor
     ood_p: Tensor | None
 
     def holds(self, stored: Stored, want: Conditions) -> dict[str, Tensor]:
-        """For each condition (n,) bool: it holds, and confidence and lit features are what the file says."""
+        """For each condition (n,) bool: it holds, and confidence and lit features are what the file
+        says."""
         said = stored.tensors
         p_values = said["ood_p"] if self.ood_p is None else self.ood_p
         sure = (self.confidence >= want.confidence - TOLERANCE) & (said["confidence"] >= want.confidence - TOLERANCE)
@@ -157,7 +166,7 @@ class Again:
 
 def score(
     stored: Stored, classifier: Classifier, form: str, p_values: Callable[[Tensor], Tensor] | None = None
-) -> Again:  # fmt: skip
+) -> Again:
     """Measure stored images again. p_values: the out-of-distribution test, where it is at hand."""
     images = stored.tensors["images"]
     p = None if p_values is None else p_values(images)
@@ -165,17 +174,17 @@ def score(
 
 
 def confirm(stored: Stored, classifier: Classifier, form: str, want: Conditions) -> Tensor:
-    """Score stored images again: (n,) bool, True where all three conditions hold and the stored confidence is right.
-    p-values are those in the file."""
+    """Score stored images again: (n,) bool, True where all three conditions hold and the stored
+    confidence is right. p-values are those in the file."""
     return torch.stack(list(score(stored, classifier, form).holds(stored, want).values())).all(dim=0)
 
 
 def rounded_holds(
     stored: Stored, classifier: Classifier, form: str, want: Conditions, p_values: Callable[[Tensor], Tensor] | None,
     slack: float = 0.0,
-) -> Tensor:  # fmt: skip
-    """(n,) bool: all three conditions hold for what is left of an image after rounding to 8 bits, the confidence by `slack`
-    more.
+) -> Tensor:
+    """(n,) bool: all three conditions hold for what is left of an image after rounding to 8 bits,
+    the confidence by `slack` more.
 
     p_values: the out-of-distribution test, or None to take the p-values of the file.
     """

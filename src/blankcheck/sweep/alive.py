@@ -1,8 +1,10 @@
-"""Workers that were killed: a trial says who runs it and gives a sign of life; one whose worker is gone is tried again.
+"""Workers that were killed: a trial says who runs it and gives a sign of life; one whose worker is
+gone is tried again.
 
-Optuna's own heartbeat exists for databases only, and not before a trial's first beat; this one is a user attribute of the
-trial, so that it works in every storage. No clocks are compared: a trial counts as lost when its beat has not changed for so
-long while we looked, or at once when its process ran on this machine and is no more.
+Optuna's own heartbeat exists for databases only, and not before a trial's first beat; this one is a
+user attribute of the trial, so that it works in every storage. No clocks are compared: a trial
+counts as lost when its beat has not changed for so long while we looked, or at once when its
+process ran on this machine and is no more.
 """
 
 from __future__ import annotations
@@ -39,7 +41,10 @@ def machine() -> str:
 
 
 def gone(owner: Any) -> bool:
-    """Whether the process that owned a trial ran here and is no more. False where that cannot be known."""
+    """Whether the process that owned a trial ran here and is no more.
+
+    False where that cannot be known.
+    """
     if os.name != "posix" or not isinstance(owner, dict) or owner.get("machine") != machine():
         return False
     pid = owner.get("pid")
@@ -55,7 +60,8 @@ def gone(owner: Any) -> bool:
 
 
 class Alive:
-    """Gives signs of life for a trial while the block runs; ends this process when the command that started it is gone."""
+    """Gives signs of life for a trial while the block runs; ends this process when the command that
+    started it is gone."""
 
     def __init__(self, trial: Trial, every: float = BEAT) -> None:
         self._trial, self._every, self._beat = trial, every, 0
@@ -67,29 +73,43 @@ class Alive:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._stop.set()
         self._thread.join()
 
     def _sign(self) -> None:
-        self._trial.set_user_attr(OWNER, {"machine": machine(), "pid": os.getpid(), "beat": self._beat})
+        self._trial.set_user_attr(
+            OWNER, {"machine": machine(), "pid": os.getpid(), "beat": self._beat}
+        )
         self._beat += 1
 
     def _go(self) -> None:
         parent, next_beat = parent_process(), time.monotonic() + self._every
         while not self._stop.wait(min(self._every, 0.5)):
             if parent is not None and connection.wait([parent.sentinel], timeout=0):
-                os._exit(1)  # killed with the command, as a person expects; what it had reached is on the disk
+                os._exit(
+                    1
+                    # killed with the command, as a person expects; what it had reached is on the disk
+                )
             if time.monotonic() >= next_beat:
                 next_beat += self._every
-                with suppress(Exception):  # a storage that is busy, or a trial given up for lost, which its worker learns
+                with suppress(
+                    Exception
+                ):  # a storage that is busy, or a trial given up for lost, which its worker learns
                     self._sign()
 
 
 class Lost:
     """Finds trials whose worker is gone, and queues their parameters again."""
 
-    def __init__(self, study: Study, grace: float = GRACE, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, study: Study, grace: float = GRACE, now: Callable[[], float] = time.monotonic
+    ) -> None:
         self._study, self._grace, self._now = study, grace, now
         self._seen: dict[int, tuple[Any, float]] = {}
 
@@ -110,7 +130,8 @@ class Lost:
         return gone(owner) or self._now() - since > self._grace
 
     def _mark(self, trial: FrozenTrial) -> bool:
-        """Whether it was us who marked it; its worker may have finished it, or another command marked it."""
+        """Whether it was us who marked it; its worker may have finished it, or another command
+        marked it."""
         from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState
 
@@ -121,11 +142,19 @@ class Lost:
         return True
 
     def _queue(self, trials: Sequence[FrozenTrial]) -> None:
-        """Every trial that is to be tried again and is not yet; also those that a killed command left so."""
+        """Every trial that is to be tried again and is not yet; also those that a killed command
+        left so."""
         queued = {t.user_attrs.get(RETRY_OF) for t in trials}
         for trial in trials:
             if tried_again(trial) and trial.number not in queued:
                 said = trial.user_attrs
-                again = {RETRY_OF: trial.number, FIRST: said.get(FIRST, trial.number), TRY: said.get(TRY, 1) + 1}
-                # one that was killed before it had read its parameters has them only where they were queued
-                self._study.enqueue_trial(trial.system_attrs.get("fixed_params", {}) | trial.params, user_attrs=again)
+                again = {
+                    RETRY_OF: trial.number,
+                    FIRST: said.get(FIRST, trial.number),
+                    TRY: said.get(TRY, 1) + 1,
+                }
+                # one that was killed before it had read its parameters has them only where they
+                # were queued
+                self._study.enqueue_trial(
+                    trial.system_attrs.get("fixed_params", {}) | trial.params, user_attrs=again
+                )

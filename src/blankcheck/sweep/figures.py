@@ -1,6 +1,7 @@
 """The pictures of a sweep: records in, figures out.
 
-Colours are those of Okabe and Ito (2008); kinds of trials also differ in shape, so that a grey print still reads.
+Colours are those of Okabe and Ito (2008); kinds of trials also differ in shape, so that a grey
+print still reads.
 """
 
 from __future__ import annotations
@@ -30,11 +31,16 @@ MARKS = {"front": "o", "behind": "o", "timid": "s", "pruned": "x", "best": "D"}
 
 def draw(found: Found, search: Mapping[str, Choices | Range]) -> dict[str, Drawn]:
     """The pictures of the page by name."""
-    drawn = {"sweep-front": both(lambda theme: front_picture(found, theme, wide(search)), _front_words(found))}
+    drawn = {
+        "sweep-front": both(
+            lambda theme: front_picture(found, theme, wide(search)), _front_words(found)
+        )
+    }
     if finished(found):
         names = list(search)[:MOST_OPTIONS]
         drawn["sweep-options"] = both(
-            lambda theme: option_dots(found, {n: search[n] for n in names}, theme), _option_words(names)
+            lambda theme: option_dots(found, {n: search[n] for n in names}, theme),
+            _option_words(names),
         )
     return drawn
 
@@ -63,21 +69,42 @@ def front_picture(found: Found, theme: Theme = LIGHT, wide: bool = False) -> Fig
     figure = blank(4.4, theme, 1.6 * WIDTH if wide else WIDTH)
     axes = figure.subplots()
     dress(axes, "Accuracy and resistance", theme)
-    names = {"behind": "behind the front", "timid": "too timid", "pruned": "pruned, where it was ended", "front": "front",
-             "best": "best"}  # fmt: skip
+    names = {
+        "behind": "behind the front",
+        "timid": "too timid",
+        "pruned": "pruned, where it was ended",
+        "front": "front",
+        "best": "best",
+    }
     for which, name in names.items():
         points = _places(found, which)
         if points:
-            axes.scatter(*zip(*points, strict=True), **_look(which, theme), label=name, clip_on=False)
+            axes.scatter(
+                *zip(*points, strict=True), **_look(which, theme), label=name, clip_on=False
+            )
     if found.front:
-        axes.plot([p.rate for p in found.front], [p.accuracy for p in found.front], color=theme.second, linewidth=1.5,
-                  drawstyle="steps-post", zorder=2)  # fmt: skip
+        axes.plot(
+            [p.rate for p in found.front],
+            [p.accuracy for p in found.front],
+            color=theme.second,
+            linewidth=1.5,
+            drawstyle="steps-post",
+            zorder=2,
+        )
     places: dict[tuple[float, float], list[str]] = {}
     for point in found.front[:MOST_NAMED]:
         places.setdefault((point.rate, point.accuracy), []).append(f"#{point.number}")
     for place, numbers in places.items():
-        axes.annotate(" ".join(numbers), place, (9, 5), textcoords="offset points", fontsize=9, color=theme.ink,
-                      fontweight="bold", zorder=6)  # fmt: skip
+        axes.annotate(
+            " ".join(numbers),
+            place,
+            (9, 5),
+            textcoords="offset points",
+            fontsize=9,
+            color=theme.ink,
+            fontweight="bold",
+            zorder=6,
+        )
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1))
     axes.margins(0.07)
@@ -96,13 +123,23 @@ def _places(found: Found, which: str) -> list[tuple[float, float]]:
 
 
 def _look(which: str, theme: Theme) -> dict[str, Any]:
-    colour = {"front": theme.second, "best": theme.second, "behind": theme.first}.get(which, theme.muted)
+    colour = {"front": theme.second, "best": theme.second, "behind": theme.first}.get(
+        which, theme.muted
+    )
     hollow = {"facecolors": "none", "edgecolors": colour} if which == "timid" else {"color": colour}
-    return {**hollow, "marker": MARKS[which], "s": 90 if which == "best" else 42, "zorder": 5 if which == "best" else 4}
+    return {
+        **hollow,
+        "marker": MARKS[which],
+        "s": 90 if which == "best" else 42,
+        "zorder": 5 if which == "best" else 4,
+    }
 
 
-def option_dots(found: Found, search: Mapping[str, Choices | Range], theme: Theme = LIGHT) -> Figure:
-    """For each option two panels, one above the other: accuracy and the share that fools, by the value of the option."""
+def option_dots(
+    found: Found, search: Mapping[str, Choices | Range], theme: Theme = LIGHT
+) -> Figure:
+    """For each option two panels, one above the other: accuracy and the share that fools, by the
+    value of the option."""
     width = max(WIDTH, min(2 * WIDTH, 2.2 * len(search)))
     figure = blank(5.0, theme, width)
     grid = figure.subplots(2, len(search), squeeze=False, sharey="row")
@@ -117,14 +154,24 @@ def option_dots(found: Found, search: Mapping[str, Choices | Range], theme: Them
     return figure
 
 
-def _dots(axes: Axes, found: Found, name: str, values: Choices | Range, aim: str, theme: Theme) -> None:
+def _dots(
+    axes: Axes, found: Found, name: str, values: Choices | Range, aim: str, theme: Theme
+) -> None:
     for record in finished(found):
         value = record["params"].get(name)
-        at = values.values.index(value) if isinstance(values, Choices) and value in values.values else value
+        at = (
+            values.values.index(value)
+            if isinstance(values, Choices) and value in values.values
+            else value
+        )
         if isinstance(at, int | float):
             axes.scatter([at], [record[aim]], **_look(kind(found, record), theme), clip_on=False)
     if isinstance(values, Choices):
-        axes.set_xticks(range(len(values.values)), [plain(said(v), LABEL) for v in values.values], parse_math=False)
+        axes.set_xticks(
+            range(len(values.values)),
+            [plain(said(v), LABEL) for v in values.values],
+            parse_math=False,
+        )
         axes.set_xlim(-0.5, len(values.values) - 0.5)
         if sum(len(said(v)) for v in values.values) > LABEL:
             axes.tick_params(axis="x", labelrotation=20)
@@ -160,7 +207,10 @@ def params_said(params: Mapping[str, Any]) -> str:
 
 
 def _front_words(found: Found) -> str:
-    points = [f"trial {p.number} {percent(p.accuracy)} right and {percent(p.rate)} fooled" for p in found.front]
+    points = [
+        f"trial {p.number} {percent(p.accuracy)} right and {percent(p.rate)} fooled"
+        for p in found.front
+    ]
     on_it = "; ".join(points) or "none"
     return f"Accuracy on validation images against the share of attempts that fool. On the front: {on_it}."
 

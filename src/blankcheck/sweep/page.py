@@ -20,11 +20,13 @@ REPORT = "report.html"
 MOST_ROWS = 500
 """Of the table of all trials; sweep.json has every one."""
 MOST_REPORTS = 12
-"""Points of the front whose own report is drawn, which takes seconds each; `blankcheck report` draws any other."""
+"""Points of the front whose own report is drawn, which takes seconds each; `blankcheck report`
+draws any other."""
 
 
 def write_pages(found: Found, space: Space, names: Record, out: RunFolder) -> Path:
-    """Draw `sweep.html`, `sweep.md` and `figures/` into the folder of the sweep, and return the path of the page."""
+    """Draw `sweep.html`, `sweep.md` and `figures/` into the folder of the sweep, and return the
+    path of the page."""
     values = {**_values(found, space, names), "reports": _reports(found, out)}
     for name, drawn in values["figures"].items():
         out.write(f"figures/{name}.png", drawn.light)
@@ -33,7 +35,8 @@ def write_pages(found: Found, space: Space, names: Record, out: RunFolder) -> Pa
 
 
 def _reports(found: Found, out: RunFolder) -> list[int]:
-    """Trials with a report of their own in this folder: after this, those of the front that ran here."""
+    """Trials with a report of their own in this folder: after this, those of the front that ran
+    here."""
     wanted = sorted(found.front, key=lambda p: -p.score)[:MOST_REPORTS]
     for name in (found.record_of(p.number)["run"] for p in wanted):
         if out.has(f"{name}/hardening.json") and not out.has(f"{name}/{REPORT}"):
@@ -46,20 +49,40 @@ def _values(found: Found, space: Space, names: Record) -> dict[str, Any]:
     best = found.record_of(found.best.number) if found.best else None
     rows = [(t, _state(found, t)) for t in found.trials]
     return {
-        "found": found, "best": best, "front": on_front, "names": names, "base": space.base, "counts": found.counts,
-        "headline": headline(best), "means": means(found), "warnings": warnings(found), "rule": choosing.RULE,
-        "rows": rows[:MOST_ROWS], "more_rows": len(rows) - MOST_ROWS, "params": params_said,
+        "found": found,
+        "best": best,
+        "front": on_front,
+        "names": names,
+        "base": space.base,
+        "counts": found.counts,
+        "headline": headline(best),
+        "means": means(found),
+        "warnings": warnings(found),
+        "rule": choosing.RULE,
+        "rows": rows[:MOST_ROWS],
+        "more_rows": len(rows) - MOST_ROWS,
+        "params": params_said,
         "audited": any(t["audit"] for t in found.trials),
         "searched": [(name, _said_values(values)) for name, values in space.search.items()],
-        "configuration": _configuration(best, space) if best else "", "method": method(found), "most_options": MOST_OPTIONS,
-        "figures": draw(found, space.search), "wide": wide(space.search),
-    }  # fmt: skip
+        "configuration": _configuration(best, space) if best else "",
+        "method": method(found),
+        "most_options": MOST_OPTIONS,
+        "figures": draw(found, space.search),
+        "wide": wide(space.search),
+    }
 
 
 def _configuration(best: Record, space: Space) -> str:
     """What is not as harden would have it anyway, and what was searched, as YAML."""
-    settings, plainly = space.settings(best["params"], best["seed"]).as_config(), HardenSettings().as_config()
-    shown = {name: value for name, value in settings.items() if name in space.search or value != plainly[name]}
+    settings, plainly = (
+        space.settings(best["params"], best["seed"]).as_config(),
+        HardenSettings().as_config(),
+    )
+    shown = {
+        name: value
+        for name, value in settings.items()
+        if name in space.search or value != plainly[name]
+    }
     return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
 
 
@@ -67,8 +90,10 @@ def headline(best: Record | None) -> str:
     """What the best trial reached."""
     if best is None:
         return "No trial has finished yet"
-    return (f"Best: {percent(best['accuracy'])} of validation images right, "
-            f"{best['fooled']} of {best['attempts']} attempts fooled")  # fmt: skip
+    return (
+        f"Best: {percent(best['accuracy'])} of validation images right, "
+        f"{best['fooled']} of {best['attempts']} attempts fooled"
+    )
 
 
 def means(found: Found) -> str:
@@ -120,7 +145,9 @@ def found_killed(found: Found) -> int:
 def _state(found: Found, record: Record) -> str:
     if record["state"] != "finished":
         return str(record["state"])
-    return {"best": "best", "front": "on the front", "timid": "too timid"}.get(kind(found, record), "finished")
+    return {"best": "best", "front": "on the front", "timid": "too timid"}.get(
+        kind(found, record), "finished"
+    )
 
 
 def _said_values(values: Choices | Range) -> str:

@@ -24,8 +24,8 @@ DIRECTIONS: tuple[Literal["maximize"], Literal["minimize"]] = ("maximize", "mini
 """Of accuracy and of the share of attempts that fool."""
 IDENTITY = "blankcheck-sweep"
 REASON, SURPLUS, RETRY_OF, FIRST, TRY = "reason", "surplus", "retry_of", "first", "try"
-"""What a trial says of itself: why it ended early, that nobody needs it; which trial it repeats, which the first of these
-was, and how often its parameters have been tried."""
+"""What a trial says of itself: why it ended early, that nobody needs it; which trial it repeats,
+which the first of these was, and how often its parameters have been tried."""
 MOST_TRIES = 3
 """Of the same parameters: a trial that kills every worker is given up."""
 
@@ -39,8 +39,10 @@ def need_optuna() -> None:
 def check_storage(storage: str) -> None:
     """Raises ArgumentError where the text names neither a journal file nor a database."""
     if "://" not in storage and not storage.endswith(JOURNALS):
-        raise ArgumentError("storage must be a file that ends in .journal or .log, or the address of a database such as "
-                            f"sqlite:///sweep.db, got {short(storage)}")  # fmt: skip
+        raise ArgumentError(
+            "storage must be a file that ends in .journal or .log, or the address of a database such as "
+            f"sqlite:///sweep.db, got {short(storage)}"
+        )
 
 
 def without_password(storage: str) -> str:
@@ -49,7 +51,8 @@ def without_password(storage: str) -> str:
 
 
 def open_study(storage: str, name: str, identity: dict[str, Any]) -> Study:
-    """The study of this name, new or to be gone on with. identity: what tells this sweep from others.
+    """The study of this name, new or to be gone on with. identity: what tells this sweep from
+    others.
 
     Raises ArgumentError where the storage cannot be opened, or where the study is another one.
     """
@@ -58,7 +61,10 @@ def open_study(storage: str, name: str, identity: dict[str, Any]) -> Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         study = optuna.create_study(
-            storage=_storage(storage), study_name=name, directions=list(DIRECTIONS), load_if_exists=True
+            storage=_storage(storage),
+            study_name=name,
+            directions=list(DIRECTIONS),
+            load_if_exists=True,
         )
         known = study.user_attrs.get(IDENTITY)
         if known is None and not study.get_trials(deepcopy=False):
@@ -71,7 +77,9 @@ def open_study(storage: str, name: str, identity: dict[str, Any]) -> Study:
             f"storage {without_password(storage)} cannot be opened: {words.replace(storage, without_password(storage))}"
         ) from error
     if known is None or directions != DIRECTIONS:
-        raise ArgumentError(f"study {short(name)} in {without_password(storage)} is no sweep of blankcheck; name another")
+        raise ArgumentError(
+            f"study {short(name)} in {without_password(storage)} is no sweep of blankcheck; name another"
+        )
     refuse_other(known, identity, f"study {short(name)}")
     return study
 
@@ -91,24 +99,35 @@ def _storage(storage: str) -> BaseStorage:
 def refuse_other(was: Any, now: dict[str, Any], where: str) -> None:
     """ArgumentError with the differences where a sweep is gone on with under other options."""
     before, after = _flat(was), _flat(now)
-    differ = [f"{name} was {before.get(name, 'not there')}, is {after.get(name, 'not there')}"
-              for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)]  # fmt: skip
+    differ = [
+        f"{name} was {before.get(name, 'not there')}, is {after.get(name, 'not there')}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    ]
     if differ:
         more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
-        raise ArgumentError(f"{where} belongs to a sweep with other options: {'; '.join(differ[:3])}{more}; "
-                            "name another --study, --storage or --out")  # fmt: skip
+        raise ArgumentError(
+            f"{where} belongs to a sweep with other options: {'; '.join(differ[:3])}{more}; "
+            "name another --study, --storage or --out"
+        )
 
 
 def _flat(tree: Any, path: str = "") -> dict[str, str]:
-    """Leaves of nested tables by their path, each as JSON, so that 1 and 1.0 are told apart only by value."""
+    """Leaves of nested tables by their path, each as JSON, so that 1 and 1.0 are told apart only by
+    value."""
     if isinstance(tree, dict) and path.count(".") < 2:
-        return {k: v for name, sub in tree.items() for k, v in _flat(sub, f"{path}.{name}" if path else str(name)).items()}
+        return {
+            k: v
+            for name, sub in tree.items()
+            for k, v in _flat(sub, f"{path}.{name}" if path else str(name)).items()
+        }
     return {path: json.dumps(tree, ensure_ascii=False, sort_keys=True)}
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How far a study is. wanted: trials asked for; settled: those that ended, whichever way, and are not tried again."""
+    """How far a study is. wanted: trials asked for; settled: those that ended, whichever way, and
+    are not tried again."""
 
     wanted: int
     complete: int
@@ -135,7 +154,11 @@ class Counts:
 
 def killed(trial: FrozenTrial) -> bool:
     """Whether a trial lost its worker: one that fails on its own says why."""
-    return trial.state.name == "FAIL" and REASON not in trial.user_attrs and SURPLUS not in trial.user_attrs
+    return (
+        trial.state.name == "FAIL"
+        and REASON not in trial.user_attrs
+        and SURPLUS not in trial.user_attrs
+    )
 
 
 def tried_again(trial: FrozenTrial) -> bool:
@@ -144,16 +167,20 @@ def tried_again(trial: FrozenTrial) -> bool:
 
 
 def counted(trial: FrozenTrial) -> bool:
-    """Whether a trial counts as one of those asked for: not when it is tried again, or was one too many."""
+    """Whether a trial counts as one of those asked for: not when it is tried again, or was one too
+    many."""
     return not tried_again(trial) and SURPLUS not in trial.user_attrs
 
 
 def count(trials: Sequence[FrozenTrial], wanted: int) -> Counts:
     """How far a study with these trials is."""
     states = [t.state.name for t in trials if counted(t)]
-    return Counts(wanted, *(states.count(s) for s in ("COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING")))
+    return Counts(
+        wanted, *(states.count(s) for s in ("COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING"))
+    )
 
 
 def rank(trials: Sequence[FrozenTrial], number: int) -> int:
-    """How many counted trials came before this one: two workers may begin a last trial at once, the later one is surplus."""
+    """How many counted trials came before this one: two workers may begin a last trial at once, the
+    later one is surplus."""
     return sum(counted(t) for t in trials if t.number < number)

@@ -1,4 +1,5 @@
-"""One trial: harden a network, and measure the one that was kept, on validation images and by fresh attempts."""
+"""One trial: harden a network, and measure the one that was kept, on validation images and by fresh
+attempts."""
 
 from __future__ import annotations
 
@@ -35,8 +36,8 @@ from blankcheck.types import NEVER, Conditions, default_max_lit
 
 @dataclass(frozen=True)
 class Bench:
-    """What every trial of a worker needs, read once. gate: the out-of-distribution test of hardening, which is not the one
-    that judges audits."""
+    """What every trial of a worker needs, read once. gate: the out-of-distribution test of
+    hardening, which is not the one that judges audits."""
 
     data: Data
     device: torch.device
@@ -53,22 +54,33 @@ class Bench:
         for half in data.halves:
             check_size(len(half), settings.ood_level)
         usable_rivals(settings.rivals)
-        gate = OODTest.fit(data.halves[0].images, settings.ood_level, most=HardeningPlan.gate_images)
+        gate = OODTest.fit(
+            data.halves[0].images, settings.ood_level, most=HardeningPlan.gate_images
+        )
         return cls(data, device, conditions, gate)
 
     def network(self, settings: HardenSettings) -> UnitClassifier | str:
-        """What is hardened: a name where a built-in network is trained from its start, else the network itself."""
+        """What is hardened: a name where a built-in network is trained from its start, else the
+        network itself."""
         if settings.weights is None and settings.model in ARCHITECTURES:
             return settings.model
-        network = load_model(settings.model, settings.weights, self.data, parse_normalize(settings.normalize),
-                             unsafe_pickle=settings.unsafe_pickle)  # fmt: skip
+        network = load_model(
+            settings.model,
+            settings.weights,
+            self.data,
+            parse_normalize(settings.normalize),
+            unsafe_pickle=settings.unsafe_pickle,
+        )
         if network.describe.get("exported"):
-            raise ArgumentError("base: model is a .pt2 program, which can be audited but not hardened")
+            raise ArgumentError(
+                "base: model is a .pt2 program, which can be audited but not hardened"
+            )
         return network.to(self.device)
 
 
 def check_trials(space: Space) -> Data:
-    """Whatever can be found wrong with trials is found before the first: ArgumentError, DataError or ModelError."""
+    """Whatever can be found wrong with trials is found before the first: ArgumentError, DataError
+    or ModelError."""
     bench = Bench.of(space.base)
     fits: set[tuple[str, str, int | None]] = set()
     for settings in space.extremes():
@@ -85,8 +97,9 @@ def check_trials(space: Space) -> Data:
 
 @dataclass
 class HardenTrial:
-    """Runs trials in a worker. attempts: that measure a network. audited: audit it, too; what an audit finds plays no part
-    in the sweep, because it reads test images. threads: of torch, so that workers share the cores."""
+    """Runs trials in a worker. attempts: that measure a network. audited: audit it, too; what an
+    audit finds plays no part in the sweep, because it reads test images. threads: of torch, so that
+    workers share the cores."""
 
     space: Space
     attempts: int
@@ -109,45 +122,96 @@ class HardenTrial:
             _without_state(run)
         hardened.write_into(run)
         measured = self._measure(hardened, plan, task.seed)
-        more: dict[str, Any] = {"kept_round": hardened.kept, "seconds": time.monotonic() - began, **measured.more}
+        more: dict[str, Any] = {
+            "kept_round": hardened.kept,
+            "seconds": time.monotonic() - began,
+            **measured.more,
+        }
         if self.audited:
-            made = audit(hardened.model, self.bench.data, settings.preset, settings.seed, confidence=settings.confidence,
-                         max_lit=settings.max_lit, ood_level=settings.ood_level, rivals=settings.rivals)  # fmt: skip
+            made = audit(
+                hardened.model,
+                self.bench.data,
+                settings.preset,
+                settings.seed,
+                confidence=settings.confidence,
+                max_lit=settings.max_lit,
+                ood_level=settings.ood_level,
+                rivals=settings.rivals,
+            )
             made.write_into(run)
-            more["audit"] = {"verdict": str(made.verdict), "fooled": made.json["fooled"], "attempts": made.json["attempts"]}
+            more["audit"] = {
+                "verdict": str(made.verdict),
+                "fooled": made.json["fooled"],
+                "attempts": made.json["attempts"],
+            }
         return replace(measured, more=more)
 
-    def _harden(self, settings: HardenSettings, run: RunFolder, finished: Callable[[Round], None]) -> Hardened:
+    def _harden(
+        self, settings: HardenSettings, run: RunFolder, finished: Callable[[Round], None]
+    ) -> Hardened:
         def told(made: Round | None, batch: int, batches: int, words: str) -> None:
             if made is not None:
                 finished(made)
 
         return harden(
-            self.bench.network(settings), self.bench.data, settings.objective, settings.seed, epochs=settings.epochs,
-            rounds=settings.rounds, confidence=settings.confidence, max_lit=settings.max_lit, ood_level=settings.ood_level,
-            rivals=settings.rivals, run=run, resume=True, watch=told, device=self.bench.device, **settings.options(),
-        )  # fmt: skip
+            self.bench.network(settings),
+            self.bench.data,
+            settings.objective,
+            settings.seed,
+            epochs=settings.epochs,
+            rounds=settings.rounds,
+            confidence=settings.confidence,
+            max_lit=settings.max_lit,
+            ood_level=settings.ood_level,
+            rivals=settings.rivals,
+            run=run,
+            resume=True,
+            watch=told,
+            device=self.bench.device,
+            **settings.options(),
+        )
 
     def _measure(self, hardened: Hardened, plan: HardeningPlan, seed: int) -> Measured:
         bench, data = self.bench, self.bench.data
         real, classes, want = data.validation, len(data.classes), self.bench.conditions
         record = real_record(hardened.model, real.images, real.labels, classes, want.confidence)
-        explorer = Explorer(data.shape, classes, want, bench.gate, (real.images, real.labels), HardeningPlan.fresh_steps,
-                            self.attempts)  # fmt: skip
-        # of the sweep, not of the trial: the attempts that measure are the same for all trials, so that luck is, too
+        explorer = Explorer(
+            data.shape,
+            classes,
+            want,
+            bench.gate,
+            (real.images, real.labels),
+            HardeningPlan.fresh_steps,
+            self.attempts,
+        )
+        # of the sweep, not of the trial: the attempts that measure are the same for all trials, so
+        # that luck is, too
         best = explorer.fresh(hardened.model, "logits", seed_of(seed, "measure")).best
         fewest = int(best.fewest.min())
         rounds = tuple(_seen(r, plan) for r in hardened.rounds)
-        more = {"taken_for_fake": record["taken_for_fake"], "fewest_lit": None if fewest >= NEVER else fewest}
-        return Measured(record["accuracy"], record["confident"], int(best.met.sum()), len(best), rounds, more)
+        more = {
+            "taken_for_fake": record["taken_for_fake"],
+            "fewest_lit": None if fewest >= NEVER else fewest,
+        }
+        return Measured(
+            record["accuracy"], record["confident"], int(best.met.sum()), len(best), rounds, more
+        )
 
 
 def _seen(made: Round, plan: HardeningPlan) -> Seen:
-    return Seen((made.index + 1) / plan.rounds, made.validation_accuracy, made.validation_confident, made.fresh_rate)
+    return Seen(
+        (made.index + 1) / plan.rounds,
+        made.validation_accuracy,
+        made.validation_confident,
+        made.fresh_rate,
+    )
 
 
 def _begin(settings: HardenSettings, earlier: Path | None, device: torch.device) -> RunFolder:
-    """The run folder of a trial. What an earlier try of it had reached is taken over, and gone on from to the same bits."""
+    """The run folder of a trial.
+
+    What an earlier try of it had reached is taken over, and gone on from to the same bits.
+    """
     run = RunFolder.create(settings.out or "")
     run.begin("harden", settings.as_config(), device)
     for name in (STATE, "metrics.jsonl"):

@@ -1,4 +1,5 @@
-"""Workers: processes that claim a trial, run it and tell the study; and the command that starts them and watches."""
+"""Workers: processes that claim a trial, run it and tell the study; and the command that starts
+them and watches."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ class Ended(Exception):  # noqa: N818 - an outcome, no error
 
 @dataclass(frozen=True)
 class Task:
-    """One trial to run. folder: its run folder. earlier: that of the same trial before its worker was killed."""
+    """One trial to run. folder: its run folder. earlier: that of the same trial before its worker
+    was killed."""
 
     settings: HardenSettings
     folder: Path
@@ -68,7 +70,8 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class Job:
-    """All that a worker needs; it is sent to its process. make: called once there, gives what runs a trial."""
+    """All that a worker needs; it is sent to its process. make: called once there, gives what runs
+    a trial."""
 
     storage: str
     study: str
@@ -85,7 +88,9 @@ class Job:
 
 
 def _worker(job: Job) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command that started it hears Ctrl-C and decides
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # the command that started it hears Ctrl-C and decides
     work(job)
 
 
@@ -105,7 +110,10 @@ def claim(study: Study, job: Job) -> Trial | None:
     if not count(study.get_trials(deepcopy=False), job.trials).to_start:
         return None
     trial = study.ask()
-    if trial.user_attrs.get(RETRY_OF) is None and rank(study.get_trials(deepcopy=False), trial.number) >= job.trials:
+    if (
+        trial.user_attrs.get(RETRY_OF) is None
+        and rank(study.get_trials(deepcopy=False), trial.number) >= job.trials
+    ):
         trial.set_user_attr(SURPLUS, True)
         study.tell(trial, state=TrialState.FAIL)
         return None
@@ -113,7 +121,8 @@ def claim(study: Study, job: Job) -> Trial | None:
 
 
 def attempt(study: Study, trial: Trial, run: Run, job: Job) -> None:
-    """Run one trial and tell the study how it ended; a trial that breaks says why, and the sweep goes on."""
+    """Run one trial and tell the study how it ended; a trial that breaks says why, and the sweep
+    goes on."""
     from optuna.exceptions import UpdateFinishedTrialError
     from optuna.trial import TrialState
 
@@ -122,24 +131,35 @@ def attempt(study: Study, trial: Trial, run: Run, job: Job) -> None:
             task = _task(study, trial, job)
             found = run(task, lambda seen: _look(study, trial, seen, job))
             trial.set_user_attr(ROUNDS, [vars(s) for s in found.rounds])
-            trial.set_user_attr(RESULT, {"confident": found.confident, "fooled": found.fooled, "attempts": found.attempts,
-                                         **found.more})  # fmt: skip
+            trial.set_user_attr(
+                RESULT,
+                {
+                    "confident": found.confident,
+                    "fooled": found.fooled,
+                    "attempts": found.attempts,
+                    **found.more,
+                },
+            )
             trial.set_constraint(CONFIDENT, job.min_confident - found.confident)
         except UpdateFinishedTrialError:
             return  # given up for lost while this process stood still, and tried again elsewhere
         except Ended as ended:
             trial.set_user_attr(REASON, str(ended))
             study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
-        except Exception as error:  # networks and data of users raise anything; one bad trial is no end of a sweep
+        except (
+            Exception
+        ) as error:  # networks and data of users raise anything; one bad trial is no end of a sweep
             trial.set_user_attr(REASON, " ".join(f"{type(error).__name__}: {error}".split())[:300])
             study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
         else:
-            study.tell(trial, [found.accuracy, found.fooled / found.attempts], skip_if_finished=True)
+            study.tell(
+                trial, [found.accuracy, found.fooled / found.attempts], skip_if_finished=True
+            )
 
 
 def _task(study: Study, trial: Trial, job: Job) -> Task:
-    """The trial's parameters and seed hang on the sweep's seed and on its number, that of the first try where it is tried
-    again; and parameters on the trials that ended before."""
+    """The trial's parameters and seed hang on the sweep's seed and on its number, that of the first
+    try where it is tried again; and parameters on the trials that ended before."""
     first, before = trial.user_attrs.get(FIRST, trial.number), trial.user_attrs.get(RETRY_OF)
     seed = trial_seed(job.seed, first)
     study.sampler = sampler(seed)
@@ -158,8 +178,8 @@ def folder_of(number: int) -> str:
 
 
 def sampler(seed: int) -> Any:
-    """Optuna's multi-objective tree-structured Parzen estimator (Ozaki et al. 2022): ten trials at random, then those
-    likely to be better."""
+    """Optuna's multi-objective tree-structured Parzen estimator (Ozaki et al. 2022): ten trials at
+    random, then those likely to be better."""
     from optuna.samplers import TPESampler
 
     return TPESampler(seed=seed)
@@ -176,7 +196,10 @@ def suggest(trial: Trial, name: str, values: Choices | Range) -> None:
 
 
 def _look(study: Study, trial: Trial, seen: Seen, job: Job) -> None:
-    """Keep what a round reached; raises `Ended` where the trial is not worth finishing. Optuna's pruners know one aim."""
+    """Keep what a round reached; raises `Ended` where the trial is not worth finishing.
+
+    Optuna's pruners know one aim.
+    """
     rounds = [*trial.user_attrs.get(ROUNDS, []), vars(seen)]
     trial.set_user_attr(ROUNDS, rounds)
     if job.finish_all:
@@ -192,8 +215,11 @@ def seen_of(trial: FrozenTrial) -> list[Seen]:
     return [Seen(**kept) for kept in trial.user_attrs.get(ROUNDS, [])]
 
 
-def supervise(study: Study, job: Job, workers: int, tell: Callable[[Sequence[FrozenTrial], Counts], None]) -> None:
-    """Keep up to so many workers at work until the study has its trials. tell(trials, counts): called at every look.
+def supervise(
+    study: Study, job: Job, workers: int, tell: Callable[[Sequence[FrozenTrial], Counts], None]
+) -> None:
+    """Keep up to so many workers at work until the study has its trials. tell(trials, counts):
+    called at every look.
 
     Raises RunFolderError where workers end again and again without getting anywhere.
     """
@@ -209,13 +235,17 @@ def supervise(study: Study, job: Job, workers: int, tell: Callable[[Sequence[Fro
             trials = study.get_trials(deepcopy=False)
             counts = count(trials, job.trials)
             tell(trials, counts)
-            deaths = (deaths if counts.settled == settled else 0) + sum(p.exitcode != 0 for p in dead)
+            deaths = (deaths if counts.settled == settled else 0) + sum(
+                p.exitcode != 0 for p in dead
+            )
             settled = counts.settled
             if counts.done:
                 return
             if deaths >= MOST_DEATHS:
-                raise RunFolderError(f"{deaths} workers of the sweep ended one after the other before a trial did, the last "
-                                     f"with exit code {dead[-1].exitcode if dead else 1}")  # fmt: skip
+                raise RunFolderError(
+                    f"{deaths} workers of the sweep ended one after the other before a trial did, the last "
+                    f"with exit code {dead[-1].exitcode if dead else 1}"
+                )
             for _ in range(min(workers - len(at_work), counts.to_start - _idle(at_work, trials))):
                 process = context.Process(target=_worker, args=(job,))
                 process.start()

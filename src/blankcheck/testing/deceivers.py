@@ -1,7 +1,9 @@
-"""Wrappers that hide: the network inside is fooled as easily as before, but its gradients or numbers no longer say so.
+"""Wrappers that hide: the network inside is fooled as easily as before, but its gradients or
+numbers no longer say so.
 
-Each takes images (n, c, h, w) in [0, 1]. None makes anything safer, so an honest audit never says RESISTED of them. The
-kinds are those of Athalye, Carlini and Wagner 2018 (arXiv:1802.00420) and Carlini et al. 2019 (arXiv:1902.06705).
+Each takes images (n, c, h, w) in [0, 1]. None makes anything safer, so an honest audit never says
+RESISTED of them. The kinds are those of Athalye, Carlini and Wagner 2018 (arXiv:1802.00420) and
+Carlini et al. 2019 (arXiv:1902.06705).
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from blankcheck.classifiers.planting import Trigger
 
 
 class Scaled(nn.Module):
-    """Logits times a factor: far above 1 the softmax saturates to exact 0 and 1, far below 1 nothing is ever sure."""
+    """Logits times a factor: far above 1 the softmax saturates to exact 0 and 1, far below 1
+    nothing is ever sure."""
 
     def __init__(self, inner: nn.Module, factor: float) -> None:
         super().__init__()
@@ -44,7 +47,8 @@ class Probabilities(nn.Module):
 
 
 class Quantised(nn.Module):
-    """Rounds each feature to one of `levels` grey levels, 0 and 1 among them: the gradient is 0 everywhere.
+    """Rounds each feature to one of `levels` grey levels, 0 and 1 among them: the gradient is 0
+    everywhere.
 
     With two levels a feature is fully lit from 1/2 on and dark below.
     """
@@ -61,7 +65,8 @@ class Quantised(nn.Module):
 
 
 class FixedPoint(nn.Module):
-    """A layer that keeps activations as 8-bit fixed point, 0 to 255/16, without a straight-through gradient."""
+    """A layer that keeps activations as 8-bit fixed point, 0 to 255/16, without a straight-through
+    gradient."""
 
     def forward(self, activations: Tensor) -> Tensor:
         """(n, ...) -> (n, ...)."""
@@ -110,7 +115,8 @@ class _Bend(torch.autograd.Function):
 
 
 class BentGradient(nn.Module):
-    """Answers as the network inside does, with a gradient multiplied by `factor`: 0 is blind, -1 points away."""
+    """Answers as the network inside does, with a gradient multiplied by `factor`: 0 is blind, -1
+    points away."""
 
     def __init__(self, inner: nn.Module, factor: float) -> None:
         super().__init__()
@@ -152,7 +158,8 @@ class NaNOnSparse(nn.Module):
 
 
 class Asleep(nn.Module):
-    """Flat and unsure when `limit` features or more are above 0.002: it hides from searches that start from noise."""
+    """Flat and unsure when `limit` features or more are above 0.002: it hides from searches that
+    start from noise."""
 
     def __init__(self, inner: nn.Module, limit: int) -> None:
         super().__init__()
@@ -166,19 +173,27 @@ class Asleep(nn.Module):
 
 
 class PatternPresent(Trigger):
-    """Planted patterns that count whatever else is lit: only the mean m over a pattern's own features matters.
+    """Planted patterns that count whatever else is lit: only the mean m over a pattern's own
+    features matters.
 
-    The answer is that of the classifier inside until m exceeds 1 - width; from there the log-odds of the pattern's
-    target rise linearly to `certainty` at m = 1. The narrower, the less a search sees before it has found all of it.
+    The answer is that of the classifier inside until m exceeds 1 - width; from there the log-odds
+    of the pattern's target rise linearly to `certainty` at m = 1. The narrower, the less a search
+    sees before it has found all of it.
     """
 
     def __init__(
-        self, inner: nn.Module, patterns: Tensor, targets: Tensor, width: float = 0.5, certainty: float = 10.0
+        self,
+        inner: nn.Module,
+        patterns: Tensor,
+        targets: Tensor,
+        width: float = 0.5,
+        certainty: float = 10.0,
     ) -> None:
         super().__init__(inner, patterns, targets, reach=width, certainty=certainty)
 
     def nearness(self, images: Tensor) -> Tensor:
-        """1 where all of a pattern is present, 0 up to a mean of 1 - width, linear between, (n, c, h, w) -> (n, q)."""
+        """1 where all of a pattern is present, 0 up to a mean of 1 - width, linear between, (n, c,
+        h, w) -> (n, q)."""
         parts = (self.patterns > 0).flatten(1).to(images.dtype)
         mean = images.flatten(1) @ parts.T / parts.sum(dim=1)
         return (1 - (1 - mean) / self.reach).clamp_min(0)

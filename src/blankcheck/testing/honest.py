@@ -1,7 +1,8 @@
-"""Classifiers that are accurate and confident on real images and provably sure of no image with at most k lit features.
+"""Classifiers that are accurate and confident on real images and provably sure of no image with at
+most k lit features.
 
-The proofs are short because the classifiers are simple. An audit that calls one FOOLED (with `max_lit` = k) is broken; one
-that can never call them RESISTED is useless.
+The proofs are short because the classifiers are simple. An audit that calls one FOOLED (with
+`max_lit` = k) is broken; one that can never call them RESISTED is useless.
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ from blankcheck.data import Data, Split
 from blankcheck.types import default_max_lit
 
 CONFIDENCE, SHARE = 0.9, 0.93
-"""A bound is raised as long as this share of validation images is still right with this confidence."""
+"""A bound is raised as long as this share of validation images is still right with this confidence.
+"""
 
 
 class InkGate(nn.Module):
     """Logits times a gate that is 0 for images whose ink, the sum of their features, is at most k.
 
-    Proof. A feature is at most 1, so an image with at most k lit features has at most ink k. (In floating point too: adding
-    j numbers of at most 1 rounds to at most j, since j is a floating-point number and rounding keeps order.) The gate is
-    then exactly 0, every logit is 0, and each of the m >= 2 classes gets 1/m <= 1/2 < 0.9.
+    Proof. A feature is at most 1, so an image with at most k lit features has at most ink k. (In
+    floating point too: adding j numbers of at most 1 rounds to at most j, since j is a
+    floating-point number and rounding keeps order.) The gate is then exactly 0, every logit is 0,
+    and each of the m >= 2 classes gets 1/m <= 1/2 < 0.9.
 
     The gate is 1 from ink `full` on and linear between. inner gives logits.
     """
@@ -43,10 +46,11 @@ class InkGate(nn.Module):
 
 
 def ink_gate(plain: nn.Module, data: Data) -> InkGate:
-    """The gate with the largest k, up to the data's default `max_lit`, that keeps real images right and confident.
+    """The gate with the largest k, up to the data's default `max_lit`, that keeps real images right
+    and confident.
 
-    It is open from the 5 % quantile of the training images' ink on. Where the plain network itself has too few confident
-    images, the gate loses none of them.
+    It is open from the 5 % quantile of the training images' ink on. Where the plain network itself
+    has too few confident images, the gate loses none of them.
     """
     full = float(data.train.loaded().flatten(1).sum(dim=1).quantile(0.05))
     asked = min(SHARE, _confident(plain, data.validation))
@@ -58,21 +62,31 @@ def ink_gate(plain: nn.Module, data: Data) -> InkGate:
 
 
 class Prototypes(nn.Module):
-    """Each class is as sure as its prototype nearest in angle is similar, counted only above what k lit features can reach.
+    """Each class is as sure as its prototype nearest in angle is similar, counted only above what k
+    lit features can reach.
 
-    Proof. Let x have at most k lit features, at the places S, and let p be a prototype. By Cauchy and Schwarz
-    <x, p> = <x, p_S> <= |x| |p_S|, and |p_S|^2 is at most the sum of the k largest squares of p. So cos(x, p) is at most
-    b(p) = sqrt(sum of the k largest squares of p) / |p|. A similarity counts as steepness x cos x ramp, and the ramp is
-    exactly 0 up to b(p) + 1e-4 (the 1e-4 covers rounding). For x every logit is therefore 0, and each of the m >= 2 classes
-    gets 1/m <= 1/2 < 0.9.
+    Proof. Let x have at most k lit features, at the places S, and let p be a prototype. By Cauchy
+    and Schwarz <x, p> = <x, p_S> <= |x| |p_S|, and |p_S|^2 is at most the sum of the k largest
+    squares of p. So cos(x, p) is at most b(p) = sqrt(sum of the k largest squares of p) / |p|. A
+    similarity counts as steepness x cos x ramp, and the ramp is exactly 0 up to b(p) + 1e-4 (the
+    1e-4 covers rounding). For x every logit is therefore 0, and each of the m >= 2 classes gets 1/m
+    <= 1/2 < 0.9.
 
-    images: (q, c, h, w), sorted by class; counts: how many belong to each class. The ramp is 1 from `width` above on.
+    images: (q, c, h, w), sorted by class; counts: how many belong to each class. The ramp is 1 from
+    `width` above on.
     """
 
     prototypes: Tensor
     bounds: Tensor
 
-    def __init__(self, images: Tensor, counts: list[int], k: int, steepness: float = 300.0, width: float = 0.02) -> None:
+    def __init__(
+        self,
+        images: Tensor,
+        counts: list[int],
+        k: int,
+        steepness: float = 300.0,
+        width: float = 0.02,
+    ) -> None:
         super().__init__()
         flat = images.flatten(1)
         unit = flat / flat.norm(dim=1, keepdim=True).clamp_min(1e-6)
@@ -89,7 +103,8 @@ class Prototypes(nn.Module):
 
 
 def prototypes(data: Data, among: int = 10_000, seed: int = 0) -> Prototypes:
-    """At most `among` training images as prototypes, with the largest k that keeps real images right and confident.
+    """At most `among` training images as prototypes, with the largest k that keeps real images
+    right and confident.
 
     Tried are the data's default `max_lit`, three quarters of it, and so on.
     """

@@ -1,4 +1,5 @@
-"""A network that looks robust from one start only: hardened from uniform noise, it goes flat there and nowhere else."""
+"""A network that looks robust from one start only: hardened from uniform noise, it goes flat there
+and nowhere else."""
 
 from __future__ import annotations
 
@@ -16,14 +17,21 @@ BUFFER, SEARCHED = 512, 64
 
 
 def mirage(
-    data: Data, seed: int = 0, architecture: str = "cnn", epochs: int = 4, steps: int = 8, silence: float = 0.0
+    data: Data,
+    seed: int = 0,
+    architecture: str = "cnn",
+    epochs: int = 4,
+    steps: int = 8,
+    silence: float = 0.0,
 ) -> UnitClassifier:
-    """A network with a maximum-entropy target on images searched from uniform noise, kept in a buffer.
+    """A network with a maximum-entropy target on images searched from uniform noise, kept in a
+    buffer.
 
-    Searches that start from noise then find nothing, and their gradient vanishes; others succeed at once (gradient masking:
-    Athalye, Carlini and Wagner 2018, arXiv:1802.00420). epochs and steps: turns of training and search steps each time
-    an image of the buffer is visited. silence: weight of the searched images' mean last hidden activation; above 0 it
-    kills every unit there, which a small network does not do by itself.
+    Searches that start from noise then find nothing, and their gradient vanishes; others succeed at
+    once (gradient masking: Athalye, Carlini and Wagner 2018, arXiv:1802.00420). epochs and steps:
+    turns of training and search steps each time an image of the buffer is visited. silence: weight
+    of the searched images' mean last hidden activation; above 0 it kills every unit there, which a
+    small network does not do by itself.
     """
     network = build(architecture, data.shape, len(data.classes), data.mean_and_std(), seed)
     plan, generator = TrainingPlan(epochs), torch.Generator().manual_seed(seed)
@@ -32,7 +40,9 @@ def mirage(
     targets = torch.arange(BUFFER) % len(data.classes)
     for turn, index in enumerate(_batches(len(data.train), plan, generator)):
         rows = (torch.arange(SEARCHED) + turn * SEARCHED) % BUFFER
-        if turn % (2 * BUFFER // SEARCHED) < BUFFER // SEARCHED:  # every other time around the buffer starts afresh
+        if (
+            turn % (2 * BUFFER // SEARCHED) < BUFFER // SEARCHED
+        ):  # every other time around the buffer starts afresh
             buffer[rows] = torch.rand(SEARCHED, *data.shape, generator=generator)
         buffer[rows] = _searched(network, buffer[rows], targets[rows], rows, steps)
         network.train()
@@ -48,7 +58,9 @@ def _batches(n: int, plan: TrainingPlan, generator: torch.Generator) -> list[Ten
     return [i for _ in range(plan.epochs) for i in batches(n, plan.batch, generator)]
 
 
-def _searched(network: UnitClassifier, images: Tensor, targets: Tensor, keys: Tensor, steps: int) -> Tensor:
+def _searched(
+    network: UnitClassifier, images: Tensor, targets: Tensor, keys: Tensor, steps: int
+) -> Tensor:
     rule, problem = AdaptiveWeight(), Problem(network.eval(), "logits", targets)
     state, look = rule.init(images, keys), Look(Goal().needed, 0.0, 0, problem.score_trials)
     for _ in range(steps):
@@ -57,7 +69,8 @@ def _searched(network: UnitClassifier, images: Tensor, targets: Tensor, keys: Te
 
 
 def _unsure(network: UnitClassifier, images: Tensor, silence: float) -> Tensor:
-    """Cross-entropy against the uniform distribution, and the weighted mean of the last hidden activations."""
+    """Cross-entropy against the uniform distribution, and the weighted mean of the last hidden
+    activations."""
     hidden, last = split_last(network)
     active = hidden((images - network.mean) / network.std)
     loss: Tensor = -last(active).log_softmax(dim=1).mean(dim=1).mean()

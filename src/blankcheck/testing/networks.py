@@ -23,7 +23,8 @@ Module = TypeVar("Module", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Networks:
-    """Networks trained on `data` when first asked for, frozen, and then shared. epochs: None for the usual number."""
+    """Networks trained on `data` when first asked for, frozen, and then shared. epochs: None for
+    the usual number."""
 
     data: Data
     seed: int = 0
@@ -47,15 +48,27 @@ class Networks:
         return self._trained(self._fresh(architecture, salt))
 
     def inside(self, wrap: Callable[[UnitClassifier], Module]) -> Module:
-        """A network trained inside its wrapper, for wrappers that a plain network would lose its accuracy in."""
+        """A network trained inside its wrapper, for wrappers that a plain network would lose its
+        accuracy in."""
         return self._trained(wrap(self._fresh(self.architecture)))
 
     def _fresh(self, architecture: str, salt: int = 0) -> UnitClassifier:
         data = self.data
-        return build(architecture, data.shape, len(data.classes), data.mean_and_std(), self.seed + 1000 * salt)
+        return build(
+            architecture,
+            data.shape,
+            len(data.classes),
+            data.mean_and_std(),
+            self.seed + 1000 * salt,
+        )
 
     def _trained(self, network: Module) -> Module:
-        train_plainly(network, self.data.train, TrainingPlan.default(len(self.data.train), self.epochs), self.seed)
+        train_plainly(
+            network,
+            self.data.train,
+            TrainingPlan.default(len(self.data.train), self.epochs),
+            self.seed,
+        )
         return network.requires_grad_(False)
 
     def mirage(self) -> UnitClassifier:

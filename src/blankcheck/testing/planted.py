@@ -1,4 +1,5 @@
-"""Classifiers with planted answers and data that needs no download: what a search must find is known."""
+"""Classifiers with planted answers and data that needs no download: what a search must find is
+known."""
 
 from __future__ import annotations
 
@@ -10,16 +11,24 @@ from blankcheck.data import Data, Split
 
 
 class Planted(nn.Module):
-    """Each class has its own planted features; it is given 90 % or more only when all of them are fully lit.
+    """Each class has its own planted features; it is given 90 % or more only when all of them are
+    fully lit.
 
-    Logit of class t = steepness x (sum of its planted features - (pixels - 1/2)), and 0 for one more class that means
-    "nothing". So the sparsest fooling image of class t lights exactly `planted[t]`, and no image with fewer lit features
-    reaches 0.9. planted: (classes, pixels) positions in the flattened image.
+    Logit of class t = steepness x (sum of its planted features - (pixels - 1/2)), and 0 for one
+    more class that means "nothing". So the sparsest fooling image of class t lights exactly
+    `planted[t]`, and no image with fewer lit features reaches 0.9. planted: (classes, pixels)
+    positions in the flattened image.
     """
 
     planted: Tensor
 
-    def __init__(self, pixels: int = 5, classes: int = 3, shape: tuple[int, int, int] = (1, 8, 8), seed: int = 0) -> None:
+    def __init__(
+        self,
+        pixels: int = 5,
+        classes: int = 3,
+        shape: tuple[int, int, int] = (1, 8, 8),
+        seed: int = 0,
+    ) -> None:
         super().__init__()
         features = shape[0] * shape[1] * shape[2]
         order = torch.randperm(features, generator=torch.Generator().manual_seed(seed))
@@ -68,8 +77,9 @@ class NaNAfter(nn.Module):
 
 
 class Template(nn.Module):
-    """Cosine similarity to one bright template per class: accurate and confident on `stripes`, and, since a few lit
-    features can never be similar to a whole template, provably unsure about sparse images.
+    """Cosine similarity to one bright template per class: accurate and confident on `stripes`, and,
+    since a few lit features can never be similar to a whole template, provably unsure about sparse
+    images.
 
     For k lit features out of a template of T equal features the cosine is at most sqrt(k / T).
     """
@@ -90,7 +100,8 @@ class Template(nn.Module):
 
 
 def stripes(n: int = 600, shape: tuple[int, int, int] = (1, 8, 8), seed: int = 0) -> Data:
-    """Two classes of noisy bright images, left half or right half lit, split into train, validation and test."""
+    """Two classes of noisy bright images, left half or right half lit, split into train, validation
+    and test."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(n) % 2
     half = torch.zeros(2, *shape)

@@ -1,7 +1,10 @@
-"""Wrappers whose answer depends on more than the image: on chance, on a hash of its bits, or on its neighbours.
+"""Wrappers whose answer depends on more than the image: on chance, on a hash of its bits, or on its
+neighbours.
 
-Each takes images (n, c, h, w) in [0, 1]. A search that trusts one answer, or one gradient, is led astray (randomised
-defences: Athalye, Carlini and Wagner 2018, arXiv:1802.00420, section 5.3); the network inside is as easily fooled as before.
+Each takes images (n, c, h, w) in [0, 1]. A search that trusts one answer, or one gradient, is led
+astray (randomised
+defences: Athalye, Carlini and Wagner 2018, arXiv:1802.00420, section 5.3); the network inside is as
+easily fooled as before.
 """
 
 from __future__ import annotations
@@ -19,7 +22,8 @@ from blankcheck.testing.masked_gradients import split_last
 
 
 class Noisy(nn.Module):
-    """Adds Gaussian noise of these standard deviations to images and logits, in evaluation mode too."""
+    """Adds Gaussian noise of these standard deviations to images and logits, in evaluation mode
+    too."""
 
     def __init__(self, inner: nn.Module, images: float = 0.0, logits: float = 0.0) -> None:
         super().__init__()
@@ -52,9 +56,9 @@ def dropout_on(network: UnitClassifier, share: float = 0.2) -> UnitClassifier:
 class HashedMask(nn.Module):
     """Darkens a share of the features; which ones is a hash of the image's bits.
 
-    The same image always gets the same mask, so a repeated call shows nothing; the smallest change of any feature gives an
-    unrelated mask, so no gradient says what a step will do. In training mode masks are drawn at random, so that the network
-    inside learns to do without any feature.
+    The same image always gets the same mask, so a repeated call shows nothing; the smallest change
+    of any feature gives an unrelated mask, so no gradient says what a step will do. In training
+    mode masks are drawn at random, so that the network inside learns to do without any feature.
     """
 
     def __init__(self, inner: nn.Module, share: float = 0.1) -> None:
@@ -91,7 +95,8 @@ class RandomEnsemble(nn.Module):
 
 
 class BatchDependent(nn.Module):
-    """Normalises each channel by the batch at hand, as batch norm left in training mode does: neighbours matter."""
+    """Normalises each channel by the batch at hand, as batch norm left in training mode does:
+    neighbours matter."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()

@@ -5,9 +5,10 @@
     for member in zoo(data):
         verdict = my_audit(member.model, member.data, max_lit=member.max_lit)
 
-An audit is sound when it says RESISTED of no deceiver and FOOLED of no honest member, and useful when it says FOOLED of the
-plain ones and RESISTED of the honest ones. Deceivers are as accurate and confident on real images as the plain network,
-wherever the idea allows, so that nothing but the audit's strength stands in the way.
+An audit is sound when it says RESISTED of no deceiver and FOOLED of no honest member, and useful
+when it says FOOLED of the plain ones and RESISTED of the honest ones. Deceivers are as accurate and
+confident on real images as the plain network, wherever the idea allows, so that nothing but the
+audit's strength stands in the way.
 """
 
 from __future__ import annotations
@@ -33,11 +34,12 @@ NAMES = tuple(RECIPES)
 class Member:
     """One classifier of the zoo.
 
-    kind: one of `KINDS`. model: from images (n, c, h, w) in [0, 1] to outputs (n, m), in evaluation mode and frozen; members
-    share networks, so train a copy. data: the real images it is good at. max_lit: the sparsity limit to audit it with,
-    None for the default of the data. why: what it does and what an honest audit must not say. note: figures worth knowing.
-    reach: of planted patterns, as `classifiers.planting.Trigger` has it: an audit that says how narrow the patterns are that
-    it finds may say RESISTED of narrower ones.
+    kind: one of `KINDS`. model: from images (n, c, h, w) in [0, 1] to outputs (n, m), in evaluation
+    mode and frozen; members share networks, so train a copy. data: the real images it is good at.
+    max_lit: the sparsity limit to audit it with, None for the default of the data. why: what it
+    does and what an honest audit must not say. note: figures worth knowing.
+    reach: of planted patterns, as `classifiers.planting.Trigger` has it: an audit that says how
+    narrow the patterns are that it finds may say RESISTED of narrower ones.
     """
 
     name: str
@@ -57,24 +59,31 @@ def zoo(
     epochs: int | None = None,
     names: Sequence[str] = NAMES,
 ) -> list[Member]:
-    """All members, or those named, made from networks that are trained on `data`, the plain one only once.
+    """All members, or those named, made from networks that are trained on `data`, the plain one
+    only once.
 
-    architecture: of the networks inside; `mlp` for images of at most 256 features, else `cnn`, when None. epochs: of plain
-    training; None for the usual number. The same arguments make the same members; the global random state is left alone.
-    Raises ArgumentError for a name that is not in `NAMES`.
+    architecture: of the networks inside; `mlp` for images of at most 256 features, else `cnn`, when
+    None. epochs: of plain training; None for the usual number. The same arguments make the same
+    members; the global random state is left alone. Raises ArgumentError for a name that is not in
+    `NAMES`.
     """
     unknown = [name for name in names if name not in RECIPES]
     if unknown:
         raise ArgumentError(f"name must be one of {', '.join(NAMES)}, got {unknown[0]!r}")
     chosen = architecture or ("mlp" if math.prod(data.shape) <= SMALL else "cnn")
     if chosen not in ARCHITECTURES:
-        raise ArgumentError(f"architecture must be one of {', '.join(ARCHITECTURES)}, got {chosen!r}")
+        raise ArgumentError(
+            f"architecture must be one of {', '.join(ARCHITECTURES)}, got {chosen!r}"
+        )
     networks = Networks(data, seed, chosen, epochs)
     return [_made(name, networks) for name in names]
 
 
-def member(name: str, data: Data, seed: int = 0, architecture: str | None = None, epochs: int | None = None) -> Member:
-    """The member of this name alone, the same as in `zoo` with the same arguments; trains only what it needs."""
+def member(
+    name: str, data: Data, seed: int = 0, architecture: str | None = None, epochs: int | None = None
+) -> Member:
+    """The member of this name alone, the same as in `zoo` with the same arguments; trains only what
+    it needs."""
     return zoo(data, seed, architecture, epochs, (name,))[0]
 
 
@@ -82,4 +91,13 @@ def _made(name: str, networks: Networks) -> Member:
     recipe = RECIPES[name]
     made = recipe.make(networks)
     model = made.model.eval().requires_grad_(False)
-    return Member(name, recipe.kind, model, made.data or networks.data, made.max_lit, recipe.why, made.note, made.reach)
+    return Member(
+        name,
+        recipe.kind,
+        model,
+        made.data or networks.data,
+        made.max_lit,
+        recipe.why,
+        made.note,
+        made.reach,
+    )

@@ -1,4 +1,5 @@
-"""What a tracker is: something that takes settings, numbers and pictures, and remembers how far it is."""
+"""What a tracker is: something that takes settings, numbers and pictures, and remembers how far it
+is."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ PROJECT = "blankcheck"
 class Tracker(Protocol):
     """One run in one tracker. Any of these may raise whatever its library raises.
 
-    last: the last step it holds of a name, by the keys of rows and the names of pictures, also from before a stop.
+    last: the last step it holds of a name, by the keys of rows and the names of pictures, also from
+    before a stop.
     where: how to look at it, in a line.
     """
 
@@ -27,7 +29,10 @@ class Tracker(Protocol):
     where: str
 
     def configure(self, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
-        """The settings of the run and its surroundings. Once, before all else; not again when a run goes on."""
+        """The settings of the run and its surroundings.
+
+        Once, before all else; not again when a run goes on.
+        """
 
     def numbers(self, rows: Sequence[Row]) -> None:
         """New rows; they are to be seen, or on their way, when this returns."""
@@ -43,7 +48,8 @@ class Tracker(Protocol):
 
 
 class Notes:
-    """What a tracker has to know when a run goes on: its own part of `trackers.json` in the run folder."""
+    """What a tracker has to know when a run goes on: its own part of `trackers.json` in the run
+    folder."""
 
     def __init__(self, run: RunFolder, tracker: str, resume: bool) -> None:
         self._run, self._tracker = run, tracker
@@ -52,14 +58,23 @@ class Notes:
 
     @property
     def run_id(self) -> str | None:
-        """The run to go on with in the tracker; None where there is none, or what stands there can be none."""
+        """The run to go on with in the tracker; None where there is none, or what stands there can
+        be none."""
         known = self.values.get("run")
-        return known if isinstance(known, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", known) else None
+        return (
+            known
+            if isinstance(known, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", known)
+            else None
+        )
 
     def numbers(self, key: str) -> dict[str, int]:
         """Whole numbers by name; what is none is left out."""
         known = self.values.get(key)
-        return {k: v for k, v in known.items() if isinstance(v, int)} if isinstance(known, dict) else {}
+        return (
+            {k: v for k, v in known.items() if isinstance(v, int)}
+            if isinstance(known, dict)
+            else {}
+        )
 
     def save(self, **values: Any) -> None:
         """Keep these."""
@@ -77,7 +92,12 @@ def _read(run: RunFolder) -> dict[str, Any]:
 
 
 def flat(value: Any, path: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with paths for keys: {"packages": {"torch": "2"}} -> {"packages/torch": "2"}."""
+    """Nested mappings as one, with paths for keys: {"packages": {"torch": "2"}} ->
+    {"packages/torch": "2"}."""
     if not isinstance(value, Mapping):
         return {path: value}
-    return {k: v for key, part in value.items() for k, v in flat(part, f"{path}/{key}" if path else str(key)).items()}
+    return {
+        k: v
+        for key, part in value.items()
+        for k, v in flat(part, f"{path}/{key}" if path else str(key)).items()
+    }

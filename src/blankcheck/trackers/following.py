@@ -1,7 +1,8 @@
-"""Follows a run folder: whenever one of its files is written, what is new in it goes to the trackers.
+"""Follows a run folder: whenever one of its files is written, what is new in it goes to the
+trackers.
 
-Everything is read back from the file, so that a tracker gets what the file holds and nothing else. A tracker that fails is
-left out from then on; the run goes on.
+Everything is read back from the file, so that a tracker gets what the file holds and nothing else.
+A tracker that fails is left out from then on; the run goes on.
 """
 
 from __future__ import annotations
@@ -21,12 +22,20 @@ METRICS, VERDICT = "metrics.jsonl", "verdict.json"
 class Follower:
     """Repeats a run folder in trackers, by name. warn(line) is told of a tracker that fails.
 
-    It is called with the name of a file that was just written, and raises nothing but what stops the program.
+    It is called with the name of a file that was just written, and raises nothing but what stops
+    the program.
     """
 
-    def __init__(self, run: RunFolder, trackers: Mapping[str, Tracker], warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, run: RunFolder, trackers: Mapping[str, Tracker], warn: Callable[[str], None]
+    ) -> None:
         self.run, self.trackers, self.warn = run, dict(trackers), warn
-        self._react = {CONFIG: self._settings, METRICS: self._numbers, STATE: self._rounds, VERDICT: self._verdict}
+        self._react = {
+            CONFIG: self._settings,
+            METRICS: self._numbers,
+            STATE: self._rounds,
+            VERDICT: self._verdict,
+        }
 
     def __call__(self, name: str) -> None:
         """Send on what is new in the file."""
@@ -57,12 +66,16 @@ class Follower:
         for name, tracker in list(self.trackers.items()):
             try:
                 tell(tracker)
-            except Exception as error:  # a full disk, a server that is down: libraries raise anything
+            except (
+                Exception
+            ) as error:  # a full disk, a server that is down: libraries raise anything
                 del self.trackers[name]
                 self._say(name, error)
 
     def _say(self, name: str, error: Exception) -> None:
-        self.warn(f"tracker {name} stopped: {one_line(error)}; the run goes on, and {self.run / METRICS} has everything")
+        self.warn(
+            f"tracker {name} stopped: {one_line(error)}; the run goes on, and {self.run / METRICS} has everything"
+        )
 
     def _settings(self) -> Callable[[Tracker], None]:
         config, environment = self.run.read_config(), self.run.read_json(MARK)

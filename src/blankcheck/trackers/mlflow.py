@@ -21,11 +21,15 @@ STORE, ARTIFACTS = "mlflow.db", "mlartifacts"
 VIEW = "mlflow ui --backend-store-uri"
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 MOST_NUMBERS, MOST_PARAMETERS, MOST_LETTERS = 1000, 100, 5000
-"""Numbers and parameters in one call, and letters of a parameter's value, a little below what MLflow allows."""
+"""Numbers and parameters in one call, and letters of a parameter's value, a little below what
+MLflow allows."""
 
 
 def connect(run: RunFolder, resume: bool) -> MLflow:
-    """A new run in the store, or the one that goes on. Anything may be raised where the store cannot be reached."""
+    """A new run in the store, or the one that goes on.
+
+    Anything may be raised where the store cannot be reached.
+    """
     import mlflow
 
     notes, path = Notes(run, NAME, resume), run.path.resolve()
@@ -39,13 +43,20 @@ def connect(run: RunFolder, resume: bool) -> MLflow:
         if known is None:
             known = client.create_run(_experiment(client, artifacts), run_name=path.name)
     # an address of the user's own may hold a password
-    return MLflow(client, known, notes, "where MLFLOW_TRACKING_URI says" if artifacts is None else f"{VIEW} {uri}")
+    return MLflow(
+        client,
+        known,
+        notes,
+        "where MLFLOW_TRACKING_URI says" if artifacts is None else f"{VIEW} {uri}",
+    )
 
 
 def _beside(folder: Path) -> str:
     store = str(folder / STORE)
     if "?" in store or "%" in store:  # in the address of a store, these begin something else
-        raise ArgumentError(f"MLflow cannot keep a store in {folder}; name one in MLFLOW_TRACKING_URI")
+        raise ArgumentError(
+            f"MLflow cannot keep a store in {folder}; name one in MLFLOW_TRACKING_URI"
+        )
     return f"sqlite:///{store}"
 
 
@@ -88,12 +99,16 @@ class MLflow:
 
     def __init__(self, client: Any, run: Any, notes: Notes, where: str) -> None:
         self._client, self._id, self._notes = client, run.info.run_id, notes
-        # the store tells the last step of every metric; pictures are written again under their old names
-        self.last: dict[str, int] = {metric.key: metric.step for metric in run.data.to_proto().metrics}
+        # the store tells the last step of every metric; pictures are written again under their old
+        # names
+        self.last: dict[str, int] = {
+            metric.key: metric.step for metric in run.data.to_proto().metrics
+        }
         self.where = where
 
     def configure(self, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
-        """Parameters, and the artifacts `config.json` and `environment.json`, where long values are whole."""
+        """Parameters, and the artifacts `config.json` and `environment.json`, where long values are
+        whole."""
         from mlflow.entities import Param
 
         self._notes.save(run=self._id)
@@ -109,14 +124,22 @@ class MLflow:
         from mlflow.entities import Metric
 
         now = int(1000 * time.time())
-        metrics = [Metric(name, number, now, row.step) for row in rows for name, number in row.values.items()]
+        metrics = [
+            Metric(name, number, now, row.step)
+            for row in rows
+            for name, number in row.values.items()
+        ]
         for some in _chunks(metrics, MOST_NUMBERS):
             self._client.log_batch(self._id, metrics=some)
 
     def pictures(self, pictures: Sequence[Picture]) -> None:
         """PNG files among the artifacts."""
         for picture in pictures:
-            self._client.log_image(self._id, picture.pixels, artifact_file=f"images/{picture.name}/{picture.step:04}.png")
+            self._client.log_image(
+                self._id,
+                picture.pixels,
+                artifact_file=f"images/{picture.name}/{picture.step:04}.png",
+            )
 
     def verdict(self, word: str) -> None:
         """A tag."""
@@ -149,7 +172,8 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _impatient() -> Iterator[None]:
-    """Inside, a server that does not answer is asked twice, not for minutes, unless the user said how often."""
+    """Inside, a server that does not answer is asked twice, not for minutes, unless the user said
+    how often."""
     if RETRIES in os.environ:
         yield
         return

@@ -17,19 +17,25 @@ TRACKERS: Mapping[str, Callable[[RunFolder, bool], Tracker]] = {
     mlflow.NAME: mlflow.connect,
     wandb.NAME: wandb.connect,
 }
-"""What makes or finds a run in each tracker; called with the run folder, and whether its run goes on."""
+"""What makes or finds a run in each tracker; called with the run folder, and whether its run goes
+on."""
 
 Asked = Sequence[str] | str | None
 """Names, in a list or with commas between them."""
 
 
 def check_trackers(asked: Asked) -> tuple[str, ...]:
-    """The trackers that are asked for, each once. Raises ArgumentError where one is unknown or its package is missing."""
+    """The trackers that are asked for, each once.
+
+    Raises ArgumentError where one is unknown or its package is missing.
+    """
     names = asked.split(",") if isinstance(asked, str) else asked or ()
     wanted = tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
     for name in wanted:
         if name not in TRACKERS:
-            raise ArgumentError(f"tracker must be one or more of {', '.join(TRACKERS)}, got {name!r}")
+            raise ArgumentError(
+                f"tracker must be one or more of {', '.join(TRACKERS)}, got {name!r}"
+            )
     for name in wanted:
         try:
             importlib.import_module(name)
@@ -43,7 +49,8 @@ def check_trackers(asked: Asked) -> tuple[str, ...]:
 
 
 def connect(asked: Asked, run: RunFolder, resume: bool = False) -> dict[str, Tracker]:
-    """A run in each tracker, with nothing in it yet, or the one that goes on. Nothing is written into the run folder.
+    """A run in each tracker, with nothing in it yet, or the one that goes on. Nothing is written
+    into the run folder.
 
     Raises ArgumentError where a tracker cannot be reached; those before it are closed again.
     """
@@ -53,17 +60,24 @@ def connect(asked: Asked, run: RunFolder, resume: bool = False) -> dict[str, Tra
             opened[name] = TRACKERS[name](run, resume)
         except Exception as error:  # libraries raise anything; what they name is wrong input
             Follower(run, opened, lambda line: None).close(finished=False)
-            words = str(error) if isinstance(error, BlankcheckError) else f"{type(error).__name__}: {one_line(error)}"
+            words = (
+                str(error)
+                if isinstance(error, BlankcheckError)
+                else f"{type(error).__name__}: {one_line(error)}"
+            )
             raise ArgumentError(f"tracker {name} cannot be opened: {words}") from error
     return opened
 
 
 @contextmanager
 def mirrored(
-    run: RunFolder, trackers: Mapping[str, Tracker], warn: Callable[[str], None], resume: bool = False
+    run: RunFolder,
+    trackers: Mapping[str, Tracker],
+    warn: Callable[[str], None],
+    resume: bool = False,
 ) -> Iterator[None]:
-    """Inside, what is written into the run folder goes to the trackers, too; first what is there, where a run goes on.
-    After, they are closed. warn(line) is told of a tracker that fails."""
+    """Inside, what is written into the run folder goes to the trackers, too; first what is there,
+    where a run goes on. After, they are closed. warn(line) is told of a tracker that fails."""
     follower = Follower(run, trackers, warn)
     finished = False
     run.listeners.append(follower)

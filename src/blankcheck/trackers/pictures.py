@@ -1,4 +1,7 @@
-"""Witnesses and searched images as grids. Pure functions; one grid has the same pixels in every tracker."""
+"""Witnesses and searched images as grids.
+
+Pure functions; one grid has the same pixels in every tracker.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +22,16 @@ Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 COLUMNS, MOST_CLASSES = 10, 20
 """Images of one class side by side, and classes in the grid of a round."""
 SMALL, LARGE = 32, 128
-"""Sides, in pixels, that smaller images are enlarged to by whole numbers, and larger ones averaged down to."""
+"""Sides, in pixels, that smaller images are enlarged to by whole numbers, and larger ones averaged
+down to."""
 GAP, GREY = 2, 128
 """Between cells: wide and light enough to show where a black image ends."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A grid of images under a name and a step, as `Row` has them. cells: rows of images (c, h, w) in [0, 1], None where a
-    cell is empty. words: what is to be seen, plain text."""
+    """A grid of images under a name and a step, as `Row` has them. cells: rows of images (c, h, w)
+    in [0, 1], None where a cell is empty. words: what is to be seen, plain text."""
 
     name: str
     axis: str
@@ -41,7 +45,9 @@ class Picture:
         shape = next(image.shape[1:] for row in self.cells for image in row if image is not None)
         high, wide = _cell(torch.zeros(1, *shape)).shape[:2]
         rows, columns = len(self.cells), max(len(row) for row in self.cells)
-        grid = np.full((GAP + rows * (high + GAP), GAP + columns * (wide + GAP), 3), GREY, dtype=np.uint8)
+        grid = np.full(
+            (GAP + rows * (high + GAP), GAP + columns * (wide + GAP), 3), GREY, dtype=np.uint8
+        )
         for i, row in enumerate(self.cells):
             for j, image in enumerate(row):
                 if image is not None:
@@ -51,7 +57,8 @@ class Picture:
 
 
 def _cell(image: Tensor) -> Pixels:
-    """(c, h, w) in [0, 1] -> (high, wide, 3): three channels are colours, of another number the brightest is shown."""
+    """(c, h, w) in [0, 1] -> (high, wide, 3): three channels are colours, of another number the
+    brightest is shown."""
     longest = max(image.shape[1:])
     if longest > LARGE:
         image = F.avg_pool2d(image[None], -(-longest // LARGE), ceil_mode=True)[0]
@@ -63,7 +70,8 @@ def _cell(image: Tensor) -> Pixels:
 
 
 def witness_pictures(contents: RunContents) -> list[Picture]:
-    """A grid for every class that has witnesses: the sparsest ones above, the real images nearest to them beneath."""
+    """A grid for every class that has witnesses: the sparsest ones above, the real images nearest
+    to them beneath."""
     by_class: dict[int, list[Witness]] = {}
     for witness in contents.witnesses:
         by_class.setdefault(witness.target, []).append(witness)
@@ -80,8 +88,9 @@ def witness_pictures(contents: RunContents) -> list[Picture]:
 
 
 def round_pictures(state: Mapping[str, Any]) -> list[Picture]:
-    """A grid for every round of a hardening's state and each of its sets: a row a class; images that are sparse and out of
-    distribution first. trained: a sample of what was trained on. fresh: what a new search then found on the network."""
+    """A grid for every round of a hardening's state and each of its sets: a row a class; images
+    that are sparse and out of distribution first. trained: a sample of what was trained on. fresh:
+    what a new search then found on the network."""
     return [
         Picture(f"fooling/{what}", "round", index, f"{words}: a row for each target class", cells)
         for what, words in (("trained", "images trained on"), ("fresh", "images of fresh attempts"))
@@ -90,7 +99,9 @@ def round_pictures(state: Mapping[str, Any]) -> list[Picture]:
     ]
 
 
-def _by_class(images: Tensor, targets: Tensor, counts: Tensor) -> tuple[tuple[Tensor | None, ...], ...]:
+def _by_class(
+    images: Tensor, targets: Tensor, counts: Tensor
+) -> tuple[tuple[Tensor | None, ...], ...]:
     rows: list[tuple[Tensor, ...]] = []
     for target in sorted(set(targets.tolist()))[:MOST_CLASSES]:
         mine = (targets == target).nonzero().flatten()

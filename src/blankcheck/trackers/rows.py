@@ -1,7 +1,8 @@
 """The records of `metrics.jsonl` as named numbers over steps: pure arithmetic on plain values.
 
-A name is a path: the record's kind, what it speaks of, and the field, as in `set/trained/3/class/7/fooled`. The same names
-go to every tracker, so they are made of what the strictest of them takes.
+A name is a path: the record's kind, what it speaks of, and the field, as in
+`set/trained/3/class/7/fooled`. The same names go to every tracker, so they are made of what the
+strictest of them takes.
 """
 
 from __future__ import annotations
@@ -16,16 +17,21 @@ from typing import Any
 MOST_PART, MOST_NAME = 60, 200
 """Letters of a part, and of a whole name. MLflow takes 250."""
 AXES = (("epoch", "epoch"), ("round", "round"), ("index", "round"))
-"""Fields that say where on an axis a record stands, and that axis; the first one a record has counts."""
-PLACES = frozenset({"kind", "what", "split", "target", "set_round", "batch", *(name for name, _ in AXES)})
+"""Fields that say where on an axis a record stands, and that axis; the first one a record has
+counts."""
+PLACES = frozenset(
+    {"kind", "what", "split", "target", "set_round", "batch", *(name for name, _ in AXES)}
+)
 """Fields that are part of the name or the step, so that they are no numbers of their own."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """The numbers of one record. series: what its names begin with; a series has one row a step, in rising order.
+    """The numbers of one record. series: what its names begin with; a series has one row a step, in
+    rising order.
 
-    axis: what the step counts: `batch`, `epoch` or `round`, each from 0, or `record`, where nothing does.
+    axis: what the step counts: `batch`, `epoch` or `round`, each from 0, or `record`, where nothing
+    does.
     """
 
     series: str
@@ -40,7 +46,10 @@ class Row:
 
 
 def rows(records: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Every number of every record, in their order. True counts as 1, False as 0; what is null or text has no number."""
+    """Every number of every record, in their order.
+
+    True counts as 1, False as 0; what is null or text has no number.
+    """
     earlier: Counter[str] = Counter()
     made = []
     for record in records:
@@ -61,10 +70,15 @@ def rows(records: Sequence[Mapping[str, Any]]) -> list[Row]:
 def _series(record: Mapping[str, Any]) -> list[str]:
     """`audit-target` of target 3 is audit, target, 3; a set `twin:saliency` is set, twin, saliency."""
     what, split, of = str(record.get("what", "")), record.get("split"), record.get("set_round")
-    parts = [*str(record.get("kind", "record")).split("-"), *(part for part in what.split(":") if part)]
+    parts = [
+        *str(record.get("kind", "record")).split("-"),
+        *(part for part in what.split(":") if part),
+    ]
     if split is not None:
         parts.append(str(split))
-    if of is not None and not what.startswith("own:"):  # those are shown in the round they are of, and in no other
+    if of is not None and not what.startswith(
+        "own:"
+    ):  # those are shown in the round they are of, and in no other
         parts.append(str(of))
     return [*parts, str(record["target"])] if "target" in record else parts
 
@@ -91,10 +105,11 @@ def _numbers(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...
 
 
 def name_of(parts: Sequence[str]) -> str:
-    """A name of parts that every tracker takes: letters, digits and `_-.` between slashes, at most `MOST_NAME` letters.
+    """A name of parts that every tracker takes: letters, digits and `_-.` between slashes, at most
+    `MOST_NAME` letters.
 
-    A part with other characters, or too long a one, ends with a hash of what it was, so that different ones stay apart;
-    blanks and round brackets alone become `-`.
+    A part with other characters, or too long a one, ends with a hash of what it was, so that
+    different ones stay apart; blanks and round brackets alone become `-`.
     """
     name = "/".join(_part(part) for part in parts)
     return name if len(name) <= MOST_NAME else f"{name[: MOST_NAME - 9]}-{_hash(name)}"

@@ -1,6 +1,8 @@
-"""TensorBoard: event files in the run folder, written with TensorBoard's own record writer and protocol buffers.
+"""TensorBoard: event files in the run folder, written with TensorBoard's own record writer and
+protocol buffers.
 
-Its usual writer has a thread, which prints a traceback of its own when the disk is full; this one has none.
+Its usual writer has a thread, which prints a traceback of its own when the disk is full; this one
+has none.
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ def connect(run: RunFolder, resume: bool) -> TensorBoard:
 
 
 class TensorBoard:
-    """One event a row, its numbers in single precision: TensorBoard's quick reader shows no other. The file begins with the
-    first thing written."""
+    """One event a row, its numbers in single precision: TensorBoard's quick reader shows no other.
+    The file begins with the first thing written."""
 
     def __init__(self, run: RunFolder, resume: bool) -> None:
         self._run = run
@@ -39,8 +41,12 @@ class TensorBoard:
 
     def configure(self, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
         """Two texts."""
-        self._write([(0, _text(name, "\n".join(f"{k}: {v}" for k, v in flat(values).items())))
-                     for name, values in (("config", config), ("environment", environment))])  # fmt: skip
+        self._write(
+            [
+                (0, _text(name, "\n".join(f"{k}: {v}" for k, v in flat(values).items())))
+                for name, values in (("config", config), ("environment", environment))
+            ]
+        )
 
     def numbers(self, rows: Sequence[Row]) -> None:
         """One event a row, so that a row is there whole or not at all."""
@@ -80,27 +86,36 @@ class TensorBoard:
         try:
             written = self._file.write(buffer.getvalue())
             if written != buffer.tell():
-                raise OSError(f"only {written} of {buffer.tell()} bytes were written to {self._run / EVENTS}")
+                raise OSError(
+                    f"only {written} of {buffer.tell()} bytes were written to {self._run / EVENTS}"
+                )
         except BaseException:
             self.close(finished=False)
             raise
 
 
 def _steps(run: RunFolder) -> dict[str, int]:
-    """The last step of every tag in the event files of a folder. A file that ends within an event is read up to there."""
+    """The last step of every tag in the event files of a folder.
+
+    A file that ends within an event is read up to there.
+    """
     from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 
     last: dict[str, int] = {}
     for name in run.names(f"{EVENTS}/events.out.tfevents.*"):
         for event in LegacyEventFileLoader(str(run / name)).Load():
-            last |= {value.tag: max(event.step, last.get(value.tag, -1)) for value in event.summary.value}
+            last |= {
+                value.tag: max(event.step, last.get(value.tag, -1)) for value in event.summary.value
+            }
     return last
 
 
 def _scalars(row: Row) -> Any:
     from tensorboard.compat.proto.summary_pb2 import Summary
 
-    return Summary(value=[Summary.Value(tag=name, simple_value=number) for name, number in row.values.items()])
+    return Summary(
+        value=[Summary.Value(tag=name, simple_value=number) for name, number in row.values.items()]
+    )
 
 
 def _image(picture: Picture) -> Any:
@@ -111,15 +126,21 @@ def _image(picture: Picture) -> Any:
     high, wide = picture.pixels.shape[:2]
     plugin = SummaryMetadata.PluginData(plugin_name="images")
     kind = SummaryMetadata(
-        plugin_data=plugin, data_class=DATA_CLASS_BLOB_SEQUENCE, summary_description=_block(picture.words)
+        plugin_data=plugin,
+        data_class=DATA_CLASS_BLOB_SEQUENCE,
+        summary_description=_block(picture.words),
     )
-    return _strings(picture.name, kind, [str(wide).encode(), str(high).encode(), buffer.getvalue()], [3])
+    return _strings(
+        picture.name, kind, [str(wide).encode(), str(high).encode(), buffer.getvalue()], [3]
+    )
 
 
 def _text(name: str, words: str) -> Any:
     from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_TENSOR, SummaryMetadata
 
-    kind = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="text"), data_class=DATA_CLASS_TENSOR)
+    kind = SummaryMetadata(
+        plugin_data=SummaryMetadata.PluginData(plugin_name="text"), data_class=DATA_CLASS_TENSOR
+    )
     return _strings(name, kind, [_block(words).encode(errors="replace")], [])
 
 

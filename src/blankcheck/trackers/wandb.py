@@ -1,4 +1,7 @@
-"""Weights & Biases: offline beside the run folder, unless the user is logged in or set WANDB_MODE. It asks for no login."""
+"""Weights & Biases: offline beside the run folder, unless the user is logged in or set WANDB_MODE.
+
+It asks for no login.
+"""
 
 from __future__ import annotations
 
@@ -19,20 +22,34 @@ OFFLINE = frozenset({"offline", "dryrun", "disabled"})
 
 
 def connect(run: RunFolder, resume: bool) -> Wandb:
-    """A new run, or the one that goes on. Raises ArgumentError when WANDB_MODE asks for a server nobody is logged in to."""
+    """A new run, or the one that goes on.
+
+    Raises ArgumentError when WANDB_MODE asks for a server nobody is logged in to.
+    """
     import wandb
 
     notes = Notes(run, NAME, resume)
     identity = notes.run_id or secrets.token_hex(4)
     settings = wandb.Settings(
-        silent=True, console="off", disable_git=True, disable_code=True, x_disable_meta=True, x_disable_stats=True,
-        x_disable_machine_info=True, x_save_requirements=False, x_transaction_log_flush_interval=1,  # seconds
-    )  # fmt: skip
+        silent=True,
+        console="off",
+        disable_git=True,
+        disable_code=True,
+        x_disable_meta=True,
+        x_disable_stats=True,
+        x_disable_machine_info=True,
+        x_save_requirements=False,
+        x_transaction_log_flush_interval=1,  # seconds
+    )
     made = wandb.init(
-        id=identity, resume="allow", mode=_mode(), dir=os.environ.get("WANDB_DIR") or str(run.path.resolve().parent),
-        project=os.environ.get("WANDB_PROJECT") or PROJECT, name=os.environ.get("WANDB_NAME") or run.path.resolve().name,
+        id=identity,
+        resume="allow",
+        mode=_mode(),
+        dir=os.environ.get("WANDB_DIR") or str(run.path.resolve().parent),
+        project=os.environ.get("WANDB_PROJECT") or PROJECT,
+        name=os.environ.get("WANDB_NAME") or run.path.resolve().name,
         settings=settings,
-    )  # fmt: skip
+    )
     return Wandb(made, notes)
 
 
@@ -46,23 +63,31 @@ def _mode() -> Any:
     if wandb.login(prompt=False):
         return asked
     if os.environ.get("WANDB_MODE"):
-        raise ArgumentError(f"WANDB_MODE is {asked}, and nobody is logged in: wandb login, or WANDB_MODE=offline")
+        raise ArgumentError(
+            f"WANDB_MODE is {asked}, and nobody is logged in: wandb login, or WANDB_MODE=offline"
+        )
     return "offline"
 
 
 class Wandb:
-    """One run. It cannot be asked offline what it holds, so that the notes in the run folder say how far it is.
+    """One run. It cannot be asked offline what it holds, so that the notes in the run folder say
+    how far it is.
 
-    Its own step counts rows through every start; the axes `batch`, `epoch` and `round` are values beside the numbers.
+    Its own step counts rows through every start; the axes `batch`, `epoch` and `round` are values
+    beside the numbers.
     """
 
     def __init__(self, run: Any, notes: Notes) -> None:
         self._run, self._notes = run, notes
         self.last = notes.numbers("last")
-        self._held = dict(self.last)  # what was logged, where `last` may be ahead when something stops in between
+        self._held = dict(
+            self.last
+        )  # what was logged, where `last` may be ahead when something stops in between
         self._logged = max(notes.numbers("logged").get("rows", 0), run.step)
         self._series: set[str] = set()
-        self.where = f"wandb sync {Path(run.dir).parent}" if run.offline else str(run.url or "disabled")
+        self.where = (
+            f"wandb sync {Path(run.dir).parent}" if run.offline else str(run.url or "disabled")
+        )
 
     def configure(self, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
         """The configuration of the run."""
@@ -81,7 +106,13 @@ class Wandb:
 
         for picture in pictures:
             image = Image(picture.pixels, caption=picture.words)
-            self._log(picture.name.rpartition("/")[0], picture.axis, picture.step, {picture.name: image}, picture.name)
+            self._log(
+                picture.name.rpartition("/")[0],
+                picture.axis,
+                picture.step,
+                {picture.name: image},
+                picture.name,
+            )
         self._save()
 
     def _log(self, series: str, axis: str, step: int, values: Mapping[str, Any], key: str) -> None:

@@ -21,10 +21,13 @@ from blankcheck.verifying.folder import Folder
 
 MOST_LEVELS = 1000
 CLOSE = 1e-3
-"""How much lower than proved again a bound of a probability may be said to be: optimising differs between machines."""
+"""How much lower than proved again a bound of a probability may be said to be: optimising differs
+between machines."""
 
 
-def read_certificate(found: Findings, run: RunFolder, verdict: Mapping[str, Any]) -> Certificate | None:
+def read_certificate(
+    found: Findings, run: RunFolder, verdict: Mapping[str, Any]
+) -> Certificate | None:
     """The certificate of the folder, None where there is none or what it says makes no sense."""
     said = verdict.get("certificate")
     if not run.has(RECORD):
@@ -41,7 +44,10 @@ def read_certificate(found: Findings, run: RunFolder, verdict: Mapping[str, Any]
         return None
     classes = len(verdict["classes"])
     rows = record["levels"]
-    if any(len(each) != classes for each in (record["k"], *(row[name] for row in rows for name in ("log_odds", "slack")))):
+    if any(
+        len(each) != classes
+        for each in (record["k"], *(row[name] for row in rows for name in ("log_odds", "slack")))
+    ):
         found.fail(RECORD, f"must have one entry for each of {classes} classes")
         return None
     try:
@@ -65,13 +71,21 @@ def check_command(found: Findings, command: str, certificate: Certificate | None
     if command in ("certify", "gate") and certificate is None:
         found.fail(RECORD, f"a run of {command} ends with a certificate")
     if command == "gate" and certificate is not None and certificate.means != GATE_CERTIFIED:
-        found.fail(RECORD, f"means is {value(certificate.means)}, a run of gate ends with {GATE_CERTIFIED}")
+        found.fail(
+            RECORD, f"means is {value(certificate.means)}, a run of gate ends with {GATE_CERTIFIED}"
+        )
 
 
 def check_certificate(
-    found: Findings, certificate: Certificate, classifier: UnitClassifier, folder: Folder, shape: Sequence[int], outputs: int
-) -> bool:  # fmt: skip
-    """Whether all that the certificate says holds. shape: (c, h, w) of images. outputs: of the network."""
+    found: Findings,
+    certificate: Certificate,
+    classifier: UnitClassifier,
+    folder: Folder,
+    shape: Sequence[int],
+    outputs: int,
+) -> bool:
+    """Whether all that the certificate says holds. shape: (c, h, w) of images. outputs: of the
+    network."""
     before, config = len(found.failures), folder.config
     means = GATE_CERTIFIED if isinstance(classifier.network, Gated) else CERTIFIED
     asked = {
@@ -81,7 +95,7 @@ def check_certificate(
         "fingerprint": (certificate.fingerprint, fingerprint(classifier)),
         "means": (certificate.means, means),
         "unit": (certificate.unit, config.get("unit", "features")),
-    }  # fmt: skip
+    }
     for name, (said, true) in asked.items():
         if said != true:
             found.fail(RECORD, f"{name} is {value(said)}, the run's is {value(true)}")
@@ -111,8 +125,11 @@ def _prove(found: Findings, certificate: Certificate, classifier: UnitClassifier
     for said, level in zip(certificate.levels, again, strict=True):
         for target, (a, b) in enumerate(zip(said.log_odds, level.log_odds, strict=True)):
             if not probability(a) >= probability(b) - CLOSE:
-                found.fail(RECORD, f"class {target} is said to stay below {probability(a):.4f} at k = {said.k}, proved "
-                           f"again is {probability(b):.4f}")  # fmt: skip
+                found.fail(
+                    RECORD,
+                    f"class {target} is said to stay below {probability(a):.4f} at k = {said.k}, proved "
+                    f"again is {probability(b):.4f}",
+                )
                 return
     claimed = sum(k is not None for k in certificate.k)
     of = "all" if claimed == len(holds) else f"{claimed} of"
@@ -121,4 +138,8 @@ def _prove(found: Findings, certificate: Certificate, classifier: UnitClassifier
 
 def probability(log_odds: float) -> float:
     """From log-odds to a probability, without overflow."""
-    return 1 / (1 + math.exp(-log_odds)) if log_odds > 0 else math.exp(log_odds) / (1 + math.exp(log_odds))
+    return (
+        1 / (1 + math.exp(-log_odds))
+        if log_odds > 0
+        else math.exp(log_odds) / (1 + math.exp(log_odds))
+    )

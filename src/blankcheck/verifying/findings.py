@@ -15,8 +15,10 @@ MOST_SAID = 5
 
 @dataclass
 class Findings:
-    """Collected along the way. failures: what does not hold. lacking: what was not at hand or is not in an older folder.
-    current: whether the folder was written by this very version, so that nothing may lack, or be more, or be told otherwise.
+    """Collected along the way. failures: what does not hold. lacking: what was not at hand or is
+    not in an older folder.
+    current: whether the folder was written by this very version, so that nothing may lack, or be
+    more, or be told otherwise.
     """
 
     current: bool = True
@@ -34,7 +36,8 @@ class Findings:
         self.failures.append(short(sentence, 240))
 
     def lack(self, where: str, words: str) -> None:
-        """A file or field of the folder is not there: a failure where this version would have written it."""
+        """A file or field of the folder is not there: a failure where this version would have
+        written it."""
         (self.failures if self.current else self.lacking).append(short(f"{where}: {words}", 240))
 
     def not_at_hand(self, words: str) -> None:
@@ -45,7 +48,10 @@ class Findings:
         """Fields that are not as derived."""
         for one in differences:
             if one.kind == WRONG:
-                self.fail(file, f"{one.field} is {value(one.said)}, derived anew it is {value(one.derived)}")
+                self.fail(
+                    file,
+                    f"{one.field} is {value(one.said)}, derived anew it is {value(one.derived)}",
+                )
             elif one.kind == MISSING:
                 self.lack(file, f"{one.field} is missing")
             elif one.kind == UNKNOWN:
@@ -60,10 +66,23 @@ class Findings:
         more = len(self.failures) - MOST_SAID
         rest = [f"and {more} more"] if more > 0 else []
         few = self.lacking[:MOST_SAID]
-        others = [f"and {len(self.lacking) - MOST_SAID} more not confirmed"] if len(self.lacking) > MOST_SAID else []
-        return [*self.failures[:MOST_SAID], *rest, *(f"not confirmed: {each}" for each in few), *others]
+        others = (
+            [f"and {len(self.lacking) - MOST_SAID} more not confirmed"]
+            if len(self.lacking) > MOST_SAID
+            else []
+        )
+        return [
+            *self.failures[:MOST_SAID],
+            *rest,
+            *(f"not confirmed: {each}" for each in few),
+            *others,
+        ]
 
 
 def value(said: Any) -> str:
     """A plain value as a line shows it."""
-    return f"{said:.6g}" if isinstance(said, float) else short(repr(said) if isinstance(said, str) else said, 60)
+    return (
+        f"{said:.6g}"
+        if isinstance(said, float)
+        else short(repr(said) if isinstance(said, str) else said, 60)
+    )

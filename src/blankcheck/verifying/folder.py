@@ -1,4 +1,5 @@
-"""The files of a run folder, as `verify` reads them: what is missing is said, what cannot be read is refused."""
+"""The files of a run folder, as `verify` reads them: what is missing is said, what cannot be read
+is refused."""
 
 from __future__ import annotations
 
@@ -20,8 +21,9 @@ Plain = str | int | float | bool | None
 
 @dataclass(frozen=True)
 class Folder:
-    """What was read. config: settings that are plain values; lists and tables decide nothing here. stored: None where there
-    is no such witness file. attempts, records: empty where they are missing."""
+    """What was read. config: settings that are plain values; lists and tables decide nothing here.
+    stored: None where there is no such witness file. attempts, records: empty where they are
+    missing."""
 
     run: RunFolder
     verdict: dict[str, Any]
@@ -46,8 +48,8 @@ class Folder:
 
 
 def read_folder(found: Findings, run: RunFolder) -> Folder | None:
-    """The files of a folder; None where `verdict.json` is not of the right form. Raises RunFolderError where it has none,
-    and for files that cannot be read at all."""
+    """The files of a folder; None where `verdict.json` is not of the right form. Raises
+    RunFolderError where it has none, and for files that cannot be read at all."""
     raw = run.read_json(VERDICT)
     if isinstance(raw, dict) and isinstance(raw.get("schema"), int) and raw["schema"] != SCHEMA:
         read_verdict(run)  # which says that it is of another version
@@ -55,13 +57,19 @@ def read_folder(found: Findings, run: RunFolder) -> Folder | None:
     around = around if isinstance(around, dict) else {}
     config: dict[str, Plain] = {}
     if run.has(CONFIG):
-        config = {k: v for k, v in run.read_config().items() if v is None or isinstance(v, str | int | float)}
+        config = {
+            k: v
+            for k, v in run.read_config().items()
+            if v is None or isinstance(v, str | int | float)
+        }
     else:
         found.fail(CONFIG, "is missing")
     stored = _stored(found, run)
     packages, own = around.get("packages"), PACKAGES[0]
     version = packages.get(own) if isinstance(packages, dict) else None
-    found.current = version == environment()["packages"][own] and (stored is None or "conditions" in stored.metadata)
+    found.current = version == environment()["packages"][own] and (
+        stored is None or "conditions" in stored.metadata
+    )
     attempts: tuple[Attempt, ...] = ()
     records: list[dict[str, Any]] = []
     known = run.has(ATTEMPTS)

@@ -14,20 +14,22 @@ from blankcheck.outputs import as_logits, log_odds, run
 from blankcheck.seeds import seeded
 
 REACHES = (2.0, 1.25, 1.0, 0.8)
-"""How far each kind of pattern is felt, in units of its own ink, widest first. The widest must be found; of
-the others it is only said which are."""
+"""How far each kind of pattern is felt, in units of its own ink, widest first. The widest must be
+found; of the others it is only said which are."""
 MOST_FEATURES = 12
 MOST_PATTERNS = 10
 SLACK = 0.25
 """Share of a pattern's ink by which an image may miss it and still be confident."""
 TRIES = 3
-"""Attempts for each pattern that must be found; one that finds it is enough, as it is for a verdict. Others get one."""
+"""Attempts for each pattern that must be found; one that finds it is enough, as it is for a
+verdict. Others get one."""
 FOUND = 0.9
 """Share of the patterns of one reach from which they count as found."""
 
 
 def planted_control(setting: Setting) -> Experiment:
-    """One pattern for each of a few classes that were never fooled, found again by the same portfolio."""
+    """One pattern for each of a few classes that were never fooled, found again by the same
+    portfolio."""
     code, job = "planted-control", setting.job
     fooled = {a.target for a in setting.attempts if a.fooled}
     classes = [t for t in range(setting.classes) if t not in fooled]
@@ -53,7 +55,9 @@ def _search(setting: Setting, targets: list[int], size: int, reach: float) -> Tr
     job = setting.job
     patterns = random_patterns(len(targets), size, job.shape, seeded(job.seed, "patterns", reach))
     certainty = _certainty(job, patterns, torch.tensor(targets), reach)
-    copy = Trigger(job.classifier, patterns, torch.tensor(targets), reach, job.form, certainty).to(job.device)
+    copy = Trigger(job.classifier, patterns, torch.tensor(targets), reach, job.form, certainty).to(
+        job.device
+    )
     planted = setting.job_for(f"planted-control {reach:g}", classifier=copy, form="logits", more=0)
     tries = TRIES if reach == REACHES[0] else 1
     return run_attempts(planted, [t for t in targets for _ in range(tries)])
@@ -61,7 +65,12 @@ def _search(setting: Setting, targets: list[int], size: int, reach: float) -> Tr
 
 @torch.no_grad()
 def _certainty(job: Job, patterns: Tensor, targets: Tensor, reach: float) -> Tensor:
-    """(q,) log-odds at each pattern, such that those needed are reached `SLACK` away from it, whatever the network says."""
-    own = log_odds(as_logits(run(job.classifier, patterns.to(job.device)), job.form), targets.to(job.device)).cpu()
+    """(q,) log-odds at each pattern, such that those needed are reached `SLACK` away from it,
+    whatever the network says."""
+    own = log_odds(
+        as_logits(run(job.classifier, patterns.to(job.device)), job.form), targets.to(job.device)
+    ).cpu()
     lost = SLACK / reach
-    return (Goal(job.conditions.confidence).needed - lost * own.clamp(-MOST_MARGIN, MOST_MARGIN)) / (1 - lost)
+    return (
+        Goal(job.conditions.confidence).needed - lost * own.clamp(-MOST_MARGIN, MOST_MARGIN)
+    ) / (1 - lost)

@@ -1,4 +1,5 @@
-"""Controls that put questions to the network itself: is what it answers, and what its gradients say, to be trusted?"""
+"""Controls that put questions to the network itself: is what it answers, and what its gradients
+say, to be trusted?"""
 
 from __future__ import annotations
 
@@ -22,26 +23,31 @@ HEALTH_IMAGES = 20
 FEW = 10
 """Lit features of images that have few."""
 MOVES, MOVED_SHARE = 8, 0.03
-"""Random changes tried of an image without a gradient, and the share of the features that each changes."""
+"""Random changes tried of an image without a gradient, and the share of the features that each
+changes."""
 DIFFERENCES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-1)
-"""Changes of the log-odds, relative to 1 + their size, that the steps of finite differences are to make: small ones for
-strongly curved networks, a large one for those whose input is rounded but whose gradient is not."""
+"""Changes of the log-odds, relative to 1 + their size, that the steps of finite differences are to
+make: small ones for strongly curved networks, a large one for those whose input is rounded but
+whose gradient is not."""
 ROUNDING = 1e-5
-"""Promised changes below this, relative to the logits, and a tenth of it relative to the logarithm of the others' sum, drown
-in the rounding of 32-bit arithmetic and say nothing."""
+"""Promised changes below this, relative to the logits, and a tenth of it relative to the logarithm
+of the others' sum, drown in the rounding of 32-bit arithmetic and say nothing."""
 LONGEST = 0.05
 """Longest step, in pixel values: a network is curved."""
 MOST_APART = 0.5
-"""Relative difference between a gradient and a finite difference from which they contradict each other."""
+"""Relative difference between a gradient and a finite difference from which they contradict each
+other."""
 REPEATED, ASKED = 64, 10
 SAME, SAME_IN_BATCH = 1e-3, 1e-2
-"""Largest change of a probability that counts as none; arithmetic differs a little between batch sizes."""
+"""Largest change of a probability that counts as none; arithmetic differs a little between batch
+sizes."""
 BATCH = 7
 
 
 @dataclass(frozen=True)
 class _Health:
-    """Shares of the images at one kind of place. flat: the gradient is zero. hidden: although the answer moves."""
+    """Shares of the images at one kind of place. flat: the gradient is zero. hidden: although the
+    answer moves."""
 
     not_finite: float
     flat: float
@@ -50,16 +56,20 @@ class _Health:
 
 
 def gradient_health(setting: Setting) -> Experiment:
-    """Gradients from every kind of start, at images with few lit features, and where attempts ended, against finite
-    differences."""
+    """Gradients from every kind of start, at images with few lit features, and where attempts
+    ended, against finite differences."""
     job = setting.job
     numbers: dict[str, float] = {}
     flat = 0
     places = _places(setting)
     for name, (targets, images) in places.items():
         health = _health(job, images, targets, seeded(job.seed, "moves", name))
-        numbers |= {f"not-finite:{name}": health.not_finite, f"hidden:{name}": health.hidden, f"wrong:{name}": health.wrong,
-                    f"flat:{name}": health.flat}  # fmt: skip
+        numbers |= {
+            f"not-finite:{name}": health.not_finite,
+            f"hidden:{name}": health.hidden,
+            f"wrong:{name}": health.wrong,
+            f"flat:{name}": health.flat,
+        }
         if name in ("real-target", "real-other"):
             numbers[f"dead:{name}"] = health.flat
         flat += health.flat > 0.5
@@ -70,8 +80,15 @@ def _places(setting: Setting) -> dict[str, tuple[Tensor, Tensor]]:
     """Where gradients are looked at: name -> targets (n,) and images (n, c, h, w) in stored form."""
     job, best = setting.job, setting.tried.best
     targets = torch.tensor(setting.every_class(HEALTH_IMAGES))
-    names = [name for name in STARTS if name != "black" and (job.real is not None or name not in NEED_REAL)]
-    starts = {name: STARTS[name](targets, job.shape, seeded(job.seed, "health", name), job.real) for name in names}
+    names = [
+        name
+        for name in STARTS
+        if name != "black" and (job.real is not None or name not in NEED_REAL)
+    ]
+    starts = {
+        name: STARTS[name](targets, job.shape, seeded(job.seed, "health", name), job.real)
+        for name in names
+    }
     size = max(1, min(FEW, job.conditions.max_lit // 3))
     few = random_patterns(len(targets), size, job.shape, seeded(job.seed, "few"))
     some = torch.randperm(len(best), generator=seeded(job.seed, "ends"))[:HEALTH_IMAGES]
@@ -105,16 +122,21 @@ def _moves(problem: Problem, images: Tensor, margin: Tensor, generator: torch.Ge
 
 
 def _contradicted(problem: Problem, images: Tensor, margin: Tensor, gradient: Tensor) -> Tensor:
-    """(n,) bool: along the gradient, inside [0, 1], the log-odds change otherwise than it says, whatever the length of the
-    step."""
+    """(n,) bool: along the gradient, inside [0, 1], the log-odds change otherwise than it says,
+    whatever the length of the step."""
     with torch.no_grad():
         logits = as_logits(run(problem.classifier, images), problem.form)
         others = logits.scatter(1, problem.targets[:, None], -torch.inf).logsumexp(dim=1)
         drowned = ROUNDING * logits.abs().amax(dim=1) + 0.1 * ROUNDING * others.abs()
     direction = movable(images, gradient)
-    direction = direction / direction.flatten(1).abs().amax(dim=1).clamp_min(1e-30).view(-1, 1, 1, 1)
+    direction = direction / direction.flatten(1).abs().amax(dim=1).clamp_min(1e-30).view(
+        -1, 1, 1, 1
+    )
     slope = (gradient * direction).flatten(1).double().sum(dim=1)
-    against, measured = torch.ones_like(margin, dtype=torch.bool), torch.zeros_like(margin, dtype=torch.bool)
+    against, measured = (
+        torch.ones_like(margin, dtype=torch.bool),
+        torch.zeros_like(margin, dtype=torch.bool),
+    )
     for relative in DIFFERENCES:
         length = (relative * (1 + margin.abs()) / slope.clamp_min(1e-30)).clamp(max=LONGEST).float()
         there = (images + length.view(-1, 1, 1, 1) * direction).clamp(0, 1)
@@ -129,11 +151,16 @@ def _contradicted(problem: Problem, images: Tensor, margin: Tensor, gradient: Te
 
 
 def repeatable(setting: Setting) -> Experiment:
-    """Score the same images again and again: one of a few networks drawn by lot may answer several times running."""
+    """Score the same images again and again: one of a few networks drawn by lot may answer several
+    times running."""
     images = _images(setting)
-    answers = torch.stack([probabilities(setting.job.classifier, images, setting.job.form) for _ in range(ASKED)])
+    answers = torch.stack(
+        [probabilities(setting.job.classifier, images, setting.job.form) for _ in range(ASKED)]
+    )
     moved = ~((answers - answers[0]).abs().amax(dim=(0, 2)) <= SAME)
-    return Experiment(Control("repeatable", int(moved.sum()), len(images), f"when asked {ASKED} times"))
+    return Experiment(
+        Control("repeatable", int(moved.sum()), len(images), f"when asked {ASKED} times")
+    )
 
 
 def batch_independent(setting: Setting) -> Experiment:
@@ -143,31 +170,50 @@ def batch_independent(setting: Setting) -> Experiment:
     order = torch.randperm(len(images), generator=seeded(setting.job.seed, "neighbours"))
     apart = probabilities(setting.job.classifier, images[order], setting.job.form, BATCH)
     moved = ~((together[order] - apart).abs().amax(dim=1) <= SAME_IN_BATCH)
-    return Experiment(Control("batch-independent", int(moved.sum()), len(images), "among other neighbours in the batch"))
+    return Experiment(
+        Control(
+            "batch-independent",
+            int(moved.sum()),
+            len(images),
+            "among other neighbours in the batch",
+        )
+    )
 
 
 def _images(setting: Setting) -> Tensor:
-    """Real images, noise, and what the search ended with: a network may answer only some of them at random."""
+    """Real images, noise, and what the search ended with: a network may answer only some of them at
+    random."""
     job, best = setting.job, setting.tried.best.images
     targets = torch.tensor(setting.every_class(REPEATED // 2))
-    made = [STARTS[name](targets, job.shape, seeded(job.seed, "same", name), job.real) for name in ("noise", "sparse-noise")]
+    made = [
+        STARTS[name](targets, job.shape, seeded(job.seed, "same", name), job.real)
+        for name in ("noise", "sparse-noise")
+    ]
     some = torch.randperm(len(best), generator=seeded(job.seed, "some"))[:REPEATED]
     return torch.cat([setting.validation[:REPEATED], *made, best[some]])
 
 
 def best_kept(setting: Setting) -> Experiment:
     """Whether the best image on each attempt's path is, scored again, what it was."""
-    said, again = setting.tried.best.confidence, torch.tensor([a.confidence for a in setting.attempts])
+    said, again = (
+        setting.tried.best.confidence,
+        torch.tensor([a.confidence for a in setting.attempts]),
+    )
     moved = ~((said - again).abs() <= SAME_IN_BATCH)
     return Experiment(Control("best-kept", int(moved.sum()), len(again)))
 
 
 @torch.no_grad()
 def saturation(setting: Setting) -> Experiment:
-    """Images on which the classifier's own numbers leave no odds to follow: exactly 0, or nothing for all others."""
+    """Images on which the classifier's own numbers leave no odds to follow: exactly 0, or nothing
+    for all others."""
     job = setting.job
     targets = torch.tensor(setting.every_class(REPEATED))
-    kinds = [name for name in ("noise", "sparse-noise", "real-other") if job.real is not None or name not in NEED_REAL]
+    kinds = [
+        name
+        for name in ("noise", "sparse-noise", "real-other")
+        if job.real is not None or name not in NEED_REAL
+    ]
     bad = 0
     for name in kinds:
         images = STARTS[name](targets, job.shape, seeded(job.seed, "saturation", name), job.real)
@@ -176,4 +222,6 @@ def saturation(setting: Setting) -> Experiment:
         others = outputs.scatter(1, targets[:, None], none).amax(dim=1)
         own = outputs.gather(1, targets[:, None]).squeeze(1)
         bad += int(((own == none) | (others == none) | ~outputs.isfinite().any(dim=1)).sum())
-    return Experiment(Control("saturation", bad, len(kinds) * REPEATED, f"its outputs are {job.form}"))
+    return Experiment(
+        Control("saturation", bad, len(kinds) * REPEATED, f"its outputs are {job.form}")
+    )

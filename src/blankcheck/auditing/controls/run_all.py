@@ -1,4 +1,5 @@
-"""The controls of an audit, one after another or shared by several processes, and what remains of each."""
+"""The controls of an audit, one after another or shared by several processes, and what remains of
+each."""
 
 from __future__ import annotations
 
@@ -20,19 +21,34 @@ from blankcheck.judging.evidence import Control, OnTwin
 from blankcheck.parallel.spread import Spread
 from blankcheck.seeds import own_random_numbers, seed_of
 
-PROBES = (probes.gradient_health, probes.repeatable, probes.batch_independent, probes.best_kept, probes.saturation)
+PROBES = (
+    probes.gradient_health,
+    probes.repeatable,
+    probes.batch_independent,
+    probes.best_kept,
+    probes.saturation,
+)
 SEARCHES = (
-    planted_control, harder.more_steps, harder.more_restarts, harder.more_starts, harder.penalty_weights,
-    harder.tighter_limit, harder.close_calls, harder.gradient_free, harder.unbounded,
-)  # fmt: skip
+    planted_control,
+    harder.more_steps,
+    harder.more_restarts,
+    harder.more_starts,
+    harder.penalty_weights,
+    harder.tighter_limit,
+    harder.close_calls,
+    harder.gradient_free,
+    harder.unbounded,
+)
 Tell = Callable[[int, int, str], None]
 """Called as tell(done, all, words) after each control that this process ran."""
 
 
 @dataclass(frozen=True)
 class Finished:
-    """What remains of an experiment: plain numbers and images. extra: what its searches of the audited network ended with;
-    rules: their first step rules. forward, backward: passes spent. twin: what it was, where there was one."""
+    """What remains of an experiment: plain numbers and images. extra: what its searches of the
+    audited network ended with;
+    rules: their first step rules. forward, backward: passes spent. twin: what it was, where there
+    was one."""
 
     control: Control
     extra: tuple[Scored, ...]
@@ -45,14 +61,19 @@ class Finished:
     on_twin: OnTwin | None
 
     @classmethod
-    def of(cls, experiment: Experiment, setting: Setting, judge: OODTest, second: OODTest) -> Finished:
+    def of(
+        cls, experiment: Experiment, setting: Setting, judge: OODTest, second: OODTest
+    ) -> Finished:
         """Its images are scored here, by the process that made them."""
         found = [tried for _, tried in experiment.searches]
         spent = [*(tried.best for tried in found), *experiment.spent]
         want, code = setting.job.conditions, experiment.control.code
         return cls(
             control=experiment.control,
-            extra=tuple(judged(job, tried, judge, second, label=code, want=want) for job, tried in experiment.searches),
+            extra=tuple(
+                judged(job, tried, judge, second, label=code, want=want)
+                for job, tried in experiment.searches
+            ),
             rules=tuple(job.processes[0].rule for job, _ in experiment.searches),
             forward=sum(int(f.forwards.sum()) for f in spent),
             backward=sum(int(f.steps.sum()) for f in spent),
@@ -64,11 +85,18 @@ class Finished:
 
 
 def run_experiments(
-    setting: Setting, judge: OODTest, second: OODTest, rivals: Sequence[Rival], lacking: str, tell: Tell, spread: Spread
+    setting: Setting,
+    judge: OODTest,
+    second: OODTest,
+    rivals: Sequence[Rival],
+    lacking: str,
+    tell: Tell,
+    spread: Spread,
 ) -> list[Finished]:
     """Every control, in the order of the report.
 
-    Those that take longest begin first, so that processes that share them end at about the same time.
+    Those that take longest begin first, so that processes that share them end at about the same
+    time.
     """
     pieces = _pieces(setting, rivals, lacking)
     steps = sum(len(names) for names, _ in pieces)
@@ -78,8 +106,11 @@ def run_experiments(
     def run(index: int) -> list[Finished]:
         nonlocal done
         names, experiment = pieces[index]
-        # for networks that draw random numbers: theirs belong to the experiment, not to whoever runs it
-        with own_random_numbers(seed_of(setting.job.seed, *names), [torch.device(setting.job.device)]):
+        # for networks that draw random numbers: theirs belong to the experiment, not to whoever
+        # runs it
+        with own_random_numbers(
+            seed_of(setting.job.seed, *names), [torch.device(setting.job.device)]
+        ):
             ended = [Finished.of(e, setting, judge, second) for e in experiment()]
         done += len(names)
         tell(done, steps, names[-1])
@@ -114,8 +145,22 @@ def _one(run: Callable[[Setting], Experiment], setting: Setting) -> Callable[[],
 
 
 ORDER = (
-    "gradient-health", "repeatable", "batch-independent", "best-kept", "saturation", "positive-control", "planted-control",
-    "more-steps", "more-restarts", "more-starts", "penalty-weights", "tighter-limit", "close-calls", "gradient-free",
-    "unbounded", "transfer", "rivals",
-)  # fmt: skip
+    "gradient-health",
+    "repeatable",
+    "batch-independent",
+    "best-kept",
+    "saturation",
+    "positive-control",
+    "planted-control",
+    "more-steps",
+    "more-restarts",
+    "more-starts",
+    "penalty-weights",
+    "tighter-limit",
+    "close-calls",
+    "gradient-free",
+    "unbounded",
+    "transfer",
+    "rivals",
+)
 """Codes in the order in which the report speaks of them."""

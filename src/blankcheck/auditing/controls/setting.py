@@ -22,7 +22,8 @@ FEWEST = 10
 
 @dataclass(frozen=True)
 class Twin:
-    """A plainly trained network that stands in for "surely foolable". seconds: what its training took, 0 if cached."""
+    """A plainly trained network that stands in for "surely foolable". seconds: what its training
+    took, 0 if cached."""
 
     classifier: Classifier
     form: str
@@ -31,12 +32,14 @@ class Twin:
 
 
 Twins = Callable[[], Iterator[Twin]]
-"""Makes twins, the one most like the audited network first; later ones stand in where it does not serve."""
+"""Makes twins, the one most like the audited network first; later ones stand in where it does not
+serve."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a control may use: how the fixed attempts were made, what they ended with, real images, and twins."""
+    """What a control may use: how the fixed attempts were made, what they ended with, real images,
+    and twins."""
 
     job: Job
     preset: Preset
@@ -52,7 +55,8 @@ class Setting:
         return [i for i, a in enumerate(self.attempts) if not a.fooled]
 
     def job_for(self, code: str, **changes: Any) -> Job:
-        """The job of the fixed attempts for the control of this name: other random numbers, and what else changes."""
+        """The job of the fixed attempts for the control of this name: other random numbers, and
+        what else changes."""
         return replace(self.job, seed=seed_of(self.job.seed, code), **changes)
 
     @property
@@ -72,8 +76,9 @@ class Setting:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What a control found. searches: searches of the audited network, whose fooling images are witnesses outside the fixed
-    allocation. spent: searches of copies of it. twin_seconds: what training twins took. on_twin: what was found on it."""
+    """What a control found. searches: searches of the audited network, whose fooling images are
+    witnesses outside the fixed allocation. spent: searches of copies of it. twin_seconds: what
+    training twins took. on_twin: what was found on it."""
 
     control: Control
     searches: tuple[tuple[Job, Tried], ...] = ()

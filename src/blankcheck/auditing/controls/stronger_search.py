@@ -1,4 +1,7 @@
-"""Controls that search harder, or elsewhere, where the fixed attempts found nothing. What they find is a witness."""
+"""Controls that search harder, or elsewhere, where the fixed attempts found nothing.
+
+What they find is a witness.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,8 @@ RESTARTS = 5
 WEIGHTS = (0.3, 3.0, 30.0)
 """Of the fixed L1 penalty. One suits most networks; none suits all."""
 SURE = 0.99
-"""Confidence asked of images that are to be transferred: a twin's border lies elsewhere than the network's."""
+"""Confidence asked of images that are to be transferred: a twin's border lies elsewhere than the
+network's."""
 FEWEST_STEPS = 20
 POSITIVE = 40
 """Least attempts of the positive control."""
@@ -43,21 +47,34 @@ def more_steps(setting: Setting) -> Experiment:
     """Ten times the steps (at most 10,000 an attempt) on a sample of the attempts that failed."""
     steps, ten = setting.preset.steps, min(10 * setting.preset.steps, MAX_STEPS)
     harder = setting.job_for("more-steps", processes=within(ten), more=0)
-    return _again("more-steps", harder, setting, setting.sample, f"With {ten} steps instead of {steps}")
+    return _again(
+        "more-steps", harder, setting, setting.sample, f"With {ten} steps instead of {steps}"
+    )
 
 
 def more_restarts(setting: Setting) -> Experiment:
     """Several fresh attempts for each of a sample of the attempts that failed."""
     restarted = setting.job_for("more-restarts")
-    targets = [t for t in setting.some_failed(setting.sample, "more-restarts") for _ in range(RESTARTS)]
+    targets = [
+        t for t in setting.some_failed(setting.sample, "more-restarts") for _ in range(RESTARTS)
+    ]
     return _searched("more-restarts", restarted, targets, f"Starting {RESTARTS} times afresh")
 
 
 def more_starts(setting: Setting) -> Experiment:
-    """Kinds of start the portfolio does not have, and fresh draws of those that work best on hardened networks."""
+    """Kinds of start the portfolio does not have, and fresh draws of those that work best on
+    hardened networks."""
     kinds = ("gaussian", "bright", "sparse-noise", "blend", "real-target", "real-other")
-    job = _other(setting, [(start, _adaptive) for start in kinds], setting.preset.steps, "more-starts")
-    return _again("more-starts", job, setting, 2 * setting.sample, "From Gaussian noise, bright, blended and real images")
+    job = _other(
+        setting, [(start, _adaptive) for start in kinds], setting.preset.steps, "more-starts"
+    )
+    return _again(
+        "more-starts",
+        job,
+        setting,
+        2 * setting.sample,
+        "From Gaussian noise, bright, blended and real images",
+    )
 
 
 def penalty_weights(setting: Setting) -> Experiment:
@@ -69,12 +86,15 @@ def penalty_weights(setting: Setting) -> Experiment:
 
 
 def tighter_limit(setting: Setting) -> Experiment:
-    """A third of the lit features allowed: what is found under it was there to be found under the wider limit."""
+    """A third of the lit features allowed: what is found under it was there to be found under the
+    wider limit."""
     want = setting.job.conditions
     limit = max(1, want.max_lit // 3)
     tight = replace(want, max_lit=limit)
     job = setting.job_for("tighter-limit", conditions=tight, enough=max(1, limit // 10))
-    return _again("tighter-limit", job, setting, setting.sample, f"With at most {limit} lit features")
+    return _again(
+        "tighter-limit", job, setting, setting.sample, f"With at most {limit} lit features"
+    )
 
 
 def gradient_free(setting: Setting) -> Experiment:
@@ -87,18 +107,26 @@ def gradient_free(setting: Setting) -> Experiment:
         ("black", lambda steps, k: DifferentialEvolution(pixels=min(20, limit))),
     ]
     job = _other(setting, rules, 3 * setting.preset.steps, "gradient-free")
-    return _again("gradient-free", job, setting, setting.sample, "By random search and differential evolution")
+    return _again(
+        "gradient-free", job, setting, setting.sample, "By random search and differential evolution"
+    )
 
 
 def close_calls(setting: Setting) -> Experiment:
-    """Go on from the images of the failed attempts that came closest: those that lack the fewest conditions, by least."""
+    """Go on from the images of the failed attempts that came closest: those that lack the fewest
+    conditions, by least."""
     if not setting.failed:
         return Experiment(Control("close-calls", why_not=EVERY_ATTEMPT_FOOLED))
     want = setting.job.conditions
 
     def lacks(attempt: Attempt) -> tuple[int, float]:
         missing = attempt.violates(want)
-        return len(missing), attempt.ood_p if "out_of_distribution" in missing else want.confidence - attempt.confidence
+        return (
+            len(missing),
+            attempt.ood_p
+            if "out_of_distribution" in missing
+            else want.confidence - attempt.confidence,
+        )
 
     closest = sorted(setting.failed, key=lambda i: lacks(setting.attempts[i]))[: 2 * setting.sample]
     given: list[Rule] = [
@@ -122,17 +150,24 @@ def transfer(setting: Setting, twin: Twin | None) -> Experiment:
     job, targets = setting.job, setting.some_failed(2 * setting.sample, code)
     sure = replace(job.conditions, confidence=max(SURE, job.conditions.confidence))
     classifier, form = twin.classifier, twin.form
-    on_twin = setting.job_for(code, classifier=classifier, form=form, conditions=sure, enough=sure.max_lit)
+    on_twin = setting.job_for(
+        code, classifier=classifier, form=form, conditions=sure, enough=sure.max_lit
+    )
     made = run_attempts(on_twin, targets)
     processes = tuple(replace(p, start=f"twin:{p.start}") for p in job.processes)
     shown = setting.job_for(code, processes=processes)
     tried = replace(made, best=scored_once(shown, made.best.images, made.best.targets))
     words = f"Images made against {twin.what} and shown to this network"
-    return Experiment(Control(code, int(tried.best.met.sum()), len(targets), words), ((shown, tried),), spent=(made.best,))
+    return Experiment(
+        Control(code, int(tried.best.met.sum()), len(targets), words),
+        ((shown, tried),),
+        spent=(made.best,),
+    )
 
 
 def scored_once(job: Job, images: Tensor, targets: Tensor) -> Fooling:
-    """Images (n, c, h, w) that somebody else made, as if the job's own search had met each with one forward pass."""
+    """Images (n, c, h, w) that somebody else made, as if the job's own search had met each with one
+    forward pass."""
     want, lit = job.conditions, count_lit(images)
     p = probabilities(job.classifier, images, job.form).gather(1, targets[:, None]).squeeze(1)
     sure = p >= want.confidence
@@ -165,7 +200,9 @@ def _searched(code: str, job: Job, targets: list[int], words: str) -> Experiment
     if not targets:
         return Experiment(Control(code, why_not=EVERY_ATTEMPT_FOOLED))
     tried = run_attempts(job, targets)
-    return Experiment(Control(code, int(tried.best.met.sum()), len(targets), words), ((job, tried),))
+    return Experiment(
+        Control(code, int(tried.best.met.sum()), len(targets), words), ((job, tried),)
+    )
 
 
 def _adaptive(steps: int, max_lit: int) -> Solver:
@@ -177,10 +214,11 @@ def _fixed(weight: float) -> Callable[[int, int], Solver]:
 
 
 def unbounded(setting: Setting) -> Experiment:
-    """From real images of other classes, confidence in the target with as many lit features as it takes.
+    """From real images of other classes, confidence in the target with as many lit features as it
+    takes.
 
-    A network that is flat between its classes stops a descent half-way; such attempts start again from an image into which
-    one of the target was mixed. How many got there directly is said.
+    A network that is flat between its classes stops a descent half-way; such attempts start again
+    from an image into which one of the target was mixed. How many got there directly is said.
     """
     code, job = "unbounded", setting.job
     if job.real is None:
@@ -193,26 +231,37 @@ def unbounded(setting: Setting) -> Experiment:
         ("real-other", lambda steps, k: FixedWeight(weight=0.0)),
         *(("blend", lambda steps, k: AdaptiveWeight(weight=0.0)) for _ in range(RESTARTS)),
     ]
-    job = replace(_other(setting, rules, 4 * setting.preset.steps, code), conditions=free, accept=None, enough=features)
+    job = replace(
+        _other(setting, rules, 4 * setting.preset.steps, code),
+        conditions=free,
+        accept=None,
+        enough=features,
+    )
     targets = setting.every_class(2 * setting.sample)
     tried = run_attempts(job, targets)
     direct = tried.best.met & (tried.process < len(rules) - RESTARTS)
-    control = Control(code, int(tried.best.met.sum()), len(targets), numbers={"direct": int(direct.sum())})
+    control = Control(
+        code, int(tried.best.met.sum()), len(targets), numbers={"direct": int(direct.sum())}
+    )
     return Experiment(control, spent=(tried.best,))
 
 
 def positive_control(setting: Setting, enough: float) -> Experiment:
-    """The same portfolio against networks known to be foolable, which must be in at least `enough` of the attempts.
+    """The same portfolio against networks known to be foolable, which must be in at least `enough`
+    of the attempts.
 
-    A twin that is as good as never fooled says nothing of the search: its architecture itself may resist. Then the next one
-    stands in. One that is fooled now and then shows that the search is too weak.
+    A twin that is as good as never fooled says nothing of the search: its architecture itself may
+    resist. Then the next one stands in. One that is fooled now and then shows that the search is
+    too weak.
     """
     code, targets = "positive-control", setting.every_class(max(POSITIVE, setting.sample))
     seconds, missed = 0.0, list[str]()
     control, twin, on_twin = Control(code, why_not="no twin could be made"), None, None
     for number, twin in enumerate(setting.twins()):
         seconds += twin.seconds
-        own = setting.job_for(f"{code} {number}", classifier=twin.classifier, form=twin.form, more=0)
+        own = setting.job_for(
+            f"{code} {number}", classifier=twin.classifier, form=twin.form, more=0
+        )
         tried = run_attempts(own, targets)
         found = int(tried.best.met.sum())
         before = f" (after {', '.join(missed)})" if missed else ""

@@ -20,10 +20,13 @@ MOST_TARGETS = 20
 
 
 def rivals(setting: Setting, wanted: Sequence[Rival], lacking: str = "") -> Experiment:
-    """Each rival once per class, from black; of many classes, some. lacking: what could not be asked, and why."""
+    """Each rival once per class, from black; of many classes, some. lacking: what could not be
+    asked, and why."""
     code, job = "rivals", setting.job
     if not wanted:
-        return Experiment(Control(code, why_not=lacking or "other libraries were not asked for (--rivals)"))
+        return Experiment(
+            Control(code, why_not=lacking or "other libraries were not asked for (--rivals)")
+        )
     order = torch.randperm(setting.classes, generator=seeded(job.seed, code))[:MOST_TARGETS]
     targets = order.sort().values
     fooled = {a.target for a in setting.attempts if a.fooled}
@@ -44,8 +47,13 @@ def rivals(setting: Setting, wanted: Sequence[Rival], lacking: str = "") -> Expe
 
 def _search(job: Job, rival: Rival, targets: torch.Tensor) -> tuple[Job, Tried, str]:
     """What one rival found, in the form of our own attempts."""
-    start, seed = torch.zeros(len(targets), *job.shape, device=job.device), seed_of(job.seed, "rivals", rival.name)
-    found = run_rival(rival, job.classifier, job.form, start, targets, job.conditions.confidence, seed)
+    start, seed = (
+        torch.zeros(len(targets), *job.shape, device=job.device),
+        seed_of(job.seed, "rivals", rival.name),
+    )
+    found = run_rival(
+        rival, job.classifier, job.form, start, targets, job.conditions.confidence, seed
+    )
     n = len(targets)
     best = scored_once(job, found.images, targets)
     none, steps = torch.zeros_like(targets), torch.full_like(targets, found.backwards // n)

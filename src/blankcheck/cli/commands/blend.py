@@ -50,7 +50,8 @@ MOST_REAL, MOST_NUMBERS = 5000, 200_000_000
 
 
 def blend_command(settings: BlendSettings, terminal: Terminal) -> int:
-    """Blend; writes `blend.json` and `blend.safetensors` into the run folder, and draws its report again."""
+    """Blend; writes `blend.json` and `blend.safetensors` into the run folder, and draws its report
+    again."""
     alphas = parse_alphas(settings.alphas)
     if settings.per_pair is not None and settings.per_pair < 1:
         raise ArgumentError(f"per_pair must be at least 1, got {settings.per_pair}")
@@ -61,48 +62,82 @@ def blend_command(settings: BlendSettings, terminal: Terminal) -> int:
 
 
 def _blend(
-    settings: BlendSettings, alphas: Sequence[float], device: torch.device, run: RunFolder, terminal: Terminal
+    settings: BlendSettings,
+    alphas: Sequence[float],
+    device: torch.device,
+    run: RunFolder,
+    terminal: Terminal,
 ) -> int:
     want, stored = _audited(run)
     config = run.read_config()
     data = data_again(settings, config)
     if data is None:
-        raise DataError(f"the data set of run folder {run.path} is not at hand; name it with --data")
+        raise DataError(
+            f"the data set of run folder {run.path} is not at hand; name it with --data"
+        )
     choose_threads(data.shape)
     classifier = model_again(settings, config, run, data).to(device)
     form = check_fits(classifier, data)
     # a sample of the validation images where there are very many
-    looked_at = data.validation.sample(max(1, min(MOST_REAL, MOST_NUMBERS // math.prod(data.shape))), settings.seed)
+    looked_at = data.validation.sample(
+        max(1, min(MOST_REAL, MOST_NUMBERS // math.prod(data.shape))), settings.seed
+    )
     sure = _real(classifier, form, looked_at, want)
-    real, fooling = _fewer_classes(sure), _fewer_classes(_fooling(classifier, form, data, want, stored, run))
+    real, fooling = (
+        _fewer_classes(sure),
+        _fewer_classes(_fooling(classifier, form, data, want, stored, run)),
+    )
     per_pair = settings.per_pair or _per_pair(real, fooling)
     pairs = choose_pairs(real, fooling, per_pair, settings.seed)
-    terminal.note(f"{len(pairs)} pairs of {len(real)} validation images and {len(fooling)} fooling images; device {device}")
+    terminal.note(
+        f"{len(pairs)} pairs of {len(real)} validation images and {len(fooling)} fooling images; device {device}"
+    )
     with terminal.progress() as bar:
-        made = blend(classifier, form, real, fooling, pairs, alphas, want.confidence,
-                     lambda done, total: bar("blend", done, total, ""))  # fmt: skip
+        made = blend(
+            classifier,
+            form,
+            real,
+            fooling,
+            pairs,
+            alphas,
+            want.confidence,
+            lambda done, total: bar("blend", done, total, ""),
+        )
     said, images = _examples(classifier, form, real, fooling, pairs, made[FOOLING])
     record = {
-        "schema": SCHEMA, "seed": settings.seed, "confidence": want.confidence, "alphas": list(alphas), "per_pair": per_pair,
-        "same_network": stored.metadata.get("fingerprint") == fingerprint(classifier), "classes": list(data.classes),
+        "schema": SCHEMA,
+        "seed": settings.seed,
+        "confidence": want.confidence,
+        "alphas": list(alphas),
+        "per_pair": per_pair,
+        "same_network": stored.metadata.get("fingerprint") == fingerprint(classifier),
+        "classes": list(data.classes),
         "real": {"split": "validation", "images": len(looked_at), "confident": len(sure)},
         "witnesses": {"stored": len(stored), "used": len(fooling)},
         "median_lit": median(count_lit(fooling.images).tolist()),
-        **_tables(real, fooling, pairs, made), "examples": said,
-    }  # fmt: skip
+        **_tables(real, fooling, pairs, made),
+        "examples": said,
+    }
     return _finish(run, record, images, terminal)
 
 
 def _audited(run: RunFolder) -> tuple[Conditions, Stored]:
-    """The conditions and the fooling images of a run folder, all of which must be whole: its report is drawn at the end."""
+    """The conditions and the fooling images of a run folder, all of which must be whole: its report
+    is drawn at the end."""
     verdict = read_run(run, blends=False).verdict
     if verdict is None:
-        raise RunFolderError(f"run folder {run.path} has no verdict.json, so it has no fooling images to blend")
+        raise RunFolderError(
+            f"run folder {run.path} has no verdict.json, so it has no fooling images to blend"
+        )
     stored = unpack(run.read_bytes(WITNESSES), str(run / WITNESSES))
     if not len(stored):
-        raise RunFolderError(f"run folder {run.path} holds no fooling image, so there is nothing to blend")
+        raise RunFolderError(
+            f"run folder {run.path} holds no fooling image, so there is nothing to blend"
+        )
     asked = verdict["conditions"]
-    return Conditions(asked["confidence"], asked["max_lit"], asked["ood_level"], asked["unit"]), stored
+    return Conditions(
+        asked["confidence"], asked["max_lit"], asked["ood_level"], asked["unit"]
+    ), stored
 
 
 def parse_alphas(text: str) -> tuple[float, ...]:
@@ -110,25 +145,39 @@ def parse_alphas(text: str) -> tuple[float, ...]:
     try:
         return check_alphas([float(part) for part in text.split(",") if part.strip()])
     except ValueError as error:
-        raise ArgumentError(f"alphas must be numbers in (0, 1] separated by commas, got {text!r}") from error
+        raise ArgumentError(
+            f"alphas must be numbers in (0, 1] separated by commas, got {text!r}"
+        ) from error
 
 
 def _real(classifier: UnitClassifier, form: str, looked_at: Split, want: Conditions) -> Pool:
-    """Validation images that are right with the asked confidence. Test images are read once, by the audit."""
+    """Validation images that are right with the asked confidence.
+
+    Test images are read once, by the audit.
+    """
     images, labels = looked_at.loaded(), looked_at.labels
     sure = _confident(classifier, form, images, labels, want.confidence)
     if not bool(sure.any()):
-        raise DataError(f"no validation image is right with a confidence of {want.confidence:g}: nothing to blend into")
+        raise DataError(
+            f"no validation image is right with a confidence of {want.confidence:g}: nothing to blend into"
+        )
     return Pool(images[sure], labels[sure])
 
 
 def _fooling(
-    classifier: UnitClassifier, form: str, data: Data, want: Conditions, stored: Stored, run: RunFolder
-) -> Pool:  # fmt: skip
+    classifier: UnitClassifier,
+    form: str,
+    data: Data,
+    want: Conditions,
+    stored: Stored,
+    run: RunFolder,
+) -> Pool:
     """The witnesses that this network is sure of, none twice."""
     images, targets = stored.tensors["images"].float(), stored.tensors["targets"].long()
     if tuple(images.shape[1:]) != data.shape:
-        raise DataError(f"run folder {run.path} holds images of shape {tuple(images.shape[1:])}, data has {data.shape}")
+        raise DataError(
+            f"run folder {run.path} holds images of shape {tuple(images.shape[1:])}, data has {data.shape}"
+        )
     if not bool(((targets >= 0) & (targets < len(data.classes))).all()):
         raise RunFolderError(f"{run / WITNESSES}: targets must lie in 0..{len(data.classes) - 1}")
     sure = _confident(classifier, form, images, targets, want.confidence - TOLERANCE)
@@ -137,14 +186,20 @@ def _fooling(
         first.setdefault((int(targets[i]), image.numpy().tobytes()), i)
     kept = torch.tensor([i for i in first.values() if sure[i]], dtype=torch.int64)
     if not len(kept):
-        raise RunFolderError(f"none of the {len(stored)} fooling images of run folder {run.path} fools this network")
+        raise RunFolderError(
+            f"none of the {len(stored)} fooling images of run folder {run.path} fools this network"
+        )
     return Pool(images[kept], targets[kept])
 
 
-def _confident(classifier: UnitClassifier, form: str, images: Images, classes: Tensor, least: float) -> Tensor:
+def _confident(
+    classifier: UnitClassifier, form: str, images: Images, classes: Tensor, least: float
+) -> Tensor:
     """(n,) bool: the class of each image has at least this probability."""
     with left_as_found(classifier):
-        return probabilities(classifier, images, form).gather(1, classes[:, None]).squeeze(1) >= least
+        return (
+            probabilities(classifier, images, form).gather(1, classes[:, None]).squeeze(1) >= least
+        )
 
 
 def _fewer_classes(pool: Pool) -> Pool:
@@ -178,18 +233,26 @@ def _examples(
         with left_as_found(classifier):
             p = probabilities(classifier, blend_images(q, r, alphas.float()), form)
         said = [
-            {"row": int(rows[i]), "column": int(columns[i]), "alpha": round(float(alphas[k]), 4),
-             "confidence": float(p[k, columns[i]])}
+            {
+                "row": int(rows[i]),
+                "column": int(columns[i]),
+                "alpha": round(float(alphas[k]), 4),
+                "confidence": float(p[k, columns[i]]),
+            }
             for k, i in enumerate(shown)
-        ]  # fmt: skip
+        ]
     return said, {"real": q.contiguous(), "fooling": r.contiguous()}
 
 
-def _finish(run: RunFolder, record: dict[str, Any], images: dict[str, Tensor], terminal: Terminal) -> int:
+def _finish(
+    run: RunFolder, record: dict[str, Any], images: dict[str, Tensor], terminal: Terminal
+) -> int:
     run.write(IMAGES, pack(images))
     run.write_json(RECORD, record)
     blends = read_blends(run)
     assert blends is not None, "it was just written"
     report = str(write_report(run))
-    terminal.result("BLENDED", [finding(blends), *lines(blends)], report, {**record, "report": report})
+    terminal.result(
+        "BLENDED", [finding(blends), *lines(blends)], report, {**record, "report": report}
+    )
     return 0

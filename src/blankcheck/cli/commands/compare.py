@@ -29,7 +29,12 @@ def compare_command(settings: CompareSettings, terminal: Terminal) -> int:
     from blankcheck.compare.page import write_pages  # drawing takes half a second to import
 
     paths, repeated = _distinct(settings.runs)
-    claim = Claim(Path(settings.out) if settings.out is not None else None, "compare", settings.overwrite, paths)
+    claim = Claim(
+        Path(settings.out) if settings.out is not None else None,
+        "compare",
+        settings.overwrite,
+        paths,
+    )
     sides = _read(paths)
     made = compare_sides(_sorted(sides, settings.sort), sides[0])
     record = record_of(made)
@@ -39,7 +44,9 @@ def compare_command(settings: CompareSettings, terminal: Terminal) -> int:
             terminal.note(f"{path} is named twice, and counts once")
         out.write_json("compare.json", record)
         page = str(write_pages(made, out))
-    terminal.result("COMPARED", _lines(made, max(20, terminal.out.width - 2)), page, {**record, "report": page})
+    terminal.result(
+        "COMPARED", _lines(made, max(20, terminal.out.width - 2)), page, {**record, "report": page}
+    )
     return 0
 
 
@@ -53,7 +60,9 @@ def _distinct(paths: Sequence[str]) -> tuple[list[str], list[str]]:
             repeated.append(path)
         seen.setdefault(place, path)
     if len(seen) < 2:
-        raise ArgumentError(f"compare needs at least two different run folders, got {', '.join(seen.values()) or 'none'}")
+        raise ArgumentError(
+            f"compare needs at least two different run folders, got {', '.join(seen.values()) or 'none'}"
+        )
     return list(seen.values()), repeated
 
 
@@ -81,12 +90,18 @@ def _lines(made: Comparison, width: int) -> list[str]:
     said = words.sentences(made)
     if len(said) > MOST_SAID:
         said = [*said[:MOST_SAID], f"{len(said) - MOST_SAID} more differences are beyond chance"]
-    return [words.headline(made), *wrapped(words.warnings(made), width), *table(made, width), *wrapped(said, width)]
+    return [
+        words.headline(made),
+        *wrapped(words.warnings(made), width),
+        *table(made, width),
+        *wrapped(said, width),
+    ]
 
 
 def record_of(made: Comparison) -> dict[str, Any]:
-    """The contents of `compare.json`, schema 1. Differences are the second run's value minus the first's; p_holm is
-    corrected for all tests of `comparisons`, or of all `classes`, and null where nothing was tested."""
+    """The contents of `compare.json`, schema 1. Differences are the second run's value minus the
+    first's; p_holm is corrected for all tests of `comparisons`, or of all `classes`, and null where
+    nothing was tested."""
     measures, classes = made.tests
     return {
         "schema": 1,
@@ -103,29 +118,52 @@ def record_of(made: Comparison) -> dict[str, Any]:
 def _run_record(side: Side) -> dict[str, Any]:
     low, high = side.interval
     return {
-        "name": side.name, "run": str(side.contents.run.path), "verdict": side.verdict["verdict"],
-        "attempts": side.attempts, "fooled": sum(side.fooled), "rate": side.rate, "rate_low_95": low, "rate_high_95": high,
-        "median_lit": side.median_lit, "min_lit": min((k for k in side.lit if k is not None), default=None),
-        "real_accuracy": side.value(ACCURACY), "real_confident": side.value(CONFIDENT),
-        "test_images": side.test_images, "conditions": side.verdict["conditions"],
-    }  # fmt: skip
+        "name": side.name,
+        "run": str(side.contents.run.path),
+        "verdict": side.verdict["verdict"],
+        "attempts": side.attempts,
+        "fooled": sum(side.fooled),
+        "rate": side.rate,
+        "rate_low_95": low,
+        "rate_high_95": high,
+        "median_lit": side.median_lit,
+        "min_lit": min((k for k in side.lit if k is not None), default=None),
+        "real_accuracy": side.value(ACCURACY),
+        "real_confident": side.value(CONFIDENT),
+        "test_images": side.test_images,
+        "conditions": side.verdict["conditions"],
+    }
 
 
 def _pair_record(pair: Pair) -> dict[str, Any]:
     return {
-        "first": str(pair.first.contents.run.path), "second": str(pair.second.contents.run.path),
+        "first": str(pair.first.contents.run.path),
+        "second": str(pair.second.contents.run.path),
         "unlike": list(pair.unlike),
-        "paired": not pair.unpaired, "why_not_paired": pair.unpaired or None,
+        "paired": not pair.unpaired,
+        "why_not_paired": pair.unpaired or None,
         **{t.what: _tested_record(t) for t in pair.measures},
         "classes": {t.what: _tested_record(t) for t in pair.classes},
-    }  # fmt: skip
+    }
 
 
 def _tested_record(tested: Tested) -> dict[str, Any]:
     found = tested.difference
-    same = {"first": tested.first, "second": tested.second, "beyond_chance": tested.beyond_chance,
-            "finding": words.finding(tested) if tested.what in words.LABELS else None, "p_holm": tested.p}  # fmt: skip
+    same = {
+        "first": tested.first,
+        "second": tested.second,
+        "beyond_chance": tested.beyond_chance,
+        "finding": words.finding(tested) if tested.what in words.LABELS else None,
+        "p_holm": tested.p,
+    }
     if found is None:
         return {**same, "test": None, "why_not_tested": tested.why_not}
     name = "superiority" if tested.what == LIT else "difference"
-    return {**same, "test": found.test, name: found.estimate, "low_95": found.low, "high_95": found.high, "p": found.p}
+    return {
+        **same,
+        "test": found.test,
+        name: found.estimate,
+        "low_95": found.low,
+        "high_95": found.high,
+        "p": found.p,
+    }

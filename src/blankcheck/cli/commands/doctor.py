@@ -18,7 +18,17 @@ from blankcheck.classifiers.wrapper import Normalisation, fingerprint
 from blankcheck.cli.settings import DoctorSettings
 from blankcheck.cli.terminal import Terminal
 from blankcheck.data import Data, load_data
-from blankcheck.diagnosing import GOOD, NOTE, PROBLEM, Diagnosis, Facts, Finding, alike, diagnose, spelled
+from blankcheck.diagnosing import (
+    GOOD,
+    NOTE,
+    PROBLEM,
+    Diagnosis,
+    Facts,
+    Finding,
+    alike,
+    diagnose,
+    spelled,
+)
 from blankcheck.errors import ArgumentError
 from blankcheck.parallel.devices import choose_threads, resolve
 from blankcheck.runs.claims import claim_of
@@ -36,7 +46,9 @@ UNLIKELY: Normalisation = ((0.123,), (0.77,))
 def doctor_command(settings: DoctorSettings, terminal: Terminal) -> int:
     """Examine a network; 0 whatever is found."""
     if settings.model in ARCHITECTURES and settings.weights is None:
-        raise ArgumentError(f"model {settings.model!r} is untrained; give its --weights (blankcheck train makes them)")
+        raise ArgumentError(
+            f"model {settings.model!r} is untrained; give its --weights (blankcheck train makes them)"
+        )
     claim = claim_of(settings, "doctor") if settings.out is not None or settings.overwrite else None
     device, data = resolve(settings.device), load_data(settings.data, settings.data_dir)
     choose_threads(data.shape)
@@ -57,16 +69,28 @@ def doctor_command(settings: DoctorSettings, terminal: Terminal) -> int:
 
 
 def _load(settings: DoctorSettings, data: Data, normalize: Normalisation | None) -> UnitClassifier:
-    return load_model(settings.model, settings.weights, data, normalize, unsafe_pickle=settings.unsafe_pickle)
+    return load_model(
+        settings.model, settings.weights, data, normalize, unsafe_pickle=settings.unsafe_pickle
+    )
 
 
-def _examined(classifier: UnitClassifier, data: Data, settings: DoctorSettings, terminal: Terminal) -> Diagnosis:
+def _examined(
+    classifier: UnitClassifier, data: Data, settings: DoctorSettings, terminal: Terminal
+) -> Diagnosis:
     fixed = _carries(classifier, settings, data)
     before = parse_normalize(settings.normalize)
     with terminal.progress() as bar:
-        found = diagnose(classifier, data, images=settings.images, seed=settings.seed, fixed=fixed, note=bar)
-        if not fixed and not alike(found.normalize, before) and not _takes(settings, data, found.normalize):
-            found = diagnose(classifier, data, images=settings.images, seed=settings.seed, fixed=True, note=bar)
+        found = diagnose(
+            classifier, data, images=settings.images, seed=settings.seed, fixed=fixed, note=bar
+        )
+        if (
+            not fixed
+            and not alike(found.normalize, before)
+            and not _takes(settings, data, found.normalize)
+        ):
+            found = diagnose(
+                classifier, data, images=settings.images, seed=settings.seed, fixed=True, note=bar
+            )
     return found
 
 
@@ -75,11 +99,16 @@ def _carries(classifier: UnitClassifier, settings: DoctorSettings, data: Data) -
     asked = parse_normalize(settings.normalize)
     if asked is not None:
         return not alike(asked, _inside(classifier))
-    return classifier.normalised and not is_hub_name(settings.model) and not _takes(settings, data, UNLIKELY)
+    return (
+        classifier.normalised
+        and not is_hub_name(settings.model)
+        and not _takes(settings, data, UNLIKELY)
+    )
 
 
 def _takes(settings: DoctorSettings, data: Data, normalize: Normalisation | None) -> bool:
-    """Whether the network, loaded with this option as an audit would load it, has this normalisation."""
+    """Whether the network, loaded with this option as an audit would load it, has this
+    normalisation."""
     try:
         return alike(_inside(_load(settings, data, normalize)), normalize)
     except ArgumentError:  # the weights hold another one
@@ -109,7 +138,8 @@ def as_record(found: Diagnosis, settings: DoctorSettings) -> dict[str, Any]:
 
 
 def audit_line(found: Diagnosis, settings: DoctorSettings) -> str | None:
-    """The audit to run, quoted for a shell; None where the network answers nothing an audit could be about."""
+    """The audit to run, quoted for a shell; None where the network answers nothing an audit could
+    be about."""
     if not found.plausible:
         return None
     given: list[tuple[str, str | None]] = [
@@ -140,7 +170,8 @@ def _normalize_option(found: Diagnosis, settings: DoctorSettings) -> str | None:
 
 
 def quoted(text: str) -> str:
-    """A word for a shell; one that a terminal would not show as it is in the quotes that spell such letters out."""
+    """A word for a shell; one that a terminal would not show as it is in the quotes that spell such
+    letters out."""
     if text.isprintable():
         return shlex.quote(text)
     return "$'" + "".join(_spelled_out(letter) for letter in text) + "'"
@@ -159,7 +190,9 @@ def _show(found: Diagnosis, settings: DoctorSettings, terminal: Terminal) -> Non
     count = len(found.problems)
     word, style = ("PROBLEMS", "bold red") if count else ("HEALTHY", "bold green")
     said = f"{count} problem{'' if count == 1 else 's'}" if count else "no problem"
-    out.print(f"[{style}]{word}[/]  {said} found with {_safe(settings.model)} on {_safe(settings.data)}")
+    out.print(
+        f"[{style}]{word}[/]  {said} found with {_safe(settings.model)} on {_safe(settings.data)}"
+    )
     if not terminal.quiet:
         for name, text in fact_lines(found.facts):
             out.print("\n".join(_block(f"  [dim]{name:<9}[/]", 11, text, width)))
@@ -173,11 +206,16 @@ def _show(found: Diagnosis, settings: DoctorSettings, terminal: Terminal) -> Non
     if command is None:
         out.print(
             "\n".join(
-                textwrap.wrap("No audit yet: nothing that was tried makes it answer as a trained network does.", width)
+                textwrap.wrap(
+                    "No audit yet: nothing that was tried makes it answer as a trained network does.",
+                    width,
+                )
             )
         )
         return
-    out.print("Audit it with" if not found.lines else "With these lines in the factory, audit it with")
+    out.print(
+        "Audit it with" if not found.lines else "With these lines in the factory, audit it with"
+    )
     out.file.write(f"{command}\n")
     out.file.flush()
 
@@ -185,20 +223,33 @@ def _show(found: Diagnosis, settings: DoctorSettings, terminal: Terminal) -> Non
 def _finding_lines(finding: Finding, mark: str, width: int) -> Iterator[str]:
     column = COLUMN if width >= ROOMY else len(finding.code) + 4
     indent = COLUMN if width >= ROOMY else 4
-    head = f"[{STYLES[finding.status]}]{mark} {finding.code}[/]" + " " * (column - 2 - len(finding.code))
+    head = f"[{STYLES[finding.status]}]{mark} {finding.code}[/]" + " " * (
+        column - 2 - len(finding.code)
+    )
     yield from _block(head, column, finding.finding, width, indent)
     if finding.what_to_do:
-        yield from (f"[bold]{line}[/]" for line in _block(" " * indent, indent, finding.what_to_do, width))
+        yield from (
+            f"[bold]{line}[/]" for line in _block(" " * indent, indent, finding.what_to_do, width)
+        )
     if finding.line:
         yield f"    [cyan]{_safe(finding.line)}[/]"
 
 
 def _block(head: str, taken: int, text: str, width: int, indent: int | None = None) -> list[str]:
-    """Text beside a head that takes so many columns, its further lines indented. Options and numbers stay whole."""
+    """Text beside a head that takes so many columns, its further lines indented.
+
+    Options and numbers stay whole.
+    """
     behind = " " * (taken if indent is None else indent)
     kept = _plain(text).replace(" %", f"{UNBROKEN}%")
-    lines = textwrap.wrap(kept, width, initial_indent=" " * taken, subsequent_indent=behind, break_long_words=False,
-                          break_on_hyphens=False)  # fmt: skip
+    lines = textwrap.wrap(
+        kept,
+        width,
+        initial_indent=" " * taken,
+        subsequent_indent=behind,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
     lines = [escape(line.replace(UNBROKEN, " ")) for line in lines]
     return [head + lines[0][taken:], *lines[1:]] if lines else [head]
 
@@ -219,10 +270,19 @@ def fact_lines(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "images", f"{size}, values from {low:.2g} to {high:.2g}, {facts.classes} classes"
     if facts.outputs is not None:
         yield "outputs", f"{facts.outputs}" + (f" {facts.output_form}" if facts.output_form else "")
-    yield "network", f"{facts.parameters:,} parameters ({_bytes(facts.parameter_bytes)}) on {facts.device}"
+    yield (
+        "network",
+        f"{facts.parameters:,} parameters ({_bytes(facts.parameter_bytes)}) on {facts.device}",
+    )
     if facts.forward_ms is not None:
-        slope = f", {facts.gradient_ms:.2g} ms with gradient" if facts.gradient_ms is not None else ""
-        kept = f", {_bytes(facts.activation_bytes)} of activations" if facts.activation_bytes is not None else ""
+        slope = (
+            f", {facts.gradient_ms:.2g} ms with gradient" if facts.gradient_ms is not None else ""
+        )
+        kept = (
+            f", {_bytes(facts.activation_bytes)} of activations"
+            if facts.activation_bytes is not None
+            else ""
+        )
         yield "a pass", f"{facts.forward_ms:.2g} ms an image{slope}{kept}"
 
 

@@ -1,4 +1,5 @@
-"""`blankcheck gate`: a small certified network around a classifier that cannot be certified as it is."""
+"""`blankcheck gate`: a small certified network around a classifier that cannot be certified as it
+is."""
 
 from __future__ import annotations
 
@@ -43,15 +44,23 @@ def gate_command(settings: GateSettings, terminal: Terminal) -> int:
 
 
 def _run(
-    settings: GateSettings, classifier: UnitClassifier, data: Data, form: str, k: int, outputs: int, run: RunFolder,
+    settings: GateSettings,
+    classifier: UnitClassifier,
+    data: Data,
+    form: str,
+    k: int,
+    outputs: int,
+    run: RunFolder,
     terminal: Terminal,
-) -> int:  # fmt: skip
+) -> int:
     gated = _gated(classifier, data, form, k, outputs, settings, terminal)
     if classifier.describe.get("architecture"):
         run.write(MODEL, model_bytes(classifier))
     run.write(GATE, gate_bytes(gated, data.shape))
     _export(gated, data, run, terminal)
-    certificate = prove(gated, data, settings.confidence, settings.unit, settings.slope_steps, terminal)
+    certificate = prove(
+        gated, data, settings.confidence, settings.unit, settings.slope_steps, terminal
+    )
     # the twin of the classifier inside: a gate is not something that plain training opens
     twin = next(get_twins(classifier, data, device_of(classifier)), None)
     most = settings.max_lit if settings.max_lit is not None else k
@@ -63,14 +72,29 @@ def _run(
     return 0
 
 
-def _say(made: Audit, classifier: UnitClassifier, data: Data, form: str, run: RunFolder, terminal: Terminal) -> None:
+def _say(
+    made: Audit,
+    classifier: UnitClassifier,
+    data: Data,
+    form: str,
+    run: RunFolder,
+    terminal: Terminal,
+) -> None:
     """The verdict, what was proved, and what the gate costs on real images."""
-    before = evaluate(classifier, data.test, len(data.classes), made.evidence.conditions.confidence, form)
+    before = evaluate(
+        classifier, data.test, len(data.classes), made.evidence.conditions.confidence, form
+    )
     after, report = made.evidence.real, str(run / "report.html")
-    line = (f"real test images: {before.accuracy:.2%} right and {before.confident:.2%} right and confident without the "
-            f"gate, {after.accuracy:.2%} and {after.confident:.2%} with it")  # fmt: skip
-    record = {**made.json, "report": report, "gate": str(run / GATE),
-              "without_gate": {"real_accuracy": before.accuracy, "real_confident": before.confident}}  # fmt: skip
+    line = (
+        f"real test images: {before.accuracy:.2%} right and {before.confident:.2%} right and confident without the "
+        f"gate, {after.accuracy:.2%} and {after.confident:.2%} with it"
+    )
+    record = {
+        **made.json,
+        "report": report,
+        "gate": str(run / GATE),
+        "without_gate": {"real_accuracy": before.accuracy, "real_confident": before.confident},
+    }
     terminal.result(str(made.verdict), [*lines_of(made.json), line], report, record)
 
 
@@ -87,11 +111,21 @@ def _lit(settings: GateSettings, data: Data) -> int:
 
 def _outputs(classifier: UnitClassifier, data: Data) -> int:
     with left_as_found(classifier), torch.no_grad():
-        return int(classifier(data.validation.images[:1].to(next(iter(classifier.buffers())).device)).shape[1])
+        return int(
+            classifier(
+                data.validation.images[:1].to(next(iter(classifier.buffers())).device)
+            ).shape[1]
+        )
 
 
 def _gated(
-    classifier: UnitClassifier, data: Data, form: str, k: int, outputs: int, settings: GateSettings, terminal: Terminal
+    classifier: UnitClassifier,
+    data: Data,
+    form: str,
+    k: int,
+    outputs: int,
+    settings: GateSettings,
+    terminal: Terminal,
 ) -> UnitClassifier:
     plan = GatePlan(steps=settings.gate_steps, seed=settings.seed)
     with terminal.progress() as bar:
@@ -100,7 +134,15 @@ def _gated(
             bar("gate", step, plan.steps, f"loss {loss:.3f}")
 
         gate = fit_gate(
-            data.train, data.shape, len(data.classes), outputs, k, settings.confidence, settings.unit, plan, watch
+            data.train,
+            data.shape,
+            len(data.classes),
+            outputs,
+            k,
+            settings.confidence,
+            settings.unit,
+            plan,
+            watch,
         )
     device = next(iter(classifier.buffers())).device
     return UnitClassifier(Gated(classifier, gate.to(device), form)).eval()

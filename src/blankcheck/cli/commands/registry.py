@@ -18,7 +18,14 @@ from blankcheck.api.harden import STATE, Hardened, check_network, harden, plan_o
 from blankcheck.api.third_party import usable_rivals
 from blankcheck.auditing import check_fits
 from blankcheck.certifying import SLOPE_STEPS
-from blankcheck.classifiers import ARCHITECTURES, TrainingPlan, UnitClassifier, evaluate, load_model, train_plainly
+from blankcheck.classifiers import (
+    ARCHITECTURES,
+    TrainingPlan,
+    UnitClassifier,
+    evaluate,
+    load_model,
+    train_plainly,
+)
 from blankcheck.classifiers.loading import model_bytes, parse_normalize
 from blankcheck.classifiers.precision import check_precision
 from blankcheck.cli.announce import announce
@@ -79,32 +86,58 @@ def train_command(settings: TrainSettings, terminal: Terminal) -> int:
     check_precision(plan.precision, device)
     with meeting(settings, terminal) as team, _opened(settings, claim, team, terminal) as run:
         announce(settings, data, team, terminal)
-        seconds, records = _train(classifier.to(team.device), data, plan, settings.seed, run, team, terminal)
+        seconds, records = _train(
+            classifier.to(team.device), data, plan, settings.seed, run, team, terminal
+        )
         if team.leads:
             _say_trained(classifier, data, seconds, records, run, terminal)
     return 0
 
 
 def _say_trained(
-    classifier: UnitClassifier, data: Data, seconds: float, records: list[dict[str, Any]], run: RunFolder, terminal: Terminal
+    classifier: UnitClassifier,
+    data: Data,
+    seconds: float,
+    records: list[dict[str, Any]],
+    run: RunFolder,
+    terminal: Terminal,
 ) -> None:
     run.write(MODEL, model_bytes(classifier))
     real = evaluate(classifier, data.test, len(data.classes), 0.9)
     record = {"real_accuracy": real.accuracy, "real_confident": real.confident, "seconds": seconds}
     run.write_lines("metrics.jsonl", [*records, {"kind": "train", **record}])
     report = write_report(run)
-    lines = [f"{real.accuracy:.2%} of test images right, {real.confident:.2%} with confidence >= 0.9, {seconds:.0f} s",
-             f"weights: {run / MODEL}"]  # fmt: skip
-    terminal.result("TRAINED", lines, str(report), {**record, "weights": str(run / MODEL), "report": str(report)})
+    lines = [
+        f"{real.accuracy:.2%} of test images right, {real.confident:.2%} with confidence >= 0.9, {seconds:.0f} s",
+        f"weights: {run / MODEL}",
+    ]
+    terminal.result(
+        "TRAINED",
+        lines,
+        str(report),
+        {**record, "weights": str(run / MODEL), "report": str(report)},
+    )
 
 
 def _plan(settings: TrainSettings, data: Data) -> TrainingPlan:
     default = TrainingPlan.default(len(data.train), settings.epochs)
-    return TrainingPlan(default.epochs, settings.batch, settings.lr, precision=settings.precision, augment=settings.augment)
+    return TrainingPlan(
+        default.epochs,
+        settings.batch,
+        settings.lr,
+        precision=settings.precision,
+        augment=settings.augment,
+    )
 
 
 def _train(
-    classifier: UnitClassifier, data: Data, plan: TrainingPlan, seed: int, run: RunFolder, team: Team, terminal: Terminal
+    classifier: UnitClassifier,
+    data: Data,
+    plan: TrainingPlan,
+    seed: int,
+    run: RunFolder,
+    team: Team,
+    terminal: Terminal,
 ) -> tuple[float, list[dict[str, Any]]]:
     records: list[dict[str, Any]] = []
     began = time.monotonic()
@@ -138,24 +171,40 @@ def audit_command(settings: AuditSettings, terminal: Terminal) -> int:
     return team.code(EXIT[str(made.verdict)])
 
 
-def _audit(classifier: UnitClassifier, data: Data, settings: AuditSettings, team: Team, terminal: Terminal) -> Audit:
+def _audit(
+    classifier: UnitClassifier, data: Data, settings: AuditSettings, team: Team, terminal: Terminal
+) -> Audit:
     with terminal.progress() as bar:
         return audit(
-            classifier, data, settings.preset, settings.seed, confidence=settings.confidence, max_lit=settings.max_lit,
-            ood_level=settings.ood_level, note=bar, rivals=settings.rivals, spread=team.spread,
-        )  # fmt: skip
+            classifier,
+            data,
+            settings.preset,
+            settings.seed,
+            confidence=settings.confidence,
+            max_lit=settings.max_lit,
+            ood_level=settings.ood_level,
+            note=bar,
+            rivals=settings.rivals,
+            spread=team.spread,
+        )
 
 
 def _say(made: Audit, run: RunFolder, terminal: Terminal) -> None:
     report = str(run / "report.html")
     proof = [] if made.json["certificate"] is None else lines_of(made.json)[:3]
-    terminal.result(str(made.verdict), [*summary(made.json), *proof], report, {**made.json, "report": report})
+    terminal.result(
+        str(made.verdict), [*summary(made.json), *proof], report, {**made.json, "report": report}
+    )
 
 
 def summary(verdict: dict[str, Any]) -> list[str]:
     """The lines of a result block."""
     want, cost = verdict["conditions"], verdict["cost"]
-    lit = "" if verdict["median_lit"] is None else f", median {verdict['median_lit']} lit (fewest {verdict['min_lit']})"
+    lit = (
+        ""
+        if verdict["median_lit"] is None
+        else f", median {verdict['median_lit']} lit (fewest {verdict['min_lit']})"
+    )
     lines = [
         f"{verdict['fooled']} of {verdict['attempts']} attempts fooled (95 % bound {verdict['rate_upper_95']:.1%}){lit}",
         f"conditions: confidence >= {want['confidence']:g}, at most {want['max_lit']} lit features, "
@@ -169,15 +218,21 @@ def summary(verdict: dict[str, Any]) -> list[str]:
     if verdict["extra"]["fooled"]:
         lines.append(f"found by the controls, outside the rate: {verdict['extra']['fooled']}")
     if verdict["real_accuracy"] < PLAUSIBLE:
-        lines.append("is the network known to be right so rarely? If not, run blankcheck doctor: its input may not be what "
-                     "it was trained on")  # fmt: skip
+        lines.append(
+            "is the network known to be right so rarely? If not, run blankcheck doctor: its input may not be what "
+            "it was trained on"
+        )
     # a witness is a witness, whatever the checks say; where none was found they decide
     if verdict["verdict"] == Verdict.FOOLED:
         failed = [c for c in verdict["checks"] if c["status"] == FAILED]
-        lines += [f"{c['code']} failed: {c['finding']}" for c in failed if c["code"] == FALSE_ALARMS]
+        lines += [
+            f"{c['code']} failed: {c['finding']}" for c in failed if c["code"] == FALSE_ALARMS
+        ]
         others = sum(c["code"] != FALSE_ALARMS for c in failed)
         return lines + (
-            [f"{others} checks of the search failed, which matters only where nothing is found"] if others else []
+            [f"{others} checks of the search failed, which matters only where nothing is found"]
+            if others
+            else []
         )
     return lines + [f"{c['code']} {c['status']}: {c['finding']}" for c in against(verdict)]
 
@@ -203,7 +258,9 @@ def harden_command(settings: HardenSettings, terminal: Terminal) -> int:
             hardened.write_into(run)
         made = _audit(hardened.model, data, settings, team, terminal)
         if team.leads and plan.certify is not None:
-            certificate = prove(hardened.model, data, settings.confidence, "features", SLOPE_STEPS, terminal)
+            certificate = prove(
+                hardened.model, data, settings.confidence, "features", SLOPE_STEPS, terminal
+            )
             made = with_proof(made, certificate)
             run.write_json(RECORD, certificate.as_json())
         if team.leads:
@@ -226,24 +283,46 @@ def _harden(
         def watch(made: Round | None, batch: int, batches: int, words: str) -> None:
             nonlocal rounds
             if made is None:
-                bar(f"round {rounds}", batch, batches + 1, words)  # one more for the search that ends the round
+                bar(
+                    f"round {rounds}", batch, batches + 1, words
+                )  # one more for the search that ends the round
                 return
             rounds = made.index + 1
             proved = "" if made.proved is None else f", k = {made.proved} proved"
-            bar(f"round {made.index}", 1, 1, f"accuracy {made.validation_accuracy:.2%}, fooled {made.fresh_rate:.0%}, "
-                f"fewest lit {made.fresh_fewest}{proved}")  # fmt: skip
+            bar(
+                f"round {made.index}",
+                1,
+                1,
+                f"accuracy {made.validation_accuracy:.2%}, fooled {made.fresh_rate:.0%}, "
+                f"fewest lit {made.fresh_fewest}{proved}",
+            )
 
         return harden(
-            network, data, settings.objective, settings.seed, epochs=settings.epochs, rounds=settings.rounds,
-            confidence=settings.confidence, max_lit=settings.max_lit, ood_level=settings.ood_level,
-            rivals=settings.rivals, run=run, resume=settings.resume, watch=watch, device=team.device, peers=team.peers,
-            spread=team.spread, **settings.options(),
-        )  # fmt: skip
+            network,
+            data,
+            settings.objective,
+            settings.seed,
+            epochs=settings.epochs,
+            rounds=settings.rounds,
+            confidence=settings.confidence,
+            max_lit=settings.max_lit,
+            ood_level=settings.ood_level,
+            rivals=settings.rivals,
+            run=run,
+            resume=settings.resume,
+            watch=watch,
+            device=team.device,
+            peers=team.peers,
+            spread=team.spread,
+            **settings.options(),
+        )
 
 
-CHANGEABLE = frozenset({"resume", "json", "quiet", "out", "data_dir", "tracker", "devices", "nodes"})
-"""Settings that may differ when a run goes on: they do not change what it does. (Other numbers of processes draw other
-random numbers.)"""
+CHANGEABLE = frozenset(
+    {"resume", "json", "quiet", "out", "data_dir", "tracker", "devices", "nodes"}
+)
+"""Settings that may differ when a run goes on: they do not change what it does. (Other numbers of
+processes draw other random numbers.)"""
 
 
 def _hardens(settings: HardenSettings) -> Claim | RunFolder:
@@ -258,11 +337,17 @@ def _hardens(settings: HardenSettings) -> Claim | RunFolder:
 def _resumed(settings: HardenSettings) -> RunFolder:
     """The run folder to go on in; refuses settings that differ from those it was begun with."""
     run = RunFolder.open(settings.out if settings.out is not None else latest(RUNS / "harden"))
-    begun, ended = run.command, [name for name in (MODEL, "hardening.json", "verdict.json") if run.has(name)]
-    # a run that was stopped in its first round has no state yet; it begins again, and nothing is lost
+    begun, ended = (
+        run.command,
+        [name for name in (MODEL, "hardening.json", "verdict.json") if run.has(name)],
+    )
+    # a run that was stopped in its first round has no state yet; it begins again, and nothing is
+    # lost
     if begun != "harden" or (ended and not run.has(STATE)):
-        raise RunFolderError(f"run folder {run.path} has no state of a hardening to go on from: it is a run of {begun}"
-                             + (f", and has no {STATE}" if begun == "harden" else ""))  # fmt: skip
+        raise RunFolderError(
+            f"run folder {run.path} has no state of a hardening to go on from: it is a run of {begun}"
+            + (f", and has no {STATE}" if begun == "harden" else "")
+        )
     before = run.read_config()
     different = [
         f"{name} was {before.get(name)!r}, is {value!r}"
@@ -270,7 +355,9 @@ def _resumed(settings: HardenSettings) -> RunFolder:
         if name not in CHANGEABLE and before.get(name) != value
     ]
     if different:
-        raise ArgumentError(f"--resume goes on with the settings of {run.path}: {'; '.join(different)}")
+        raise ArgumentError(
+            f"--resume goes on with the settings of {run.path}: {'; '.join(different)}"
+        )
     return run
 
 
@@ -312,9 +399,13 @@ def _demo(settings: DemoSettings, out: Path, terminal: Terminal) -> int:
     with held(after):
         report = write_report(after, before)
     first, second = before.read_json("verdict.json"), after.read_json("verdict.json")
-    lines = [f"plain: {first['verdict']}, {first['rate']:.1%} of attempts; "
-             f"hardened: {second['verdict']}, {second['rate']:.1%} of attempts"]  # fmt: skip
-    terminal.result("DONE", lines, str(report), {"plain": first, "hardened": second, "report": str(report)})
+    lines = [
+        f"plain: {first['verdict']}, {first['rate']:.1%} of attempts; "
+        f"hardened: {second['verdict']}, {second['rate']:.1%} of attempts"
+    ]
+    terminal.result(
+        "DONE", lines, str(report), {"plain": first, "hardened": second, "report": str(report)}
+    )
     return 0
 
 
@@ -325,8 +416,13 @@ def _start(settings: Common) -> tuple[torch.device, Data]:
 
 
 def _check(settings: AuditSettings, data: Data) -> None:
-    """Whatever can be found wrong is found before anything is written: an earlier run in the folder stays as it was."""
-    Conditions(settings.confidence, settings.max_lit if settings.max_lit is not None else 1, settings.ood_level)
+    """Whatever can be found wrong is found before anything is written: an earlier run in the folder
+    stays as it was."""
+    Conditions(
+        settings.confidence,
+        settings.max_lit if settings.max_lit is not None else 1,
+        settings.ood_level,
+    )
     for half in data.halves:
         check_size(len(half), settings.ood_level)
     usable_rivals(settings.rivals)
@@ -334,9 +430,16 @@ def _check(settings: AuditSettings, data: Data) -> None:
 
 def _load(settings: Weighted, data: Data) -> UnitClassifier:
     if settings.model in ARCHITECTURES and settings.weights is None:
-        raise ArgumentError(f"model {settings.model!r} is untrained; give its --weights (blankcheck train makes them)")
-    return load_model(settings.model, settings.weights, data, parse_normalize(settings.normalize),
-                      unsafe_pickle=settings.unsafe_pickle)  # fmt: skip
+        raise ArgumentError(
+            f"model {settings.model!r} is untrained; give its --weights (blankcheck train makes them)"
+        )
+    return load_model(
+        settings.model,
+        settings.weights,
+        data,
+        parse_normalize(settings.normalize),
+        unsafe_pickle=settings.unsafe_pickle,
+    )
 
 
 @contextmanager
@@ -346,8 +449,8 @@ def _opened(
     team: Team,
     terminal: Terminal,
 ) -> Iterator[RunFolder]:
-    """The run folder that was claimed, or the one that goes on; inside the block, trackers follow it. Processes that do not
-    lead write into a folder that is thrown away."""
+    """The run folder that was claimed, or the one that goes on; inside the block, trackers follow
+    it. Processes that do not lead write into a folder that is thrown away."""
     if not team.leads:
         with tempfile.TemporaryDirectory() as away:
             yield RunFolder(Path(away))
@@ -357,7 +460,9 @@ def _opened(
         trackers = connect(settings.tracker, run, resume=goes_on)
         for name, tracker in trackers.items():
             terminal.note(f"{name}: {tracker.where}")
-        with mirrored(run, trackers, lambda line: terminal.err.print(line, markup=False), resume=goes_on):
+        with mirrored(
+            run, trackers, lambda line: terminal.err.print(line, markup=False), resume=goes_on
+        ):
             if isinstance(place, Claim):
                 run.begin(place.command, settings.as_config(), team.device)
             yield run

@@ -1,4 +1,5 @@
-"""`blankcheck sweep`: many hardenings with different options, and the best compromises between accuracy and resistance."""
+"""`blankcheck sweep`: many hardenings with different options, and the best compromises between
+accuracy and resistance."""
 
 from __future__ import annotations
 
@@ -19,7 +20,14 @@ from blankcheck.runs.folder import RunFolder
 from blankcheck.runs.schema import short
 from blankcheck.sweep.records import KILLED, Found, found_of, point_yaml, sweep_json
 from blankcheck.sweep.space import Space, read_space
-from blankcheck.sweep.study import Counts, check_storage, need_optuna, open_study, refuse_other, without_password
+from blankcheck.sweep.study import (
+    Counts,
+    check_storage,
+    need_optuna,
+    open_study,
+    refuse_other,
+    without_password,
+)
 from blankcheck.sweep.workers import Job, Run, supervise
 
 if TYPE_CHECKING:
@@ -30,16 +38,26 @@ BEST, FRONT, RECORD = "best.yaml", "front", "sweep.json"
 
 
 def sweep_command(settings: SweepSettings, terminal: Terminal) -> int:
-    """Run or go on with a sweep; writes `sweep.html`, `sweep.md`, `sweep.json`, `best.yaml` and `front/`."""
+    """Run or go on with a sweep; writes `sweep.html`, `sweep.md`, `sweep.json`, `best.yaml` and
+    `front/`."""
     need_optuna()
     space = check(settings)
     data = _check_trials(space)
     with _opened(settings, space) as (out, job):
-        terminal.note(f"{data}; model {space.base.model}; {settings.trials} trials, {settings.workers} workers")
-        terminal.note(f"varied: {', '.join(space.search)}; study {job.study} in {without_password(job.storage)}")
+        terminal.note(
+            f"{data}; model {space.base.model}; {settings.trials} trials, {settings.workers} workers"
+        )
+        terminal.note(
+            f"varied: {', '.join(space.search)}; study {job.study} in {without_password(job.storage)}"
+        )
         found = _run(settings, job, out, terminal)
         page = _finish(found, job, out)
-        terminal.result("SWEPT", lines(found, out), page, {**sweep_json(found, space, _names(job)), "report": page})
+        terminal.result(
+            "SWEPT",
+            lines(found, out),
+            page,
+            {**sweep_json(found, space, _names(job)), "report": page},
+        )
     return 0
 
 
@@ -61,20 +79,26 @@ def _check_trials(space: Space) -> str:
     from blankcheck.sweep.trial import check_trials
 
     data = check_trials(space)
-    return f"{data.source}: {len(data.train)} training images, {len(data.validation)} for validation"
+    return (
+        f"{data.source}: {len(data.train)} training images, {len(data.validation)} for validation"
+    )
 
 
 def identity(settings: SweepSettings, space: Space) -> dict[str, Any]:
     """What must stay the same while a sweep goes on; as JSON hands it back."""
-    own = {"seed": settings.seed, "attempts": settings.attempts, "min_confident": settings.min_confident}
+    own = {
+        "seed": settings.seed,
+        "attempts": settings.attempts,
+        "min_confident": settings.min_confident,
+    }
     known: dict[str, Any] = json.loads(json.dumps({**space.identity(), **own}))
     return known
 
 
 @contextmanager
 def _opened(settings: SweepSettings, space: Space) -> Iterator[tuple[RunFolder, Job]]:
-    """The folder and the study, new or gone on with, held inside the block; refuses those of other sweeps before anything is
-    written."""
+    """The folder and the study, new or gone on with, held inside the block; refuses those of other
+    sweeps before anything is written."""
     told = identity(settings, space)
     old = None if settings.overwrite else _begun(settings, told)
     if old is None:
@@ -84,7 +108,9 @@ def _opened(settings: SweepSettings, space: Space) -> Iterator[tuple[RunFolder, 
         open_study(settings.storage, settings.study, told)
     with going_on(old) if old is not None else claim.opened() as run:
         if old is None:
-            config = recorded(settings) | {"storage": settings.storage and without_password(settings.storage)}
+            config = recorded(settings) | {
+                "storage": settings.storage and without_password(settings.storage)
+            }
             run.begin("sweep", config, torch.device("cpu"))
         yield run, _job(settings, space, told, run)
 
@@ -93,20 +119,33 @@ def _job(settings: SweepSettings, space: Space, told: dict[str, Any], run: RunFo
     if run.has(JOURNAL):
         run.check(JOURNAL)  # which Optuna would follow wherever it leads
     storage = settings.storage if settings.storage is not None else str(run / JOURNAL)
-    return Job(storage, settings.study, run.path, space, told, settings.trials, settings.seed, settings.min_confident,
-               settings.finish_all, Maker(settings.attempts, settings.audit, _threads(settings.workers)))  # fmt: skip
+    return Job(
+        storage,
+        settings.study,
+        run.path,
+        space,
+        told,
+        settings.trials,
+        settings.seed,
+        settings.min_confident,
+        settings.finish_all,
+        Maker(settings.attempts, settings.audit, _threads(settings.workers)),
+    )
 
 
 def _begun(settings: SweepSettings, told: dict[str, Any]) -> RunFolder | None:
-    """The folder of this very sweep, to go on in; None where there is none. Raises ArgumentError or RunFolderError where
-    --out names another sweep; without --out, a free folder is taken instead."""
+    """The folder of this very sweep, to go on in; None where there is none. Raises ArgumentError or
+    RunFolderError where --out names another sweep; without --out, a free folder is taken
+    instead."""
     run = RunFolder(Path(settings.out) if settings.out is not None else latest(RUNS / "sweep"))
     if run.command != "sweep":
         return None
     try:
         _refuse_other_sweep(run, settings, told)
         if settings.storage is None and not run.has(JOURNAL) and run.names("trials/*"):
-            raise RunFolderError(f"run folder {run.path} has trials, but no {JOURNAL} to go on from")
+            raise RunFolderError(
+                f"run folder {run.path} has trials, but no {JOURNAL} to go on from"
+            )
     except BlankcheckError as error:
         if settings.out is None:
             return None
@@ -125,9 +164,18 @@ def _refuse_other_sweep(run: RunFolder, settings: SweepSettings, told: dict[str,
         before = SweepSettings(**known)
         was = identity(before, read_space(before.base, before.search))
     except (ArgumentError, TypeError, ValueError) as error:
-        raise RunFolderError(f"{run.path / 'config.yaml'} is not that of a sweep: {short(str(error))}") from error
-    places = {"study": settings.study, "storage": settings.storage and without_password(settings.storage)}
-    refuse_other({**was, "study": before.study, "storage": before.storage}, {**told, **places}, f"out {run.path}")
+        raise RunFolderError(
+            f"{run.path / 'config.yaml'} is not that of a sweep: {short(str(error))}"
+        ) from error
+    places = {
+        "study": settings.study,
+        "storage": settings.storage and without_password(settings.storage),
+    }
+    refuse_other(
+        {**was, "study": before.study, "storage": before.storage},
+        {**told, **places},
+        f"out {run.path}",
+    )
 
 
 class Maker:
@@ -150,7 +198,9 @@ def _run(settings: SweepSettings, job: Job, out: RunFolder, terminal: Terminal) 
         try:
             supervise(study, job, settings.workers, watcher)
         except KeyboardInterrupt:
-            _finish(found_of(study.get_trials(deepcopy=False), job.trials, job.min_confident), job, out)
+            _finish(
+                found_of(study.get_trials(deepcopy=False), job.trials, job.min_confident), job, out
+            )
             raise
     return found_of(study.get_trials(deepcopy=False), job.trials, job.min_confident)
 
@@ -161,7 +211,9 @@ class Watcher:
     The first look says nothing of trials of an earlier command.
     """
 
-    def __init__(self, job: Job, bar: Bar, note: Callable[[str], None], write: Callable[[Found], None]) -> None:
+    def __init__(
+        self, job: Job, bar: Bar, note: Callable[[str], None], write: Callable[[Found], None]
+    ) -> None:
         self._job, self._bar, self._note, self._write = job, bar, note, write
         self._said: set[int] | None = None
 
@@ -181,7 +233,11 @@ class Watcher:
 def far(found: Found) -> str:
     """How far a sweep is, for a progress bar."""
     c = found.counts
-    best = f"; best {found.best.accuracy:.1%} right, {found.best.rate:.0%} fooled" if found.best else ""
+    best = (
+        f"; best {found.best.accuracy:.1%} right, {found.best.rate:.0%} fooled"
+        if found.best
+        else ""
+    )
     return f"{c.running} running, {c.pruned} pruned{best}"
 
 
@@ -234,6 +290,8 @@ def lines(found: Found, out: RunFolder) -> list[str]:
     fooled = f"{record['fooled']} of {record['attempts']} attempts fooled (95 % bound {record['rate_upper_95']:.1%})"
     said += [f"best: trial {best.number}, {real}, {fooled}", f"configuration: {out / BEST}"]
     if found.timid:
-        said.append(f"every network was right and confident on fewer than {found.min_confident:.0%} of validation images; "
-                    "an audit of one can only be FOOLED or INCONCLUSIVE")  # fmt: skip
+        said.append(
+            f"every network was right and confident on fewer than {found.min_confident:.0%} of validation images; "
+            "an audit of one can only be FOOLED or INCONCLUSIVE"
+        )
     return said

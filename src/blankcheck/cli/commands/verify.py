@@ -1,4 +1,7 @@
-"""`blankcheck verify`: a run folder, derived anew and compared. What a file says is never what is checked."""
+"""`blankcheck verify`: a run folder, derived anew and compared.
+
+What a file says is never what is checked.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,22 @@ from blankcheck.types import Conditions
 from blankcheck.verifying.certificate import check_certificate, check_command, read_certificate
 from blankcheck.verifying.findings import Findings
 from blankcheck.verifying.folder import ATTEMPTS, VERDICT, Folder, read_folder
-from blankcheck.verifying.record import check_allocation, check_conditions, check_real, check_test, derive, fit_judges
+from blankcheck.verifying.record import (
+    check_allocation,
+    check_conditions,
+    check_real,
+    check_test,
+    derive,
+    fit_judges,
+)
 from blankcheck.verifying.subject import check_data, check_network, check_program, model_again
-from blankcheck.verifying.witnesses import Judges, check_attempts, check_nearest, check_rows, check_scores
+from blankcheck.verifying.witnesses import (
+    Judges,
+    check_attempts,
+    check_nearest,
+    check_rows,
+    check_scores,
+)
 
 NOT_CONFIRMED, IN_PART = 12, 13
 WORDS = {0: "CONFIRMED", NOT_CONFIRMED: "NOT CONFIRMED", IN_PART: "CONFIRMED IN PART"}
@@ -31,20 +47,26 @@ MOST_FAILURES = 100
 
 
 def verify_command(settings: VerifySettings, terminal: Terminal) -> int:
-    """Derive a run folder anew. 0 where everything is confirmed, 12 where something is not, 13 where what is at hand
-    confirms a part.
+    """Derive a run folder anew. 0 where everything is confirmed, 12 where something is not, 13
+    where what is at hand confirms a part.
 
-    Raises RunFolderError for what is no run folder with a verdict, and ArgumentError, DataError or ModelError where the
-    network or the data that were named cannot be had.
+    Raises RunFolderError for what is no run folder with a verdict, and ArgumentError, DataError or
+    ModelError where the network or the data that were named cannot be had.
     """
     run, found = RunFolder.open(settings.run), Findings(record={"certificate": None})
     folder = read_folder(found, run)
     if folder is not None:
         _look(found, settings, folder)
-        found.record |= {"verdict": folder.verdict["verdict"], "conditions": folder.verdict["conditions"]}
+        found.record |= {
+            "verdict": folder.verdict["verdict"],
+            "conditions": folder.verdict["conditions"],
+        }
     code = NOT_CONFIRMED if found.failures else IN_PART if found.lacking else 0
-    found.record |= {"failed": len(found.failures), "failures": found.failures[:MOST_FAILURES],
-                     "not_confirmed": found.lacking[:MOST_FAILURES]}  # fmt: skip
+    found.record |= {
+        "failed": len(found.failures),
+        "failures": found.failures[:MOST_FAILURES],
+        "not_confirmed": found.lacking[:MOST_FAILURES],
+    }
     said, facts = found.said(), found.facts
     lines = [*said, *facts] if found.failures else [*facts[:1], *said, *facts[1:]]
     terminal.result(WORDS[code], lines, None, found.record)
@@ -62,8 +84,10 @@ def _look(found: Findings, settings: VerifySettings, folder: Folder) -> None:
     except ArgumentError as error:
         found.fail(VERDICT, f"conditions: {error}")
         return
-    found.facts.append(f"conditions: confidence >= {want.confidence:g}, at most {want.max_lit} lit features, out of "
-                       f"distribution at {want.ood_level:g}")  # fmt: skip
+    found.facts.append(
+        f"conditions: confidence >= {want.confidence:g}, at most {want.max_lit} lit features, out of "
+        f"distribution at {want.ood_level:g}"
+    )
     classifier = _classifier(found, settings, folder, data)
     certificate = read_certificate(found, run, verdict)
     check_command(found, folder.command, certificate)
@@ -86,7 +110,7 @@ def _look(found: Findings, settings: VerifySettings, folder: Folder) -> None:
 
 def _classifier(
     found: Findings, settings: VerifySettings, folder: Folder, data: Data | None
-) -> UnitClassifier | None:  # fmt: skip
+) -> UnitClassifier | None:
     """The network; None, and a failure, where it is the folder's own and cannot be built."""
     try:
         return model_again(settings, folder.config, folder.run, data)
@@ -100,7 +124,12 @@ def _classifier(
 
 
 def _witnesses(
-    found: Findings, folder: Folder, classifier: UnitClassifier, data: Data | None, form: str, want: Conditions
+    found: Findings,
+    folder: Folder,
+    classifier: UnitClassifier,
+    data: Data | None,
+    form: str,
+    want: Conditions,
 ) -> tuple[Attempt, ...]:
     """Everything the witness file says; hands back the witnesses outside the fixed allocation."""
     stored = folder.stored
@@ -120,7 +149,9 @@ def _witnesses(
         check_nearest(found, stored, data)
     check_attempts(found, folder.attempts, judges)
     seed = folder.config.get("seed")
-    return check_rows(found, stored, folder.attempts, process_names(stored, WITNESSES), judges, seed)
+    return check_rows(
+        found, stored, folder.attempts, process_names(stored, WITNESSES), judges, seed
+    )
 
 
 def _judges(found: Findings, folder: Folder, data: Data, level: float) -> Judges:
@@ -133,14 +164,24 @@ def _judges(found: Findings, folder: Folder, data: Data, level: float) -> Judges
 
 
 def _verdict(
-    found: Findings, folder: Folder, extra: tuple[Attempt, ...], want: Conditions, certificate: Certificate | None
+    found: Findings,
+    folder: Folder,
+    extra: tuple[Attempt, ...],
+    want: Conditions,
+    certificate: Certificate | None,
 ) -> None:
     check_allocation(found, folder, want)
-    word = derive(found, folder, extra, want, None if certificate is None else proof_of(certificate))
+    word = derive(
+        found, folder, extra, want, None if certificate is None else proof_of(certificate)
+    )
     if found.failures:
         return
-    found.facts.append(f"verdict: {word}, derived anew from {len(folder.attempts)} attempts, {len(extra)} witnesses outside "
-                       f"them and {len(folder.verdict['checks'])} checks")  # fmt: skip
+    found.facts.append(
+        f"verdict: {word}, derived anew from {len(folder.attempts)} attempts, {len(extra)} witnesses outside "
+        f"them and {len(folder.verdict['checks'])} checks"
+    )
     if word in (Verdict.RESISTED, Verdict.INCONCLUSIVE):
-        found.facts.append("what was not found rests on the recorded attempts and controls, and can only be repeated by "
-                           "running the audit again")  # fmt: skip
+        found.facts.append(
+            "what was not found rests on the recorded attempts and controls, and can only be repeated by "
+            "running the audit again"
+        )

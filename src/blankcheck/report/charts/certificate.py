@@ -24,9 +24,14 @@ def draw_certificate(contents: RunContents) -> dict[str, Drawn]:
     proof = contents.verdict.get("certificate") if contents.verdict else None
     if proof is None:
         return {}
-    order = sorted(range(len(proof["k"])), key=lambda t: -1 if proof["k"][t] is None else proof["k"][t])[:MOST_CLASSES]
+    order = sorted(
+        range(len(proof["k"])), key=lambda t: -1 if proof["k"][t] is None else proof["k"][t]
+    )[:MOST_CLASSES]
     order.sort()
-    shown = {**proof, **{key: [proof[key][t] for t in order] for key in ("k", "probability", "found")}}
+    shown = {
+        **proof,
+        **{key: [proof[key][t] for t in order] for key in ("k", "probability", "found")},
+    }
     names = [short(contents.class_name(t), 24) for t in order]
     return {"certificate": both(lambda theme: bars(names, shown, theme), words.alt(names, shown))}
 
@@ -38,12 +43,34 @@ def bars(names: Sequence[str], proof: dict[str, Any], theme: Theme) -> Figure:
     known = [value for value in (*k, *(f for f in proof["found"] if f is not None)) if value > 0]
     end = 1.15 * max([*known, 1]) + 1
     found = [end if value is None else value for value in proof["found"]]
-    axes.barh(at, [value + 0.5 for value in k], left=0, color=theme.first, height=0.55, label="proved too few")
-    axes.barh(at, [max(0.0, f - 1.0 - value) for f, value in zip(found, k, strict=True)], left=[value + 0.5 for value in k],
-              color=theme.grid, edgecolor=theme.quiet, hatch="///", linewidth=0, height=0.55, label="unknown")  # fmt: skip
+    axes.barh(
+        at,
+        [value + 0.5 for value in k],
+        left=0,
+        color=theme.first,
+        height=0.55,
+        label="proved too few",
+    )
+    axes.barh(
+        at,
+        [max(0.0, f - 1.0 - value) for f, value in zip(found, k, strict=True)],
+        left=[value + 0.5 for value in k],
+        color=theme.grid,
+        edgecolor=theme.quiet,
+        hatch="///",
+        linewidth=0,
+        height=0.55,
+        label="unknown",
+    )
     met = [(f, row) for f, row in zip(proof["found"], at, strict=True) if f is not None]
-    axes.plot([f for f, _ in met], [row for _, row in met], "D", color=theme.second, markersize=6,
-              label="fewest lit of a confident image found")  # fmt: skip
+    axes.plot(
+        [f for f, _ in met],
+        [row for _, row in met],
+        "D",
+        color=theme.second,
+        markersize=6,
+        label="fewest lit of a confident image found",
+    )
     axes.set_yticks(at, [plain(name) for name in names], parse_math=False)
     axes.invert_yaxis()
     axes.set_xlim(0, end)

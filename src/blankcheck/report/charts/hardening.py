@@ -1,4 +1,7 @@
-"""A hardening run in pictures: numbers out of its records, and figures of them. Pure functions, as in `pictures`."""
+"""A hardening run in pictures: numbers out of its records, and figures of them.
+
+Pure functions, as in `pictures`.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,17 @@ TRAINED, FRESH, TWIN = "trained", "fresh", "twin"
 MOST_LINES = 4
 """Processes with a line of their own; of more, their mean is drawn."""
 MOST_NUMBERED, ROOM_FOR_WORDS = 12, 5
-"""Rounds up to which the cells of the matrix hold numbers, and from which on its empty half has room for a hint."""
+"""Rounds up to which the cells of the matrix hold numbers, and from which on its empty half has
+room for a hint."""
 MOST_TICKS = 15
-LINES = (("#009e73", "o"), ("#b45f96", "s"), ("#4c86c6", "v"), ("#8c8c32", "D"), ("#a8703c", "^"), ("#7f7f86", "P"))
+LINES = (
+    ("#009e73", "o"),
+    ("#b45f96", "s"),
+    ("#4c86c6", "v"),
+    ("#8c8c32", "D"),
+    ("#a8703c", "^"),
+    ("#7f7f86", "P"),
+)
 """Colour and mark of thin lines, of middle lightness, so that both themes can use them."""
 
 Share = float | None
@@ -35,8 +46,9 @@ Found = dict[int, list[float]]
 
 @dataclass(frozen=True)
 class Forgetting:
-    """Who still falls for what. rounds: their indices, in order. shares[r][i]: share of the training images of round
-    rounds[i] that fool the network after round rounds[r]; None above the diagonal and where nothing was measured."""
+    """Who still falls for what. rounds: their indices, in order. shares[r][i]: share of the
+    training images of round rounds[i] that fool the network after round rounds[r]; None above the
+    diagonal and where nothing was measured."""
 
     rounds: list[int]
     shares: list[list[Share]]
@@ -54,8 +66,9 @@ class Line:
 class Success:
     """How often images fool the network after each round; every list has one entry a round.
 
-    at: indices of the rounds. fooled: share of fresh attempts. upper: its one-sided 95 % upper bound. confident: share of
-    fresh attempts that met a sparse and confident image, real-looking or not. others: images that were made for other
+    at: indices of the rounds. fooled: share of fresh attempts. upper: its one-sided 95 % upper
+    bound. confident: share of fresh attempts that met a sparse and confident image, real-looking or
+    not. others: images that were made for other
     networks: those that fresh attempts found on earlier ones, and those made on the plain twin.
     """
 
@@ -67,11 +80,20 @@ class Success:
 
 
 def forgetting(sets: Sequence[Mapping[str, Any]]) -> Forgetting | None:
-    """The forgetting matrix of a run's `set` records; None where no training set was shown to a network."""
-    found = {(s["round"], s["set_round"]): s["fooled"] for s in sets if s["what"] == TRAINED and s["images"]}
+    """The forgetting matrix of a run's `set` records; None where no training set was shown to a
+    network."""
+    found = {
+        (s["round"], s["set_round"]): s["fooled"]
+        for s in sets
+        if s["what"] == TRAINED and s["images"]
+    }
     found = {pair: share for pair, share in found.items() if pair[1] <= pair[0]}
     rounds = sorted({index for pair in found for index in pair})
-    return Forgetting(rounds, [[found.get((r, i)) for i in rounds] for r in rounds]) if rounds else None
+    return (
+        Forgetting(rounds, [[found.get((r, i)) for i in rounds] for r in rounds])
+        if rounds
+        else None
+    )
 
 
 def success(rounds: Sequence[Mapping[str, Any]], sets: Sequence[Mapping[str, Any]]) -> Success:
@@ -97,44 +119,80 @@ def success(rounds: Sequence[Mapping[str, Any]], sets: Sequence[Mapping[str, Any
 def _upper(made: Mapping[str, Any]) -> float:
     """Older folders do not hold the bound."""
     bound, tries = made.get("fresh_upper_95"), made["fresh_attempts"]
-    return float(bound) if bound is not None else upper_bound_95(round(made["fresh_rate"] * tries), tries)
+    return (
+        float(bound)
+        if bound is not None
+        else upper_bound_95(round(made["fresh_rate"] * tries), tries)
+    )
 
 
 def _twin_lines(twins: Mapping[str, Found]) -> list[tuple[str, Found]]:
-    """The searches on the twin, the run's own one first, and then the other processes, or their mean."""
+    """The searches on the twin, the run's own one first, and then the other processes, or their
+    mean."""
     own = [("twin, same search", found) for process, found in twins.items() if not process]
     others = {process: found for process, found in twins.items() if process}
     if len(others) <= MOST_LINES:
         return own + [(f"twin, {plain(process, 18)}", found) for process, found in others.items()]
     rounds = {index for found in others.values() for index in found}
-    mean = {index: [fmean(found[index]) for found in others.values() if index in found] for index in rounds}
+    mean = {
+        index: [fmean(found[index]) for found in others.values() if index in found]
+        for index in rounds
+    }
     return [*own, (f"twin, mean of {len(others)} others", mean)]
 
 
 def _lines(named: Sequence[tuple[str, Found]], at: Sequence[int]) -> list[Line]:
-    lines = [Line(words, [fmean(found[r]) if r in found else None for r in at]) for words, found in named]
+    lines = [
+        Line(words, [fmean(found[r]) if r in found else None for r in at]) for words, found in named
+    ]
     return [line for line in lines if any(share is not None for share in line.shares)]
 
 
 def forgetting_matrix(matrix: Forgetting, kept: int | None, theme: Theme = LIGHT) -> Figure:
-    """A heat map of who still falls for what: a row for each network, a column for each training set."""
+    """A heat map of who still falls for what: a row for each network, a column for each training
+    set."""
     n = len(matrix.rounds)
-    figure, axes = panel("Forgotten? Old training images, later networks", theme, min(5.2, 2.2 + 0.3 * n))
+    figure, axes = panel(
+        "Forgotten? Old training images, later networks", theme, min(5.2, 2.2 + 0.3 * n)
+    )
     shares = np.ma.masked_invalid(np.array(matrix.shares, dtype=float))
-    # from almost paper to almost ink, so that more is darker on a light page and lighter on a dark one
+    # from almost paper to almost ink, so that more is darker on a light page and lighter on a dark
+    # one
     colours = LinearSegmentedColormap.from_list("fooled", [theme.grid, theme.second, theme.ink])
-    mesh = axes.pcolormesh(shares, cmap=colours, vmin=0, vmax=1, edgecolors=theme.paper, linewidth=1.5 if n <= 30 else 0.2)
+    mesh = axes.pcolormesh(
+        shares,
+        cmap=colours,
+        vmin=0,
+        vmax=1,
+        edgecolors=theme.paper,
+        linewidth=1.5 if n <= 30 else 0.2,
+    )
     if n <= MOST_NUMBERED:
         for (row, column), share in np.ndenumerate(shares.filled(np.nan)):
             if np.isfinite(share):
-                axes.text(column + 0.5, row + 0.5, _points(share), ha="center", va="center", fontsize=9,
-                          color=_readable(colours(share)))  # fmt: skip
+                axes.text(
+                    column + 0.5,
+                    row + 0.5,
+                    _points(share),
+                    ha="center",
+                    va="center",
+                    fontsize=9,
+                    color=_readable(colours(share)),
+                )
     axes.grid(visible=False)
     axes.invert_yaxis()
     axes.spines["bottom"].set_visible(False)
     if n >= ROOM_FOR_WORDS:
-        axes.text(0.98, 0.97, "grey down to the last row:\nnothing was forgotten", transform=axes.transAxes, ha="right",
-                  va="top", fontsize=9, color=theme.muted)  # fmt: skip
+        axes.text(
+            0.98,
+            0.97,
+            "grey down to the last row:\nnothing was forgotten",
+            transform=axes.transAxes,
+            ha="right",
+            va="top",
+            fontsize=9,
+            color=theme.muted,
+        )
     _name_rounds(axes, matrix.rounds, kept)
     axes.set_xlabel("images trained on in round", color=theme.muted, fontsize=10)
     axes.set_ylabel("network after round", color=theme.muted, fontsize=10)
@@ -146,14 +204,18 @@ def forgetting_matrix(matrix: Forgetting, kept: int | None, theme: Theme = LIGHT
 
 
 def _name_rounds(axes: Axes, rounds: Sequence[int], kept: int | None) -> None:
-    """Numbers of rounds at both axes, every few of many; the network that was kept always has its row named."""
+    """Numbers of rounds at both axes, every few of many; the network that was kept always has its
+    row named."""
     every = -(-len(rounds) // MOST_TICKS)
     shown = range(0, len(rounds), every)
     axes.set_xticks([k + 0.5 for k in shown], [str(rounds[k] + 1) for k in shown])
     best = rounds.index(kept) if kept in rounds else None
     rows = [k for k in shown if best is None or k == best or abs(k - best) >= every]
     rows += [best] if best is not None and best not in rows else []
-    axes.set_yticks([k + 0.5 for k in rows], [f"kept → {rounds[k] + 1}" if k == best else str(rounds[k] + 1) for k in rows])
+    axes.set_yticks(
+        [k + 0.5 for k in rows],
+        [f"kept → {rounds[k] + 1}" if k == best else str(rounds[k] + 1) for k in rows],
+    )
 
 
 def _points(share: float) -> str:
@@ -165,21 +227,30 @@ def _points(share: float) -> str:
 
 def _readable(paper: Sequence[float]) -> str:
     """Black or white, whichever is easier to read on a colour (red, green, blue in [0, 1])."""
-    light = sum(weight * part**2.2 for weight, part in zip((0.2126, 0.7152, 0.0722), paper[:3], strict=True))
+    light = sum(
+        weight * part**2.2 for weight, part in zip((0.2126, 0.7152, 0.0722), paper[:3], strict=True)
+    )
     return "#000000" if light > 0.18 else "#ffffff"
 
 
 def success_curves(curves: Success, kept: int | None, theme: Theme = LIGHT) -> Figure:
-    """How often images fool the network after each round: those a new search makes of it (above), and those that were made
-    for others (below, where there are any). kept: index of the round whose network was kept."""
+    """How often images fool the network after each round: those a new search makes of it (above),
+    and those that were made for others (below, where there are any). kept: index of the round whose
+    network was kept."""
     figure = blank(6.4 if curves.others else 4.0, theme)
     figure.set_layout_engine("constrained", hspace=0.06)  # between a legend and the next title
     panels = figure.subplots(2 if curves.others else 1, 1, sharex=True, squeeze=False)[:, 0]
     at = [index + 1 for index in curves.at]
     dress(panels[0], "Can a new search still fool it?", theme)
-    panels[0].fill_between(at, curves.fooled, curves.upper, color=theme.second, alpha=0.16, linewidth=0)
-    panels[0].plot(at, curves.fooled, "-o", color=theme.second, linewidth=2.4, markersize=4.5, label="fooled")
-    panels[0].plot(at, curves.upper, color=theme.second, marker="_", linewidth=0.8, label="its 95% upper bound")
+    panels[0].fill_between(
+        at, curves.fooled, curves.upper, color=theme.second, alpha=0.16, linewidth=0
+    )
+    panels[0].plot(
+        at, curves.fooled, "-o", color=theme.second, linewidth=2.4, markersize=4.5, label="fooled"
+    )
+    panels[0].plot(
+        at, curves.upper, color=theme.second, marker="_", linewidth=0.8, label="its 95% upper bound"
+    )
     words = "sparse and sure, real-looking or not"
     panels[0].plot(at, curves.confident, "--o", color=theme.first, markersize=3.5, label=words)
     _finish(figure, panels[0], "share of attempts", curves, kept, theme)
@@ -187,12 +258,16 @@ def success_curves(curves: Success, kept: int | None, theme: Theme = LIGHT) -> F
         dress(panels[1], "Can images made for other networks?", theme)
         for line, (colour, mark) in zip(curves.others, LINES, strict=False):
             shares = [np.nan if share is None else share for share in line.shares]
-            panels[1].plot(at, shares, marker=mark, color=colour, linewidth=1.2, markersize=4, label=line.words)
+            panels[1].plot(
+                at, shares, marker=mark, color=colour, linewidth=1.2, markersize=4, label=line.words
+            )
         _finish(figure, panels[1], "share of images", curves, kept, theme)
     return figure
 
 
-def _finish(figure: Figure, axes: Axes, words: str, curves: Success, kept: int | None, theme: Theme) -> None:
+def _finish(
+    figure: Figure, axes: Axes, words: str, curves: Success, kept: int | None, theme: Theme
+) -> None:
     """Whole axes of shares and rounds, and a mark at the kept round."""
     mark_kept(axes, curves.at, kept, theme)
     axes.set_ylim(-0.03, 1.03)
@@ -212,11 +287,24 @@ def number_rounds(axes: Axes, at: Sequence[int]) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
-def mark_kept(axes: Axes, at: Sequence[int], kept: int | None, theme: Theme, above: bool = True) -> None:
-    """Mark the round whose network was kept. above: whether the upper end of the axes is where the word hides no line."""
+def mark_kept(
+    axes: Axes, at: Sequence[int], kept: int | None, theme: Theme, above: bool = True
+) -> None:
+    """Mark the round whose network was kept. above: whether the upper end of the axes is where the
+    word hides no line."""
     if kept is None or kept not in at:
         return
     end, side, down = (1, "top", -3) if above else (0, "bottom", 3)
     axes.axvline(kept + 1, color=theme.muted, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
-    axes.annotate("kept", (kept + 1, end), (-3, down), xycoords=axes.get_xaxis_transform(), textcoords="offset points",
-                  rotation=90, ha="right", va=side, fontsize=9, color=theme.muted)  # fmt: skip
+    axes.annotate(
+        "kept",
+        (kept + 1, end),
+        (-3, down),
+        xycoords=axes.get_xaxis_transform(),
+        textcoords="offset points",
+        rotation=90,
+        ha="right",
+        va=side,
+        fontsize=9,
+        color=theme.muted,
+    )

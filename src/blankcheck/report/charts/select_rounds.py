@@ -1,4 +1,5 @@
-"""Pictures of the rounds of a hardening for its report, each with words for those who cannot see it."""
+"""Pictures of the rounds of a hardening for its report, each with words for those who cannot see
+it."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from blankcheck.runs.contents import RunContents
 
 @dataclass(frozen=True)
 class Drawn:
-    """A picture as PNG files, and what it shows in words. dark: for dark screens, where the page shows the picture."""
+    """A picture as PNG files, and what it shows in words. dark: for dark screens, where the page
+    shows the picture."""
 
     light: bytes
     dark: bytes | None
@@ -31,29 +33,43 @@ def both(make: Callable[[Theme], Figure], alt: str) -> Drawn:
 
 
 def round_figures(contents: RunContents) -> dict[str, Drawn]:
-    """`real`, `sparsity`, `losses` and, where it was measured, `calibration`, of a run with at least one round."""
+    """`real`, `sparsity`, `losses` and, where it was measured, `calibration`, of a run with at
+    least one round."""
     rounds, kept = contents.rounds, contents.kept
     found, lines = sparsity(rounds, contents.searches), calibration(rounds, contents.reals)
     limit = _limit(contents)
     drawn = {
         "real": both(lambda t: round_pictures.real_curves(rounds, kept, t), _real_words(contents)),
-        "sparsity": both(lambda t: round_pictures.sparsity_curves(found, limit, kept, t), _sparsity_words(found, limit)),
-        "losses": both(lambda t: round_pictures.loss_curves(rounds, kept, t), _loss_words(contents)),
+        "sparsity": both(
+            lambda t: round_pictures.sparsity_curves(found, limit, kept, t),
+            _sparsity_words(found, limit),
+        ),
+        "losses": both(
+            lambda t: round_pictures.loss_curves(rounds, kept, t), _loss_words(contents)
+        ),
     }
     if lines:
         words = "; ".join(f"{LINES[key]} {_ends(shares)}" for key, shares in lines.items())
         drawn["calibration"] = both(
-            lambda t: round_pictures.calibration_curves(rounds, lines, kept, t), f"Of validation images: {words}."
+            lambda t: round_pictures.calibration_curves(rounds, lines, kept, t),
+            f"Of validation images: {words}.",
         )
     return drawn
 
 
-LINES = {"calibration_error": "expected calibration error", "taken_for_fake": "share taken for fake"}
+LINES = {
+    "calibration_error": "expected calibration error",
+    "taken_for_fake": "share taken for fake",
+}
 
 
 def _limit(contents: RunContents) -> int | None:
     """Most lit features of a fooling image, as far as the folder tells before an audit."""
-    limit = contents.verdict["conditions"]["max_lit"] if contents.verdict else contents.config.get("max_lit")
+    limit = (
+        contents.verdict["conditions"]["max_lit"]
+        if contents.verdict
+        else contents.config.get("max_lit")
+    )
     return limit if isinstance(limit, int) and limit > 0 else None
 
 
