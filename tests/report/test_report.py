@@ -33,9 +33,9 @@ from blankcheck.report.charts import select as report_figures
 from blankcheck.report.charts import select_rounds as report_rounds
 from blankcheck.report.page import escape_markdown, headings, html_templates, write_report
 from blankcheck.report.reproduce import command_line
-from blankcheck.report.wording import number, percent
 from blankcheck.runs.contents import read_run
 from blankcheck.runs.folder import RunFolder
+from blankcheck.text import number, percent
 from blankcheck.types import Conditions
 
 NOTHING, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"

@@ -15,9 +15,9 @@ from matplotlib.ticker import PercentFormatter
 
 from blankcheck.figures.style import DARK, LIGHT, Theme, blank, dress, panel
 from blankcheck.judging.metrics import share_at_most
-from blankcheck.report.charts.audit import lit_steps, log_counts, plain
+from blankcheck.report.charts.audit import lit_steps, log_counts
 from blankcheck.report.charts.select_rounds import Drawn, both
-from blankcheck.report.wording import percent
+from blankcheck.text import one_line, percent
 
 MOST_CURVES = 8
 MOST_DOTS = 40
@@ -125,7 +125,7 @@ def _name_ends(axes: Axes, curves: Sequence[Curve], end: int, theme: Theme) -> N
     ends = [share_at_most(c.lit, end) for c in curves]
     for index, (curve, at, place) in enumerate(zip(curves, ends, spread(ends, 0.075), strict=True)):
         axes.annotate(
-            plain(curve.name, LABEL),
+            one_line(curve.name, LABEL),
             (1, at),
             (1.06, place),
             xycoords="axes fraction",
@@ -190,7 +190,7 @@ def rate_dots(dots: Sequence[Dot], theme: Theme = LIGHT) -> Figure:
             clip_on=False,
             zorder=4,
         )
-    left.set_yticks(at, [plain(d.name, LABEL) for d in dots], parse_math=False)
+    left.set_yticks(at, [one_line(d.name, LABEL) for d in dots], parse_math=False)
     left.tick_params(axis="y", labelcolor=theme.ink)
     left.set_ylim(len(dots) - 0.4, -0.6)
     for axes in (left, right):
@@ -210,7 +210,7 @@ def _colour(index: int, theme: Theme) -> str:
 
 def _dot_words(dots: Sequence[Dot]) -> str:
     said = [
-        f"{plain(d.name, 40)}: {percent(d.rate)} fooled (95% interval {percent(d.low)} to {percent(d.high)}), "
+        f"{one_line(d.name, 40)}: {percent(d.rate)} fooled (95% interval {percent(d.low)} to {percent(d.high)}), "
         f"{percent(d.confident)} right and confident"
         for d in dots
     ]
@@ -220,7 +220,7 @@ def _dot_words(dots: Sequence[Dot]) -> str:
 def _curve_words(curves: Sequence[Curve], max_lit: int) -> str:
     levels = sorted({max(1, max_lit // 9), max(1, max_lit // 3), max_lit})
     said = [
-        f"{plain(c.name, 40)}: "
+        f"{one_line(c.name, 40)}: "
         + ", ".join(f"{share_at_most(c.lit, k):.0%} with at most {k}" for k in levels)
         for c in curves
     ]

@@ -7,7 +7,7 @@ from blankcheck.compare.pairs import Comparison, Pair
 from blankcheck.compare.run import RATE
 from blankcheck.compare.statistics import LEVEL
 from blankcheck.compare.wording import listed
-from blankcheck.report.wording import number
+from blankcheck.text import number
 
 SCOPE = (
     "Beyond chance means beyond the chance in the search and in the draw of test images. It speaks of these networks: "

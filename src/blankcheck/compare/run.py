@@ -11,9 +11,9 @@ from blankcheck.auditing.gather import ALARMS_AMONG
 from blankcheck.compare.statistics import wilson
 from blankcheck.errors import RunFolderError
 from blankcheck.judging.metrics import median
-from blankcheck.report.wording import short as shortened
 from blankcheck.runs.contents import RunContents
 from blankcheck.runs.schema import short
+from blankcheck.text import one_line
 
 RATE, LIT, ACCURACY, CONFIDENT = "rate", "lit", "accuracy", "confident"
 MEASURES = (RATE, LIT, ACCURACY, CONFIDENT)
@@ -46,7 +46,7 @@ class Side:
     @property
     def place(self) -> str:
         """The folder, as a page can show it."""
-        return printable(str(self.contents.run.path))
+        return one_line(str(self.contents.run.path))
 
     @property
     def attempts(self) -> int:
@@ -126,10 +126,5 @@ def names_of(paths: Sequence[str]) -> list[str]:
         depth = next(
             (d for d in range(1, len(own)) if all(p[-d:] != own[-d:] for p in others)), len(own)
         )
-        names.append(printable("/".join(own[-depth:]), MOST_NAME))
+        names.append(one_line("/".join(own[-depth:]), MOST_NAME))
     return names
-
-
-def printable(text: str, most: int = 200) -> str:
-    """Text in one line, without what cannot be printed."""
-    return shortened("".join(letter if letter.isprintable() else " " for letter in text), most)

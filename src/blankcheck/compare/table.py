@@ -11,7 +11,7 @@ from rich.cells import cell_len, set_cell_size
 from blankcheck.compare.pairs import Comparison
 from blankcheck.compare.run import ACCURACY, CONFIDENT, Side
 from blankcheck.compare.wording import against
-from blankcheck.report.wording import NOTHING, number, percent
+from blankcheck.text import NOTHING, number, percent
 
 LEFT = ("run", "verdict", "against")
 DROPPED = ("fewest", "confident", "right", "against", "verdict")

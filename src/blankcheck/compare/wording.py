@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from blankcheck.compare.pairs import Comparison, Pair, Tested
 from blankcheck.compare.run import ACCURACY, CONFIDENT, LIT, RATE, Side
-from blankcheck.report.wording import NOTHING, number, percent, unit
+from blankcheck.report.wording import unit
+from blankcheck.text import NOTHING, number, percent
 
 MINUS = "\N{MINUS SIGN}"
 LABELS = {

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from blankcheck.blending.blending import FOOLING, REAL, SHUFFLED
-from blankcheck.report.wording import NOTHING, number, percent
 from blankcheck.runs.blend_record import Blends
+from blankcheck.text import NOTHING, number, percent
 
 NAMES = {
     FOOLING: "fooling image",

@@ -9,8 +9,9 @@ from typing import Any
 
 from blankcheck.judging.check_rules import FAILED, NOT_APPLICABLE, PASSED
 from blankcheck.judging.evidence import CONFIDENT, OUT_OF_DISTRIBUTION, SPARSE
-from blankcheck.report.wording import number, percent, short, unit
+from blankcheck.report.wording import unit
 from blankcheck.runs.contents import RunContents
+from blankcheck.text import number, one_line, percent
 
 LACKING = {SPARSE: "too many lit", CONFIDENT: "not sure enough", OUT_OF_DISTRIBUTION: "looks real"}
 CONDITIONS = {SPARSE: "Sparse", CONFIDENT: "Confident", OUT_OF_DISTRIBUTION: "Out of distribution"}
@@ -51,7 +52,7 @@ def conditions(contents: RunContents) -> list[Condition]:
         return []
     want, of = verdict["conditions"], unit(contents)
     asked = {
-        SPARSE: f"at most {number(want['max_lit'])} of {number(contents.features)} {short(want['unit'])} lit",
+        SPARSE: f"at most {number(want['max_lit'])} of {number(contents.features)} {one_line(want['unit'], 80)} lit",
         CONFIDENT: f"a probability of at least {want['confidence']}",
         OUT_OF_DISTRIBUTION: f"a p-value of at most {want['ood_level']}",
     }
@@ -94,7 +95,7 @@ def _alarms(verdict: dict[str, Any]) -> str:
     )
     return (
         f"{said} Its false alarms: {number(test['false_alarms'])} of {number(test['real_images'])} real test images "
-        f"({percent(test['false_alarm_rate'], 2)}; 95% bounds {bounds}). Guarantee: {short(test['guarantee'])}."
+        f"({percent(test['false_alarm_rate'], 2)}; 95% bounds {bounds}). Guarantee: {one_line(test['guarantee'], 80)}."
     )
 
 

@@ -9,12 +9,14 @@ import html
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from blankcheck import text
 from blankcheck.errors import RunFolderError
 from blankcheck.report import blend_wording as blend_words
 from blankcheck.report import certificate_wording as certificate_words
@@ -257,9 +259,9 @@ def _environment(**options: Any) -> Environment:
         **options,
     )
     environment.filters |= {
-        "percent": words.percent,
-        "number": words.number,
-        "short": words.short,
+        "percent": text.percent,
+        "number": text.number,
+        "short": partial(text.one_line, most=80),
         "uri": data_uri,
         "stopped_by": evidence.stopped_by,
         "headings": headings,

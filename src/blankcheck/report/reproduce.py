@@ -10,8 +10,8 @@ from typing import Any
 from blankcheck.classifiers.hubs import is_hub_name
 from blankcheck.cli.settings import AuditSettings, DemoSettings, HardenSettings, TrainSettings
 from blankcheck.factories import is_factory
-from blankcheck.report.wording import NOTHING
 from blankcheck.runs.contents import RunContents
+from blankcheck.text import NOTHING
 
 SETTINGS: dict[str, type] = {
     "demo": DemoSettings,

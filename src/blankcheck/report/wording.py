@@ -10,8 +10,7 @@ from blankcheck.judging import Verdict
 from blankcheck.judging.check_rules import FAILED, PASSED
 from blankcheck.report import certificate_wording as certificate_words
 from blankcheck.runs.contents import RunContents
-
-NOTHING = "\N{EN DASH}"
+from blankcheck.text import NOTHING, number, percent
 
 
 @dataclass(frozen=True)
@@ -43,41 +42,11 @@ class Change:
     direction: str = ""
 
 
-def percent(share: float | None, digits: int = 1) -> str:
-    """A share in [0, 1] as a percentage; almost none is not called none, nor almost all all."""
-    if share is None:
-        return NOTHING
-    if share in (0, 1):
-        return f"{share:.0%}"
-    least = 10.0 ** -(digits + 2)
-    if 0 < share < least / 2:
-        return f"<{least:.{digits}%}"
-    if 1 - least / 2 < share < 1:
-        return f">{1 - least:.{digits}%}"
-    return f"{share:.{digits}%}"
-
-
-def number(value: float | None) -> str:
-    """A count with separators; a half stays a half."""
-    return (
-        NOTHING if value is None else f"{value:,.10g}" if value == int(value) else f"{value:,.1f}"
-    )
-
-
 def seconds(made: dict[str, Any]) -> str:
     """What a round took, training and looking; nothing for older folders or where it is no number."""
     parts = [made.get(key) for key in ("training_seconds", "looking_seconds")]
     known = [part for part in parts if isinstance(part, int | float)]
     return f"{sum(known):,.1f}" if known else NOTHING
-
-
-def short(text: object, most: int = 80) -> str:
-    """Text that fits a line: what the user named may be long, or hold line breaks and letters that
-    turn others round."""
-    line = " ".join(
-        "".join(letter if letter.isprintable() else " " for letter in str(text)).split()
-    )
-    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def unit(contents: RunContents) -> str:

@@ -15,11 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from blankcheck.figures.style import LIGHT, WIDTH, Theme, blank, dress
-from blankcheck.report.charts.audit import plain
 from blankcheck.report.charts.select_rounds import Drawn, both
-from blankcheck.report.wording import percent
 from blankcheck.sweep.records import Found, Record
 from blankcheck.sweep.space import Choices, Range
+from blankcheck.text import one_line, percent
 
 MOST_OPTIONS = 6
 """Panels of the second picture."""
@@ -146,7 +145,7 @@ def option_dots(
     for column, (name, values) in enumerate(search.items()):
         for row, aim in enumerate(("accuracy", "rate")):
             axes = grid[row][column]
-            dress(axes, plain(name, 24) if row == 0 else "", theme)
+            dress(axes, one_line(name, 24) if row == 0 else "", theme)
             _dots(axes, found, name, values, aim, theme)
             axes.yaxis.set_major_formatter(PercentFormatter(1))
     for row, words in enumerate(("right", "fooled")):
@@ -169,7 +168,7 @@ def _dots(
     if isinstance(values, Choices):
         axes.set_xticks(
             range(len(values.values)),
-            [plain(said(v), LABEL) for v in values.values],
+            [one_line(said(v), LABEL) for v in values.values],
             parse_math=False,
         )
         axes.set_xlim(-0.5, len(values.values) - 0.5)

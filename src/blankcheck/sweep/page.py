@@ -9,12 +9,12 @@ import yaml
 
 from blankcheck.cli.settings import HardenSettings
 from blankcheck.report.page import html_templates, markdown_templates, write_report
-from blankcheck.report.wording import percent
 from blankcheck.runs.folder import RunFolder
 from blankcheck.sweep import choosing
 from blankcheck.sweep.figures import MOST_OPTIONS, draw, kind, params_said, said, wide
 from blankcheck.sweep.records import KILLED, Found, Record
 from blankcheck.sweep.space import Choices, Range, Space
+from blankcheck.text import percent
 
 REPORT = "report.html"
 MOST_ROWS = 500

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from blankcheck.judging.recheck import MISSING, UNKNOWN, WRONG, Difference
-from blankcheck.report.wording import short
+from blankcheck.text import one_line
 
 MOST_SAID = 5
 """Failures on the terminal; the others are counted."""
@@ -29,20 +29,20 @@ class Findings:
 
     def fail(self, where: str, words: str) -> None:
         """Something does not hold. where: the file or field."""
-        self.failures.append(short(f"{where}: {words}", 240))
+        self.failures.append(one_line(f"{where}: {words}", 240))
 
     def fails(self, sentence: str) -> None:
         """The same, where the sentence names its file."""
-        self.failures.append(short(sentence, 240))
+        self.failures.append(one_line(sentence, 240))
 
     def lack(self, where: str, words: str) -> None:
         """A file or field of the folder is not there: a failure where this version would have
         written it."""
-        (self.failures if self.current else self.lacking).append(short(f"{where}: {words}", 240))
+        (self.failures if self.current else self.lacking).append(one_line(f"{where}: {words}", 240))
 
     def not_at_hand(self, words: str) -> None:
         """Something outside the folder is not there."""
-        self.lacking.append(short(words, 240))
+        self.lacking.append(one_line(words, 240))
 
     def differ(self, file: str, differences: Iterable[Difference]) -> None:
         """Fields that are not as derived."""
@@ -59,7 +59,7 @@ class Findings:
 
     def unknown(self, where: str, words: str) -> None:
         """Something that another version may have written, and this one did not."""
-        (self.failures if self.current else self.lacking).append(short(f"{where}: {words}", 240))
+        (self.failures if self.current else self.lacking).append(one_line(f"{where}: {words}", 240))
 
     def said(self) -> list[str]:
         """The first failures, and how many more; then what could not be looked at."""
@@ -84,5 +84,5 @@ def value(said: Any) -> str:
     return (
         f"{said:.6g}"
         if isinstance(said, float)
-        else short(repr(said) if isinstance(said, str) else said, 60)
+        else one_line(repr(said) if isinstance(said, str) else said, 60)
     )

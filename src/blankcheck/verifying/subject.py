@@ -24,7 +24,6 @@ from blankcheck.data.loading import runs_code
 from blankcheck.data.variants import split_variants
 from blankcheck.errors import ArgumentError, DataError, RunFolderError
 from blankcheck.outputs import output_form
-from blankcheck.report.wording import short
 from blankcheck.runs.environment import environment
 from blankcheck.runs.folder import CONFIG, MARK, RunFolder
 from blankcheck.runs.gate_file import (
@@ -36,6 +35,7 @@ from blankcheck.runs.gate_file import (
     same_program,
 )
 from blankcheck.runs.witnesses import data_fingerprint
+from blankcheck.text import one_line
 from blankcheck.types import images_at_once
 from blankcheck.verifying.findings import Findings, value
 from blankcheck.verifying.folder import VERDICT, Folder
@@ -129,17 +129,19 @@ def check_data(found: Findings, settings: VerifySettings, folder: Folder) -> Dat
     if data is None:
         found.not_at_hand(
             "p-values were taken from the file, not checked, and no real image was looked at: the data set "
-            f"{short(repr(source))} is not at hand; name it with --data"
+            f"{one_line(repr(source), 80)} is not at hand; name it with --data"
         )
         return None
     seen = data_fingerprint(data)
     found.record["data_fingerprint"] = seen
-    found.facts.append(f"data: {short(source)}, fingerprint {seen}")
+    found.facts.append(f"data: {one_line(source, 80)}, fingerprint {seen}")
     if list(data.classes) != folder.verdict["classes"]:
         found.fail(VERDICT, "classes are not those of the data")
     other = []
     if (said := metadata.get("data_fingerprint")) is not None and said != seen:
-        other.append(f"data_fingerprint is {value(said)}, that of {short(repr(source))} is {seen}")
+        other.append(
+            f"data_fingerprint is {value(said)}, that of {one_line(repr(source), 80)} is {seen}"
+        )
     if folder.shape is not None and folder.shape != data.shape:
         other.append(f"images have shape {folder.shape}, those of the data {data.shape}")
     for fault in other:
@@ -172,7 +174,7 @@ def check_network(
     gated = isinstance(inner, Gated)
     behind = f", scored behind the gate of the run folder ({GATE})" if gated else ""
     found.facts.append(
-        f"network: {short(settings.model or _text(folder.config, 'model'))}, normalisation "
+        f"network: {one_line(settings.model or _text(folder.config, 'model'), 80)}, normalisation "
         f"{_normalisation(classifier)}, outputs {form}, fingerprint {mark}{behind}"
     )
     said = folder.metadata.get("fingerprint")

@@ -14,7 +14,6 @@ import torch
 from blankcheck.cli.settings import SweepSettings, recorded
 from blankcheck.cli.terminal import Bar, Terminal
 from blankcheck.errors import ArgumentError, BlankcheckError, RunFolderError
-from blankcheck.report.wording import percent
 from blankcheck.runs.claims import OVERWRITE, RUNS, Claim, going_on, latest, next_free
 from blankcheck.runs.folder import RunFolder
 from blankcheck.runs.schema import short
@@ -29,6 +28,7 @@ from blankcheck.sweep.study import (
     without_password,
 )
 from blankcheck.sweep.workers import Job, Run, supervise
+from blankcheck.text import percent
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 from blankcheck.figures.style import HEIGHT, LIGHT, Theme, blank, dress, label, panel
 from blankcheck.judging.metrics import share_at_most
+from blankcheck.text import one_line
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,7 @@ def per_class_bars(
         at, rates, bounds, color=theme.ink, linewidth=1.2, label="up to the 95% upper bound"
     )
     axes.plot(bounds, at, "|", color=theme.ink, markersize=7)
-    axes.set_yticks(at, [plain(name) for name in names], parse_math=False)
+    axes.set_yticks(at, [one_line(name, 22) for name in names], parse_math=False)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.01)
     axes.xaxis.set_major_formatter(PercentFormatter(1, 0))
@@ -262,13 +263,6 @@ def image_png(image: Tensor, side: int = 112, most: int | None = None) -> bytes:
         buffer, "PNG", optimize=True
     )
     return buffer.getvalue()
-
-
-def plain(name: str, most: int = 22) -> str:
-    """A name as a picture can hold it: in one line of at most `most` letters, without what cannot
-    be printed."""
-    words = " ".join("".join(letter if letter.isprintable() else " " for letter in name).split())
-    return words if len(words) <= most else f"{words[: most - 1]}…"
 
 
 def _pixels(image: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -14,10 +14,9 @@ from torch import Tensor
 from blankcheck.blending.blending import FOOLING, REAL, SHUFFLED, blend_images
 from blankcheck.figures.style import HEIGHT, LIGHT, Theme, blank, dress
 from blankcheck.report.blend_wording import NAMES, finding
-from blankcheck.report.charts.audit import plain
 from blankcheck.report.charts.select_rounds import Drawn, both
-from blankcheck.report.wording import percent
 from blankcheck.runs.blend_record import Blends
+from blankcheck.text import one_line, percent
 
 WHAT = {"taken": "Taken for the other class", "lost": "Own class lost"}
 ACROSS = 3
@@ -134,7 +133,7 @@ def heat_maps(blends: Blends, theme: Theme = LIGHT) -> Figure:
 
 def _name_classes(axes: Axes, blends: Blends) -> None:
     rows, columns = (
-        [plain(blends.name(t), 10) for t in blends.record[side]] for side in ("rows", "columns")
+        [one_line(blends.name(t), 10) for t in blends.record[side]] for side in ("rows", "columns")
     )
     for axis, names in ((axes.yaxis, rows), (axes.xaxis, columns)):
         few = len(names) <= MOST_NAMED
@@ -166,11 +165,11 @@ def example_rows(blends: Blends, theme: Theme = LIGHT) -> Figure:
             (blends.name(example["row"]), blends.name(example["column"])),
         )
         shown = (
-            (q, f"real “{plain(names[0], 9)}”"),
-            (r, f"+ {alpha:.2f} \N{MULTIPLICATION SIGN} “{plain(names[1], 6)}”"),
+            (q, f"real “{one_line(names[0], 9)}”"),
+            (r, f"+ {alpha:.2f} \N{MULTIPLICATION SIGN} “{one_line(names[1], 6)}”"),
             (
                 blend_images(q, r, alpha),
-                f"= “{plain(names[1], 9)}” {percent(example['confidence'], 0)}",
+                f"= “{one_line(names[1], 9)}” {percent(example['confidence'], 0)}",
             ),
         )
         for offset, (image, words) in enumerate(shown):
@@ -209,7 +208,7 @@ def _map_words(blends: Blends) -> str:
         strict=True,
     )
     said = [
-        f"{plain(blends.name(target), 20)} {percent(sum(taken) / sum(pairs), 0)}"
+        f"{one_line(blends.name(target), 20)} {percent(sum(taken) / sum(pairs), 0)}"
         for target, taken, pairs in list(last)[:MOST_NAMED]
         if sum(pairs)
     ]
@@ -221,8 +220,8 @@ def _map_words(blends: Blends) -> str:
 
 def _example_words(blends: Blends) -> str:
     said = [
-        f"a real {plain(blends.name(e['row']), 20)} with {e['alpha']:.2f} of a fooling image of "
-        f"{plain(blends.name(e['column']), 20)} is taken for that with {percent(e['confidence'])}"
+        f"a real {one_line(blends.name(e['row']), 20)} with {e['alpha']:.2f} of a fooling image of "
+        f"{one_line(blends.name(e['column']), 20)} is taken for that with {percent(e['confidence'])}"
         for e in blends.record["examples"]
     ]
     return f"Examples: {'; '.join(said)}."

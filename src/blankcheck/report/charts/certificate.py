@@ -11,10 +11,9 @@ from matplotlib.ticker import MaxNLocator
 
 from blankcheck.figures.style import Theme, label, panel
 from blankcheck.report import certificate_wording as words
-from blankcheck.report.charts.audit import plain
 from blankcheck.report.charts.select_rounds import Drawn, both
-from blankcheck.report.wording import short
 from blankcheck.runs.contents import RunContents
+from blankcheck.text import one_line
 
 MOST_CLASSES = 30
 
@@ -32,7 +31,7 @@ def draw_certificate(contents: RunContents) -> dict[str, Drawn]:
         **proof,
         **{key: [proof[key][t] for t in order] for key in ("k", "probability", "found")},
     }
-    names = [short(contents.class_name(t), 24) for t in order]
+    names = [one_line(contents.class_name(t), 24) for t in order]
     return {"certificate": both(lambda theme: bars(names, shown, theme), words.alt(names, shown))}
 
 
@@ -71,7 +70,7 @@ def bars(names: Sequence[str], proof: dict[str, Any], theme: Theme) -> Figure:
         markersize=6,
         label="fewest lit of a confident image found",
     )
-    axes.set_yticks(at, [plain(name) for name in names], parse_math=False)
+    axes.set_yticks(at, [one_line(name, 22) for name in names], parse_math=False)
     axes.invert_yaxis()
     axes.set_xlim(0, end)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from blankcheck.figures.style import LIGHT, Theme, blank, dress, label, panel
 from blankcheck.judging.metrics import upper_bound_95
-from blankcheck.report.charts.audit import plain
+from blankcheck.text import one_line
 
 TRAINED, FRESH, TWIN = "trained", "fresh", "twin"
 """What a set of images is: trained on, found by fresh attempts, or made against the plain twin."""
@@ -132,7 +132,9 @@ def _twin_lines(twins: Mapping[str, Found]) -> list[tuple[str, Found]]:
     own = [("twin, same search", found) for process, found in twins.items() if not process]
     others = {process: found for process, found in twins.items() if process}
     if len(others) <= MOST_LINES:
-        return own + [(f"twin, {plain(process, 18)}", found) for process, found in others.items()]
+        return own + [
+            (f"twin, {one_line(process, 18)}", found) for process, found in others.items()
+        ]
     rounds = {index for found in others.values() for index in found}
     mean = {
         index: [fmean(found[index]) for found in others.values() if index in found]

@@ -17,8 +17,8 @@ from blankcheck.report.charts.certificate import draw_certificate
 from blankcheck.report.charts.hardening import Forgetting, Success
 from blankcheck.report.charts.select_rounds import Drawn as Drawn
 from blankcheck.report.charts.select_rounds import both, round_figures
-from blankcheck.report.wording import percent, short
 from blankcheck.runs.contents import RunContents, Witness
+from blankcheck.text import one_line, percent
 
 SIDE = 112
 """Pixels of a witness in the gallery, about."""
@@ -222,7 +222,7 @@ def _strip(contents: RunContents) -> Drawn:
         for w in shown
     ]
     words = "; ".join(
-        f"taken for {short(contents.class_name(w.target), 40)} with {w.lit} lit" for w in shown
+        f"taken for {one_line(contents.class_name(w.target), 40)} with {w.lit} lit" for w in shown
     )
     alt = f"The sparsest witness of each class, above the nearest real image: {words}."
     return _light(pictures.witness_strip(rows), alt)

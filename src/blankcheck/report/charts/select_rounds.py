@@ -13,8 +13,8 @@ from blankcheck.figures.style import DARK, LIGHT, Theme
 from blankcheck.report.charts import audit as pictures
 from blankcheck.report.charts import rounds as round_pictures
 from blankcheck.report.charts.rounds import Sparsity, calibration, sparsity
-from blankcheck.report.wording import number, percent
 from blankcheck.runs.contents import RunContents
+from blankcheck.text import number, percent
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,44 @@
+"""Words and numbers as every page, figure and line on the terminal writes them."""
+
+from __future__ import annotations
+
+NOTHING = "\N{EN DASH}"
+"""What stands where there is no number."""
+
+
+def one_line(text: object, most: int = 200) -> str:
+    """Whatever a user, a library or a file says, in one line that is safe to show.
+
+    Args:
+        text: the text, or an object whose text is meant; an exception without one gives its type.
+        most: the number of letters beyond which the text is cut and ends in an ellipsis.
+
+    Returns:
+        The text without line breaks, control letters and letters that turn others round.
+    """
+    said = str(text)
+    if not said.strip() and isinstance(text, BaseException):
+        said = type(text).__name__
+    line = " ".join("".join(c if c.isprintable() else " " for c in said).split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share in [0, 1] as a percentage; almost none is not called none, nor almost all all."""
+    if share is None:
+        return NOTHING
+    if share in (0, 1):
+        return f"{share:.0%}"
+    least = 10.0 ** -(digits + 2)
+    if 0 < share < least / 2:
+        return f"<{least:.{digits}%}"
+    if 1 - least / 2 < share < 1:
+        return f">{1 - least:.{digits}%}"
+    return f"{share:.{digits}%}"
+
+
+def number(value: float | None) -> str:
+    """A count with separators; a half stays a half."""
+    if value is None:
+        return NOTHING
+    return f"{value:,.10g}" if value == int(value) else f"{value:,.1f}"
