@@ -209,7 +209,8 @@ def tables(known: dict[str, Any]) -> str:
         if key.startswith("bound/"):
             times = ", ".join(f"{name}: {ms:.1f} ms" for name, ms in record["milliseconds"].items())
             parts.append(
-                f"One bound of cnn-wide-kernel ({key[6:]}, k = 40, CPU time): {times}. {records.said(record)}\n"
+                f"One bound of cnn-wide-kernel ({key[6:]}, k = 40, CPU time): {times}. "
+                f"{records.said(record)}\n"
             )
     return "\n".join(parts)
 

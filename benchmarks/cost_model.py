@@ -245,7 +245,7 @@ def per_attempt(audits: list[dict[str, Any]]) -> list[str]:
 
 
 def check(audits: list[dict[str, Any]], units: dict[str, Unit]) -> list[str]:
-    """Measured and modelled seconds, and the error of the model: positive where it says too much."""
+    """Measured and modelled seconds, and the error: positive where the model says too much."""
     took, said_of, errors, of_attempts = [], [], [], []
     for audit in audits:
         chunks = tuple(Piece(**piece) for piece in audit["chunks"])
@@ -314,8 +314,10 @@ def extrapolated(records: dict[str, Any], chosen: argparse.Namespace) -> str:
         "longest part that is not shared",
     ]
     words = (
-        f"**Extrapolated, not measured.** 3x224x224, {IMAGENET_CLASSES} classes, an assumed {chosen.pass_ms:g} ms for a "
-        "forward and backward pass of one image in a batch of 100, half for a forward pass. Nothing but passes counts."
+        f"**Extrapolated, not measured.** 3x224x224, {IMAGENET_CLASSES} classes, an assumed "
+        f"{chosen.pass_ms:g} ms for a "
+        "forward and backward pass of one image in a batch of 100, half for a forward pass. "
+        "Nothing but passes counts."
     )
     return f"{words}\n\n{table(head, rows)}"
 

@@ -189,7 +189,8 @@ def network_of(cell: Cell, cache: Path, again: bool) -> tuple[UnitClassifier, di
     save_model(model, weights)
     write(record, json.dumps(training, indent=1) + "\n")
     print(
-        f"{cell.name}: trained, {training['seconds']:.0f} s, plain {training['plain_seconds']:.0f} s",
+        f"{cell.name}: trained, {training['seconds']:.0f} s, plain {training['plain_seconds']:.0f} "
+        "s",
         flush=True,
     )
     return model, training

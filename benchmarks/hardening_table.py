@@ -104,17 +104,26 @@ def _short(value: float) -> str:
 def _settings(record: Record) -> str:
     settings, epochs = record["settings"], record["cell"]["epochs"]
     trained = "usual epochs" if epochs is None else f"{epochs} epochs"
-    return f"{settings['model']}, {trained}, {settings['preset']} audits, {settings['attempts_few_lit']} attempts with few lit"
+    return (
+        f"{settings['model']}, {trained}, {settings['preset']} audits, "
+        f"{settings['attempts_few_lit']} attempts with few lit"
+    )
 
 
 def _what_is_meant() -> list[str]:
     return [
-        "Median (least-most) over seeds; shares in percent. *All three*: sparse, confident and out of distribution, of the",
-        "fixed attempts of an audit or of the searches of a rival. *Right and confident*: of real test images, with",
-        "probability 0.9 or more. *Second opinion*: all three, where the second family of scores judges. AUROC: the largest",
-        "probability of a real class, among all outputs, of real test images against other data. Rivals start from black,",
-        "and no network was trained on what they make; but images that ours are trained on were partly made by our own",
-        "sigma-zero step. Sparse-RS is our own implementation, with 1000 forward passes. *Time ratio*: seconds of training",
+        "Median (least-most) over seeds; shares in percent. *All three*: sparse, confident and out "
+        "of distribution, of the",
+        "fixed attempts of an audit or of the searches of a rival. *Right and confident*: of real "
+        "test images, with",
+        "probability 0.9 or more. *Second opinion*: all three, where the second family of scores "
+        "judges. AUROC: the largest",
+        "probability of a real class, among all outputs, of real test images against other data. "
+        "Rivals start from black,",
+        "and no network was trained on what they make; but images that ours are trained on were "
+        "partly made by our own",
+        "sigma-zero step. Sparse-RS is our own implementation, with 1000 forward passes. *Time "
+        "ratio*: seconds of training",
         "over those of plain training right before.",
     ]
 
@@ -171,7 +180,8 @@ def _before_and_after(plain: list[Record], ours: list[Record]) -> list[str]:
     ]
     for label, of in figures:
         lines.append(
-            f"| {label} | {spread(_each(of, plain))} | {spread(_each(of, ours))} | {aims.get(label, '-')} |"
+            f"| {label} | {spread(_each(of, plain))} | {spread(_each(of, ours))} | "
+            f"{aims.get(label, '-')} |"
         )
     return lines
 
@@ -243,7 +253,8 @@ def _grid(records: list[Record]) -> list[str]:
     if any(r["cell"]["method"] == "outlier-exposure" for r in records):
         lines += [
             "",
-            "Outlier exposure has trained on Fashion-MNIST's training images: its first AUROC is of things it knows.",
+            "Outlier exposure has trained on Fashion-MNIST's training images: its first AUROC is "
+            "of things it knows.",
         ]
     return lines
 

@@ -157,7 +157,8 @@ def main() -> int:
     found = faults(rows)
     for sentence, where in found.items():
         print(
-            f"{sentence}: {len(where)} (must be 0) {', '.join(' '.join(w) for w in sorted(where))}".rstrip()
+            f"{sentence}: {len(where)} (must be 0) "
+            f"{', '.join(' '.join(w) for w in sorted(where))}".rstrip()
         )
     return int(any(found.values()))
 

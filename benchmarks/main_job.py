@@ -72,7 +72,10 @@ def main() -> None:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE
     ).stdout.strip()
-    where = f"commit {commit}, {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    where = (
+        f"commit {commit}, {platform.machine()}, {torch.get_num_threads()} threads, torch "
+        f"{torch.__version__}"
+    )
     print(where)
     for name in chosen.data:
         runs = [one(name, seed, chosen.epochs) for seed in range(chosen.seeds)]
@@ -80,7 +83,8 @@ def main() -> None:
         print("| | plain | hardened |\n|---|---|---|")
         for key in runs[0]["plain"]:
             print(
-                f"| {key} | {spread([r['plain'][key] for r in runs])} | {spread([r['hardened'][key] for r in runs])} |",
+                f"| {key} | {spread([r['plain'][key] for r in runs])} | "
+                f"{spread([r['hardened'][key] for r in runs])} |",
                 flush=True,
             )
         keep(name, {"where": where, "runs": runs})

@@ -135,7 +135,8 @@ def search(shape: tuple[int, int, int], steps: int) -> None:
     bc.fool(network, range(10), 10, shape=shape, steps=steps, until="sparsest")
     more = (peak() - before) * 2**30
     print(
-        f"{shape}, {steps} steps: {more / 2**20:.0f} MiB, {more / (100 * math.prod(shape)):.0f} bytes per feature and image"
+        f"{shape}, {steps} steps: {more / 2**20:.0f} MiB, {more / (100 * math.prod(shape)):.0f} "
+        "bytes per feature and image"
     )
 
 
@@ -146,7 +147,8 @@ def audit(shape: tuple[int, int, int], steps: int, width: int, training: bool) -
 
     def note(stage: str, done: int, of: int, words: str) -> None:
         print(
-            f"{time.monotonic() - began:6.0f} s, peak {peak():.2f} GiB: {stage} {done}/{of} {words}",
+            f"{time.monotonic() - began:6.0f} s, peak {peak():.2f} GiB: {stage} {done}/{of} "
+            f"{words}",
             flush=True,
         )
 
@@ -155,7 +157,8 @@ def audit(shape: tuple[int, int, int], steps: int, width: int, training: bool) -
     made = bc.audit(network, data, preset="smoke", note=note, twin=twin)
     parameters = sum(p.numel() for p in network.parameters())
     print(
-        f"{shape}, {parameters:,} parameters, {made.json['attempts']} attempts of {steps} steps: {made.verdict}, peak "
+        f"{shape}, {parameters:,} parameters, {made.json['attempts']} attempts of {steps} steps: "
+        f"{made.verdict}, peak "
         f"{peak():.2f} GiB, {time.monotonic() - began:.0f} s, {torch.get_num_threads()} threads"
     )
 

@@ -195,9 +195,12 @@ def tables(records: dict[str, Any]) -> str:
         audit, several = record["expected"], record["processes"]
         lines += ["", f"### {key}", "", said(record["where"]), ""]
         lines += [
-            f"{audit['verdict']}, {audit['attempts']} attempts in chunks of {record['chunk']}; CPU seconds of one process: "
-            f"{sum(p['seconds'] for p in audit['chunks']):.1f} attempts, {sum(p['seconds'] for p in audit['controls']):.1f} "
-            f"controls (the longest {max(p['seconds'] for p in audit['controls']):.1f}), {audit['alone']:.1f} what every "
+            f"{audit['verdict']}, {audit['attempts']} attempts in chunks of {record['chunk']}; CPU "
+            "seconds of one process: "
+            f"{sum(p['seconds'] for p in audit['chunks']):.1f} attempts, "
+            f"{sum(p['seconds'] for p in audit['controls']):.1f} "
+            f"controls (the longest {max(p['seconds'] for p in audit['controls']):.1f}), "
+            f"{audit['alone']:.1f} what every "
             "process does for itself.",
             "",
         ]
@@ -280,7 +283,8 @@ def main() -> None:
     text = tables(keep(chosen.results, key, record))
     chosen.results.with_suffix(".md").write_text(text.strip() + "\n")
     print(
-        f"{text}\n\n{time.monotonic() - began:.0f} s in all; {chosen.results.name} and its .md were written."
+        f"{text}\n\n{time.monotonic() - began:.0f} s in all; {chosen.results.name} and its .md "
+        "were written."
     )
 
 

@@ -44,7 +44,8 @@ def said(place: dict[str, Any]) -> str:
     """`where` as a sentence."""
     load = "" if place["load"] is None else f", load {place['load']} at the start"
     return (
-        f"Commit {place['commit']}, {place['machine']}, device {place['device']}, {place['threads']} threads, "
+        f"Commit {place['commit']}, {place['machine']}, device {place['device']}, "
+        f"{place['threads']} threads, "
         f"torch {place['torch']}{load}."
     )
 

@@ -42,6 +42,8 @@ def tried(start: str, rule: Solver) -> bc.Fooling:
 results = {name: tried(start, rule) for name, (start, rule) in RULES.items()}
 for name, found in results.items():
     print(
-        f"{name:>15}: {found.met.float().mean():.0%} met, median {found.lit.float().median():.0f} lit, "
-        f"{found.steps.float().mean():.0f} backward and {found.forwards.float().mean():.0f} forward passes an image"
+        f"{name:>15}: {found.met.float().mean():.0%} met, median {found.lit.float().median():.0f} "
+        "lit, "
+        f"{found.steps.float().mean():.0f} backward and {found.forwards.float().mean():.0f} "
+        "forward passes an image"
     )

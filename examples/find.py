@@ -30,5 +30,6 @@ judge = ood_test(data, level=0.01)
 strict = bc.fool(model, [0, 1, 2], 10, data=data, steps=200, accept=judge.accepts)
 largest = judge.p_values(strict.images).max()
 print(
-    f"{int(strict.met.sum())} of {len(strict)} meet all three conditions; the largest p-value is {largest:.4f}"
+    f"{int(strict.met.sum())} of {len(strict)} meet all three conditions; the largest p-value is "
+    f"{largest:.4f}"
 )

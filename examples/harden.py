@@ -24,6 +24,7 @@ for name, model in (("plain", plain), ("hardened", hardened.model)):
     )
     real[name] = evaluate(model, data.test, classes=10, confidence=0.9)
     print(
-        f"{name:>8}: {fooled[name]:.0%} of attempts fooled; real test images {real[name].accuracy:.1%} right, "
+        f"{name:>8}: {fooled[name]:.0%} of attempts fooled; real test images "
+        f"{real[name].accuracy:.1%} right, "
         f"{real[name].confident:.1%} right and confident"
     )

@@ -73,8 +73,8 @@ from torch import nn
 import blankcheck as bc
 
 def sure():
-    # Right and confident on most digits raised by 0.5. With too little ink no unit is on, and all classes are alike: it is
-    # proved that no image with at most 3 lit features is given any class with 0.9.
+    # Right and confident on most digits raised by 0.5. With too little ink no unit is on, and all
+    # classes are alike: no image with at most 3 lit features is given any class with 0.9.
     data = bc.load_data("digits+lift=0.5").train
     images, weight = data.images.flatten(1), torch.zeros(10, 64, requires_grad=True)
     optimiser = torch.optim.Adam([weight], lr=0.1)

@@ -53,7 +53,7 @@ def test_mlp_on_mnist_reaches_its_accuracy(tmp_path):
 
 
 def test_a_gate_on_mnist_costs_next_to_nothing(tmp_path, capsys):
-    """For many lit features at once a gate must grow into its task; without that it shuts for good."""
+    """For many lit features a gate must grow into its task; without that it shuts for good."""
     plain, gate = tmp_path / "plain", tmp_path / "g"
     common = ["--data", "mnist", "--model", "cnn", "--quiet"]
     assert main(["train", *common, "--epochs", "3", "--out", str(plain)]) == 0
