@@ -22,7 +22,7 @@ from blankcheck.data.loading import NAMED
 NET = """
 from torch import nn
 def make():
-    return nn.Sequential(nn.Flatten(), nn.Linear(784, 32), nn.ReLU(), nn.Linear(32, 10))
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
 """
 SWEEP = """
 base: {data: digits, model: mlp, epochs: 2, rounds: 1, preset: smoke}
@@ -62,8 +62,13 @@ KEYS = {
     "cost": ("forward", "backward", "seconds"),
 }
 """Of verdict.json: the type of each value, or the keys of a table."""
-WITNESSES = {"images": torch.float32, "targets": torch.int64, "confidence": torch.float32,
-             "lit": torch.int64, "ood_p": torch.float32}
+WITNESSES = {
+    "images": torch.float32,
+    "targets": torch.int64,
+    "confidence": torch.float32,
+    "lit": torch.int64,
+    "ood_p": torch.float32,
+}
 CODES = {"audit": {0, 10, 11}, "demo": {0}, "verify": {0, 13}}
 
 
@@ -75,11 +80,7 @@ def place(tmp_path_factory, digits):
     (folder / "sweep.yaml").write_text(SWEEP)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        padded = [
-            bc.Split(nn.functional.pad(split.images, [10] * 4), split.labels)
-            for split in (digits.train, digits.validation, digits.test)
-        ]
-        small = bc.Data("mnist", digits.classes, *padded)
+        small = bc.Data("mnist", digits.classes, digits.train, digits.validation, digits.test)
         patch.setitem(NAMED, "mnist", lambda folders: small)
         for name in ("smoke", "standard"):
             patch.setitem(PRESETS, name, Preset(attempts=20, per_target=2, steps=60))
@@ -106,12 +107,25 @@ def run(command: str, example: str) -> int:
         given += [] if "--overwrite" in given else ["--overwrite"]
     if "runs/*" in given:
         given[given.index("runs/*") : given.index("runs/*") + 1] = ["runs/a", "runs/h"]
-    given = [word.replace("runs/before", "runs/a").replace("runs/after", "runs/h") for word in given]
+    given = [
+        word.replace("runs/before", "runs/a").replace("runs/after", "runs/h") for word in given
+    ]
     return main([command, *given])
 
 
-ORDER = ("train", "audit", "harden", "report", "verify", "compare", "blend", "certify", "gate",
-         "doctor", "sweep")
+ORDER = (
+    "train",
+    "audit",
+    "harden",
+    "report",
+    "verify",
+    "compare",
+    "blend",
+    "certify",
+    "gate",
+    "doctor",
+    "sweep",
+)
 
 
 @pytest.mark.parametrize("command", ORDER)
