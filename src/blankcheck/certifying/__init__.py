@@ -1,10 +1,11 @@
 """Prove: sound bounds over all sparse images at once."""
 
 from blankcheck.certifying.bounds import Bounded, bound_layers
-from blankcheck.certifying.certificate import SLOPE_STEPS, certify, confirm
-from blankcheck.certifying.gate import Gated, GatePlan, fit_gate, gate_network
+from blankcheck.certifying.certificate import certify, confirm
+from blankcheck.certifying.gate import Gated, fit_gate, gate_network
 from blankcheck.certifying.hull import Sparse
 from blankcheck.certifying.log_odds import log_odds_bounds, rounding_slack
+from blankcheck.certifying.plan import SLOPE_STEPS, GatePlan
 from blankcheck.certifying.reading import Network, read_network
 from blankcheck.certifying.record import Certificate, Level
 from blankcheck.certifying.training import Penalty, Ramp

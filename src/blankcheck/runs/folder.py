@@ -239,16 +239,21 @@ class RunFolder:
         command = said.get("command") if isinstance(said, dict) else None
         return command if isinstance(command, str) else None
 
-    def begin(self, command: str, config: dict[str, Any], device: torch.device) -> None:
-        """Clear away an earlier run here, then write what this one is: settings and surroundings."""
+    def begin(
+        self,
+        command: str,
+        config: dict[str, Any],
+        device: torch.device,
+        command_line: list[str] | None = None,
+    ) -> None:
+        """Clear away an earlier run here, then write what this one is: settings and surroundings,
+        and the words that make it again, where there are any."""
         import yaml
 
         self.clear()
-        self.write(
-            MARK,
-            json.dumps({"command": command, "device": str(device), **environment()}, indent=1)
-            + "\n",
-        )
+        words = {} if command_line is None else {"command_line": command_line}
+        said = {"command": command, **words, "device": str(device), **environment()}
+        self.write(MARK, json.dumps(said, indent=1) + "\n")
         self.write(CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
     def clear(self) -> None:

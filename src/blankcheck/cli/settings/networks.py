@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Literal, cast
 
 from blankcheck.api.harden import HardeningOptions
-from blankcheck.certifying import SLOPE_STEPS, GatePlan
+from blankcheck.certifying.plan import SLOPE_STEPS, GatePlan
 from blankcheck.cli.settings.shared import Common, Shared, Tracked, Weighted
 from blankcheck.hardening import HardeningPlan
 
