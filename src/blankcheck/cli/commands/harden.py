@@ -63,7 +63,7 @@ def harden_command(settings: HardenSettings, terminal: Terminal) -> int:
 
 def _plan_in_words(settings: HardenSettings, plan: HardeningPlan) -> str:
     words = (
-        f"hardening: {settings.objective}, schedule {plan.schedule}; {plan.training.epochs} "
+        f"hardening: {settings.objective}, schedule {plan.schedule}; {plan.epochs} "
         f"epochs, the first {plan.pretrain} on real images alone, the others over {plan.rounds} "
         "rounds"
     )
