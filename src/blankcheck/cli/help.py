@@ -20,7 +20,6 @@ HEADINGS_OF_CLASSES = {
     "AuditSettings": "conditions and search",
     "TrainSettings": "training",
     "HardeningOptions": "hardening",
-    "HardeningOptions": "hardening",
     "HardenSettings": "hardening",
     "CertifySettings": "proof, and the search beside it",
     "GateSettings": "gate",
