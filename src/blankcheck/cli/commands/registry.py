@@ -14,7 +14,7 @@ import torch
 
 from blankcheck.api.audit import MODEL, Audit, audit
 from blankcheck.api.certify import RECORD, certify_command, prove, with_proof
-from blankcheck.api.harden import STATE, Hardened, check_network, harden, plan_of
+from blankcheck.api.harden import Hardened, check_network, harden, plan_of
 from blankcheck.api.third_party import usable_rivals
 from blankcheck.auditing import check_fits
 from blankcheck.certifying import SLOPE_STEPS
@@ -66,6 +66,7 @@ from blankcheck.report.page import write_report
 from blankcheck.report.wording import against
 from blankcheck.runs.claims import OVERWRITE, RUNS, Claim, claim_of, going_on, held, latest
 from blankcheck.runs.folder import INNER, RunFolder
+from blankcheck.runs.state import STATE
 from blankcheck.trackers import check_trackers, connect, mirrored
 from blankcheck.types import Conditions
 
