@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import load_file
 
 import blankcheck as bc
-from blankcheck.api.harden import STATE
 from blankcheck.auditing import Twin
 from blankcheck.classifiers import build
 from blankcheck.classifiers.wrapper import fingerprint
@@ -23,6 +22,7 @@ from blankcheck.hardening import Hardening, HardeningPlan, objective_named
 from blankcheck.hardening.selection import plateau
 from blankcheck.hardening.sources import Ground, Sets, make_set
 from blankcheck.runs.folder import RunFolder
+from blankcheck.runs.state import STATE
 from blankcheck.types import count_lit
 
 SMALL = HardeningPlan(

@@ -23,7 +23,6 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from blankcheck.api.harden import read_state
 from blankcheck.classifiers import TrainingPlan, build, train_plainly
 from blankcheck.classifiers.wrapper import fingerprint
 from blankcheck.cli.main import main
@@ -37,6 +36,7 @@ from blankcheck.parallel.failure_watch import Failure
 from blankcheck.parallel.peers import ALONE, own_number, part_of, sum_gradients
 from blankcheck.runs.contents import read_run
 from blankcheck.runs.folder import RunFolder
+from blankcheck.runs.state import read_state
 
 SECONDS = 240
 """After which a run counts as hung."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import math
 import os
 from collections.abc import Callable
@@ -29,10 +27,9 @@ from blankcheck.parallel.peers import ALONE, Peers
 from blankcheck.parallel.spread import Spread, alone
 from blankcheck.runs.claims import Claim
 from blankcheck.runs.folder import RunFolder
+from blankcheck.runs.state import STATE, read_state, state_bytes
 from blankcheck.types import Conditions, default_max_lit
 
-STATE = "state/state.pt"
-HEAD = b"blankcheck state sha256:"
 SECONDS = ("training_seconds", "looking_seconds")
 """Of a round."""
 
@@ -205,30 +202,6 @@ def _keep_state(work: Hardening, run: RunFolder) -> None:
     state["history"] = [each | dict.fromkeys(SECONDS, 0.0) for each in state["history"]]
     run.write_lines("metrics.jsonl", [*work.records, *(r.metrics() for r in work.history)])
     run.write(STATE, state_bytes(state))
-
-
-def state_bytes(state: dict[str, Any]) -> bytes:
-    """The contents of `STATE`: a line with the digest of all that follows, then what torch writes."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    return (
-        b"%s%s\n" % (HEAD, hashlib.sha256(buffer.getbuffer()).hexdigest().encode())
-        + buffer.getvalue()
-    )
-
-
-def read_state(run: RunFolder) -> dict[str, Any]:
-    """The state of a run folder.
-
-    RunFolderError where the file is missing, damaged, or something else.
-    """
-    line, _, rest = run.read_bytes(STATE).partition(b"\n")
-    if line != HEAD + hashlib.sha256(rest).hexdigest().encode():
-        raise RunFolderError(
-            f"{run / STATE} is damaged, or is no state that this version of blankcheck wrote"
-        )
-    state: dict[str, Any] = torch.load(io.BytesIO(rest), map_location="cpu", weights_only=True)
-    return state
 
 
 def _resume(work: Hardening, run: RunFolder) -> None:
