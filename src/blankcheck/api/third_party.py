@@ -18,7 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from blankcheck.auditing.third_party import Asked, EachClass, OneClass, Rival, Run, available
+from blankcheck.auditing.third_party import (
+    Asked,
+    EachClass,
+    OneClass,
+    Run,
+    ThirdPartyAttack,
+    available,
+)
 from blankcheck.errors import ArgumentError
 
 NOT_NEEDED = {"visdom": (), "torchvision": ("models",)}
@@ -124,29 +131,29 @@ _ADV_LIB = "adv-lib", "pip install --no-deps adv-lib"
 _FOOLBOX = "foolbox", "pip install foolbox"
 _TOOLBOX = "adversarial-robustness-toolbox", "pip install adversarial-robustness-toolbox"
 
-RIVALS: tuple[Rival, ...] = (
-    Rival(
+RIVALS: tuple[ThirdPartyAttack, ...] = (
+    ThirdPartyAttack(
         "sigma-zero (adversarial-library)",
         *_ADV_LIB,
         lambda: adversarial_library("sigma_zero", leave=True, num_steps=300),
     ),
-    Rival(
+    ThirdPartyAttack(
         "FMN-L0 (adversarial-library)",
         *_ADV_LIB,
         lambda: adversarial_library("fmn", norm=0, steps=300),
     ),
-    Rival(
+    ThirdPartyAttack(
         "PDPGD-L0 (adversarial-library)",
         *_ADV_LIB,
         lambda: adversarial_library("pdpgd", norm=0, num_steps=300, proximal_operator=23),
     ),
-    Rival("FMN-L0 (Foolbox)", *_FOOLBOX, lambda: foolbox("L0FMNAttack", steps=300)),
-    Rival(
+    ThirdPartyAttack("FMN-L0 (Foolbox)", *_FOOLBOX, lambda: foolbox("L0FMNAttack", steps=300)),
+    ThirdPartyAttack(
         "EAD (Foolbox)",
         *_FOOLBOX,
         lambda: foolbox("EADAttack", binary_search_steps=4, steps=250, initial_const=1.0),
     ),
-    Rival(
+    ThirdPartyAttack(
         "saliency map (ART)",
         *_TOOLBOX,
         lambda: toolbox("SaliencyMapMethod", theta=1.0, gamma=0.4, batch_size=100),
@@ -158,7 +165,7 @@ arXiv:2106.01538), EAD (Chen et al. 2018, arXiv:1709.04114) and the Jacobian sal
 et al. 2016, arXiv:1511.07528). All of them start from black."""
 
 
-def usable_rivals(wanted: bool) -> tuple[list[Rival], str]:
+def usable_rivals(wanted: bool) -> tuple[list[ThirdPartyAttack], str]:
     """The rivals that can be run, none where they are not wanted, and what is lacking in words.
 
     Raises ArgumentError with the commands that install them when they are wanted and none is there.
