@@ -15,9 +15,17 @@ from torch import Tensor
 from blankcheck.errors import RunFolderError
 from blankcheck.judging.evidence import Attempt
 from blankcheck.runs.blend_record import Blends, read_blends
-from blankcheck.runs.folder import MARK, RunFolder
-from blankcheck.runs.schema import (
+from blankcheck.runs.folder import (
+    ATTEMPTS,
+    HARDENING,
+    MARK,
     METRICS,
+    VERDICT,
+    WITNESSES,
+    RunFolder,
+)
+from blankcheck.runs.schema import (
+    KINDS,
     AttemptLine,
     Environment,
     Hardening,
@@ -28,8 +36,6 @@ from blankcheck.runs.schema import (
 from blankcheck.runs.witnesses import Stored, unpack
 from blankcheck.text import one_line
 
-VERDICT, ATTEMPTS, METRICS_FILE = "verdict.json", "attempts.jsonl", "metrics.jsonl"
-WITNESSES, HARDENING = "witnesses.safetensors", "hardening.json"
 Records = tuple[dict[str, Any], ...]
 
 
@@ -106,8 +112,8 @@ def read_run(run: RunFolder, blends: bool = True) -> RunContents:
     """
     environment = run.read_json(MARK)
     said = checked(environment, Environment, str(run / MARK))
-    verdict, attempts = read_verdict(run), ()
-    stored = None
+    verdict, stored = read_verdict(run), None
+    attempts: tuple[Attempt, ...] = ()
     if verdict is not None:
         attempts, _ = read_attempts(run)
         if len(attempts) != verdict["attempts"]:
@@ -122,7 +128,7 @@ def read_run(run: RunFolder, blends: bool = True) -> RunContents:
     metrics = _metrics(run)
     return RunContents(
         run,
-        said.command,
+        said.command or "audit",
         run.read_config(),
         environment,
         verdict,
@@ -165,12 +171,12 @@ def read_attempts(run: RunFolder) -> tuple[tuple[Attempt, ...], list[dict[str, A
 
 def _metrics(run: RunFolder) -> dict[str, Records]:
     """The records of `metrics.jsonl` that are read, by kind."""
-    found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in METRICS}
-    for number, record in enumerate(run.read_lines(METRICS_FILE), 1):
-        where = f"{run / METRICS_FILE} line {number}"
+    found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
+    for number, record in enumerate(run.read_lines(METRICS), 1):
+        where = f"{run / METRICS} line {number}"
         kind = checked(record, dict[str, Any], where).get("kind")
-        if isinstance(kind, str) and kind in METRICS:
-            checked(record, METRICS[kind], where)
+        if isinstance(kind, str) and kind in KINDS:
+            checked(record, KINDS[kind], where)
             found[kind].append(record)
     return {kind: tuple(records) for kind, records in found.items()}
 

@@ -2,7 +2,9 @@
 
 Keys without a struct field are kept and ignored. A field with a default is one that older folders
 lack. `docs/schema.py` writes the JSON schema of the documentation from these structs.
+Structs whose name and fields say it all have no docstring.
 """
+# ruff: noqa: D101
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from blankcheck.errors import RunFolderError
 from blankcheck.judging import Verdict
-from blankcheck.text import one_line
+from blankcheck.text import one_line, short
 
 T = TypeVar("T")
 
@@ -192,7 +194,7 @@ class AttemptLine(Struct):
     confidence: Share
     ood_p: Share
     fewest: Lit | None
-    second_p: Share | None | UnsetType = UNSET
+    second_p: Share | UnsetType | None = UNSET
     step: Lit | UnsetType = UNSET
     survives_8bit: bool | UnsetType = UNSET
     violated: list[str] | UnsetType = UNSET
@@ -262,7 +264,7 @@ class Search(Struct, tag_field="kind", tag="search"):
     lit: Quantiles | None = None
 
 
-METRICS: dict[str, type[Struct]] = {
+KINDS: dict[str, type[Struct]] = {
     str(kind.__struct_config__.tag): kind
     for kind in (Epoch, Trained, Round, ImageSet, RealImages, Search)
 }
@@ -274,7 +276,7 @@ class Hardening(Struct):
 
 
 class Environment(Struct):
-    command: str = "audit"
+    command: str | None = None
     command_line: list[str] | None = None
     device: str | None = None
     python: str | None = None
@@ -284,7 +286,19 @@ class Environment(Struct):
 
 
 class Versioned(Struct):
+    """A file that names its schema."""
+
     schema: int
+
+
+_WORDS = {
+    "Expected `object`": "must be an object",
+    "Expected": "must be",
+    "Object missing required field `(.*)`": r"lacks '\1'",
+    "Invalid enum value": "has an invalid value",
+    "`": "",
+}
+"""From the words of msgspec to ours."""
 
 
 def checked(value: Any, kind: type[T], where: str) -> T:
@@ -292,23 +306,20 @@ def checked(value: Any, kind: type[T], where: str) -> T:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        words, found, place = str(error).rpartition(" - at `")
-        words = re.sub(
-            "Object missing required field `(.*)`", r"lacks '\1'", words if found else place
-        )
-        words = words.replace("Expected `object`", "must be an object").replace(
-            "Expected", "must be"
-        )
-        place = re.sub(r"^key` in `", "a key of ", place.rstrip("`")) if found else ""
-        place = place.replace("$.", "").replace("$", "")
-        raise RunFolderError(
-            one_line(f"{where}{place and f': {place}'} {words.replace('`', '')}", 300)
-        ) from error
+        said = re.fullmatch(r"(.*?)(?: - at `(key` in `)?\$\.?(.*)`)?", str(error), re.DOTALL)
+        assert said is not None, "everything is optional"
+        words, is_key, place = said.groups(default="")
+        for old, new in _WORDS.items():
+            words = re.sub(old, new, words)
+        key = f": {'a key of ' if is_key else ''}{place}" if place else ""
+        raise RunFolderError(one_line(f"{where}{key} {words}", 300)) from error
 
 
 def checked_version(value: Any, kind: type[T], where: str) -> T:
     """The same, of a file that names its schema; another one than ours is told first."""
     version = checked(value, Versioned, where).schema
     if version != SCHEMA:
-        raise RunFolderError(f"{where} has schema {version}, this version reads schema {SCHEMA}")
+        raise RunFolderError(
+            f"{where} has schema {short(version)}, this version reads schema {SCHEMA}"
+        )
     return checked(value, kind, where)

@@ -56,7 +56,7 @@ METADATA = (
 )
 """Keys of the file's metadata; older files lack the last three."""
 SAMPLED = 50_000_000
-"""Images x features of each split that stand for a data set beyond `IN_MEMORY` in its fingerprint."""
+"""Images x features of each split whose fingerprint is that of a set beyond `IN_MEMORY`."""
 
 
 @dataclass(frozen=True)
