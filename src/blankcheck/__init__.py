@@ -17,8 +17,9 @@ says, with evidence that anyone can check again, which of the two a classifier i
 `docs/architecture.md` says which rooms the package has, and which of them may know which.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from blankcheck.lazily import exported
 
 if TYPE_CHECKING:
     from blankcheck.api.audit import Audit, audit
@@ -66,26 +67,18 @@ __all__ = [
     "load_model",
 ]
 
-# torch takes a second to import, so each name is fetched when it is first asked for
-_HOMES = {
-    "api.audit": ("Audit", "audit"),
-    "api.harden": ("Hardened", "harden"),
-    "auditing": ("fool",),
-    "classifiers": ("load_model",),
-    "data": ("Data", "LazyImages", "Split", "load_data"),
-    "diagnosing": ("Diagnosis", "diagnose"),
-    "errors": ("ArgumentError", "BlankcheckError", "DataError", "ModelError", "RunFolderError"),
-    "judging": ("FIRST", "OODTest", "Score", "Verdict"),
-    "types": ("Conditions", "Fooling", "Outcome"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names:
-            value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
-            return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# torch takes a second to import, so each name is fetched when it is asked for
+__getattr__ = exported(
+    __name__,
+    auditing="fool",
+    classifiers="load_model",
+    data="Data LazyImages Split load_data",
+    diagnosing="Diagnosis diagnose",
+    errors="ArgumentError BlankcheckError DataError ModelError RunFolderError",
+    judging="FIRST OODTest Score Verdict",
+    types="Conditions Fooling Outcome",
+    **{"api.audit": "Audit audit", "api.harden": "Hardened harden"},
+)
 
 
 def __dir__() -> list[str]:

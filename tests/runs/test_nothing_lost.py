@@ -22,7 +22,7 @@ import blankcheck as bc
 from blankcheck import files
 from blankcheck.api import twins
 from blankcheck.api.audit import Audit
-from blankcheck.api.harden import STATE, Hardened, read_state, state_bytes
+from blankcheck.api.harden import Hardened
 from blankcheck.auditing import PRESETS, Preset, Twin
 from blankcheck.classifiers.loading import model_bytes
 from blankcheck.classifiers.wrapper import fingerprint
@@ -33,6 +33,7 @@ from blankcheck.runs import folder as run_folder
 from blankcheck.runs.claims import BusyError, Claim, held, latest, next_free
 from blankcheck.runs.folder import EVENTS, LOCK, MARK, PARTIAL, RunFolder
 from blankcheck.runs.plain_values import parse_json, parse_yaml
+from blankcheck.runs.state import STATE, read_state, state_bytes
 from blankcheck.types import Conditions
 
 CPU = torch.device("cpu")

@@ -19,6 +19,7 @@ HEADINGS = {
 HEADINGS_OF_CLASSES = {
     "AuditSettings": "conditions and search",
     "TrainSettings": "training",
+    "HardeningOptions": "hardening",
     "HardenSettings": "hardening",
     "CertifySettings": "proof, and the search beside it",
     "GateSettings": "gate",
@@ -33,7 +34,8 @@ A first session, on small data that need no download:
 Exit codes: 0 done (audit: resisted or certified), 10 fooled, 11 inconclusive, 12 a witness was not
 confirmed, 13 confirmed in part, 2 wrong usage or bad input, 130 Ctrl-C, 1 what the machine refuses
 (disk, memory) and anything unexpected.
-$BLANKCHECK_DATA: folder of named data sets. $BLANKCHECK_CACHE: where downloads and twins are kept."""
+$BLANKCHECK_DATA: the folder of named data sets.
+$BLANKCHECK_CACHE: where downloads and twins are kept."""
 
 _OWN = "--data mnist --model net.py:make --weights net.pt"
 _OWN_NORMALIZED = f"{_OWN} --normalize 0.1307/0.3081"

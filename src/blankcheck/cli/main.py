@@ -85,16 +85,15 @@ def _run(arguments: list[str]) -> int:
 def _in_words(message: str, name: str) -> str:
     """What jsonargparse says, and what was probably meant."""
     if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        meant = f"did you mean {near[0]}?" if near else "see blankcheck --help"
-        return message if "nrecognized" in message else f"{message}; {meant}"
+        near = difflib.get_close_matches(name.lower(), COMMANDS, n=1)
+        return f"{message}; {f'did you mean {near[0]}?' if near else 'see blankcheck --help'}"
     hints = get_type_hints(COMMANDS[name].settings)
     _, found, said = message.partition('arser key "')
     key, _, said = said.partition('":')
     if found:
         kind, got = said.rpartition("alue: ")[::2]
         if kind and key in hints:
-            said = f" expected {_kind(hints[key])}, got {got.strip()!r}"
+            said = f" expected {_kind(hints[key])}, got {got.strip() or 'nothing'}"
         return f"--{key.replace('_', '-')}:{said}"
     wrong = message.partition("unrecognized arguments: --")[2].split()
     if not wrong:

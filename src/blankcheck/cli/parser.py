@@ -56,7 +56,7 @@ def parser(options: bool = True) -> ArgumentParser:
 
 
 def command_parser(name: str) -> ArgumentParser:
-    """The parser of one command's options. A field of its settings without a default is positional."""
+    """The parser of one command: a field of its settings without a default is positional."""
     settings, usage = COMMANDS[name].settings, f"blankcheck {name} [options]"
     hints = get_type_hints(settings)
     helps: dict[str, str] = {}
@@ -105,7 +105,7 @@ def _true_or_false(value: object) -> bool:
 
 
 class CheckedConfig(ActionConfigFile):
-    """`--config FILE`: a file that is neither endless nor deep, and whose values are written out."""
+    """`--config FILE`: a file that is neither endless nor deep, with its values written out."""
 
     def __call__(
         self, parser: Any, cfg: Any, values: Any, option_string: str | None = None

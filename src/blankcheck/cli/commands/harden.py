@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from blankcheck.api.audit import MODEL
 from blankcheck.api.certify import RECORD, prove, with_proof
-from blankcheck.api.harden import STATE, Hardened, check_network, harden, plan_of
+from blankcheck.api.harden import Hardened, check_network, harden, plan_of
 from blankcheck.certifying import SLOPE_STEPS
 from blankcheck.classifiers import ARCHITECTURES, UnitClassifier
 from blankcheck.classifiers.precision import check_precision
@@ -18,6 +18,7 @@ from blankcheck.hardening import HardeningPlan, Round
 from blankcheck.parallel.team import Team, meeting, rank_of_process
 from blankcheck.runs.claims import OVERWRITE, RUNS, Claim, latest
 from blankcheck.runs.folder import RunFolder
+from blankcheck.runs.state import STATE
 from blankcheck.trackers import check_trackers
 
 CHANGEABLE = frozenset(
@@ -63,7 +64,7 @@ def harden_command(settings: HardenSettings, terminal: Terminal) -> int:
 
 def _plan_in_words(settings: HardenSettings, plan: HardeningPlan) -> str:
     words = (
-        f"hardening: {settings.objective}, schedule {plan.schedule}; {plan.training.epochs} "
+        f"hardening: {settings.objective}, schedule {plan.schedule}; {plan.epochs} "
         f"epochs, the first {plan.pretrain} on real images alone, the others over {plan.rounds} "
         "rounds"
     )
