@@ -26,8 +26,8 @@ from blankcheck.api.harden import Hardened
 from blankcheck.auditing import PRESETS, Preset, Twin
 from blankcheck.classifiers.loading import model_bytes
 from blankcheck.classifiers.wrapper import fingerprint
-from blankcheck.cli.commands import registry as commands
 from blankcheck.cli.main import main
+from blankcheck.cli.settings import HardenSettings
 from blankcheck.errors import BlankcheckError, ModelError, RunFolderError
 from blankcheck.runs import folder as run_folder
 from blankcheck.runs.claims import BusyError, Claim, held, latest, next_free
@@ -311,7 +311,7 @@ def test_a_folder_that_is_being_written_is_refused(tmp_path, capsys):
     assert not run.has(LOCK) and main(["report", str(run.path), "--quiet"]) == 0
     capsys.readouterr()
     harden = begun(tmp_path / "h")
-    config = commands.HardenSettings().as_config()
+    config = HardenSettings().as_config()
     harden.write("config.yaml", yaml.safe_dump(config))
     with held(harden):
         assert "being written" in refused(
@@ -694,7 +694,7 @@ def test_what_the_machine_refuses_is_one_line_and_exit_1(error, words, capsys, m
     def fails(settings, terminal):
         raise error
 
-    monkeypatch.setitem(commands.COMMANDS, "train", (commands.COMMANDS["train"][0], fails))
+    monkeypatch.setattr("blankcheck.cli.commands.train.train_command", fails)
     assert words in refused(capsys, "train", code=1)
 
 
@@ -702,7 +702,7 @@ def test_what_is_unexpected_shows_itself(monkeypatch):
     def fails(settings, terminal):
         raise RuntimeError("a bug")
 
-    monkeypatch.setitem(commands.COMMANDS, "train", (commands.COMMANDS["train"][0], fails))
+    monkeypatch.setattr("blankcheck.cli.commands.train.train_command", fails)
     with pytest.raises(RuntimeError, match="a bug"):
         main(["train"])
 

@@ -7,7 +7,7 @@ from typing import Any
 from blankcheck.api.audit import Audit, audit
 from blankcheck.auditing import check_fits, preset_named
 from blankcheck.classifiers import UnitClassifier
-from blankcheck.cli.commands.shared import announce, check, load, opened, start
+from blankcheck.cli.commands.shared import announce, check, claim_of, load, opened, start
 from blankcheck.cli.settings import AuditSettings
 from blankcheck.cli.terminal import Terminal
 from blankcheck.data import Data
@@ -17,7 +17,6 @@ from blankcheck.judging.checks import FALSE_ALARMS
 from blankcheck.parallel.team import Team, meeting
 from blankcheck.report.certificate_wording import lines_of
 from blankcheck.report.wording import against
-from blankcheck.runs.claims import claim_of
 from blankcheck.runs.folder import RunFolder
 from blankcheck.trackers import check_trackers
 from blankcheck.types import default_max_lit

@@ -9,14 +9,14 @@ from blankcheck.certifying import SLOPE_STEPS
 from blankcheck.classifiers import ARCHITECTURES, UnitClassifier
 from blankcheck.classifiers.precision import check_precision
 from blankcheck.cli.commands.audit import announce_audit, audited, say
-from blankcheck.cli.commands.shared import announce, check, load, opened, start
+from blankcheck.cli.commands.shared import announce, check, claim_of, load, opened, start
 from blankcheck.cli.settings import HardenSettings
 from blankcheck.cli.terminal import Terminal
 from blankcheck.data import Data
 from blankcheck.errors import ArgumentError, RunFolderError
 from blankcheck.hardening import HardeningPlan, Round
 from blankcheck.parallel.team import Team, meeting, rank_of_process
-from blankcheck.runs.claims import OVERWRITE, RUNS, Claim, claim_of, latest
+from blankcheck.runs.claims import OVERWRITE, RUNS, Claim, latest
 from blankcheck.runs.folder import RunFolder
 from blankcheck.runs.state import STATE
 from blankcheck.trackers import check_trackers

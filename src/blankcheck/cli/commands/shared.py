@@ -25,8 +25,8 @@ from blankcheck.data import Data, load_data
 from blankcheck.errors import ArgumentError
 from blankcheck.judging.ood import check_size
 from blankcheck.parallel.devices import choose_threads, resolve
-from blankcheck.parallel.team import Team
-from blankcheck.runs.claims import Claim, going_on
+from blankcheck.parallel.team import Team, rank_of_process
+from blankcheck.runs.claims import OVERWRITE, Claim, held
 from blankcheck.runs.folder import RunFolder
 from blankcheck.trackers import connect, mirrored
 from blankcheck.types import Conditions
@@ -61,6 +61,18 @@ def check(settings: AuditSettings, data: Data) -> None:
     usable_rivals(settings.rivals)
 
 
+def claim_of(settings: Common, command: str, ways: str = OVERWRITE) -> Claim:
+    """The claim of a command with these settings.
+
+    Of several processes the first one claims, and only it writes.
+    """
+    if rank_of_process() != 0:
+        return Claim(None, command)
+    out = Path(settings.out) if settings.out is not None else None
+    reads = (settings.model, getattr(settings, "weights", None))
+    return Claim(out, command, settings.overwrite, reads, ways)
+
+
 def begin(run: RunFolder, command: str, settings: Common, device: torch.device) -> None:
     """Begin a run in a folder: what it is, and the words that make it again."""
     run.begin(command, settings.as_config(), device, command_line(command, settings))
@@ -80,7 +92,7 @@ def opened(
             yield RunFolder(Path(away))
         return
     goes_on = isinstance(place, RunFolder)
-    with going_on(place) if isinstance(place, RunFolder) else place.opened() as run:
+    with held(place) if isinstance(place, RunFolder) else place.opened() as run:
         trackers = connect(settings.tracker, run, resume=goes_on)
         for name, tracker in trackers.items():
             terminal.note(f"{name}: {tracker.where}")

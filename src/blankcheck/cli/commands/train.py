@@ -15,14 +15,13 @@ from blankcheck.classifiers import (
 )
 from blankcheck.classifiers.loading import model_bytes
 from blankcheck.classifiers.precision import check_precision
-from blankcheck.cli.commands.shared import announce, opened, start
+from blankcheck.cli.commands.shared import announce, claim_of, opened, start
 from blankcheck.cli.settings import TrainSettings
 from blankcheck.cli.terminal import Terminal
 from blankcheck.data import Data
 from blankcheck.errors import ArgumentError
 from blankcheck.parallel.team import Team, meeting
 from blankcheck.report.page import write_report
-from blankcheck.runs.claims import claim_of
 from blankcheck.runs.folder import RunFolder
 from blankcheck.trackers import check_trackers
 
