@@ -14,7 +14,7 @@ import torch
 
 from blankcheck.api.audit import audit
 from blankcheck.api.harden import Hardened, check_network, harden, plan_of
-from blankcheck.api.third_party import usable_rivals
+from blankcheck.api.third_party import usable_attacks
 from blankcheck.classifiers import ARCHITECTURES, UnitClassifier, load_model
 from blankcheck.classifiers.loading import parse_normalize
 from blankcheck.cli.settings import HardenSettings
@@ -54,7 +54,7 @@ class Bench:
         conditions = Conditions(settings.confidence, limit, settings.ood_level)
         for half in data.halves:
             check_size(len(half), settings.ood_level)
-        usable_rivals(settings.rivals)
+        usable_attacks(settings.rivals)
         gate = OODTest.fit(
             data.halves[0].images, settings.ood_level, most=HardeningPlan.gate_images
         )

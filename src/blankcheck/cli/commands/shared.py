@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from blankcheck.api.third_party import usable_rivals
+from blankcheck.api.third_party import usable_attacks
 from blankcheck.classifiers import ARCHITECTURES, UnitClassifier, load_model
 from blankcheck.classifiers.loading import parse_normalize
 from blankcheck.cli.settings import (
@@ -59,7 +59,7 @@ def check(settings: AuditSettings, data: Data) -> None:
     Conditions(settings.confidence, most_lit, settings.ood_level)
     for half in data.halves:
         check_size(len(half), settings.ood_level)
-    usable_rivals(settings.rivals)
+    usable_attacks(settings.rivals)
 
 
 def claim_of(settings: Common, command: str, ways: str = OVERWRITE) -> Claim:
