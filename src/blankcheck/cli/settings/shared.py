@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Literal
 
 from blankcheck.errors import ArgumentError
@@ -121,10 +121,10 @@ def command_line(command: str, settings: Any) -> list[str]:
             continue
         option = f"--{field.name.replace('_', '-')}"
         said = ",".join(value) if isinstance(value, list) else str(value)
-        if isinstance(value, bool):
+        if field.default is MISSING:  # a positional argument, as in the parser
+            words += value if isinstance(value, list) else [said]
+        elif isinstance(value, bool):
             words.append(option)
-        elif said.startswith("-"):
-            words.append(f"{option}={said}")
         else:
-            words += [option, said]
+            words += [f"{option}={said}"] if said.startswith("-") else [option, said]
     return words
