@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import random
+import re
 import struct
 import subprocess
 import sys
@@ -29,8 +30,8 @@ from blankcheck.classifiers.wrapper import fingerprint
 from blankcheck.cli.main import main
 from blankcheck.cli.settings import HardenSettings
 from blankcheck.errors import BlankcheckError, ModelError, RunFolderError
-from blankcheck.runs import folder as run_folder
 from blankcheck.runs.claims import BusyError, Claim, held, latest, next_free
+from blankcheck.runs.contents import read_run
 from blankcheck.runs.folder import EVENTS, LOCK, MARK, PARTIAL, RunFolder
 from blankcheck.runs.plain_values import parse_json, parse_yaml
 from blankcheck.runs.state import STATE, read_state, state_bytes
@@ -187,16 +188,15 @@ def test_a_demo_that_is_begun_anew_takes_the_folders_inside_along(tmp_path):
 
 
 def test_the_demo_runs_twice_only_when_told_to(tmp_path, monkeypatch, capsys):
-    seen = []
-    monkeypatch.setattr(
-        commands, "_demo", lambda settings, out, terminal: seen.append(settings.overwrite) or 0
-    )
-    assert main(["demo", "--out", str(tmp_path / "d")]) == 0
-    assert "--overwrite" in refused(capsys, "demo", "--out", tmp_path / "d")
-    assert main(["demo", "--out", str(tmp_path / "d"), "--overwrite"]) == 0 and seen == [
-        False,
-        True,
-    ]
+    def interrupted(settings, terminal):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("blankcheck.cli.commands.demo.train_command", interrupted)
+    given = ["demo", "--out", str(tmp_path / "d")]
+    assert main(given) == 130
+    capsys.readouterr()
+    assert "--overwrite" in refused(capsys, *given)
+    assert main([*given, "--overwrite"]) == 130
     assert "--overwrite" in (Path(__file__).parents[2] / "Makefile").read_text()
 
 
@@ -448,16 +448,26 @@ def spoil(path: Path, how: str) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="needs pipes and links")
 @pytest.mark.parametrize("how", ["link", "pipe", "folder", "sparse", "deep", "number", "bytes"])
 @pytest.mark.parametrize("name", ["verdict.json", "metrics.jsonl", "hardening.json", "config.yaml"])
-def test_what_is_no_plain_file_is_one_line(how, name, tmp_path, capsys):
-    run, good = trained(tmp_path / "x"), trained(tmp_path / "good")
-    if how in ("number", "bytes") and name == "config.yaml":
-        how = "deep"
-    spoil(run / name, how)
+def test_what_is_no_plain_file_is_refused_and_named(how, name, tmp_path):
+    run = trained(tmp_path / "x")
+    spoil(run / name, "deep" if name == "config.yaml" and how in ("number", "bytes") else how)
     names = sorted(p.name for p in run.path.iterdir())
-    assert name in refused(capsys, "report", run.path)
-    assert name in refused(capsys, "report", good.path, "--before", run.path) or how == "deep"
-    assert name in refused(capsys, "compare", run.path, good.path, "--out", tmp_path / "o")
-    assert sorted(p.name for p in run.path.iterdir()) == names and not (tmp_path / "o").exists()
+    with pytest.raises(RunFolderError, match=re.escape(name)) as caught:
+        read_run(run)
+    assert "\n" not in str(caught.value) and sorted(p.name for p in run.path.iterdir()) == names
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs links")
+def test_commands_tell_of_it_in_one_line(tmp_path, capsys):
+    run, good = trained(tmp_path / "x"), trained(tmp_path / "good")
+    spoil(run / "metrics.jsonl", "link")
+    for given in (
+        ["report", run.path],
+        ["report", good.path, "--before", run.path],
+        ["compare", run.path, good.path, "--out", tmp_path / "o"],
+    ):
+        assert "metrics.jsonl" in refused(capsys, *given)
+    assert not (tmp_path / "o").exists()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs links")
@@ -518,11 +528,10 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(error, tmp_path, mo
     run = begun(tmp_path / "x", metrics_jsonl=b"old")
     before = held_bytes(run.path)
 
-    def fails(path: Path, raw: bytes) -> None:
-        path.write_bytes(raw[:1])
+    def fails(descriptor: int) -> None:
         raise error
 
-    monkeypatch.setattr(run_folder, "_write_bytes", fails)
+    monkeypatch.setattr(os, "fsync", fails)
     with pytest.raises(type(error)):
         run.write("metrics.jsonl", b"new")
     assert held_bytes(run.path) == before
@@ -549,7 +558,8 @@ def test_plain_values_are_read_as_ever():
     assert parse_json("[" * 60 + "]" * 60) is not None
     nested = {"base": {"epochs": 2, "tracker": [["x"]]}, "none": None}
     assert parse_yaml(yaml.safe_dump(nested)) == nested
-    for text in ('{"a":' * 70 + "1" + "}" * 70, "1" * 20, "[", "{"):
+    deep = '{"a":' * 70 + "1" + "}" * 70
+    for text in (deep, "1" * 20, "[", "{", "NaN", "[-Infinity]", "1e999"):
         with pytest.raises(ValueError, match=r".+"):
             parse_json(text)
 
