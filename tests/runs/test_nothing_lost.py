@@ -32,8 +32,9 @@ from blankcheck.cli.settings import HardenSettings
 from blankcheck.errors import BlankcheckError, ModelError, RunFolderError
 from blankcheck.runs.claims import BusyError, Claim, held, latest, next_free
 from blankcheck.runs.contents import read_run
-from blankcheck.runs.folder import EVENTS, LOCK, MARK, PARTIAL, RunFolder
+from blankcheck.runs.folder import EVENTS, LOCK, MARK, RunFolder
 from blankcheck.runs.plain_values import parse_json, parse_yaml
+from blankcheck.runs.safe_folder import PARTIAL
 from blankcheck.runs.state import STATE, read_state, state_bytes
 from blankcheck.types import Conditions
 
