@@ -18,20 +18,20 @@ from blankcheck.verifying.certificate import check_certificate, check_command, r
 from blankcheck.verifying.findings import Findings
 from blankcheck.verifying.folder import Folder, read_folder
 from blankcheck.verifying.record import (
+    Judges,
     check_allocation,
     check_conditions,
     check_real,
     check_test,
     derive,
+    fit_judges,
 )
 from blankcheck.verifying.subject import check_data, check_network, check_program
 from blankcheck.verifying.witnesses import (
-    Judges,
     check_attempts,
     check_nearest,
     check_rows,
     check_scores,
-    fit_judges,
 )
 
 
