@@ -81,7 +81,7 @@ def in_silence() -> Iterator[None]:
 
 
 def in_small_passes(classifier: Classifier) -> Classifier:
-    """The same classifier, which takes many images in several passes where nobody wants a gradient."""
+    """The same classifier, which takes many images in several passes where it needs no gradient."""
 
     def answer(images: Tensor) -> Tensor:
         most = images_at_once(images.shape[1:])
