@@ -33,12 +33,15 @@ ByNumber = Annotated[str, Meta(pattern="^[0-9]{1,9}$")]
 """A target class or a number of lit features, as a key."""
 
 
-class Rate(Struct):
-    """Of attempts. Without any there is no rate, and without a fooled one no lit features."""
-
+class Attempts(Struct):
     attempts: Count
     fooled: Count
     rate: Share | None
+
+
+class Rate(Attempts):
+    """Of attempts. Without any there is no rate, and without a fooled one no lit features."""
+
     rate_upper_95: Share
     median_lit: Median | None
     min_lit: Lit | None
@@ -97,12 +100,6 @@ class Cost(Struct):
     backward: Count
     seconds: float
     twin_seconds: float
-
-
-class SecondOpinion(Struct):
-    attempts: Count
-    fooled: Count
-    rate: Share | None
 
 
 class EightBit(Struct):
@@ -167,7 +164,7 @@ class VerdictFile(Rate):
     cost: Cost
     real_renormalised_confident: Share | UnsetType = UNSET
     lit_curve: dict[str, list[float]] | None = None
-    second_opinion: SecondOpinion | None = None
+    second_opinion: Attempts | None = None
     rivals: dict[str, Found] | None = None
     twin: Twin | None = None
     eight_bit: EightBit | None = None
@@ -214,12 +211,6 @@ class Environment(Struct):
     packages: dict[str, str] = {}
 
 
-class Versioned(Struct):
-    """A file that names its schema."""
-
-    schema: int
-
-
 _WORDS = {
     "Expected `object`": "must be an object",
     "Expected": "must be",
@@ -245,10 +236,15 @@ def checked(value: Any, kind: type[T], where: str) -> T:
 
 
 def checked_version(value: Any, kind: type[T], where: str) -> T:
-    """The same, of a file that names its schema; another one than ours is told first."""
-    version = checked(value, Versioned, where).schema
-    if version != SCHEMA:
+    """The same, of a file that names its schema."""
+    check_version(value, where)
+    return checked(value, kind, where)
+
+
+def check_version(value: Any, where: str) -> None:
+    """Raises RunFolderError where a file names another schema than ours."""
+    version = value.get("schema") if isinstance(value, dict) else None
+    if isinstance(version, int) and version != SCHEMA:
         raise RunFolderError(
             f"{where} has schema {short(version)}, this version reads schema {SCHEMA}"
         )
-    return checked(value, kind, where)
