@@ -15,14 +15,7 @@ from torch import Tensor
 from blankcheck.errors import RunFolderError
 from blankcheck.judging.evidence import Attempt
 from blankcheck.runs.blend_record import Blends, read_blends
-from blankcheck.runs.folder import (
-    ATTEMPTS,
-    HARDENING,
-    MARK,
-    VERDICT,
-    WITNESSES,
-    RunFolder,
-)
+from blankcheck.runs.folder import ATTEMPTS, HARDENING, MARK, VERDICT, WITNESSES, RunFolder
 from blankcheck.runs.metrics import Records, read_metrics
 from blankcheck.runs.schema import (
     AttemptLine,

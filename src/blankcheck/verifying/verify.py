@@ -27,12 +27,7 @@ from blankcheck.verifying.record import (
     fit_judges,
 )
 from blankcheck.verifying.subject import check_data, check_network, check_program
-from blankcheck.verifying.witnesses import (
-    check_attempts,
-    check_nearest,
-    check_rows,
-    check_scores,
-)
+from blankcheck.verifying.witnesses import check_attempts, check_nearest, check_rows, check_scores
 
 
 def verify(
@@ -136,10 +131,7 @@ def _witnesses(
 
 
 def _verdict(
-    folder: Folder,
-    extra: tuple[Attempt, ...],
-    want: Conditions,
-    certificate: Certificate | None,
+    folder: Folder, extra: tuple[Attempt, ...], want: Conditions, certificate: Certificate | None
 ) -> None:
     check_allocation(folder, want)
     word = derive(folder, extra, want, None if certificate is None else proof_of(certificate))
