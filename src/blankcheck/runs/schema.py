@@ -29,7 +29,7 @@ Index = Annotated[int, Meta(ge=0, le=1_000_000)]
 """A round, or how many attempts were made on a twin."""
 Share = Annotated[float, Meta(ge=0, le=1)]
 Median = Annotated[float, Meta(ge=0, le=1e9)]
-ByNumber = Annotated[str, Meta(pattern="^[0-9]{1,9}$")]
+ByNumber = Annotated[str, Meta(pattern="^[0-9]{1,19}$")]
 """A target class or a number of lit features, as a key."""
 
 
