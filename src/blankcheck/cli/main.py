@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             speaks()
         return _refuse(str(error))
     except (OSError, MemoryError, RuntimeError) as error:
-        from blankcheck.surroundings import refused_by_machine
+        from blankcheck.outputs import refused_by_machine
 
         words = refused_by_machine(error)
         if words is None:
