@@ -4,10 +4,9 @@ from blankcheck.certifying.bounds import Bounded, bound_layers
 from blankcheck.certifying.certificate import SLOPE_STEPS, certify, confirm
 from blankcheck.certifying.gate import Gated, GatePlan, fit_gate, gate_network
 from blankcheck.certifying.hull import Sparse
-from blankcheck.certifying.log_odds import log_odds_bounds, rounding_slack
-from blankcheck.certifying.reading import Network, read_network
+from blankcheck.certifying.log_odds import Penalty, Ramp, log_odds_bounds, rounding_slack
 from blankcheck.certifying.record import Certificate, Level
-from blankcheck.certifying.training import Penalty, Ramp
+from blankcheck.certifying.trace import Network, read_network
 
 __all__ = [
     "SLOPE_STEPS",
