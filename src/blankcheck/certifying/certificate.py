@@ -20,13 +20,15 @@ from blankcheck.certifying.gate import (
     gated_answers,
     most_open,
 )
-from blankcheck.certifying.hull import UNITS, Sparse
+from blankcheck.certifying.hull import Sparse
 from blankcheck.certifying.layers import uncertifiable
 from blankcheck.certifying.log_odds import limit, log_odds_bounds, rounding_slack
 from blankcheck.certifying.record import (
     CERTIFIED,
     GATE_CERTIFIED,
     NO_BOUND,
+    SLOPE_STEPS,
+    UNITS,
     Certificate,
     Level,
     check_steps,
@@ -35,8 +37,6 @@ from blankcheck.certifying.trace import Network, read_network
 from blankcheck.classifiers.wrapper import device_of, fingerprint, left_as_found
 from blankcheck.errors import ArgumentError, ModelError
 from blankcheck.outputs import output_form, run
-
-SLOPE_STEPS = 20
 
 Watch = Callable[[int, int], None]
 """Told of each number of lit features that was looked at, and for how many classes it was proved.
@@ -163,14 +163,11 @@ class Prover:
             self.outputs, self.means = network.outputs, CERTIFIED
             _check_network(classifier, network, images, logits, error)
         else:
-            if network.outputs != classes or network.form != "logits":
-                said = f"gate has {network.outputs} outputs, must have one for each of {classes} classes"
-                raise ModelError(said)
+            right = network.outputs == classes and network.form == "logits"
+            _check_outputs("gate", network.outputs, classes, right)
             self.means = GATE_CERTIFIED
             self.outputs = _check_gate(classifier, gate[0], images, logits, error, confidence)
-        if not 1 <= classes <= self.outputs:
-            said = f"model has {self.outputs} outputs, must have one for each of {classes} classes"
-            raise ModelError(said)
+        _check_outputs("model", self.outputs, classes, 1 <= classes <= self.outputs)
         self.shape, self.limit = network.shape, limit(confidence, self.outputs)
         c, h, w = network.shape
         self.everything = h * w if unit == "pixels" else c * h * w
@@ -244,6 +241,13 @@ def _check_gate(
 
     check_agreement(classifier, images, expected, "gated probabilities")
     return outputs
+
+
+def _check_outputs(what: str, outputs: int, classes: int, right: bool) -> None:
+    if not right:
+        raise ModelError(
+            f"{what} has {outputs} outputs, must have one for each of {classes} classes"
+        )
 
 
 def check_form(seen: str, read: str) -> None:

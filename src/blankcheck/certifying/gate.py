@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +25,7 @@ from blankcheck.certifying.bounds import bound_layers
 from blankcheck.certifying.hull import Sparse
 from blankcheck.certifying.layers import Layer
 from blankcheck.certifying.log_odds import upper_bound
+from blankcheck.certifying.record import GatePlan
 from blankcheck.certifying.rounding import of_softmax
 from blankcheck.certifying.trace import Network, read_network
 from blankcheck.classifiers.reference import wide_kernel
@@ -148,23 +148,6 @@ def as_log_odds(opened: Tensor, outputs: int) -> Tensor:
     return (s + (1 - s) / outputs).logit().clamp(min=0.0)
 
 
-@dataclass(frozen=True)
-class GatePlan:
-    """How a gate is trained.
-
-    Args:
-        steps: batches of real images, with one bound each.
-        tau: value from which the gate takes a feature for fully lit.
-        channels: of its convolution.
-        seed: of its first weights and of the batches.
-    """
-
-    steps: int = 600
-    tau: float = 0.1
-    channels: int = 16
-    seed: int = 0
-
-
 def fit_gate(
     train: Split,
     shape: tuple[int, int, int],
@@ -173,7 +156,7 @@ def fit_gate(
     k: int,
     confidence: float = 0.9,
     unit: str = "features",
-    plan: GatePlan = GatePlan(),
+    plan: GatePlan | None = None,
     watch: Callable[[int, float], None] = lambda step, loss: None,
 ) -> nn.Sequential:
     """Train a gate that is proved shut on all images with at most k lit features, for every class,
@@ -190,13 +173,13 @@ def fit_gate(
         k: lit features.
         confidence: that no sparse image may get, above 0.5.
         unit: what k counts, `features` or `pixels`.
-        plan: how it is trained.
+        plan: how it is trained; default a `GatePlan`.
         watch: told of each step and its loss.
 
     Raises:
         ModelError: with one line, where the training diverged.
     """
-    theta = most_open(confidence, outputs)
+    plan, theta = plan or GatePlan(), most_open(confidence, outputs)
     with own_random_numbers(plan.seed):
         gate = gate_network(shape, classes, plan.tau, plan.channels)
     network = read_network(gate, shape)

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from blankcheck.certifying.layers import Layer
 from blankcheck.certifying.maps import Convolution, Dense, Fixed, Scaling
+from blankcheck.certifying.record import UNITS
 from blankcheck.errors import ArgumentError
 
-UNITS = ("features", "pixels")
 NUMBERS_AT_ONCE = 8_000_000
 """Of coefficients that are held at once: 64 MB in float64."""
 

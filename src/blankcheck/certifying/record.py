@@ -1,27 +1,46 @@
-"""A certificate as plain numbers, and what no certificate can say."""
+"""What is asked of a proof and of a gate, and a certificate as plain numbers; imports no torch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import operator
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
 import msgspec
-import torch
 
-from blankcheck.certifying.hull import UNITS
-from blankcheck.certifying.trace import MOST_FEATURES, check_shape
 from blankcheck.errors import ArgumentError
 from blankcheck.text import one_line
 
-MOST_STEPS = 1000
-"""Of optimising the relaxation."""
-NO_BOUND = torch.finfo(torch.float64).max
+UNITS = ("features", "pixels")
+SLOPE_STEPS, MOST_STEPS = 20, 1000
+"""Of optimising the relaxation where it does not succeed at once: by default, and at most."""
+MOST_FEATURES = 10_000_000
+"""Of an image."""
+NO_BOUND = sys.float_info.max
 """What stands for a bound where nothing is proved, since files hold no infinity."""
 CERTIFIED, GATE_CERTIFIED = "certified", "gate-certified"
 FOREIGN = "certificate is not one that blankcheck wrote"
+
+
+@dataclass(frozen=True)
+class GatePlan:
+    """How a gate is trained.
+
+    Args:
+        steps: batches of real images, with one bound each.
+        tau: value from which the gate takes a feature for fully lit.
+        channels: of its convolution.
+        seed: of its first weights and of the batches.
+    """
+
+    steps: int = 600
+    tau: float = 0.1
+    channels: int = 16
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -141,3 +160,17 @@ def check_steps(steps: Any) -> None:
     """Raises ArgumentError for a number of optimising steps that is not looked at."""
     if type(steps) is not int or not 0 <= steps <= MOST_STEPS:
         raise ArgumentError(f"slope_steps must lie in 0..{MOST_STEPS}, got {one_line(steps, 40)}")
+
+
+def check_shape(shape: Sequence[int]) -> tuple[int, int, int]:
+    """(c, h, w), or ArgumentError."""
+    try:
+        c, h, w = (operator.index(size) for size in shape)
+    except (TypeError, ValueError):
+        c = h = w = 0
+    if min(c, h, w) < 1 or c * h * w > MOST_FEATURES:
+        raise ArgumentError(
+            f"shape must be (channels, height, width) with at most {MOST_FEATURES} features, "
+            f"got {one_line(repr(shape), 60)}"
+        )
+    return c, h, w

@@ -24,16 +24,15 @@ from blankcheck.certifying.constants import (
 )
 from blankcheck.certifying.layers import At, Call, Layer, Layers, short, uncertifiable
 from blankcheck.certifying.operations import OPERATIONS
+from blankcheck.certifying.record import check_shape
 from blankcheck.classifiers.wrapper import left_as_found
-from blankcheck.errors import ArgumentError, BlankcheckError, ModelError
+from blankcheck.errors import BlankcheckError, ModelError
 from blankcheck.outputs import in_silence, out_of_memory, run
 from blankcheck.text import one_line
 
 BATCH = 37
 """Images in the exported batch: a number that no other size of a network is likely to be, so that
 an operation that mixes images shows."""
-MOST_FEATURES = 10_000_000
-"""Of an image."""
 PRECISIONS = (torch.float32, torch.float64)
 SOFTMAX = {"_softmax.default": "probabilities", "_log_softmax.default": "log-probabilities"}
 ONE_AT_A_TIME = threading.Lock()
@@ -136,20 +135,6 @@ def read_network(module: nn.Module, shape: Sequence[int]) -> Network:
     with torch.no_grad():
         network.layers()  # whatever cannot be certified is found now
     return network
-
-
-def check_shape(shape: Sequence[int]) -> tuple[int, int, int]:
-    """(c, h, w), or ArgumentError."""
-    try:
-        c, h, w = (operator.index(size) for size in shape)
-    except (TypeError, ValueError):
-        c = h = w = 0
-    if min(c, h, w) < 1 or c * h * w > MOST_FEATURES:
-        raise ArgumentError(
-            f"shape must be (channels, height, width) with at most {MOST_FEATURES} features, "
-            f"got {one_line(repr(shape), 60)}"
-        )
-    return c, h, w
 
 
 def _taken(module: nn.Module, like: Tensor, shape: tuple[int, int, int]) -> torch.dtype:

@@ -55,12 +55,20 @@ class Claim:
             return
         if not self.overwrite:
             of = RunFolder(out).command
-            raise RunFolderError(f"out {out} holds a run already{f', of {of}' if of else ''}; {self.ways}, "
-                                 f"and {next_free(out)} is free")
+            raise RunFolderError(
+                f"out {out} holds a run already{f', of {of}' if of else ''}; {self.ways}, "
+                f"and {next_free(out)} is free"
+            )
         place = out.resolve()
         for read in self.reads:
-            if read is not None and Path(read).exists() and place in (Path(read).resolve(), *Path(read).resolve().parents):
-                raise RunFolderError(f"out {out} holds {read}, which this command reads; name another folder")
+            if (
+                read is not None
+                and Path(read).exists()
+                and place in (Path(read).resolve(), *Path(read).resolve().parents)
+            ):
+                raise RunFolderError(
+                    f"out {out} holds {read}, which this command reads; name another folder"
+                )
 
     @contextmanager
     def opened(self) -> Iterator[RunFolder]:
@@ -110,7 +118,13 @@ def claim_of(settings: Common, command: str, ways: str = OVERWRITE) -> Claim:
     if rank_of_process() != 0:
         return Claim(None, command)
     reads = (settings.model, getattr(settings, "weights", None))
-    return Claim(Path(settings.out) if settings.out is not None else None, command, settings.overwrite, reads, ways)
+    return Claim(
+        Path(settings.out) if settings.out is not None else None,
+        command,
+        settings.overwrite,
+        reads,
+        ways,
+    )
 
 
 def next_free(folder: Path) -> Path:
@@ -123,7 +137,9 @@ def next_free(folder: Path) -> Path:
 def latest(folder: Path) -> Path:
     """The last of `NAME`, `NAME-2`, ... that is there; `NAME` where none is."""
     known = _numbered(folder)
-    return folder if not known or max(known) == 1 else folder.with_name(f"{folder.name}-{max(known)}")
+    return (
+        folder if not known or max(known) == 1 else folder.with_name(f"{folder.name}-{max(known)}")
+    )
 
 
 def _numbered(folder: Path) -> list[int]:
@@ -132,7 +148,11 @@ def _numbered(folder: Path) -> list[int]:
         return []
     form = re.compile(f"{re.escape(folder.name)}(?:-([1-9][0-9]{{0,8}}))?")
     # one that holds a lock alone is being begun
-    taken = [form.fullmatch(path.name) for path in place.iterdir() if not path.is_dir() or any(path.iterdir())]
+    taken = [
+        form.fullmatch(path.name)
+        for path in place.iterdir()
+        if not path.is_dir() or any(path.iterdir())
+    ]
     return [int(match[1] or 1) for match in taken if match]
 
 

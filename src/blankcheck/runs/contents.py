@@ -17,7 +17,29 @@ from blankcheck.errors import RunFolderError
 from blankcheck.judging import Verdict
 from blankcheck.judging.evidence import Attempt
 from blankcheck.runs.blend_record import Blends, read_blends
-from blankcheck.runs.schema import ATTEMPT, COUNT, EPOCH, LATER, REAL, ROUND, SEARCH, SET, TEXT, TRAINED, VERDICT, VIOLATED, Form, check, check_attempt, check_real, check_round, check_search, check_set, check_verdict, short
+from blankcheck.runs.schema import (
+    ATTEMPT,
+    COUNT,
+    EPOCH,
+    LATER,
+    REAL,
+    ROUND,
+    SEARCH,
+    SET,
+    TEXT,
+    TRAINED,
+    VERDICT,
+    VIOLATED,
+    Form,
+    check,
+    check_attempt,
+    check_real,
+    check_round,
+    check_search,
+    check_set,
+    check_verdict,
+    short,
+)
 from blankcheck.runs.folder import MARK, RunFolder
 from blankcheck.runs.witnesses import Stored, unpack
 
@@ -98,7 +120,9 @@ def read_run(run: RunFolder, blends: bool = True) -> RunContents:
     if verdict is not None:
         attempts = _all_attempts(run, verdict["attempts"])
         witnesses, shape = _witnesses(run, verdict)
-    hardening = run.read_json("hardening.json") if run.has("hardening.json") else {"kept_round": None}
+    hardening = (
+        run.read_json("hardening.json") if run.has("hardening.json") else {"kept_round": None}
+    )
     check(hardening, {"kept_round": (int, type(None))}, str(run / "hardening.json"))
     metrics = _metrics(run)
     trained = _records(metrics, "train", TRAINED)
@@ -131,7 +155,9 @@ def read_verdict(run: RunFolder) -> dict[str, Any] | None:
     verdict: dict[str, Any] = run.read_json("verdict.json")
     check(verdict, {"schema": COUNT}, str(path))
     if verdict["schema"] != SCHEMA:
-        raise RunFolderError(f"{path} has schema {verdict['schema']}, this version reads schema {SCHEMA}")
+        raise RunFolderError(
+            f"{path} has schema {verdict['schema']}, this version reads schema {SCHEMA}"
+        )
     check(verdict, VERDICT, str(path))
     for key, form in LATER.items():
         if verdict.get(key) is not None:
@@ -141,10 +167,14 @@ def read_verdict(run: RunFolder) -> dict[str, Any] | None:
         if "violated" in row:
             check(row["violated"], VIOLATED, f"{path}: targets: {key}: violated")
     if verdict["verdict"] not in list(Verdict):
-        raise RunFolderError(f"{path}: verdict must be one of {', '.join(Verdict)}, got {short(verdict['verdict'])}")
+        raise RunFolderError(
+            f"{path}: verdict must be one of {', '.join(Verdict)}, got {short(verdict['verdict'])}"
+        )
     for key in (*verdict["targets"], *verdict["sparse_confident"]["at_most"]):
         if not key.isdecimal():
-            raise RunFolderError(f"{path}: a target class or number of lit features must be a number, got {short(key)}")
+            raise RunFolderError(
+                f"{path}: a target class or number of lit features must be a number, got {short(key)}"
+            )
     return verdict
 
 
@@ -160,17 +190,23 @@ def read_attempts(run: RunFolder) -> tuple[tuple[Attempt, ...], list[dict[str, A
     for number, record in enumerate(records, 1):
         check(record, ATTEMPT, f"{path} line {number}")
         check_attempt(record, f"{path} line {number}")
-    return tuple(Attempt(**{name: record[name] for name in names if name in record}) for record in records), records
+    return tuple(
+        Attempt(**{name: record[name] for name in names if name in record}) for record in records
+    ), records
 
 
 def _all_attempts(run: RunFolder, expected: int) -> tuple[Attempt, ...]:
     attempts, _ = read_attempts(run)
     if len(attempts) != expected:
-        raise RunFolderError(f"{run / 'attempts.jsonl'} holds {len(attempts)} attempts, verdict.json speaks of {expected}")
+        raise RunFolderError(
+            f"{run / 'attempts.jsonl'} holds {len(attempts)} attempts, verdict.json speaks of {expected}"
+        )
     return attempts
 
 
-def _witnesses(run: RunFolder, verdict: dict[str, Any]) -> tuple[tuple[Witness, ...], tuple[int, ...]]:
+def _witnesses(
+    run: RunFolder, verdict: dict[str, Any]
+) -> tuple[tuple[Witness, ...], tuple[int, ...]]:
     """The witnesses and the shape of an image, which the file tells even when it holds none."""
     path = run / "witnesses.safetensors"
     stored = unpack(run.read_bytes(path.name), str(path))
@@ -213,14 +249,19 @@ def process_names(stored: Stored, where: str) -> list[str]:
 def _metrics(run: RunFolder) -> list[tuple[str, dict[str, Any]]]:
     """The records of `metrics.jsonl`, each with where it stands."""
     path = run / "metrics.jsonl"
-    records = [(f"{path} line {number}", record) for number, record in enumerate(run.read_lines(path.name), 1)]
+    records = [
+        (f"{path} line {number}", record)
+        for number, record in enumerate(run.read_lines(path.name), 1)
+    ]
     for where, record in records:
         check(record, {}, where)
     return records
 
 
 def _records(
-    metrics: Sequence[tuple[str, dict[str, Any]]], kind: str, form: Form,
+    metrics: Sequence[tuple[str, dict[str, Any]]],
+    kind: str,
+    form: Form,
     more: Callable[[dict[str, Any], str], None] = lambda record, where: None,
 ) -> tuple[dict[str, Any], ...]:
     """The records of one kind. more: checks of what a form cannot say."""

@@ -34,11 +34,35 @@ LOCK, PARTIAL = ".lock", ".partial-"
 """Of a command that writes here, and the beginning of temporary names; both may be left by one that
 was killed."""
 WRITTEN = (
-    CONFIG, "verdict.json", "witnesses.safetensors", "attempts.jsonl", "metrics.jsonl", "hardening.json", "report.html",
-    "report.md", "model.safetensors", "state/state.pt", "figures/*.png", f"{EVENTS}/events.out.tfevents.*", "trackers.json",
-    "blend.json", "blend.safetensors", "certificate.json", "gate.safetensors", "gated.pt2", "doctor.json",
-    "compare.html", "compare.md", "compare.json", "sweep.html", "sweep.md", "sweep.json", "sweep.journal",
-    "sweep.journal.lock", "best.yaml", "front/*.yaml",
+    CONFIG,
+    "verdict.json",
+    "witnesses.safetensors",
+    "attempts.jsonl",
+    "metrics.jsonl",
+    "hardening.json",
+    "report.html",
+    "report.md",
+    "model.safetensors",
+    "state/state.pt",
+    "figures/*.png",
+    f"{EVENTS}/events.out.tfevents.*",
+    "trackers.json",
+    "blend.json",
+    "blend.safetensors",
+    "certificate.json",
+    "gate.safetensors",
+    "gated.pt2",
+    "doctor.json",
+    "compare.html",
+    "compare.md",
+    "compare.json",
+    "sweep.html",
+    "sweep.md",
+    "sweep.json",
+    "sweep.journal",
+    "sweep.journal.lock",
+    "best.yaml",
+    "front/*.yaml",
 )
 """All that commands write beside `MARK`; what else stands in a folder belongs to somebody else, and
 stays."""
@@ -110,7 +134,9 @@ class RunFolder:
         head, slash, last = pattern.rpartition("/")
         if not place.is_dir():
             return []
-        return sorted(f"{head}{slash}{path.name}" for path in place.iterdir() if fnmatchcase(path.name, last))
+        return sorted(
+            f"{head}{slash}{path.name}" for path in place.iterdir() if fnmatchcase(path.name, last)
+        )
 
     def folder(self, name: str) -> Path:
         """A folder below this one, made where it is not there."""
@@ -142,11 +168,16 @@ class RunFolder:
 
     def write_json(self, name: str, value: Any) -> Path:
         """Indented JSON; refuses NaN, which is not JSON."""
-        return self.write(name, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        return self.write(
+            name, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        )
 
     def write_lines(self, name: str, records: Iterable[dict[str, Any]]) -> Path:
         """One JSON object a line."""
-        return self.write(name, "".join(json.dumps(r, ensure_ascii=False, allow_nan=False) + "\n" for r in records))
+        return self.write(
+            name,
+            "".join(json.dumps(r, ensure_ascii=False, allow_nan=False) + "\n" for r in records),
+        )
 
     def remove(self, name: str) -> None:
         """Remove a file, where it is there."""
@@ -194,7 +225,9 @@ class RunFolder:
         try:
             return parse(raw.decode())
         except ValueError as error:
-            raise RunFolderError(f"{self.path / name} is not readable {what}: {str(error)[:200]}") from error
+            raise RunFolderError(
+                f"{self.path / name} is not readable {what}: {str(error)[:200]}"
+            ) from error
 
     @property
     def command(self) -> str | None:
@@ -206,20 +239,30 @@ class RunFolder:
         command = said.get("command") if isinstance(said, dict) else None
         return command if isinstance(command, str) else None
 
-    def begin(self, command: str, config: dict[str, Any], device: torch.device) -> None:
-        """Clear away an earlier run here, then write what this one is: settings and surroundings.
-        """
+    def begin(
+        self,
+        command: str,
+        config: dict[str, Any],
+        device: torch.device,
+        command_line: list[str] | None = None,
+    ) -> None:
+        """Clear away an earlier run here, then write what this one is: settings and surroundings,
+        and the words that make it again, where there are any."""
         import yaml
 
         self.clear()
-        self.write(MARK, json.dumps({"command": command, "device": str(device), **environment()}, indent=1) + "\n")
+        words = {} if command_line is None else {"command_line": command_line}
+        said = {"command": command, **words, "device": str(device), **environment()}
+        self.write(MARK, json.dumps(said, indent=1) + "\n")
         self.write(CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
     def clear(self) -> None:
         """Remove all that an earlier run left here and in run folders inside, but for `MARK`, which
         says that the folder is ours. Raises RunFolderError before anything is removed where a link
         stands in the way."""
-        names = [name for pattern in INNER.get(self.command or "", ()) for name in self.names(pattern)]
+        names = [
+            name for pattern in INNER.get(self.command or "", ()) for name in self.names(pattern)
+        ]
         inner = [RunFolder(self.below(name)) for name in names if self.has(f"{name}/{MARK}")]
         for file in [path for run in (self, *inner) for path in run._files()]:
             file.unlink(missing_ok=True)
@@ -262,13 +305,17 @@ def check_writable(folder: Path) -> None:
     if above is not None and not above.is_dir():
         raise RunFolderError(f"out {folder} lies below {above}, which is a file")
     if holds_something(folder) and not os.path.lexists(folder / MARK):
-        raise RunFolderError(f"out {folder} exists and is not a run folder; name a new or empty folder")
+        raise RunFolderError(
+            f"out {folder} exists and is not a run folder; name a new or empty folder"
+        )
 
 
 def holds_something(folder: Path) -> bool:
     """Whether a folder is there and holds more than a command leaves behind that was killed before
     it began."""
-    return folder.is_dir() and any(p.name != LOCK and not p.name.startswith(PARTIAL) for p in folder.iterdir())
+    return folder.is_dir() and any(
+        p.name != LOCK and not p.name.startswith(PARTIAL) for p in folder.iterdir()
+    )
 
 
 def _refuse_unless(path: Path, kind: Callable[[int], bool], what: str, links: bool = False) -> None:

@@ -1,5 +1,4 @@
-"""JSON and YAML from files that anybody may have written: plain values, neither deep nor endless.
-"""
+"""JSON and YAML from files that anybody may have written: plain values, neither deep nor endless."""
 
 from __future__ import annotations
 
@@ -23,7 +22,9 @@ def _whole(text: str) -> int:
 def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) < len(pairs):
-        raise ValueError("a key stands twice in one table, so that readers may differ in what it says")
+        raise ValueError(
+            "a key stands twice in one table, so that readers may differ in what it says"
+        )
     return table
 
 
@@ -47,8 +48,12 @@ def parse_json(text: str) -> Any:
 def _check_depth(value: Any) -> None:
     level = [value]
     for _ in range(MOST_DEPTH):
-        level = [inner for each in level if isinstance(each, dict | list)
-                 for inner in (each.values() if isinstance(each, dict) else each)]
+        level = [
+            inner
+            for each in level
+            if isinstance(each, dict | list)
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
         if not level:
             return
     raise ValueError(_deep())

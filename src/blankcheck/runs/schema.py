@@ -16,7 +16,12 @@ Form = tuple[type, ...] | dict[str, "Form"] | list["Form"]
 key); for a list that of its items."""
 
 _RATE: dict[str, Form] = {
-    "attempts": COUNT, "fooled": COUNT, "rate": MAYBE, "rate_upper_95": SHARE, "median_lit": MAYBE, "min_lit": MAYBE,
+    "attempts": COUNT,
+    "fooled": COUNT,
+    "rate": MAYBE,
+    "rate_upper_95": SHARE,
+    "median_lit": MAYBE,
+    "min_lit": MAYBE,
 }
 VIOLATED: Form = {"sparse": COUNT, "confident": COUNT, "out_of_distribution": COUNT}
 _FOUND: dict[str, Form] = {"attempts": COUNT, "fooled": COUNT, "median_lit": MAYBE}
@@ -24,14 +29,18 @@ VERDICT: Form = {
     **_RATE,
     "verdict": TEXT,
     "conditions": {"confidence": SHARE, "max_lit": COUNT, "ood_level": SHARE, "unit": TEXT},
-    "real_accuracy": SHARE, "real_confident": SHARE, "real_taken_for_fake": SHARE,
+    "real_accuracy": SHARE,
+    "real_confident": SHARE,
+    "real_taken_for_fake": SHARE,
     "sparse_confident": {"fooled": COUNT, "median_lit": MAYBE, "at_most": {"*": SHARE}},
     "targets": {"*": _RATE},
     "classes": [TEXT],
     "violated": VIOLATED,
     "processes": {"*": _FOUND},
     "extra": {"fooled": COUNT, "min_lit": MAYBE},
-    "checks": [{"title": TEXT, "status": TEXT, "finding": TEXT, "what_to_do": TEXT, "mandatory": (bool,)}],
+    "checks": [
+        {"title": TEXT, "status": TEXT, "finding": TEXT, "what_to_do": TEXT, "mandatory": (bool,)}
+    ],
     "cost": {"forward": COUNT, "backward": COUNT, "seconds": SHARE, "twin_seconds": SHARE},
 }
 LATER: dict[str, Form] = {
@@ -40,36 +49,71 @@ LATER: dict[str, Form] = {
     "rivals": {"*": _FOUND},
     "twin": {**_FOUND, "what": TEXT, "lit": [COUNT]},
     "out_of_distribution_test": {
-        "guarantee": TEXT, "real_images": COUNT, "false_alarms": COUNT, "false_alarm_rate": MAYBE,
-        "false_alarm_lower_95": SHARE, "false_alarm_upper_95": SHARE, "fooled_all_at_once": COUNT,
+        "guarantee": TEXT,
+        "real_images": COUNT,
+        "false_alarms": COUNT,
+        "false_alarm_rate": MAYBE,
+        "false_alarm_lower_95": SHARE,
+        "false_alarm_upper_95": SHARE,
+        "fooled_all_at_once": COUNT,
     },
     "controls": {"*": {"found": COUNT, "tries": COUNT}},
     "notes": {"*": TEXT},
     "certificate": {
-        "k": [(int, type(None))], "probability": [MAYBE], "found": [(int, type(None))], "smallest": (int, type(None)),
-        "confidence": SHARE, "unit": TEXT, "means": TEXT, "fingerprint": TEXT, "seconds": SHARE,
+        "k": [(int, type(None))],
+        "probability": [MAYBE],
+        "found": [(int, type(None))],
+        "smallest": (int, type(None)),
+        "confidence": SHARE,
+        "unit": TEXT,
+        "means": TEXT,
+        "fingerprint": TEXT,
+        "seconds": SHARE,
     },
 }
 """What later versions added to `verdict.json`: checked where it is there and not null."""
 _OOD_LATER: dict[str, Form] = {"scores": [TEXT], "second_scores": [TEXT], "smallest_p": SHARE}
 ATTEMPT: Form = {
-    "target": COUNT, "fooled": (bool,), "process": TEXT, "lit": COUNT, "confidence": SHARE, "ood_p": SHARE,
+    "target": COUNT,
+    "fooled": (bool,),
+    "process": TEXT,
+    "lit": COUNT,
+    "confidence": SHARE,
+    "ood_p": SHARE,
     "fewest": (int, type(None)),
 }
 ATTEMPT_LATER: dict[str, Form] = {
-    "second_p": MAYBE, "step": COUNT, "survives_8bit": (bool,), "violated": [TEXT],
+    "second_p": MAYBE,
+    "step": COUNT,
+    "survives_8bit": (bool,),
+    "violated": [TEXT],
 }
 """Of an attempt: what older folders may lack."""
 ROUND: Form = {
-    "index": COUNT, "real_loss": SHARE, "fooling_loss": SHARE, "validation_accuracy": SHARE,
-    "validation_confident": SHARE, "fresh_attempts": COUNT, "fresh_rate": SHARE, "fresh_confident": SHARE,
+    "index": COUNT,
+    "real_loss": SHARE,
+    "fooling_loss": SHARE,
+    "validation_accuracy": SHARE,
+    "validation_confident": SHARE,
+    "fresh_attempts": COUNT,
+    "fresh_rate": SHARE,
+    "fresh_confident": SHARE,
     "fresh_fewest": (int, type(None)),
 }
 ROUND_LATER: dict[str, Form] = {
-    "fresh_upper_95": SHARE, "backward": COUNT, "training_seconds": SHARE, "looking_seconds": SHARE,
+    "fresh_upper_95": SHARE,
+    "backward": COUNT,
+    "training_seconds": SHARE,
+    "looking_seconds": SHARE,
 }
 """Of a round: what older folders may lack."""
-ROUND_SHARES = ("validation_accuracy", "validation_confident", "fresh_rate", "fresh_confident", "fresh_upper_95")
+ROUND_SHARES = (
+    "validation_accuracy",
+    "validation_confident",
+    "fresh_rate",
+    "fresh_confident",
+    "fresh_upper_95",
+)
 """Of a round: shares in [0, 1]. Older folders lack the last."""
 SET: Form = {"what": TEXT, "round": COUNT, "images": COUNT}
 OF_A_ROUND = ("trained", "fresh")
@@ -83,20 +127,38 @@ MOST_ROUNDS = MOST_ATTEMPTS = 1_000_000
 MOST_LIT = 1_000_000_000
 EPOCH: Form = {"epoch": COUNT, "real_loss": SHARE}
 BLEND: Form = {
-    "confidence": SHARE, "seed": COUNT, "alphas": [SHARE], "per_pair": COUNT, "same_network": (bool,),
-    "classes": [TEXT], "rows": [COUNT], "columns": [COUNT], "median_lit": SHARE,
-    "real": {"split": TEXT, "images": COUNT, "confident": COUNT}, "witnesses": {"stored": COUNT, "used": COUNT},
+    "confidence": SHARE,
+    "seed": COUNT,
+    "alphas": [SHARE],
+    "per_pair": COUNT,
+    "same_network": (bool,),
+    "classes": [TEXT],
+    "rows": [COUNT],
+    "columns": [COUNT],
+    "median_lit": SHARE,
+    "real": {"split": TEXT, "images": COUNT, "confident": COUNT},
+    "witnesses": {"stored": COUNT, "used": COUNT},
     "kinds": {"*": {}},
     "examples": [{"row": COUNT, "column": COUNT, "alpha": SHARE, "confidence": SHARE}],
 }
 """`blend.json`; `BLEND_KIND` is the form of each of its kinds."""
 BLEND_KIND: Form = {
-    "pairs": COUNT, "taken": [COUNT], "lost": [COUNT], "smallest": MAYBE,
+    "pairs": COUNT,
+    "taken": [COUNT],
+    "lost": [COUNT],
+    "smallest": MAYBE,
     "cells": {"pairs": [[COUNT]], "taken": [[[COUNT]]], "smallest": [[MAYBE]], "any": [[MAYBE]]},
 }
 CERTIFICATE: Form = {
-    "confidence": SHARE, "unit": TEXT, "shape": [COUNT], "outputs": COUNT, "k": [(int, type(None))], "fingerprint": TEXT,
-    "levels": [{"k": COUNT, "log_odds": [SHARE], "slack": [SHARE]}], "settings": {"slope_steps": COUNT}, "seconds": SHARE,
+    "confidence": SHARE,
+    "unit": TEXT,
+    "shape": [COUNT],
+    "outputs": COUNT,
+    "k": [(int, type(None))],
+    "fingerprint": TEXT,
+    "levels": [{"k": COUNT, "log_odds": [SHARE], "slack": [SHARE]}],
+    "settings": {"slope_steps": COUNT},
+    "seconds": SHARE,
     "means": TEXT,
 }
 """`certificate.json`."""
@@ -129,7 +191,9 @@ def check(value: Any, form: Form, where: str) -> None:
             names = " or ".join("null" if t is type(None) else t.__name__ for t in form)
             raise RunFolderError(f"{where} must be {names}, got {short(value)}")
         if isinstance(value, int) and abs(value) > MOST_WHOLE:
-            raise RunFolderError(f"{where} must be between {-MOST_WHOLE} and {MOST_WHOLE}, got {short(value)}")
+            raise RunFolderError(
+                f"{where} must be between {-MOST_WHOLE} and {MOST_WHOLE}, got {short(value)}"
+            )
 
 
 def short(value: Any) -> str:
@@ -150,7 +214,11 @@ def check_verdict(verdict: dict[str, Any], where: str) -> None:
         check(verdict, {"real_renormalised_confident": SHARE}, where)
     ood = verdict.get("out_of_distribution_test")
     if ood is not None:
-        check(ood, {key: form for key, form in _OOD_LATER.items() if key in ood}, f"{where}: out_of_distribution_test")
+        check(
+            ood,
+            {key: form for key, form in _OOD_LATER.items() if key in ood},
+            f"{where}: out_of_distribution_test",
+        )
     proof = verdict.get("certificate")
     if proof is not None:
         if any(len(proof[key]) != len(verdict["classes"]) for key in ("k", "probability", "found")):
@@ -215,4 +283,6 @@ def check_set(record: dict[str, Any], where: str) -> None:
 def _within(record: dict[str, Any], keys: Sequence[str], most: int, where: str) -> None:
     for key in keys:
         if record.get(key) is not None and not 0 <= record[key] <= most:
-            raise RunFolderError(f"{where}: {key} must be between 0 and {most}, got {short(record[key])}")
+            raise RunFolderError(
+                f"{where}: {key} must be between 0 and {most}, got {short(record[key])}"
+            )

@@ -29,12 +29,28 @@ LATER = ("nearest", "process", "seed", "step", "attempt", "extra", "survives_8bi
 """Columns that older files lack."""
 WHOLE, SHARES, BOOLS = torch.int64, torch.float32, torch.bool
 COLUMNS: dict[str, torch.dtype] = {
-    "targets": WHOLE, "confidence": SHARES, "lit": WHOLE, "ood_p": SHARES, "process": WHOLE, "seed": WHOLE, "step": WHOLE,
-    "attempt": WHOLE, "extra": BOOLS, "survives_8bit": BOOLS,
+    "targets": WHOLE,
+    "confidence": SHARES,
+    "lit": WHOLE,
+    "ood_p": SHARES,
+    "process": WHOLE,
+    "seed": WHOLE,
+    "step": WHOLE,
+    "attempt": WHOLE,
+    "extra": BOOLS,
+    "survives_8bit": BOOLS,
 }
 """The tensors of one number per witness, (n,)."""
 SIGNED = frozenset({"seed"})
-METADATA = ("fingerprint", "processes", "output_form", "ood_scores", "conditions", "data", "data_fingerprint")
+METADATA = (
+    "fingerprint",
+    "processes",
+    "output_form",
+    "ood_scores",
+    "conditions",
+    "data",
+    "data_fingerprint",
+)
 """Keys of the file's metadata; older files lack the last three."""
 SAMPLED = 50_000_000
 """Images x features of each split that stand for a data set beyond `IN_MEMORY` in its fingerprint.
@@ -113,7 +129,9 @@ def unpack(raw: bytes, where: str) -> Stored:
             _check_images(tensors[name], shape, f"{where}: {name}")
     images = tensors["images"]
     if bool(((images > 0) & (images < LIT_THRESHOLD)).any()):
-        raise RunFolderError(f"{where}: images must be in stored form, without values between 0 and 1/512")
+        raise RunFolderError(
+            f"{where}: images must be in stored form, without values between 0 and 1/512"
+        )
     for name, dtype in COLUMNS.items():
         if name in tensors:
             _check_column(tensors[name], shape[0], dtype, f"{where}: {name}", name in SIGNED)
@@ -122,7 +140,9 @@ def unpack(raw: bytes, where: str) -> Stored:
 
 def _check_images(images: Tensor, shape: tuple[int, ...], where: str) -> None:
     if images.dtype != torch.float32 or tuple(images.shape) != shape:
-        raise RunFolderError(f"{where} must be float32 {shape}, got {_kind(images)} {tuple(images.shape)}")
+        raise RunFolderError(
+            f"{where} must be float32 {shape}, got {_kind(images)} {tuple(images.shape)}"
+        )
     # written so that NaN fails, too
     if images.numel() and not (float(images.min()) >= 0 and float(images.max()) <= 1):
         raise RunFolderError(f"{where}: values outside [0, 1]")
@@ -131,7 +151,9 @@ def _check_images(images: Tensor, shape: tuple[int, ...], where: str) -> None:
 def _check_column(column: Tensor, n: int, dtype: torch.dtype, where: str, signed: bool) -> None:
     if column.dtype != dtype or tuple(column.shape) != (n,):
         wanted = str(dtype).removeprefix("torch.")
-        raise RunFolderError(f"{where} must be {wanted} {(n,)}, got {_kind(column)} {tuple(column.shape)}")
+        raise RunFolderError(
+            f"{where} must be {wanted} {(n,)}, got {_kind(column)} {tuple(column.shape)}"
+        )
     if n and dtype is SHARES and not (float(column.min()) >= 0 and float(column.max()) <= 1):
         raise RunFolderError(f"{where}: values outside [0, 1]")
     if n and dtype is WHOLE and not signed and int(column.min()) < 0:
@@ -156,7 +178,9 @@ class Again:
         says."""
         said = stored.tensors
         p_values = said["ood_p"] if self.ood_p is None else self.ood_p
-        sure = (self.confidence >= want.confidence - TOLERANCE) & (said["confidence"] >= want.confidence - TOLERANCE)
+        sure = (self.confidence >= want.confidence - TOLERANCE) & (
+            said["confidence"] >= want.confidence - TOLERANCE
+        )
         return {
             "confidence": sure & ((self.confidence - said["confidence"]).abs() <= 10 * TOLERANCE),
             "lit": (self.lit == said["lit"]) & (self.lit <= want.max_lit),
@@ -165,7 +189,10 @@ class Again:
 
 
 def score(
-    stored: Stored, classifier: Classifier, form: str, p_values: Callable[[Tensor], Tensor] | None = None
+    stored: Stored,
+    classifier: Classifier,
+    form: str,
+    p_values: Callable[[Tensor], Tensor] | None = None,
 ) -> Again:
     """Measure stored images again. p_values: the out-of-distribution test, where it is at hand."""
     images = stored.tensors["images"]
@@ -176,11 +203,17 @@ def score(
 def confirm(stored: Stored, classifier: Classifier, form: str, want: Conditions) -> Tensor:
     """Score stored images again: (n,) bool, True where all three conditions hold and the stored
     confidence is right. p-values are those in the file."""
-    return torch.stack(list(score(stored, classifier, form).holds(stored, want).values())).all(dim=0)
+    return torch.stack(list(score(stored, classifier, form).holds(stored, want).values())).all(
+        dim=0
+    )
 
 
 def rounded_holds(
-    stored: Stored, classifier: Classifier, form: str, want: Conditions, p_values: Callable[[Tensor], Tensor] | None,
+    stored: Stored,
+    classifier: Classifier,
+    form: str,
+    want: Conditions,
+    p_values: Callable[[Tensor], Tensor] | None,
     slack: float = 0.0,
 ) -> Tensor:
     """(n,) bool: all three conditions hold for what is left of an image after rounding to 8 bits,
@@ -191,7 +224,11 @@ def rounded_holds(
     images = rounded_to_8_bits(stored.tensors["images"])
     confidence = _confidence(stored, images, classifier, form)
     p = stored.tensors["ood_p"] if p_values is None else p_values(images)
-    return (confidence >= want.confidence + slack) & (count_lit(images) <= want.max_lit) & (p <= want.ood_level)
+    return (
+        (confidence >= want.confidence + slack)
+        & (count_lit(images) <= want.max_lit)
+        & (p <= want.ood_level)
+    )
 
 
 def _confidence(stored: Stored, images: Tensor, classifier: Classifier, form: str) -> Tensor:
