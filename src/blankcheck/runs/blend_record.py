@@ -51,14 +51,18 @@ def read_blends(run: RunFolder) -> Blends | None:
     record, where = run.read_json(RECORD), str(run / RECORD)
     check(record, {"schema": (int,)}, where)
     if record["schema"] != SCHEMA:
-        raise RunFolderError(f"{where} has schema {short(record['schema'])}, this version reads schema {SCHEMA}")
+        raise RunFolderError(
+            f"{where} has schema {short(record['schema'])}, this version reads schema {SCHEMA}"
+        )
     check(record, BLEND, where)
     if set(record["kinds"]) != set(KINDS):
         raise RunFolderError(f"{where}: kinds must be {', '.join(KINDS)}")
     if not record["alphas"] or not all(0 < alpha <= 1 for alpha in record["alphas"]):
         raise RunFolderError(f"{where}: alphas must lie in (0, 1]")
     if len(record["examples"]) > MOST_EXAMPLES:
-        raise RunFolderError(f"{where} has {len(record['examples'])} examples, at most {MOST_EXAMPLES} are shown")
+        raise RunFolderError(
+            f"{where} has {len(record['examples'])} examples, at most {MOST_EXAMPLES} are shown"
+        )
     for name, found in record["kinds"].items():
         _check_kind(found, record, f"{where}: kinds: {name}")
     return Blends(record, *_images(run, len(record["examples"])))
@@ -79,9 +83,14 @@ def _check_kind(found: dict[str, Any], record: dict[str, Any], where: str) -> No
         _check_shape(table, rows, columns, f"{where}: taken")
         for counts, pairs in zip(table, cells["pairs"], strict=True):
             _check_counts(counts, pairs, f"{where}: taken")
-    for value in [found["smallest"], *(v for name in ("smallest", "any") for row in cells[name] for v in row)]:
+    for value in [
+        found["smallest"],
+        *(v for name in ("smallest", "any") for row in cells[name] for v in row),
+    ]:
         if value is not None and not 0 <= value <= 1:
-            raise RunFolderError(f"{where}: the smallest alpha must lie in [0, 1], got {short(value)}")
+            raise RunFolderError(
+                f"{where}: the smallest alpha must lie in [0, 1], got {short(value)}"
+            )
 
 
 def _check_shape(table: Sequence[Sequence[object]], rows: int, columns: int, where: str) -> None:
@@ -90,7 +99,9 @@ def _check_shape(table: Sequence[Sequence[object]], rows: int, columns: int, whe
 
 
 def _check_counts(counts: Sequence[int], most: Sequence[int], where: str) -> None:
-    if len(counts) != len(most) or any(not 0 <= n <= limit for n, limit in zip(counts, most, strict=True)):
+    if len(counts) != len(most) or any(
+        not 0 <= n <= limit for n, limit in zip(counts, most, strict=True)
+    ):
         raise RunFolderError(f"{where} must count pairs, one number for each")
 
 
