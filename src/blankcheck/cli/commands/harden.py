@@ -5,7 +5,6 @@ from __future__ import annotations
 from blankcheck.api.audit import MODEL
 from blankcheck.api.certify import RECORD, prove, with_proof
 from blankcheck.api.harden import Hardened, check_network, harden, plan_of
-from blankcheck.certifying import SLOPE_STEPS
 from blankcheck.classifiers import ARCHITECTURES, UnitClassifier
 from blankcheck.classifiers.precision import check_precision
 from blankcheck.cli.commands.audit import announce_audit, audited, say
@@ -48,9 +47,8 @@ def harden_command(settings: HardenSettings, terminal: Terminal) -> int:
             hardened.write_into(run)
         made = audited(hardened.model, data, settings, team, terminal)
         if team.leads and plan.certify is not None:
-            certificate = prove(
-                hardened.model, data, settings.confidence, "features", SLOPE_STEPS, terminal
-            )
+            with terminal.progress() as bar:
+                certificate = prove(hardened.model, data, settings.confidence, note=bar)
             made = with_proof(made, certificate)
             run.write_json(RECORD, certificate.as_json())
         if team.leads:
