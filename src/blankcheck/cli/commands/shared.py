@@ -15,6 +15,7 @@ from blankcheck.classifiers import ARCHITECTURES, UnitClassifier, load_model
 from blankcheck.classifiers.loading import parse_normalize
 from blankcheck.cli.settings import (
     AuditSettings,
+    CertifySettings,
     Common,
     HardenSettings,
     TrainSettings,
@@ -52,14 +53,14 @@ def load(settings: Weighted, data: Data) -> UnitClassifier:
     return load_model(settings.model, settings.weights, data, normalize, unsafe_pickle=unsafe)
 
 
-def check(settings: AuditSettings, data: Data) -> None:
+def check(settings: AuditSettings | CertifySettings, data: Data) -> None:
     """Whatever can be found wrong is found before anything is written: an earlier run in the folder
     stays as it was."""
     most_lit = settings.max_lit if settings.max_lit is not None else 1
     Conditions(settings.confidence, most_lit, settings.ood_level)
     for half in data.halves:
         check_size(len(half), settings.ood_level)
-    usable_attacks(settings.rivals)
+    usable_attacks(isinstance(settings, AuditSettings) and settings.rivals)
 
 
 def claim_of(settings: Common, command: str, ways: str = OVERWRITE) -> Claim:
