@@ -274,7 +274,8 @@ def test_tallies_of_several_are_those_of_all():
 
 
 SMALL = HardeningPlan(
-    TrainingPlan(2, batch=64),
+    epochs=2,
+    batch=64,
     rounds=2,
     buffer=130,
     fresh_attempts=10,
@@ -384,7 +385,7 @@ def test_training_in_bfloat16_learns_and_leaves_everything_else_in_float32(digit
     )
     assert set(seen) == {(True, torch.bfloat16)}
     assert {p.dtype for p in lower.parameters()} == {torch.float32}
-    work = hardening(digits, replace(SMALL, training=replace(SMALL.training, precision="bf16")))
+    work = hardening(digits, replace(SMALL, precision="bf16"))
     work.classifier[0].network[1].register_forward_hook(
         lambda module, given, output: seen.append((module.training, output.dtype))
     )

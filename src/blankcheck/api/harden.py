@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,7 +21,7 @@ from blankcheck.classifiers.loading import model_bytes
 from blankcheck.classifiers.wrapper import device_of, left_as_found
 from blankcheck.data import Data
 from blankcheck.errors import ArgumentError, BlankcheckError, ModelError, RunFolderError
-from blankcheck.hardening import Hardening, HardeningPlan, Round, default_plan, objective_named
+from blankcheck.hardening import Hardening, HardeningPlan, Round, objective_named
 from blankcheck.hardening.measures import real_record
 from blankcheck.parallel.peers import ALONE, Peers
 from blankcheck.parallel.spread import Spread, alone
@@ -32,38 +32,6 @@ from blankcheck.types import Conditions, default_max_lit
 
 SECONDS = ("training_seconds", "looking_seconds")
 """Of a round."""
-
-
-class HardeningOptions(TypedDict, total=False):
-    """Further choices of a hardening, by the names of `HardeningPlan`, or its `TrainingPlan`, which
-    say what they mean."""
-
-    schedule: str
-    pretrain: int | None
-    network: str
-    weight: float
-    far_weight: float
-    sureness: float
-    prune: str
-    anneal: float
-    fooling_batch: int
-    inner_steps: int
-    life: int
-    buffer: int
-    set_images: int
-    every: int
-    keep: float
-    gate_level: float
-    fresh_attempts: int
-    fresh_steps: int
-    stop_rate: float
-    patience: int | None
-    evaluate: str
-    hold_out_twin: bool
-    lr: float | None
-    certify: int | None
-    certify_weight: float
-    precision: str
 
 
 @dataclass(frozen=True)
@@ -120,7 +88,7 @@ def harden(
     device: torch.device | None = None,
     peers: Peers = ALONE,
     spread: Spread = alone,
-    **options: Unpack[HardeningOptions],
+    **options: Any,
 ) -> Hardened:
     """Train a network on real images and on the fooling images found against it, so that the search
     fails.
@@ -129,7 +97,7 @@ def harden(
     objective: `max-entropy`, `fake-classes` or `reject-class`; a network must have the outputs it
     needs (K real classes: K for `max-entropy`, K + 1 for `reject-class`, 2K for `fake-classes`).
     epochs: passes over the training images, by default as many as plain training makes. rounds:
-    over which they are spread. options: any of `HardeningOptions`. rivals: log what attacks of
+    over which they are spread. options: any field of `HardeningPlan`. rivals: log what attacks of
     other libraries find, where they are installed. run: where the state is kept after each round;
     with `resume` the run goes on from there, to the same bits as if it had not stopped. device:
     where to train; default where the network is.
@@ -191,17 +159,12 @@ def _finished(work: Hardening, data: Data) -> Hardened:
 
 
 def plan_of(
-    data: Data, epochs: int | None, rounds: int | None, options: HardeningOptions
+    data: Data, epochs: int | None, rounds: int | None, options: dict[str, Any]
 ) -> HardeningPlan:
     """The plan for this data; ArgumentError where it is impossible or names an unknown option."""
-    known = HardeningOptions.__optional_keys__
-    unknown = sorted(set(options) - known)
-    if unknown:
-        raise ArgumentError(
-            f"harden knows no option {unknown[0]!r}; it knows {', '.join(sorted(known))}"
-        )
     half = options.get("hold_out_twin", False)
-    return default_plan(len(data.halves[0] if half else data.train), epochs, rounds, **options)
+    images = len(data.halves[0] if half else data.train)
+    return HardeningPlan.of(images, epochs=epochs, rounds=rounds, **options)
 
 
 def check_network(

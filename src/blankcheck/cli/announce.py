@@ -46,7 +46,7 @@ def audit_words(settings: AuditSettings, data: Data) -> str:
 def hardening_words(settings: HardenSettings, plan: HardeningPlan) -> str:
     """What a hardening is going to do."""
     return (
-        f"hardening: {settings.objective}, schedule {plan.schedule}; {plan.training.epochs} epochs, the first "
+        f"hardening: {settings.objective}, schedule {plan.schedule}; {plan.epochs} epochs, the first "
         f"{plan.pretrain} on real images alone, the others over {plan.rounds} rounds"
         + (
             ""

@@ -28,6 +28,7 @@ TITLES = {
     "input": "data and network",
     "AuditSettings": "conditions and search",
     "TrainSettings": "training",
+    "HardeningOptions": "hardening",
     "HardenSettings": "hardening",
     "CertifySettings": "proof, and the search beside it",
     "GateSettings": "gate",

@@ -6,22 +6,15 @@ Each field is an option of the command line and a key of `--config` files; docst
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
-from blankcheck.api.harden import HardeningOptions
 from blankcheck.certifying import SLOPE_STEPS, GatePlan
 from blankcheck.errors import ArgumentError
-from blankcheck.hardening import HardeningPlan
+from blankcheck.hardening.plan import HardeningOptions, Precision
 
 Preset = Literal["smoke", "standard", "proof"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Unit = Literal["features", "pixels"]
-ObjectiveName = Literal["max-entropy", "fake-classes", "reject-class"]
-Schedule = Literal["continuous", "rounds", "batches", "none"]
-Network = Literal["same", "fresh"]
-Prune = Literal["ood", "all", "none"]
-Evaluate = Literal["sample", "full"]
-Precision = Literal["32", "bf16", "16"]
 SortBy = Literal["rate", "lit", "accuracy", "name"]
 
 
@@ -216,88 +209,24 @@ class GateSettings(CertifySettings):
 
 
 @dataclass(frozen=True)
-class HardenSettings(AuditSettings):
+class HardenSettings(HardeningOptions, AuditSettings):
     """Train a network not to be sure about sparse images that look like no real data, and audit the
     result.
 
     Without weights, a network is trained from its start; with weights, that network goes on.
 
     Args:
-        objective: what fooling images should be answered with.
-        epochs: passes over the training images; default 10, or more until there are 2000 steps, as
-            in plain training.
-        rounds: of search and training, over which the epochs are spread.
-        schedule: continuous keeps a buffer of images that go on being searched; rounds makes a set
-            of images at the beginning of each round, batches one every so many batches (--every);
-            none trains on no fooling images, and leaves it to --certify.
-        pretrain: epochs on real images alone before the first fooling image; default depends on the
-            schedule.
-        network: same goes on training; fresh starts every round again from the first weights, on
-            all sets so far.
-        fooling_weight: of the loss on fooling images against that on real ones. More resists more
-            and is less often sure.
-        far_weight: how much more images count that are further from real data than every
-            calibration image.
-        sureness: weight of a loss that makes the network surer of real images than --confidence.
-        gate_level: images are trained on up to this share of --ood-level. More resists more and is
-            less often sure.
-        prune: train on images that are out of distribution (ood), that meet all three conditions
-            (all), or on every one.
-        anneal: factor of the search's penalty weights from round to round.
-        set_images: images in each new set of the schedules rounds and batches.
-        every: batches after which the schedule batches makes a new set.
-        keep: share of the earlier sets that is trained on beside the newest; all with --network
-            fresh.
-        stop_rate: end early once the 95 % upper bound of the share of fresh attempts that fool is
-            at most this; 0 never.
-        patience: end after so many rounds without a better network; default never.
-        evaluate: log samples of at most 500 images a set, or (full) ten times that and four times
-            the searches.
-        hold_out_twin: train on half of the training images, so that the twin, trained on the other
-            half, shares none.
-        lr: peak learning rate of the one-cycle schedule; default 2e-3, or 5e-3 with --certify.
-        certify: also train so that this many lit features are proved too few for every class,
-            whichever they are; try the model cnn-wide-kernel. The run then ends with the
-            certificate.
-        certify_weight: of the penalty on what is not proved yet.
-        precision: of the passes of training, by mixed precision. 16 needs a GPU. Searches and what
-            is measured stay in 32.
         resume: go on with the run in --out, by default the latest of runs/harden, from its last
             finished round.
     """
 
-    objective: ObjectiveName = "max-entropy"
-    epochs: int | None = None
-    rounds: int | None = None
-    schedule: Schedule = "continuous"
-    pretrain: int | None = None
-    network: Network = "same"
-    fooling_weight: float = HardeningPlan.weight
-    far_weight: float = HardeningPlan.far_weight
-    sureness: float = HardeningPlan.sureness
-    gate_level: float = HardeningPlan.gate_level
-    prune: Prune = "ood"
-    anneal: float = HardeningPlan.anneal
-    set_images: int = HardeningPlan.set_images
-    every: int = HardeningPlan.every
-    keep: float = HardeningPlan.keep
-    stop_rate: float = HardeningPlan.stop_rate
-    patience: int | None = None
-    evaluate: Evaluate = "sample"
-    hold_out_twin: bool = False
-    lr: float | None = None
-    certify: int | None = None
-    certify_weight: float = HardeningPlan.certify_weight
-    precision: Precision = "32"
     resume: bool = False
 
-    def options(self) -> HardeningOptions:
+    def options(self) -> dict[str, Any]:
         """What `harden` takes beside objective, epochs and rounds."""
-        renamed = {"weight": self.fooling_weight}
-        same = HardeningOptions.__optional_keys__ & {f.name for f in fields(self)}
-        return cast(
-            HardeningOptions, renamed | {name: getattr(self, name) for name in sorted(same)}
-        )
+        apart = ("objective", "epochs", "rounds")
+        names = [f.name for f in fields(HardeningOptions) if f.name not in apart]
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
