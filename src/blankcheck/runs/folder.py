@@ -38,7 +38,7 @@ WRITTEN = (
     "report.md", "model.safetensors", "state/state.pt", "figures/*.png", f"{EVENTS}/events.out.tfevents.*", "trackers.json",
     "blend.json", "blend.safetensors", "certificate.json", "gate.safetensors", "gated.pt2", "doctor.json",
     "compare.html", "compare.md", "compare.json", "sweep.html", "sweep.md", "sweep.json", "sweep.journal",
-    "sweep.journal.lock", "best.yaml", "front/*.yaml",
+    "sweep.journal.lock", "sweep.db", "figures/*.svg", "best.yaml", "front/*.yaml",
 )
 """All that commands write beside `MARK`; what else stands in a folder belongs to somebody else, and
 stays."""
