@@ -31,7 +31,8 @@ from blankcheck.judging.evidence import Attempt, Cost, OnTwin, OODRecord
 from blankcheck.report.charts import audit as pictures
 from blankcheck.report.charts import select as report_figures
 from blankcheck.report.charts import select_rounds as report_rounds
-from blankcheck.report.page import escape_markdown, headings, html_templates, write_report
+from blankcheck.report.page import write_report
+from blankcheck.report.rendering import escape_markdown, headings, html_templates
 from blankcheck.report.reproduce import command_line
 from blankcheck.runs.contents import read_run
 from blankcheck.runs.folder import RunFolder

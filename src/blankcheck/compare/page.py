@@ -13,7 +13,7 @@ from blankcheck.compare.method import SCOPE, method, pairings
 from blankcheck.compare.pairs import Comparison
 from blankcheck.compare.run import CONFIDENT, Side
 from blankcheck.report.charts.select import witness_pngs
-from blankcheck.report.page import data_uri, html_templates, markdown_templates
+from blankcheck.report.rendering import data_uri, html_templates, markdown_templates
 from blankcheck.runs.folder import RunFolder
 
 MOST_CLASSES, MOST_COLUMNS = 100, 8

@@ -5,24 +5,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from blankcheck import text
 from blankcheck.errors import RunFolderError
 from blankcheck.report import blend_wording as blend_words
 from blankcheck.report import certificate_wording as certificate_words
 from blankcheck.report import evidence as evidence
 from blankcheck.report import reproduce as repeat
 from blankcheck.report import wording as words
+from blankcheck.report.rendering import data_uri, html_templates, markdown_templates
 from blankcheck.runs.contents import RunContents, Witness, read_run
 from blankcheck.runs.folder import RunFolder
 
@@ -40,7 +36,6 @@ LARGE = 64
 """Pixels of the longer side from which images are shown wider."""
 MOST_ROWS = 100
 """Of the per-class table."""
-MARKDOWN_SPECIAL = "\\`*_[]!|~$"
 
 
 @dataclass(frozen=True)
@@ -141,6 +136,15 @@ def _values(named: Sequence[tuple[str, RunContents]], figures: dict[str, Drawn])
         "figures": figures,
         "title": words.title(last),
         "unit": words.unit(last),
+        "unit_of": words.unit,
+        "seconds": words.seconds,
+        "stopped_by": evidence.stopped_by,
+        "looks_real": evidence.looks_real,
+        "commands": repeat.commands,
+        "settings_text": repeat.settings_text,
+        "versions": repeat.versions,
+        "blend_words": blend_words,
+        "certificate_words": certificate_words,
         "changes": words.changes(first, last) if pair else [],
         "unlike": words.unlike(first, last) if pair else "",
     }
@@ -211,69 +215,3 @@ def _target_rows(contents: RunContents) -> list[tuple[str, dict[str, Any]]]:
     return [
         (contents.class_name(int(t)), row) for t, row in sorted(rows, key=lambda item: int(item[0]))
     ]
-
-
-def data_uri(png: bytes) -> str:
-    """A PNG file as an address that holds it."""
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
-
-
-def escape_markdown(value: Any) -> Any:
-    """Text as Markdown shows it letter for letter; what is marked up already, and what is no text,
-    stays."""
-    if not isinstance(value, str) or isinstance(value, Markup):
-        return value
-    escaped = "".join(
-        f"\\{letter}" if letter in MARKDOWN_SPECIAL else letter
-        for letter in " ".join(value.split())
-    )
-    return Markup(html.escape(escaped, quote=False))
-
-
-def headings(page: str) -> list[tuple[str, str]]:
-    """The sections of a page, as (anchor, title); of what a user named nothing looks like one,
-    because it is escaped."""
-    return re.findall(r'<h2 id="([\w-]+)">(.*?)</h2>', page)
-
-
-def html_templates() -> Environment:
-    """Templates of pages: what they are given is escaped."""
-    return _environment(autoescape=True)
-
-
-def markdown_templates() -> Environment:
-    """Templates of Markdown: text that they are given is shown letter for letter."""
-    environment = _environment(autoescape=False, finalize=escape_markdown)
-    # in an indented block everything but a line break is taken letter for letter
-    environment.filters["code"] = lambda text: Markup(" ".join(str(text).split()))
-    return environment
-
-
-def _environment(**options: Any) -> Environment:
-    environment = Environment(
-        loader=PackageLoader("blankcheck.report"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        **options,
-    )
-    environment.filters |= {
-        "percent": text.percent,
-        "number": text.number,
-        "short": partial(text.one_line, most=80),
-        "uri": data_uri,
-        "stopped_by": evidence.stopped_by,
-        "headings": headings,
-        "seconds": words.seconds,
-    }
-    environment.globals |= {
-        "commands": repeat.commands,
-        "settings_text": repeat.settings_text,
-        "versions": repeat.versions,
-        "unit_of": words.unit,
-        "looks_real": evidence.looks_real,
-        "blend_words": blend_words,
-        "certificate_words": certificate_words,
-    }
-    return environment

@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 
 from blankcheck.cli.settings import HardenSettings
-from blankcheck.report.page import html_templates, markdown_templates, write_report
+from blankcheck.report.page import write_report
+from blankcheck.report.rendering import html_templates, markdown_templates
 from blankcheck.runs.folder import RunFolder
 from blankcheck.sweep import choosing
 from blankcheck.sweep.figures import MOST_OPTIONS, draw, kind, params_said, said, wide
