@@ -105,17 +105,17 @@ def test_a_second_harden_does_not_restart_over_the_first_and_an_audit_keeps_its_
 
 
 def test_overwrite_begins_anew_and_leaves_what_is_not_ours(tmp_path):
-    old = ("model.safetensors", "gate.safetensors", "gated.pt2", "state/state.pt", "figures/lit.png", "doctor.json",
+    old = ("model.safetensors", "gate.safetensors", "gated.pt2", "state/state.pt", "figures/lit.svg", "doctor.json",
            "verdict.json", "blend.json", "sweep.journal", "front/0001.yaml", f"{EVENTS}/events.out.tfevents.1")
     run = begun(tmp_path / "x")
     for name in old:
         run.write(name, b"old")
     (run / "notes.txt").write_text("mine")
-    (run / "figures" / "mine.svg").write_text("mine")
+    (run / "figures" / "mine.txt").write_text("mine")
     assert main(["train", "--epochs", "1", "--out", str(run.path), "--overwrite", "--quiet"]) == 0
     left = held_bytes(run.path)
     assert not {name for name, raw in left.items() if raw == b"old"}
-    assert left["notes.txt"] == left["figures/mine.svg"] == b"mine" and run.command == "train"
+    assert left["notes.txt"] == left["figures/mine.txt"] == b"mine" and run.command == "train"
     assert "overwrite" not in run.read_config(), "who repeats the run has no leave to overwrite"
 
 

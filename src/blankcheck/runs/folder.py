@@ -35,7 +35,7 @@ LOCK, PARTIAL = ".lock", ".partial-"
 was killed."""
 WRITTEN = (
     CONFIG, "verdict.json", "witnesses.safetensors", "attempts.jsonl", "metrics.jsonl", "hardening.json", "report.html",
-    "report.md", "model.safetensors", "state/state.pt", "figures/*.png", f"{EVENTS}/events.out.tfevents.*", "trackers.json",
+    "report.md", "model.safetensors", "state/state.pt", "figures/*.svg", "figures/*.png", f"{EVENTS}/events.out.tfevents.*", "trackers.json",
     "blend.json", "blend.safetensors", "certificate.json", "gate.safetensors", "gated.pt2", "doctor.json",
     "compare.html", "compare.md", "compare.json", "sweep.html", "sweep.md", "sweep.json", "sweep.journal",
     "sweep.journal.lock", "best.yaml", "front/*.yaml",

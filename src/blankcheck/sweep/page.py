@@ -30,7 +30,7 @@ def write_pages(found: Found, space: Space, names: Record, out: RunFolder) -> Pa
     path of the page."""
     values = {**_values(found, space, names), "reports": _reports(found, out)}
     for name, drawn in values["figures"].items():
-        out.write(f"figures/{name}.png", drawn.light)
+        out.write(f"figures/{name}.svg", drawn.svg)
     out.write("sweep.md", markdown_templates().get_template("sweep.md.j2").render(values))
     return out.write("sweep.html", html_templates().get_template("sweep.html.j2").render(values))
 
