@@ -21,7 +21,7 @@ WIDTH, HEIGHT = 5.6, 4.0
 PAPER, INK, MUTED, QUIET, GRID = "#ffffff", "#1c1c1a", "#6b6862", "#b9b4aa", "#e6e2da"
 FIRST, SECOND, THIRD = "#0072b2", "#d55e00", "#009e73"
 FOURTH, FIFTH, SIXTH = "#cc79a7", "#8a6a00", "#5f7fd0"
-SERIES = (SECOND, FIRST, THIRD, FOURTH, FIFTH, SIXTH)
+SERIES = (SECOND, FIRST, THIRD, FOURTH, FIFTH, SIXTH, INK, MUTED)
 """Colours of many lines, in this order."""
 DOTTED = (0, (1, 2))
 Look = dict[str, Any]
