@@ -17,7 +17,7 @@ from blankcheck.compare.statistics import (
     compare_successes,
     holm,
 )
-from blankcheck.runs.schema import short
+from blankcheck.text import short
 
 ALL_PAIRS_UP_TO = 4
 """Runs; of more, each is compared with the reference only."""

@@ -12,8 +12,7 @@ from blankcheck.compare.statistics import wilson
 from blankcheck.errors import RunFolderError
 from blankcheck.judging.metrics import median
 from blankcheck.runs.contents import RunContents
-from blankcheck.runs.schema import short
-from blankcheck.text import one_line
+from blankcheck.text import one_line, short
 
 RATE, LIT, ACCURACY, CONFIDENT = "rate", "lit", "accuracy", "confident"
 MEASURES = (RATE, LIT, ACCURACY, CONFIDENT)

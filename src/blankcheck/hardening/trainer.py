@@ -248,7 +248,7 @@ class Learner:
         outputs = self.precision.outputs(outputs)
         real, fooling = outputs[: len(labels)], outputs[len(labels) :]
         real_losses = F.cross_entropy(real, labels, reduction="none")
-        doubts = unsure(real, labels, Goal(confidence).needed)
+        doubts = unsure(real, labels, Goal(confidence).target_log_odds)
         losses = self.objective.loss(fooling, found.targets, self.classes)
         # divided by the full batch, so that the weight of one fooling image does not rise as they
         # become rare

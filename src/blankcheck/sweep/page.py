@@ -121,7 +121,6 @@ def _drawn(name: str, alt: str, caption: str) -> Drawn:
 
     figure = pyplot.gcf()
     figure.suptitle("")
-    figure.set_layout_engine("constrained")
     for axes in figure.axes:
         axes.set_title("")
         dress(axes, "")

@@ -17,7 +17,6 @@ import numpy as np
 from blankcheck.errors import ArgumentError
 from blankcheck.sweep.space import Space
 from blankcheck.text import one_line
-from blankcheck.trackers.rows import leaves
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -128,11 +127,11 @@ def try_again(study: Study, trial: FrozenTrial) -> None:
 
 def refuse_other(was: Any, now: dict[str, Any], where: str) -> None:
     """ArgumentError with the differences where a sweep is gone on with under other options."""
-    before, after = leaves(was), leaves(now)
+    before, after = _flat(was), _flat(now)
     differ = [
-        f"{'.'.join(path)} was {before.get(path)}, is {after.get(path)}"
-        for path in sorted(before.keys() | after.keys())
-        if before.get(path) != after.get(path)
+        f"{name} was {before.get(name)}, is {after.get(name)}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
     ]
     if differ:
         said = one_line("; ".join(differ), 300)
@@ -140,6 +139,14 @@ def refuse_other(was: Any, now: dict[str, Any], where: str) -> None:
             f"{where} belongs to a sweep with other options: {said}; name another --study, "
             "--storage or --out"
         )
+
+
+def _flat(tree: Any, path: str = "") -> dict[str, Any]:
+    """Leaves of nested tables by their path."""
+    if not isinstance(tree, dict):
+        return {path.lstrip("."): tree}
+    parts = [_flat(part, f"{path}.{name}") for name, part in tree.items()]
+    return {name: leaf for part in parts for name, leaf in part.items()}
 
 
 def history(trial: FrozenTrial) -> list[int]:

@@ -15,7 +15,7 @@ import torch
 from blankcheck.cli.settings import HardenSettings, SweepSettings, recorded
 from blankcheck.cli.terminal import Terminal
 from blankcheck.errors import ArgumentError, BlankcheckError, RunFolderError
-from blankcheck.runs.claims import OVERWRITE, RUNS, Claim, going_on, latest, next_free
+from blankcheck.runs.claims import OVERWRITE, RUNS, Claim, held, latest, next_free
 from blankcheck.runs.folder import RunFolder
 from blankcheck.sweep.results import BEST, Record, results, trial_of, write_results
 from blankcheck.sweep.space import read_space
@@ -103,7 +103,7 @@ def _opened(settings: SweepSettings, job: Job) -> Iterator[tuple[RunFolder, Job]
         claim = Claim(out, "sweep", settings.overwrite, (settings.storage,))
     if job.storage:
         open_study(job)
-    with going_on(old) if old is not None else claim.opened() as run:
+    with held(old) if old is not None else claim.opened() as run:
         if old is None:
             run.begin("sweep", config, torch.device("cpu"))
         if run.has(STUDY):
