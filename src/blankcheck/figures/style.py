@@ -54,12 +54,41 @@ DARK = Theme(
 )
 
 
-def blank(height: float, theme: Theme, width: float = WIDTH) -> Figure:
+PAPER, INK, MUTED, QUIET, GRID = LIGHT.paper, LIGHT.ink, LIGHT.muted, LIGHT.quiet, LIGHT.grid
+FIRST, SECOND, THIRD = LIGHT.first, LIGHT.second, LIGHT.third
+MORE = {
+    "fourth": ("#cc79a7", "#e29cc6"),
+    "fifth": ("#8a6a00", "#f0e442"),
+    "sixth": ("#5f7fd0", "#8fa8ff"),
+}
+"""Further colours for many lines, on light and dark screens."""
+SERIES = (SECOND, FIRST, THIRD, *(light for light, _ in MORE.values()))
+"""Colours of many lines, in this order."""
+
+PAIRS = {name: (getattr(LIGHT, name), getattr(DARK, name)) for name in LIGHT.__dict__} | MORE
+VARIABLES = {light: f"var(--figure-{name})" for name, (light, _) in PAIRS.items()}
+"""What stands in a file for each colour."""
+
+
+def _colours(which: int) -> str:
+    return "".join(f"--figure-{name}:{pair[which]};" for name, pair in PAIRS.items())
+
+
+CSS = (
+    ".figure{font-family:system-ui,'Segoe UI',Roboto,'Liberation Sans',sans-serif}"
+    f".figure{{{_colours(0)}}}"
+    f"@media screen and (prefers-color-scheme:dark){{.figure{{{_colours(1)}}}}}"
+    ".figure *{stroke-linejoin:round;stroke-linecap:butt}"
+)
+"""The rules inside every figure."""
+
+
+def blank(height: float, theme: Theme = LIGHT, width: float = WIDTH) -> Figure:
     """An empty figure, sizes in inches."""
     return Figure(figsize=(width, height), dpi=DPI, facecolor=theme.paper, layout="constrained")
 
 
-def panel(title: str, theme: Theme, height: float = HEIGHT) -> tuple[Figure, Axes]:
+def panel(title: str, theme: Theme = LIGHT, height: float = HEIGHT) -> tuple[Figure, Axes]:
     """A figure with one set of axes."""
     figure = blank(height, theme)
     axes = figure.subplots()
@@ -67,7 +96,7 @@ def panel(title: str, theme: Theme, height: float = HEIGHT) -> tuple[Figure, Axe
     return figure, axes
 
 
-def dress(axes: Axes, title: str, theme: Theme) -> None:
+def dress(axes: Axes, title: str, theme: Theme = LIGHT) -> None:
     """Title, grid and colours."""
     axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=theme.ink, pad=10)
     axes.set_facecolor(theme.paper)
@@ -79,7 +108,9 @@ def dress(axes: Axes, title: str, theme: Theme) -> None:
         spine.set_color(theme.muted)
 
 
-def label(figure: Figure, axes: Axes, x: str, y: str, theme: Theme, columns: int = 2) -> None:
+def label(
+    figure: Figure, axes: Axes, x: str, y: str, theme: Theme = LIGHT, columns: int = 2
+) -> None:
     """Axis labels, and a legend below the axes, where it hides nothing."""
     axes.set_xlabel(x, color=theme.muted, fontsize=10)
     axes.set_ylabel(y, color=theme.muted, fontsize=10)

@@ -1,0 +1,170 @@
+"""Figures and images as files: themed SVG for figures, PNG for images, words for both.
+
+A figure is made by a function `draw() -> Figure` with the colours of `figures.style`, and turned
+into text by `svg`. Nothing here is read or written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from blankcheck.figures.style import CSS, VARIABLES
+from blankcheck.judging.metrics import share_at_most
+
+NO_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+TAG = re.compile(r"<[^<>]*>")
+COLOUR = re.compile(r"(?<=: )#[0-9a-f]{6}")
+NUMBERED = re.compile(r' id="[A-Za-z0-9.]+_\d+"')
+FAMILY = re.compile(r" font-family: [^;\"]*;")
+REFERENCE = re.compile(r'(?: id="|url\(#|href="#)')
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure of a page.
+
+    Args:
+        name: Name of its file, without the ending.
+        svg: The figure as SVG text, as a file or inside a page.
+        alt: What it shows, in words, for those who cannot see it.
+        caption: What a reader should look at.
+    """
+
+    name: str
+    svg: str
+    alt: str
+    caption: str = ""
+
+
+def svg(figure: Figure) -> str:
+    """Turn a figure into SVG text that is a file of its own and can stand in an HTML page.
+
+    The same figure gives the same text. Colours of `figures.style` become CSS variables, so the
+    figure follows a dark screen. Texts of the figure are escaped; it holds no script.
+
+    Args:
+        figure: Drawn with the colours of `figures.style`; other colours stay as they are.
+
+    Returns:
+        An `<svg class="figure">` element.
+    """
+    buffer = io.StringIO()
+    for words in figure.findobj(Text):
+        words.set_parse_math(False)  # a class may be named "$x$"
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with (
+        warnings.catch_warnings(),
+        matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "blankcheck"}),
+    ):
+        # class names may hold letters that the font for measuring lacks; a browser has others
+        warnings.filterwarnings("ignore", "Glyph|Matplotlib currently", UserWarning)
+        figure.savefig(buffer, format="svg", metadata=nothing, facecolor=figure.get_facecolor())
+    raw = NO_XML.sub("\ufffd", buffer.getvalue())
+    # ids must differ between the figures of a page
+    own = f"f{hashlib.sha256(raw.encode()).hexdigest()[:8]}-"
+    opening, _, body = raw[raw.index("<svg") :].partition("<defs>")
+    _, _, body = body.partition("</defs>")  # its one rule would change the whole page
+    opening = opening.strip().replace("<svg", '<svg class="figure"', 1)
+    themed = TAG.sub(lambda tag: _themed(tag.group(), own), body)
+    return f"{opening}<style>{CSS}</style>{themed}"
+
+
+def _themed(tag: str, own: str) -> str:
+    """A tag with variables for colours, the font of the page, and ids that begin with `own`."""
+    tag = COLOUR.sub(lambda colour: VARIABLES.get(colour.group(), colour.group()), tag)
+    return REFERENCE.sub(rf"\g<0>{own}", FAMILY.sub("", NUMBERED.sub("", tag)))
+
+
+def describe(what: str, lines: Mapping[str, str]) -> str:
+    """Words for those who cannot see a figure.
+
+    Args:
+        what: What the figure shows.
+        lines: For each line, row or part of it, its name and its numbers in words. An empty name
+            is left out.
+
+    Returns:
+        "What. Name: numbers; name: numbers."
+    """
+    said = [f"{name}: {words}" if name else words for name, words in lines.items()]
+    return f"{what}. {'; '.join(said)}." if said else f"{what}."
+
+
+def ends(values: Sequence[float | None], spell: Callable[[float], str]) -> str:
+    """The first and the last known number of a line, in words."""
+    known = [value for value in values if value is not None and isfinite(value)]
+    if not known:
+        return "nothing"
+    return f"{spell(known[0])} at first and {spell(known[-1])} at last"
+
+
+def image_png(image: Tensor, side: int = 112, most: int | None = None) -> bytes:
+    """Turn an image into a PNG file, grey or RGB.
+
+    Args:
+        image: (c, h, w) in [0, 1].
+        side: A smaller image is enlarged by a whole number, pixel by pixel, to about this many.
+        most: A larger image is averaged down to at most this many.
+    """
+    if most is not None and max(image.shape[1:]) > most:
+        image = F.avg_pool2d(image[None], -(-max(image.shape[1:]) // most), ceil_mode=True)[0]
+    shown = pixels(image)
+    times = max(1, round(side / max(shown.shape[:2])))
+    buffer = io.BytesIO()
+    large = shown.repeat(times, axis=0).repeat(times, axis=1)
+    Image.fromarray(large).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def pixels(image: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """(c, h, w) in [0, 1] -> (h, w, 3) for three channels, else (h, w) of the brightest channel."""
+    shown = image.permute(1, 2, 0) if image.shape[0] == 3 else image.amax(dim=0)
+    grey: np.ndarray[Any, np.dtype[np.uint8]] = (
+        (shown.nan_to_num().clamp(0, 1) * 255).round().byte().numpy()
+    )
+    return grey
+
+
+def lit_steps(counts: Sequence[int | None], end: int) -> tuple[list[int], list[float]]:
+    """The share of `counts` that are known and at most k, as steps.
+
+    Args:
+        counts: Lit features of each attempt; None for an attempt without a fooling image.
+        end: The last k.
+
+    Returns:
+        The k in 1..end where the share changes, with 1 and `end`, and the share there.
+    """
+    at = sorted({1, end} | {c for c in counts if c is not None and 1 < c < end})
+    return at, [share_at_most(counts, k) for k in at]
+
+
+def log_counts(axis: Axis, low: float, high: float) -> None:
+    """Make an axis of counts logarithmic, with few enough whole numbers at its ticks."""
+    axes = axis.axes
+    (axes.set_xscale if axis is axes.xaxis else axes.set_yscale)("log")
+    if high > 5 * low:
+        digits = (1, 3) if high > 30 * low else (1, 2, 3, 5)
+        ticks = [digit * 10**power for power in range(10) for digit in digits]
+    else:
+        ticks = [int(k) for k in MaxNLocator(5, integer=True).tick_values(low, high)]
+    axis.set_major_locator(FixedLocator([k for k in ticks if max(1, low) <= k <= high]))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda k, _: f"{k:,g}"))
