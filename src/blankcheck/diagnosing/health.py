@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from blankcheck.diagnosing.findings import Finding, good, problem
 from blankcheck.diagnosing.scoring import in_one_line
 from blankcheck.fooling import Problem
-from blankcheck.fooling.tensor_ops import movable
+from blankcheck.fooling.gradient_check import contradicted
 from blankcheck.outputs import as_logits, out_of_memory, run
 from blankcheck.seeds import own_random_numbers
 from blankcheck.types import Classifier, stored
@@ -26,13 +26,6 @@ SAME, SAME_IN_BATCH = 1e-3, 1e-2
 """Largest change of a probability that counts as none, as in audits; arithmetic differs a little
 between batch sizes."""
 FEW = 7
-DIFFERENCES = (1e-4, 1e-3, 1e-2, 1e-1)
-"""Changes of the log-odds, relative to 1 + their size, that the steps of finite differences are to
-make."""
-LONGEST = 0.05
-APART = 0.5
-"""Relative difference between a gradient and a finite difference from which they contradict each
-other."""
 MANY = 0.5
 """Share of the images from which broken gradients are a problem."""
 
@@ -139,7 +132,7 @@ def gradient_finding(classifier: Classifier, images: Tensor, kind: str) -> Findi
             "gradient", said, "Take .detach(), .numpy() and in-place changes out of its forward."
         )
     flat = seen.finite & (seen.gradient.flatten(1).abs().amax(dim=1) == 0)
-    wrong = seen.finite & ~flat & ~_agrees(asked, images, seen.margin, seen.gradient)
+    wrong = seen.finite & ~flat & contradicted(asked, images, seen)
     broken, cut, lies = (int(kind.sum()) for kind in (~seen.finite, flat, wrong))
     if broken > MANY * n:
         look = "Look for a square root or a logarithm of zero; hand out logits."
@@ -161,24 +154,6 @@ def gradient_finding(classifier: Classifier, images: Tensor, kind: str) -> Findi
     return good(
         "gradient", f"as finite differences have it at {n - broken - cut - lies} of {n} real images"
     )
-
-
-def _agrees(asked: Problem, images: Tensor, margin: Tensor, gradient: Tensor) -> Tensor:
-    """(n,) bool: along the gradient, inside [0, 1], the log-odds change as it says, for one length
-    of step at least."""
-    direction = movable(images, gradient)
-    direction = direction / direction.flatten(1).abs().amax(dim=1).clamp_min(1e-30).view(
-        -1, 1, 1, 1
-    )
-    slope = (gradient * direction).flatten(1).double().sum(dim=1)
-    agrees = slope <= 0  # nothing can move inside [0, 1]
-    for relative in DIFFERENCES:
-        length = (relative * (1 + margin.abs()) / slope.clamp_min(1e-30)).clamp(max=LONGEST).float()
-        there = (images + length.view(-1, 1, 1, 1) * direction).clamp(0, 1)
-        promised = (gradient.double() * (there.double() - images)).flatten(1).sum(dim=1)
-        _, after = asked.score(there)
-        agrees |= ((after - margin) - promised).abs() <= APART * promised
-    return agrees
 
 
 @dataclass(frozen=True)

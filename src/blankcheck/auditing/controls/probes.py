@@ -13,9 +13,9 @@ from blankcheck.auditing.controls.setting import Experiment, Setting
 from blankcheck.classifiers import probabilities
 from blankcheck.classifiers.planting import random_patterns
 from blankcheck.fooling import NEED_REAL, STARTS, Problem
-from blankcheck.fooling.tensor_ops import movable
+from blankcheck.fooling.gradient_check import contradicted
 from blankcheck.judging.evidence import Control
-from blankcheck.outputs import as_logits, run
+from blankcheck.outputs import run
 from blankcheck.seeds import seeded
 from blankcheck.types import stored
 
@@ -25,18 +25,6 @@ FEW = 10
 MOVES, MOVED_SHARE = 8, 0.03
 """Random changes tried of an image without a gradient, and the share of the features that each
 changes."""
-DIFFERENCES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-1)
-"""Changes of the log-odds, relative to 1 + their size, that the steps of finite differences are to
-make: small ones for strongly curved networks, a large one for those whose input is rounded but
-whose gradient is not."""
-ROUNDING = 1e-5
-"""Promised changes below this, relative to the logits, and a tenth of it relative to the logarithm
-of the others' sum, drown in the rounding of 32-bit arithmetic and say nothing."""
-LONGEST = 0.05
-"""Longest step, in pixel values: a network is curved."""
-MOST_APART = 0.5
-"""Relative difference between a gradient and a finite difference from which they contradict each
-other."""
 REPEATED, ASKED = 64, 10
 SAME, SAME_IN_BATCH = 1e-3, 1e-2
 """Largest change of a probability that counts as none; arithmetic differs a little between batch
@@ -106,7 +94,7 @@ def _health(job: Job, images: Tensor, targets: Tensor, generator: torch.Generato
     steepest = seen.gradient.flatten(1).abs().amax(dim=1)
     flat = seen.finite & (steepest == 0)
     hidden = flat & _moves(problem, images, seen.margin, generator)
-    wrong = seen.finite & ~flat & _contradicted(problem, images, seen.margin, seen.gradient)
+    wrong = seen.finite & ~flat & contradicted(problem, images, seen)
     return _Health(*(float(kind.float().mean()) for kind in (~seen.finite, flat, hidden, wrong)))
 
 
@@ -119,35 +107,6 @@ def _moves(problem: Problem, images: Tensor, margin: Tensor, generator: torch.Ge
         _, after = problem.score(stored(torch.where(where, values, images)))
         changed += (after - margin).abs() > 1e-3 * (1 + margin.abs())
     return changed >= MOVES / 2
-
-
-def _contradicted(problem: Problem, images: Tensor, margin: Tensor, gradient: Tensor) -> Tensor:
-    """(n,) bool: along the gradient, inside [0, 1], the log-odds change otherwise than it says,
-    whatever the length of the step."""
-    with torch.no_grad():
-        logits = as_logits(run(problem.classifier, images), problem.form)
-        others = logits.scatter(1, problem.targets[:, None], -torch.inf).logsumexp(dim=1)
-        drowned = ROUNDING * logits.abs().amax(dim=1) + 0.1 * ROUNDING * others.abs()
-    direction = movable(images, gradient)
-    direction = direction / direction.flatten(1).abs().amax(dim=1).clamp_min(1e-30).view(
-        -1, 1, 1, 1
-    )
-    slope = (gradient * direction).flatten(1).double().sum(dim=1)
-    against, measured = (
-        torch.ones_like(margin, dtype=torch.bool),
-        torch.zeros_like(margin, dtype=torch.bool),
-    )
-    for relative in DIFFERENCES:
-        length = (relative * (1 + margin.abs()) / slope.clamp_min(1e-30)).clamp(max=LONGEST).float()
-        there = (images + length.view(-1, 1, 1, 1) * direction).clamp(0, 1)
-        promised = (gradient.double() * (there.double() - images)).flatten(1).sum(dim=1)
-        _, after = problem.score(there)
-        # an infinite margin makes NaN here, which contradicts
-        agrees = ((after - margin) - promised).abs() <= MOST_APART * promised
-        says = promised > drowned
-        against &= ~says | ~agrees
-        measured |= says
-    return against & measured
 
 
 def repeatable(setting: Setting) -> Experiment:
