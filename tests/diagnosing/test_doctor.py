@@ -33,9 +33,9 @@ from blankcheck.diagnosing.forms import (
     alike,
     candidates,
     normalisations,
+    repairs,
     spelled,
 )
-from blankcheck.diagnosing.repairs import repairs
 from blankcheck.diagnosing.scoring import (
     Reference,
     best_temperature,
@@ -166,7 +166,7 @@ NORMALISED: dict[str, tuple[Callable[[Tensor], Tensor], str, str]] = {
 
 @pytest.mark.parametrize("name", NORMALISED)
 def test_values_that_the_network_was_not_trained_on(plain, digits, name):
-    """Each network undoes what it expects, so that only one option gives the plain one's answers."""
+    """Each network undoes what it expects, so that only one option gives the plain answers."""
     before, code, option = NORMALISED[name]
     found = diagnose(Around(plain, before), digits)
     assert problems(found) == [code]
@@ -696,8 +696,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 def make():
-    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, 128),
-                            nn.ReLU(), nn.Linear(128, 10))
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 128),
+                            nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 10))
     # lines
     return network
 def raises(): raise ValueError("out of luck")
@@ -947,7 +947,8 @@ def test_colour_sets_go_through_the_command(painter, colours, tmp_path, capsys, 
     (tmp_path / "net.py").write_text(
         "from torch import nn\n"
         "def make():\n"
-        "    network = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(72, 4))\n"
+        "    layers = nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(72, 4)\n"
+        "    network = nn.Sequential(*layers)\n"
         "    network.register_forward_pre_hook(lambda _, x: (x[0].flip(1),))\n"
         "    return network\n"
     )
