@@ -10,29 +10,16 @@ import torch
 from torch import Tensor
 
 from blankcheck.data import Data, Split
-from blankcheck.diagnosing.forms import (
-    OWN,
-    PLAIN,
-    STATISTICS,
-    UNDONE,
-    Form,
-    candidates,
-    rearranged,
-    repairs,
-)
-from blankcheck.diagnosing.scoring import (
-    Network,
+from blankcheck.diagnosing.forms import OWN, PLAIN, STATISTICS, UNDONE, Form, candidates
+from blankcheck.diagnosing.reference import (
     Reference,
-    Scored,
-    UnusableError,
-    ask,
-    better,
     fitted_order,
     other_order,
     reference,
     relabelled,
-    score,
 )
+from blankcheck.diagnosing.repairs import rearranged, repairs
+from blankcheck.diagnosing.scoring import Network, Scored, UnusableError, ask, better, score
 
 SCREENED = 100
 """Images that every form is tried on."""
@@ -52,12 +39,10 @@ Order = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Choice:
-    """What was found. current: the form that was given. best: the form to use, that of now wherever
-    no other is surely better. equals: those that fit as well as the likeliest. scored: the
-    finalists, the likeliest first, on the same `images`; labels are those of the data, `order` says
-    which output stands for each class (None: as it is).
-    refused: what the network said to images as they are, None where it takes them. tried: how many
-    forms."""
+    """What was found. current: the form that was given. best: the form to use. equals: those that
+    fit as well as the likeliest. scored: the finalists, the likeliest first, on the same `images`.
+    order: which output stands for each class (None: as it is). refused: what the network said to
+    images as they are, None where it takes them. tried: how many forms."""
 
     current: Form
     best: Scored

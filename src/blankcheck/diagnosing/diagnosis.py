@@ -15,7 +15,8 @@ from blankcheck.classifiers.wrapper import Normalisation, device_of, left_as_fou
 from blankcheck.data import Data
 from blankcheck.diagnosing import health
 from blankcheck.diagnosing.answers import answer_findings, broken, count_finding
-from blankcheck.diagnosing.choosing import MOST_NUMBERS, Choice, Examined, Note, choose
+from blankcheck.diagnosing.choosing import Choice, Examined, Note, choose
+from blankcheck.diagnosing.facts import Facts, facts_of, measured, rows
 from blankcheck.diagnosing.findings import (
     GOOD,
     NOTE,
@@ -33,41 +34,6 @@ from blankcheck.types import Classifier, images_at_once
 
 ORDER = (PROBLEM, NOTE, GOOD)
 PROBED, NOISY, TIMED_IMAGES = 64, 32, 100
-
-
-@dataclass(frozen=True)
-class Facts:
-    """Plain numbers. outputs, output_form, accuracies and costs are None where the network has no
-    usable answer.
-
-    Args:
-        shape: (channels, height, width).
-        value_range: of the images looked at.
-        classes: of the data.
-        parameters: how many.
-        parameter_bytes: what they take.
-        device: where the network is.
-        images: validation images that the accuracies are shares of.
-    """
-
-    shape: tuple[int, int, int]
-    value_range: tuple[float, float]
-    classes: int
-    parameters: int
-    parameter_bytes: int
-    device: str
-    images: int
-    outputs: int | None = None
-    output_form: str | None = None
-    accuracy: float | None = None
-    accuracy_lower_95: float | None = None
-    accuracy_upper_95: float | None = None
-    chance: float | None = None
-    nearest_mean_accuracy: float | None = None
-    temperature: float | None = None
-    forward_ms: float | None = None
-    gradient_ms: float | None = None
-    activation_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -144,7 +110,7 @@ def diagnose(
     steady = health.with_same_noise(network)
     asked = Examined(steady, current, data, device_of(model), fixed, images, seed, note)
     with left_as_found(model):
-        facts = _facts(asked, module)
+        facts = facts_of(asked, module)
         try:
             choice = choose(asked)
         except UnusableError as error:
@@ -159,21 +125,6 @@ def diagnose(
         return found
 
 
-def _facts(asked: Examined, module: nn.Module | None) -> Facts:
-    parameters = list(module.parameters()) if module is not None else []
-    data = asked.data
-    some = data.validation.sample(asked.images, asked.seed).at_most(MOST_NUMBERS).loaded()
-    return Facts(
-        data.shape,
-        (float(some.min()), float(some.max())),
-        len(data.classes),
-        sum(p.numel() for p in parameters),
-        sum(p.numel() * p.element_size() for p in parameters),
-        str(asked.device),
-        len(some),
-    )
-
-
 def _examined(
     asked: Examined, network: Network, module: nn.Module | None, choice: Choice, facts: Facts
 ) -> Diagnosis:
@@ -182,18 +133,9 @@ def _examined(
     if unfilled is not None:
         choice = replace(choice, best=choice.now or choice.best, plausible=False)
     best, data = choice.best, asked.data
-    at_once = max(2, images_at_once(data.shape) // 4)
-
-    def some(most: int) -> Tensor:
-        return data.validation.images[: min(most, at_once)].to(asked.device)
-
     meaningless = broken(best.outputs)
     fault = meaningless or unfilled
-    # real images first, then noise: a network may answer only some of them at random
-    draw = torch.Generator().manual_seed(asked.seed)
-    noise = torch.rand((min(NOISY, at_once), *data.shape), generator=draw).to(asked.device)
-    probes = torch.cat([some(PROBED), noise])
-    looked_at = list(_health(network, module, choice, probes))
+    looked_at = list(_health(network, module, choice, _probes(asked)))
     unsteady = ("repeatable", "batch-independent")
     steady = not any(f.status == PROBLEM and f.code in unsteady for f in looked_at)
     findings = [
@@ -207,16 +149,32 @@ def _examined(
     ]
     spent: dict[str, Any] = {}
     with suppress(Exception):  # that it answers only sometimes is said by a finding
-        spent = health.cost(_in_form(network, best), some(TIMED_IMAGES), best.kind)
+        spent = health.cost(_in_form(network, best), _real(asked, TIMED_IMAGES), best.kind)
     wanted = (choice.plausible and steady) or choice.refused is not None
     return Diagnosis(
-        replace(facts, **_measured(choice), **spent),
+        replace(facts, **measured(choice), **spent),
         tuple(sorted(findings, key=lambda f: ORDER.index(f.status))),
         best.form.normalize if wanted else choice.current.normalize,
         choice.plausible,
         asked.fixed,
-        tuple(_rows(choice)),
+        tuple(rows(choice)),
     )
+
+
+def _real(asked: Examined, most: int) -> Tensor:
+    """Real images that fit into one batch, gradients and all."""
+    return asked.data.validation.images[: _at_once(asked, most)].to(asked.device)
+
+
+def _probes(asked: Examined) -> Tensor:
+    """Real images first, then noise: a network may answer only some of them at random."""
+    draw = torch.Generator().manual_seed(asked.seed)
+    noise = torch.rand((_at_once(asked, NOISY), *asked.data.shape), generator=draw)
+    return torch.cat([_real(asked, PROBED), noise.to(asked.device)])
+
+
+def _at_once(asked: Examined, most: int) -> int:
+    return min(most, max(2, images_at_once(asked.data.shape) // 4))
 
 
 def _in_form(network: Network, scored: Scored) -> Network:
@@ -242,33 +200,3 @@ def _refused(said: str, shape: tuple[int, ...]) -> Finding:
     said = f"It takes images of {'x'.join(map(str, shape))} in no form that was tried: {said}."
     make = "Make it take (n, c, h, w) images and give (n, classes) outputs."
     return problem("forward", said, make)
-
-
-def _measured(choice: Choice) -> dict[str, Any]:
-    best = choice.best
-    return {
-        "images": len(choice.labels),
-        "outputs": best.outputs.shape[1],
-        "output_form": best.kind,
-        "accuracy": best.accuracy,
-        **best.bounds,
-        "chance": choice.measure.chance,
-        "nearest_mean_accuracy": choice.measure.centroid,
-        "temperature": best.temperature,
-    }
-
-
-def _rows(choice: Choice) -> Iterator[dict[str, Any]]:
-    equal = {id(s) for s in choice.equals}
-    for s in choice.scored:
-        yield {
-            "form": s.form.words,
-            "normalize": s.form.option,
-            "line": s.form.arrangement.hook,
-            "accuracy": s.accuracy,
-            **s.bounds,
-            "loss": s.mean_loss if s.mean_loss < float("inf") else None,
-            "temperature": s.temperature,
-            "as_good_as_the_likeliest": id(s) in equal,
-            "used": s is choice.best,
-        }

@@ -1,5 +1,5 @@
-"""In which form a network may want its images: normalised how, and with channels, axes, size and
-values arranged how.
+"""In which form a network may want its images: normalised how, and with channels, axes and values
+arranged how.
 
 Every form can be had with two means: the option `--normalize`, which puts `(images - mean) / std`
 before the network, and a hook that changes what arrives there. A form is tried exactly as these two
@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from blankcheck.classifiers.wrapper import Normalisation
 
@@ -42,8 +41,6 @@ OWN = "the data's own"
 ALIKE = 0.01
 """Normalisations that differ by less than this, in units of their standard deviation, are one."""
 PLAIN, STATISTICS, RANGE, UNDONE = "plain", "statistics", "range", "undone"
-SIZES = (32, 64, 96, 224)
-"""Sides of images that published networks take."""
 
 
 @dataclass(frozen=True)
@@ -72,20 +69,6 @@ BGR = Arrangement("channel-order", "blue, green, red", lambda x: x.flip(1), "x[0
 TRANSPOSED = Arrangement(
     "transposed", "height and width swapped", lambda x: x.transpose(2, 3), "x[0].transpose(2, 3)"
 )
-TRIPLED = Arrangement("channels", "3 channels", constants=3)
-"""Three constants turn an image of one channel into three equal ones."""
-GREY = Arrangement(
-    "channels",
-    "1 channel",
-    lambda x: x[:, :1] * 0.299 + x[:, 1:2] * 0.587 + x[:, 2:3] * 0.114,
-    "x[0][:, :1] * 0.299 + x[0][:, 1:2] * 0.587 + x[0][:, 2:3] * 0.114",
-    constants=1,
-)
-LAST = Arrangement(
-    "layout", "channels last", lambda x: x.permute(0, 2, 3, 1), "x[0].permute(0, 2, 3, 1)"
-)
-FLAT = Arrangement("layout", "one row of features", lambda x: x.flatten(1), "x[0].flatten(1)")
-PLANE = Arrangement("layout", "no axis for channels", lambda x: x.squeeze(1), "x[0].squeeze(1)")
 
 
 @dataclass(frozen=True)
@@ -184,7 +167,7 @@ def candidates(shape: tuple[int, int, int], own: Normalisation, current: Form) -
     if c == 3:
         forms += [turned for form in likely for turned in _blue_first(form)]
     forms += [_inverted(form) for form in likely]
-    return list(_distinct(forms))
+    return list(distinct(forms))
 
 
 def _blue_first(form: Form) -> Iterator[Form]:
@@ -213,7 +196,7 @@ def _inverted(form: Form) -> Form:
     return replace(form, arrangement=inverted)
 
 
-def _distinct(forms: Iterable[Form]) -> Iterator[Form]:
+def distinct(forms: Iterable[Form]) -> Iterator[Form]:
     """Each form once, where it comes first."""
     seen: dict[str, list[Form]] = {}
     for form in forms:
@@ -221,58 +204,3 @@ def _distinct(forms: Iterable[Form]) -> Iterator[Form]:
         if not any(f.same_normalisation(form) for f in same):
             same.append(form)
             yield form
-
-
-def repairs(shape: tuple[int, int, int]) -> list[Arrangement]:
-    """Arrangements for a network that refuses images of this shape, the simplest first."""
-    c, h, w = shape
-    spatial = [*([TRANSPOSED] if h != w else []), LAST, FLAT, *([PLANE] if c == 1 else [])]
-    spatial += [_padded(2, 32)] if h == w == 28 else []
-    spatial += [_resized(size) for size in SIZES if (h, w) != (size, size)]
-    tripled = [
-        replace(a, code="channels", words=f"{TRIPLED.words}, {a.words}", constants=3)
-        for a in spatial
-    ]
-    if c == 1:
-        return [AS_IS, TRIPLED, *spatial, *tripled]
-    return [AS_IS, *([GREY] if c == 3 else []), *spatial]
-
-
-def _resized(size: int) -> Arrangement:
-    """Images of another size, bilinear."""
-    return Arrangement(
-        "layout",
-        f"{size}x{size} images",
-        lambda x: F.interpolate(x, size=(size, size), mode="bilinear", antialias=True),
-        f"torch.nn.functional.interpolate(x[0], size=({size}, {size}), "
-        'mode="bilinear", antialias=True)',
-    )
-
-
-def _padded(by: int, size: int) -> Arrangement:
-    """Images of another size, with more of their own border around them: black stays black however
-    it is normalised."""
-    return Arrangement(
-        "layout",
-        f"{size}x{size} images",
-        lambda x: F.pad(x, (by,) * 4, mode="replicate"),
-        f'torch.nn.functional.pad(x[0], {(by,) * 4}, mode="replicate")',
-    )
-
-
-def rearranged(
-    arrangement: Arrangement, channels: int, own: Normalisation, current: Form
-) -> list[Form]:
-    """Every normalisation, in an arrangement that the network does not refuse."""
-    n = arrangement.constants or channels
-    mean, std = (wide(v if len(v) == n else [sum(v) / len(v)], n) for v in own)
-    forms = normalisations(n, (mean, std))
-    if current.normalize is not None and len(current.normalize[0]) in (1, n):
-        forms.insert(0, current)
-    made = []
-    for form in forms:
-        normalize = form.normalize or (NOTHING if arrangement.constants > 1 else None)
-        if normalize is not None:
-            normalize = wide(normalize[0], n), wide(normalize[1], n)
-        made.append(replace(form, normalize=normalize, arrangement=arrangement))
-    return list(_distinct(made))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -27,9 +27,6 @@ is beyond chance."""
 STRANGE = 15
 """Temperature that no trained network needs: those measured here, smoothed labels or not, need 0.4
 to 1.8."""
-TRUSTED = 0.001
-"""Level at which something is called better than chance, and another order of classes better than
-the given one."""
 
 
 class UnusableError(Exception):
@@ -121,8 +118,9 @@ def score(form: Form, outputs: Tensor, labels: Tensor) -> Scored:
     if not bool(finite.any()):
         nothing = torch.full((len(labels),), torch.inf)
         return Scored(form, outputs, "logits", torch.zeros_like(finite), nothing, 1.0)
-    kind = output_form(lambda _: outputs[finite], outputs[finite])
-    logits = as_logits(outputs[finite], kind).log_softmax(dim=1).clamp_min(-1e4)
+    numbers = outputs[finite]
+    kind = output_form(lambda _: numbers, numbers)
+    logits = as_logits(numbers, kind).log_softmax(dim=1).clamp_min(-1e4)
     temperature = best_temperature(logits, labels[finite])
     loss = torch.full((len(labels),), 1e4)
     loss[finite] = F.cross_entropy(logits / temperature, labels[finite], reduction="none")
@@ -191,72 +189,3 @@ def more_than_half(found: int, tries: int, chance: float = 0.5) -> float:
     from scipy.stats import binom
 
     return float(binom.sf(found - 1, tries, chance)) if tries else 1.0
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What an accuracy is measured by. chance: share of the commonest class. centroid: that of the
-    nearest class mean."""
-
-    chance: float
-    centroid: float
-
-    def above_chance(self, right: Tensor) -> bool:
-        """Whether these answers (n,) are better than naming the commonest class."""
-        return more_than_half(int(right.sum()), len(right), self.chance) <= TRUSTED
-
-    def plausible(self, right: Tensor) -> bool:
-        """Above chance, and not surely worse than nine tenths of what the simplest classifier gains
-        over chance."""
-        enough = self.chance + 0.9 * max(0.0, self.centroid - self.chance)
-        return self.above_chance(right) and upper_bound_95(int(right.sum()), len(right)) >= enough
-
-
-def reference(
-    train: tuple[Tensor, Tensor], images: Tensor, labels: Tensor, classes: int
-) -> Reference:
-    """Chance and the nearest class mean of the training images (n, c, h, w) and labels (n,), on
-    these images."""
-    flat = train[0].flatten(1)
-    sums = torch.zeros(classes, flat.shape[1]).index_add_(0, train[1], flat)
-    counts = train[1].bincount(minlength=classes)
-    means = sums / counts[:, None].clamp_min(1)
-    apart = torch.cdist(images.flatten(1), means).masked_fill(counts[None] == 0, torch.inf)
-    share = labels.bincount(minlength=classes).max() / len(labels)
-    return Reference(float(share), float((apart.argmin(dim=1) == labels).float().mean()))
-
-
-def fitted_order(outputs: Tensor, labels: Tensor, classes: int) -> tuple[int, ...]:
-    """Which output each class is answered with, so that as many as possible are right (Kuhn 1955);
-    ties stay in place."""
-    from scipy.optimize import linear_sum_assignment
-
-    counts = torch.zeros(classes, outputs.shape[1])
-    counts.index_put_((labels, answers_of(outputs)), torch.tensor(1.0), accumulate=True)
-    counts.diagonal().add_(0.5)
-    return tuple(int(column) for column in linear_sum_assignment(-counts.numpy())[1])
-
-
-def other_order(
-    outputs: Tensor, labels: Tensor, classes: int, measure: Reference
-) -> tuple[int, ...] | None:
-    """Another order of the classes that makes the answers plausible, None where there is none.
-
-    It is fitted on every other image and must be better, and plausible, on those between.
-    """
-    if outputs.shape[1] < classes or len(labels) < 20:
-        return None
-    found = fitted_order(outputs[::2], labels[::2], classes)
-    if found == tuple(range(classes)):
-        return None
-    answers, truth = answers_of(outputs[1::2]), labels[1::2]
-    then = answers == relabelled(truth, found)
-    gained, lost = disagreements(then, answers == truth)
-    if gained <= lost or more_than_half(gained, gained + lost) > TRUSTED:
-        return None
-    return fitted_order(outputs, labels, classes) if measure.plausible(then) else None
-
-
-def relabelled(labels: Tensor, order: Sequence[int] | None) -> Tensor:
-    """Which output stands for each label, (n,)."""
-    return labels if order is None else torch.tensor(list(order))[labels]
