@@ -97,7 +97,7 @@ def searched(chosen: argparse.Namespace) -> float:
         data.shape,
         want,
         within(preset.steps),
-        enough=max(1, want.max_lit // 10),
+        stop_at_lit=max(1, want.max_lit // 10),
         real=(data.validation.images, data.validation.labels),
         accept=ood_test(data, want.ood_level).accepts,
     )

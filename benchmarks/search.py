@@ -32,13 +32,13 @@ import blankcheck as bc
 from blankcheck.auditing.third_party import Asked, cleaned
 from blankcheck.fooling import (
     STARTS,
-    AdaptiveWeight,
     AnnealedTopK,
-    Exchange,
     Goal,
     Problem,
+    ProximalMomentum,
     SigmaZero,
     Solver,
+    TabuSearch,
     random_mask,
     search,
 )
@@ -220,7 +220,7 @@ def learning(networks: list[nn.Module], data: bc.Data) -> str:
         random_mask("pixels", 100, data.shape, (0.8, 1.0), torch.Generator().manual_seed(s))
         for s in (0, 1)
     ]
-    for rule in (Exchange(), Exchange(learn=0.0)):
+    for rule in (TabuSearch(), TabuSearch(rate=0.0)):
         lit = [
             search(
                 Problem(model, "logits", targets, mask.expand(-1, *data.shape)),
@@ -235,7 +235,7 @@ def learning(networks: list[nn.Module], data: bc.Data) -> str:
             for mask in masks
         ]
         means.append(float(torch.stack(lit).mean()))
-    return f"Exchange, 100 steps: {means[0]:.2f} lit features on average; without learning from its trials {means[1]:.2f}."
+    return f"TabuSearch, 100 steps: {means[0]:.2f} lit features on average; without learning from its trials {means[1]:.2f}."
 
 
 def starts(model: nn.Module, data: bc.Data) -> list[str]:
@@ -276,10 +276,10 @@ def rule_costs(model: nn.Module, shape: tuple[int, int, int]) -> list[str]:
     ]
     noise = torch.rand(100, *shape, generator=torch.Generator().manual_seed(0))
     rules: list[tuple[Solver, Tensor]] = [
-        (AdaptiveWeight(), noise),
+        (ProximalMomentum(), noise),
         (AnnealedTopK(), noise),
         (SigmaZero(), noise),
-        (Exchange(), noise * 0),
+        (TabuSearch(), noise * 0),
     ]
     for rule, start in rules:
         ratios, strict = [], []
@@ -322,7 +322,7 @@ def early(model: nn.Module, shape: tuple[int, int, int], steps: int = 200) -> fl
 
         goal = Goal(confidence=1e-12, max_lit=10**6, accept=accept)
         began = time.perf_counter()
-        search(Problem(model, "logits", targets), noise, AdaptiveWeight(), goal, steps)
+        search(Problem(model, "logits", targets), noise, ProximalMomentum(), goal, steps)
         took.append(time.perf_counter() - began)
     return took[1] / took[0]
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import blankcheck as bc
-from blankcheck.auditing import PROCESSES, within
+from blankcheck.auditing import ATTACKS, within
 from blankcheck.auditing.portfolio import PRESETS
 from blankcheck.classifiers import UnitClassifier
 from blankcheck.classifiers.wrapper import fingerprint
@@ -39,7 +39,7 @@ def test_witnesses_meet_all_three_conditions(fooled, plain):
 
 
 def test_witnesses_say_where_they_come_from(fooled, plain):
-    """Process, seed, step, attempt, and whether 8 bits are enough for them."""
+    """Attack, seed, step, attempt, and whether 8 bits are enough for them."""
     w, attempts = fooled.witnesses, fooled.evidence.attempts
     fixed = ~w["extra"]
     assert int(fixed.sum()) == fooled.json["fooled"]
@@ -177,7 +177,7 @@ def test_real_classes_are_the_targets_of_a_network_with_more_outputs(digits):
 def test_processes_stay_within_the_budget(steps):
     processes = within(steps)
     always = sum(p.steps for p in processes if not p.fallback)
-    given_up = sum(p.steps if p.give_up is None else p.give_up for p in processes)
+    given_up = sum(p.steps if p.early_stop_after is None else p.early_stop_after for p in processes)
     assert 1 <= always <= steps and given_up <= steps
     assert all(p.most is None or p.steps <= p.most for p in processes) or len(processes) == 1
 
@@ -185,5 +185,5 @@ def test_processes_stay_within_the_budget(steps):
 def test_larger_presets_look_harder():
     smoke, standard, proof = (PRESETS[n] for n in ("smoke", "standard", "proof"))
     assert proof.steps == 10 * standard.steps and smoke.steps < standard.steps
-    assert len({p.name for p in PROCESSES}) == len(PROCESSES)
+    assert len({p.name for p in ATTACKS}) == len(ATTACKS)
     assert standard.for_targets(10) == 50 and standard.for_targets(1000) == 5

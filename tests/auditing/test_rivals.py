@@ -20,10 +20,10 @@ from blankcheck.auditing.third_party import (
     Asked,
     EachClass,
     OneClass,
-    Rival,
+    ThirdPartyAttack,
     available,
     cleaned,
-    run_rival,
+    run_third_party,
 )
 from blankcheck.classifiers.wrapper import left_as_found
 from blankcheck.fooling import Goal
@@ -41,7 +41,7 @@ assert set(AS_FORM) == set(OUTPUT_FORMS)
 
 
 def fake(run, name="fake", install="pip install fake-attacks"):
-    return Rival(name, "fake-attacks", install, lambda: run)
+    return ThirdPartyAttack(name, "fake-attacks", install, lambda: run)
 
 
 def fixed(logits, form):
@@ -153,7 +153,7 @@ def test_what_is_done_to_the_view_does_not_reach_the_classifier():
 
 def test_a_rival_that_works_reaches_the_confidence_of_the_search():
     network, targets = linear(), torch.tensor([2, 0])
-    found = run_rival(fake(climb), network, "logits", torch.zeros(2, *SHAPE), targets, 0.9)
+    found = run_third_party(fake(climb), network, "logits", torch.zeros(2, *SHAPE), targets, 0.9)
     p = network(found.images).softmax(dim=1)[torch.arange(2), targets]
     assert found.error == ""
     assert bool((p >= 0.9).all())
@@ -161,7 +161,7 @@ def test_a_rival_that_works_reaches_the_confidence_of_the_search():
 
 
 def test_passes_are_counted_by_image():
-    found = run_rival(
+    found = run_third_party(
         fake(climb), linear(), "logits", torch.zeros(3, *SHAPE), torch.tensor([0, 1, 2]), 0.9
     )
     assert (found.forwards, found.backwards) == (30, 30)
@@ -175,7 +175,7 @@ def test_no_gradient_no_backward():
         return start
 
     frozen = linear().requires_grad_(False)
-    found = run_rival(
+    found = run_third_party(
         fake(look), frozen, "logits", torch.zeros(3, *SHAPE), torch.tensor([0, 1, 2]), 0.9
     )
     assert (found.forwards, found.backwards) == (4, 0)
@@ -188,13 +188,13 @@ def test_a_rival_is_asked_for_a_hair_more():
         asked_for.append(asked.confidence)
         return start
 
-    run_rival(fake(look), linear(), "logits", torch.zeros(1, *SHAPE), torch.tensor([0]), 0.8)
-    assert asked_for == [Goal(0.8).wanted]
+    run_third_party(fake(look), linear(), "logits", torch.zeros(1, *SHAPE), torch.tensor([0]), 0.8)
+    assert asked_for == [Goal(0.8).target_confidence]
 
 
 def test_images_are_cleaned_to_stored_form():
     odd = torch.tensor([[1.5, -0.5], [0.001, 0.25]]).view(1, *SHAPE)
-    found = run_rival(
+    found = run_third_party(
         fake(lambda *_: odd), linear(), "logits", torch.zeros(1, *SHAPE), torch.tensor([0]), 0.9
     )
     assert found.images.tolist() == [[[[1.0, 0.0], [0.0, 0.25]]]]
@@ -219,7 +219,7 @@ def test_missing_images_are_those_of_the_start():
     "wrong", [torch.zeros(3, *SHAPE), torch.zeros(2, 4), np.zeros((2, 1, 1, 1))]
 )
 def test_images_of_another_shape_are_an_error(wrong):
-    found = run_rival(
+    found = run_third_party(
         fake(lambda *_: wrong),
         linear(),
         "logits",
@@ -237,7 +237,7 @@ def test_a_rival_that_raises_is_a_result_that_says_why():
         raise AssertionError("no\n such   luck")
 
     start = torch.rand(2, *SHAPE)
-    found = run_rival(fake(broken), linear(), "logits", start, torch.tensor([0, 1]), 0.9)
+    found = run_third_party(fake(broken), linear(), "logits", start, torch.tensor([0, 1]), 0.9)
     assert found.error == "AssertionError: no such luck"
     assert torch.equal(found.images, stored(start))
     assert found.forwards == 2
@@ -248,7 +248,7 @@ def test_interrupting_is_not_an_error_of_the_rival():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_rival(
+        run_third_party(
             fake(interrupted), linear(), "logits", torch.zeros(1, *SHAPE), torch.tensor([0]), 0.9
         )
 
@@ -260,7 +260,7 @@ def test_a_rival_cannot_change_start_or_targets():
         wanted.zero_()
         return mine.add_(1)
 
-    found = run_rival(fake(greedy), linear(), "logits", start, targets, 0.9)
+    found = run_third_party(fake(greedy), linear(), "logits", start, targets, 0.9)
     assert (float(start.max()), int(targets[0]), int(found.targets[0])) == (0.0, 1, 1)
 
 
@@ -288,7 +288,7 @@ def test_random_numbers_are_left_as_found_and_repeat(fails):
     undisturbed = draws()
     seed(7)
     for number in (3, 3, 4):
-        run_rival(
+        run_third_party(
             fake(random_rival),
             network,
             "logits",
@@ -315,9 +315,9 @@ def test_missing_libraries_are_reported_with_how_to_install_them():
     here = fake(climb, "here")
     usable, lacking = available(
         [
-            Rival("a", "one", "pip install one", missing),
+            ThirdPartyAttack("a", "one", "pip install one", missing),
             here,
-            Rival("b", "two", "pip install two", at_odds),
+            ThirdPartyAttack("b", "two", "pip install two", at_odds),
         ]
     )
     assert usable == [here]
@@ -368,7 +368,7 @@ def test_real_rivals_find_confident_images(rival, form, plain):
 
     targets = torch.tensor([3, 8, 1])
     with left_as_found(plain):
-        found = run_rival(rival, twofold, form, torch.zeros(3, 1, 8, 8), targets, 0.9)
+        found = run_third_party(rival, twofold, form, torch.zeros(3, 1, 8, 8), targets, 0.9)
         p = twofold(found.images)
     p = p.softmax(dim=1) if form != "probabilities" else p
     assert found.error == ""

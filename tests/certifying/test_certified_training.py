@@ -13,7 +13,7 @@ from torch import nn
 from blankcheck.auditing.portfolio import PRESETS, Preset
 from blankcheck.certifying import Penalty, Ramp, Sparse, bound_layers, log_odds_bounds, read_network
 from blankcheck.certifying.certificate import limit
-from blankcheck.classifiers import TrainingPlan, UnitClassifier, build
+from blankcheck.classifiers import UnitClassifier, build
 from blankcheck.classifiers.reference import Bright
 from blankcheck.cli.main import main
 from blankcheck.errors import ArgumentError
@@ -157,7 +157,7 @@ def test_a_network_of_which_less_was_asked_is_not_kept(digits):
     """One that has hardly begun to learn is never sure: everything is proved of it, and it is of no
     use."""
     plan = HardeningPlan(
-        TrainingPlan(30),
+        epochs=30,
         rounds=3,
         schedule="none",
         certify=2,

@@ -17,8 +17,8 @@ from torch import Tensor
 
 import blankcheck as bc
 from blankcheck.api.twins import _plan, get_twins
-from blankcheck.auditing import Twin, process_run
-from blankcheck.auditing.process_run import rows_at_once
+from blankcheck.auditing import Twin, attack_run
+from blankcheck.auditing.attack_run import rows_at_once
 from blankcheck.auditing.witnesses import nearest_real
 from blankcheck.classifiers import TrainingPlan, build, evaluate, train_plainly
 from blankcheck.classifiers.wrapper import batch_size
@@ -520,7 +520,7 @@ def test_the_size_of_a_batch_depends_on_the_shape_alone():
 
 def test_smaller_batches_find_the_same(digits, plain, monkeypatch):
     whole = bc.fool(plain, range(10), 3, data=digits, steps=60)
-    monkeypatch.setattr(process_run, "SEARCH_MEMORY", process_run.SEARCH_BYTES * 64 * 7)
+    monkeypatch.setattr(attack_run, "SEARCH_MEMORY", attack_run.SEARCH_BYTES * 64 * 7)
     assert rows_at_once(digits.shape, "cpu") == 7
     small = bc.fool(plain, range(10), 3, data=digits, steps=60)
     assert torch.equal(whole.met, small.met)
@@ -606,7 +606,7 @@ def test_every_index_reads_what_a_tensor_gives(n, size, data):
 def test_batches_keep_within_their_memory(c, h, w):
     rows, images = rows_at_once((c, h, w), "cpu"), images_at_once((c, h, w))
     assert rows is not None and (
-        rows == 1 or rows * c * h * w * process_run.SEARCH_BYTES <= process_run.SEARCH_MEMORY
+        rows == 1 or rows * c * h * w * attack_run.SEARCH_BYTES <= attack_run.SEARCH_MEMORY
     )
     assert images == 1 or images * c * h * w <= 10_000_000
     assert rows >= 1 and batch_size((c, h, w)) == min(500, images)

@@ -15,26 +15,26 @@ from blankcheck.classifiers import UnitClassifier
 from blankcheck.errors import ArgumentError
 from blankcheck.fooling import (
     STARTS,
-    AdaptiveWeight,
     AnnealedTopK,
     DifferentialEvolution,
-    Exchange,
     FastMinimumNorm,
-    FixedWeight,
     Goal,
     GreedyLighting,
-    Look,
     Problem,
+    ProjectedAdam,
+    ProximalMomentum,
     RandomSearch,
     SigmaZero,
+    StepContext,
+    TabuSearch,
     polish,
     random_mask,
     search,
 )
 from blankcheck.fooling.counter_rng import uniform
-from blankcheck.fooling.host_sync import LEAVE_EVERY
+from blankcheck.fooling.host_sync import SYNC_EVERY
 from blankcheck.fooling.masks import KINDS
-from blankcheck.fooling.problem import Seen
+from blankcheck.fooling.problem import Measurement
 from blankcheck.testing import Constant, NaNAfter, Planted
 from blankcheck.types import (
     NEVER,
@@ -50,25 +50,25 @@ SHAPE = (1, 8, 8)
 TARGETS = torch.tensor([0, 1, 2]).repeat(4)
 SOLVERS = [
     GreedyLighting(),
-    AdaptiveWeight(),
+    ProximalMomentum(),
     AnnealedTopK(goal=5),
-    FixedWeight(weight=0.3),
-    FixedWeight(weight=0.1, weight_at=(60, 3.0), step_at=(90, 0.5), anneal=True),
+    ProjectedAdam(weight=0.3),
+    ProjectedAdam(weight=0.1, weight_at=(60, 3.0), step_at=(90, 0.5), anneal=True),
     SigmaZero(),
     FastMinimumNorm(),
-    Exchange(),
-    Exchange(tried=((0, 1),)),
+    TabuSearch(),
+    TabuSearch(tried=((0, 1),)),
     RandomSearch(features=30),
 ]
-FROM_BLACK = (GreedyLighting, FastMinimumNorm, Exchange, RandomSearch)
+FROM_BLACK = (GreedyLighting, FastMinimumNorm, TabuSearch, RandomSearch)
 
 
 def no_trials(trials: torch.Tensor) -> torch.Tensor:
     raise AssertionError("this rule scores no trial images")
 
 
-def look(progress: float = 0.0, needed: float = 2.2) -> Look:
-    return Look(needed, progress, 0, no_trials)
+def look(progress: float = 0.0, needed: float = 2.2) -> StepContext:
+    return StepContext(needed, progress, 0, no_trials)
 
 
 def noise(seed: int = 0) -> torch.Tensor:
@@ -98,11 +98,11 @@ def test_numbers_belong_to_the_images_handed_back(plain):
 def test_met_images_stop_and_leave_the_others_alone(plain):
     problem, goal = Problem(plain, "logits", torch.arange(10).repeat(3)), Goal(max_lit=40)
     start = STARTS["sparse-noise"](problem.targets, SHAPE, torch.Generator().manual_seed(0), None)
-    together = search(problem, start, AdaptiveWeight(), goal, 50)
+    together = search(problem, start, ProximalMomentum(), goal, 50)
     assert len(together.steps.unique()) > 1, (
         "some must finish before others for this test to say anything"
     )
-    alone = search(problem.rows(torch.tensor([7])), start[7:8], AdaptiveWeight(), goal, 50)
+    alone = search(problem.rows(torch.tensor([7])), start[7:8], ProximalMomentum(), goal, 50)
     assert_close(alone.images, together.images[7:8], atol=1e-4, rtol=0)
     assert int(alone.steps) == int(together.steps[7])
 
@@ -114,7 +114,7 @@ def test_one_pass_does_not_depend_on_the_batch(plain):
     )
     whole = Problem(plain, "logits", targets).measure(images)
     single = Problem(plain, "logits", targets[3:4]).measure(images[3:4])
-    assert_close(single.margin, whole.margin[3:4], atol=1e-5, rtol=1e-5)
+    assert_close(single.log_odds, whole.log_odds[3:4], atol=1e-5, rtol=1e-5)
     assert_close(single.gradient, whole.gradient[3:4], atol=1e-5, rtol=1e-4)
 
 
@@ -133,7 +133,7 @@ def test_an_attempt_belongs_to_its_chunk_not_to_the_run(plain):
 
 
 def test_fixed_weight_is_pytorchs_adam():
-    rule = FixedWeight(weight=2.0, step_size=0.03)
+    rule = ProjectedAdam(weight=2.0, step_size=0.03)
     torch.manual_seed(0)
     images = 0.3 + 0.4 * torch.rand(4, *SHAPE)
     parameter = images.clone().requires_grad_(True)
@@ -141,7 +141,7 @@ def test_fixed_weight_is_pytorchs_adam():
     state = rule.init(images, torch.arange(4))
     for _ in range(5):
         gradient, confidence = torch.randn(4, *SHAPE) * 0.1, torch.rand(4)
-        seen = Seen(
+        seen = Measurement(
             confidence.logit(), count_lit(images), gradient, torch.ones(4, dtype=torch.bool)
         )
         images, state = rule.step(state, images, seen, look())
@@ -156,7 +156,7 @@ def test_l1_in_the_box_leaves_exact_zeros():
     classifier = Planted(pixels=4)
     goal = Goal(max_lit=64, until="sparsest")
     found = search(
-        Problem(classifier, "logits", TARGETS), noise(), FixedWeight(weight=2.0), goal, 300
+        Problem(classifier, "logits", TARGETS), noise(), ProjectedAdam(weight=2.0), goal, 300
     )
     assert found.met.all() and (found.lit == 4).all()
 
@@ -207,7 +207,7 @@ def test_a_flat_classifier_runs_out_of_steps():
 
 def test_nan_outputs_end_the_search_with_what_was_found():
     problem = Problem(NaNAfter(Planted(), 5), "logits", TARGETS)
-    found = search(problem, noise(), AdaptiveWeight(), Goal(max_lit=1), 50)
+    found = search(problem, noise(), ProximalMomentum(), Goal(max_lit=1), 50)
     assert (found.outcome == Outcome.NOT_FINITE).all() and (found.steps == 6).all()
     assert found.images.isfinite().all() and found.confidence.isfinite().all()
 
@@ -249,7 +249,7 @@ def test_polished_images_are_local_minima(plain):
     found = search(
         problem,
         STARTS["noise"](torch.arange(10), SHAPE, torch.Generator().manual_seed(0), None),
-        AdaptiveWeight(),
+        ProximalMomentum(),
         goal,
         40,
     )
@@ -258,7 +258,7 @@ def test_polished_images_are_local_minima(plain):
         for feature in image.flatten().nonzero().flatten():
             without = image.clone()
             without.view(-1)[feature] = 0
-            assert plain(without[None]).softmax(1)[0, target] < goal.wanted
+            assert plain(without[None]).softmax(1)[0, target] < goal.target_confidence
 
 
 def test_given_start_images_are_used(plain):
@@ -298,10 +298,10 @@ def test_found_at_is_the_step_at_which_the_image_was_met(plain, digits):
     assert (found.found_at >= 1).all() and (found.found_at <= found.steps).all()
     problem = Problem(plain.requires_grad_(False), "logits", torch.tensor([3]))
     start = torch.full((1, *SHAPE), 0.5)
-    whole = search(problem, start, FixedWeight(weight=10.0), Goal(max_lit=30), 300)
+    whole = search(problem, start, ProjectedAdam(weight=10.0), Goal(max_lit=30), 300)
     assert whole.met and whole.found_at == whole.steps and whole.steps > 2
     before = search(
-        problem, start, FixedWeight(weight=10.0), Goal(max_lit=30), int(whole.found_at) - 1
+        problem, start, ProjectedAdam(weight=10.0), Goal(max_lit=30), int(whole.found_at) - 1
     )
     assert not before.met
 
@@ -412,9 +412,9 @@ def test_an_image_does_not_depend_on_its_batch(plain, solver):
 def test_looking_seldom_who_has_finished_changes_nothing(plain, monkeypatch):
     problem, goal = Problem(plain, "logits", torch.arange(10).repeat(3)), Goal(max_lit=20)
     start = STARTS["noise"](problem.targets, SHAPE, torch.Generator().manual_seed(0), None)
-    often = search(problem, start, AdaptiveWeight(), goal, 50)
-    monkeypatch.setitem(LEAVE_EVERY, "cpu", 7)
-    seldom = search(problem, start, AdaptiveWeight(), goal, 50)
+    often = search(problem, start, ProximalMomentum(), goal, 50)
+    monkeypatch.setitem(SYNC_EVERY, "cpu", 7)
+    seldom = search(problem, start, ProximalMomentum(), goal, 50)
     assert len(often.steps.unique()) > 1
     assert torch.equal(often.steps, seldom.steps) and torch.equal(often.outcome, seldom.outcome)
     assert_close(often.images, seldom.images, atol=1e-4, rtol=0)
@@ -458,13 +458,13 @@ def test_gradient_free_rules_find_what_gradients_do_not(plain, solver):
     blind = search(problem, start, solver, goal, 100)
     assert blind.met.float().mean() >= 0.8
     assert (blind.steps == 0).all() and (blind.forwards <= 300).all()
-    assert search(problem, start, Exchange(), goal, 100).met.sum() <= 2
+    assert search(problem, start, TabuSearch(), goal, 100).met.sum() <= 2
 
 
 def test_sigma_zero_counts_lit_features_as_published():
     rule, images = SigmaZero(), torch.full((1, 1, 1, 2), 0.5)
     state = rule.init(images, torch.arange(1))
-    seen = Seen(
+    seen = Measurement(
         torch.tensor([5.0]), count_lit(images), torch.ones(1, 1, 1, 2), torch.tensor([True])
     )
     moved, after = rule.step(state, images, seen, look())
@@ -473,14 +473,14 @@ def test_sigma_zero_counts_lit_features_as_published():
     assert torch.equal(moved, torch.zeros_like(images))
     assert_close(after.weight, torch.tensor([0.31]))
     _, after = rule.step(
-        state, images, Seen(torch.tensor([0.0]), *list(vars(seen).values())[1:]), look()
+        state, images, Measurement(torch.tensor([0.0]), *list(vars(seen).values())[1:]), look()
     )
     assert_close(after.weight, torch.tensor([0.29]))
 
 
 def test_fixed_weight_steps_and_anneals():
     images = torch.full((1, *SHAPE), 0.5)
-    seen = Seen(
+    seen = Measurement(
         torch.tensor([50.0]), count_lit(images), torch.zeros(1, *SHAPE), torch.tensor([True])
     )
 
@@ -490,13 +490,13 @@ def test_fixed_weight_steps_and_anneals():
         )
         return float((images - rule.step(state, images, seen, look(progress))[0]).mean())
 
-    plain_rule = FixedWeight(weight=1.0)
-    assert change(FixedWeight(step_at=(5, 0.1)), 4) == pytest.approx(change(plain_rule, 4))
-    assert change(FixedWeight(step_at=(5, 0.1)), 5) == pytest.approx(
+    plain_rule = ProjectedAdam(weight=1.0)
+    assert change(ProjectedAdam(step_at=(5, 0.1)), 4) == pytest.approx(change(plain_rule, 4))
+    assert change(ProjectedAdam(step_at=(5, 0.1)), 5) == pytest.approx(
         0.1 * change(plain_rule, 5), rel=1e-4
     )
-    assert change(FixedWeight(weight_at=(5, 3.0)), 5) > 2 * change(plain_rule, 5)
-    assert change(FixedWeight(anneal=True), 5, 0.5) == pytest.approx(
+    assert change(ProjectedAdam(weight_at=(5, 3.0)), 5) > 2 * change(plain_rule, 5)
+    assert change(ProjectedAdam(anneal=True), 5, 0.5) == pytest.approx(
         0.5 * change(plain_rule, 5), rel=1e-4
     )
 
@@ -506,10 +506,10 @@ def test_rows_that_were_never_confident_give_up(plain):
     found = search(
         problem,
         torch.zeros(10, *SHAPE),
-        Exchange(),
+        TabuSearch(),
         Goal(confidence=0.999, until="sparsest"),
         30,
-        give_up=4,
+        early_stop_after=4,
     )
     assert (found.steps[found.fewest == NEVER] == 4).all() and (
         found.steps[found.fewest != NEVER] > 4
@@ -558,13 +558,13 @@ class Greedy(torch.nn.Module):
 
 def test_out_of_memory_halves_the_batch(plain):
     conditions = Conditions(max_lit=12)
-    job = Job(plain, "logits", SHAPE, conditions, within(30), enough=12, seed=3)
+    job = Job(plain, "logits", SHAPE, conditions, within(30), stop_at_lit=12, seed=3)
     targets = [i % 10 for i in range(40)]
     whole, halved = (
         run_attempts(job, targets),
         run_attempts(dataclasses.replace(job, classifier=Greedy(plain, 30)), targets),
     )
-    assert whole.halved == 0 and halved.halved >= 1
+    assert whole.oom_splits == 0 and halved.oom_splits >= 1
     assert halved.best.met.all()
     with pytest.raises(torch.OutOfMemoryError):
         run_attempts(dataclasses.replace(job, classifier=Greedy(plain, 0)), targets)
@@ -585,8 +585,8 @@ def test_a_log_probability_of_minus_infinity_is_an_answer(plain):
     problem, images = Problem(Saturated(), "log-probabilities", targets), torch.zeros(3, *SHAPE)
     seen = problem.measure(images)
     assert seen.finite.all() and seen.gradient.isfinite().all()
-    assert seen.margin.tolist() == [-torch.inf, torch.inf, -torch.inf]
-    found = search(problem, images, Exchange(), Goal(max_lit=5), 20)
+    assert seen.log_odds.tolist() == [-torch.inf, torch.inf, -torch.inf]
+    found = search(problem, images, TabuSearch(), Goal(max_lit=5), 20)
     assert (found.outcome != Outcome.NOT_FINITE).all() and found.met.tolist()[1]
     broken = Problem(lambda x: x.flatten(1)[:, :3] * torch.nan, "logits", targets).measure(images)
     assert not broken.finite.any()

@@ -12,7 +12,7 @@ from torch import nn
 
 import blankcheck as bc
 from blankcheck.auditing import Job, within
-from blankcheck.auditing.attempts import Tried, run_attempts
+from blankcheck.auditing.attempts import AttemptResults, run_attempts
 from blankcheck.auditing.controls import planted as planting
 from blankcheck.auditing.controls import stronger_search as harder
 from blankcheck.auditing.controls.setting import Setting, Twin
@@ -59,9 +59,9 @@ def test_no_search_of_any_run_is_the_main_search_of_another(monkeypatch):
     none occurs twice."""
     used: list[int] = []
 
-    def noted(job: Job, targets, *args, **more) -> Tried:
+    def noted(job: Job, targets, *args, **more) -> AttemptResults:
         used.append(job.seed)
-        return run_attempts(replace(job, processes=within(2), starts=None), targets)
+        return run_attempts(replace(job, attacks=within(2), starts=None), targets)
 
     for module in (harder, planting):
         monkeypatch.setattr(module, "run_attempts", noted)
@@ -73,7 +73,7 @@ def test_no_search_of_any_run_is_the_main_search_of_another(monkeypatch):
             (1, 4, 4),
             Conditions(max_lit=2),
             within(2),
-            enough=1,
+            stop_at_lit=1,
             seed=seed,
             real=(torch.rand(30, 1, 4, 4), torch.arange(30) % 3),
             accept=nothing,

@@ -14,19 +14,19 @@ import torch
 from safetensors.torch import load_file
 
 import blankcheck as bc
-from blankcheck.api.harden import STATE
 from blankcheck.auditing import Twin
-from blankcheck.classifiers import TrainingPlan, build
+from blankcheck.classifiers import build
 from blankcheck.classifiers.wrapper import fingerprint
 from blankcheck.errors import ArgumentError, ModelError, RunFolderError
 from blankcheck.hardening import Hardening, HardeningPlan, objective_named
 from blankcheck.hardening.selection import plateau
 from blankcheck.hardening.sources import Ground, Sets, make_set
 from blankcheck.runs.folder import RunFolder
+from blankcheck.runs.state import STATE
 from blankcheck.types import count_lit
 
 SMALL = HardeningPlan(
-    TrainingPlan(6),
+    epochs=6,
     rounds=3,
     buffer=128,
     fresh_attempts=10,
@@ -72,7 +72,7 @@ def test_going_on_after_a_stop_equals_not_stopping(digits, changes):
 def test_going_on_under_another_plan_is_refused_with_the_difference(digits):
     first = hardening(digits)
     with pytest.raises(ArgumentError, match=r"weight was 0.4, is 0.7; keep was 0.5, is 0.1"):
-        hardening(digits, replace(SMALL, weight=0.7, keep=0.1)).load_state(first.state())
+        hardening(digits, replace(SMALL, fooling_weight=0.7, keep=0.1)).load_state(first.state())
 
 
 def test_state_survives_the_file_and_a_kill(digits, tmp_path):
@@ -271,14 +271,12 @@ def test_hardening_ends_early_when_the_search_fails(digits):
     """Every rate is good enough here: the first round whose network is confident, and like the one
     before not surer than earlier ones, is followed by one last round at the end of the
     learning-rate schedule."""
-    work = hardening(digits, replace(SMALL, training=TrainingPlan(80), rounds=16, stop_rate=1.0))
+    work = hardening(digits, replace(SMALL, epochs=80, rounds=16, stop_rate=1.0))
     sure = [r.validation_confident for r in work.rounds()]
     settled = [sure[n - 1] >= 0.9 and plateau(sure[:n], 2) for n in range(1, len(sure))]
     assert len(sure) < 16 and settled == [False] * (len(sure) - 2) + [True]
     assert work.learner.schedule.last_epoch == work.learner.schedule.total_steps - 1
-    patient = hardening(
-        digits, replace(SMALL, training=TrainingPlan(40), rounds=10, patience=1, network="fresh")
-    )
+    patient = hardening(digits, replace(SMALL, epochs=40, rounds=10, patience=1, network="fresh"))
     scores = [r.harmonic for r in patient.rounds()]
     assert plateau(scores, 1) and not any(plateau(scores[:n], 1) for n in range(1, len(scores)))
 

@@ -23,7 +23,6 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from blankcheck.api.harden import read_state
 from blankcheck.classifiers import TrainingPlan, build, train_plainly
 from blankcheck.classifiers.wrapper import fingerprint
 from blankcheck.cli.main import main
@@ -37,6 +36,7 @@ from blankcheck.parallel.failure_watch import Failure
 from blankcheck.parallel.peers import ALONE, own_number, part_of, sum_gradients
 from blankcheck.runs.contents import read_run
 from blankcheck.runs.folder import RunFolder
+from blankcheck.runs.state import read_state
 
 SECONDS = 240
 """After which a run counts as hung."""
@@ -274,7 +274,8 @@ def test_tallies_of_several_are_those_of_all():
 
 
 SMALL = HardeningPlan(
-    TrainingPlan(2, batch=64),
+    epochs=2,
+    batch=64,
     rounds=2,
     buffer=130,
     fresh_attempts=10,
@@ -384,7 +385,7 @@ def test_training_in_bfloat16_learns_and_leaves_everything_else_in_float32(digit
     )
     assert set(seen) == {(True, torch.bfloat16)}
     assert {p.dtype for p in lower.parameters()} == {torch.float32}
-    work = hardening(digits, replace(SMALL, training=replace(SMALL.training, precision="bf16")))
+    work = hardening(digits, replace(SMALL, precision="bf16"))
     work.classifier[0].network[1].register_forward_hook(
         lambda module, given, output: seen.append((module.training, output.dtype))
     )

@@ -22,17 +22,18 @@ import blankcheck as bc
 from blankcheck import files
 from blankcheck.api import twins
 from blankcheck.api.audit import Audit
-from blankcheck.api.harden import STATE, Hardened, read_state, state_bytes
+from blankcheck.api.harden import Hardened
 from blankcheck.auditing import PRESETS, Preset, Twin
 from blankcheck.classifiers.loading import model_bytes
 from blankcheck.classifiers.wrapper import fingerprint
-from blankcheck.cli.commands import registry as commands
 from blankcheck.cli.main import main
+from blankcheck.cli.settings import HardenSettings
 from blankcheck.errors import BlankcheckError, ModelError, RunFolderError
 from blankcheck.runs import folder as run_folder
 from blankcheck.runs.claims import BusyError, Claim, held, latest, next_free
 from blankcheck.runs.folder import EVENTS, LOCK, MARK, PARTIAL, RunFolder
 from blankcheck.runs.plain_values import parse_json, parse_yaml
+from blankcheck.runs.state import STATE, read_state, state_bytes
 from blankcheck.types import Conditions
 
 CPU = torch.device("cpu")
@@ -43,12 +44,19 @@ def refused(capsys, *arguments: object, code: int = 2) -> str:
     """This exit code, nothing on stdout, one line on stderr."""
     ended = main([str(a) for a in arguments])
     out, err = capsys.readouterr()
-    assert ended == code and out == "" and err.count("\n") == 1 and err.startswith("blankcheck: error: "), (ended, out, err)
+    assert (
+        ended == code
+        and out == ""
+        and err.count("\n") == 1
+        and err.startswith("blankcheck: error: ")
+    ), (ended, out, err)
     return err
 
 
 def held_bytes(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
+    }
 
 
 def begun(path: Path, command: str = "harden", **files_: bytes) -> RunFolder:
@@ -64,7 +72,8 @@ def trained(path: Path) -> RunFolder:
     run = begun(path, "train")
     epochs = [{"kind": "epoch", "epoch": i, "real_loss": 1.0 - 0.1 * i} for i in range(4)]
     run.write_lines(
-        "metrics.jsonl", [*epochs, {"kind": "train", "real_accuracy": 0.9, "real_confident": 0.8, "seconds": 1.0}]
+        "metrics.jsonl",
+        [*epochs, {"kind": "train", "real_accuracy": 0.9, "real_confident": 0.8, "seconds": 1.0}],
     )
     return run
 
@@ -76,46 +85,81 @@ def flipped(raw: bytes, at: int) -> bytes:
 # ---- 1: never overwrite
 
 COMMANDS = {
-    "train": [], "audit": ["--weights", "WEIGHTS"], "harden": [], "certify": ["--weights", "WEIGHTS"],
-    "gate": ["--weights", "WEIGHTS", "--k", "3"], "demo": [], "doctor": ["--weights", "WEIGHTS"], "compare": ["A", "B"],
+    "train": [],
+    "audit": ["--weights", "WEIGHTS"],
+    "harden": [],
+    "certify": ["--weights", "WEIGHTS"],
+    "gate": ["--weights", "WEIGHTS", "--k", "3"],
+    "demo": [],
+    "doctor": ["--weights", "WEIGHTS"],
+    "compare": ["A", "B"],
     "sweep": ["--config", "SWEEP"],
 }
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_folder_that_holds_a_run_is_refused_and_stays_as_it_is(command, weights, tmp_path, capsys):
-    (tmp_path / "s.yaml").write_text(yaml.safe_dump({"base": {"epochs": 2}, "search": {"keep": [0.1, 0.2]}}))
+def test_a_folder_that_holds_a_run_is_refused_and_stays_as_it_is(
+    command, weights, tmp_path, capsys
+):
+    (tmp_path / "s.yaml").write_text(
+        yaml.safe_dump({"base": {"epochs": 2}, "search": {"keep": [0.1, 0.2]}})
+    )
     run = begun(
-        tmp_path / "x", "harden" if command != "harden" else "audit", model_safetensors=b"work", state__state_pt=b"s"
+        tmp_path / "x",
+        "harden" if command != "harden" else "audit",
+        model_safetensors=b"work",
+        state__state_pt=b"s",
     )
     before = held_bytes(run.path)
-    names = {"WEIGHTS": weights, "SWEEP": tmp_path / "s.yaml", "A": tmp_path / "a", "B": tmp_path / "b"}
-    line = refused(capsys, command, *(names.get(a, a) for a in COMMANDS[command]), "--out", run.path)
+    names = {
+        "WEIGHTS": weights,
+        "SWEEP": tmp_path / "s.yaml",
+        "A": tmp_path / "a",
+        "B": tmp_path / "b",
+    }
+    line = refused(
+        capsys, command, *(names.get(a, a) for a in COMMANDS[command]), "--out", run.path
+    )
     assert "holds a run" in line and "--overwrite" in line and f"{run.path}-2 is free" in line
     assert ("--resume" in line) == (command == "harden")
     assert held_bytes(run.path) == before
 
 
-def test_a_second_harden_does_not_restart_over_the_first_and_an_audit_keeps_its_weights(weights, tmp_path, capsys):
+def test_a_second_harden_does_not_restart_over_the_first_and_an_audit_keeps_its_weights(
+    weights, tmp_path, capsys
+):
     run = begun(tmp_path / "h", model_safetensors=b"hardened", state__state_pt=b"state")
     before = held_bytes(run.path)
     assert "--resume goes on" in refused(capsys, "harden", "--out", run.path)
-    assert "of harden" in refused(capsys, "audit", "--weights", weights, "--preset", "smoke", "--out", run.path)
+    assert "of harden" in refused(
+        capsys, "audit", "--weights", weights, "--preset", "smoke", "--out", run.path
+    )
     assert held_bytes(run.path) == before
 
 
 def test_overwrite_begins_anew_and_leaves_what_is_not_ours(tmp_path):
-    old = ("model.safetensors", "gate.safetensors", "gated.pt2", "state/state.pt", "figures/lit.png", "doctor.json",
-           "verdict.json", "blend.json", "sweep.journal", "front/0001.yaml", f"{EVENTS}/events.out.tfevents.1")
+    old = (
+        "model.safetensors",
+        "gate.safetensors",
+        "gated.pt2",
+        "state/state.pt",
+        "figures/lit.svg",
+        "doctor.json",
+        "verdict.json",
+        "blend.json",
+        "sweep.journal",
+        "front/0001.yaml",
+        f"{EVENTS}/events.out.tfevents.1",
+    )
     run = begun(tmp_path / "x")
     for name in old:
         run.write(name, b"old")
     (run / "notes.txt").write_text("mine")
-    (run / "figures" / "mine.svg").write_text("mine")
+    (run / "figures" / "mine.txt").write_text("mine")
     assert main(["train", "--epochs", "1", "--out", str(run.path), "--overwrite", "--quiet"]) == 0
     left = held_bytes(run.path)
     assert not {name for name, raw in left.items() if raw == b"old"}
-    assert left["notes.txt"] == left["figures/mine.svg"] == b"mine" and run.command == "train"
+    assert left["notes.txt"] == left["figures/mine.txt"] == b"mine" and run.command == "train"
     assert "overwrite" not in run.read_config(), "who repeats the run has no leave to overwrite"
 
 
@@ -127,7 +171,12 @@ def test_a_demo_that_is_begun_anew_takes_the_folders_inside_along(tmp_path):
     (tmp_path / "demo" / "plain" / "notes.txt").write_text("mine")
     before = held_bytes(tmp_path / "demo" / "other")
     RunFolder.create(tmp_path / "demo").begin("demo", {}, CPU)
-    assert {p.name for p in (tmp_path / "demo").iterdir()} == {MARK, "config.yaml", "other", "plain"}
+    assert {p.name for p in (tmp_path / "demo").iterdir()} == {
+        MARK,
+        "config.yaml",
+        "other",
+        "plain",
+    }
     assert set(held_bytes(tmp_path / "demo" / "plain")) == {MARK, "notes.txt"}
     assert held_bytes(tmp_path / "demo" / "other") == before
     # the folder of any other command owns no folders inside
@@ -139,25 +188,39 @@ def test_a_demo_that_is_begun_anew_takes_the_folders_inside_along(tmp_path):
 
 def test_the_demo_runs_twice_only_when_told_to(tmp_path, monkeypatch, capsys):
     seen = []
-    monkeypatch.setattr(commands, "_demo", lambda settings, out, terminal: seen.append(settings.overwrite) or 0)
+    monkeypatch.setattr(
+        commands, "_demo", lambda settings, out, terminal: seen.append(settings.overwrite) or 0
+    )
     assert main(["demo", "--out", str(tmp_path / "d")]) == 0
     assert "--overwrite" in refused(capsys, "demo", "--out", tmp_path / "d")
-    assert main(["demo", "--out", str(tmp_path / "d"), "--overwrite"]) == 0 and seen == [False, True]
+    assert main(["demo", "--out", str(tmp_path / "d"), "--overwrite"]) == 0 and seen == [
+        False,
+        True,
+    ]
     assert "--overwrite" in (Path(__file__).parents[2] / "Makefile").read_text()
 
 
-def test_without_out_a_free_name_is_taken_and_resume_takes_the_latest(tmp_path, monkeypatch, capsys):
+def test_without_out_a_free_name_is_taken_and_resume_takes_the_latest(
+    tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     for expected in ("train", "train-2"):
         assert main(["train", "--epochs", "1", "--quiet"]) == 0
-        assert capsys.readouterr().out.splitlines()[-1] == str(Path("runs") / expected / "report.html")
+        assert capsys.readouterr().out.splitlines()[-1] == str(
+            Path("runs") / expected / "report.html"
+        )
     assert "overwrite needs out" in refused(capsys, "train", "--overwrite")
     for name in ("harden", "harden-2", "harden-10"):
         begun(Path("runs") / name)
-    assert str(latest(Path("runs/harden"))) == "runs/harden-10" and str(next_free(Path("runs/harden"))) == "runs/harden-11"
+    assert (
+        str(latest(Path("runs/harden"))) == "runs/harden-10"
+        and str(next_free(Path("runs/harden"))) == "runs/harden-11"
+    )
     assert "settings of runs/harden-10" in refused(capsys, "harden", "--resume")
     assert str(latest(Path("runs/gate"))) == str(next_free(Path("runs/gate"))) == "runs/gate"
-    assert "one of the two" in refused(capsys, "harden", "--resume", "--overwrite", "--out", "runs/harden")
+    assert "one of the two" in refused(
+        capsys, "harden", "--resume", "--overwrite", "--out", "runs/harden"
+    )
 
 
 def test_who_is_slower_to_a_default_name_takes_the_next(tmp_path, monkeypatch):
@@ -176,9 +239,19 @@ def test_what_the_command_reads_is_not_lost_with_the_run_it_lies_in(weights, tmp
     run = begun(tmp_path / "x", "train", model_safetensors=weights.read_bytes())
     before = held_bytes(run.path)
     for command in ("audit", "doctor"):
-        line = refused(capsys, command, "--weights", run / "model.safetensors", "--out", run.path, "--overwrite")
+        line = refused(
+            capsys,
+            command,
+            "--weights",
+            run / "model.safetensors",
+            "--out",
+            run.path,
+            "--overwrite",
+        )
         assert "which this command reads" in line
-    assert "reads" in refused(capsys, "compare", run.path, tmp_path / "b", "--out", run.path, "--overwrite")
+    assert "reads" in refused(
+        capsys, "compare", run.path, tmp_path / "b", "--out", run.path, "--overwrite"
+    )
     assert held_bytes(run.path) == before
 
 
@@ -194,7 +267,10 @@ def test_python_refuses_likewise(plain, digits, tmp_path, monkeypatch):
     monkeypatch.setattr(Audit, "write_into", lambda self, run: run.write("verdict.json", "{}"))
     monkeypatch.setattr("blankcheck.report.page.write_report", lambda run: run.path)
     found = SimpleNamespace(evidence=SimpleNamespace(conditions=Conditions()))
-    audit, hardened = Audit(found, b"", (), plain, "digits", "smoke", 0), Hardened(plain, (), 0, (), "digits")
+    audit, hardened = (
+        Audit(found, b"", (), plain, "digits", "smoke", 0),
+        Hardened(plain, (), 0, (), "digits"),
+    )
     for made, other in ((audit, hardened), (hardened, audit)):
         folder = made.save(tmp_path / type(made).__name__).path
         before = held_bytes(folder)
@@ -204,7 +280,9 @@ def test_python_refuses_likewise(plain, digits, tmp_path, monkeypatch):
         assert held_bytes(folder) == before
         other.save(folder, overwrite=True)
         assert RunFolder.open(folder).command == ("audit" if other is audit else "harden")
-    assert not (tmp_path / "Hardened" / "model.safetensors").is_file(), "the audit that took the place wrote none"
+    assert not (tmp_path / "Hardened" / "model.safetensors").is_file(), (
+        "the audit that took the place wrote none"
+    )
 
 
 @pytest.mark.parametrize("command", ["audit", "train", "demo", "harden"])
@@ -222,23 +300,32 @@ def test_a_folder_that_is_being_written_is_refused(tmp_path, capsys):
     run = trained(tmp_path / "x")
     with held(run):
         before = held_bytes(run.path)
-        for arguments in (["train", "--out"], ["train", "--overwrite", "--out"], ["report"], ["blend"]):
+        for arguments in (
+            ["train", "--out"],
+            ["train", "--overwrite", "--out"],
+            ["report"],
+            ["blend"],
+        ):
             assert "being written by another command" in refused(capsys, *arguments, run.path)
         assert held_bytes(run.path) == before
     assert not run.has(LOCK) and main(["report", str(run.path), "--quiet"]) == 0
     capsys.readouterr()
     harden = begun(tmp_path / "h")
-    config = commands.HardenSettings().as_config()
+    config = HardenSettings().as_config()
     harden.write("config.yaml", yaml.safe_dump(config))
     with held(harden):
-        assert "being written" in refused(capsys, "harden", "--resume", "--quiet", "--out", harden.path)
+        assert "being written" in refused(
+            capsys, "harden", "--resume", "--quiet", "--out", harden.path
+        )
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kills a process")
 def test_a_process_that_dies_holds_nothing(tmp_path):
     run = begun(tmp_path / "x")
     script = f"import fcntl; f = open({str(run / LOCK)!r}, 'w'); fcntl.flock(f, 2); print('held', flush=True); input()"
-    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
         assert process.stdout is not None and process.stdout.readline() == b"held\n"
         with pytest.raises(BusyError), held(run):
             pass
@@ -293,7 +380,9 @@ def test_a_flipped_bit_of_weights_is_told(plain, tmp_path, capsys):
     path.write_bytes(raw)
     assert fingerprint(bc.load_model("mlp", path)) == fingerprint(plain)
     save_file(dict(plain.state_dict()), path, plain.describe)
-    assert fingerprint(bc.load_model("mlp", path)) == fingerprint(plain), "older files have no digest"
+    assert fingerprint(bc.load_model("mlp", path)) == fingerprint(plain), (
+        "older files have no digest"
+    )
 
 
 def test_a_broken_cached_twin_is_made_again_and_said(digits, plain, tmp_path, monkeypatch):
@@ -321,14 +410,20 @@ def test_a_broken_cached_twin_is_made_again_and_said(digits, plain, tmp_path, mo
     save_file({n: t.clone() for n, t in plain.state_dict().items()}, path)
     assert "made again" not in twin().what and len(made) == 5, "older files have no digest"
     path.unlink()
-    monkeypatch.setattr(Path, "write_bytes", lambda self, raw: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
-    assert twin() is not None and not list((tmp_path / "twins").iterdir()), "a twin that cannot be kept is one all the same"
+    monkeypatch.setattr(
+        Path, "write_bytes", lambda self, raw: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full"))
+    )
+    assert twin() is not None and not list((tmp_path / "twins").iterdir()), (
+        "a twin that cannot be kept is one all the same"
+    )
 
 
 # ---- 3: hostile or unlucky surroundings
 
 DEEP = "[" * 200_000 + "]" * 200_000
-BOMB = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefg", "bcdefgh", strict=True))
+BOMB = "a: &a [x, x]\n" + "".join(
+    f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefg", "bcdefgh", strict=True)
+)
 
 
 def spoil(path: Path, how: str) -> None:
@@ -344,8 +439,10 @@ def spoil(path: Path, how: str) -> None:
         path.write_text("{")
         os.truncate(path, 20 << 30)
     else:
-        path.write_text({"deep": DEEP, "number": '{"schema": 1' + "0" * 400 + "}", "bytes": "\udcff"}[how],
-                        errors="surrogateescape")
+        path.write_text(
+            {"deep": DEEP, "number": '{"schema": 1' + "0" * 400 + "}", "bytes": "\udcff"}[how],
+            errors="surrogateescape",
+        )
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs pipes and links")
@@ -373,12 +470,18 @@ def test_nothing_is_written_or_removed_through_a_link(name, tmp_path, capsys):
     run = trained(tmp_path / "x")
     (run / name).symlink_to(victim)
     before = held_bytes(victim), held_bytes(run.path)
-    assert f"{name} is a link" in refused(capsys, "train", "--epochs", "1", "--out", run.path, "--overwrite", "--quiet")
+    assert f"{name} is a link" in refused(
+        capsys, "train", "--epochs", "1", "--out", run.path, "--overwrite", "--quiet"
+    )
     if name == "figures":
         assert "figures is a link" in refused(capsys, "report", run.path)
-    for attempt in (lambda: run.write(f"{name}/new", b"x"), lambda: run.remove(f"{name}/mine.png"),
-                    lambda: run.read_bytes(f"{name}/mine.png"), lambda: run.names(f"{name}/*"),
-                    lambda: run.folder(name)):
+    for attempt in (
+        lambda: run.write(f"{name}/new", b"x"),
+        lambda: run.remove(f"{name}/mine.png"),
+        lambda: run.read_bytes(f"{name}/mine.png"),
+        lambda: run.names(f"{name}/*"),
+        lambda: run.folder(name),
+    ):
         with pytest.raises(RunFolderError, match="is a link"):
             attempt()
     assert (held_bytes(victim), held_bytes(run.path)) == before
@@ -408,7 +511,9 @@ def test_a_link_in_place_of_a_file_is_not_written_through(tmp_path):
     assert (tmp_path / "mine").read_text() == "precious" and not list(run.path.glob(f"{PARTIAL}*"))
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), MemoryError(), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), MemoryError(), KeyboardInterrupt()]
+)
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(error, tmp_path, monkeypatch):
     run = begun(tmp_path / "x", metrics_jsonl=b"old")
     before = held_bytes(run.path)
@@ -423,10 +528,15 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(error, tmp_path, mo
     assert held_bytes(run.path) == before
 
 
-@pytest.mark.parametrize("text", [f"epochs: {'[' * 3000}{']' * 3000}", BOMB, "epochs: 1\n" + "#" * 300_000, "a: [", "\x00"])
+@pytest.mark.parametrize(
+    "text",
+    [f"epochs: {'[' * 3000}{']' * 3000}", BOMB, "epochs: 1\n" + "#" * 300_000, "a: [", "\x00"],
+)
 def test_a_configuration_that_is_deep_endless_or_repeats_itself_is_one_line(text, tmp_path, capsys):
     (tmp_path / "c.yaml").write_text(text)
-    assert "c.yaml" in refused(capsys, "train", "--config", tmp_path / "c.yaml", "--out", tmp_path / "o")
+    assert "c.yaml" in refused(
+        capsys, "train", "--config", tmp_path / "c.yaml", "--out", tmp_path / "o"
+    )
     run = begun(tmp_path / "x")
     run.write("config.yaml", text)
     with pytest.raises(RunFolderError, match=r"config\.yaml"):
@@ -447,9 +557,14 @@ def test_plain_values_are_read_as_ever():
 def test_weights_that_speak_of_more_than_there_is_take_no_room(tmp_path, capsys):
     path = tmp_path / "w.safetensors"
     said = {"architecture": "mlp", "outputs": "10"}
-    for shape, words in (("1,100000,100000", "states images"), ("1,8000,8000", "do not fit"), ("1,8", "states no shape"),
-                         ("1,-8,8", "states images"), ("999999999,1,1", "states images"),
-                         ("9999,9,9", "do not fit")):
+    for shape, words in (
+        ("1,100000,100000", "states images"),
+        ("1,8000,8000", "do not fit"),
+        ("1,8", "states no shape"),
+        ("1,-8,8", "states images"),
+        ("999999999,1,1", "states images"),
+        ("9999,9,9", "do not fit"),
+    ):
         save_file({"network.1.weight": torch.zeros(1)}, path, {**said, "shape": shape})
         with pytest.raises(ModelError, match=words):
             bc.load_model("mlp", path)
@@ -485,7 +600,9 @@ def test_equal_runs_give_equal_bytes(digits, tmp_path, no_twin):
     made = []
     for name in ("one", "two"):
         run = begun(tmp_path / name)
-        hardened = bc.harden("mlp", digits, epochs=2, rounds=1, run=run, fresh_attempts=10, fresh_steps=20, buffer=64)
+        hardened = bc.harden(
+            "mlp", digits, epochs=2, rounds=1, run=run, fresh_attempts=10, fresh_steps=20, buffer=64
+        )
         hardened.write_into(run)
         made.append({n: run.read_bytes(n) for n in (STATE, "model.safetensors")})
     assert made[0] == made[1]
@@ -494,7 +611,8 @@ def test_equal_runs_give_equal_bytes(digits, tmp_path, no_twin):
 def test_equal_audits_give_equal_bytes(digits, plain, tmp_path, monkeypatch):
     monkeypatch.setitem(PRESETS, "smoke", Preset(attempts=10, per_target=1, steps=20))
     one, two = (
-        bc.audit(plain, digits, preset="smoke", twin=lambda: Twin(plain, "logits", "a twin")).packed for _ in range(2)
+        bc.audit(plain, digits, preset="smoke", twin=lambda: Twin(plain, "logits", "a twin")).packed
+        for _ in range(2)
     )
     assert one == two and len(load_file_bytes(one, tmp_path)["images"]) > 0
 
@@ -505,22 +623,35 @@ def load_file_bytes(raw: bytes, folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_packed_tensors_are_the_same_bytes_and_come_back(tmp_path):
-    tensors = {"b": torch.arange(6.0).view(2, 3), "a": torch.tensor(True), "none": torch.zeros(0, 3),
-               "half": torch.ones(3, dtype=torch.bfloat16)}
+    tensors = {
+        "b": torch.arange(6.0).view(2, 3),
+        "a": torch.tensor(True),
+        "none": torch.zeros(0, 3),
+        "half": torch.ones(3, dtype=torch.bfloat16),
+    }
     said = {f"key{i}": f"größe {i}" for i in range(20)}
-    raws = {files.pack(dict(BITS.sample(list(tensors.items()), 4)), dict(BITS.sample(list(said.items()), 20)))
-            for _ in range(10)}
+    raws = {
+        files.pack(
+            dict(BITS.sample(list(tensors.items()), 4)), dict(BITS.sample(list(said.items()), 20))
+        )
+        for _ in range(10)
+    }
     (raw,) = raws
     back, metadata = files.unpack(raw)
     assert back.keys() == tensors.keys() and all(torch.equal(back[n], tensors[n]) for n in tensors)
     assert {k: v for k, v in metadata.items() if k != files.DIGEST} == said
     (tmp_path / "t").write_bytes(raw)
-    assert files.read_header(tmp_path / "t")[1]["b"] == (2, 3) and load_file(tmp_path / "t")["b"].shape == (2, 3)
+    assert files.read_header(tmp_path / "t")[1]["b"] == (2, 3) and load_file(tmp_path / "t")[
+        "b"
+    ].shape == (2, 3)
 
 
 def test_a_run_that_goes_on_knows_how_long_its_rounds_took(digits, tmp_path, no_twin):
     """The state holds no seconds; they come back from the metrics."""
-    run, options = begun(tmp_path / "h"), dict(epochs=2, rounds=2, fresh_attempts=10, fresh_steps=20, buffer=64)
+    run, options = (
+        begun(tmp_path / "h"),
+        dict(epochs=2, rounds=2, fresh_attempts=10, fresh_steps=20, buffer=64),
+    )
     first = bc.harden("mlp", digits, run=run, **options)
     again = bc.harden("mlp", digits, run=run, resume=True, **options)
     assert [r.metrics() for r in first.rounds] == [r.metrics() for r in again.rounds]
@@ -533,15 +664,29 @@ def test_a_run_that_goes_on_knows_how_long_its_rounds_took(digits, tmp_path, no_
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (OSError(errno.ENOSPC, "No space left on device", "x/model.safetensors"), "model.safetensors: No space left"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "x/model.safetensors"),
+            "model.safetensors: No space left",
+        ),
         (OSError(errno.EDQUOT, "Disk quota exceeded", "x"), "quota"),
         (PermissionError(errno.EACCES, "Permission denied", "runs"), "runs: Permission denied"),
         (OSError("an error without a number"), "without a number"),
         (MemoryError(), "out of memory"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "out of memory"),
-        (torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB"), "out of memory: CUDA out of memory. Tried"),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 1 byte"), "out of memory"),
-        (RuntimeError("unable to mmap 20 bytes from file <w>: Cannot allocate memory (12)"), "out of memory"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB"),
+            "out of memory: CUDA out of memory. Tried",
+        ),
+        (
+            RuntimeError(
+                "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 1 byte"
+            ),
+            "out of memory",
+        ),
+        (
+            RuntimeError("unable to mmap 20 bytes from file <w>: Cannot allocate memory (12)"),
+            "out of memory",
+        ),
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), "reads the output has gone"),
     ],
 )
@@ -549,7 +694,7 @@ def test_what_the_machine_refuses_is_one_line_and_exit_1(error, words, capsys, m
     def fails(settings, terminal):
         raise error
 
-    monkeypatch.setitem(commands.COMMANDS, "train", (commands.COMMANDS["train"][0], fails))
+    monkeypatch.setattr("blankcheck.cli.commands.train.train_command", fails)
     assert words in refused(capsys, "train", code=1)
 
 
@@ -557,7 +702,7 @@ def test_what_is_unexpected_shows_itself(monkeypatch):
     def fails(settings, terminal):
         raise RuntimeError("a bug")
 
-    monkeypatch.setitem(commands.COMMANDS, "train", (commands.COMMANDS["train"][0], fails))
+    monkeypatch.setattr("blankcheck.cli.commands.train.train_command", fails)
     with pytest.raises(RuntimeError, match="a bug"):
         main(["train"])
 

@@ -15,13 +15,14 @@ import torch
 import yaml
 from PIL import Image
 
-from blankcheck.api.harden import harden, read_state
+from blankcheck.api.harden import harden
 from blankcheck.cli.main import main
 from blankcheck.errors import ArgumentError
 from blankcheck.runs.folder import RunFolder
-from blankcheck.trackers import TRACKERS, check_trackers, connect, mirrored, opening
-from blankcheck.trackers.pictures import Picture
-from blankcheck.trackers.rows import Row, name_of, rows
+from blankcheck.runs.state import read_state
+from blankcheck.trackers import TRACKERS, check_trackers, connect, mirrored
+from blankcheck.trackers.pictures import grid
+from blankcheck.trackers.rows import name_of, rows
 
 # what the libraries themselves warn of when they are imported and used
 pytestmark = [

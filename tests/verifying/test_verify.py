@@ -18,14 +18,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 
 import blankcheck as bc
-from blankcheck.api import audit
+from blankcheck.api import audit, reopen
 from blankcheck.auditing import Twin, ood_test
 from blankcheck.auditing.portfolio import PRESETS, Preset
 from blankcheck.certifying import Gated, gate_network
 from blankcheck.certifying.certificate import certify, levels_again
 from blankcheck.classifiers import UnitClassifier, probabilities
 from blankcheck.classifiers.wrapper import fingerprint
-from blankcheck.cli.commands import verify
 from blankcheck.cli.main import main
 from blankcheck.data import Data, Split
 from blankcheck.errors import RunFolderError
@@ -33,7 +32,7 @@ from blankcheck.judging.recheck import differences
 from blankcheck.runs import witnesses
 from blankcheck.runs.gate_file import GATE, gate_bytes
 from blankcheck.runs.witnesses import data_fingerprint, unpack
-from blankcheck.verifying import subject as verify_subject
+from blankcheck.verifying import verify
 
 NETS = """
 import torch
@@ -65,7 +64,7 @@ def quick(plain):
             cache(bc.load_data),
             cache(lambda data, level, family: ood_test(data, level, family)),
         )
-        patch.setattr(verify_subject, "load_data", lambda source, folder=None: loaded(source))
+        patch.setattr(reopen, "load_data", lambda source, folder=None: loaded(source))
         patch.setattr(
             verify, "ood_test", lambda data, level, family: fitted(_Same(data), level, family)
         )
@@ -421,7 +420,7 @@ TAMPERED = {
         verdict(say(verdict="RESISTED")),
         "verdict is 'RESISTED', derived anew it is 'FOOL",
     ),
-    "no such word": (verdict(say(verdict="FINE")), "verdict must be one of"),
+    "no such word": (verdict(say(verdict="FINE")), "verdict has an invalid value 'FINE'"),
     "confidence of 1e-9": (verdict(within("conditions", confidence=1e-9)), "conditions.confidence"),
     "a level of 1e-9": (verdict(within("conditions", ood_level=1e-9)), "conditions.ood_level"),
     "a confidence above 1": (
@@ -566,7 +565,7 @@ CLAIMED = {
         lambda f: (_k(f, [0] * 10), f.both(say(smallest=0))),
         "verdict is 'CERTIFIED', derived anew",
     ),
-    "k below 0": (lambda f: _k(f, [-5] * 10), "k must "),
+    "k below 0": (lambda f: _k(f, [-5] * 10), "k[0] must be int >= 0"),
     "one class": (lambda f: _k(f, [64]), "one entry for each"),
     "k in one file": (verdict(lambda v: v["certificate"]["k"].reverse()), "certificate.k is"),
     "unit in one file": (verdict(within("certificate", unit="pixels")), "certificate.unit"),
@@ -582,7 +581,7 @@ CLAIMED = {
     "no levels": (certificate(say(levels=3)), "levels must be"),
     "a short level": (
         certificate(lambda v: v["levels"][0]["log_odds"].pop()),
-        "one entry for each",
+        "a number for each class",
     ),
     "a level twice": (
         certificate(lambda v: v["levels"].append(v["levels"][-1])),
@@ -592,7 +591,7 @@ CLAIMED = {
     "a bound": (certificate(lambda v: v["levels"][1].update(log_odds=[-9.0] * 10)), "proved again"),
     "seconds in one file": (certificate(say(seconds=0.0)), "certificate.seconds"),
     "found": (verdict(within("certificate", found=[64] * 10)), "certificate.found"),
-    "called a gate": (environment(say(command="gate")), "a run of gate ends with gate-certified"),
+    "called a gate": (environment(say(command="gate")), "a run of gate ends with 'gate-certified'"),
 }
 
 

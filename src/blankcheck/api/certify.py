@@ -11,6 +11,7 @@ from blankcheck.certifying import Certificate, certify, read_network
 from blankcheck.certifying.record import check_steps
 from blankcheck.classifiers import ARCHITECTURES, UnitClassifier, load_model
 from blankcheck.classifiers.loading import parse_normalize
+from blankcheck.cli.commands.shared import claim_of
 from blankcheck.cli.settings import CertifySettings
 from blankcheck.cli.terminal import Terminal
 from blankcheck.data import Data, load_data
@@ -19,7 +20,6 @@ from blankcheck.judging.evidence import Proof
 from blankcheck.judging.ood import check_size
 from blankcheck.parallel.devices import choose_threads, resolve
 from blankcheck.report.certificate_wording import lines_of
-from blankcheck.runs.claims import claim_of
 from blankcheck.runs.folder import RunFolder
 from blankcheck.types import Conditions
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from blankcheck.auditing.attack_run import Batch, SearchTask, run_attack
 from blankcheck.auditing.deduplicate import varied
-from blankcheck.auditing.portfolio import BEST, Process, spare
-from blankcheck.auditing.process_run import Batch, Bench, run_process
+from blankcheck.auditing.portfolio import BEST, Attack, reserve
 from blankcheck.fooling import NEED_REAL, STARTS, random_mask
 from blankcheck.fooling.starts import Real, Start
 from blankcheck.parallel.spread import Spread, alone
@@ -26,27 +26,29 @@ MASK_KEEP = (0.5, 1.0)
 
 
 @dataclass(frozen=True)
-class Tried(Rows):
-    """The best of each attempt. process: (n,) index of the process that found it. ran: (n, p) bool,
-    the processes that were run for it. halved: how often a batch was halved for want of memory."""
+class AttemptResults(Rows):
+    """The best of each attempt. attack: (n,) index of the process that found it. ran: (n, p) bool,
+    the processes that were run for it. oom_splits: how often a batch was halved for want of memory."""
 
     best: Fooling
-    process: Tensor
+    attack: Tensor
     ran: Tensor
-    halved: int = 0
+    oom_splits: int = 0
 
-    def rows(self, index: Tensor) -> Tried:
+    def rows(self, index: Tensor) -> AttemptResults:
         """The same for the given attempts."""
-        return Tried(self.best.rows(index), self.process[index], self.ran[index], self.halved)
+        return AttemptResults(
+            self.best.rows(index), self.attack[index], self.ran[index], self.oom_splits
+        )
 
 
 @dataclass(frozen=True)
 class Job:
     """What all attempts of a run share.
 
-    enough: an attempt ends once its goal is met with at most this many lit features, or, but for
+    stop_at_lit: an attempt ends once its goal is met with at most this many lit features, or, but for
     the processes that go on from its best image, once `more` further processes have tried to make a
-    sparser one. budget: steps of an attempt, of which `portfolio.spare` are kept for attempts that
+    sparser one. budget: steps of an attempt, of which `portfolio.reserve` are kept for attempts that
     repeat the image of another one; 0: repeats stay. mask: (n, 1 or c, h, w) bool for all attempts,
     or a kind of random mask, or None; it is laid over each process's own. starts: the kinds of
     start by name, `STARTS` if None; images (n, c, h, w) are taken as they are.
@@ -56,8 +58,8 @@ class Job:
     form: str
     shape: tuple[int, int, int]
     conditions: Conditions
-    processes: tuple[Process, ...]
-    enough: int
+    attacks: tuple[Attack, ...]
+    stop_at_lit: int
     more: int = 2
     budget: int = 0
     real: Real | None = None
@@ -68,26 +70,26 @@ class Job:
     device: torch.device | str = "cpu"
 
 
-Progress = Callable[[int, int, Tried], None]
+Progress = Callable[[int, int, AttemptResults], None]
 
 
 def run_attempts(
     job: Job, targets: Sequence[int], progress: Progress | None = None, spread: Spread = alone
-) -> Tried:
+) -> AttemptResults:
     """One attempt per entry of `targets`, chunk by chunk. `progress(done, all, chunk)` is called
     once for each, for those of other processes at the end. spread: by which processes share the
     chunks."""
     wanted = torch.tensor(list(targets), dtype=torch.int64)
     firsts, told, done = range(0, len(wanted), CHUNK), set[int](), 0
 
-    def tell(index: int, part: Tried) -> None:
+    def tell(index: int, part: AttemptResults) -> None:
         nonlocal done
         told.add(index)
-        done += len(part.process)
+        done += len(part.attack)
         if progress is not None:
             progress(done, len(wanted), part)
 
-    def run(index: int) -> Tried:
+    def run(index: int) -> AttemptResults:
         first = firsts[index]
         # for networks that draw random numbers: theirs belong to the chunk, not to whoever runs it
         with own_random_numbers(seed_of(job.seed, index, "network"), [torch.device(job.device)]):
@@ -95,31 +97,31 @@ def run_attempts(
         tell(index, part)
         return part
 
-    parts: list[Tried] = spread(len(firsts), run)
+    parts: list[AttemptResults] = spread(len(firsts), run)
     for index, part in enumerate(parts):
         if index not in told:
             tell(index, part)
-    return Tried(
+    return AttemptResults(
         Fooling.cat([p.best for p in parts]),
-        torch.cat([p.process for p in parts]),
+        torch.cat([p.attack for p in parts]),
         torch.cat([p.ran for p in parts]),
-        sum(p.halved for p in parts),
+        sum(p.oom_splits for p in parts),
     )
 
 
-def _run_chunk(job: Job, targets: Tensor, first: int) -> Tried:
+def _run_chunk(job: Job, targets: Tensor, first: int) -> AttemptResults:
     n = len(targets)
-    tried: Tried | None = None
+    tried: AttemptResults | None = None
     tries_after, given_up = torch.zeros(n, dtype=torch.int64), torch.zeros(n, dtype=torch.bool)
-    bench = Bench(
+    bench = SearchTask(
         job.classifier,
         job.form,
         job.conditions,
         job.accept,
-        job.enough >= job.conditions.max_lit,
+        job.stop_at_lit >= job.conditions.max_lit,
         job.device,
     )
-    for index, process in enumerate(job.processes):
+    for index, process in enumerate(job.attacks):
         if process.start in NEED_REAL and job.real is None:
             continue
         rows = _rows_for(process, tried, tries_after, given_up, job)
@@ -134,26 +136,26 @@ def _run_chunk(job: Job, targets: Tensor, first: int) -> Tried:
         batch = Batch(
             targets, start, keys, None if mask is None else mask.expand(-1, *job.shape)
         ).rows(rows)
-        found, halved = run_process(bench, process, batch)
+        found, halved = run_attack(bench, process, batch)
         if tried is not None and process.start != BEST:
             tries_after[rows] += tried.best.met[rows]
         tried = _merge(tried, found, rows, index, halved, job)
-        if process.give_up is not None:
+        if process.early_stop_after is not None:
             given_up = tried.best.confidence < job.conditions.confidence
     assert tried is not None, "a portfolio has a process that needs no real images"
     if not job.budget:
         return tried
     generator = seeded(job.seed, first // CHUNK, "variety")
     best, halved = varied(
-        bench, tried.best, _asked(job, n, first), spare(job.budget), job.budget, generator
+        bench, tried.best, _asked(job, n, first), reserve(job.budget), job.budget, generator
     )
-    return replace(tried, best=best, halved=tried.halved + halved)
+    return replace(tried, best=best, oom_splits=tried.oom_splits + halved)
 
 
 def _start(
     job: Job,
-    process: Process,
-    tried: Tried | None,
+    process: Attack,
+    tried: AttemptResults | None,
     targets: Tensor,
     first: int,
     generator: torch.Generator,
@@ -170,12 +172,12 @@ def _start(
 
 
 def _rows_for(
-    process: Process, tried: Tried | None, tries_after: Tensor, given_up: Tensor, job: Job
+    process: Attack, tried: AttemptResults | None, tries_after: Tensor, given_up: Tensor, job: Job
 ) -> Tensor:
     """The attempts this process is run for."""
     if tried is None:
         return torch.arange(len(tries_after))
-    enough = tried.best.met & (tried.best.lit <= job.enough)
+    enough = tried.best.met & (tried.best.lit <= job.stop_at_lit)
     wanted = ~enough & (given_up | (not process.fallback))
     if process.start == BEST:
         wanted &= tried.best.confidence >= job.conditions.confidence
@@ -185,7 +187,7 @@ def _rows_for(
 
 
 def _mask(
-    job: Job, process: Process, start: Tensor, first: int, generator: torch.Generator
+    job: Job, process: Attack, start: Tensor, first: int, generator: torch.Generator
 ) -> Tensor | None:
     n = len(start)
     # random masks that were asked for make the images differ already
@@ -228,13 +230,13 @@ def _better(new: Fooling, old: Fooling, want: Conditions) -> Tensor:
 
 
 def _merge(
-    tried: Tried | None, found: Fooling, rows: Tensor, index: int, halved: int, job: Job
-) -> Tried:
+    tried: AttemptResults | None, found: Fooling, rows: Tensor, index: int, halved: int, job: Job
+) -> AttemptResults:
     if tried is None:
         n = len(found)
-        ran = torch.zeros(n, len(job.processes), dtype=torch.bool)
+        ran = torch.zeros(n, len(job.attacks), dtype=torch.bool)
         ran[:, index] = True
-        return Tried(found, torch.full((n,), index), ran, halved)
+        return AttemptResults(found, torch.full((n,), index), ran, halved)
     before = tried.best.rows(rows)
     better = _better(found, before, job.conditions)
     wide = better[:, None, None, None]
@@ -249,10 +251,10 @@ def _merge(
         fewest=torch.minimum(before.fewest, found.fewest),
         found_at=torch.where(better, before.steps + found.found_at, before.found_at),
     )
-    ran, process = tried.ran.clone(), tried.process.clone()
+    ran, process = tried.ran.clone(), tried.attack.clone()
     ran[rows, index] = True
     process[rows] = torch.where(better, index, process[rows])
     joined = {name: getattr(tried.best, name).clone() for name in best.__dataclass_fields__}
     for name, whole in joined.items():
         whole[rows] = getattr(best, name)
-    return Tried(Fooling(**joined), process, ran, tried.halved + halved)
+    return AttemptResults(Fooling(**joined), process, ran, tried.oom_splits + halved)

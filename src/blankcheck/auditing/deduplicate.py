@@ -7,9 +7,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from blankcheck.auditing.portfolio import BEST, Process
-from blankcheck.auditing.process_run import Batch, Bench, run_process
-from blankcheck.fooling import FORWARDS_PER_STEP, Exchange, Goal, Problem
+from blankcheck.auditing.attack_run import Batch, SearchTask, run_attack
+from blankcheck.auditing.portfolio import BEST, Attack
+from blankcheck.fooling import FORWARDS_PER_STEP, Goal, Problem, TabuSearch
 from blankcheck.types import Fooling, count_lit
 
 MIN_STEPS = 4
@@ -32,10 +32,10 @@ def repeats(found: Fooling) -> Tensor:
 
 
 def varied(
-    bench: Bench,
+    bench: SearchTask,
     found: Fooling,
     mask: Tensor | None,
-    spare: int,
+    reserve: int,
     steps: int,
     generator: torch.Generator,
 ) -> tuple[Fooling, int]:
@@ -43,7 +43,7 @@ def varied(
     found.
 
     A repeated image loses one of its lit features, drawn at random and forbidden from then on, and
-    goes on from there for `spare` steps. Where that ends in a repeat again, or the image has no lit
+    goes on from there for `reserve` steps. Where that ends in a repeat again, or the image has no lit
     feature to lose (a network can be sure of black), one more random feature is lit, as long as the
     forward passes of an attempt of `steps` steps last. mask: (n, c, h, w) bool or None. Second: how
     often a batch was halved for want of memory.
@@ -58,10 +58,10 @@ def varied(
     keys = torch.randint(2**62, (len(found),), generator=generator)
     rows, halved = repeats(found), 0
     rows = rows[found.lit[rows] > 0]
-    if len(rows) and spare >= MIN_STEPS:
-        process = Process(BEST, "exchange", lambda steps, max_lit: Exchange(), spare)
+    if len(rows) and reserve >= MIN_STEPS:
+        process = Attack(BEST, "exchange", lambda steps, max_lit: TabuSearch(), reserve)
         start, still = _without_one(found.images[rows], allowed[rows], draw[rows])
-        other, halved = run_process(
+        other, halved = run_attack(
             bench, process, Batch(found.targets[rows], start, keys[rows], still)
         )
         found = _replaced(found, other, rows)
@@ -84,14 +84,14 @@ def _without_one(images: Tensor, allowed: Tensor, draw: Tensor) -> tuple[Tensor,
     return start.view_as(images), still.view_as(images)
 
 
-def _with_one_more(bench: Bench, found: Fooling, allowed: Tensor, at: Tensor) -> Fooling:
+def _with_one_more(bench: SearchTask, found: Fooling, allowed: Tensor, at: Tensor) -> Fooling:
     """The same rows with the feature `at` (n,) lit, met where that meets the goal; one forward
     pass."""
     want = bench.conditions
     lit = found.images.flatten(1).scatter(1, at[:, None], 1.0).view_as(found.images) * allowed
     problem = Problem(bench.classifier, bench.form, found.targets.to(bench.device))
     confidence = problem.score(lit.to(bench.device))[0].cpu()
-    met = (confidence >= Goal(want.confidence).wanted) & (count_lit(lit) <= want.max_lit)
+    met = (confidence >= Goal(want.confidence).target_confidence) & (count_lit(lit) <= want.max_lit)
     if bench.accept is not None and bool(met.any()):
         met[met.clone()] = bench.accept(lit[met].to(bench.device)).cpu()
     return replace(

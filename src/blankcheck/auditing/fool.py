@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from blankcheck.auditing.attempts import Job, run_attempts
-from blankcheck.auditing.portfolio import BEST, PROCESSES, Process, spare, within
+from blankcheck.auditing.portfolio import ATTACKS, BEST, Attack, reserve, within
 from blankcheck.classifiers.wrapper import device_of, left_as_found
 from blankcheck.errors import ArgumentError
-from blankcheck.fooling import MAX_STEPS, NEED_REAL, STARTS, UNTIL, AdaptiveWeight, Exchange
+from blankcheck.fooling import MAX_STEPS, NEED_REAL, STARTS, UNTIL, ProximalMomentum, TabuSearch
 from blankcheck.fooling.masks import KINDS
 from blankcheck.fooling.starts import Real, Start
 from blankcheck.outputs import output_form, run
@@ -76,14 +76,14 @@ def fool(
             raise ArgumentError(
                 f"targets must lie in 0..{outputs - 1}, got {min(wanted)}..{max(wanted)}"
             )
-        processes, starts = _processes(start, steps - spare(steps), real, n, image_shape)
+        processes, starts = _processes(start, steps - reserve(steps), real, n, image_shape)
         job = Job(
             model,
             form,
             image_shape,
             conditions,
             processes,
-            enough=conditions.max_lit if until == "met" else 0,
+            stop_at_lit=conditions.max_lit if until == "met" else 0,
             more=0 if until == "met" else len(processes),
             budget=steps,
             real=real,
@@ -128,13 +128,13 @@ def _probe(shape: tuple[int, int, int], data: Data | None, seed: int) -> Tensor:
 
 def _processes(
     start: str | Tensor, steps: int, real: Real | None, n: int, shape: tuple[int, int, int]
-) -> tuple[tuple[Process, ...], dict[str, Start | Tensor] | None]:
+) -> tuple[tuple[Attack, ...], dict[str, Start | Tensor] | None]:
     if isinstance(start, Tensor):
         if tuple(start.shape) != (n, *shape):
             raise ArgumentError(f"start must be {(n, *shape)}, got {tuple(start.shape)}")
         return _descent_and_exchange("given", steps), {"given": start.detach().cpu().float()}
     if start == "auto":
-        usable = tuple(p for p in PROCESSES if real is not None or p.start not in NEED_REAL)
+        usable = tuple(p for p in ATTACKS if real is not None or p.start not in NEED_REAL)
         return within(steps, usable), None
     if start not in STARTS:
         raise ArgumentError(
@@ -143,15 +143,17 @@ def _processes(
     if start in NEED_REAL and real is None:
         raise ArgumentError(f"start {start!r} needs data=")
     if start == "black":
-        return (replace(PROCESSES[0], steps=steps, most=None, give_up=None),), None
+        return (replace(ATTACKS[0], steps=steps, most=None, early_stop_after=None),), None
     return _descent_and_exchange(start, steps), None
 
 
-def _descent_and_exchange(start: str, steps: int) -> tuple[Process, ...]:
+def _descent_and_exchange(start: str, steps: int) -> tuple[Attack, ...]:
     """The adaptive weight from this start, and a third of the budget to make what it found sparser."""
     later = steps // 3
-    first = Process(start, "adaptive", lambda s, k: AdaptiveWeight(), steps - later)
-    return (first, Process(BEST, "exchange", lambda s, k: Exchange(), later)) if later else (first,)
+    first = Attack(start, "adaptive", lambda s, k: ProximalMomentum(), steps - later)
+    return (
+        (first, Attack(BEST, "exchange", lambda s, k: TabuSearch(), later)) if later else (first,)
+    )
 
 
 def _mask(mask: Tensor | str | None, n: int, shape: tuple[int, int, int]) -> Tensor | str | None:

@@ -8,19 +8,19 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from blankcheck.auditing.attempts import Job, Tried, run_attempts
+from blankcheck.auditing.attempts import AttemptResults, Job, run_attempts
 from blankcheck.auditing.controls.run_all import Finished, run_experiments
 from blankcheck.auditing.controls.setting import Setting, Twins
 from blankcheck.auditing.controls.stronger_search import scored_once
 from blankcheck.auditing.onlooker import Met, Onlooker
-from blankcheck.auditing.portfolio import Preset, Process, within
-from blankcheck.auditing.third_party import Rival
+from blankcheck.auditing.portfolio import Attack, Preset, within
+from blankcheck.auditing.third_party import ThirdPartyAttack
 from blankcheck.auditing.witnesses import Scored, Witnesses, judged, rounded_to_8_bits, witnesses
 from blankcheck.classifiers import evaluate
 from blankcheck.classifiers.wrapper import device_of, fingerprint, left_as_found
 from blankcheck.data import Data, Split
 from blankcheck.errors import ModelError
-from blankcheck.fooling import Exchange
+from blankcheck.fooling import TabuSearch
 from blankcheck.judging import FIRST, SECOND, Evidence, OODTest, RealData, Score
 from blankcheck.judging.evidence import Cost, OODRecord
 from blankcheck.outputs import output_form
@@ -67,7 +67,7 @@ def gather(
     seed: int = 0,
     note: Note = lambda stage, done, all_, words: None,
     scores: Sequence[Score] = FIRST,
-    rivals: Sequence[Rival] = (),
+    rivals: Sequence[ThirdPartyAttack] = (),
     lacking: str = "",
     spread: Spread = alone,
 ) -> Gathered:
@@ -117,7 +117,7 @@ def gather(
         attempts=fixed.attempts,
         tried_by={
             p.name: int(tried.ran[:, i].sum())
-            for i, p in enumerate(job.processes)
+            for i, p in enumerate(job.attacks)
             if tried.ran[:, i].any()
         },
         real=RealData(
@@ -140,7 +140,7 @@ def gather(
             unusual,
         ),
         notes={"output_form": form, "twin": twin or "none"}
-        | _memory(tried.halved + sum(e.halved for e in finished)),
+        | _memory(tried.oom_splits + sum(e.oom_splits for e in finished)),
     )
     return Gathered(
         evidence, witnesses([fixed, *extra], names, data), names, fingerprint(classifier), form
@@ -171,16 +171,16 @@ def _by_the_way(
     if not seen:
         return []
     images, targets = torch.stack([image for _, image in seen]), torch.tensor([t for t, _ in seen])
-    shown = replace(
-        job, processes=(Process("any", "search", lambda steps, max_lit: Exchange(), 1),)
-    )
+    shown = replace(job, attacks=(Attack("any", "search", lambda steps, max_lit: TabuSearch(), 1),))
     best = scored_once(shown, torch.cat([images, rounded_to_8_bits(images)]), targets.repeat(2))
     sparsest: dict[int, int] = {}
     for row in best.lit.argsort(stable=True).tolist():
         if bool(best.met[row]):
             sparsest.setdefault(int(best.targets[row]), row)
     best = best.rows(torch.tensor(list(sparsest.values()), dtype=torch.int64))
-    tried = Tried(best, torch.zeros_like(best.targets), torch.ones(len(best), 1, dtype=torch.bool))
+    tried = AttemptResults(
+        best, torch.zeros_like(best.targets), torch.ones(len(best), 1, dtype=torch.bool)
+    )
     return [judged(shown, tried, judge, second, label="by the way")] if sparsest else []
 
 
@@ -194,7 +194,7 @@ def _rivals(finished: Sequence[Finished]) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _cost(tried: Tried, finished: Sequence[Finished], seconds: float) -> Cost:
+def _cost(tried: AttemptResults, finished: Sequence[Finished], seconds: float) -> Cost:
     """seconds: of the whole, training of twins included."""
     forward = int(tried.best.forwards.sum()) + sum(each.forward for each in finished)
     backward = int(tried.best.steps.sum()) + sum(each.backward for each in finished)
@@ -254,7 +254,7 @@ def _job(
         shape,
         want,
         within(preset.steps),
-        enough=max(1, want.max_lit // 10),
+        stop_at_lit=max(1, want.max_lit // 10),
         real=(real.images, real.labels) if len(real) else None,
         accept=onlooker.accepts,
         seed=seed,
@@ -262,10 +262,10 @@ def _job(
     )
 
 
-def _progress(note: Note) -> Callable[[int, int, Tried], None]:
+def _progress(note: Note) -> Callable[[int, int, AttemptResults], None]:
     fooled, lit = 0, []
 
-    def tell(done: int, total: int, part: Tried) -> None:
+    def tell(done: int, total: int, part: AttemptResults) -> None:
         nonlocal fooled
         met = part.best.met
         fooled += int(met.sum())

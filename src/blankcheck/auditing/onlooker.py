@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from blankcheck.fooling import Goal
-from blankcheck.fooling.host_sync import turns_between_looks
+from blankcheck.fooling.host_sync import turns_between_syncs
 from blankcheck.outputs import as_logits
 from blankcheck.parallel.spread import Spread
 from blankcheck.types import Accept, Classifier, Conditions, count_lit, stored
@@ -59,7 +59,7 @@ class Onlooker(nn.Module):
             want,
             accept,
         )
-        self.sure = Goal(want.confidence).wanted
+        self.sure = Goal(want.confidence).target_confidence
         self.looking, self.asked = False, 0
         self._waiting: list[tuple[Tensor, Tensor]] = []
         self._candidates: list[tuple[Tensor, Tensor]] = []
@@ -112,7 +112,7 @@ class Onlooker(nn.Module):
         p = as_logits(outputs, self.form).softmax(dim=1)[:, : self.classes]
         self._waiting.append((images, p >= self.sure))
         # on a device asking makes the host wait
-        if len(self._waiting) >= turns_between_looks(images.device):
+        if len(self._waiting) >= turns_between_syncs(images.device):
             self._sift()
             if sum(len(images) for images, _ in self._candidates) >= ASKED_AT_ONCE:
                 self._ask()

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 
 from blankcheck.errors import ArgumentError
 from blankcheck.fooling import (
-    AdaptiveWeight,
     AnnealedTopK,
-    Exchange,
+    ProximalMomentum,
     RandomSearch,
     SigmaZero,
     Solver,
+    TabuSearch,
 )
 
 BEST = "best"
@@ -22,12 +22,12 @@ confident one."""
 
 
 @dataclass(frozen=True)
-class Process:
+class Attack:
     """A named way of making candidates: step rule + start + mask + stop.
 
     solver: makes the step rule from (steps, max_lit). steps: its share of the attempt's budget.
     mask_keep: range of the share of positions a random mask keeps for each image, or None; mask:
-    its kind. most: steps beyond which the rule gains nothing. give_up: steps after which an image
+    its kind. most: steps beyond which the rule gains nothing. early_stop_after: steps after which an image
     that was never confident leaves. fallback: run only for attempts without a confident image.
     """
 
@@ -38,7 +38,7 @@ class Process:
     mask_keep: tuple[float, float] | None = None
     mask: str = "pixels"
     most: int | None = None
-    give_up: int | None = None
+    early_stop_after: int | None = None
     fallback: bool = False
 
     @property
@@ -48,11 +48,11 @@ class Process:
 
 
 def _exchange(steps: int, max_lit: int) -> Solver:
-    return Exchange()
+    return TabuSearch()
 
 
 def _adaptive(steps: int, max_lit: int) -> Solver:
-    return AdaptiveWeight()
+    return ProximalMomentum()
 
 
 def _sigma_zero(step_size: float) -> Callable[[int, int], Solver]:
@@ -67,21 +67,21 @@ def _random(steps: int, max_lit: int) -> Solver:
     return RandomSearch(features=max(1, round(0.2 * max_lit)))
 
 
-PROCESSES: tuple[Process, ...] = (
-    Process("black", "exchange", _exchange, 30, (0.8, 1.0), most=60, give_up=12),
-    Process("noise", "top-k", _top_k(0.15), 60),
-    Process("near-black", "adaptive", _adaptive, 50, (0.5, 1.0)),
-    Process("real-target", "adaptive", _adaptive, 60),
-    Process("sparse-noise", "adaptive", _adaptive, 50, (0.3, 1.0)),
-    Process("masked-real", "adaptive", _adaptive, 50, (0.4, 1.0), "blocks"),
-    Process("noise", "sigma-zero", _sigma_zero(1.0), 40),
-    Process("noise", "wide-top-k", _top_k(0.6), 40),
-    Process("real-other", "adaptive", _adaptive, 40),
-    Process("blend", "adaptive", _adaptive, 40),
-    Process("bright", "adaptive", _adaptive, 40),
-    Process("black", "random-search", _random, 20),
-    Process(BEST, "sigma-zero", _sigma_zero(0.1), 40),
-    Process(BEST, "exchange", _exchange, 50, (0.7, 1.0)),
+ATTACKS: tuple[Attack, ...] = (
+    Attack("black", "exchange", _exchange, 30, (0.8, 1.0), most=60, early_stop_after=12),
+    Attack("noise", "top-k", _top_k(0.15), 60),
+    Attack("near-black", "adaptive", _adaptive, 50, (0.5, 1.0)),
+    Attack("real-target", "adaptive", _adaptive, 60),
+    Attack("sparse-noise", "adaptive", _adaptive, 50, (0.3, 1.0)),
+    Attack("masked-real", "adaptive", _adaptive, 50, (0.4, 1.0), "blocks"),
+    Attack("noise", "sigma-zero", _sigma_zero(1.0), 40),
+    Attack("noise", "wide-top-k", _top_k(0.6), 40),
+    Attack("real-other", "adaptive", _adaptive, 40),
+    Attack("blend", "adaptive", _adaptive, 40),
+    Attack("bright", "adaptive", _adaptive, 40),
+    Attack("black", "random-search", _random, 20),
+    Attack(BEST, "sigma-zero", _sigma_zero(0.1), 40),
+    Attack(BEST, "exchange", _exchange, 50, (0.7, 1.0)),
 )
 """In order of what they find on plain networks per pass. No single one wins on every network:
 exchanging features from black on plain ones, top-k and sigma-zero from noise on adversarially
@@ -91,7 +91,7 @@ sigma-zero do so where features are worth most half-lit."""
 SHORT = 200
 """Budgets below this are spent on the first process alone, and on two more where it finds nothing.
 """
-MIN_SPARE = 20
+MIN_RESERVE = 20
 """Budgets below this keep nothing for attempts that repeat another's image."""
 MIN_FALLBACK = 10
 """Steps below which a fallback could hardly move."""
@@ -125,12 +125,12 @@ def preset_named(name: str) -> Preset:
     return PRESETS[name]
 
 
-def spare(steps: int) -> int:
+def reserve(steps: int) -> int:
     """Of a budget, the steps kept for attempts that repeat the image of another one."""
-    return steps // 12 if steps >= MIN_SPARE else 0
+    return steps // 12 if steps >= MIN_RESERVE else 0
 
 
-def within(steps: int, processes: tuple[Process, ...] = PROCESSES) -> tuple[Process, ...]:
+def within(steps: int, processes: tuple[Attack, ...] = ATTACKS) -> tuple[Attack, ...]:
     """The processes with their steps stretched or cut to a budget of `steps` backward passes per
     attempt.
 
@@ -147,11 +147,11 @@ def within(steps: int, processes: tuple[Process, ...] = PROCESSES) -> tuple[Proc
     )
 
 
-def _short(steps: int, processes: tuple[Process, ...]) -> tuple[Process, ...]:
+def _short(steps: int, processes: tuple[Attack, ...]) -> tuple[Attack, ...]:
     first = replace(processes[0], steps=steps, most=None)
-    left = steps - (first.give_up or 0)
-    if first.give_up is None or left < MIN_FALLBACK:
-        return (replace(first, give_up=None),)
+    left = steps - (first.early_stop_after or 0)
+    if first.early_stop_after is None or left < MIN_FALLBACK:
+        return (replace(first, early_stop_after=None),)
     names = {p.name: p for p in processes}
     return (
         first,

@@ -4,7 +4,7 @@ hand back.
 A rival looks for the image nearest to its start that the network calls the target. What it sees is
 the network's log-odds
 less those of the confidence asked for, beside an output that is 0: its own test of success is then
-that confidence. The libraries are neither needed nor known here; a `Rival` brings a function that
+that confidence. The libraries are neither needed nor known here; a `ThirdPartyAttack` brings a function that
 imports its own.
 """
 
@@ -46,7 +46,7 @@ class Asked:
     backwards: int = 0
 
     @property
-    def needed(self) -> float:
+    def target_log_odds(self) -> float:
         """The confidence as log-odds."""
         return float(torch.tensor(self.confidence, dtype=torch.float64).logit())
 
@@ -75,7 +75,9 @@ class _View(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         logits = self.asked.logits(images.to(self.device))
-        margins = (self.margins(logits) - self.asked.needed).nan_to_num(-UNSURE, UNSURE, -UNSURE)
+        margins = (self.margins(logits) - self.asked.target_log_odds).nan_to_num(
+            -UNSURE, UNSURE, -UNSURE
+        )
         return torch.cat([margins, margins.new_zeros(len(margins), 1)], 1).to(images.device)
 
     def margins(self, logits: Tensor) -> Tensor:
@@ -122,7 +124,7 @@ library has them: a tensor, an array, or a sequence of those with None where not
 
 
 @dataclass(frozen=True)
-class Rival:
+class ThirdPartyAttack:
     """One attack of one library.
 
     library: the distribution it belongs to. install: the command that installs it. make: imports
@@ -136,7 +138,7 @@ class Rival:
 
 
 @dataclass(frozen=True)
-class RivalFound:
+class ThirdPartyResult:
     """What a rival handed back, on the CPU; whether the images are good for anything is the
     caller's to measure.
 
@@ -152,24 +154,24 @@ class RivalFound:
     error: str = ""
 
 
-def run_rival(
-    rival: Rival,
+def run_third_party(
+    rival: ThirdPartyAttack,
     classifier: Classifier,
     form: str,
     start: Tensor,
     targets: Tensor,
     confidence: float,
     seed: int = 0,
-) -> RivalFound:
+) -> ThirdPartyResult:
     """Let a rival search from `start` (n, c, h, w) in [0, 1] for images with this confidence in
     `targets` (n,).
 
-    Like our own searches it is asked for a hair more (`Goal.wanted`), so that an image on the edge
+    Like our own searches it is asked for a hair more (`Goal.target_confidence`), so that an image on the edge
     is not lost when it is scored again. It computes where `start` lies. Random numbers come from
     `seed`; the global generators of torch, numpy and Python are left as found. Whatever the rival
     raises is handed back as its `error`.
     """
-    asked, images, error = Asked(classifier, form, Goal(confidence).wanted), start, ""
+    asked, images, error = Asked(classifier, form, Goal(confidence).target_confidence), start, ""
     targets = targets.to(start.device)
     with _own_random_numbers(seed, start.device), warnings.catch_warnings(), torch.enable_grad():
         warnings.simplefilter("ignore")
@@ -177,7 +179,7 @@ def run_rival(
             images = cleaned(rival.make()(asked, start.clone(), targets.clone()), start)
         except Exception as raised:
             error = _one_line(raised)
-    return RivalFound(
+    return ThirdPartyResult(
         stored(images.float().cpu()), targets.cpu(), asked.forwards, asked.backwards, error
     )
 
@@ -211,7 +213,7 @@ def _one_cleaned(found: Any, before: Tensor) -> Tensor:
     return torch.where(image.isfinite(), image, before).clamp(0, 1)
 
 
-def available(rivals: Sequence[Rival]) -> tuple[list[Rival], dict[str, str]]:
+def available(rivals: Sequence[ThirdPartyAttack]) -> tuple[list[ThirdPartyAttack], dict[str, str]]:
     """The rivals whose library can be imported, and for each other library why not and how to
     install it."""
     usable, lacking = [], {}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from blankcheck.auditing.attempts import Job, Tried
+from blankcheck.auditing.attempts import AttemptResults, Job
 from blankcheck.classifiers import probabilities
 from blankcheck.data import Data
 from blankcheck.judging import OODTest
@@ -63,7 +63,7 @@ def rounded_to_8_bits(images: Tensor) -> Tensor:
 
 def judged(
     job: Job,
-    tried: Tried,
+    tried: AttemptResults,
     judge: OODTest,
     second: OODTest,
     label: str = "",
@@ -87,11 +87,11 @@ def judged(
     )
     lit = count_lit(best.images)
     fooled = (confidence >= want.confidence) & (lit <= want.max_lit) & (ood_p <= want.ood_level)
-    names = [f"{label}: {process.name}" if label else process.name for process in job.processes]
+    names = [f"{label}: {process.name}" if label else process.name for process in job.attacks]
     columns = (
         best.targets,
         fooled,
-        tried.process,
+        tried.attack,
         lit,
         confidence,
         ood_p,

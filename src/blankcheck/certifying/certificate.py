@@ -24,6 +24,7 @@ from blankcheck.certifying.gate import (
 from blankcheck.certifying.hull import UNITS, Sparse
 from blankcheck.certifying.layers import Layer
 from blankcheck.certifying.log_odds import log_odds_bounds, rounding_slack
+from blankcheck.certifying.plan import SLOPE_STEPS
 from blankcheck.certifying.reading import Network, read_network
 from blankcheck.certifying.record import (
     CERTIFIED,
@@ -37,9 +38,6 @@ from blankcheck.certifying.rounding import of_softmax
 from blankcheck.classifiers.wrapper import device_of, fingerprint, left_as_found
 from blankcheck.errors import ArgumentError, ModelError
 from blankcheck.outputs import output_form, run
-
-SLOPE_STEPS = 20
-
 
 Watch = Callable[[int, int], None]
 """Told of each number of lit features that was looked at, and for how many classes it was proved.

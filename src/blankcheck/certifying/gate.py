@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +24,7 @@ from torch.nn import functional as F
 from blankcheck.certifying.bounds import bound_layers, upper_bound
 from blankcheck.certifying.hull import Sparse
 from blankcheck.certifying.layers import Layer
+from blankcheck.certifying.plan import GatePlan
 from blankcheck.certifying.reading import Network, read_network
 from blankcheck.certifying.rounding import of_softmax
 from blankcheck.classifiers.reference import wide_kernel
@@ -145,16 +145,6 @@ def as_log_odds(opened: Tensor, outputs: int) -> Tensor:
     and 1/2 for others."""
     s = opened.sigmoid()
     return (s + (1 - s) / outputs).logit().clamp(min=0.0)
-
-
-@dataclass(frozen=True)
-class GatePlan:
-    """How a gate is trained. steps: batches of real images, with one bound each."""
-
-    steps: int = 600
-    tau: float = 0.1
-    channels: int = 16
-    seed: int = 0
 
 
 def fit_gate(

@@ -7,35 +7,13 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from blankcheck.compare.pairs import Comparison
 from blankcheck.compare.run import Run
-from blankcheck.figures.drawing import Drawn, describe, lit_steps, log_counts, svg
+from blankcheck.figures.drawing import lit_steps, log_counts
 from blankcheck.figures.style import MUTED, SERIES, label, panel
-from blankcheck.judging.metrics import share_at_most
 from blankcheck.text import one_line
 
-MOST_CURVES = 8
 DASHES = ("-", "--", ":", "-.")
 """Lines differ in dash and width, too, so that a grey print still reads."""
-
-
-def draw(made: Comparison, unit: str) -> Drawn:
-    """The figure of the page.
-
-    Args:
-        made: the runs in the order shown.
-        unit: what is lit, pixels or features.
-    """
-    others = [run for run in made.runs if run is not made.reference]
-    runs = [made.reference, *others[: MOST_CURVES - 1]]
-    limit = max(int(run.record["conditions"]["max_lit"]) for run in made.runs)
-    levels = sorted({max(1, limit // 9), max(1, limit // 3), limit})
-    lines = {
-        run.name: ", ".join(f"{share_at_most(run.lit, k):.0%} with at most {k}" for k in levels)
-        for run in runs
-    }
-    alt = describe("Share of attempts with a fooling image, by its number of lit features", lines)
-    return Drawn("compare-lit", svg(lit_curves(runs, limit, unit)), alt)
 
 
 def lit_curves(runs: Sequence[Run], max_lit: int, unit: str) -> Figure:

@@ -12,7 +12,7 @@ from typing import Any
 from blankcheck.compare import statistics as stats
 from blankcheck.compare.run import Run
 from blankcheck.compare.statistics import Contrast
-from blankcheck.runs.schema import short
+from blankcheck.text import short
 
 ALL_PAIRS_UP_TO = 4
 """Runs; of more, each is compared with the reference only."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from blankcheck.fooling.problem import Problem, Seen
+from blankcheck.fooling.problem import Measurement, Problem
 from blankcheck.fooling.tensor_ops import movable
 from blankcheck.outputs import as_logits, run
 
@@ -22,7 +22,7 @@ MOST_APART = 0.5
 """Relative difference between a gradient and a finite difference from which they disagree."""
 
 
-def contradicted(problem: Problem, images: Tensor, seen: Seen) -> Tensor:
+def contradicted(problem: Problem, images: Tensor, seen: Measurement) -> Tensor:
     """Whether finite differences contradict the gradient, whatever the length of the step.
 
     Args:
@@ -40,10 +40,10 @@ def contradicted(problem: Problem, images: Tensor, seen: Seen) -> Tensor:
     slope = (seen.gradient * direction).flatten(1).double().sum(dim=1).clamp_min(1e-30)
     measured = agreed = torch.zeros_like(seen.finite)
     for relative in DIFFERENCES:
-        length = (relative * (1 + seen.margin.abs()) / slope).clamp(max=LONGEST_STEP).float()
+        length = (relative * (1 + seen.log_odds.abs()) / slope).clamp(max=LONGEST_STEP).float()
         there = (images + length.view(-1, 1, 1, 1) * direction).clamp(0, 1)
         promised = (seen.gradient.double() * (there.double() - images)).flatten(1).sum(dim=1)
-        change = problem.score(there)[1] - seen.margin
+        change = problem.score(there)[1] - seen.log_odds
         says = promised > drowned
         # infinite log-odds make NaN here, which does not agree
         agreed = agreed | (says & ((change - promised).abs() <= MOST_APART * promised))

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from blankcheck.fooling.counter_rng import uniform
-from blankcheck.fooling.problem import Seen
-from blankcheck.fooling.solvers import Look
+from blankcheck.fooling.problem import Measurement
+from blankcheck.fooling.solvers import StepContext
 from blankcheck.types import Rows
 
 
-class Blind:
+class GradientFree:
     """Common to the rules of this module: they score trial images and nothing else."""
 
     gradient: ClassVar[bool] = False
@@ -23,7 +23,7 @@ class Blind:
 
 
 @dataclass(frozen=True)
-class Held(Rows):
+class SparseRSState(Rows):
     """keys (n,); held (n,): how many lit features the image is to have."""
 
     step: int
@@ -32,7 +32,7 @@ class Held(Rows):
 
 
 @dataclass(frozen=True)
-class RandomSearch(Blind):
+class RandomSearch(GradientFree):
     """Keep a number of features lit, move some of them to random places, follow what is better.
 
     Sparse-RS (Croce et al. 2022, arXiv:2006.12834, algorithm 1) on black: the share of features
@@ -45,16 +45,18 @@ class RandomSearch(Blind):
     share: float = 0.5
     tries: int = 4
 
-    def init(self, images: Tensor, keys: Tensor) -> Held:
+    def init(self, images: Tensor, keys: Tensor) -> SparseRSState:
         """`features` for every image."""
         many = min(self.features, images[0].numel())
-        return Held(
+        return SparseRSState(
             0, keys, torch.full((len(images),), many, dtype=torch.int64, device=images.device)
         )
 
-    def step(self, state: Held, images: Tensor, seen: Seen, look: Look) -> tuple[Tensor, Held]:
+    def step(
+        self, state: SparseRSState, images: Tensor, seen: Measurement, look: StepContext
+    ) -> tuple[Tensor, SparseRSState]:
         """Try a few rearrangements of each image."""
-        flat, sure = images.flatten(1), seen.margin >= look.needed
+        flat, sure = images.flatten(1), seen.log_odds >= look.target_log_odds
         lit = (flat > 0).sum(dim=1)
         held = torch.where(sure, (lit - (lit // 10).clamp_min(1)).clamp_min(1), state.held)
         moving = (self.share * (1 - look.progress) ** 2 * held).long().clamp_min(1)
@@ -77,9 +79,9 @@ class RandomSearch(Blind):
         margins = look.score(trials.view(tries, *images.shape))
         top = margins.max(dim=0)
         best = trials[top.indices, torch.arange(len(flat), device=flat.device)]
-        take = forced | (top.values > seen.margin)
+        take = forced | (top.values > seen.log_odds)
         moved = torch.where(take[:, None], best, flat).view_as(images)
-        return moved, Held(state.step + 1, state.keys, held)
+        return moved, SparseRSState(state.step + 1, state.keys, held)
 
 
 def _rearranged(flat: Tensor, draw: Tensor, moving: Tensor, more: Tensor) -> Tensor:
@@ -107,7 +109,7 @@ class Population(Rows):
 
 
 @dataclass(frozen=True)
-class DifferentialEvolution(Blind):
+class DifferentialEvolution(GradientFree):
     """Breed descriptions of sparse images: where `pixels` lit pixels are and how bright.
 
     The one-pixel attack (Su et al. 2019, arXiv:1710.08864, section III) with more pixels: a child
@@ -129,7 +131,7 @@ class DifferentialEvolution(Blind):
         )
 
     def step(
-        self, state: Population, images: Tensor, seen: Seen, look: Look
+        self, state: Population, images: Tensor, seen: Measurement, look: StepContext
     ) -> tuple[Tensor, Population]:
         """One generation. The image handed on is that of the best member."""
         if look.forwards < self.members:

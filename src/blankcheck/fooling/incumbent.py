@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from blankcheck.fooling.host_sync import looks_always
+from blankcheck.fooling.host_sync import sync_is_free
 from blankcheck.types import NEVER, Accept, Rows, stored
 
 
@@ -20,7 +20,7 @@ class Best(Rows):
     image was met."""
 
     images: Tensor
-    margin: Tensor
+    log_odds: Tensor
     lit: Tensor
     rank: Tensor
     fewest: Tensor
@@ -32,12 +32,12 @@ class Best(Rows):
 
 
 @dataclass(frozen=True)
-class Shown:
+class Candidates:
     """Images in stored form (n, c, h, w) that were scored, and when: after so many backward and
-    forward passes. finite: as in `Seen`, of images that were measured."""
+    forward passes. finite: as in `Measurement`, of images that were measured."""
 
     images: Tensor
-    margin: Tensor
+    log_odds: Tensor
     lit: Tensor
     finite: Tensor | None
     steps: int
@@ -61,14 +61,14 @@ def nothing(images: Tensor) -> Best:
 
 
 def ranks_of(
-    waiting: list[Shown], best: Best, needed: float, max_lit: int, accept: Accept | None
+    waiting: list[Candidates], best: Best, needed: float, max_lit: int, accept: Accept | None
 ) -> list[Tensor]:
     """The ranks (n,), as in `Best`, of everything that waits. The acceptance test costs as much as
     a pass: it is asked once, about all images that may become the best of their rows, and about no
     others."""
     ranks = []
     for shown in waiting:
-        rank = (shown.margin >= needed).long()
+        rank = (shown.log_odds >= needed).long()
         ranks.append(rank + (rank > 0) * (shown.lit <= max_lit))
     if accept is None or not waiting:
         return [torch.where(rank == 2, 3, rank) for rank in ranks]
@@ -90,7 +90,7 @@ def ranks_of(
     ]
 
 
-def still_asked(rank: Tensor, shown: Shown, best: Best) -> Tensor:
+def still_asked(rank: Tensor, shown: Candidates, best: Best) -> Tensor:
     """The ranks (n,) of images that were asked about together with earlier ones, as if one had been
     asked about after the
     other: where an earlier one was accepted and has no more lit features, nobody would have
@@ -98,22 +98,22 @@ def still_asked(rank: Tensor, shown: Shown, best: Best) -> Tensor:
     return torch.where((rank == 3) & (best.rank == 3) & (shown.lit >= best.lit), 2, rank)
 
 
-def better_of(best: Best, shown: Shown, rank: Tensor, needed: float) -> Best:
+def better_of(best: Best, shown: Candidates, rank: Tensor, needed: float) -> Best:
     """The better one of each row, of these images of this `rank` (n,) and the best so far."""
-    margin, lit = shown.margin, shown.lit
-    fewer = (lit < best.lit) | ((lit == best.lit) & (margin > best.margin))
+    margin, lit = shown.log_odds, shown.lit
+    fewer = (lit < best.lit) | ((lit == best.lit) & (margin > best.log_odds))
     better = (rank > best.rank) | (
-        (rank == best.rank) & torch.where(rank > 0, fewer, margin > best.margin)
+        (rank == best.rank) & torch.where(rank > 0, fewer, margin > best.log_odds)
     )
     better &= ~best.done & ((margin > -torch.inf) | (best.rank < 0))
     met = (margin >= needed) & ~best.done
     fewest = torch.where(met, torch.minimum(lit, best.fewest), best.fewest)
-    if looks_always(shown.images.device) and not bool(better.any()):
+    if sync_is_free(shown.images.device) and not bool(better.any()):
         return replace(best, fewest=fewest)
     return replace(
         best,
         images=torch.where(better[:, None, None, None], shown.images, best.images),
-        margin=torch.where(better, margin, best.margin),
+        log_odds=torch.where(better, margin, best.log_odds),
         lit=torch.where(better, lit, best.lit),
         rank=torch.where(better, rank, best.rank),
         fewest=fewest,

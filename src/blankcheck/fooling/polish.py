@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from blankcheck.fooling.host_sync import turns_between_looks
+from blankcheck.fooling.host_sync import turns_between_syncs
 from blankcheck.fooling.problem import Problem
 from blankcheck.fooling.search import Goal
 from blankcheck.types import Fooling, Outcome, Rows, count_lit
@@ -43,7 +43,7 @@ def polish(
     depends on the others. Images that were not confident, and rows whose goal would be lost, come
     back as they are.
     """
-    chosen = (found.confidence >= goal.wanted).nonzero().squeeze(1)
+    chosen = (found.confidence >= goal.target_confidence).nonzero().squeeze(1)
     spent = torch.zeros_like(found.forwards)
     room = torch.as_tensor(forwards, device=spent.device).expand_as(spent)
     images, confidence, backwards = (
@@ -61,7 +61,7 @@ def polish(
         backwards[chosen] += 1
         left = (room - spent)[chosen]
         trial, tried = _sweep(
-            part, images[chosen], confidence[chosen], seen.gradient, goal.wanted, left
+            part, images[chosen], confidence[chosen], seen.gradient, goal.target_confidence, left
         )
         images[chosen], confidence[chosen] = trial.images, trial.confidence
         spent[chosen] += tried
@@ -75,7 +75,9 @@ def polish(
         forwards=found.forwards + spent,
         fewest=torch.minimum(
             found.fewest,
-            torch.where(found.confidence >= goal.wanted, count_lit(images), found.fewest),
+            torch.where(
+                found.confidence >= goal.target_confidence, count_lit(images), found.fewest
+            ),
         ),
     )
     return _goal_kept(found, sparser, goal)
@@ -103,7 +105,7 @@ def _sweep(
     )
     tried = torch.zeros_like(counts)
     live = (counts > 1).nonzero().squeeze(1)
-    every = turns_between_looks(images.device)
+    every = turns_between_syncs(images.device)
     for turn in range(max(0, int(forwards.max()))):
         if len(live) == 0:
             break
@@ -139,7 +141,7 @@ def _goal_kept(found: Fooling, sparser: Fooling, goal: Goal) -> Fooling:
         if bool(ask.any()):
             keep[ask] = goal.accept(sparser.images[ask])
         met = keep
-    met &= sparser.confidence >= goal.wanted
+    met &= sparser.confidence >= goal.target_confidence
     take = met | ~found.met
     wide = take[:, None, None, None]
     outcome = torch.where(met, int(Outcome.MET), found.outcome)

@@ -13,16 +13,16 @@ from blankcheck.types import Classifier, Rows
 
 
 @dataclass(frozen=True)
-class Seen(Rows):
+class Measurement(Rows):
     """One measurement of a batch; every number belongs to that row's image alone.
 
-    margin: (n,) log-odds of the target; NaN outputs give -inf. lit: (n,). gradient: (n, c, h, w) of
+    log_odds: (n,) log-odds of the target; NaN outputs give -inf. lit: (n,). gradient: (n, c, h, w) of
     the margin, 0 at masked features. finite: (n,) bool, False where an output is NaN or a gradient
     NaN or infinite: such an image can go no further. A log-probability of -inf is a saturated
     answer, behind which the gradient is lost and counts as 0.
     """
 
-    margin: Tensor
+    log_odds: Tensor
     lit: Tensor
     gradient: Tensor
     finite: Tensor
@@ -30,7 +30,7 @@ class Seen(Rows):
     @property
     def confidence(self) -> Tensor:
         """(n,) probability of the target among all outputs."""
-        return self.margin.sigmoid()
+        return self.log_odds.sigmoid()
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Problem(Rows):
             margin = log_odds(logits, self.targets.repeat(len(trials)))
         return torch.where(margin.isnan(), -torch.inf, margin).view(len(trials), -1)
 
-    def glance(self, images: Tensor) -> Seen:
+    def measure_without_gradient(self, images: Tensor) -> Measurement:
         """See stored images (n, c, h, w) without a gradient: one forward pass; the gradient is 0."""
         with torch.no_grad():
             margin = log_odds(as_logits(run(self.classifier, images), self.form), self.targets)
@@ -71,7 +71,7 @@ class Problem(Rows):
             images, margin, torch.zeros_like(images), torch.zeros_like(margin, dtype=torch.bool)
         )
 
-    def measure(self, images: Tensor) -> Seen:
+    def measure(self, images: Tensor) -> Measurement:
         """See stored images (n, c, h, w) with one forward and one backward pass.
 
         The gradient of each image is that of its own margin: nothing is averaged over the batch.
@@ -90,10 +90,12 @@ class Problem(Rows):
         )
 
 
-def _seen(images: Tensor, margin: Tensor, gradient: Tensor, saturated: Tensor) -> Seen:
+def _seen(images: Tensor, margin: Tensor, gradient: Tensor, saturated: Tensor) -> Measurement:
     # +inf margin is certainty, not an error; its gradient is what may be broken. A sum is finite
     # when every term is.
     wrong, broken = margin.isnan(), ~gradient.flatten(1).sum(dim=1).isfinite()
     gradient = torch.where((broken & saturated)[:, None, None, None], 0.0, gradient)
     finite = ~wrong & (~broken | saturated)
-    return Seen(torch.where(wrong, -torch.inf, margin), lit_features(images), gradient, finite)
+    return Measurement(
+        torch.where(wrong, -torch.inf, margin), lit_features(images), gradient, finite
+    )

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from blankcheck.errors import ArgumentError
-from blankcheck.fooling.host_sync import looks_always, turns_between_looks
-from blankcheck.fooling.incumbent import Best, Shown, better_of, nothing, ranks_of, still_asked
-from blankcheck.fooling.problem import Problem, Seen
-from blankcheck.fooling.solvers import Look, Solver
+from blankcheck.fooling.host_sync import sync_is_free, turns_between_syncs
+from blankcheck.fooling.incumbent import Best, Candidates, better_of, nothing, ranks_of, still_asked
+from blankcheck.fooling.problem import Measurement, Problem
+from blankcheck.fooling.solvers import Solver, StepContext
 from blankcheck.fooling.tensor_ops import darkened, lit_features
 from blankcheck.types import NEVER, Accept, Fooling, Outcome
 
@@ -43,16 +43,16 @@ class Goal:
             raise ArgumentError(f"until must be one of {', '.join(UNTIL)}, got {self.until!r}")
 
     @property
-    def wanted(self) -> float:
+    def target_confidence(self) -> float:
         """The confidence asked for inside the loop: a hair more, so that scoring an image again in
         another batch or on another machine (which moves a probability by about 1e-5) does not lose
         it."""
         return self.confidence + 1e-3 * (1 - self.confidence)
 
     @property
-    def needed(self) -> float:
-        """`wanted` as log-odds."""
-        return float(torch.tensor(self.wanted, dtype=torch.float64).logit())
+    def target_log_odds(self) -> float:
+        """`target_confidence` as log-odds."""
+        return float(torch.tensor(self.target_confidence, dtype=torch.float64).logit())
 
 
 @dataclass
@@ -70,22 +70,26 @@ class _Run:
     images: Tensor
     best: Best
     needed: float
-    waiting: list[Shown] = field(default_factory=list)
+    waiting: list[Candidates] = field(default_factory=list)
     finished: list[tuple[Tensor, Best]] = field(default_factory=list)
     turn: int = 0
     steps: int = 0
     forwards: int = 0
 
-    def look(self) -> Seen:
+    def look(self) -> Measurement:
         """Measure the images in stored form, and remember what is better."""
         shown = darkened(self.images)
-        seen = self.problem.measure(shown) if self.solver.gradient else self.problem.glance(shown)
+        seen = (
+            self.problem.measure(shown)
+            if self.solver.gradient
+            else self.problem.measure_without_gradient(shown)
+        )
         self.turn, self.steps, self.forwards = (
             self.turn + 1,
             self.steps + self.solver.gradient,
             self.forwards + 1,
         )
-        self._keep(shown, seen.margin, seen.lit, seen.finite)
+        self._keep(shown, seen.log_odds, seen.lit, seen.finite)
         return seen
 
     def give_up(self, everyone: bool = False) -> None:
@@ -101,7 +105,7 @@ class _Run:
     def leave(self) -> Tensor | None:
         """Every few turns, let the finished rows go; the positions of those that stay, None for all
         of them."""
-        if self.turn % turns_between_looks(self.images.device):
+        if self.turn % turns_between_syncs(self.images.device):
             return None
         self._settle()
         gone = int(self.best.done.sum())
@@ -119,10 +123,10 @@ class _Run:
         self.best, self.problem = self.best.rows(stays), self.problem.rows(stays)
         return stays
 
-    def move(self, seen: Seen, progress: float, room: int) -> None:
+    def move(self, seen: Measurement, progress: float, room: int) -> None:
         """One step of the rule, under the mask."""
         before = self.forwards
-        look = Look(self.needed, progress, room - self.forwards, self.score)
+        look = StepContext(self.needed, progress, room - self.forwards, self.score)
         self.images, self.state = self.solver.step(self.state, self.images, seen, look)
         self.images = _masked(self.images, self.problem)
         if self.forwards > before:
@@ -146,8 +150,8 @@ class _Run:
     ) -> None:
         """Remember these stored images where they are better than the best so far. What must be
         accepted waits for the next look, since the host has to know which images those are."""
-        self.waiting.append(Shown(shown, margin, lit, finite, self.steps, self.forwards))
-        if self.goal.accept is None or turns_between_looks(shown.device) == 1:
+        self.waiting.append(Candidates(shown, margin, lit, finite, self.steps, self.forwards))
+        if self.goal.accept is None or turns_between_syncs(shown.device) == 1:
             self._settle()
 
     def _settle(self) -> None:
@@ -172,7 +176,7 @@ class _Run:
 
     def _finish(self, done: Tensor, finite: Tensor, steps: int, forwards: int) -> None:
         new = done & ~self.best.done
-        if looks_always(self.images.device) and not bool(new.any()):
+        if sync_is_free(self.images.device) and not bool(new.any()):
             return
         self.best = replace(
             self.best,
@@ -191,7 +195,7 @@ def search(
     steps: int,
     keys: Tensor | None = None,
     forwards: int | None = None,
-    give_up: int | None = None,
+    early_stop_after: int | None = None,
 ) -> Fooling:
     """Search from `start` (n, c, h, w) in [0, 1] for at most `steps` backward passes per image.
 
@@ -200,7 +204,7 @@ def search(
     returns one that meets the whole goal with the fewest lit features; else a confident one with
     the fewest; else the most confident one. keys: (n,) int64, what the random numbers of each image
     hang on; its position if None. forwards: most forward passes per image, three times `steps` if
-    None. give_up: steps after which an image that was never confident leaves.
+    None. early_stop_after: steps after which an image that was never confident leaves.
     """
     _check(problem, start, steps)
     n, device = len(start), start.device
@@ -211,10 +215,10 @@ def search(
     images = _masked(start.clone(), problem)
     order = torch.arange(n, device=device)
     state = solver.init(images, order if keys is None else keys.to(device))
-    run = _Run(problem, goal, solver, state, order, images, nothing(images), goal.needed)
+    run = _Run(problem, goal, solver, state, order, images, nothing(images), goal.target_log_odds)
     while run.forwards < room and (run.steps < steps or not solver.gradient) and len(run.live):
         seen = run.look()
-        if give_up is not None and run.turn == give_up:
+        if early_stop_after is not None and run.turn == early_stop_after:
             run.give_up()
         stays = run.leave()
         if len(run.live):
@@ -250,7 +254,7 @@ def _collect(run: _Run, targets: Tensor) -> Fooling:
     return Fooling(
         best.images,
         targets,
-        best.margin.sigmoid(),
+        best.log_odds.sigmoid(),
         best.lit,
         best.steps,
         best.forwards,

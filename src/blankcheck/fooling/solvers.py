@@ -15,22 +15,22 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from blankcheck.fooling.problem import Seen
+from blankcheck.fooling.problem import Measurement
 from blankcheck.fooling.tensor_ops import largest, movable, plus
 from blankcheck.types import Rows
 
 
 @dataclass(frozen=True)
-class Look:
+class StepContext:
     """What a rule may know of the loop besides its images.
 
-    needed: log-odds from which an image counts as confident. progress: share of the budget already
+    target_log_odds: log-odds from which an image counts as confident. progress: share of the budget already
     used, in [0, 1).
     forwards: forward passes each image has left. score: margins (k, n) of trial images (k, n, c, h,
     w), k forward passes per image; what it shows counts as found.
     """
 
-    needed: float
+    target_log_odds: float
     progress: float
     forwards: int
     score: Callable[[Tensor], Tensor]
@@ -60,7 +60,9 @@ class Rule(Protocol[S]):
     def init(self, images: Tensor, keys: Tensor) -> S:
         """The state before the first step. keys: (n,) int64, for `draws.uniform`."""
 
-    def step(self, state: S, images: Tensor, seen: Seen, look: Look) -> tuple[Tensor, S]:
+    def step(
+        self, state: S, images: Tensor, seen: Measurement, look: StepContext
+    ) -> tuple[Tensor, S]:
         """Next images and state."""
 
 
@@ -90,7 +92,7 @@ def steepest(gradient: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class FixedWeight(Descent):
+class ProjectedAdam(Descent):
     """Projected Adam on cross-entropy + weight x mean pixel value: the classic recipe, kept as the
     reference.
 
@@ -113,7 +115,9 @@ class FixedWeight(Descent):
         """Moments start at zero."""
         return State(0, torch.zeros_like(images), torch.zeros_like(images), _unused(images))
 
-    def step(self, state: State, images: Tensor, seen: Seen, look: Look) -> tuple[Tensor, State]:
+    def step(
+        self, state: State, images: Tensor, seen: Measurement, look: StepContext
+    ) -> tuple[Tensor, State]:
         """One projected Adam step.
 
         The cross-entropy's gradient is -(1 - p) times that of the log-odds.
@@ -142,7 +146,7 @@ def _stepped(value: float, at: tuple[int, float] | None, step: int) -> float:
 
 
 @dataclass(frozen=True)
-class AdaptiveWeight(Descent):
+class ProximalMomentum(Descent):
     """Ascend the log-odds with momentum, then shrink every feature by a weight that follows the
     image's own success.
 
@@ -167,7 +171,9 @@ class AdaptiveWeight(Descent):
             images.new_full((len(images),), self.weight),
         )
 
-    def step(self, state: State, images: Tensor, seen: Seen, look: Look) -> tuple[Tensor, State]:
+    def step(
+        self, state: State, images: Tensor, seen: Measurement, look: StepContext
+    ) -> tuple[Tensor, State]:
         """One proximal step."""
         # features that cannot move (at a border, pushed outwards) would otherwise set the scale for
         # all others
@@ -175,7 +181,7 @@ class AdaptiveWeight(Descent):
         top = steepest(gradient)
         first = plus(self.momentum * state.first, gradient, (1 - self.momentum) / top)
         size = self.step_size * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * look.progress)))
-        confident = seen.margin >= look.needed
+        confident = seen.log_odds >= look.target_log_odds
         push = torch.where(confident, 0.3, 1.0)
         moved = plus(images, first, size * push).sub_(per_image(size * state.weight)).clamp_(0, 1)
         weight = state.weight * torch.where(confident, 1 + self.change, 1 / (1 + self.change))
@@ -198,12 +204,14 @@ class GreedyLighting(Descent):
         """Nothing to remember but the step."""
         return State(0, _unused(images), _unused(images), _unused(images))
 
-    def step(self, state: State, images: Tensor, seen: Seen, look: Look) -> tuple[Tensor, State]:
+    def step(
+        self, state: State, images: Tensor, seen: Measurement, look: StepContext
+    ) -> tuple[Tensor, State]:
         """Flip the best features; confident images stay as they are."""
         gradient = seen.gradient.flatten(1)
         flat = images.flatten(1)
         gain = torch.where(gradient > 0, gradient * (1 - flat), -gradient * flat)
-        confident = seen.margin >= look.needed
+        confident = seen.log_odds >= look.target_log_odds
         count = min(flat.shape[1], max(1, int(self.growth**state.step)))
         top = gain.topk(count, dim=1)
         value = (gradient.gather(1, top.indices) > 0).to(flat.dtype)
@@ -232,7 +240,9 @@ class AnnealedTopK(Descent):
         """Momentum zero."""
         return State(0, torch.zeros_like(images), _unused(images), _unused(images))
 
-    def step(self, state: State, images: Tensor, seen: Seen, look: Look) -> tuple[Tensor, State]:
+    def step(
+        self, state: State, images: Tensor, seen: Measurement, look: StepContext
+    ) -> tuple[Tensor, State]:
         """One ascent step and the cut to k features."""
         features = images[0].numel()
         first = plus(self.momentum * state.first, seen.gradient, 1 / steepest(seen.gradient))

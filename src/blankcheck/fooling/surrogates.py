@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from blankcheck.fooling.problem import Seen
-from blankcheck.fooling.solvers import Descent, Look, State, adam, per_image, steepest
+from blankcheck.fooling.problem import Measurement
+from blankcheck.fooling.solvers import Descent, State, StepContext, adam, per_image, steepest
 from blankcheck.fooling.tensor_ops import above, largest, plus
 
 
@@ -42,10 +42,12 @@ class SigmaZero(Descent):
         threshold = images.new_full((len(images),), self.threshold)
         return State(0, torch.zeros_like(images), torch.zeros_like(images), threshold)
 
-    def step(self, state: State, images: Tensor, seen: Seen, look: Look) -> tuple[Tensor, State]:
+    def step(
+        self, state: State, images: Tensor, seen: Measurement, look: StepContext
+    ) -> tuple[Tensor, State]:
         """One step, one cut."""
         t = state.step + 1
-        sure = seen.margin >= look.needed
+        sure = seen.log_odds >= look.target_log_odds
         count = images / images.square().add_(self.sigma).square_()
         count.mul_(2 * self.sigma / images[0].numel())
         gradient = plus(count, seen.gradient, sure.to(images.dtype) - 1)
@@ -80,12 +82,14 @@ class FastMinimumNorm(Descent):
             0, images.new_zeros(len(images)), eps, images.new_full((len(images),), torch.inf)
         )
 
-    def step(self, state: State, images: Tensor, seen: Seen, look: Look) -> tuple[Tensor, State]:
+    def step(
+        self, state: State, images: Tensor, seen: Measurement, look: StepContext
+    ) -> tuple[Tensor, State]:
         """One change of eps, one step, one cut."""
         cosine = 0.5 * (1 + math.cos(math.pi * look.progress))
         gamma = self.last_gamma + (self.gamma - self.last_gamma) * cosine
         size = self.step_size * (0.01 + 0.99 * cosine)
-        sure, lit = seen.margin >= look.needed, seen.lit.to(images.dtype)
+        sure, lit = seen.log_odds >= look.target_log_odds, seen.lit.to(images.dtype)
         fewest = torch.where(sure, torch.minimum(lit, state.weight), state.weight)
         fewer = torch.minimum((state.second * (1 - gamma)).floor(), state.second - 1).minimum(
             fewest

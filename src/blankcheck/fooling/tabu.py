@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from blankcheck.fooling.counter_rng import uniform
-from blankcheck.fooling.problem import Seen
-from blankcheck.fooling.solvers import Look
+from blankcheck.fooling.problem import Measurement
+from blankcheck.fooling.solvers import StepContext
 from blankcheck.types import LIT_THRESHOLD, NEVER, Rows
 
 FEWEST_RANKED, RANKED_SHARE = 8, 64
@@ -26,7 +26,7 @@ PAIRS = ((0, 0), (0, 1), (1, 0), (0, 2), (2, 0), (1, 1), (0, 3), (3, 0))
 
 
 @dataclass(frozen=True)
-class Walk(Rows):
+class TabuState(Rows):
     """Where the walk of each image is. Per image, (n,): its key, the fewest lit features of a
     confident image so far, whether it is still being lit for the first time, how many features the
     last successful darkening took. Per feature, (n, d): the step from which it may be lit, or
@@ -39,7 +39,7 @@ class Walk(Rows):
     block: Tensor
     dark_until: Tensor
     lit_until: Tensor
-    surprise: Tensor
+    gain_correction: Tensor
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class _Ranking:
 
 
 @dataclass(frozen=True)
-class Exchange:
+class TabuSearch:
     """Light what gains most until the image is confident; then, for ever, one feature fewer.
 
     A confident image loses its least useful features, several at once while that succeeds. An image
@@ -63,7 +63,7 @@ class Exchange:
     fewer than the sparsest confident one so far that is not confident exchanges a lit feature for a
     dark one: of the moves the gradient ranks highest, a few are scored, and the best is made,
     better or not. A feature just moved may not move back for up to `tenure` steps. What a trial
-    showed beyond its gradient is remembered for the ranking: `learn` of it at once, `forget` of
+    showed beyond its gradient is remembered for the ranking: `rate` of it at once, `decay` of
     what is known at every step. tried: (step, trials): from that step on so many moves are scored.
     damp: share of the first-order gain that is counted on when it is decided how many features to
     light at once.
@@ -72,17 +72,17 @@ class Exchange:
     tried: tuple[tuple[int, int], ...] = ((0, 1), (3, 2), (28, 4))
     tenure: int = 3
     damp: float = 1.0
-    learn: float = 0.5
-    forget: float = 0.1
+    rate: float = 0.5
+    decay: float = 0.1
     gradient: ClassVar[bool] = True
     trials: ClassVar[bool] = True
 
-    def init(self, images: Tensor, keys: Tensor) -> Walk:
+    def init(self, images: Tensor, keys: Tensor) -> TabuState:
         """Nothing forbidden, nothing learnt."""
         n, d = len(images), images[0].numel()
         whole = torch.zeros(n, dtype=torch.int64, device=images.device)
         free = torch.zeros(n, d, dtype=torch.int32, device=images.device)
-        return Walk(
+        return TabuState(
             0,
             keys,
             whole + NEVER,
@@ -93,10 +93,12 @@ class Exchange:
             images.new_zeros(n, d),
         )
 
-    def step(self, state: Walk, images: Tensor, seen: Seen, look: Look) -> tuple[Tensor, Walk]:
+    def step(
+        self, state: TabuState, images: Tensor, seen: Measurement, look: StepContext
+    ) -> tuple[Tensor, TabuState]:
         """One move of each image."""
         flat = images.flatten(1) * (images.flatten(1) >= LIT_THRESHOLD)
-        sure, lit = seen.margin >= look.needed, seen.lit
+        sure, lit = seen.log_odds >= look.target_log_odds, seen.lit
         first_time = state.lighting & sure
         block = torch.where(first_time, (lit // 6).clamp_min(1), state.block)
         lighting = state.lighting & ~sure
@@ -114,13 +116,13 @@ class Exchange:
         )
         tried = _apply(flat, ranking, on, off)
         margins = look.score(tried.view(trials, *images.shape))
-        made = _choose(margins, look.needed, lighting, too_many)
+        made = _choose(margins, look.target_log_odds, lighting, too_many)
         moved = tried[made, torch.arange(len(flat), device=flat.device)]
         counts = lit + on.sum(dim=2) - off.sum(dim=2)
         fewest = torch.minimum(
-            fewest, torch.where(margins >= look.needed, counts, NEVER).amin(dim=0)
+            fewest, torch.where(margins >= look.target_log_odds, counts, NEVER).amin(dim=0)
         )
-        whole_block = too_many & (margins[min(1, trials - 1)] >= look.needed)
+        whole_block = too_many & (margins[min(1, trials - 1)] >= look.target_log_odds)
         if trials == 1:
             # nothing smaller was tried beside the block: where it is too large the image stays and
             # the block shrinks
@@ -128,7 +130,7 @@ class Exchange:
         block = torch.where(whole_block, 2 * block, (block // 2).clamp_min(1))
         tenure = 1 + (uniform(state.keys, state.step, 1) * self.tenure).int()
         until = state.step + tenure
-        after = Walk(
+        after = TabuState(
             state.step + 1,
             state.keys,
             fewest,
@@ -136,7 +138,7 @@ class Exchange:
             block,
             torch.where((flat > 0) & (moved == 0), until, state.dark_until),
             torch.where((flat == 0) & (moved > 0) & ~lighting[:, None], until, state.lit_until),
-            self._learnt(state.surprise, seen, ranking, flat, margins, swap),
+            self._learnt(state.gain_correction, seen, ranking, flat, margins, swap),
         )
         return moved.view_as(images), after
 
@@ -144,8 +146,8 @@ class Exchange:
         self,
         trials: int,
         ranking: _Ranking,
-        seen: Seen,
-        look: Look,
+        seen: Measurement,
+        look: StepContext,
         lit: Tensor,
         lighting: Tensor,
         too_many: Tensor,
@@ -155,7 +157,7 @@ class Exchange:
     ) -> tuple[Tensor, Tensor]:
         """(k, n, r) bool each: which ranks each trial lights and darkens."""
         rank = torch.arange(ranking.on.shape[1], device=lit.device)
-        wanted = (look.needed - seen.margin)[:, None]
+        wanted = (look.target_log_odds - seen.log_odds)[:, None]
         several = (self.damp * ranking.gain.clamp_min(0).cumsum(dim=1) < wanted).sum(dim=1) + 1
         several = torch.minimum(several, (lit // 2).clamp_min(2))
         whole = torch.minimum(
@@ -176,8 +178,8 @@ class Exchange:
 
     def _learnt(
         self,
-        surprise: Tensor,
-        seen: Seen,
+        gain_correction: Tensor,
+        seen: Measurement,
         ranking: _Ranking,
         flat: Tensor,
         margins: Tensor,
@@ -185,23 +187,23 @@ class Exchange:
     ) -> Tensor:
         """What lighting a feature did beyond what its gradient promised, for those just tried in an
         exchange."""
-        surprise = (1 - self.forget) * surprise
+        gain_correction = (1 - self.decay) * gain_correction
         gradient = seen.gradient.flatten(1)
         for trial, margin in enumerate(margins):
             dark, light = PAIRS[trial % len(PAIRS)]
             on, off = ranking.on[:, light, None], ranking.off[:, dark, None]
             promised = gradient.gather(1, on) - gradient.gather(1, off) * flat.gather(1, off)
             # a margin of minus infinity (NaN outputs) teaches nothing
-            beyond = torch.nan_to_num((margin - seen.margin)[:, None] - promised, neginf=0.0)
-            change = self.learn * (beyond - surprise.gather(1, on)) * swap[:, None]
-            surprise = surprise.scatter_add(1, on, change)
-        return surprise
+            beyond = torch.nan_to_num((margin - seen.log_odds)[:, None] - promised, neginf=0.0)
+            change = self.rate * (beyond - gain_correction.gather(1, on)) * swap[:, None]
+            gain_correction = gain_correction.scatter_add(1, on, change)
+        return gain_correction
 
 
-def _rank(state: Walk, flat: Tensor, seen: Seen) -> _Ranking:
+def _rank(state: TabuState, flat: Tensor, seen: Measurement) -> _Ranking:
     gradient, dark = seen.gradient.flatten(1), flat == 0
     free = (state.dark_until <= state.step) & (gradient != 0)
-    gain = torch.where(dark & free, gradient + state.surprise, -torch.inf)
+    gain = torch.where(dark & free, gradient + state.gain_correction, -torch.inf)
     # features that may not be darkened yet come last, but can be had when nothing else is left
     loss = torch.where(dark, torch.inf, gradient * flat + (state.lit_until > state.step) * 1e9)
     width = min(max(FEWEST_RANKED, flat.shape[1] // RANKED_SHARE), flat.shape[1])

@@ -10,8 +10,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from blankcheck.auditing import Job, Process, Tried, Twin, run_attempts, within
-from blankcheck.auditing.third_party import Rival, run_rival
+from blankcheck.auditing import Attack, AttemptResults, Job, Twin, run_attempts, within
+from blankcheck.auditing.third_party import ThirdPartyAttack, run_third_party
 from blankcheck.classifiers.wrapper import device_of, left_as_found
 from blankcheck.fooling import DifferentialEvolution, GreedyLighting, RandomSearch
 from blankcheck.fooling.starts import Real
@@ -20,20 +20,20 @@ from blankcheck.judging import OODTest
 from blankcheck.parallel.spread import Spread, alone
 from blankcheck.types import Classifier, Conditions, Fooling, count_lit
 
-OTHERS: tuple[Process, ...] = (
-    Process(
+OTHERS: tuple[Attack, ...] = (
+    Attack(
         "black",
         "random-search",
         lambda steps, max_lit: RandomSearch(features=max(1, round(0.2 * max_lit))),
         60,
     ),
-    Process(
+    Attack(
         "black",
         "differential-evolution",
         lambda steps, max_lit: DifferentialEvolution(max(1, max_lit // 10)),
         60,
     ),
-    Process("black", "saliency", lambda steps, max_lit: GreedyLighting(), 30),
+    Attack("black", "saliency", lambda steps, max_lit: GreedyLighting(), 30),
 )
 """Processes that hardening never trains on: Sparse-RS, differential evolution and a saliency map.
 """
@@ -57,12 +57,12 @@ class Explorer:
     real: Real
     steps: int
     attempts: int
-    rivals: Sequence[Rival] = ()
+    rivals: Sequence[ThirdPartyAttack] = ()
     spread: Spread = alone
 
     def fresh(
         self, classifier: Classifier, form: str, seed: int, attempts: int | None = None
-    ) -> Tried:
+    ) -> AttemptResults:
         """The portfolio of an audit against this network."""
         return self._run(
             self._job(classifier, form, within(self.steps), seed),
@@ -70,7 +70,7 @@ class Explorer:
             self.spread,
         )
 
-    def others(self, classifier: Classifier, form: str, seed: int) -> dict[str, Tried]:
+    def others(self, classifier: Classifier, form: str, seed: int) -> dict[str, AttemptResults]:
         """What hardening never trains on, each alone, by name; a fifth as many attempts, or one a
         class."""
         attempts = max(self.classes, self.attempts // 5)
@@ -93,7 +93,7 @@ class Explorer:
         start = torch.zeros(len(targets), *self.shape, device=device_of(classifier))
         sets = {}
         for rival in self.rivals:
-            found = run_rival(
+            found = run_third_party(
                 rival, classifier, form, start, targets, self.conditions.confidence, seed
             )
             if not found.error:
@@ -133,7 +133,7 @@ class Explorer:
         return {f"twin:{name}" if name else "twin": each for name, each in found.items()}
 
     def _job(
-        self, classifier: Classifier, form: str, processes: tuple[Process, ...], seed: int
+        self, classifier: Classifier, form: str, processes: tuple[Attack, ...], seed: int
     ) -> Job:
         return Job(
             classifier,
@@ -141,23 +141,23 @@ class Explorer:
             self.shape,
             self.conditions,
             processes,
-            enough=self.conditions.max_lit,
+            stop_at_lit=self.conditions.max_lit,
             real=self.real,
             accept=self.gate.accepts,
             seed=seed,
             device=device_of(classifier),
         )
 
-    def _run(self, job: Job, attempts: int, spread: Spread) -> Tried:
+    def _run(self, job: Job, attempts: int, spread: Spread) -> AttemptResults:
         with left_as_found(job.classifier):
             return run_attempts(job, [i % self.classes for i in range(attempts)], spread=spread)
 
 
-def together(first: Tried, second: Tried) -> Tried:
+def together(first: AttemptResults, second: AttemptResults) -> AttemptResults:
     """Two searches as one."""
     return replace(
         first,
         best=Fooling.cat([first.best, second.best]),
-        process=torch.cat([first.process, second.process]),
+        attack=torch.cat([first.attack, second.attack]),
         ran=torch.cat([first.ran, second.ran]),
     )

@@ -9,7 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from blankcheck.fooling import STARTS, AdaptiveWeight, Exchange, Look, Problem, SigmaZero, Solver
+from blankcheck.fooling import (
+    STARTS,
+    Problem,
+    ProximalMomentum,
+    SigmaZero,
+    Solver,
+    StepContext,
+    TabuSearch,
+)
 from blankcheck.fooling.solvers import State
 from blankcheck.fooling.starts import Real
 from blankcheck.fooling.tensor_ops import largest
@@ -52,7 +60,7 @@ class _Move:
     part: Tensor
     rule: Solver
     state: Any
-    look: Look
+    look: StepContext
     keep: Tensor | None
 
 
@@ -169,9 +177,9 @@ class Replay:
         # anything from visit to visit
         whole = by_exchange & (self.age[rows] % 2 == 0)
         rules: tuple[tuple[Tensor, Solver], ...] = (
-            (whole, Exchange(tried=((0, 1),))),
+            (whole, TabuSearch(tried=((0, 1),))),
             (by_exchange & ~whole, SigmaZero(step_size=0.1)),
-            (~by_exchange, AdaptiveWeight()),
+            (~by_exchange, ProximalMomentum()),
         )
         return [
             self._move(rule, rows, mine, problem, needed, steps)
@@ -184,8 +192,8 @@ class Replay:
     ) -> _Move:
         device, part = problem.targets.device, mine.nonzero().squeeze(1)
         rows = rows[part]
-        look = Look(needed, 0.0, steps, problem.rows(part.to(device)).score_trials)
-        if not isinstance(rule, AdaptiveWeight):
+        look = StepContext(needed, 0.0, steps, problem.rows(part.to(device)).score_trials)
+        if not isinstance(rule, ProximalMomentum):
             keys = (rows + len(self.images) * self.age[rows]).to(device)
             return _Move(
                 part.to(device), rule, rule.init(self.images[rows].to(device), keys), look, None

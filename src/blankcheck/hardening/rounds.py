@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from blankcheck.auditing import Tried, Twin
-from blankcheck.auditing.third_party import Rival
+from blankcheck.auditing import AttemptResults, Twin
+from blankcheck.auditing.third_party import ThirdPartyAttack
 from blankcheck.certifying import Penalty, Ramp, certify
 from blankcheck.classifiers import UnitClassifier
 from blankcheck.classifiers.wrapper import devices_of
@@ -63,7 +63,7 @@ class Hardening:
         conditions: Conditions | None = None,
         seed: int = 0,
         twin: Callable[[], Twin | None] = lambda: None,
-        rivals: Sequence[Rival] = (),
+        rivals: Sequence[ThirdPartyAttack] = (),
         peers: Peers = ALONE,
         spread: Spread = alone,
     ) -> None:
@@ -256,7 +256,7 @@ class Hardening:
             looking_seconds=time.monotonic() - began,
         )
 
-    def _fresh_search(self) -> Tried:
+    def _fresh_search(self) -> AttemptResults:
         """Fresh attempts, and many more where none of the first fools and that would end the
         hardening."""
         plan = self.plan
@@ -273,7 +273,7 @@ class Hardening:
             tried = together(tried, more)
         return tried
 
-    def _log(self, told: Trained, tried: Tried, real: Record) -> list[float]:
+    def _log(self, told: Trained, tried: AttemptResults, real: Record) -> list[float]:
         """Append the records of this round; returns the share of each set so far that the network
         handles."""
         want, index, gate = self.conditions, self.next_round, self.explorer.gate

@@ -55,7 +55,7 @@ class Ground:
     @property
     def needed(self) -> float:
         """The confidence asked for, as log-odds."""
-        return Goal(self.conditions.confidence).needed
+        return Goal(self.conditions.confidence).target_log_odds
 
     def weights(self, images: Tensor, targets: Tensor) -> Tensor:
         """How much each of these images (n, c, h, w) counts in the fooling loss, (n,) on the CPU;

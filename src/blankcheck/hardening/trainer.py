@@ -144,10 +144,10 @@ class Learner:
         self.first = {
             name: tensor.detach().clone() for name, tensor in classifier.state_dict().items()
         }
-        self._begin(plan.training.epochs)
+        self._begin(plan.epochs)
 
     def _begin(self, epochs: int) -> None:
-        self.precision = Precision(self.plan.training.precision, device_of(self.classifier))
+        self.precision = Precision(self.plan.precision, device_of(self.classifier))
         self.optimiser, self.schedule = replace(self.plan.training, epochs=epochs).optimiser(
             self.classifier, len(self.data)
         )
@@ -171,7 +171,7 @@ class Learner:
 
     def batches_in(self, epochs: int) -> int:
         """Batches of so many epochs."""
-        return epochs * math.ceil(len(self.data) / self.plan.training.batch)
+        return epochs * math.ceil(len(self.data) / self.plan.batch)
 
     def skip_to_last(self, epochs: int) -> None:
         """Go on as if only so many epochs were left: the learning rate falls to where the one-cycle
@@ -213,7 +213,7 @@ class Learner:
         shown, seen, done = [], 0, 0
         penalties: list[Tensor] = []
         for _ in range(epochs):
-            for index in batches(len(self.data), self.plan.training.batch, self.common):
+            for index in batches(len(self.data), self.plan.batch, self.common):
                 found = source.batch(ground) if source is not None else Found.nothing(ground)
                 penalties += self._learn(index, found, real, fooling, confidence)
                 seen += found.seen
@@ -248,12 +248,15 @@ class Learner:
         outputs = self.precision.outputs(outputs)
         real, fooling = outputs[: len(labels)], outputs[len(labels) :]
         real_losses = F.cross_entropy(real, labels, reduction="none")
-        doubts = unsure(real, labels, Goal(confidence).needed)
+        doubts = unsure(real, labels, Goal(confidence).target_log_odds)
         losses = self.objective.loss(fooling, found.targets, self.classes)
         # divided by the full batch, so that the weight of one fooling image does not rise as they
         # become rare
         loss = (real_losses.mean() + self.plan.sureness * doubts.mean()) * part.weight
-        loss = loss + self.plan.weight * (found.weights * losses).sum() / self.plan.fooling_batch
+        loss = (
+            loss
+            + self.plan.fooling_weight * (found.weights * losses).sum() / self.plan.fooling_batch
+        )
         penalties = []
         if self.penalty is not None and self.schedule.last_epoch % PROVED_EVERY == 0:
             penalties = [self.penalty(self.progress)]

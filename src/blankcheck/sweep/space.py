@@ -18,7 +18,7 @@ import numpy as np
 
 from blankcheck.cli.settings import HardenSettings
 from blankcheck.errors import ArgumentError
-from blankcheck.runs.schema import short
+from blankcheck.text import short
 
 OF_THE_SWEEP = ("seed", "out", "json", "quiet")
 NOT_OF_A_TRIAL = ("resume", "tracker")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from blankcheck.errors import ArgumentError
-from blankcheck.runs.schema import short
+from blankcheck.text import short
 
 if TYPE_CHECKING:
     from optuna import Study

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from blankcheck.api.audit import audit
-from blankcheck.api.harden import STATE, Hardened, check_network, harden, plan_of
+from blankcheck.api.harden import Hardened, check_network, harden, plan_of
 from blankcheck.api.third_party import usable_rivals
 from blankcheck.classifiers import ARCHITECTURES, UnitClassifier, load_model
 from blankcheck.classifiers.loading import parse_normalize
@@ -27,6 +27,7 @@ from blankcheck.judging import OODTest
 from blankcheck.judging.ood import check_size
 from blankcheck.parallel.devices import choose_threads, resolve
 from blankcheck.runs.folder import RunFolder
+from blankcheck.runs.state import STATE
 from blankcheck.seeds import seed_of
 from blankcheck.sweep.choosing import Seen
 from blankcheck.sweep.space import Space

@@ -130,7 +130,7 @@ class BentGradient(nn.Module):
         return outputs
 
 
-class Swallow(nn.Module):
+class RejectsEverything(nn.Module):
     """One more class, meaning "fake", that is sure of every image, real ones included."""
 
     def __init__(self, inner: nn.Module, lead: float = 10.0) -> None:
@@ -157,7 +157,7 @@ class NaNOnSparse(nn.Module):
         return outputs.masked_fill(sparse, torch.nan)
 
 
-class Asleep(nn.Module):
+class DeadAboutDense(nn.Module):
     """Flat and unsure when `limit` features or more are above 0.002: it hides from searches that
     start from noise."""
 

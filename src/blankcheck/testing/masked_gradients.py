@@ -10,13 +10,13 @@ from torch.nn import functional as F
 from blankcheck.classifiers import TrainingPlan, UnitClassifier, build
 from blankcheck.classifiers.training import batches
 from blankcheck.data import Data
-from blankcheck.fooling import AdaptiveWeight, Goal, Look, Problem
+from blankcheck.fooling import Goal, Problem, ProximalMomentum, StepContext
 from blankcheck.types import stored
 
 BUFFER, SEARCHED = 512, 64
 
 
-def mirage(
+def masked_gradient_network(
     data: Data,
     seed: int = 0,
     architecture: str = "cnn",
@@ -61,8 +61,11 @@ def _batches(n: int, plan: TrainingPlan, generator: torch.Generator) -> list[Ten
 def _searched(
     network: UnitClassifier, images: Tensor, targets: Tensor, keys: Tensor, steps: int
 ) -> Tensor:
-    rule, problem = AdaptiveWeight(), Problem(network.eval(), "logits", targets)
-    state, look = rule.init(images, keys), Look(Goal().needed, 0.0, 0, problem.score_trials)
+    rule, problem = ProximalMomentum(), Problem(network.eval(), "logits", targets)
+    state, look = (
+        rule.init(images, keys),
+        StepContext(Goal().target_log_odds, 0.0, 0, problem.score_trials),
+    )
     for _ in range(steps):
         images, state = rule.step(state, images, problem.measure(stored(images)), look)
     return images

@@ -13,7 +13,7 @@ from torch import nn
 from blankcheck.classifiers import TrainingPlan, UnitClassifier, build, train_plainly
 from blankcheck.data import Data
 from blankcheck.testing.honest import InkGate, ink_gate
-from blankcheck.testing.masked_gradients import mirage
+from blankcheck.testing.masked_gradients import masked_gradient_network
 
 SMALL = 256
 """Images of at most this many features are given an mlp."""
@@ -71,10 +71,12 @@ class Networks:
         )
         return network.requires_grad_(False)
 
-    def mirage(self) -> UnitClassifier:
+    def masked(self) -> UnitClassifier:
         """The mirage on this data; small images need help to go flat, and more epochs."""
         if math.prod(self.data.shape) <= SMALL:
-            made = mirage(self.data, self.seed, self.architecture, epochs=60, steps=2, silence=1.0)
+            made = masked_gradient_network(
+                self.data, self.seed, self.architecture, epochs=60, steps=2, silence=1.0
+            )
         else:
-            made = mirage(self.data, self.seed, self.architecture)
+            made = masked_gradient_network(self.data, self.seed, self.architecture)
         return made.requires_grad_(False)

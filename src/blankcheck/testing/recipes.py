@@ -127,7 +127,7 @@ def _ink_gate(networks: Networks) -> Made:
 def _deceivers() -> dict[str, tuple[str, Callable[[Networks], Made]]]:
     d, r = deceivers, stochastic
     return {
-        "mirage": ("is flat on uniform noise only", lambda n: Made(n.mirage())),
+        "mirage": ("is flat on uniform noise only", lambda n: Made(n.masked())),
         "sharp": (
             "multiplies logits by 1000, so that the softmax saturates",
             lambda n: Made(d.Scaled(n.plain, 1000)),
@@ -190,7 +190,7 @@ def _deceivers() -> dict[str, tuple[str, Callable[[Networks], Made]]]:
         ),
         "swallow": (
             "calls every image fake, real ones included",
-            lambda n: Made(d.Swallow(n.plain)),
+            lambda n: Made(d.RejectsEverything(n.plain)),
         ),
         "nan-on-sparse": (
             "answers NaN where few features are lit",
@@ -198,7 +198,7 @@ def _deceivers() -> dict[str, tuple[str, Callable[[Networks], Made]]]:
         ),
         "asleep": (
             "is flat where more features are lit than in real images",
-            lambda n: Made(d.Asleep(n.plain, _awake_limit(n.data))),
+            lambda n: Made(d.DeadAboutDense(n.plain, _awake_limit(n.data))),
         ),
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from blankcheck.auditing.attempts import Job, Tried, run_attempts
+from blankcheck.auditing.attempts import AttemptResults, Job, run_attempts
 from blankcheck.auditing.controls.setting import Experiment, Setting
 from blankcheck.classifiers.planting import MOST_MARGIN, Trigger, random_patterns
 from blankcheck.fooling import Goal
@@ -51,7 +51,7 @@ def planted_control(setting: Setting) -> Experiment:
     return Experiment(control, spent=tuple(searched))
 
 
-def _search(setting: Setting, targets: list[int], size: int, reach: float) -> Tried:
+def _search(setting: Setting, targets: list[int], size: int, reach: float) -> AttemptResults:
     job = setting.job
     patterns = random_patterns(len(targets), size, job.shape, seeded(job.seed, "patterns", reach))
     certainty = _certainty(job, patterns, torch.tensor(targets), reach)
@@ -72,5 +72,6 @@ def _certainty(job: Job, patterns: Tensor, targets: Tensor, reach: float) -> Ten
     ).cpu()
     lost = SLACK / reach
     return (
-        Goal(job.conditions.confidence).needed - lost * own.clamp(-MOST_MARGIN, MOST_MARGIN)
+        Goal(job.conditions.confidence).target_log_odds
+        - lost * own.clamp(-MOST_MARGIN, MOST_MARGIN)
     ) / (1 - lost)

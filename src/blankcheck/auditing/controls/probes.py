@@ -93,7 +93,7 @@ def _health(job: Job, images: Tensor, targets: Tensor, generator: torch.Generato
     seen = problem.measure(images)
     steepest = seen.gradient.flatten(1).abs().amax(dim=1)
     flat = seen.finite & (steepest == 0)
-    hidden = flat & _moves(problem, images, seen.margin, generator)
+    hidden = flat & _moves(problem, images, seen.log_odds, generator)
     wrong = seen.finite & ~flat & contradicted(problem, images, seen)
     return _Health(*(float(kind.float().mean()) for kind in (~seen.finite, flat, hidden, wrong)))
 

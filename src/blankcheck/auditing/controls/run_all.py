@@ -13,7 +13,7 @@ from blankcheck.auditing.controls import stronger_search as harder
 from blankcheck.auditing.controls.planted import planted_control
 from blankcheck.auditing.controls.setting import Experiment, Setting
 from blankcheck.auditing.controls.third_party import rivals as rival_control
-from blankcheck.auditing.third_party import Rival
+from blankcheck.auditing.third_party import ThirdPartyAttack
 from blankcheck.auditing.witnesses import Scored, judged
 from blankcheck.judging import OODTest
 from blankcheck.judging.check_rules import MIN_CONTROL_RATE
@@ -55,7 +55,7 @@ class Finished:
     rules: tuple[str, ...]
     forward: int
     backward: int
-    halved: int
+    oom_splits: int
     twin_seconds: float
     twin: str | None
     on_twin: OnTwin | None
@@ -74,10 +74,10 @@ class Finished:
                 judged(job, tried, judge, second, label=code, want=want)
                 for job, tried in experiment.searches
             ),
-            rules=tuple(job.processes[0].rule for job, _ in experiment.searches),
+            rules=tuple(job.attacks[0].rule for job, _ in experiment.searches),
             forward=sum(int(f.forwards.sum()) for f in spent),
             backward=sum(int(f.steps.sum()) for f in spent),
-            halved=sum(tried.halved for tried in found),
+            oom_splits=sum(tried.oom_splits for tried in found),
             twin_seconds=experiment.twin_seconds,
             twin=experiment.twin.what if experiment.twin is not None else None,
             on_twin=experiment.on_twin,
@@ -88,7 +88,7 @@ def run_experiments(
     setting: Setting,
     judge: OODTest,
     second: OODTest,
-    rivals: Sequence[Rival],
+    rivals: Sequence[ThirdPartyAttack],
     lacking: str,
     tell: Tell,
     spread: Spread,
@@ -124,7 +124,7 @@ def run_experiments(
 
 
 def _pieces(
-    setting: Setting, rivals: Sequence[Rival], lacking: str
+    setting: Setting, rivals: Sequence[ThirdPartyAttack], lacking: str
 ) -> list[tuple[list[str], Callable[[], list[Experiment]]]]:
     """(words, how to run them). The twin's images are shown by whoever has the twin."""
 

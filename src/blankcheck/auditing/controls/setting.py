@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from blankcheck.auditing.attempts import Job, Tried
+from blankcheck.auditing.attempts import AttemptResults, Job
 from blankcheck.auditing.portfolio import Preset
 from blankcheck.judging.evidence import Attempt, Control, OnTwin
 from blankcheck.seeds import seed_of, seeded
@@ -44,7 +44,7 @@ class Setting:
     job: Job
     preset: Preset
     attempts: tuple[Attempt, ...]
-    tried: Tried
+    tried: AttemptResults
     validation: Images
     classes: int
     twins: Twins
@@ -81,7 +81,7 @@ class Experiment:
     training twins took. on_twin: what was found on it."""
 
     control: Control
-    searches: tuple[tuple[Job, Tried], ...] = ()
+    searches: tuple[tuple[Job, AttemptResults], ...] = ()
     spent: tuple[Fooling, ...] = ()
     twin_seconds: float = 0.0
     twin: Twin | None = None

@@ -5,7 +5,6 @@ What they find is a witness.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -14,24 +13,24 @@ from torch import Tensor
 
 from blankcheck.auditing.attempts import Job, run_attempts
 from blankcheck.auditing.controls.setting import EVERY_ATTEMPT_FOOLED, Experiment, Setting, Twin
-from blankcheck.auditing.portfolio import Process, within
+from blankcheck.auditing.portfolio import Attack, within
 from blankcheck.classifiers import probabilities
 from blankcheck.fooling import (
     MAX_STEPS,
-    AdaptiveWeight,
     AnnealedTopK,
     DifferentialEvolution,
-    Exchange,
-    FixedWeight,
+    ProjectedAdam,
+    ProximalMomentum,
     RandomSearch,
     SigmaZero,
     Solver,
+    TabuSearch,
 )
 from blankcheck.judging.evidence import Attempt, Control, OnTwin
 from blankcheck.types import NEVER, Fooling, Outcome, count_lit
 
-Rule = tuple[str, Callable[[int, int], Solver]]
-"""A kind of start, and what makes a step rule from (steps, max_lit)."""
+Rule = tuple[str, str, Callable[[int, int], Solver]]
+"""A kind of start, the name of a step rule, and what makes the rule from (steps, max_lit)."""
 RESTARTS = 5
 WEIGHTS = (0.3, 3.0, 30.0)
 """Of the fixed L1 penalty. One suits most networks; none suits all."""
@@ -46,7 +45,7 @@ POSITIVE = 40
 def more_steps(setting: Setting) -> Experiment:
     """Ten times the steps (at most 10,000 an attempt) on a sample of the attempts that failed."""
     steps, ten = setting.preset.steps, min(10 * setting.preset.steps, MAX_STEPS)
-    harder = setting.job_for("more-steps", processes=within(ten), more=0)
+    harder = setting.job_for("more-steps", attacks=within(ten), more=0)
     return _again(
         "more-steps", harder, setting, setting.sample, f"With {ten} steps instead of {steps}"
     )
@@ -66,7 +65,10 @@ def more_starts(setting: Setting) -> Experiment:
     hardened networks."""
     kinds = ("gaussian", "bright", "sparse-noise", "blend", "real-target", "real-other")
     job = _other(
-        setting, [(start, _adaptive) for start in kinds], setting.preset.steps, "more-starts"
+        setting,
+        [(start, "adaptive-weight", _adaptive) for start in kinds],
+        setting.preset.steps,
+        "more-starts",
     )
     return _again(
         "more-starts",
@@ -79,7 +81,11 @@ def more_starts(setting: Setting) -> Experiment:
 
 def penalty_weights(setting: Setting) -> Experiment:
     """The classic recipe, projected Adam, over a range of its one hyperparameter."""
-    rules = [(start, _fixed(weight)) for weight in WEIGHTS for start in ("real-target", "noise")]
+    rules = [
+        (start, "fixed-weight", _fixed(weight))
+        for weight in WEIGHTS
+        for start in ("real-target", "noise")
+    ]
     job = _other(setting, rules, 2 * setting.preset.steps, "penalty-weights")
     words = "Projected Adam with L1 weights " + ", ".join(f"{w:g}" for w in WEIGHTS)
     return _again("penalty-weights", job, setting, setting.sample, words)
@@ -91,7 +97,7 @@ def tighter_limit(setting: Setting) -> Experiment:
     want = setting.job.conditions
     limit = max(1, want.max_lit // 3)
     tight = replace(want, max_lit=limit)
-    job = setting.job_for("tighter-limit", conditions=tight, enough=max(1, limit // 10))
+    job = setting.job_for("tighter-limit", conditions=tight, stop_at_lit=max(1, limit // 10))
     return _again(
         "tighter-limit", job, setting, setting.sample, f"With at most {limit} lit features"
     )
@@ -102,9 +108,13 @@ def gradient_free(setting: Setting) -> Experiment:
     limit = setting.job.conditions.max_lit
     few, many = max(1, limit // 5), max(1, 3 * limit // 5)
     rules: list[Rule] = [
-        ("black", lambda steps, k: RandomSearch(features=few)),
-        ("black", lambda steps, k: RandomSearch(features=many)),
-        ("black", lambda steps, k: DifferentialEvolution(pixels=min(20, limit))),
+        ("black", "random-search", lambda steps, k: RandomSearch(features=few)),
+        ("black", "random-search", lambda steps, k: RandomSearch(features=many)),
+        (
+            "black",
+            "differential-evolution",
+            lambda steps, k: DifferentialEvolution(pixels=min(20, limit)),
+        ),
     ]
     job = _other(setting, rules, 3 * setting.preset.steps, "gradient-free")
     return _again(
@@ -130,9 +140,9 @@ def close_calls(setting: Setting) -> Experiment:
 
     closest = sorted(setting.failed, key=lambda i: lacks(setting.attempts[i]))[: 2 * setting.sample]
     given: list[Rule] = [
-        ("given", lambda steps, k: SigmaZero(step_size=0.1)),
-        ("given", lambda steps, k: Exchange()),
-        ("given", _adaptive),
+        ("given", "sigma-zero", lambda steps, k: SigmaZero(step_size=0.1)),
+        ("given", "exchange", lambda steps, k: TabuSearch()),
+        ("given", "adaptive-weight", _adaptive),
     ]
     job = _other(setting, given, setting.preset.steps, "close-calls")
     job = replace(job, starts={"given": setting.tried.best.images[closest]}, real=None)
@@ -151,11 +161,11 @@ def transfer(setting: Setting, twin: Twin | None) -> Experiment:
     sure = replace(job.conditions, confidence=max(SURE, job.conditions.confidence))
     classifier, form = twin.classifier, twin.form
     on_twin = setting.job_for(
-        code, classifier=classifier, form=form, conditions=sure, enough=sure.max_lit
+        code, classifier=classifier, form=form, conditions=sure, stop_at_lit=sure.max_lit
     )
     made = run_attempts(on_twin, targets)
-    processes = tuple(replace(p, start=f"twin:{p.start}") for p in job.processes)
-    shown = setting.job_for(code, processes=processes)
+    processes = tuple(replace(p, start=f"twin:{p.start}") for p in job.attacks)
+    shown = setting.job_for(code, attacks=processes)
     tried = replace(made, best=scored_once(shown, made.best.images, made.best.targets))
     words = f"Images made against {twin.what} and shown to this network"
     return Experiment(
@@ -183,13 +193,8 @@ def scored_once(job: Job, images: Tensor, targets: Tensor) -> Fooling:
 def _other(setting: Setting, rules: list[Rule], steps: int, code: str) -> Job:
     """The same job with one process for each (start, rule), which share `steps`."""
     each = max(FEWEST_STEPS, steps // len(rules))
-    processes = tuple(Process(start, _name(rule), rule, each) for start, rule in rules)
-    return setting.job_for(code, processes=processes, more=0)
-
-
-def _name(rule: Callable[[int, int], Solver]) -> str:
-    """`FixedWeight` as `fixed-weight`."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "-", type(rule(1, 1)).__name__).lower()
+    processes = tuple(Attack(start, name, rule, each) for start, name, rule in rules)
+    return setting.job_for(code, attacks=processes, more=0)
 
 
 def _again(code: str, job: Job, setting: Setting, n: int, words: str) -> Experiment:
@@ -206,11 +211,11 @@ def _searched(code: str, job: Job, targets: list[int], words: str) -> Experiment
 
 
 def _adaptive(steps: int, max_lit: int) -> Solver:
-    return AdaptiveWeight()
+    return ProximalMomentum()
 
 
 def _fixed(weight: float) -> Callable[[int, int], Solver]:
-    return lambda steps, max_lit: FixedWeight(weight=weight)
+    return lambda steps, max_lit: ProjectedAdam(weight=weight)
 
 
 def unbounded(setting: Setting) -> Experiment:
@@ -226,20 +231,23 @@ def unbounded(setting: Setting) -> Experiment:
     features = job.shape[0] * job.shape[1] * job.shape[2]
     free = replace(job.conditions, max_lit=features)
     rules: list[Rule] = [
-        ("real-other", lambda steps, k: AdaptiveWeight(weight=0.0)),
-        ("real-other", lambda steps, k: AnnealedTopK(goal=k)),
-        ("real-other", lambda steps, k: FixedWeight(weight=0.0)),
-        *(("blend", lambda steps, k: AdaptiveWeight(weight=0.0)) for _ in range(RESTARTS)),
+        ("real-other", "adaptive-weight", lambda steps, k: ProximalMomentum(weight=0.0)),
+        ("real-other", "annealed-top-k", lambda steps, k: AnnealedTopK(goal=k)),
+        ("real-other", "fixed-weight", lambda steps, k: ProjectedAdam(weight=0.0)),
+        *(
+            ("blend", "adaptive-weight", lambda steps, k: ProximalMomentum(weight=0.0))
+            for _ in range(RESTARTS)
+        ),
     ]
     job = replace(
         _other(setting, rules, 4 * setting.preset.steps, code),
         conditions=free,
         accept=None,
-        enough=features,
+        stop_at_lit=features,
     )
     targets = setting.every_class(2 * setting.sample)
     tried = run_attempts(job, targets)
-    direct = tried.best.met & (tried.process < len(rules) - RESTARTS)
+    direct = tried.best.met & (tried.attack < len(rules) - RESTARTS)
     control = Control(
         code, int(tried.best.met.sum()), len(targets), numbers={"direct": int(direct.sum())}
     )

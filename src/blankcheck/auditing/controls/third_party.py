@@ -7,19 +7,19 @@ from dataclasses import replace
 
 import torch
 
-from blankcheck.auditing.attempts import Job, Tried
+from blankcheck.auditing.attempts import AttemptResults, Job
 from blankcheck.auditing.controls.setting import Experiment, Setting
 from blankcheck.auditing.controls.stronger_search import scored_once
-from blankcheck.auditing.portfolio import Process
-from blankcheck.auditing.third_party import Rival, run_rival
-from blankcheck.fooling import Exchange
+from blankcheck.auditing.portfolio import Attack
+from blankcheck.auditing.third_party import ThirdPartyAttack, run_third_party
+from blankcheck.fooling import TabuSearch
 from blankcheck.judging.evidence import Control
 from blankcheck.seeds import seed_of, seeded
 
 MOST_TARGETS = 20
 
 
-def rivals(setting: Setting, wanted: Sequence[Rival], lacking: str = "") -> Experiment:
+def rivals(setting: Setting, wanted: Sequence[ThirdPartyAttack], lacking: str = "") -> Experiment:
     """Each rival once per class, from black; of many classes, some. lacking: what could not be
     asked, and why."""
     code, job = "rivals", setting.job
@@ -45,13 +45,15 @@ def rivals(setting: Setting, wanted: Sequence[Rival], lacking: str = "") -> Expe
     return Experiment(Control(code, more, tries, words), tuple(searches))
 
 
-def _search(job: Job, rival: Rival, targets: torch.Tensor) -> tuple[Job, Tried, str]:
+def _search(
+    job: Job, rival: ThirdPartyAttack, targets: torch.Tensor
+) -> tuple[Job, AttemptResults, str]:
     """What one rival found, in the form of our own attempts."""
     start, seed = (
         torch.zeros(len(targets), *job.shape, device=job.device),
         seed_of(job.seed, "rivals", rival.name),
     )
-    found = run_rival(
+    found = run_third_party(
         rival, job.classifier, job.form, start, targets, job.conditions.confidence, seed
     )
     n = len(targets)
@@ -59,5 +61,5 @@ def _search(job: Job, rival: Rival, targets: torch.Tensor) -> tuple[Job, Tried, 
     none, steps = torch.zeros_like(targets), torch.full_like(targets, found.backwards // n)
     best = replace(best, steps=steps, forwards=none + found.forwards // n, found_at=steps)
     # the rule only gives the process a name: the rival has searched already
-    shown = replace(job, processes=(Process("black", rival.name, lambda s, k: Exchange(), 1),))
-    return shown, Tried(best, none, torch.ones(n, 1, dtype=torch.bool)), found.error
+    shown = replace(job, attacks=(Attack("black", rival.name, lambda s, k: TabuSearch(), 1),))
+    return shown, AttemptResults(best, none, torch.ones(n, 1, dtype=torch.bool)), found.error

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from blankcheck.api.audit import WITNESSES
+from blankcheck.api.reopen import data_again, model_again
 from blankcheck.auditing import check_fits
 from blankcheck.blending.blending import (
     FOOLING,
@@ -40,7 +41,6 @@ from blankcheck.runs.contents import read_run
 from blankcheck.runs.folder import RunFolder
 from blankcheck.runs.witnesses import TOLERANCE, Stored, unpack
 from blankcheck.types import Conditions, Images, count_lit
-from blankcheck.verifying.subject import data_again, model_again
 
 PER_PAIR, ABOUT = 20, 2000
 """Pairs of images for two classes, and about how many in all where that would be more."""
@@ -70,13 +70,14 @@ def _blend(
 ) -> int:
     want, stored = _audited(run)
     config = run.read_config()
-    data = data_again(settings, config)
+    data = data_again(config, settings.data, settings.data_dir)
     if data is None:
         raise DataError(
             f"the data set of run folder {run.path} is not at hand; name it with --data"
         )
     choose_threads(data.shape)
-    classifier = model_again(settings, config, run, data).to(device)
+    named = (settings.model, settings.weights, settings.normalize, settings.unsafe_pickle)
+    classifier = model_again(run, config, data, *named).to(device)
     form = check_fits(classifier, data)
     # a sample of the validation images where there are very many
     looked_at = data.validation.sample(

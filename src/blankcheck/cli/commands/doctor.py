@@ -14,13 +14,13 @@ from blankcheck.classifiers import ARCHITECTURES, UnitClassifier, load_model
 from blankcheck.classifiers.hubs import is_hub_name
 from blankcheck.classifiers.loading import parse_normalize
 from blankcheck.classifiers.wrapper import Normalisation, fingerprint
+from blankcheck.cli.commands.shared import claim_of
 from blankcheck.cli.settings import DoctorSettings
 from blankcheck.cli.terminal import Terminal
 from blankcheck.data import Data, load_data
 from blankcheck.diagnosing import GOOD, NOTE, PROBLEM, Diagnosis, Facts, alike, diagnose, spelled
 from blankcheck.errors import ArgumentError
 from blankcheck.parallel.devices import choose_threads, resolve
-from blankcheck.runs.claims import claim_of
 from blankcheck.text import one_line
 
 RESULT = "doctor.json"

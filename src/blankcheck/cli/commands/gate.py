@@ -15,13 +15,13 @@ from blankcheck.certifying.gate import most_open
 from blankcheck.classifiers import UnitClassifier, evaluate
 from blankcheck.classifiers.loading import model_bytes
 from blankcheck.classifiers.wrapper import device_of, left_as_found
+from blankcheck.cli.commands.shared import claim_of
 from blankcheck.cli.settings import GateSettings
 from blankcheck.cli.terminal import Terminal
 from blankcheck.data import Data, load_data
 from blankcheck.errors import ArgumentError
 from blankcheck.parallel.devices import choose_threads, resolve
 from blankcheck.report.certificate_wording import lines_of
-from blankcheck.runs.claims import claim_of
 from blankcheck.runs.folder import RunFolder
 from blankcheck.runs.gate_file import GATE, PROGRAM, gate_bytes, program_bytes
 

@@ -14,9 +14,8 @@ import torch
 from blankcheck.cli.settings import SweepSettings, recorded
 from blankcheck.cli.terminal import Bar, Terminal
 from blankcheck.errors import ArgumentError, BlankcheckError, RunFolderError
-from blankcheck.runs.claims import OVERWRITE, RUNS, Claim, going_on, latest, next_free
+from blankcheck.runs.claims import OVERWRITE, RUNS, Claim, held, latest, next_free
 from blankcheck.runs.folder import RunFolder
-from blankcheck.runs.schema import short
 from blankcheck.sweep.records import KILLED, Found, found_of, point_yaml, sweep_json
 from blankcheck.sweep.space import Space, read_space
 from blankcheck.sweep.study import (
@@ -28,7 +27,7 @@ from blankcheck.sweep.study import (
     without_password,
 )
 from blankcheck.sweep.workers import Job, Run, supervise
-from blankcheck.text import percent
+from blankcheck.text import percent, short
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -106,7 +105,7 @@ def _opened(settings: SweepSettings, space: Space) -> Iterator[tuple[RunFolder, 
         claim = Claim(out, "sweep", settings.overwrite, (settings.storage,))
     if settings.storage is not None:
         open_study(settings.storage, settings.study, told)
-    with going_on(old) if old is not None else claim.opened() as run:
+    with held(old) if old is not None else claim.opened() as run:
         if old is None:
             config = recorded(settings) | {
                 "storage": settings.storage and without_password(settings.storage)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from blankcheck.auditing.portfolio import Process
+from blankcheck.auditing.portfolio import Attack
 from blankcheck.fooling import FORWARDS_PER_STEP, Goal, Problem, polish, search
 from blankcheck.outputs import in_small_passes, out_of_memory
 from blankcheck.types import Accept, Classifier, Conditions, Fooling, Rows
@@ -36,7 +36,7 @@ beforehand."""
 
 
 @dataclass(frozen=True)
-class Bench:
+class SearchTask:
     """What is searched, for what, and where. at_once: images stop at the goal, and are not
     polished."""
 
@@ -65,7 +65,7 @@ def rows_at_once(shape: Sequence[int], device: torch.device | str) -> int | None
     return max(1, SEARCH_MEMORY // (SEARCH_BYTES * math.prod(shape))) if on_cpu else None
 
 
-def run_process(bench: Bench, process: Process, batch: Batch) -> tuple[Fooling, int]:
+def run_attack(bench: SearchTask, process: Attack, batch: Batch) -> tuple[Fooling, int]:
     """What the process finds, on the CPU, and how often a batch was halved for want of memory."""
     n, most = len(batch.targets), rows_at_once(batch.start.shape[1:], bench.device)
     if most is None or n <= most:
@@ -77,7 +77,7 @@ def run_process(bench: Bench, process: Process, batch: Batch) -> tuple[Fooling, 
     return Fooling.cat([found for found, _ in parts]), sum(halved for _, halved in parts)
 
 
-def _within_memory(bench: Bench, process: Process, batch: Batch) -> tuple[Fooling, int]:
+def _within_memory(bench: SearchTask, process: Attack, batch: Batch) -> tuple[Fooling, int]:
     try:
         return _run(bench, process, batch), 0
     except (RuntimeError, MemoryError) as error:
@@ -91,7 +91,7 @@ def _within_memory(bench: Bench, process: Process, batch: Batch) -> tuple[Foolin
     return Fooling.cat([found for found, _ in parts]), 1 + sum(halved for _, halved in parts)
 
 
-def _run(bench: Bench, process: Process, batch: Batch) -> Fooling:
+def _run(bench: SearchTask, process: Attack, batch: Batch) -> Fooling:
     want, device, steps = bench.conditions, bench.device, process.steps
     mask = None if batch.mask is None else batch.mask.to(device)
     problem = Problem(in_small_passes(bench.classifier), bench.form, batch.targets.to(device), mask)
@@ -102,7 +102,7 @@ def _run(bench: Bench, process: Process, batch: Batch) -> Fooling:
     forwards = room - round(POLISH_FORWARD * room) if kept else room
     start = batch.start.to(device)
     found = search(
-        problem, start, solver, goal, steps - kept, batch.keys, forwards, process.give_up
+        problem, start, solver, goal, steps - kept, batch.keys, forwards, process.early_stop_after
     )
     if kept:
         found = polish(problem, found, goal, room - found.forwards, kept)
