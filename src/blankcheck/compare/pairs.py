@@ -30,16 +30,9 @@ SAME, UNTESTED = "no difference beyond chance", "not tested"
 
 @dataclass(frozen=True)
 class Pair:
-    """Two runs.
-
-    Args:
-        first: what the second one is compared with.
-        second: the other run.
-        unlike: in what the audits differ that makes them other questions.
-        unpaired: why their attempts do not belong together one by one; empty where they do.
-        measures: a contrast for each of `MEASURES`.
-        classes: contrasts of the rate at each target class.
-    """
+    """Two runs. unlike: in what the audits differ that makes them other questions. unpaired: why
+    their attempts do not belong together one by one; empty where they do. measures: a contrast for
+    each of `MEASURES`. classes: contrasts of the rate at each target class."""
 
     first: Run
     second: Run

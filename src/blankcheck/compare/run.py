@@ -19,17 +19,10 @@ MOST_NAME = 60
 
 @dataclass(frozen=True)
 class Run:
-    """One run as comparisons see it.
-
-    Args:
-        name: a short name that can be shown.
-        contents: what its folder holds.
-        fooled: of each attempt.
-        lit: features lit by each attempt, None where it did not fool.
-        asked: the settings that make an audit's numbers answers to one question.
-        record: what `compare.json` says of it. `test_images` is `ALARMS_AMONG` for as many and
-            more, and None when the folder does not say.
-    """
+    """One run as comparisons see it. fooled, lit: of each attempt; lit None where it did not fool.
+    asked: the settings that make an audit's numbers answers to one question. record: what
+    `compare.json` says of it. `test_images` is `ALARMS_AMONG` for as many and more, and None when
+    the folder does not say."""
 
     name: str
     contents: RunContents
@@ -45,11 +38,7 @@ class Run:
 
 
 def run_of(name: str, contents: RunContents) -> Run:
-    """What a comparison needs of a run folder.
-
-    Raises:
-        RunFolderError: it has no audit, or numbers that no audit has.
-    """
+    """What a comparison needs of a run folder. RunFolderError where it has no audit."""
     verdict, path = contents.verdict, contents.run / "verdict.json"
     if verdict is None:
         raise RunFolderError(

@@ -56,13 +56,8 @@ class Contrast:
 
 
 def compare_successes(first: Sequence[bool], second: Sequence[bool], paired: bool) -> Contrast:
-    """Compare two series of attempts.
-
-    Args:
-        first: True for each attempt that fooled.
-        second: the same of the other run.
-        paired: attempt i of one belongs to attempt i of the other.
-    """
+    """Two series of attempts, True where one fooled. paired: attempt i of one belongs to attempt i
+    of the other."""
     if not paired:
         return compare_shares(sum(first), len(first), sum(second), len(second))
     pairs = list(zip(first, second, strict=True))
