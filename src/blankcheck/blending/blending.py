@@ -164,33 +164,40 @@ def blend(
         progress: Called with blocks of pairs done, and in all.
     """
 
-    def asking(images: Tensor, other: Tensor, own: Tensor, targets: Tensor) -> Ask:
+    def scanned(kind: str, block: Tensor) -> Blended:
+        images, own = real.images[pairs.real[block]], real.classes[pairs.real[block]]
+        other, targets = _in_place(kind, real, fooling, pairs, block)
+
         def ask(rows: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
             p = probabilities(classifier, blend_images(images[rows], other[rows], alpha), form)
             taken = p.gather(1, targets[rows, None]).squeeze(1) >= confidence
             return taken, p.argmax(dim=1) != own[rows]
 
-        return ask
+        there = (pairs.stand_in[block] >= 0) | (kind != REAL)
+        return _scan(ask, there, alphas)
 
     at_once = min(BATCH, images_at_once(fooling.images.shape[1:]))
     blocks = torch.split(torch.arange(len(pairs)), at_once)
+    work = [(kind, block) for kind in KINDS for block in blocks]
     made: dict[str, list[Blended]] = {kind: [] for kind in KINDS}
-    work = [(kind, rows) for kind in KINDS for rows in blocks]
     with left_as_found(classifier):
         for count, (kind, block) in enumerate(work):
             progress(count, len(work))
-            ours, theirs = pairs.real[block], pairs.fooling[block]
-            there, other = torch.ones(len(block), dtype=torch.bool), fooling.images[theirs]
-            if kind == REAL:
-                there = pairs.stand_in[block] >= 0
-                other = real.images[pairs.stand_in[block].clamp_min(0)]
-            elif kind == SHUFFLED:
-                other = shuffle_pixels(other, pairs.order[block])
-
-            asks = asking(real.images[ours], other, real.classes[ours], fooling.classes[theirs])
-            made[kind].append(_scan(asks, there, alphas))
+            made[kind].append(scanned(kind, block))
     progress(len(work), len(work))
     return {kind: _joined(parts) for kind, parts in made.items()}
+
+
+def _in_place(
+    kind: str, real: Pool, fooling: Pool, pairs: Pairs, block: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What stands in R's place, and the classes of R."""
+    images = fooling.images[pairs.fooling[block]]
+    if kind == REAL:
+        images = real.images[pairs.stand_in[block].clamp_min(0)]
+    elif kind == SHUFFLED:
+        images = shuffle_pixels(images, pairs.order[block])
+    return images, fooling.classes[pairs.fooling[block]]
 
 
 def _joined(parts: Sequence[Blended]) -> Blended:

@@ -14,7 +14,7 @@ from blankcheck.api.reopen import data_again, model_again
 from blankcheck.auditing import check_fits
 from blankcheck.blending import blending
 from blankcheck.blending.blending import FOOLING, KINDS, Blended, Pairs, Pool
-from blankcheck.classifiers import probabilities
+from blankcheck.classifiers import UnitClassifier, probabilities
 from blankcheck.classifiers.wrapper import fingerprint, left_as_found
 from blankcheck.cli.settings import BlendSettings
 from blankcheck.cli.terminal import Terminal
@@ -80,39 +80,18 @@ def _blend(
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The record and the images of its examples."""
     asked, stored = _audited(run)
-    config = run.read_config()
-    data = data_again(config, settings.data, settings.data_dir)
-    if data is None:
-        raise DataError(
-            f"the data set of run folder {run.path} is not at hand; name it with --data"
-        )
-    choose_threads(data.shape)
-    named = (settings.model, settings.weights, settings.normalize, settings.unsafe_pickle)
-    classifier = model_again(run, config, data, *named).to(device)
+    confidence = asked["confidence"]
+    data, classifier = _subject(settings, run, device)
     form = check_fits(classifier, data)
 
     def ask(images: Tensor) -> Tensor:
         with left_as_found(classifier):
             return probabilities(classifier, images, form)
 
-    # a sample of the validation images where there are very many; test images are read once, by
-    # the audit
-    most = max(1, min(MOST_REAL, MOST_NUMBERS // math.prod(data.shape)))
-    looked_at = data.validation.sample(most, settings.seed)
-    confidence = asked["confidence"]
-    sure = _sure(ask, Pool(looked_at.loaded(), looked_at.labels), confidence)
-    if not len(sure):
-        raise DataError(
-            f"no validation image is right with a confidence of {confidence:g}: nothing to blend "
-            "into"
-        )
-    real, fooling = (
-        _fewer_classes(sure),
-        _fewer_classes(_fooling(ask, data, stored, run, confidence)),
-    )
-    per_pair = settings.per_pair or max(
-        1, min(PER_PAIR, ABOUT // (len(real.present) * len(fooling.present)))
-    )
+    looked_at, sure = _real(ask, data, confidence, settings.seed)
+    real, fooling = map(_fewer_classes, (sure, _fooling(ask, data, stored, run, confidence)))
+    many = ABOUT // (len(real.present) * len(fooling.present))
+    per_pair = settings.per_pair or max(1, min(PER_PAIR, many))
     pairs = blending.choose_pairs(real, fooling, per_pair, settings.seed)
     terminal.note(
         f"{len(pairs)} pairs of {len(real)} validation images and {len(fooling)} fooling images; "
@@ -121,8 +100,6 @@ def _blend(
     subject = (classifier, form, real, fooling, pairs, alphas, confidence)
     with terminal.progress() as bar:
         made = blending.blend(*subject, lambda done, total: bar("blend", done, total, ""))
-    rows, columns = real.classes[pairs.real], fooling.classes[pairs.fooling]
-    classes = sorted(set(rows.tolist())), sorted(set(columns.tolist()))
     examples, images = _examples(ask, real, fooling, pairs, made[FOOLING])
     return {
         "schema": SCHEMA,
@@ -132,14 +109,48 @@ def _blend(
         "per_pair": per_pair,
         "same_network": stored.metadata.get("fingerprint") == fingerprint(classifier),
         "classes": list(data.classes),
-        "real": {"split": "validation", "images": len(looked_at), "confident": len(sure)},
+        "real": {"split": "validation", "images": looked_at, "confident": len(sure)},
         "witnesses": {"stored": len(stored), "used": len(fooling)},
         "median_lit": median(count_lit(fooling.images).tolist()),
-        "rows": classes[0],
-        "columns": classes[1],
-        "kinds": {kind: blending.tabulate(made[kind], rows, columns, classes) for kind in KINDS},
+        **_tables(real, fooling, pairs, made),
         "examples": examples,
     }, images
+
+
+def _subject(
+    settings: BlendSettings, run: RunFolder, device: torch.device
+) -> tuple[Data, UnitClassifier]:
+    """The data set and the network of the run."""
+    config = run.read_config()
+    data = data_again(config, settings.data, settings.data_dir)
+    if data is None:
+        raise DataError(
+            f"the data set of run folder {run.path} is not at hand; name it with --data"
+        )
+    choose_threads(data.shape)
+    named = (settings.model, settings.weights, settings.normalize, settings.unsafe_pickle)
+    return data, model_again(run, config, data, *named).to(device)
+
+
+def _real(ask: Ask, data: Data, confidence: float, seed: int) -> tuple[int, Pool]:
+    """How many validation images were looked at, a sample where there are very many, and those that
+    are right with the asked confidence. Test images are read once, by the audit."""
+    most = max(1, min(MOST_REAL, MOST_NUMBERS // math.prod(data.shape)))
+    looked_at = data.validation.sample(most, seed)
+    sure = _sure(ask, Pool(looked_at.loaded(), looked_at.labels), confidence)
+    if not len(sure):
+        raise DataError(
+            f"no validation image is right with a confidence of {confidence:g}: nothing to blend "
+            "into"
+        )
+    return len(looked_at), sure
+
+
+def _tables(real: Pool, fooling: Pool, pairs: Pairs, made: dict[str, Blended]) -> dict[str, Any]:
+    rows, columns = real.classes[pairs.real], fooling.classes[pairs.fooling]
+    classes = sorted(set(rows.tolist())), sorted(set(columns.tolist()))
+    kinds = {kind: blending.tabulate(made[kind], rows, columns, classes) for kind in KINDS}
+    return {"rows": classes[0], "columns": classes[1], "kinds": kinds}
 
 
 def _audited(run: RunFolder) -> tuple[dict[str, Any], Stored]:
