@@ -111,13 +111,13 @@ def recorded(settings: Any) -> dict[str, Any]:
 def command_line(command: str, settings: Any) -> list[str]:
     """The words that run a command with these settings again: every option that is not its default.
 
-    Tables, which only a configuration file can hold, are left out.
+    Not for a sweep, whose tables only a configuration file can hold.
     """
     words = ["blankcheck", command]
     for field in fields(settings):
         value = getattr(settings, field.name)
         default = value == field.default and field.name not in ALWAYS_SAID
-        if default or value is None or isinstance(value, dict) or field.name in NEVER_SAID:
+        if default or value is None or field.name in NEVER_SAID:
             continue
         option = f"--{field.name.replace('_', '-')}"
         said = ",".join(value) if isinstance(value, list) else str(value)
