@@ -9,7 +9,6 @@ import html
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -261,7 +260,7 @@ def _environment(**options: Any) -> Environment:
     environment.filters |= {
         "percent": text.percent,
         "number": text.number,
-        "short": partial(text.one_line, most=80),
+        "short": short,
         "uri": data_uri,
         "stopped_by": evidence.stopped_by,
         "headings": headings,
@@ -277,3 +276,8 @@ def _environment(**options: Any) -> Environment:
         "certificate_words": certificate_words,
     }
     return environment
+
+
+def short(said: object, most: int = 80) -> str:
+    """Text that a cell of a table holds."""
+    return text.one_line(said, most)
