@@ -26,7 +26,6 @@ from blankcheck.errors import ArgumentError, BlankcheckError, ModelError, RunFol
 from blankcheck.hardening import Hardening, HardeningPlan, Round, objective_named
 from blankcheck.hardening.measures import real_record
 from blankcheck.parallel.peers import ALONE, Peers
-from blankcheck.parallel.spread import Spread, alone
 from blankcheck.runs.claims import Claim
 from blankcheck.runs.folder import RunFolder
 from blankcheck.types import Conditions, default_max_lit
@@ -90,7 +89,6 @@ def harden(
     watch: Watch = lambda made, batch, batches, words: None,
     device: torch.device | None = None,
     peers: Peers = ALONE,
-    spread: Spread = alone,
     **options: Any,
 ) -> Hardened:
     """Train a network on real images and on the fooling images found against it, so that the search
@@ -104,13 +102,12 @@ def harden(
     other libraries find, where they are installed. run: where the state is kept after each round;
     with `resume` the run goes on from there, to the same bits as if it had not stopped. device:
     where to train; default where the network is.
-    peers: processes that train together, the first of which keeps the state; spread: how they share
-    the searches. Results depend on how many there are, and a run may go on with another number.
+    peers: processes that train together and share the searches; the first one keeps the state. Results depend on how many there are, and a run may go on with another number.
 
     Raises ArgumentError, DataError, ModelError or RunFolderError with one line.
     """
-    aim, plan = objective_named(objective), plan_of(data, epochs, rounds, options)
-    outputs = aim.outputs(len(data.classes))
+    plan = plan_of(data, epochs, rounds, {**options, "objective": objective})
+    outputs = objective_named(objective).outputs(len(data.classes))
     limit = max_lit if max_lit is not None else default_max_lit(data.shape)
     network = (
         build(model, data.shape, outputs, data.mean_and_std(), seed)
@@ -126,18 +123,8 @@ def harden(
         return next(iter(get_twins(network, data, device_of(network))), None)
 
     asked, _ = usable_rivals(rivals)
-    work = Hardening(
-        network,
-        data,
-        aim,
-        plan,
-        Conditions(confidence, limit, ood_level),
-        seed,
-        twin,
-        asked,
-        peers,
-        spread,
-    )
+    conditions = Conditions(confidence, limit, ood_level)
+    work = Hardening(network, data, plan, conditions, seed, twin, asked, peers)
     if run is not None and resume:
         _resume(work, run)
     for made in work.rounds(lambda batch, batches, words: watch(None, batch, batches, words)):
@@ -236,7 +223,7 @@ def _resume(work: Hardening, run: RunFolder) -> None:
     stopped in its first round."""
     try:
         read = _state_and_records(run) if work.peers.rank == 0 else None
-        state, records = work.peers.from_first(read)
+        state, records = work.peers.broadcast_object(read)
         if state is not None:
             work.load_state(state, records)
     except (BlankcheckError, OSError, MemoryError):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from blankcheck.auditing import preset_named
@@ -9,8 +12,21 @@ from blankcheck.cli.settings import AuditSettings, Common, HardenSettings, Train
 from blankcheck.cli.terminal import Terminal
 from blankcheck.data import Data
 from blankcheck.hardening import HardeningPlan
+from blankcheck.parallel import team as processes
 from blankcheck.parallel.team import Team
 from blankcheck.types import default_max_lit
+
+
+@contextmanager
+def meeting(settings: TrainSettings | AuditSettings, terminal: Terminal) -> Iterator[Team]:
+    """The team that a command's settings ask for; only the first process goes on speaking."""
+    from blankcheck.cli.main import main
+
+    wanted = settings.device, settings.devices, settings.nodes
+    with processes.meeting(*wanted, main, terminal.note) as team:
+        if not team.leads:
+            terminal.fall_silent()
+        yield team
 
 
 def announce(

@@ -118,7 +118,7 @@ def _version() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     from blankcheck.errors import BlankcheckError
-    from blankcheck.parallel.team import speaks
+    from blankcheck.parallel.team import let_first_speak
     from blankcheck.surroundings import refused_by_machine
 
     try:
@@ -127,7 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
         return code
     except (ArgumentError, BlankcheckError) as error:
-        return _refuse(str(error)) if speaks() else USAGE
+        let_first_speak()
+        return _refuse(str(error))
     except (OSError, MemoryError, RuntimeError) as error:
         words = refused_by_machine(error)
         if words is None:

@@ -28,7 +28,7 @@ from blankcheck.classifiers import (
 )
 from blankcheck.classifiers.loading import model_bytes, parse_normalize
 from blankcheck.classifiers.precision import check_precision
-from blankcheck.cli.announce import announce
+from blankcheck.cli.announce import announce, meeting
 from blankcheck.cli.commands.blend import blend_command
 from blankcheck.cli.commands.compare import compare_command
 from blankcheck.cli.commands.doctor import doctor_command
@@ -60,7 +60,7 @@ from blankcheck.judging.check_rules import FAILED
 from blankcheck.judging.checks import FALSE_ALARMS
 from blankcheck.judging.ood import check_size
 from blankcheck.parallel.devices import choose_threads, resolve
-from blankcheck.parallel.team import Team, meeting, rank_of_process
+from blankcheck.parallel.team import Team, rank_of_process
 from blankcheck.report.certificate_wording import lines_of
 from blankcheck.report.page import write_report
 from blankcheck.report.wording import against
@@ -185,7 +185,7 @@ def _audit(
             ood_level=settings.ood_level,
             note=bar,
             rivals=settings.rivals,
-            spread=team.spread,
+            spread=team.peers.spread,
         )
 
 
@@ -313,7 +313,6 @@ def _harden(
             watch=watch,
             device=team.device,
             peers=team.peers,
-            spread=team.spread,
             **settings.options(),
         )
 
