@@ -47,9 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
     except BlankcheckError as error:
         if "TORCHELASTIC_RUN_ID" in os.environ:
-            from blankcheck.parallel.team import speaks
+            from blankcheck.parallel.team import let_first_speak
 
-            speaks()
+            let_first_speak()
         return _refuse(str(error))
     except (OSError, MemoryError, RuntimeError) as error:
         from blankcheck.outputs import refused_by_machine

@@ -59,7 +59,7 @@ def audited(
 ) -> Audit:
     """The audit that was asked for, with its progress on the terminal."""
     with terminal.progress() as bar:
-        spread, search = team.spread, settings.search()
+        spread, search = team.peers.spread, settings.search()
         return audit(classifier, data, settings.preset, note=bar, spread=spread, **search)
 
 

@@ -102,7 +102,6 @@ def _harden(
             watch=watch,
             device=team.device,
             peers=team.peers,
-            spread=team.spread,
             **settings.search(),
             **settings.options(),
         )

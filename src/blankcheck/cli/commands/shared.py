@@ -92,18 +92,30 @@ def working(
     What is going to be worked on is said here, once everything given was found good, so that a
     mistake is the only line on stderr.
     """
-    with meeting(settings, terminal) as team, _opened(settings, place, team, terminal) as run:
-        c, h, w = data.shape
+    from blankcheck.cli.main import main  # which the processes that are started here run again
+
+    asked = settings.device, settings.devices, settings.nodes
+    with meeting(*asked, main, terminal.note) as team:
+        if not team.leads:
+            terminal.fall_silent()
+        with _opened(settings, place, team, terminal) as run:
+            _announce(settings, data, team, terminal)
+            yield team, run
+
+
+def _announce(
+    settings: TrainSettings | AuditSettings, data: Data, team: Team, terminal: Terminal
+) -> None:
+    c, h, w = data.shape
+    terminal.note(
+        f"{data.source}: {len(data.train)} training images of {c}x{h}x{w}, "
+        f"{len(data.classes)} classes; model {settings.model}; device {team.words}; "
+        f"{torch.get_num_threads()} threads"
+    )
+    if isinstance(settings, TrainSettings | HardenSettings) and settings.precision != "32":
         terminal.note(
-            f"{data.source}: {len(data.train)} training images of {c}x{h}x{w}, "
-            f"{len(data.classes)} classes; model {settings.model}; device {team.words}; "
-            f"{torch.get_num_threads()} threads"
+            f"precision {settings.precision} in the passes of training; everything else in 32"
         )
-        if isinstance(settings, TrainSettings | HardenSettings) and settings.precision != "32":
-            terminal.note(
-                f"precision {settings.precision} in the passes of training; everything else in 32"
-            )
-        yield team, run
 
 
 @contextmanager
