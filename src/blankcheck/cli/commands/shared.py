@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -32,6 +33,11 @@ from blankcheck.runs.claims import OVERWRITE, Claim, held
 from blankcheck.runs.folder import RunFolder
 from blankcheck.trackers import connect, mirrored
 from blankcheck.types import Conditions
+
+Divided = TrainSettings | AuditSettings
+"""Settings of commands whose work several processes can share."""
+Place = Claim | RunFolder
+"""The folder to begin a run in, or the run folder to go on in."""
 
 
 def start(settings: Common) -> tuple[torch.device, Data]:
@@ -80,13 +86,16 @@ def begin(run: RunFolder, command: str, settings: Common, device: torch.device) 
     run.begin(command, settings.as_config(), device, command_line(command, settings))
 
 
+class Work(NamedTuple):
+    """What a command does its work with: the processes, the run folder, and the terminal."""
+
+    team: Team
+    run: RunFolder
+    terminal: Terminal
+
+
 @contextmanager
-def working(
-    settings: TrainSettings | AuditSettings,
-    place: Claim | RunFolder,
-    data: Data,
-    terminal: Terminal,
-) -> Iterator[tuple[Team, RunFolder]]:
+def working(settings: Divided, place: Place, data: Data, terminal: Terminal) -> Iterator[Work]:
     """The processes that share the work, and the run folder that was claimed or goes on.
 
     What is going to be worked on is said here, once everything given was found good, so that a
@@ -100,12 +109,10 @@ def working(
             terminal.fall_silent()
         with _opened(settings, place, team, terminal) as run:
             _announce(settings, data, team, terminal)
-            yield team, run
+            yield Work(team, run, terminal)
 
 
-def _announce(
-    settings: TrainSettings | AuditSettings, data: Data, team: Team, terminal: Terminal
-) -> None:
+def _announce(settings: Divided, data: Data, team: Team, terminal: Terminal) -> None:
     c, h, w = data.shape
     terminal.note(
         f"{data.source}: {len(data.train)} training images of {c}x{h}x{w}, "
@@ -119,12 +126,7 @@ def _announce(
 
 
 @contextmanager
-def _opened(
-    settings: TrainSettings | AuditSettings,
-    place: Claim | RunFolder,
-    team: Team,
-    terminal: Terminal,
-) -> Iterator[RunFolder]:
+def _opened(settings: Divided, place: Place, team: Team, terminal: Terminal) -> Iterator[RunFolder]:
     """The run folder, which trackers follow inside the block. Processes that do not lead write into
     a folder that is thrown away."""
     if not team.leads:
