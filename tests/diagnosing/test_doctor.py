@@ -21,7 +21,6 @@ from torch.nn import functional as F
 from blankcheck.classifiers import TrainingPlan, UnitClassifier, load_model, train_plainly
 from blankcheck.classifiers.loading import parse_normalize, save_model
 from blankcheck.classifiers.wrapper import fingerprint
-from blankcheck.cli.commands import registry as commands
 from blankcheck.cli.commands.doctor import quoted
 from blankcheck.cli.main import main
 from blankcheck.data import Data, Split, load_data
@@ -732,7 +731,7 @@ def loaded(command: str, monkeypatch: pytest.MonkeyPatch, out: Path) -> nn.Modul
     def end(classifier: nn.Module, *_: object) -> None:
         raise LoadedError(classifier)
 
-    monkeypatch.setattr(commands, "_audit", end)
+    monkeypatch.setattr("blankcheck.cli.commands.audit.audited", end)
     words = shlex.split(command)
     assert words[:2] == ["blankcheck", "audit"]
     with pytest.raises(LoadedError) as caught:

@@ -13,38 +13,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from blankcheck.figures.style import DARK, LIGHT, Theme, blank, dress, panel
+from blankcheck.figures.drawing import Drawn, drawn, lit_steps, log_counts
+from blankcheck.figures.style import FIRST, INK, MUTED, SECOND, SERIES, blank, dress, panel
 from blankcheck.judging.metrics import share_at_most
-from blankcheck.report.charts.audit import lit_steps, log_counts
-from blankcheck.report.charts.select_rounds import Drawn, both
 from blankcheck.text import one_line, percent
 
 MOST_CURVES = 8
 MOST_DOTS = 40
 LABEL = 20
 """Letters of a name beside its line."""
-COLOURS = {
-    LIGHT.paper: (
-        "#d55e00",
-        "#0072b2",
-        "#009e73",
-        "#cc79a7",
-        "#8a6a00",
-        "#56b4e9",
-        "#1c1c1a",
-        "#e69f00",
-    ),
-    DARK.paper: (
-        "#ff8f4d",
-        "#56b4e9",
-        "#2cc295",
-        "#e29cc6",
-        "#f0e442",
-        "#8fa8ff",
-        "#ecebe6",
-        "#e69f00",
-    ),
-}
 DASHES: tuple[tuple[float, tuple[float, ...]], ...] = (
     (0, ()),
     (0, (5, 1.5)),
@@ -81,19 +58,17 @@ class Dot:
 def draw(curves: Sequence[Curve], dots: Sequence[Dot], max_lit: int, unit: str) -> dict[str, Drawn]:
     """The pictures of the page by name."""
     return {
-        "compare-rates": both(lambda theme: rate_dots(dots, theme), _dot_words(dots)),
-        "compare-lit": both(
-            lambda theme: lit_curves(curves, max_lit, unit, theme), _curve_words(curves, max_lit)
+        "compare-rates": drawn("compare-rates", rate_dots(dots), alt=_dot_words(dots)),
+        "compare-lit": drawn(
+            "compare-lit", lit_curves(curves, max_lit, unit), alt=_curve_words(curves, max_lit)
         ),
     }
 
 
-def lit_curves(
-    curves: Sequence[Curve], max_lit: int, unit: str = "pixels", theme: Theme = LIGHT
-) -> Figure:
+def lit_curves(curves: Sequence[Curve], max_lit: int, unit: str = "pixels") -> Figure:
     """Share of attempts with a fooling image of at most k lit features, one line a run, named at
     its end."""
-    figure, axes = panel("How few lit features are enough", theme, 4.2)
+    figure, axes = panel("How few lit features are enough", 4.2)
     known = [k for c in curves for k in c.lit if k is not None]
     end = max(2, round(1.05 * max(known, default=1)), max_lit)
     for index, curve in enumerate(curves):
@@ -101,26 +76,24 @@ def lit_curves(
         axes.step(
             *lit_steps(curve.lit, end),
             where="post",
-            color=_colour(index, theme),
+            color=_colour(index),
             linestyle=DASHES[index],
             linewidth=3.0 if index == 0 else 2.0,
             zorder=3 + index,
             clip_on=False,
         )
-    axes.axvline(max_lit, color=theme.muted, linewidth=1, linestyle=(0, (1, 2)))
+    axes.axvline(max_lit, color=MUTED, linewidth=1, linestyle=(0, (1, 2)))
     log_counts(axes.xaxis, 1, end)
     axes.set_xlim(1, end)
     axes.set_ylim(-0.02, 1.02)
     axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
-    axes.set_xlabel(
-        f"lit {unit} k (log scale); dotted: limit {max_lit}", color=theme.muted, fontsize=10
-    )
-    axes.set_ylabel("share of attempts, at most k lit", color=theme.muted, fontsize=10)
-    _name_ends(axes, curves, end, theme)
+    axes.set_xlabel(f"lit {unit} k (log scale); dotted: limit {max_lit}", color=MUTED, fontsize=10)
+    axes.set_ylabel("share of attempts, at most k lit", color=MUTED, fontsize=10)
+    _name_ends(axes, curves, end)
     return figure
 
 
-def _name_ends(axes: Axes, curves: Sequence[Curve], end: int, theme: Theme) -> None:
+def _name_ends(axes: Axes, curves: Sequence[Curve], end: int) -> None:
     """Each line's name to the right of where it ends, moved apart where lines end together."""
     ends = [share_at_most(c.lit, end) for c in curves]
     for index, (curve, at, place) in enumerate(zip(curves, ends, spread(ends, 0.075), strict=True)):
@@ -130,14 +103,14 @@ def _name_ends(axes: Axes, curves: Sequence[Curve], end: int, theme: Theme) -> N
             (1.06, place),
             xycoords="axes fraction",
             textcoords="axes fraction",
-            color=_colour(index, theme),
+            color=_colour(index),
             fontsize=9,
             fontweight="bold",
             va="center",
             parse_math=False,
             arrowprops={
                 "arrowstyle": "-",
-                "color": _colour(index, theme),
+                "color": _colour(index),
                 "linewidth": 1,
                 "linestyle": DASHES[index],
                 "shrinkA": 2,
@@ -160,16 +133,16 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
     return moved
 
 
-def rate_dots(dots: Sequence[Dot], theme: Theme = LIGHT) -> Figure:
+def rate_dots(dots: Sequence[Dot]) -> Figure:
     """One row a run: the share of attempts fooled with its 95 % interval, and what is left of
     confidence on real images."""
-    figure = blank(1.5 + 0.3 * max(2, len(dots)), theme)
+    figure = blank(1.5 + 0.3 * max(2, len(dots)))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
-    dress(left, "Attempts fooled", theme)
-    dress(right, "Real: right and sure", theme)
+    dress(left, "Attempts fooled")
+    dress(right, "Real: right and sure")
     at = list(range(len(dots)))
     for row, dot in zip(at, dots, strict=True):
-        fill = theme.second if dot.reference else theme.first
+        fill = SECOND if dot.reference else FIRST
         left.hlines(row, dot.low, dot.high, color=fill, linewidth=2)
         if dot.rate is not None:
             left.plot(
@@ -191,7 +164,7 @@ def rate_dots(dots: Sequence[Dot], theme: Theme = LIGHT) -> Figure:
             zorder=4,
         )
     left.set_yticks(at, [one_line(d.name, LABEL) for d in dots], parse_math=False)
-    left.tick_params(axis="y", labelcolor=theme.ink)
+    left.tick_params(axis="y", labelcolor=INK)
     left.set_ylim(len(dots) - 0.4, -0.6)
     for axes in (left, right):
         axes.xaxis.set_major_formatter(PercentFormatter(1, 0))
@@ -199,13 +172,13 @@ def rate_dots(dots: Sequence[Dot], theme: Theme = LIGHT) -> Figure:
     left.set_xticks([0, 0.25, 0.5, 0.75, 1])
     least = min((d.confident for d in dots), default=0.0)
     right.set_xlim(0.88 if least > 0.9 else 0.48 if least > 0.5 else -0.02, 1.005)
-    left.set_xlabel("less is better; line: 95% interval", color=theme.muted, fontsize=10)
-    right.set_xlabel("more is better", color=theme.muted, fontsize=10)
+    left.set_xlabel("less is better; line: 95% interval", color=MUTED, fontsize=10)
+    right.set_xlabel("more is better", color=MUTED, fontsize=10)
     return figure
 
 
-def _colour(index: int, theme: Theme) -> str:
-    return COLOURS[theme.paper][index]
+def _colour(index: int) -> str:
+    return SERIES[index % len(SERIES)]
 
 
 def _dot_words(dots: Sequence[Dot]) -> str:

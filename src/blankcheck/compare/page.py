@@ -12,8 +12,8 @@ from blankcheck.compare.figures import MOST_CURVES, MOST_DOTS, Curve, Dot, draw
 from blankcheck.compare.method import SCOPE, method, pairings
 from blankcheck.compare.pairs import Comparison
 from blankcheck.compare.run import CONFIDENT, Side
-from blankcheck.report.charts.select import witness_pngs
-from blankcheck.report.page import data_uri, html_templates, markdown_templates
+from blankcheck.report.charts.images import witness_pngs
+from blankcheck.report.rendering import data_uri, html_templates, markdown_templates
 from blankcheck.runs.folder import RunFolder
 
 MOST_CLASSES, MOST_COLUMNS = 100, 8
@@ -48,7 +48,7 @@ def write_pages(made: Comparison, out: RunFolder) -> Path:
     page."""
     values = _values(made)
     for name, drawn in values["figures"].items():
-        out.write(f"figures/{name}.png", drawn.light)
+        out.write(f"figures/{name}.svg", drawn.svg)
     out.write("compare.md", markdown_templates().get_template("compare.md.j2").render(values))
     return out.write(
         "compare.html", html_templates().get_template("compare.html.j2").render(values)

@@ -26,7 +26,7 @@ LOCK = ".lock"
 """Of a command that writes here; left by one that was killed."""
 _NAMES = """
 config.yaml verdict.json witnesses.safetensors attempts.jsonl metrics.jsonl hardening.json
-report.html report.md figures/*.png model.safetensors state/state.pt trackers.json
+report.html report.md figures/*.svg figures/*.png model.safetensors state/state.pt trackers.json
 tensorboard/events.out.tfevents.* blend.json blend.safetensors
 certificate.json gate.safetensors gated.pt2 doctor.json compare.html compare.md compare.json
 sweep.html sweep.md sweep.json sweep.journal sweep.journal.lock best.yaml front/*.yaml

@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from blankcheck.figures.style import LIGHT, WIDTH, Theme, blank, dress
-from blankcheck.report.charts.select_rounds import Drawn, both
+from blankcheck.figures.drawing import Drawn, drawn
+from blankcheck.figures.style import FIRST, INK, MUTED, SECOND, WIDTH, blank, dress
 from blankcheck.sweep.records import Found, Record
 from blankcheck.sweep.space import Choices, Range
 from blankcheck.text import one_line, percent
@@ -30,18 +30,19 @@ MARKS = {"front": "o", "behind": "o", "timid": "s", "pruned": "x", "best": "D"}
 
 def draw(found: Found, search: Mapping[str, Choices | Range]) -> dict[str, Drawn]:
     """The pictures of the page by name."""
-    drawn = {
-        "sweep-front": both(
-            lambda theme: front_picture(found, theme, wide(search)), _front_words(found)
+    made = {
+        "sweep-front": drawn(
+            "sweep-front", front_picture(found, wide(search)), alt=_front_words(found)
         )
     }
     if finished(found):
         names = list(search)[:MOST_OPTIONS]
-        drawn["sweep-options"] = both(
-            lambda theme: option_dots(found, {n: search[n] for n in names}, theme),
-            _option_words(names),
+        made["sweep-options"] = drawn(
+            "sweep-options",
+            option_dots(found, {n: search[n] for n in names}),
+            alt=_option_words(names),
         )
-    return drawn
+    return made
 
 
 def wide(search: Mapping[str, Choices | Range]) -> bool:
@@ -63,11 +64,11 @@ def kind(found: Found, record: Record) -> str:
     return "behind" if found.timid or record["confident"] >= found.min_confident else "timid"
 
 
-def front_picture(found: Found, theme: Theme = LIGHT, wide: bool = False) -> Figure:
+def front_picture(found: Found, wide: bool = False) -> Figure:
     """Every trial by the share of attempts that fool it and its accuracy, with the front as a line."""
-    figure = blank(4.4, theme, 1.6 * WIDTH if wide else WIDTH)
+    figure = blank(4.4, 1.6 * WIDTH if wide else WIDTH)
     axes = figure.subplots()
-    dress(axes, "Accuracy and resistance", theme)
+    dress(axes, "Accuracy and resistance")
     names = {
         "behind": "behind the front",
         "timid": "too timid",
@@ -78,14 +79,12 @@ def front_picture(found: Found, theme: Theme = LIGHT, wide: bool = False) -> Fig
     for which, name in names.items():
         points = _places(found, which)
         if points:
-            axes.scatter(
-                *zip(*points, strict=True), **_look(which, theme), label=name, clip_on=False
-            )
+            axes.scatter(*zip(*points, strict=True), **_look(which), label=name, clip_on=False)
     if found.front:
         axes.plot(
             [p.rate for p in found.front],
             [p.accuracy for p in found.front],
-            color=theme.second,
+            color=SECOND,
             linewidth=1.5,
             drawstyle="steps-post",
             zorder=2,
@@ -100,17 +99,17 @@ def front_picture(found: Found, theme: Theme = LIGHT, wide: bool = False) -> Fig
             (9, 5),
             textcoords="offset points",
             fontsize=9,
-            color=theme.ink,
+            color=INK,
             fontweight="bold",
             zorder=6,
         )
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1))
     axes.margins(0.07)
-    axes.set_xlabel("attempts that fool (less is better)", color=theme.muted, fontsize=10)
-    axes.set_ylabel("validation images right (more is better)", color=theme.muted, fontsize=10)
+    axes.set_xlabel("attempts that fool (less is better)", color=MUTED, fontsize=10)
+    axes.set_ylabel("validation images right (more is better)", color=MUTED, fontsize=10)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, labelcolor=theme.ink, fontsize=9, loc="best")
+        axes.legend(frameon=False, labelcolor=INK, fontsize=9, loc="best")
     return figure
 
 
@@ -121,10 +120,8 @@ def _places(found: Found, which: str) -> list[tuple[float, float]]:
     return [(t["rate"], t["accuracy"]) for t in finished(found) if kind(found, t) == which]
 
 
-def _look(which: str, theme: Theme) -> dict[str, Any]:
-    colour = {"front": theme.second, "best": theme.second, "behind": theme.first}.get(
-        which, theme.muted
-    )
+def _look(which: str) -> dict[str, Any]:
+    colour = {"front": SECOND, "best": SECOND, "behind": FIRST}.get(which, MUTED)
     hollow = {"facecolors": "none", "edgecolors": colour} if which == "timid" else {"color": colour}
     return {
         **hollow,
@@ -134,28 +131,24 @@ def _look(which: str, theme: Theme) -> dict[str, Any]:
     }
 
 
-def option_dots(
-    found: Found, search: Mapping[str, Choices | Range], theme: Theme = LIGHT
-) -> Figure:
+def option_dots(found: Found, search: Mapping[str, Choices | Range]) -> Figure:
     """For each option two panels, one above the other: accuracy and the share that fools, by the
     value of the option."""
     width = max(WIDTH, min(2 * WIDTH, 2.2 * len(search)))
-    figure = blank(5.0, theme, width)
+    figure = blank(5.0, width)
     grid = figure.subplots(2, len(search), squeeze=False, sharey="row")
     for column, (name, values) in enumerate(search.items()):
         for row, aim in enumerate(("accuracy", "rate")):
             axes = grid[row][column]
-            dress(axes, one_line(name, 24) if row == 0 else "", theme)
-            _dots(axes, found, name, values, aim, theme)
+            dress(axes, one_line(name, 24) if row == 0 else "")
+            _dots(axes, found, name, values, aim)
             axes.yaxis.set_major_formatter(PercentFormatter(1))
     for row, words in enumerate(("right", "fooled")):
-        grid[row][0].set_ylabel(words, color=theme.muted, fontsize=10)
+        grid[row][0].set_ylabel(words, color=MUTED, fontsize=10)
     return figure
 
 
-def _dots(
-    axes: Axes, found: Found, name: str, values: Choices | Range, aim: str, theme: Theme
-) -> None:
+def _dots(axes: Axes, found: Found, name: str, values: Choices | Range, aim: str) -> None:
     for record in finished(found):
         value = record["params"].get(name)
         at = (
@@ -164,7 +157,7 @@ def _dots(
             else value
         )
         if isinstance(at, int | float):
-            axes.scatter([at], [record[aim]], **_look(kind(found, record), theme), clip_on=False)
+            axes.scatter([at], [record[aim]], **_look(kind(found, record)), clip_on=False)
     if isinstance(values, Choices):
         axes.set_xticks(
             range(len(values.values)),

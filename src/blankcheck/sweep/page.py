@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 
 from blankcheck.cli.settings import HardenSettings
-from blankcheck.report.page import html_templates, markdown_templates, write_report
+from blankcheck.report.page import write_report
+from blankcheck.report.rendering import html_templates, markdown_templates
 from blankcheck.runs.folder import RunFolder
 from blankcheck.sweep import choosing
 from blankcheck.sweep.figures import MOST_OPTIONS, draw, kind, params_said, said, wide
@@ -29,7 +30,7 @@ def write_pages(found: Found, space: Space, names: Record, out: RunFolder) -> Pa
     path of the page."""
     values = {**_values(found, space, names), "reports": _reports(found, out)}
     for name, drawn in values["figures"].items():
-        out.write(f"figures/{name}.png", drawn.light)
+        out.write(f"figures/{name}.svg", drawn.svg)
     out.write("sweep.md", markdown_templates().get_template("sweep.md.j2").render(values))
     return out.write("sweep.html", html_templates().get_template("sweep.html.j2").render(values))
 

@@ -60,18 +60,8 @@ def audited(
 ) -> Audit:
     """The audit that was asked for, with its progress on the terminal."""
     with terminal.progress() as bar:
-        return audit(
-            classifier,
-            data,
-            settings.preset,
-            settings.seed,
-            confidence=settings.confidence,
-            max_lit=settings.max_lit,
-            ood_level=settings.ood_level,
-            note=bar,
-            rivals=settings.rivals,
-            spread=team.spread,
-        )
+        spread, search = team.spread, settings.search()
+        return audit(classifier, data, settings.preset, note=bar, spread=spread, **search)
 
 
 def say(made: Audit, run: RunFolder, terminal: Terminal) -> None:
