@@ -143,6 +143,15 @@ class Rows:
         }
         return dataclasses.replace(self, **changes)
 
+    def where(self, mask: Tensor, other: Self) -> Self:
+        """These rows where the mask (n,) is True, and those of `other` elsewhere."""
+        changes: dict[str, Any] = {
+            f.name: torch.where(mask.view(-1, *[1] * (mine.ndim - 1)), mine, getattr(other, f.name))
+            for f in dataclasses.fields(self)
+            if isinstance(mine := getattr(self, f.name), Tensor)
+        }
+        return dataclasses.replace(self, **changes)
+
     @classmethod
     def cat(cls, parts: Sequence[Self]) -> Self:
         """Several values one after the other; what is no tensor is taken from the first."""

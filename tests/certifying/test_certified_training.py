@@ -12,7 +12,7 @@ from torch import nn
 
 from blankcheck.auditing.portfolio import PRESETS, Preset
 from blankcheck.certifying import Penalty, Ramp, Sparse, bound_layers, log_odds_bounds, read_network
-from blankcheck.certifying.certificate import limit
+from blankcheck.certifying.log_odds import limit
 from blankcheck.classifiers import UnitClassifier, build
 from blankcheck.classifiers.reference import Bright
 from blankcheck.cli.main import main

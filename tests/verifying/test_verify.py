@@ -191,7 +191,7 @@ def test_scores_of_ones_own_are_confirmed_in_part(plain, digits, tmp_path, capsy
     assert code == 13 and said.startswith("CONFIRMED IN PART") and "other scores" in said
 
 
-def test_an_audit_from_python_is_confirmed_in_part_without_its_data(plain, digits, tmp_path, capsys):
+def test_an_audit_from_python_is_confirmed_with_its_data(plain, digits, tmp_path, capsys):
     arrays = {
         f"{kind}_{name}": getattr(getattr(digits, name), what).numpy()
         for name in ("train", "test")

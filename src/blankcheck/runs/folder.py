@@ -29,7 +29,7 @@ config.yaml verdict.json witnesses.safetensors attempts.jsonl metrics.jsonl hard
 report.html report.md figures/*.svg figures/*.png model.safetensors state/state.pt trackers.json
 tensorboard/events.out.tfevents.* blend.json blend.safetensors
 certificate.json gate.safetensors gated.pt2 doctor.json compare.html compare.md compare.json
-sweep.html sweep.md sweep.json sweep.journal sweep.journal.lock best.yaml front/*.yaml
+sweep.html sweep.md sweep.json sweep.journal sweep.journal.lock sweep.db best.yaml front/*.yaml
 """
 WRITTEN = tuple(_NAMES.split())
 """All that commands write beside `MARK`; what else stands in a folder belongs to somebody else, and

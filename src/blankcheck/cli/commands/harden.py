@@ -5,17 +5,16 @@ from __future__ import annotations
 from blankcheck.api.audit import MODEL
 from blankcheck.api.certify import RECORD, prove, with_proof
 from blankcheck.api.harden import Hardened, check_network, harden, plan_of
-from blankcheck.certifying import SLOPE_STEPS
 from blankcheck.classifiers import ARCHITECTURES, UnitClassifier
 from blankcheck.classifiers.precision import check_precision
 from blankcheck.cli.commands.audit import announce_audit, audited, say
-from blankcheck.cli.commands.shared import announce, check, claim_of, load, opened, start
+from blankcheck.cli.commands.shared import check, claim_of, load, start, working
 from blankcheck.cli.settings import HardenSettings
 from blankcheck.cli.terminal import Terminal
 from blankcheck.data import Data
 from blankcheck.errors import ArgumentError, RunFolderError
 from blankcheck.hardening import HardeningPlan, Round
-from blankcheck.parallel.team import Team, meeting, rank_of_process
+from blankcheck.parallel.team import Team, rank_of_process
 from blankcheck.runs.claims import OVERWRITE, RUNS, Claim, latest
 from blankcheck.runs.folder import RunFolder
 from blankcheck.runs.state import STATE
@@ -40,8 +39,7 @@ def harden_command(settings: HardenSettings, terminal: Terminal) -> int:
     plan = plan_of(data, settings.epochs, settings.rounds, settings.options())
     check_precision(settings.precision, device)
     check_network(network, data, settings.objective, plan)
-    with meeting(settings, terminal) as team, opened(settings, place, team, terminal) as run:
-        announce(settings, data, team, terminal)
+    with working(settings, place, data, terminal) as (team, run):
         terminal.note(_plan_in_words(settings, plan))
         announce_audit(settings, data, terminal)
         hardened = _harden(network, data, settings, run, team, terminal)
@@ -49,9 +47,8 @@ def harden_command(settings: HardenSettings, terminal: Terminal) -> int:
             hardened.write_into(run)
         made = audited(hardened.model, data, settings, team, terminal)
         if team.leads and plan.certify is not None:
-            certificate = prove(
-                hardened.model, data, settings.confidence, "features", SLOPE_STEPS, terminal
-            )
+            with terminal.progress() as bar:
+                certificate = prove(hardened.model, data, settings.confidence, note=bar)
             made = with_proof(made, certificate)
             run.write_json(RECORD, certificate.as_json())
         if team.leads:
