@@ -2,7 +2,6 @@
 
 Keys without a struct field are kept and ignored. A field with a default is one that older folders
 lack. `docs/schema.py` writes the JSON schema of the documentation from these structs.
-Structs whose name and fields say it all have no docstring.
 """
 # ruff: noqa: D101
 
