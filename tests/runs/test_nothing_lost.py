@@ -114,7 +114,7 @@ def test_a_folder_that_holds_a_run_is_refused_and_stays_as_it_is(line, weights, 
 
 def test_overwrite_begins_anew_and_leaves_what_is_not_ours(tmp_path):
     models = "model.safetensors gate.safetensors gated.pt2 state/state.pt sweep.journal"
-    records = "doctor.json verdict.json blend.json front/0001.yaml"
+    records = "doctor.json verdict.json blend.json front/0001.yaml figures/lit.svg"
     run = begun(tmp_path / "x")
     for name in (*models.split(), *records.split(), f"{EVENTS}/events.out.tfevents.1"):
         run.write(name, b"old")

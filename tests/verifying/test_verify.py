@@ -180,11 +180,6 @@ def test_a_whole_certificate_is_confirmed(certified, nets, capsys):
     assert code == 0 and "certificate: proved again for all 10 classes" in said
 
 
-def test_audits_from_python_are_confirmed(plain, digits, tmp_path, capsys):
-    bc.audit(plain, digits, preset="smoke").save(tmp_path / "own")
-    assert told(capsys, tmp_path / "own")[0] == 0
-
-
 def test_scores_of_ones_own_are_confirmed_in_part(plain, digits, tmp_path, capsys):
     def fit(real):
         return lambda images: images.mean(dim=(1, 2, 3))[:, None]
@@ -196,7 +191,7 @@ def test_scores_of_ones_own_are_confirmed_in_part(plain, digits, tmp_path, capsy
     assert code == 13 and said.startswith("CONFIRMED IN PART") and "other scores" in said
 
 
-def test_data_that_are_not_at_hand_leave_it_in_part(plain, digits, tmp_path, capsys):
+def test_an_audit_from_python_is_confirmed_with_its_data(plain, digits, tmp_path, capsys):
     arrays = {
         f"{kind}_{name}": getattr(getattr(digits, name), what).numpy()
         for name in ("train", "test")
@@ -205,6 +200,7 @@ def test_data_that_are_not_at_hand_leave_it_in_part(plain, digits, tmp_path, cap
     np.savez(tmp_path / "d.npz", **arrays)
     data = bc.load_data(f"npz:{tmp_path / 'd.npz'}")
     bc.audit(plain, data, preset="smoke").save(tmp_path / "own")
+    assert told(capsys, tmp_path / "own")[0] == 0
     shutil.move(tmp_path / "d.npz", tmp_path / "moved.npz")
     code, said = told(capsys, tmp_path / "own")
     assert code == 13 and "p-values were taken from the file" in said

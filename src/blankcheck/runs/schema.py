@@ -2,7 +2,6 @@
 
 Keys without a struct field are kept and ignored. A field with a default is one that older folders
 lack. `docs/schema.py` writes the JSON schema of the documentation from these structs.
-Structs whose name and fields say it all have no docstring.
 """
 # ruff: noqa: D101
 
@@ -231,8 +230,9 @@ def checked(value: Any, kind: type[T], where: str) -> T:
         words, is_key, place = said.groups(default="")
         for old, new in _WORDS.items():
             words = re.sub(old, new, words)
-        key = f": {'a key of ' if is_key else ''}{place}" if place else ""
-        raise RunFolderError(one_line(f"{where}{key} {words}", 300)) from error
+        if place:
+            where, words = f"{where}:", f"{'a key of ' * bool(is_key)}{place} {words}"
+        raise RunFolderError(f"{where} {one_line(words, 300)}") from error
 
 
 def checked_version(value: Any, kind: type[T], where: str) -> T:

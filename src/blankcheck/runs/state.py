@@ -16,13 +16,11 @@ HEAD = b"blankcheck state sha256:"
 
 
 def state_bytes(state: dict[str, Any]) -> bytes:
-    """The contents of `STATE`: a line with the digest of all that follows, then what torch writes."""
+    """The contents of `STATE`: a line with the digest of the rest, then what torch writes."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    return (
-        b"%s%s\n" % (HEAD, hashlib.sha256(buffer.getbuffer()).hexdigest().encode())
-        + buffer.getvalue()
-    )
+    rest = buffer.getvalue()
+    return b"%s%s\n%s" % (HEAD, hashlib.sha256(rest).hexdigest().encode(), rest)
 
 
 def read_state(run: RunFolder) -> dict[str, Any]:
