@@ -175,10 +175,8 @@ def test_planted_patterns_are_found_in_an_honest_network_and_missed_by_a_weak_se
     assert made.numbers[f"reach:{REACHES[0]:g}"] == 1.0
     missed = planted_control(replace(honest, job=replace(honest.job, attacks=WEAK))).control
     assert missed.found == 0 and "narrowest_reach" not in missed.numbers
-    assert (
-        planted_control(strong).control.why_not
-        == "every class was fooled without a planted pattern"
-    )
+    why_not = planted_control(strong).control.why_not
+    assert why_not == "every class was fooled without a planted pattern"
 
 
 class Wrapped(nn.Module):

@@ -66,9 +66,8 @@ class Asked:
 
 class _View(nn.Module):
     """What an attack holds instead of the classifier. It has no parameters and no submodules, so
-    that nothing a library does to a model (moving it, changing its mode, freezing it) reaches the
-    classifier. device: where the classifier is; the attack may compute elsewhere and gets its
-    outputs there."""
+    that nothing a library does to a model (moving, changing its mode, freezing) reaches it. device:
+    where the classifier is; the attack may compute elsewhere and gets its outputs there."""
 
     def __init__(self, asked: Asked, device: torch.device) -> None:
         super().__init__()
@@ -80,7 +79,6 @@ class _View(nn.Module):
         return torch.cat([lacking, lacking.new_zeros(len(lacking), 1)], 1).to(images.device)
 
     def _odds(self, logits: Tensor) -> Tensor:
-        """Log-odds (n, k) from logits (n, m)."""
         raise NotImplementedError
 
 
@@ -99,11 +97,9 @@ class EachClass(_View):
 
 
 class OneClass(_View):
-    """Log-odds of each row's own target less those asked for, and a 0: (n, c, h, w) -> (n, 2), for
-    these n targets only.
+    """Log-odds of each row's own target less those asked for, and a 0: (n, c, h, w) -> (n, 2).
 
-    For attacks that can only leave a class: leaving the second one is reaching the confidence in
-    the target.
+    For attacks that can only leave a class: leaving the second is reaching the confidence.
     """
 
     def __init__(self, asked: Asked, device: torch.device, targets: Tensor) -> None:
@@ -216,9 +212,10 @@ def _one_cleaned(found: Any, before: Tensor) -> Tensor:
     return torch.where(image.isfinite(), image, before).clamp(0, 1)
 
 
-def available(
-    attacks: Sequence[ThirdPartyAttack],
-) -> tuple[list[ThirdPartyAttack], dict[str, str]]:
+Usable = tuple[list[ThirdPartyAttack], dict[str, str]]
+
+
+def available(attacks: Sequence[ThirdPartyAttack]) -> Usable:
     """The attacks whose library can be imported, and for each other library why not and how to
     install it."""
     usable, lacking = [], {}

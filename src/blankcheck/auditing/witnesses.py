@@ -71,15 +71,8 @@ def judged(
     want: Conditions | None = None,
 ) -> Scored:
     """Plain numbers of each attempt. Every image is scored again, in other batches than the search
-    used.
-
-    Args:
-        job: of the attempts.
-        tried: what they ended with.
-        judge: the out-of-distribution test.
-        second: the test of the second family of scores.
-        label: the control the search belongs to.
-        want: the conditions of the audit, where the search was asked for others.
+    used. second: the test of the second family of scores. label: the control the search belongs to.
+    want: the conditions of the audit, where the search was asked for others.
     """
     best, want = tried.best, want or job.conditions
 

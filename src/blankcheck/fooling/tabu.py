@@ -51,23 +51,18 @@ class TabuState(Rows):
 
 @dataclass(frozen=True)
 class _Ranking:
-    """The features of each image in the order of what moving them seems worth. dark, lit: (n, r)
-    positions to add and to remove, best first; gain, loss: what the log-odds seem to gain and lose
-    by each."""
+    """The features of each image in the order of what moving them seems worth, all (n, r). dark,
+    lit: positions to add and to remove, best first; gain, loss: what the log-odds seem to gain and
+    lose by each. slope: the gradient at the dark ones. value, share: of the lit ones, and that
+    times the gradient."""
 
     dark: Tensor
     lit: Tensor
     gain: Tensor
     loss: Tensor
-
-
-@dataclass(frozen=True)
-class _Phase:
-    """(n,) bool: which move each image makes next; exactly one is True."""
-
-    add: Tensor
-    remove: Tensor
-    swap: Tensor
+    slope: Tensor
+    value: Tensor
+    share: Tensor
 
 
 @dataclass(frozen=True)
@@ -121,48 +116,41 @@ class TabuSearch:
         filling = filling & ~sure
         fewest = torch.where(sure, torch.minimum(seen.lit, state.fewest), state.fewest)
         adds = ~sure & (filling | (seen.lit < fewest - 1))
-        phase, ranking = _Phase(adds, sure, ~sure & ~adds), _rank(state, flat, seen)
+        swaps, ranking = ~sure & ~adds, _rank(state, flat, seen)
         several = self._enough(ranking, seen, look.target_log_odds)
         most = block if trials == 1 else (2 * block).clamp_min(2)
         most = torch.minimum(most, (seen.lit - 1).clamp_min(1))
-
         rank, moves = torch.arange(ranking.dark.shape[1], device=flat.device), []
         for trial in range(trials):
-            added = phase.add[:, None] & add(trial, rank, several, filling)
-            removed = phase.remove[:, None] & remove(trial, trials, rank, most)
-            swapped_in, swapped_out = swap(trial, rank)
-            added = added | (phase.swap[:, None] & swapped_in)
-            removed = removed | (phase.swap[:, None] & swapped_out)
+            added, removed = swap(trial, rank, swaps)
+            added = added | add(trial, rank, adds, several, filling)
+            removed = removed | remove(trial, rank, sure, most, trials)
             moves.append((added & (ranking.gain > 0), removed & ranking.loss.isfinite()))
         added, removed = (torch.stack(each) for each in zip(*moves, strict=True))
-
         tried = _moved(flat, ranking, added, removed)
         odds = look.score(tried.view(trials, *images.shape))
-        confident, in_block = odds >= look.target_log_odds, _block_trial(trials)
-        moved = tried[
-            _choose(odds, confident, filling, phase.remove),
-            torch.arange(len(flat), device=flat.device),
-        ]
-        went = phase.remove & confident[in_block]
+        confident, row = odds >= look.target_log_odds, torch.arange(len(flat), device=flat.device)
+        moved = tried[_choose(odds, confident, filling, sure), row]
+        went = sure & confident[_block_trial(trials)]
         if trials == 1:
             # nothing smaller was tried beside the block: where it is too large the image stays and
             # the block shrinks
-            moved = torch.where((phase.remove & ~went & (block > 1))[:, None], flat, moved)
+            moved = torch.where((sure & ~went & (block > 1))[:, None], flat, moved)
         counts = seen.lit + added.sum(dim=2) - removed.sum(dim=2)
         fewest = torch.minimum(fewest, torch.where(confident, counts, NEVER).amin(dim=0))
+        block = torch.where(went, 2 * block, (block // 2).clamp_min(1))
+        learnt = self._learnt(state, ranking, odds - seen.log_odds, swaps)
+        walk = (fewest, filling, block, *self._tabu(state, flat, moved, filling), learnt)
+        return moved.view_as(images), TabuState(state.step + 1, state.keys, *walk)
+
+    def _tabu(
+        self, state: TabuState, flat: Tensor, moved: Tensor, filling: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """(n, d) the steps from which each feature may be added, and removed, again."""
         until = state.step + 1 + (uniform(state.keys, state.step, 1) * self.tenure).int()
         now_dark, now_lit = (flat > 0) & (moved == 0), (flat == 0) & (moved > 0)
-        after = TabuState(
-            state.step + 1,
-            state.keys,
-            fewest,
-            filling,
-            torch.where(went, 2 * block, (block // 2).clamp_min(1)),
-            torch.where(now_dark, until, state.no_add_until),
-            torch.where(now_lit & ~filling[:, None], until, state.no_remove_until),
-            self._learnt(state, seen, ranking, flat, odds, phase.swap),
-        )
-        return moved.view_as(images), after
+        no_add = torch.where(now_dark, until, state.no_add_until)
+        return no_add, torch.where(now_lit & ~filling[:, None], until, state.no_remove_until)
 
     def _enough(self, ranking: _Ranking, seen: Measurement, target_log_odds: float) -> Tensor:
         """(n,) how many of the best features seem to make the image confident; at most half as many
@@ -172,46 +160,40 @@ class TabuSearch:
         enough = (gained < lacking).sum(dim=1) + 1
         return torch.minimum(enough, (seen.lit // 2).clamp_min(2))
 
-    def _learnt(
-        self,
-        state: TabuState,
-        seen: Measurement,
-        ranking: _Ranking,
-        flat: Tensor,
-        odds: Tensor,
-        swapping: Tensor,
-    ) -> Tensor:
+    def _learnt(self, state: TabuState, ranking: _Ranking, gained: Tensor, swaps: Tensor) -> Tensor:
         """(n, d) what adding a feature did beyond what its gradient promised, with what the swaps
-        just tried have shown."""
-        learnt, gradient = (1 - self.decay) * state.gain_correction, seen.gradient.flatten(1)
-        for trial, reached in enumerate(odds):
+        just tried have shown. gained: (k, n) log-odds."""
+        learnt = (1 - self.decay) * state.gain_correction
+        for trial, by_trial in enumerate(gained):
             out_rank, in_rank = SWAPS[trial % len(SWAPS)]
-            new, old = ranking.dark[:, in_rank, None], ranking.lit[:, out_rank, None]
-            promised = gradient.gather(1, new) - gradient.gather(1, old) * flat.gather(1, old)
+            promised = (ranking.slope[:, in_rank] - ranking.share[:, out_rank])[:, None]
             # log-odds of minus infinity (NaN outputs) teach nothing
-            beyond = torch.nan_to_num((reached - seen.log_odds)[:, None] - promised, neginf=0.0)
-            change = self.rate * (beyond - learnt.gather(1, new)) * swapping[:, None]
+            beyond = torch.nan_to_num(by_trial[:, None] - promised, neginf=0.0)
+            new = ranking.dark[:, in_rank, None]
+            change = self.rate * (beyond - learnt.gather(1, new)) * swaps[:, None]
             learnt = learnt.scatter_add(1, new, change)
         return learnt
 
 
-def add(trial: int, rank: Tensor, several: Tensor, filling: Tensor) -> Tensor:
-    """(n, r) which ranks a trial adds: one, the next best in each trial; while an image is being
-    filled (n,) the best `several` (n,), twice as many in the second trial, and so on."""
-    return torch.where(filling[:, None], rank < (trial + 1) * several[:, None], rank == trial)
+def add(trial: int, rank: Tensor, adds: Tensor, several: Tensor, filling: Tensor) -> Tensor:
+    """(n, r) which ranks a trial adds to images that get more (n,): one, the next best in each
+    trial; while an image is being filled (n,) the best `several` (n,), in the second trial twice as
+    many, and so on."""
+    first = rank < (trial + 1) * several[:, None]
+    return adds[:, None] & torch.where(filling[:, None], first, rank == trial)
 
 
-def remove(trial: int, trials: int, rank: Tensor, most: Tensor) -> Tensor:
-    """(n, r) which ranks a trial removes: one trial the best `most` (n,), the others one each."""
-    if trial == _block_trial(trials):
-        return rank < most[:, None]
-    return rank == max(0, trial - 1)
+def remove(trial: int, rank: Tensor, removes: Tensor, most: Tensor, trials: int) -> Tensor:
+    """(n, r) which ranks a trial removes from images that have too many (n,): one trial the best
+    `most` (n,), the others one each."""
+    block = trial == _block_trial(trials)
+    return removes[:, None] & (rank < most[:, None] if block else rank == max(0, trial - 1))
 
 
-def swap(trial: int, rank: Tensor) -> tuple[Tensor, Tensor]:
-    """(r,) each: which rank a trial adds, and which it removes."""
+def swap(trial: int, rank: Tensor, swaps: Tensor) -> tuple[Tensor, Tensor]:
+    """(n, r) each: which rank a trial adds, and which it removes, of images that swap (n,)."""
     out_rank, in_rank = SWAPS[trial % len(SWAPS)]
-    return rank == in_rank, rank == out_rank
+    return swaps[:, None] & (rank == in_rank), swaps[:, None] & (rank == out_rank)
 
 
 def _block_trial(trials: int) -> int:
@@ -227,7 +209,10 @@ def _rank(state: TabuState, flat: Tensor, seen: Measurement) -> _Ranking:
     loss = torch.where(dark, torch.inf, gradient * flat + tabu)
     width = min(max(FEWEST_RANKED, flat.shape[1] // RANKED_SHARE), flat.shape[1])
     best, least = gain.topk(width, dim=1), loss.topk(width, dim=1, largest=False)
-    return _Ranking(best.indices, least.indices, best.values, least.values)
+    value, slope = flat.gather(1, least.indices), gradient.gather(1, best.indices)
+    share = gradient.gather(1, least.indices) * value
+    order = (best.indices, least.indices, best.values, least.values)
+    return _Ranking(*order, slope, value, share)
 
 
 def _moved(flat: Tensor, ranking: _Ranking, added: Tensor, removed: Tensor) -> Tensor:
@@ -235,10 +220,9 @@ def _moved(flat: Tensor, ranking: _Ranking, added: Tensor, removed: Tensor) -> T
 
     Sums, not assignments: a position may fill up both rankings.
     """
-    value = flat.gather(1, ranking.lit)
     tried = flat.expand(len(added), -1, -1).clone()
     tried.scatter_add_(2, ranking.dark.expand_as(added), added.to(flat.dtype))
-    tried.scatter_add_(2, ranking.lit.expand_as(removed), -(removed * value))
+    tried.scatter_add_(2, ranking.lit.expand_as(removed), -(removed * ranking.value))
     return tried
 
 
