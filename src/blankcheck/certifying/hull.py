@@ -50,10 +50,8 @@ class Sparse:
 class Hull:
     """The values of a layer that looks at single features, in the order of the image's features.
 
-    Args:
-        dark: (1, *shape), the values of a black image.
-        low: (1, *shape), at most 0: how far below these a value can be where its feature is lit.
-        high: the same above, at least 0.
+    dark: (1, *shape), those of a black image. low, high: (1, *shape), how far below (at most 0) and
+    above (at least 0) these a value can be where its feature is lit.
     """
 
     dark: Tensor
@@ -111,16 +109,10 @@ def gains(a: Tensor, low: Tensor, high: Tensor) -> Tensor:
 
 
 def largest_gain(gains: Tensor, images: Sparse, channels: int) -> Tensor:
-    """By how much a linear function can rise above its value for a black image.
+    """By how much a linear function can rise above its value for a black image, (rows,).
 
-    Args:
-        gains: (rows, features), at least 0: what each feature can add.
-        images: among which the largest is meant.
-        channels: of an image.
-
-    Returns:
-        (rows,), the sum of the k largest gains of features, or of the k pixels whose channels gain
-        most together; no pixel has a reason to light less than it may.
+    gains: (rows, features), at least 0. The sum of the k largest of features, or of the k pixels
+    whose channels gain most together; no pixel has a reason to light less than it may.
     """
     if images.unit == "pixels" and channels > 1:
         gains = gains.reshape(len(gains), channels, -1).sum(dim=1)
