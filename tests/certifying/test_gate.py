@@ -33,7 +33,7 @@ from blankcheck.data import Split
 from blankcheck.errors import ArgumentError, ModelError, RunFolderError
 from blankcheck.runs.folder import RunFolder
 from blankcheck.runs.gate_file import GATE, PROGRAM, same_program
-from blankcheck.verifying.subject import with_gate
+from blankcheck.api.reopen import with_gate
 
 K, PLAN = 6, GatePlan(steps=150)
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from blankcheck.api.third_party import usable_rivals
+from blankcheck.api.third_party import usable_attacks
 from blankcheck.api.twins import get_twins
 from blankcheck.auditing import Twin, check_fits
 from blankcheck.certifying import read_network
@@ -148,7 +148,7 @@ def harden(
     def twin() -> Twin | None:
         return next(get_twins(network, data, device_of(network)), None)
 
-    asked, _ = usable_rivals(rivals)
+    asked, _ = usable_attacks(rivals)
     work = Hardening(network, data, aim, plan, conditions, seed, twin, asked, peers, spread)
     if run is not None and resume:
         _resume(work, run)

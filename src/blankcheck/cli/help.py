@@ -37,45 +37,37 @@ confirmed, 13 confirmed in part, 2 wrong usage or bad input, 130 Ctrl-C, 1 what 
 $BLANKCHECK_DATA: the folder of named data sets.
 $BLANKCHECK_CACHE: where downloads and twins are kept."""
 
-_OWN = "--data mnist --model net.py:make --weights net.pt"
-_OWN_NORMALIZED = f"{_OWN} --normalize 0.1307/0.3081"
-_TRAINED = "--weights runs/plain/model.safetensors"
-EXAMPLES = {
-    "demo": ("", "--tracker tensorboard --out runs/first"),
-    "doctor": (
-        _OWN,
-        "--data npz:images.npz --model net.py:make --weights net.pt --normalize 0.5/0.5",
-    ),
-    "train": (
-        "--data mnist --model cnn --out runs/plain",
-        "--data npz:images.npz --model net.py:make --epochs 20 --tracker tensorboard "
-        "--out runs/plain",
-    ),
-    "audit": (
-        f"--data mnist --model cnn {_TRAINED} --out runs/a",
-        f"{_OWN_NORMALIZED} --preset smoke --out runs/a",
-        "--data npz:images.npz --model timm:resnet18 --preset proof --devices 4 --json",
-    ),
-    "harden": (
-        "--data mnist --model cnn --out runs/h",
-        f"{_OWN_NORMALIZED} --out runs/h",
-        "--data mnist --model cnn --out runs/h --resume",
-        "--data mnist --model cnn --out runs/h --overwrite",
-    ),
-    "report": ("runs/a", "runs/h --before runs/a"),
-    "verify": ("runs/a", "runs/a --model net.py:make --weights net.pt"),
-    "compare": ("runs/before runs/after --out runs/compare", "runs/* --sort accuracy --json"),
-    "blend": ("runs/a", "runs/a --model net.py:make --weights net.pt --alphas 0.1,0.3"),
-    "certify": (
-        f"{_OWN_NORMALIZED} --out runs/c",
-        f"--data digits --model mlp {_TRAINED} --audit-preset standard --out runs/c",
-    ),
-    "gate": (
-        f"--data mnist --model cnn {_TRAINED} --k 30 --out runs/g",
-        f"{_OWN_NORMALIZED} --k 30 --out runs/g",
-    ),
-    "sweep": ("--config sweep.yaml --trials 40 --workers 4 --out runs/sweep",),
-}
+EXAMPLES = """\
+demo
+demo --tracker tensorboard --out runs/first
+doctor --data mnist --model net.py:make --weights net.pt
+doctor --data npz:images.npz --model net.py:make --weights net.pt --normalize 0.5/0.5
+train --data mnist --model cnn --out runs/plain
+train --data npz:images.npz --model net.py:make --epochs 20 --tracker tensorboard --out runs/plain
+audit --data mnist --model cnn --weights runs/plain/model.safetensors --out runs/a
+audit --data mnist --model net.py:make --weights net.pt --normalize 0.1307/0.3081 \
+--preset smoke --out runs/a
+audit --data npz:images.npz --model timm:resnet18 --preset proof --devices 4 --json
+harden --data mnist --model cnn --out runs/h
+harden --data mnist --model net.py:make --weights net.pt --normalize 0.1307/0.3081 --out runs/h
+harden --data mnist --model cnn --out runs/h --resume
+harden --data mnist --model cnn --out runs/h --overwrite
+report runs/a
+report runs/h --before runs/a
+verify runs/a
+verify runs/a --model net.py:make --weights net.pt
+compare runs/before runs/after --out runs/compare
+compare runs/* --sort accuracy --json
+blend runs/a
+blend runs/a --model net.py:make --weights net.pt --alphas 0.1,0.3
+certify --data mnist --model net.py:make --weights net.pt --normalize 0.1307/0.3081 --out runs/c
+certify --data digits --model mlp --weights runs/plain/model.safetensors \
+--audit-preset standard --out runs/c
+gate --data mnist --model cnn --weights runs/plain/model.safetensors --k 30 --out runs/g
+gate --data mnist --model net.py:make --weights net.pt --normalize 0.1307/0.3081 --k 30 \
+--out runs/g
+sweep --config sweep.yaml --trials 40 --workers 4 --out runs/sweep
+"""
 
 
 class Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -115,6 +107,5 @@ def in_groups(settings: type) -> dict[str, list[Field[Any]]]:
 
 def examples(name: str) -> str:
     """The end of a command's help."""
-    return "\n".join(
-        ["Examples:", *(f"  blankcheck {name} {words}".rstrip() for words in EXAMPLES[name])]
-    )
+    own = [line for line in EXAMPLES.splitlines() if line.split()[0] == name]
+    return "\n".join(["Examples:", *(f"  blankcheck {line}" for line in own)])

@@ -112,13 +112,14 @@ class CheckedConfig(ActionConfigFile):
     ) -> None:
         """Raises ArgumentError with one line for any other."""
         from blankcheck.files import read_file
-        from blankcheck.runs.folder import MOST_CONFIG
-        from blankcheck.runs.plain_values import check_yaml
+        from blankcheck.runs.plain_values import parse_yaml
+        from blankcheck.runs.safe_folder import MOST_CONFIG
 
         try:
             # without a file of this name, the text itself may be a configuration
             is_file = os.path.lexists(values)
-            check_yaml(read_file(Path(values), MOST_CONFIG).decode() if is_file else values)
+            text = read_file(Path(values), MOST_CONFIG).decode() if is_file else values
+            parse_yaml(text, values=False)
         except ValueError as error:
             raise ArgumentError(f"config {values[:200]} cannot be used: {error}") from error
         super().__call__(parser, cfg, values, option_string)  # type: ignore[no-untyped-call]

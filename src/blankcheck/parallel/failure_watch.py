@@ -16,7 +16,7 @@ from typing import Any
 import torch.distributed as dist
 
 from blankcheck.errors import BlankcheckError
-from blankcheck.surroundings import refused_by_machine
+from blankcheck.outputs import refused_by_machine
 
 PATIENCE = timedelta(days=7)
 """How long a process waits for the others, which may be searching for hours."""

@@ -7,17 +7,16 @@ from typing import Any
 from blankcheck.api.audit import Audit, audit
 from blankcheck.auditing import check_fits, preset_named
 from blankcheck.classifiers import UnitClassifier
-from blankcheck.cli.commands.shared import announce, check, load, opened, start
+from blankcheck.cli.commands.shared import check, claim_of, load, start, working
 from blankcheck.cli.settings import AuditSettings
 from blankcheck.cli.terminal import Terminal
 from blankcheck.data import Data
 from blankcheck.judging import Verdict
 from blankcheck.judging.check_rules import FAILED
 from blankcheck.judging.checks import FALSE_ALARMS
-from blankcheck.parallel.team import Team, meeting
+from blankcheck.parallel.team import Team
 from blankcheck.report.certificate_wording import lines_of
 from blankcheck.report.wording import against
-from blankcheck.runs.claims import claim_of
 from blankcheck.runs.folder import RunFolder
 from blankcheck.trackers import check_trackers
 from blankcheck.types import default_max_lit
@@ -35,8 +34,7 @@ def audit_command(settings: AuditSettings, terminal: Terminal) -> int:
     classifier = load(settings, data).to(device)
     check(settings, data)
     check_fits(classifier, data)
-    with meeting(settings, terminal) as team, opened(settings, claim, team, terminal) as run:
-        announce(settings, data, team, terminal)
+    with working(settings, claim, data, terminal) as (team, run):
         announce_audit(settings, data, terminal)
         made = audited(classifier.to(team.device), data, settings, team, terminal)
         if team.leads:
@@ -61,18 +59,8 @@ def audited(
 ) -> Audit:
     """The audit that was asked for, with its progress on the terminal."""
     with terminal.progress() as bar:
-        return audit(
-            classifier,
-            data,
-            settings.preset,
-            settings.seed,
-            confidence=settings.confidence,
-            max_lit=settings.max_lit,
-            ood_level=settings.ood_level,
-            note=bar,
-            rivals=settings.rivals,
-            spread=team.spread,
-        )
+        spread, search = team.spread, settings.search()
+        return audit(classifier, data, settings.preset, note=bar, spread=spread, **search)
 
 
 def say(made: Audit, run: RunFolder, terminal: Terminal) -> None:

@@ -11,15 +11,12 @@ from blankcheck.certifying import read_network
 from blankcheck.certifying.certificate import check_form
 from blankcheck.certifying.record import check_steps
 from blankcheck.classifiers import UnitClassifier
-from blankcheck.cli.commands.shared import begin, load, start
+from blankcheck.cli.commands.shared import begin, check, claim_of, load, start
 from blankcheck.cli.settings import CertifySettings
 from blankcheck.cli.terminal import Terminal
 from blankcheck.data import Data
-from blankcheck.judging.ood import check_size
 from blankcheck.report.certificate_wording import lines_of
-from blankcheck.runs.claims import claim_of
 from blankcheck.runs.folder import RunFolder
-from blankcheck.types import Conditions
 
 
 def certify_command(settings: CertifySettings, terminal: Terminal) -> int:
@@ -43,12 +40,9 @@ def check_proof(settings: CertifySettings, classifier: UnitClassifier, data: Dat
 
     Whatever can be found wrong is found before anything is written.
     """
-    most_lit = settings.max_lit if settings.max_lit is not None else 1
-    Conditions(settings.confidence, most_lit, settings.ood_level)
+    check(settings, data)
     preset_named(settings.audit_preset)
     check_steps(settings.slope_steps)
-    for half in data.halves:
-        check_size(len(half), settings.ood_level)
     return check_fits(classifier, data)
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from blankcheck.api.audit import MODEL
 from blankcheck.cli.commands.audit import audit_command
 from blankcheck.cli.commands.harden import harden_command
-from blankcheck.cli.commands.shared import begin
+from blankcheck.cli.commands.shared import begin, claim_of
 from blankcheck.cli.commands.train import train_command
 from blankcheck.cli.settings import AuditSettings, DemoSettings, HardenSettings, TrainSettings
 from blankcheck.cli.terminal import Terminal
 from blankcheck.parallel.devices import resolve
 from blankcheck.report.page import write_report
-from blankcheck.runs.claims import claim_of, held
+from blankcheck.runs.claims import held
 from blankcheck.runs.folder import INNER, RunFolder
 from blankcheck.trackers import check_trackers
 

@@ -10,12 +10,11 @@ from blankcheck.certifying import GatePlan
 from blankcheck.classifiers import UnitClassifier, evaluate
 from blankcheck.classifiers.loading import model_bytes
 from blankcheck.cli.commands.certify import check_proof, proved
-from blankcheck.cli.commands.shared import begin, load, start
+from blankcheck.cli.commands.shared import begin, claim_of, load, start
 from blankcheck.cli.settings import GateSettings
 from blankcheck.cli.terminal import Terminal
 from blankcheck.data import Data
 from blankcheck.report.certificate_wording import lines_of
-from blankcheck.runs.claims import claim_of
 from blankcheck.runs.folder import RunFolder
 from blankcheck.runs.gate_file import GATE, PROGRAM, gate_bytes, program_bytes
 from blankcheck.text import one_line

@@ -8,21 +8,19 @@ from blankcheck.api.harden import Hardened, check_network, harden, plan_of
 from blankcheck.classifiers import ARCHITECTURES, UnitClassifier
 from blankcheck.classifiers.precision import check_precision
 from blankcheck.cli.commands.audit import announce_audit, audited, say
-from blankcheck.cli.commands.shared import announce, check, load, opened, start
+from blankcheck.cli.commands.shared import check, claim_of, load, start, working
 from blankcheck.cli.settings import HardenSettings
 from blankcheck.cli.terminal import Terminal
 from blankcheck.data import Data
 from blankcheck.errors import ArgumentError, RunFolderError
 from blankcheck.hardening import HardeningPlan, Round
-from blankcheck.parallel.team import Team, meeting, rank_of_process
-from blankcheck.runs.claims import OVERWRITE, RUNS, Claim, claim_of, latest
+from blankcheck.parallel.team import Team, rank_of_process
+from blankcheck.runs.claims import OVERWRITE, RUNS, Claim, latest
 from blankcheck.runs.folder import RunFolder
 from blankcheck.runs.state import STATE
 from blankcheck.trackers import check_trackers
 
-CHANGEABLE = frozenset(
-    {"resume", "json", "quiet", "out", "data_dir", "tracker", "devices", "nodes"}
-)
+CHANGEABLE = ("resume", "json", "quiet", "out", "data_dir", "tracker", "devices", "nodes")
 """Settings that may differ when a run goes on: they do not change what it does. (Other numbers of
 processes draw other random numbers.)"""
 
@@ -41,8 +39,7 @@ def harden_command(settings: HardenSettings, terminal: Terminal) -> int:
     plan = plan_of(data, settings.epochs, settings.rounds, settings.options())
     check_precision(settings.precision, device)
     check_network(network, data, settings.objective, plan)
-    with meeting(settings, terminal) as team, opened(settings, place, team, terminal) as run:
-        announce(settings, data, team, terminal)
+    with working(settings, place, data, terminal) as (team, run):
         terminal.note(_plan_in_words(settings, plan))
         announce_audit(settings, data, terminal)
         hardened = _harden(network, data, settings, run, team, terminal)
@@ -89,30 +86,24 @@ def _harden(
                 bar(f"round {rounds}", batch, batches + 1, words)
                 return
             rounds = made.index + 1
+            rates = f"accuracy {made.validation_accuracy:.2%}, fooled {made.fresh_rate:.0%}"
             proved = "" if made.proved is None else f", k = {made.proved} proved"
-            said = (
-                f"accuracy {made.validation_accuracy:.2%}, fooled {made.fresh_rate:.0%}, "
-                f"fewest lit {made.fresh_fewest}{proved}"
-            )
-            bar(f"round {made.index}", 1, 1, said)
+            words = f"{rates}, fewest lit {made.fresh_fewest}{proved}"
+            bar(f"round {made.index}", 1, 1, words)
 
         return harden(
             network,
             data,
             settings.objective,
-            settings.seed,
             epochs=settings.epochs,
             rounds=settings.rounds,
-            confidence=settings.confidence,
-            max_lit=settings.max_lit,
-            ood_level=settings.ood_level,
-            rivals=settings.rivals,
             run=run,
             resume=settings.resume,
             watch=watch,
             device=team.device,
             peers=team.peers,
             spread=team.spread,
+            **settings.search(),
             **settings.options(),
         )
 
@@ -129,19 +120,15 @@ def _place(settings: HardenSettings) -> Claim | RunFolder:
 def _resumed(settings: HardenSettings) -> RunFolder:
     """The run folder to go on in; refuses settings that differ from those it was begun with."""
     run = RunFolder.open(settings.out if settings.out is not None else latest(RUNS / "harden"))
-    begun = run.command
-    if begun != "harden":
-        raise RunFolderError(
-            f"run folder {run.path} has no state of a hardening to go on from: "
-            f"it is a run of {begun}"
-        )
-    # a run that was stopped in its first round has no state yet; it begins again, and nothing is
-    # lost
+    begun, lacking = run.command, ""
+    # a run that was stopped in its first round has no state yet; it begins again, nothing is lost
     ended = any(run.has(name) for name in (MODEL, "hardening.json", "verdict.json"))
-    if ended and not run.has(STATE):
+    if begun == "harden" and ended and not run.has(STATE):
+        lacking = f", and has no {STATE}"
+    if begun != "harden" or lacking:
         raise RunFolderError(
             f"run folder {run.path} has no state of a hardening to go on from: "
-            f"it is a run of harden, and has no {STATE}"
+            f"it is a run of {begun}{lacking}"
         )
     before = run.read_config()
     different = [

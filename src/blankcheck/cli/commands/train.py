@@ -15,14 +15,13 @@ from blankcheck.classifiers import (
 )
 from blankcheck.classifiers.loading import model_bytes
 from blankcheck.classifiers.precision import check_precision
-from blankcheck.cli.commands.shared import announce, opened, start
+from blankcheck.cli.commands.shared import claim_of, start, working
 from blankcheck.cli.settings import TrainSettings
 from blankcheck.cli.terminal import Terminal
 from blankcheck.data import Data
 from blankcheck.errors import ArgumentError
-from blankcheck.parallel.team import Team, meeting
+from blankcheck.parallel.team import Team
 from blankcheck.report.page import write_report
-from blankcheck.runs.claims import claim_of
 from blankcheck.runs.folder import RunFolder
 from blankcheck.trackers import check_trackers
 
@@ -43,8 +42,7 @@ def train_command(settings: TrainSettings, terminal: Terminal) -> int:
         augment=settings.augment,
     )
     check_precision(plan.precision, device)
-    with meeting(settings, terminal) as team, opened(settings, claim, team, terminal) as run:
-        announce(settings, data, team, terminal)
+    with working(settings, claim, data, terminal) as (team, run):
         classifier.to(team.device)
         _train(classifier, data, plan, settings.seed, run, team, terminal)
     return 0

@@ -5,50 +5,19 @@ docstrings are its help. They stand here and not beside the commands, because im
 imports torch, which takes longer than to say that an option is misspelt.
 """
 
-from blankcheck.cli.settings.folders import (
-    BlendSettings,
-    CompareSettings,
-    ReportSettings,
-    SweepSettings,
-    VerifySettings,
-)
-from blankcheck.cli.settings.networks import (
-    AuditSettings,
-    CertifySettings,
-    DemoSettings,
-    DoctorSettings,
-    GateSettings,
-    HardenSettings,
-    TrainSettings,
-)
-from blankcheck.cli.settings.shared import (
-    Common,
-    Device,
-    Shared,
-    Tracked,
-    Weighted,
-    command_line,
-    recorded,
-)
-
-__all__ = [
-    "AuditSettings",
-    "BlendSettings",
-    "CertifySettings",
-    "Common",
-    "CompareSettings",
-    "DemoSettings",
-    "Device",
-    "DoctorSettings",
-    "GateSettings",
-    "HardenSettings",
-    "ReportSettings",
-    "Shared",
-    "SweepSettings",
-    "Tracked",
-    "TrainSettings",
-    "VerifySettings",
-    "Weighted",
-    "command_line",
-    "recorded",
-]
+from blankcheck.cli.settings.folders import BlendSettings as BlendSettings
+from blankcheck.cli.settings.folders import CompareSettings as CompareSettings
+from blankcheck.cli.settings.folders import ReportSettings as ReportSettings
+from blankcheck.cli.settings.folders import SweepSettings as SweepSettings
+from blankcheck.cli.settings.folders import VerifySettings as VerifySettings
+from blankcheck.cli.settings.networks import AuditSettings as AuditSettings
+from blankcheck.cli.settings.networks import CertifySettings as CertifySettings
+from blankcheck.cli.settings.networks import DemoSettings as DemoSettings
+from blankcheck.cli.settings.networks import DoctorSettings as DoctorSettings
+from blankcheck.cli.settings.networks import GateSettings as GateSettings
+from blankcheck.cli.settings.networks import HardenSettings as HardenSettings
+from blankcheck.cli.settings.networks import TrainSettings as TrainSettings
+from blankcheck.cli.settings.shared import Common as Common
+from blankcheck.cli.settings.shared import Weighted as Weighted
+from blankcheck.cli.settings.shared import command_line as command_line
+from blankcheck.cli.settings.shared import recorded as recorded

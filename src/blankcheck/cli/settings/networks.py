@@ -67,6 +67,11 @@ class AuditSettings(Tracked, Shared, Weighted):
     ood_level: float = 0.01
     rivals: bool = False
 
+    def search(self) -> dict[str, Any]:
+        """What `audit` and `harden` are told of the search, by the names of their arguments."""
+        names = ("seed", "confidence", "max_lit", "ood_level", "rivals")
+        return {name: getattr(self, name) for name in names}
+
 
 @dataclass(frozen=True)
 class CertifySettings(Weighted):
