@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import blankcheck as bc
+from blankcheck.api.reopen import with_gate
 from blankcheck.auditing.portfolio import PRESETS, Preset
 from blankcheck.certifying import (
     Gated,
@@ -33,7 +34,6 @@ from blankcheck.data import Split
 from blankcheck.errors import ArgumentError, ModelError, RunFolderError
 from blankcheck.runs.folder import RunFolder
 from blankcheck.runs.gate_file import GATE, PROGRAM, same_program
-from blankcheck.api.reopen import with_gate
 
 K, PLAN = 6, GatePlan(steps=150)
 

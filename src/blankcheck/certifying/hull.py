@@ -29,12 +29,8 @@ NUMBERS_AT_ONCE = 8_000_000
 
 @dataclass(frozen=True)
 class Sparse:
-    """All images in [0, 1]^(c, h, w) with at most k lit features, or pixels with any lit feature.
-
-    Args:
-        k: how many are lit at most.
-        unit: `features` or `pixels`.
-    """
+    """All images in [0, 1]^(c, h, w) with at most k lit features, or with lit features at at most k
+    pixels."""
 
     k: int
     unit: str = "features"

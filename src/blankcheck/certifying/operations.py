@@ -145,13 +145,11 @@ def _fixed(call: Call, terms: int, bias: Tensor | None = None, **changed: Any) -
 
 
 def _average_pool(call: Call) -> int:
-    if (call["divisor_override"] or 1) < 0:
+    if (call.given.get("divisor_override") or 1) < 0:
         raise call.refused("with a negative divisor")
-    return _fixed(call, math.prod(_pair(call["kernel_size"])) + 1)
-
-
-def _adaptive(call: Call) -> int:
-    return _fixed(call, math.prod(call.before[-2:]) + 1)
+    # an adaptive one may look at everything
+    window = _pair(call.given.get("kernel_size", call.before[-2:]))
+    return _fixed(call, math.prod(window) + 1)
 
 
 def _sum(call: Call, more: int) -> int:
@@ -244,7 +242,7 @@ _BY_NAMES: dict[str, Callable[[Call], int]] = {
     "permute.default": _permute,
     "view.default _unsafe_view.default reshape.default unsqueeze.default": _reshape,
     "squeeze.dims squeeze.dim": _squeeze,
-    # between float32 and float64, the only types that come here: at most one rounding
+    # between float32 and float64: at most one rounding
     "_to_copy.default": lambda call: _scaled(call, call.image(), call.one),
     "clone.default alias.default detach.default": Call.image,
 }

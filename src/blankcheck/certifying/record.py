@@ -67,19 +67,11 @@ class Certificate:
     code that torch.export does not record and that answers as recorded on the images of
     `agreement`.
 
-    Args:
-        confidence: in (0, 1).
-        unit: what k counts, `features` or `pixels`.
-        shape: (c, h, w) of images.
-        outputs: of the network, among all of which probabilities are.
-        k: for each real class the largest number that was proved, up to all features; None where
-            not even the black image is shown to be unsure.
-        levels: every number of lit features that was looked at, in order.
-        fingerprint: of the network.
-        settings: `slope_steps`, and the precision of the proof.
-        seconds: that it took.
-        means: `certified` where the proof is one of the network itself, `gate-certified` where it
-            is one of the gate around it.
+    k: for each real class the largest number that was proved, up to all features; None where not
+    even the black image is shown to be unsure. levels: every number of lit features that was looked
+    at, in order. outputs: of the network, among all of which probabilities are. unit: what k
+    counts. means: `certified` where the proof is one of the network itself, `gate-certified` where
+    it is one of the gate around it.
 
     Raises:
         ArgumentError: with one line, for numbers that no certificate can have.
