@@ -50,21 +50,11 @@ def factory(tmp_path_factory):
 def run(factory, tmp_path_factory):
     """A network that needs much ink to be sure of anything, on data that have it."""
     out = tmp_path_factory.mktemp("runs") / "c"
-    given = [
-        "--data",
-        "digits+lift=0.5",
-        "--model",
-        f"{factory}:sure",
-        "--out",
-        str(out),
-        "--max-lit",
-        "3",
-        "--quiet",
-    ]
+    given = f"--data digits+lift=0.5 --model {factory}:sure --out {out} --max-lit 3 --quiet"
     with pytest.MonkeyPatch.context() as patch:
         # what the search finds is not the point, and a whole one takes most of a minute
         patch.setitem(PRESETS, "smoke", Preset(attempts=20, per_target=2, steps=30))
-        assert main(["certify", *given]) == 0
+        assert main(f"certify {given}".split()) == 0
     return out
 
 
@@ -211,18 +201,9 @@ class Asks(nn.Module):
         return self.line(x.flatten(1)) * (2 if x.sum().item() > 0.5 else 1)
 def make(): return Asks()
 """)
-    asked = [
-        "certify",
-        "--data",
-        "digits",
-        "--model",
-        f"{tmp_path / 'net.py'}:make",
-        "--out",
-        str(tmp_path / "c"),
-    ]
-    ended = subprocess.run(
-        [sys.executable, "-m", "blankcheck", *asked], capture_output=True, text=True, check=False
-    )
+    asked = f"certify --data digits --model {tmp_path / 'net.py'}:make --out {tmp_path / 'c'}"
+    command = [sys.executable, "-m", "blankcheck", *asked.split()]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 2 and len(ended.stderr.splitlines()) == 1 and ended.stdout == "", (
         ended.stderr
     )

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import GOOD, TRUSTED, attempt, evidence, finding, verdict_of
+from helpers import GOOD, NO_MORE, TRUSTED, attempt, evidence, finding, verdict_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,25 +18,8 @@ from blankcheck.judging.metrics import false_alarm_p_value
 from blankcheck.judging.ood import CONDITIONAL
 from blankcheck.types import Conditions
 
-MANDATORY = {
-    "real-confident",
-    "false-alarms",
-    "positive-control",
-    "planted-control",
-    "more-steps",
-    "gradient-health",
-}
-HARDER = (
-    "more-steps",
-    "more-restarts",
-    "more-starts",
-    "penalty-weights",
-    "tighter-limit",
-    "close-calls",
-    "gradient-free",
-    "transfer",
-    "rivals",
-)
+MANDATORY = {"real-confident", "false-alarms", "positive-control", "planted-control"}
+MANDATORY |= {"more-steps", "gradient-health"}
 FIRES = {
     "positive-control": Control("positive-control", 37, 40, "a twin"),
     "planted-control": Control("planted-control", 9, 10, "12 features each"),
@@ -46,7 +29,7 @@ FIRES = {
     "batch-independent": Control("batch-independent", 3, 192, "among other neighbours"),
     "best-kept": Control("best-kept", 4, 50),
     "saturation": Control("saturation", 100, 192, "its outputs are probabilities"),
-    **{code: Control(code, 1, 20, "Looking harder") for code in HARDER},
+    **{code: Control(code, 1, 20, "Looking harder") for code in NO_MORE},
 }
 
 
@@ -125,29 +108,16 @@ def test_real_confident_fires_is_silent_and_always_applies():
     ],
 )
 def test_gradient_health_names_what_is_wrong_and_where(numbers, words):
-    said = finding(
-        evidence(
-            controls=(
-                *without("gradient-health"),
-                Control("gradient-health", 0, 9, numbers=numbers),
-            )
-        ),
-        "gradient-health",
-    )
+    control = Control("gradient-health", 0, 9, numbers=numbers)
+    said = finding(evidence(controls=(*without("gradient-health"), control)), "gradient-health")
     assert said.status == "failed" and words in said.finding
 
 
 def test_gradients_may_be_flat_where_nothing_moves():
-    flat = Control(
-        "gradient-health",
-        4,
-        9,
-        numbers={"flat:noise": 1.0, "hidden:noise": 0.0, "dead:real-target": 0.1},
-    )
-    assert (
-        finding(evidence(controls=(*without("gradient-health"), flat)), "gradient-health").status
-        == "passed"
-    )
+    shares = {"flat:noise": 1.0, "hidden:noise": 0.0, "dead:real-target": 0.1}
+    flat = Control("gradient-health", 4, 9, numbers=shares)
+    e = evidence(controls=(*without("gradient-health"), flat))
+    assert finding(e, "gradient-health").status == "passed"
 
 
 def test_the_planted_control_states_its_scope():

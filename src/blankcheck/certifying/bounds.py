@@ -32,23 +32,16 @@ MOST_ROWS = 6000
 intervals have to do."""
 
 Alpha = Mapping[int, Tensor]
-"""By the position of a ReLU the slope of its line from below, each in [0, 1], (1 or rows, *shape).
-"""
+"""By the position of a ReLU the slopes of its lines from below, in [0, 1], (1 or rows, *shape)."""
 
 
 @dataclass(frozen=True)
 class Bounded:
-    """A network with bounds.
+    """A network with bounds over `images`.
 
-    From the first layer on whose numbers float32 might not hold, low, high and error are infinite.
-
-    Args:
-        layers: of the network.
-        images: that the bounds speak of.
-        hulls: of the layers that look at single features.
-        low: (1, *shape) of each layer.
-        high: (1, *shape) of each layer.
-        error: how far float32 can be from the exact value; None where nobody asked.
+    low, high: (1, *shape) of each layer. error: how far float32 can be from the exact value there;
+    None where nobody asked. From the first layer on whose numbers float32 might not hold, all three
+    are infinite.
     """
 
     layers: tuple[Layer, ...]
@@ -72,11 +65,11 @@ class Bounded:
 def bound_layers(
     layers: Sequence[Layer], images: Sparse, like: Tensor, rounding: bool = True
 ) -> Bounded:
-    """Bound every layer.
+    """Bound every layer over all `images`.
 
     Args:
         layers: of a network.
-        images: over which the bounds hold.
+        images: that the bounds speak of.
         like: a tensor of the type to compute with, that of the layers' weights.
         rounding: also cover the network computed in float32. Every bound is widened by the error of
             its layer, which is many orders of magnitude more than these bounds themselves can be
@@ -95,12 +88,8 @@ def bound_layers(
         if exact is None and at in asked and at not in made.hulls:
             low, high = _refined(made, at, low, high, MOST_ROWS if at in behind_relu else None)
         if made.error is not None:
-            first = layer.kind == "input"
-            error = (
-                torch.full_like(low, TINY)
-                if first
-                else slack(layer, made.error, made.low, made.high)
-            )
+            before = made.error, made.low, made.high
+            error = slack(layer, *before) if at else torch.full_like(low, TINY)
             low, high = low - error, high + error
             # a number that is none is neither above nor below anything, and would pass for a ReLU
             # that is off
@@ -183,10 +172,8 @@ def _relaxed_ends(made: Bounded, at: int, places: Tensor) -> tuple[Tensor, Tenso
 
 @dataclass(frozen=True)
 class Line:
-    """A linear function of layers that look at single features.
-
-    coefficients: (rows, *shape) of each layer. constant: (rows,).
-    """
+    """A linear function of layers that look at single features: coefficients (rows, *shape) by
+    layer, and constant (rows,)."""
 
     coefficients: dict[int, Tensor]
     constant: Tensor
@@ -245,8 +232,8 @@ def _through_relu(
     rise = torch.where(unstable, -low * chord, 0.0)
     slope = (high > -low).to(a.dtype) if alpha is None else alpha[relu]
     below = torch.where(unstable, slope, on)
-    positive = a.clamp(min=0)
-    return positive * chord + (a - positive) * below, (positive * rise).flatten(1).sum(dim=1)
+    up = a.clamp(min=0)
+    return up * chord + (a - up) * below, (up * rise).flatten(1).sum(dim=1)
 
 
 def concretize(made: Bounded, line: Line) -> Tensor:

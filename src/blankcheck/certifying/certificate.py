@@ -12,14 +12,7 @@ from torch import Tensor, nn
 
 from blankcheck.certifying.agreement import answers_of, check_agreement, run_layers, trial_images
 from blankcheck.certifying.bounds import bound_layers
-from blankcheck.certifying.gate import (
-    Gated,
-    as_log_odds,
-    gate_bounds,
-    gate_of,
-    gated_answers,
-    most_open,
-)
+from blankcheck.certifying.gate import as_log_odds, check_gate, gate_bounds, gate_of
 from blankcheck.certifying.hull import Sparse
 from blankcheck.certifying.layers import uncertifiable
 from blankcheck.certifying.log_odds import limit, log_odds_bounds, rounding_slack
@@ -36,11 +29,10 @@ from blankcheck.certifying.record import (
 from blankcheck.certifying.trace import Network, read_network
 from blankcheck.classifiers.wrapper import device_of, fingerprint, left_as_found
 from blankcheck.errors import ArgumentError, ModelError
-from blankcheck.outputs import output_form, run
+from blankcheck.outputs import output_form
 
 Watch = Callable[[int, int], None]
-"""Told of each number of lit features that was looked at, and for how many classes it was proved.
-"""
+"""Told of each k that was looked at, and for how many classes it was proved."""
 
 
 def certify(
@@ -163,20 +155,17 @@ class Prover:
             self.outputs, self.means = network.outputs, CERTIFIED
             _check_network(classifier, network, images, logits, error)
         else:
-            right = network.outputs == classes and network.form == "logits"
-            _check_outputs("gate", network.outputs, classes, right)
+            if network.outputs != classes or network.form != "logits":
+                raise _too_few("gate", network.outputs, classes)
             self.means = GATE_CERTIFIED
-            self.outputs = _check_gate(classifier, gate[0], images, logits, error, confidence)
-        _check_outputs("model", self.outputs, classes, 1 <= classes <= self.outputs)
+            self.outputs = check_gate(classifier, gate[0], images, logits, error, confidence)
+        if not 1 <= classes <= self.outputs:
+            raise _too_few("model", self.outputs, classes)
         self.shape, self.limit = network.shape, limit(confidence, self.outputs)
         c, h, w = network.shape
         self.everything = h * w if unit == "pixels" else c * h * w
-        self._classes, self._unit, self._slope_steps, self._watch = (
-            classes,
-            unit,
-            slope_steps,
-            watch,
-        )
+        self._classes, self._unit, self._watch = classes, unit, watch
+        self._slope_steps = slope_steps
         self._known: dict[int, Level] = {}
 
     def level(self, k: int) -> Level:
@@ -210,6 +199,10 @@ class Prover:
         return tuple(self._known[k] for k in sorted(self._known))
 
 
+def _too_few(what: str, outputs: int, classes: int) -> ModelError:
+    return ModelError(f"{what} has {outputs} outputs, must have one for each of {classes} classes")
+
+
 def _check_network(
     classifier: nn.Module, network: Network, images: Tensor, logits: Tensor, error: Tensor
 ) -> None:
@@ -221,33 +214,6 @@ def _check_network(
         seen = output_form(classifier, images.to(logits.device))
     if "probabilities" in (seen, network.form):
         check_form(seen, network.form)
-
-
-def _check_gate(
-    classifier: nn.Module,
-    gate: Gated,
-    images: Tensor,
-    opened: Tensor,
-    error: Tensor,
-    confidence: float,
-) -> int:
-    """How many outputs the gated classifier has. opened: what the gate says of the images."""
-    with left_as_found(classifier), torch.no_grad():
-        outputs = run(classifier, images[:2].to(opened.device)).shape[1]
-    most_open(confidence, outputs)
-
-    def expected(rows: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
-        return gated_answers(classifier, gate, asked, opened[rows], error[rows])
-
-    check_agreement(classifier, images, expected, "gated probabilities")
-    return outputs
-
-
-def _check_outputs(what: str, outputs: int, classes: int, right: bool) -> None:
-    if not right:
-        raise ModelError(
-            f"{what} has {outputs} outputs, must have one for each of {classes} classes"
-        )
 
 
 def check_form(seen: str, read: str) -> None:

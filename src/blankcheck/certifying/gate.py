@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from blankcheck.certifying.agreement import check_agreement
 from blankcheck.certifying.bounds import bound_layers
 from blankcheck.certifying.hull import Sparse
 from blankcheck.certifying.layers import Layer
@@ -29,7 +30,7 @@ from blankcheck.certifying.record import GatePlan
 from blankcheck.certifying.rounding import of_softmax
 from blankcheck.certifying.trace import Network, read_network
 from blankcheck.classifiers.reference import wide_kernel
-from blankcheck.classifiers.wrapper import UnitClassifier
+from blankcheck.classifiers.wrapper import UnitClassifier, left_as_found
 from blankcheck.data import Split
 from blankcheck.errors import ArgumentError, ModelError
 from blankcheck.outputs import OUTPUT_FORMS, as_logits, run
@@ -104,20 +105,34 @@ def _as_written(module: nn.Module) -> bool:
     return not hooks and vars(module).keys().isdisjoint(dir(type(module)))
 
 
-def gated_answers(
-    classifier: nn.Module, found: Gated, images: Tensor, opened: Tensor, error: Tensor
-) -> tuple[Tensor, Tensor]:
-    """What a gated classifier should answer for images (n, c, h, w), and how far off that can be,
-    each (n, m) in float64.
+def check_gate(
+    classifier: nn.Module,
+    gated: Gated,
+    images: Tensor,
+    opened: Tensor,
+    error: Tensor,
+    confidence: float,
+) -> int:
+    """How many outputs a gated classifier has. Raises ModelError where it does not answer as its
+    formula says, and ArgumentError for a confidence that no gate can keep.
 
-    The formula for what its classifier inside says, and for the gate `opened` (n, classes), which
-    is off by `error`.
+    images: `trial_images`. opened, error: (n, classes), what the gate says of them, and how far off
+    that can be.
     """
-    if isinstance(classifier, UnitClassifier) and classifier.normalised:
-        images = (images - classifier.mean) / classifier.std
-    p = as_logits(run(found.inner, images), found.form).softmax(dim=1).double()
-    moved = error.amax(dim=1, keepdim=True) / 4  # of s, whose slope is at most 1/4
-    return let_through(p, opened), (moved + 2 * of_softmax(p.shape[1])).expand_as(p)
+    with left_as_found(classifier), torch.no_grad():
+        outputs = run(classifier, images[:2].to(opened.device)).shape[1]
+    most_open(confidence, outputs)
+    # of s, whose slope is at most 1/4, and of the softmax
+    off = error.amax(dim=1, keepdim=True) / 4 + 2 * of_softmax(outputs)
+
+    def expected(rows: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
+        if isinstance(classifier, UnitClassifier) and classifier.normalised:
+            asked = (asked - classifier.mean) / classifier.std
+        p = as_logits(run(gated.inner, asked), gated.form).softmax(dim=1).double()
+        return let_through(p, opened[rows]), off[rows].expand_as(p)
+
+    check_agreement(classifier, images, expected, "gated probabilities")
+    return outputs
 
 
 def most_open(confidence: float, outputs: int) -> float:

@@ -29,12 +29,8 @@ NUMBERS_AT_ONCE = 8_000_000
 
 @dataclass(frozen=True)
 class Sparse:
-    """All images in [0, 1]^(c, h, w) with at most k lit features, or pixels with any lit feature.
-
-    Args:
-        k: how many are lit at most.
-        unit: `features` or `pixels`.
-    """
+    """All images in [0, 1]^(c, h, w) with at most k lit features, or with lit features at at most k
+    pixels."""
 
     k: int
     unit: str = "features"
@@ -50,10 +46,8 @@ class Sparse:
 class Hull:
     """The values of a layer that looks at single features, in the order of the image's features.
 
-    Args:
-        dark: (1, *shape), the values of a black image.
-        low: (1, *shape), at most 0: how far below these a value can be where its feature is lit.
-        high: the same above, at least 0.
+    dark: (1, *shape), those of a black image. low, high: (1, *shape), how far below (at most 0) and
+    above (at least 0) these a value can be where its feature is lit.
     """
 
     dark: Tensor
@@ -111,16 +105,10 @@ def gains(a: Tensor, low: Tensor, high: Tensor) -> Tensor:
 
 
 def largest_gain(gains: Tensor, images: Sparse, channels: int) -> Tensor:
-    """By how much a linear function can rise above its value for a black image.
+    """By how much a linear function can rise above its value for a black image, (rows,).
 
-    Args:
-        gains: (rows, features), at least 0: what each feature can add.
-        images: among which the largest is meant.
-        channels: of an image.
-
-    Returns:
-        (rows,), the sum of the k largest gains of features, or of the k pixels whose channels gain
-        most together; no pixel has a reason to light less than it may.
+    gains: (rows, features), at least 0. The sum of the k largest of features, or of the k pixels
+    whose channels gain most together; no pixel has a reason to light less than it may.
     """
     if images.unit == "pixels" and channels > 1:
         gains = gains.reshape(len(gains), channels, -1).sum(dim=1)

@@ -27,15 +27,11 @@ class Doubt:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One step of a network.
+    """One step of a network. shape: of one image's values. inputs: positions of earlier layers.
 
-    Args:
-        kind: `input`; `linear`, map(x) + bias with bias (1, *shape) or None; `sum`, the inputs
-            times their `signs`; `relu`.
-        shape: of one image's values.
-        inputs: positions of earlier layers.
-        maximum: two layers of whose values this one is known to be the larger.
-        doubt: None where every number is known.
+    kind: `input`; `linear`, map(x) + bias with bias (1, *shape) or None; `sum`, the inputs times
+    their `signs`; `relu`. maximum: two layers of whose values this one is known to be the larger.
+    doubt: None where every number is known.
     """
 
     kind: str
@@ -135,12 +131,9 @@ class At:
 class Call:
     """One operation of an exported network, as those see it who write it down as layers.
 
-    Args:
-        layers: where it is written.
-        target: the operation itself.
-        given: its arguments by name, defaults included; an `At` where they depend on the image.
-        after: shape of its result for one image.
-        one: the number 1, of the type and on the device of all layers.
+    given: its arguments by name, defaults included; an `At` where they depend on the image. after:
+    shape of its result for one image. one: the number 1, of the type and on the device of all
+    layers.
     """
 
     layers: Layers

@@ -177,13 +177,9 @@ def _optimised(
 class Ramp:
     """What is to be proved, and how fast training comes to it.
 
-    Args:
-        k: lit features, of the certificate.
-        confidence: of the certificate.
-        weight: of the penalty against the clean loss, at the end.
-        begin: share of the training after which k and weight begin to grow, linearly.
-        end: share of the training after which they are all that is asked.
-        margin: log-odds by which bounds are pushed below what is needed.
+    k, confidence: of the certificate. weight: of the penalty against the clean loss, at the end.
+    begin, end: shares of the training between which k and weight grow linearly. margin: log-odds by
+    which bounds are pushed below what is needed.
     """
 
     k: int

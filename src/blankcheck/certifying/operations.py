@@ -21,29 +21,18 @@ from blankcheck.certifying.rounding import LARGEST, TINY
 SMALL = 2.0**-100
 """A product below this may be rounded as one that float32 can hardly hold."""
 BATCH_NORM_TERMS = 12
-"""Roundings in (x - mean) / deviation, also as scale x + shift, the computation of scale and shift
-included."""
+"""Roundings in (x - mean) / deviation, also as scale x + shift with computed scale and shift."""
 
 
-def _dense(call: Call, x: int, weight: Tensor, bias: Tensor | None) -> int:
-    if len(call.layers.shape(x)) != 1 or not isinstance(weight, Tensor):
-        raise call.refused("of this form")
-    shift = None if bias is None else call.constant(bias)
-    return call.layers.linear(x, Dense(weight), call.after, shift)
-
-
-def _addmm(call: Call) -> int:
-    if call["beta"] != 1 or call["alpha"] != 1:
+def _dense(call: Call, x: str, weight: str, bias: str = "") -> int:
+    """x, weight, bias: names of the arguments."""
+    at, matrix, shift = call.image(x), call[weight], call.given.get(bias)
+    if any(call.given.get(name, 1) != 1 for name in ("alpha", "beta")):
         raise call.refused("with factors")
-    return _dense(call, call.image("mat1"), call["mat2"], call["self"])
-
-
-def _mm(call: Call) -> int:
-    return _dense(call, call.image(), call["mat2"], None)
-
-
-def _linear(call: Call) -> int:
-    return _dense(call, call.image("input"), call["weight"].T, call["bias"])
+    if len(call.layers.shape(at)) != 1 or not isinstance(matrix, Tensor):
+        raise call.refused("of this form")
+    map = Dense(matrix.T if weight == "weight" else matrix)
+    return call.layers.linear(at, map, call.after, None if shift is None else call.constant(shift))
 
 
 def _convolution(call: Call) -> int:
@@ -114,23 +103,6 @@ def _quotient(call: Call) -> int:
     return _scaled(call, call.image(), 1 / call.constant(call["other"]))
 
 
-def _negative(call: Call) -> int:
-    return _scaled(call, call.image(), -call.one)
-
-
-def _same(call: Call) -> int:
-    return call.image()
-
-
-def _cast(call: Call) -> int:
-    """Between float32 and float64, the only types that come here: at most one rounding."""
-    return _scaled(call, call.image(), call.one)
-
-
-def _relu(call: Call) -> int:
-    return call.layers.relu(call.image())
-
-
 def _leaky(call: Call) -> int:
     """max(0, x) + slope min(0, x), as slope x + (1 - slope) max(0, x)."""
     x, slope = call.image(), float(call["negative_slope"])
@@ -154,7 +126,7 @@ def _clamp(call: Call, ends: Sequence[str] = ("min", "max")) -> int:
 
 
 def _extreme(call: Call, sign: float) -> int:
-    """The larger of two layers or of a layer and a constant (sign 1), or the smaller (sign -1)."""
+    """The larger (sign 1) or smaller (sign -1) of two layers or of a layer and a constant."""
     a, b = call["self"], call["other"]
     one = sign * call.one
     turned = [_scaled(call, each.position, one) for each in (a, b) if isinstance(each, At)]
@@ -173,13 +145,11 @@ def _fixed(call: Call, terms: int, bias: Tensor | None = None, **changed: Any) -
 
 
 def _average_pool(call: Call) -> int:
-    if (call["divisor_override"] or 1) < 0:
+    if (call.given.get("divisor_override") or 1) < 0:
         raise call.refused("with a negative divisor")
-    return _fixed(call, math.prod(_pair(call["kernel_size"])) + 1)
-
-
-def _adaptive(call: Call) -> int:
-    return _fixed(call, math.prod(call.before[-2:]) + 1)
+    # an adaptive one may look at everything
+    window = _pair(call.given.get("kernel_size", call.before[-2:]))
+    return _fixed(call, math.prod(window) + 1)
 
 
 def _sum(call: Call, more: int) -> int:
@@ -245,17 +215,17 @@ def _pair(value: Sequence[int] | int) -> tuple[int, int]:
 
 
 _BY_NAMES: dict[str, Callable[[Call], int]] = {
-    "addmm.default": _addmm,
-    "mm.default": _mm,
-    "linear.default": _linear,
+    "addmm.default": partial(_dense, x="mat1", weight="mat2", bias="self"),
+    "mm.default": partial(_dense, x="self", weight="mat2"),
+    "linear.default": partial(_dense, x="input", weight="weight", bias="bias"),
     "convolution.default": _convolution,
     "_native_batch_norm_legit_no_training.default": _batch_norm,
     "add.Tensor add.Scalar": partial(_combined, sign=1.0),
     "sub.Tensor sub.Scalar": partial(_combined, sign=-1.0),
     "mul.Tensor mul.Scalar": _product,
     "div.Tensor div.Scalar": _quotient,
-    "neg.default": _negative,
-    "relu.default": _relu,
+    "neg.default": lambda call: _scaled(call, call.image(), -call.one),
+    "relu.default": lambda call: call.layers.relu(call.image()),
     "leaky_relu.default": _leaky,
     "clamp.default clamp_min.default clamp_max.default": _clamp,
     "hardtanh.default": partial(_clamp, ends=("min_val", "max_val")),
@@ -263,15 +233,18 @@ _BY_NAMES: dict[str, Callable[[Call], int]] = {
     "minimum.default": partial(_extreme, sign=-1.0),
     "max_pool2d_with_indices.default": _max_pool,
     "avg_pool2d.default": _average_pool,
-    "_adaptive_avg_pool2d.default adaptive_avg_pool2d.default": _adaptive,
+    "_adaptive_avg_pool2d.default adaptive_avg_pool2d.default": lambda call: _fixed(
+        call, math.prod(call.before[-2:]) + 1
+    ),
     "mean.dim": partial(_sum, more=1),
     "sum.dim_IntList": partial(_sum, more=0),
     "constant_pad_nd.default": _pad,
     "permute.default": _permute,
     "view.default _unsafe_view.default reshape.default unsqueeze.default": _reshape,
     "squeeze.dims squeeze.dim": _squeeze,
-    "_to_copy.default": _cast,
-    "clone.default alias.default detach.default": _same,
+    # between float32 and float64: at most one rounding
+    "_to_copy.default": lambda call: _scaled(call, call.image(), call.one),
+    "clone.default alias.default detach.default": Call.image,
 }
 OPERATIONS = {name: write for names, write in _BY_NAMES.items() for name in names.split()}
 """Every operation that can be certified, by its name in ATen."""

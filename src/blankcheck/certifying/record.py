@@ -47,11 +47,8 @@ class GatePlan:
 class Level:
     """What is proved of all images with at most k lit features.
 
-    Args:
-        k: lit features, or pixels.
-        log_odds: an upper bound for each class, rounding of float32 included; `NO_BOUND` where
-            nothing is proved.
-        slack: the part of it that covers rounding.
+    log_odds: an upper bound for each class, rounding of float32 included; `NO_BOUND` where nothing
+    is proved. slack: the part of it that covers rounding.
     """
 
     k: int
@@ -70,19 +67,11 @@ class Certificate:
     code that torch.export does not record and that answers as recorded on the images of
     `agreement`.
 
-    Args:
-        confidence: in (0, 1).
-        unit: what k counts, `features` or `pixels`.
-        shape: (c, h, w) of images.
-        outputs: of the network, among all of which probabilities are.
-        k: for each real class the largest number that was proved, up to all features; None where
-            not even the black image is shown to be unsure.
-        levels: every number of lit features that was looked at, in order.
-        fingerprint: of the network.
-        settings: `slope_steps`, and the precision of the proof.
-        seconds: that it took.
-        means: `certified` where the proof is one of the network itself, `gate-certified` where it
-            is one of the gate around it.
+    k: for each real class the largest number that was proved, up to all features; None where not
+    even the black image is shown to be unsure. levels: every number of lit features that was looked
+    at, in order. outputs: of the network, among all of which probabilities are. unit: what k
+    counts. means: `certified` where the proof is one of the network itself, `gate-certified` where
+    it is one of the gate around it.
 
     Raises:
         ArgumentError: with one line, for numbers that no certificate can have.
@@ -97,34 +86,27 @@ class Certificate:
     fingerprint: str
     settings: dict[str, Any]
     seconds: float
-    means: str = CERTIFIED
+    means: str
 
     def __post_init__(self) -> None:
         c, h, w = check_shape(self.shape)
         check_steps(self.settings.get("slope_steps"))
         most, classes = h * w * (1 if self.unit == "pixels" else c), len(self.k)
-        proved = [k for k in self.k if k is not None]
-        numbers = [row for level in self.levels for row in (level.log_odds, level.slack)]
-        rules = {
-            "unit or means is unknown": self.unit in UNITS
-            and self.means in (CERTIFIED, GATE_CERTIFIED),
-            "confidence must lie in (0, 1) and seconds be a number": 0 < self.confidence < 1
-            and math.isfinite(self.seconds),
-            "k must have an entry for each class and at most one for each output": 1
-            <= classes
-            <= self.outputs
-            <= MOST_FEATURES
-            and self.outputs > 1,
-            f"k must lie in 0..{most}, or be null": all(
-                0 <= k <= most for k in (*proved, *(level.k for level in self.levels))
-            ),
-            "levels must be in order, each once": all(a.k < b.k for a, b in pairwise(self.levels)),
-            "levels must have a number for each class": all(
-                len(row) == classes and all(map(math.isfinite, row)) for row in numbers
-            ),
-        }
-        for rule, kept in rules.items():
-            if not kept:
+        counts = [k for k in (*self.k, *(level.k for level in self.levels)) if k is not None]
+        rows = [row for level in self.levels for row in (level.log_odds, level.slack)]
+        known = self.unit in UNITS and self.means in (CERTIFIED, GATE_CERTIFIED)
+        sized = 1 <= classes <= self.outputs and 2 <= self.outputs <= MOST_FEATURES
+        for right, rule in (
+            (known, "unit or means is unknown"),
+            (0 < self.confidence < 1, "confidence must lie in (0, 1)"),
+            (math.isfinite(self.seconds), "seconds must be a number"),
+            (sized, "k must have an entry for each class, and at most one for each output"),
+            (all(0 <= k <= most for k in counts), f"k must lie in 0..{most}, or be null"),
+            (all(a.k < b.k for a, b in pairwise(self.levels)), "levels must be in order"),
+            (all(len(row) == classes for row in rows), "levels must have all classes"),
+            (all(math.isfinite(x) for row in rows for x in row), "levels must be numbers"),
+        ):
+            if not right:
                 raise ArgumentError(f"{FOREIGN}: {rule}")
 
     @property

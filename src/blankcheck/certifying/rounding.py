@@ -39,16 +39,11 @@ def gamma(terms: int) -> float:
 def slack(
     layer: Layer, errors: Sequence[Tensor], low: Sequence[Tensor], high: Sequence[Tensor]
 ) -> Tensor:
-    """The float32 error of a layer behind others.
+    """The float32 error (rows, *shape) of a layer behind others, infinite where float32 might not
+    hold what is computed there.
 
-    Args:
-        layer: any but the input.
-        errors: (rows, *shape) of each earlier layer, by position.
-        low: (rows, *shape) of each; no exact value is below.
-        high: (rows, *shape) of each; no exact value is above.
-
-    Returns:
-        (rows, *shape), infinite where float32 might not hold what is computed there.
+    errors, low, high: of all earlier layers by their position, (rows, *shape); low and high enclose
+    the exact values.
     """
     if layer.maximum is not None:
         a, b = layer.maximum

@@ -43,12 +43,9 @@ ONE_AT_A_TIME = threading.Lock()
 class Network:
     """A network that can be written down as layers.
 
-    Args:
-        module: where its weights are looked up whenever they are asked for.
-        shape: (c, h, w) of an image.
-        dtype: of the images that it takes.
-        outputs: how many it has.
-        form: what these are. A softmax at the end is left away, since it changes no probability.
+    module: where its weights are looked up whenever they are asked for. dtype: of the images that
+    it takes. form: what its outputs are; a softmax at the end is left away, since it changes no
+    probability.
     """
 
     module: nn.Module

@@ -171,14 +171,14 @@ class OODTest:
         """The same from the values of the scores, (n, s)."""
         values = columns.T.contiguous()
         beyond = ((values - self.reference[:, -1:]) / self.tail_scale[:, None]).clamp_min(0)
-        return (-self._shares(values).log() + beyond).T
+        return (-self._rank_p_values(values).log() + beyond).T
 
     def score_p_values(self, images: Images) -> Tensor:
         """Rank p-value of each image under each single score, (n, c, h, w) on any device -> (n, s)
         on the CPU, in the order of `names`."""
         if len(images) == 0:
             return torch.zeros(0, len(self.names))
-        return self._shares(_columns(self.values, images).T.contiguous()).T
+        return self._rank_p_values(_columns(self.values, images).T.contiguous()).T
 
     def p_values(self, images: Images) -> Tensor:
         """p-value of each image under "real data looks like this", (n, c, h, w) on any device ->
@@ -194,7 +194,7 @@ class OODTest:
         the images."""
         return (self.p_values(images) <= self.level).to(images.device)
 
-    def _shares(self, values: Tensor) -> Tensor:
+    def _rank_p_values(self, values: Tensor) -> Tensor:
         """Rank p-values among the ranked images, (s, n) -> (s, n)."""
         above = self.reference.shape[1] - torch.searchsorted(self.reference, values)
         return (1 + above) / (self.reference.shape[1] + 1)

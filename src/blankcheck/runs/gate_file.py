@@ -18,8 +18,8 @@ from blankcheck.data import Data
 from blankcheck.errors import ArgumentError, RunFolderError
 from blankcheck.files import pack, unpack
 from blankcheck.outputs import in_silence
-from blankcheck.runs.plain_values import parse_json
 from blankcheck.runs.folder import MARK, RunFolder
+from blankcheck.runs.plain_values import parse_json
 from blankcheck.text import one_line
 
 GATE, PROGRAM, RECORD = "gate.safetensors", "gated.pt2", "certificate.json"
