@@ -8,9 +8,9 @@ from matplotlib.figure import SubFigure
 
 from blankcheck.blending.blending import FOOLING, REAL, SHUFFLED, blend_images
 from blankcheck.figures import style
-from blankcheck.figures.drawing import Drawn, describe, drawn
+from blankcheck.figures.drawing import Drawn, describe, drawn, shrink
 from blankcheck.report.blend_wording import NAMES, finding
-from blankcheck.report.charts.images import show_image
+from blankcheck.report.charts.images import SIDE, show_image
 from blankcheck.runs.blend_record import Blends
 from blankcheck.text import one_line, percent
 
@@ -81,10 +81,11 @@ def _examples(figure: SubFigure, blends: Blends, down: int) -> None:
     for index, (example, real, fooling) in enumerate(images):
         alpha, sure = example["alpha"], percent(example["confidence"], 0)
         own, other = (one_line(blends.name(example[key]), 9) for key in ("row", "column"))
+        mixed = blend_images(real[None], fooling[None], alpha)[0]
         shown = (
-            (real, f"real “{own}”"),
+            (shrink(real, SIDE), f"real “{own}”"),
             (fooling, f"+ {alpha:.2f} \N{MULTIPLICATION SIGN} “{one_line(other, 6)}”"),
-            (blend_images(real[None], fooling[None], alpha)[0], f"= “{other}” {sure}"),
+            (shrink(mixed, SIDE), f"= “{other}” {sure}"),
         )
         for axes, (image, words) in zip(grid[index // 2, 4 * (index % 2) :], shown, strict=False):
             axes.set_title(words, fontsize=8, color=style.INK)
