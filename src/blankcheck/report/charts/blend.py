@@ -21,10 +21,12 @@ LOOKS: dict[str, dict[str, Any]] = {
     SHUFFLED: {"color": style.THIRD, "marker": "^", "linewidth": 2, "linestyle": ":"},
 }
 CAPTION = (
-    "Above, for each of some classes, the pair that needs the smallest alpha. The fooling image is "
-    "shown as it is; what is added is alpha times as bright. Below, shares of all pairs. A fooling "
-    "image is special where its line stands above both others: a real image of the same class, and "
-    "its own pixels at random places."
+    "A fooling image is special where its line stands above both others: a real image of the same "
+    "class, and its own pixels at random places."
+)
+EXAMPLES = (
+    " Above, for each of some classes, the pair that needs the smallest alpha. The fooling image is "
+    "shown as it is; what is added is alpha times as bright."
 )
 
 
@@ -32,9 +34,8 @@ def draw_blends(blends: Blends) -> Drawn:
     """Examples in rows of two, above the shares against alpha."""
     down = -(-len(blends.record["examples"]) // 2)
     figure = style.blank(3.4 + 1.25 * down)
-    parts = figure.subfigures(
-        2 if down else 1, 1, squeeze=False, height_ratios=[*[1.25 * down] * bool(down), 3.4]
-    )
+    heights = [1.25 * down, 3.4] if down else [3.4]
+    parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)
     if down:
         _examples(parts[0, 0], blends, down)
     _curves(parts[-1, 0], blends)
@@ -45,7 +46,7 @@ def draw_blends(blends: Blends) -> Drawn:
         for kind in NAMES
     }
     alt = f"{finding(blends)} {describe(f'At alpha {alphas}', lines)}"
-    return drawn("blend", figure, CAPTION, alt)
+    return drawn("blend", figure, CAPTION + EXAMPLES * bool(down), alt)
 
 
 def _curves(figure: SubFigure, blends: Blends) -> None:
