@@ -25,8 +25,8 @@ CAPTION = (
     "class, and its own pixels at random places."
 )
 EXAMPLES = (
-    " Above, for each of some classes, the pair that needs the smallest alpha. The fooling image is "
-    "shown as it is; what is added is alpha times as bright."
+    " Above, for each of some classes, the pair that needs the smallest alpha. The fooling image "
+    "is shown as it is; what is added is alpha times as bright."
 )
 
 
