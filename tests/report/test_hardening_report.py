@@ -212,39 +212,33 @@ def test_names_of_processes_are_only_text(tmp_path):
 
 
 BROKEN = {
-    "a set without a kind": ({"what": None}, "what must be str, got None"),
+    "a set without a kind": ({"what": None}, "what must be str, got null"),
     "a set of no network": ({"round": True}, "round must be int"),
-    "a set of text": ({"fooled": HOSTILE}, "fooled must be int or float"),
-    "a share above one": ({"fooled": 1.5}, r"fooled must be between 0 and 1, got 1\.5"),
-    "no share of some images": ({"fooled": None}, "fooled must be int or float, got None"),
-    "a share that is no number": ({"fooled": float("nan")}, "fooled must be int or float, got nan"),
-    "a training set of no round": ({"set_round": None}, "set_round must be int, got None"),
-    "a round before the first": ({"set_round": -1}, "set_round must be between 0"),
-    "a round that nobody reaches": ({"round": 10**18}, "round must be between 0"),
-    "a rate above one": (
-        {"kind": "round", "fresh_rate": 7},
-        "fresh_rate must be between 0 and 1, got 7",
-    ),
-    "a bound of text": (
-        {"kind": "round", "fresh_upper_95": "x"},
-        "fresh_upper_95 must be int or float",
-    ),
+    "a set of text": ({"fooled": HOSTILE}, "fooled must be float"),
+    "a share above one": ({"fooled": 1.5}, "fooled must be float <= 1"),
+    "no share of some images": ({"fooled": None}, "fooled must be a number, got null"),
+    "a share that is no number": ({"fooled": float("nan")}, "NaN is no finite number"),
+    "a training set of no round": ({"set_round": None}, "lacks 'set_round'"),
+    "a round before the first": ({"set_round": -1}, "set_round must be int >= 0"),
+    "a round that nobody reaches": ({"round": 10**18}, "round must be int <= 1000000"),
+    "a rate above one": ({"kind": "round", "fresh_rate": 7}, "fresh_rate must be float <= 1"),
+    "a bound of text": ({"kind": "round", "fresh_upper_95": "x"}, "fresh_upper_95 must be float"),
     "real images of no split": ({"kind": "real", "split": None}, "split must be str"),
     "a calibration of text": (
         {"kind": "real", "split": "test", "calibration_error": "x"},
-        "calibration_error must be int",
+        "calibration_error must be float",
     ),
     "more right than there are": (
         {"kind": "real", "split": "test", "accuracy": 2},
-        "accuracy must be between 0 and 1",
+        "accuracy must be float <= 1",
     ),
-    "a search of no round": ({"kind": "search", "round": -1}, "round must be between 0"),
+    "a search of no round": ({"kind": "search", "round": -1}, "round must be int >= 0"),
     "a search without quantiles": ({"kind": "search", "lit": {"q10": 3}}, "lit lacks 'q50'"),
     "seconds of text": (
         {"kind": "round", "training_seconds": "x"},
-        "training_seconds must be int or float",
+        "training_seconds must be float",
     ),
-    "a negative index": ({"kind": "round", "index": -3}, "index must be between 0"),
+    "a negative index": ({"kind": "round", "index": -3}, "index must be int >= 0"),
 }
 
 
@@ -254,7 +248,7 @@ def test_a_broken_record_is_one_clear_line(tmp_path, case):
     record = one_round(0) | TRAINED[0] | changes
     run = harden_run(tmp_path / "a", [one_round(0)])
     run.write("metrics.jsonl", json.dumps(one_round(0)) + "\n" + json.dumps(record) + "\n")
-    with pytest.raises(RunFolderError, match=rf"metrics\.jsonl line 2: {words}") as caught:
+    with pytest.raises(RunFolderError, match=rf"metrics\.jsonl.* line 2.*{words}") as caught:
         page_of(run)
     assert "\n" not in str(caught.value)
     assert not (run / "report.html").exists()

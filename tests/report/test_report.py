@@ -593,6 +593,10 @@ BROKEN: dict[str, tuple[Callable[[RunFolder], object], str]] = {
         "not readable",
     ),
     "surroundings are a list": (_file("environment.json", "[]"), "must be an object"),
+    "a command of numbers": (
+        _file("environment.json", '{"command_line": ["blankcheck", 7]}'),
+        r"command_line\[1\] must be str",
+    ),
 }
 
 
@@ -776,9 +780,7 @@ def test_the_stored_command_is_shown_quoted(tmp_path):
     assert "command_line" not in page
 
 
-@pytest.mark.parametrize(
-    "stored", [None, "blankcheck audit", [], ["blankcheck", 7], {"a": 1}, ["x"] * 201]
-)
+@pytest.mark.parametrize("stored", [None, [], ["x"] * 201])
 def test_a_run_without_a_stored_command_names_its_settings(tmp_path, stored):
     run = make_run(tmp_path / "a")
     run.write_json("environment.json", run.read_json("environment.json") | {"command_line": stored})

@@ -152,8 +152,8 @@ def pixels(image: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 def lit_steps(counts: Sequence[int | None], end: int) -> tuple[list[int], list[float]]:
-    """The share of `counts` that are known and at most k, as steps: the k in 1..end where it changes,
-    with 1 and `end`, and the share there."""
+    """The share of `counts` that are known and at most k, as steps: the k in 1..end where it
+    changes, with 1 and `end`, and the share there."""
     at = sorted({1, end} | {c for c in counts if c is not None and 1 < c < end})
     return at, [share_at_most(counts, k) for k in at]
 

@@ -55,28 +55,23 @@ def conditions(contents: RunContents) -> list[Condition]:
     sparse = [a.lit <= want["max_lit"] for a in attempts]
     confident = [a.confidence >= want["confidence"] for a in attempts]
     unreal = [a.ood_p <= want["ood_level"] for a in attempts]
+    counted = (
+        f"How many {unit(contents)} are not exactly black. Counted on the image as it is stored, "
+        "where values below 1/512 are exact zeros."
+    )
+    scored = (
+        "The probability that the classifier gives the target class. Among all its outputs, scored "
+        f"again from the stored image. It is as sure, and right, on {sure} of real test images."
+    )
+    rare = f"How rare such an image is among real ones. {_alarms(verdict)}"
+    rows = [
+        ("Sparse", lit, counted, sparse),
+        ("Confident", f"a probability of at least {want['confidence']}", scored, confident),
+        ("Out of distribution", f"a p-value of at most {want['ood_level']}", rare, unreal),
+    ]
     return [
-        Condition(
-            "Sparse",
-            lit,
-            f"How many {unit(contents)} are not exactly black. Counted on the image as it is "
-            "stored, where values below 1/512 are exact zeros.",
-            Count("Sparse", sum(sparse), len(attempts)),
-        ),
-        Condition(
-            "Confident",
-            f"a probability of at least {want['confidence']}",
-            "The probability that the classifier gives the target class. Among all its outputs, "
-            f"scored again from the stored image. It is as sure, and right, on {sure} of real test "
-            "images.",
-            Count("Confident", sum(confident), len(attempts)),
-        ),
-        Condition(
-            "Out of distribution",
-            f"a p-value of at most {want['ood_level']}",
-            f"How rare such an image is among real ones. {_alarms(verdict)}",
-            Count("Out of distribution", sum(unreal), len(attempts)),
-        ),
+        Condition(name, asked, why, Count(name, sum(met), len(attempts)))
+        for name, asked, why, met in rows
     ]
 
 

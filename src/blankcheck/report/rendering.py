@@ -65,9 +65,8 @@ def short(said: object, most: int = 80) -> str:
 
 def html_figure(drawn: Drawn, wide: bool = False) -> Markup:
     """A figure of a page with its words and its caption."""
-    caption = Markup("\n<figcaption>{}</figcaption>").format(drawn.caption)
+    caption = Markup("\n<figcaption>{}</figcaption>").format(drawn.caption) * bool(drawn.caption)
     shape = Markup('<figure class="plot{}"><div role="img" aria-label="{}">{}</div>{}</figure>')
-    caption = caption if drawn.caption else Markup()
     return shape.format(" wide" * wide, drawn.alt, inline(drawn.svg), caption)
 
 

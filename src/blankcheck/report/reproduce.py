@@ -23,9 +23,8 @@ MOST_NAMED = 300
 def command_line(contents: RunContents) -> str:
     """The command that made the run, as it is stored; for older runs and those made from Python,
     the command with all settings from the file."""
-    stored = contents.environment.get("command_line")
-    words = stored if isinstance(stored, list) and len(stored) <= MOST_WORDS else []
-    if not words or not all(isinstance(word, str) for word in words):
+    words = contents.environment.get("command_line") or []
+    if not 0 < len(words) <= MOST_WORDS:
         words = ["blankcheck", contents.command, "--config", "config.yaml"]
     return one_line(shlex.join(words), MOST_COMMAND)
 

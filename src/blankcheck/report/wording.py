@@ -23,7 +23,7 @@ class Scope(NamedTuple):
 
 
 class KeyNumber(NamedTuple):
-    """One key number: the value, what it counts, and what to know about it."""
+    """One number, what it counts, and what to know about it."""
 
     value: str
     label: str
@@ -31,7 +31,7 @@ class KeyNumber(NamedTuple):
 
 
 class Change(NamedTuple):
-    """One line of a comparison. direction: `better`, `worse` or nothing, where it is neither."""
+    """One line of a comparison; its direction is `better`, `worse` or nothing."""
 
     label: str
     before: str
@@ -118,10 +118,10 @@ def _fooled(contents: RunContents, verdict: dict[str, Any], n: str, bound: str) 
             "of this generator only: another one may fool it more often.",
         )
     extra = verdict["extra"]["fooled"]
+    images = f"{number(extra)} fooling {'image' if extra == 1 else 'images'}"
     return Scope(
         f"None of the {n} fixed attempts fooled this classifier, yet the checks that look harder "
-        f"found {number(extra)} fooling {'image' if extra == 1 else 'images'} outside them; one "
-        "verified witness is enough.",
+        f"found {images} outside them; one verified witness is enough.",
         f"The rate of 0% (95% bound: {bound}) is that of the fixed attempts of this generator "
         "only. It is no sign that the classifier resists.",
     )
@@ -129,10 +129,9 @@ def _fooled(contents: RunContents, verdict: dict[str, Any], n: str, bound: str) 
 
 def against(verdict: dict[str, Any]) -> list[dict[str, Any]]:
     """The checks that failed, and the mandatory ones that did not pass."""
+    checks = verdict["checks"]
     return [
-        c
-        for c in verdict["checks"]
-        if c["status"] == FAILED or (c["mandatory"] and c["status"] != PASSED)
+        c for c in checks if c["status"] == FAILED or (c["mandatory"] and c["status"] != PASSED)
     ]
 
 
@@ -149,24 +148,16 @@ def key_numbers(contents: RunContents) -> list[KeyNumber]:
         lit = KeyNumber(number(v["median_lit"]), f"lit {of}, median", least + allowed)
     else:
         lit = KeyNumber(number(fewest(contents)), f"lit {of} at least to make it sure", allowed)
+    attempts = f"{number(v['fooled'])} of {number(v['attempts'])}"
+    rate = f"rate {percent(v['rate'])}, 95% upper bound {percent(v['rate_upper_95'])}"
+    either = f"out of distribution or not{among}"
+    fake = f"{percent(v['real_taken_for_fake'], 2)} of real test images taken for fake"
     said = [
-        KeyNumber(
-            f"{number(v['fooled'])} of {number(v['attempts'])}",
-            "attempts fooled",
-            f"rate {percent(v['rate'])}, 95% upper bound {percent(v['rate_upper_95'])}",
-        ),
+        KeyNumber(attempts, "attempts fooled", rate),
         lit._replace(note=f"of {number(contents.features)}; {lit.note}"),
-        KeyNumber(
-            number(sparse["fooled"]),
-            "attempts sparse and confident",
-            f"out of distribution or not{among}",
-        ),
+        KeyNumber(number(sparse["fooled"]), "attempts sparse and confident", either),
         KeyNumber(percent(v["real_accuracy"], 2), *RIGHT),
-        KeyNumber(
-            percent(v["real_confident"], 2),
-            "right and confident",
-            f"{percent(v['real_taken_for_fake'], 2)} of real test images taken for fake",
-        ),
+        KeyNumber(percent(v["real_confident"], 2), "right and confident", fake),
     ]
     if extra["fooled"]:
         note = f"found by the checks, outside the rate; fewest {number(extra['min_lit'])} lit"

@@ -8,9 +8,9 @@ from matplotlib.figure import SubFigure
 
 from blankcheck.blending.blending import FOOLING, REAL, SHUFFLED, blend_images
 from blankcheck.figures import style
-from blankcheck.figures.drawing import Drawn, describe, drawn
+from blankcheck.figures.drawing import Drawn, describe, drawn, shrink
 from blankcheck.report.blend_wording import NAMES, finding
-from blankcheck.report.charts.images import show_image
+from blankcheck.report.charts.images import SIDE, show_image
 from blankcheck.runs.blend_record import Blends
 from blankcheck.text import one_line, percent
 
@@ -21,10 +21,12 @@ LOOKS: dict[str, dict[str, Any]] = {
     SHUFFLED: {"color": style.THIRD, "marker": "^", "linewidth": 2, "linestyle": ":"},
 }
 CAPTION = (
-    "Above, for each of some classes, the pair that needs the smallest alpha. The fooling image is "
-    "shown as it is; what is added is alpha times as bright. Below, shares of all pairs. A fooling "
-    "image is special where its line stands above both others: a real image of the same class, and "
-    "its own pixels at random places."
+    "A fooling image is special where its line stands above both others: a real image of the same "
+    "class, and its own pixels at random places."
+)
+EXAMPLES = (
+    " Above, for each of some classes, the pair that needs the smallest alpha. The fooling image "
+    "is shown as it is; what is added is alpha times as bright."
 )
 
 
@@ -32,9 +34,8 @@ def draw_blends(blends: Blends) -> Drawn:
     """Examples in rows of two, above the shares against alpha."""
     down = -(-len(blends.record["examples"]) // 2)
     figure = style.blank(3.4 + 1.25 * down)
-    parts = figure.subfigures(
-        2 if down else 1, 1, squeeze=False, height_ratios=[*[1.25 * down] * bool(down), 3.4]
-    )
+    heights = [1.25 * down, 3.4] if down else [3.4]
+    parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)
     if down:
         _examples(parts[0, 0], blends, down)
     _curves(parts[-1, 0], blends)
@@ -45,7 +46,7 @@ def draw_blends(blends: Blends) -> Drawn:
         for kind in NAMES
     }
     alt = f"{finding(blends)} {describe(f'At alpha {alphas}', lines)}"
-    return drawn("blend", figure, CAPTION, alt)
+    return drawn("blend", figure, CAPTION + EXAMPLES * bool(down), alt)
 
 
 def _curves(figure: SubFigure, blends: Blends) -> None:
@@ -81,10 +82,11 @@ def _examples(figure: SubFigure, blends: Blends, down: int) -> None:
     for index, (example, real, fooling) in enumerate(images):
         alpha, sure = example["alpha"], percent(example["confidence"], 0)
         own, other = (one_line(blends.name(example[key]), 9) for key in ("row", "column"))
+        mixed = blend_images(real[None], fooling[None], alpha)[0]
         shown = (
-            (real, f"real “{own}”"),
+            (shrink(real, SIDE), f"real “{own}”"),
             (fooling, f"+ {alpha:.2f} \N{MULTIPLICATION SIGN} “{one_line(other, 6)}”"),
-            (blend_images(real[None], fooling[None], alpha)[0], f"= “{other}” {sure}"),
+            (shrink(mixed, SIDE), f"= “{other}” {sure}"),
         )
         for axes, (image, words) in zip(grid[index // 2, 4 * (index % 2) :], shown, strict=False):
             axes.set_title(words, fontsize=8, color=style.INK)

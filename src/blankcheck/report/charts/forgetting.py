@@ -28,9 +28,8 @@ CAPTION = (
 
 
 class Forgetting(NamedTuple):
-    """Indices of the rounds in order, and shares: [r][i] of the training images of round rounds[i]
-    that fool the network after round rounds[r]; None above the diagonal and where nothing was
-    measured."""
+    """Indices of the rounds, and [r][i] the share of the training images of round rounds[i] that
+    fool the network after round rounds[r]; None where nothing was measured."""
 
     rounds: list[int]
     shares: list[list[float | None]]
