@@ -52,8 +52,9 @@ def sweep(job: Job, workers: int, look: Callable[[], object]) -> None:
     context = get_context("spawn")  # a forked process that has used torch may stand still
     try:
         for _ in range(min(workers, job.trials - settled(study.get_trials(deepcopy=False)))):
-            at_work.append(context.Process(target=_worker, args=(job,)))
-            at_work[-1].start()
+            process = context.Process(target=_worker, args=(job,))
+            process.start()
+            at_work.append(process)
         while alive := [process.sentinel for process in at_work if process.is_alive()]:
             connection.wait(alive, timeout=POLL)
             look()
