@@ -260,7 +260,8 @@ def test_an_interrupted_trial_is_tried_again_with_its_seed(tmp_path):
 
 def test_a_trial_whose_process_died_before_its_first_sign_is_not_waited_for(tmp_path):
     job = replace(job_of(tmp_path, trials=2), grace=1)
-    open_study(job).ask()
+    with pytest.warns(UserWarning, match="Heartbeat"):
+        open_study(job).ask()
     work(job)
     found = found_by(job)
     assert found["counts"]["finished"] == 2 and found["trials"][0]["state"] == "killed"
