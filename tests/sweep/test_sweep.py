@@ -21,7 +21,7 @@ from sweep_stub import Stub, measured, seen
 from blankcheck.auditing import PRESETS, Preset
 from blankcheck.cli.commands.sweep import far, sentence
 from blankcheck.cli.main import main
-from blankcheck.cli.settings import HardenSettings
+from blankcheck.cli.settings import HardenSettings, SweepSettings
 from blankcheck.errors import ArgumentError, RunFolderError
 from blankcheck.runs.folder import RunFolder
 from blankcheck.sweep.page import write_pages
@@ -36,24 +36,13 @@ SMALL = {"data": "digits", "epochs": 2, "rounds": 2, "stop_rate": 0.0}
 VARIED = {"fooling_weight": {"low": 0.1, "high": 1.0, "log": True}}
 
 
-def job_of(folder: Path, make: Any = None, **more: Any) -> Job:
-    whole: dict[str, Any] = {
-        "storage": f"sqlite:///{folder / 's.db'}",
-        "study": "s",
-        "out": folder,
-        "space": read_space({}, WEIGHT, HardenSettings),
-        "identity": {"of": "test"},
-        "trials": 12,
-        "seed": 0,
-        "min_confident": 0.0,
-        "finish_all": True,
-        "attempts": 20,
-        "audit": False,
-        "threads": 1,
-        "beat": 1,
-        "grace": 2,
-    }
-    return Job(make=make or Stub(folder), **whole | more)
+def job_of(
+    folder: Path, make: Any = None, search: Any = WEIGHT, base: Any = None, **more: Any
+) -> Job:
+    given = {"study": "s", "trials": 12, "attempts": 20, "min_confident": 0.0, "finish_all": True}
+    options, space = SweepSettings(**given | more), read_space(base, search, HardenSettings)
+    storage = options.storage or f"sqlite:///{folder / 's.db'}"
+    return Job(options, space, storage, folder, make or Stub(folder), beat=1, grace=2)
 
 
 def trials_of(job: Job) -> list[optuna.trial.FrozenTrial]:
@@ -230,7 +219,7 @@ def test_a_worker_killed_in_a_trial_costs_nothing_but_time(tmp_path):
 
 
 def test_a_trial_that_kills_every_worker_is_given_up_and_counts(tmp_path):
-    job = job_of(tmp_path, Stub(tmp_path, dies=True), trials=1, grace=1)
+    job = job_of(tmp_path, Stub(tmp_path, dies=True), trials=1)
     for _ in range(3):
         with pytest.raises(RunFolderError, match="all workers ended, with exit codes 7; the same"):
             sweep(job, 2, lambda: None)
@@ -267,6 +256,15 @@ def test_an_interrupted_trial_is_tried_again_with_its_seed(tmp_path):
     found = found_by(job)
     assert stopped[0] == stopped[1] and found["counts"]["finished"] == 3
     assert [t["try"] for t in found["trials"] if t["run"] == "trials/0001"] == [1, 2, 3]
+
+
+def test_a_trial_whose_process_died_before_its_first_sign_is_not_waited_for(tmp_path):
+    job = replace(job_of(tmp_path, trials=2), grace=1)
+    with pytest.warns(UserWarning, match="Heartbeat"):
+        open_study(job).ask()
+    work(job)
+    found = found_by(job)
+    assert found["counts"]["finished"] == 2 and found["trials"][0]["state"] == "killed"
 
 
 def test_how_a_trial_ends_is_told(tmp_path):
@@ -317,12 +315,12 @@ def test_a_worker_that_was_given_up_for_lost_is_not_heard(tmp_path):
 @pytest.mark.parametrize("name", ["s.db", "s.journal"])
 def test_a_study_goes_on_in_a_database_or_a_journal_and_others_are_refused(tmp_path, name):
     place = str(tmp_path / name)
-    job = job_of(tmp_path, storage=place if name == "s.journal" else f"sqlite:///{place}")
+    job = job_of(tmp_path, storage=place if name == "s.journal" else None)
     for trials in (1, 2):
-        work(replace(job, trials=trials))
+        work(replace(job, options=replace(job.options, trials=trials)))
         assert settled(trials_of(job)) == trials
-    with pytest.raises(ArgumentError, match="study 's' belongs to .* of was test, is more"):
-        open_study(replace(job, identity={"of": "more"}))
+    with pytest.raises(ArgumentError, match="study 's' belongs to .* seed was 0, is 1"):
+        open_study(replace(job, options=replace(job.options, seed=1)))
 
 
 def test_a_study_of_somebody_else_is_refused(tmp_path):
@@ -470,7 +468,7 @@ def test_the_best_configuration_is_one_of_harden_and_repeats_the_trial(
 
 def test_a_trial_that_was_killed_goes_on_to_the_same_bits(swept, tmp_path):
     record = json.loads((swept / "2.json").read_text())["trials"][1]
-    job = job_of(tmp_path, space=read_space(SMALL, VARIED, HardenSettings))
+    job = job_of(tmp_path, search=VARIED, base=SMALL)
     run, looked = HardenTrial(job), []
 
     def kill(seen: Any) -> None:
@@ -497,7 +495,6 @@ HOSTILE = "<script>alert(1)</script>[bold]|`x`\x1b[31m"
 
 def test_hostile_names_are_shown_and_do_nothing(tmp_path):
     search = {"model": [HOSTILE, "mlp"], "epochs": {"low": 1, "high": 9}}
-    space = read_space({"data": HOSTILE}, search, HardenSettings)
     ways: list[Any] = [0.1, 0.2, RuntimeError(HOSTILE)]
 
     def run(settings, folder, watch):
@@ -506,7 +503,9 @@ def test_hostile_names_are_shown_and_do_nothing(tmp_path):
             raise way
         return measured(way) | {"audit": {"verdict": HOSTILE, "fooled": 0, "attempts": 1}}
 
-    job = job_of(tmp_path, lambda job: run, study=HOSTILE, space=space, trials=3)
+    job = job_of(
+        tmp_path, lambda job: run, study=HOSTILE, search=search, base={"data": HOSTILE}, trials=3
+    )
     work(job)
     found, out = found_by(job), RunFolder.create(tmp_path / "out")
     write_results(found, job, out)

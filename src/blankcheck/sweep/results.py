@@ -53,7 +53,7 @@ def results(trials: Sequence[FrozenTrial], job: Job) -> Record:
     """
     records = [_record(trial) for trial in trials]
     finished = [record for record in records if record["state"] == "finished"]
-    sure = [record for record in finished if record["confident"] >= job.min_confident]
+    sure = [record for record in finished if record["confident"] >= job.options.min_confident]
     points = sure or finished  # the timid stand on the front only where there is nobody else
     front = [p for p in points if not any(_better(q, p) for q in points)]
     front.sort(key=lambda p: (p["rate"], p["number"]))
@@ -64,13 +64,13 @@ def results(trials: Sequence[FrozenTrial], job: Job) -> Record:
     ended = [STATES[trial.state.name] for trial in trials if counted(trial)]
     return {
         "schema": 1,
-        "study": job.study,
-        "seed": job.seed,
+        "study": job.options.study,
+        "seed": job.options.seed,
         **job.space.identity(),
         "objectives": {"accuracy": "maximize", "rate": "minimize"},
-        "min_confident": job.min_confident,
+        "min_confident": job.options.min_confident,
         "counts": {
-            "wanted": job.trials,
+            "wanted": job.options.trials,
             **{state: ended.count(state) for state in STATES.values()},
             "killed": len(trials) - len(ended),
         },

@@ -17,17 +17,16 @@ from blankcheck.errors import ArgumentError
 from blankcheck.text import one_line
 
 REFUSED = {
-    "is an option of the sweep itself and stands beside base": (
-        *("seed", "out", "overwrite", "json", "quiet"),
-    ),
+    "is an option of the sweep itself and stands beside base": ("seed", "out", "json", "quiet"),
     "has no meaning for a trial": ("resume", "tracker"),
 }
 FIXED = (
     *("data", "data_dir", "device", "devices", "nodes", "weights", "normalize", "unsafe_pickle"),
     *("preset", "confidence", "max_lit", "ood_level", "rivals", "evaluate", "hold_out_twin"),
+    "overwrite",
 )
 """Options under which trials are compared, so that they are the same for all."""
-ELSEWHERE = ("data_dir", "device", "devices", "nodes")
+ELSEWHERE = ("data_dir", "device")
 """Options that may differ from machine to machine without making another sweep of it."""
 MOST_COMBINATIONS = 4096
 Number = int | float

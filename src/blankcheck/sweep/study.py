@@ -44,29 +44,26 @@ class Job:
     """All that a worker needs; it is sent to its process.
 
     Args:
-        identity: plain values that tell this sweep from others.
-        attempts: fresh ones that measure a network.
-        audit: audit it, too; that reads test images, and plays no part in the choice.
-        threads: of torch, so that workers share the cores.
+        options: the settings of the sweep, as its command has them.
+        storage: where the study is kept.
+        out: the folder of the sweep.
         make: called once in each worker, gives what runs trials.
         beat, grace: seconds between signs of life, and without one after which a trial is lost.
     """
 
-    storage: str
-    study: str
-    out: Path
+    options: Any
     space: Space
-    identity: dict[str, Any]
-    trials: int
-    seed: int
-    min_confident: float
-    finish_all: bool
-    attempts: int
-    audit: bool
-    threads: int
+    storage: str
+    out: Path
     make: Callable[[Job], Run]
     beat: int = 10
     grace: int = 60
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Plain values that tell this sweep from others."""
+        own = {name: getattr(self.options, name) for name in ("seed", "attempts", "min_confident")}
+        return self.space.identity() | own
 
 
 def without_password(storage: str) -> str:
@@ -84,10 +81,10 @@ def open_study(job: Job) -> Study:
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    shown = without_password(job.storage)
+    shown, name = without_password(job.storage), job.options.study
     try:
         study = optuna.create_study(
-            storage=_storage(job), study_name=job.study, directions=AIMS, load_if_exists=True
+            storage=_storage(job), study_name=name, directions=AIMS, load_if_exists=True
         )
         if not study.user_attrs and not study.get_trials(deepcopy=False):
             study.set_user_attr(IDENTITY, job.identity)
@@ -96,8 +93,8 @@ def open_study(job: Job) -> Study:
         words = one_line(one_line(error, 10_000).replace(job.storage, shown))
         raise ArgumentError(f"storage {shown} cannot be opened: {words}") from error
     if known is None:
-        raise ArgumentError(f"study {job.study!r} in {shown} is no sweep of blankcheck")
-    refuse_other(known, job.identity, f"study {job.study!r}")
+        raise ArgumentError(f"study {name!r} in {shown} is no sweep of blankcheck")
+    refuse_other(known, job.identity, f"study {name!r}")
     return study
 
 
@@ -134,11 +131,8 @@ def refuse_other(was: Any, now: dict[str, Any], where: str) -> None:
         if before.get(name) != after.get(name)
     ]
     if differ:
-        said = one_line("; ".join(differ), 300)
-        raise ArgumentError(
-            f"{where} belongs to a sweep with other options: {said}; name another --study, "
-            "--storage or --out"
-        )
+        said = f"{where} belongs to a sweep with other options: {one_line('; '.join(differ), 300)}"
+        raise ArgumentError(f"{said}; name another --study, --storage or --out")
 
 
 def _flat(tree: Any, path: str = "") -> dict[str, Any]:

@@ -39,7 +39,8 @@ class HardenTrial:
     """
 
     def __init__(self, job: Job) -> None:
-        torch.set_num_threads(job.threads)
+        # workers share the cores
+        torch.set_num_threads(max(1, torch.get_num_threads() // job.options.workers))
         self.job, base = job, job.space.base
         self.device, self.data = resolve(base.device), load_data(base.data, base.data_dir)
         shape, halves = self.data.shape, self.data.halves
@@ -121,7 +122,7 @@ class HardenTrial:
         _without_state(run)
         hardened.write_into(run)
         found = self._measured(hardened) | {"rounds": [_seen(r, plan) for r in hardened.rounds]}
-        if self.job.audit:
+        if self.job.options.audit:
             made = audit(hardened.model, self.data, settings.preset, settings.seed, **same)
             made.write_into(run)
             found["audit"] = {name: made.json[name] for name in ("verdict", "fooled", "attempts")}
@@ -137,10 +138,10 @@ class HardenTrial:
             self.gate,
             (real.images, real.labels),
             HardeningPlan.fresh_steps,
-            self.job.attempts,
+            self.job.options.attempts,
         )
         # a seed of the sweep, not of the trial: the same attempts measure all trials
-        seed = seed_of(self.job.seed, "measure")
+        seed = seed_of(self.job.options.seed, "measure")
         best = explorer.fresh(hardened.model, "logits", seed).best
         fewest = int(best.fewest.min())
         return {

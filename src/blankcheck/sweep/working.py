@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import datetime, timedelta
 from multiprocessing import connection, get_context, parent_process
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -51,9 +52,12 @@ def sweep(job: Job, workers: int, look: Callable[[], object]) -> None:
     study, at_work = open_study(job), []
     context = get_context("spawn")  # a forked process that has used torch may stand still
     try:
-        for _ in range(min(workers, job.trials - settled(study.get_trials(deepcopy=False)))):
-            at_work.append(context.Process(target=_worker, args=(job,)))
-            at_work[-1].start()
+        for _ in range(
+            min(workers, job.options.trials - settled(study.get_trials(deepcopy=False)))
+        ):
+            process = context.Process(target=_worker, args=(job,))
+            process.start()
+            at_work.append(process)
         while alive := [process.sentinel for process in at_work if process.is_alive()]:
             connection.wait(alive, timeout=POLL)
             look()
@@ -62,11 +66,10 @@ def sweep(job: Job, workers: int, look: Callable[[], object]) -> None:
             process.terminate()
         for process in at_work:
             process.join()
-    if any(process.exitcode for process in at_work) and settled(study.get_trials()) < job.trials:
-        codes = ", ".join(str(process.exitcode) for process in at_work)
-        raise RunFolderError(
-            f"all workers ended, with exit codes {codes}; the same command goes on"
-        )
+    codes = [str(process.exitcode) for process in at_work if process.exitcode]
+    if codes and settled(study.get_trials()) < job.options.trials:
+        said = f"all workers ended, with exit codes {', '.join(codes)}"
+        raise RunFolderError(f"{said}; the same command goes on")
 
 
 def _worker(job: Job) -> None:
@@ -82,8 +85,8 @@ def work(job: Job, look: Callable[[], object] = lambda: None) -> None:
     import optuna
 
     study, run = open_study(job), job.make(job)
-    while settled(trials := study.get_trials(deepcopy=False)) < job.trials:
-        if sum(counted(t) and t.state.name != "WAITING" for t in trials) < job.trials:
+    while settled(trials := study.get_trials(deepcopy=False)) < job.options.trials:
+        if sum(counted(t) and t.state.name != "WAITING" for t in trials) < job.options.trials:
             # ValueError: it was given up for lost while this process stood still
             with suppress(ValueError):
                 study.optimize(lambda trial: _objective(trial, run, job), 1, catch=(Exception,))
@@ -91,6 +94,12 @@ def work(job: Job, look: Callable[[], object] = lambda: None) -> None:
         elif "://" in job.storage:  # what runs elsewhere may be lost
             time.sleep(POLL)
             optuna.storages.fail_stale_trials(study)
+            # which overlooks a trial whose process died before the first sign of life
+            old = datetime.now() - timedelta(seconds=job.grace)
+            for trial in (t for t in trials if t.state.name == "RUNNING" and not t.user_attrs):
+                if trial.datetime_start is not None and trial.datetime_start < old:
+                    with suppress(ValueError):
+                        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         else:  # a journal knows no signs of life
             return
 
@@ -102,14 +111,14 @@ def _objective(trial: Trial, run: Run, job: Job) -> tuple[float, float]:
     tries = trial.study.get_trials(deepcopy=False)[trial.number]
     try:
         # all that is drawn hangs on the sweep's seed, the number, and the trials that have ended
-        seed = trial_seed(job.seed, [*history(tries), trial.number][0])
+        seed = trial_seed(job.options.seed, [*history(tries), trial.number][0])
         trial.study.sampler = optuna.samplers.TPESampler(seed=seed)
         trial.set_user_attr("seed", seed)
         settings = job.space.settings(_suggested(trial, job), seed)
         found = run(settings, folder_of(tries), lambda seen: _watch(trial, seen, job))
         trial.set_user_attr(ROUNDS, found.pop(ROUNDS))
         trial.set_user_attr(RESULT, found)
-        trial.set_constraint("right and confident", job.min_confident - found["confident"])
+        trial.set_constraint("right and confident", job.options.min_confident - found["confident"])
         return found["accuracy"], found["fooled"] / found["attempts"]
     except KeyboardInterrupt:
         try_again(trial.study, trial.study.get_trials()[trial.number])
@@ -144,7 +153,7 @@ def _watch(trial: Trial, seen: Seen | None, job: Job) -> None:
     trial.set_user_attr(ROUNDS, [*before, seen])
     trials = trial.study.get_trials(deepcopy=False)
     ended = [t.user_attrs[ROUNDS] for t in trials if t.state.name == "COMPLETE"]
-    if not job.finish_all and (why := why_end(seen, ended)):
+    if not job.options.finish_all and (why := why_end(seen, ended)):
         raise TrialPruned(why)
 
 

@@ -26,6 +26,7 @@ OWN_RECORDS = {
     "x_disable_stats": True,
     "x_disable_machine_info": True,
     "x_save_requirements": False,
+    "x_transaction_log_flush_interval": 1,  # seconds
 }
 """What Weights & Biases would keep of the terminal, the repository and the machine, it does not."""
 

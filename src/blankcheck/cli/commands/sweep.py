@@ -38,7 +38,9 @@ def sweep_command(settings: SweepSettings, terminal: Terminal) -> int:
     with _opened(settings, job) as (out, job):
         varied, place = ", ".join(job.space.search), without_password(job.storage)
         terminal.note(f"{data.source}: {images}; model {job.space.base.model}")
-        terminal.note(f"{job.trials} trials; varied: {varied}; study {job.study} in {place}")
+        terminal.note(
+            f"{job.options.trials} trials; varied: {varied}; study {job.options.study} in {place}"
+        )
         news = News(job, out, terminal)
         with terminal.progress() as news.bar:
             try:
@@ -73,22 +75,7 @@ def _job(settings: SweepSettings) -> Job:
             f"ends in .journal or .log, got {storage[:80]!r}"
         )
     space = read_space(settings.base, settings.search, HardenSettings)
-    own = {name: getattr(settings, name) for name in ("seed", "attempts", "min_confident")}
-    return Job(
-        storage,
-        settings.study,
-        Path(),
-        space,
-        {**space.identity(), **own},
-        settings.trials,
-        settings.seed,
-        settings.min_confident,
-        settings.finish_all,
-        settings.attempts,
-        settings.audit,
-        max(1, torch.get_num_threads() // settings.workers),
-        HardenTrial,
-    )
+    return Job(settings, space, storage, Path(), HardenTrial)
 
 
 @contextmanager
