@@ -17,10 +17,7 @@ AS_GOOD = 3
 """Forms that are named where several fit as well."""
 NORMALISATIONS = {
     PLAIN: ("double-normalisation", "It normalises for itself, or not at all"),
-    UNDONE: (
-        "double-normalisation",
-        "Its own code normalises, which its weights are not used to",
-    ),
+    UNDONE: ("double-normalisation", "Its own code normalises, which its weights are not used to"),
     RANGE: ("value-range", "It wants other values than [0, 1]"),
     STATISTICS: ("normalisation", "The normalisation it was trained with is"),
 }
