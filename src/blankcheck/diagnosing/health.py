@@ -30,6 +30,20 @@ between batch sizes."""
 FEW = 7
 MANY = 0.5
 """Share of the images from which broken gradients are a problem."""
+UNFOLLOWED = (
+    (
+        "Gradients are NaN or infinite",
+        "Look for a square root or a logarithm of zero; hand out logits.",
+    ),
+    (
+        "No gradient reaches the image",
+        "Take rounding, argmax, no_grad and detach out of its forward; hand out logits.",
+    ),
+    (
+        "Gradients contradict finite differences",
+        "Take rounding and thresholds out of its forward, or audit the network underneath.",
+    ),
+)
 
 
 @torch.no_grad()
@@ -143,27 +157,11 @@ def gradient_finding(classifier: Classifier, images: Tensor, kind: str) -> Findi
         return problem("gradient", said, look)
     flat = seen.finite & (seen.gradient.flatten(1).abs().amax(dim=1) == 0)
     wrong = seen.finite & ~flat & contradicted(asked, images, seen)
-    faults = (
-        (
-            ~seen.finite,
-            "Gradients are NaN or infinite",
-            "Look for a square root or a logarithm of zero; hand out logits.",
-        ),
-        (
-            flat,
-            "No gradient reaches the image",
-            "Take rounding, argmax, no_grad and detach out of its forward; hand out logits.",
-        ),
-        (
-            wrong,
-            "Gradients contradict finite differences",
-            "Take rounding and thresholds out of its forward, or audit the network underneath.",
-        ),
-    )
-    for where, said, look in faults:
-        if int(where.sum()) > MANY * n:
-            return problem("gradient", f"{said} at {int(where.sum())} of {n} real images.", look)
-    fine = n - sum(int(where.sum()) for where, *_ in faults)
+    faults = [int(where.sum()) for where in (~seen.finite, flat, wrong)]
+    for count, (said, look) in zip(faults, UNFOLLOWED, strict=True):
+        if count > MANY * n:
+            return problem("gradient", f"{said} at {count} of {n} real images.", look)
+    fine = n - sum(faults)
     return good("gradient", f"as finite differences have it at {fine} of {n} real images")
 
 
