@@ -75,7 +75,7 @@ def same_answers(
     yield good("repeatable", f"asked {ASKED} times, the same answers to {n} images")
     apart = moved(FEW)
     if apart <= SAME_IN_BATCH:
-        yield good("batch-independent", f"the same answers in batches of {FEW}")
+        yield _alone(classifier, images[:1], kind)
         return
     norms = {name: layer for name, layer in layers.items() if isinstance(layer, _BatchNorm)}
     unfixed = [name for name, norm in norms.items() if norm.running_mean is None]
@@ -88,6 +88,15 @@ def same_answers(
     if norms:
         look = "Batch norm must use the statistics of training: track_running_stats=True."
     yield problem("batch-independent", f"{said}{_at_work(awake or unfixed, layers)}.", look)
+
+
+def _alone(classifier: Classifier, image: Tensor, kind: str) -> Finding:
+    try:
+        answers(classifier, image, kind, 1)
+    except Exception as error:  # a user's network raises whatever it likes
+        said = f"It takes {FEW} images at once, but not one alone: {in_one_line(error)}."
+        return problem("batch-independent", said, "Give .squeeze() and reshapes their axes.")
+    return good("batch-independent", f"the same answers in batches of {FEW}")
 
 
 def _at_work(names: list[str], layers: dict[str, nn.Module]) -> str:

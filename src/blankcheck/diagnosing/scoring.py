@@ -43,8 +43,9 @@ def ask(
     UnusableError whatever the network raises."""
     batch = min(most, images_at_once(images.shape[1:]))
     try:
-        pieces = torch.split(images, batch)
-        return torch.cat([run(network, form.view(p.to(device))).float().cpu() for p in pieces])
+        # a copy, since a network may write into what it is given
+        pieces = (piece.to(device, copy=True) for piece in torch.split(images, batch))
+        return torch.cat([run(network, form.view(piece)).float().cpu() for piece in pieces])
     except Exception as error:  # a user's network raises whatever it likes
         if out_of_memory(error) and batch > 1:
             return ask(network, form, images, device, batch // 2)
