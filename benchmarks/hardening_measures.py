@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 import blankcheck as bc
-from blankcheck.api.third_party import RIVALS
+from blankcheck.api.third_party import ATTACKS
 from blankcheck.auditing import Job, ood_test, run_attempts, within
 from blankcheck.auditing.third_party import (
     ThirdPartyAttack,
@@ -136,7 +136,7 @@ def few_lit_figures(
 def rival_figures(model: UnitClassifier, data: bc.Data, seed: int) -> dict[str, Any]:
     """What searches that hardening has never seen find from black, for every class; missing:
     libraries not installed. Searches that the library broke off are no tries."""
-    usable, lacking = available([r for r in RIVALS if r.name in UNSEEN])
+    usable, lacking = available([r for r in ATTACKS if r.name in UNSEEN])
     targets = torch.arange(len(data.classes))
     black = torch.zeros(len(targets), *data.shape)
     with left_as_found(model):

@@ -1,4 +1,4 @@
-"""Write docs/schema.json: the JSON schema of a run folder's files, from the structs that read them."""
+"""Write docs/schema.json: the JSON schema of a run folder, from the structs that read it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 
 from blankcheck.certifying import Certificate
-from blankcheck.runs.schema import KINDS, AttemptLine, Environment, Hardening, VerdictFile
+from blankcheck.runs.metrics import KINDS
+from blankcheck.runs.schema import AttemptLine, Environment, Hardening, VerdictFile
 
 FILES = {
     "verdict.json": VerdictFile,
@@ -24,7 +25,9 @@ def schema() -> str:
     """The whole file. `files` says what each file, and each kind of metrics record, must be."""
     kinds = {f"metrics.jsonl, kind {kind}": struct for kind, struct in KINDS.items()}
     named = FILES | kinds
-    references, parts = msgspec.json.schema_components(named.values(), ref_template="#/$defs/{name}")
+    references, parts = msgspec.json.schema_components(
+        named.values(), ref_template="#/$defs/{name}"
+    )
     for part in parts.values():
         part.pop("description", None)  # the docstrings, which stand in the reference
     said = {

@@ -29,11 +29,17 @@ MOST_TENSORS = 16 << 30
 
 
 def read_file(path: Path, most: int, links: bool = True) -> bytes:
-    """The contents of a regular file of at most `most` bytes.
+    """The contents of a regular file.
 
-    links: whether the file itself may be a link. Raises FileNotFoundError where there is nothing,
-    ValueError, whose words go on from a path ("is a link"), for what is no such file, and another
-    OSError where it cannot be read.
+    Args:
+        path: the file.
+        most: bytes that it may have.
+        links: whether the file itself may be a link.
+
+    Raises:
+        FileNotFoundError: where there is nothing.
+        ValueError: for what is no such file; the words go on from a path ("is a link").
+        OSError: where it cannot be read.
     """
     check_regular(path, links)
     # between the look and the opening the name may have come to mean a pipe, which must not make

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from blankcheck.auditing.attempts import Job, run_attempts
+from blankcheck.auditing import Job, run_attempts
 from blankcheck.auditing.controls import probes
 from blankcheck.auditing.controls import stronger_search as harder
 from blankcheck.auditing.controls.planted import REACHES, planted_control
 from blankcheck.auditing.controls.setting import Setting, Twin
-from blankcheck.auditing.controls.third_party import rivals
+from blankcheck.auditing.controls.third_party import third_party_control
 from blankcheck.auditing.gather import ood_test
 from blankcheck.auditing.portfolio import PRESETS, Attack, within
 from blankcheck.auditing.third_party import ThirdPartyAttack
@@ -281,27 +281,29 @@ def rival(run) -> ThirdPartyAttack:
 def test_rivals_count_where_the_fixed_attempts_found_nothing(weak, strong):
     known = strong.tried.best.images
     finds = rival(lambda asked, start, targets: known)
-    made = rivals(weak, [finds])
+    made = third_party_control(weak, [finds])
     assert (
         made.control.found == made.control.tries == 10
         and made.searches[0][0].attacks[0].rule == "a friend"
     )
-    made = rivals(strong, [finds])
+    made = third_party_control(strong, [finds])
     assert made.control.why_not == "every class was fooled already" and len(made.searches) == 1
-    assert rivals(weak, [rival(lambda asked, start, targets: start)]).control.found == 0
+    assert (
+        third_party_control(weak, [rival(lambda asked, start, targets: start)]).control.found == 0
+    )
 
 
 def test_rivals_that_are_not_asked_for_or_break_off(weak):
-    assert "--rivals" in rivals(weak, []).control.why_not
+    assert "--rivals" in third_party_control(weak, []).control.why_not
     assert (
-        rivals(weak, [], "friends cannot be imported").control.why_not
+        third_party_control(weak, [], "friends cannot be imported").control.why_not
         == "friends cannot be imported"
     )
 
     def broken(asked, start, targets):
         raise ValueError("out of luck")
 
-    made = rivals(weak, [rival(broken)]).control
+    made = third_party_control(weak, [rival(broken)]).control
     assert (
         isinstance(made, Control)
         and "broke off: ValueError: out of luck" in made.detail

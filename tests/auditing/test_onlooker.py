@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from blankcheck.auditing.attempts import Job, run_attempts
+from blankcheck.auditing import Job, run_attempts
 from blankcheck.auditing.controls.setting import Setting, Twin
 from blankcheck.auditing.controls.stronger_search import transfer
 from blankcheck.auditing.gather import Gathered, _by_the_way, gather, ood_test

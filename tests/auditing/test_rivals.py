@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
 
-from blankcheck.api.third_party import NOT_NEEDED, RIVALS, stand_ins
+from blankcheck.api.third_party import ATTACKS, NOT_NEEDED, stand_ins
 from blankcheck.auditing.third_party import (
     Asked,
     EachClass,
@@ -328,7 +328,7 @@ def test_missing_libraries_are_reported_with_how_to_install_them():
 
 
 def test_every_library_is_usable_or_reported():
-    usable, lacking = available(RIVALS)
+    usable, lacking = available(ATTACKS)
     assert {r.library for r in usable} | set(lacking) == {
         "adv-lib",
         "foolbox",
@@ -355,7 +355,7 @@ def test_stand_ins_are_gone_afterwards(monkeypatch):
 MODULES = {"adv-lib": "adv_lib", "foolbox": "foolbox", "adversarial-robustness-toolbox": "art"}
 
 
-@pytest.mark.parametrize("rival", RIVALS, ids=lambda r: r.name)
+@pytest.mark.parametrize("rival", ATTACKS, ids=lambda r: r.name)
 @pytest.mark.parametrize("form", OUTPUT_FORMS)
 def test_real_rivals_find_confident_images(rival, form, plain):
     pytest.importorskip(MODULES[rival.library], reason=f"needs {rival.library}: {rival.install}")

@@ -32,9 +32,10 @@ from blankcheck.blending.blending import (
     blend_images,
     check_alphas,
     choose_pairs,
+    examples,
     shuffle_pixels,
+    tabulate,
 )
-from blankcheck.blending.table import examples, tabulate
 from blankcheck.classifiers import probabilities
 from blankcheck.classifiers.loading import save_model
 from blankcheck.classifiers.wrapper import fingerprint
@@ -509,22 +510,25 @@ def _cells(**changes: Any) -> Any:
 BROKEN: dict[str, tuple[Any, str]] = {
     "a list": (lambda record: [], "must be an object"),
     "a later schema": (_record(schema=2), "has schema 2, this version reads schema 1"),
-    "no alphas": (_record(alphas=[]), r"alphas must lie in \(0, 1\]"),
-    "an alpha of 7": (_record(alphas=[7, 8]), r"alphas must lie in \(0, 1\]"),
-    "another kind": (_record(kinds={"luck": {}}), "kinds must be fooling, real, shuffled"),
+    "no alphas": (_record(alphas=[]), "alphas must be array of length >= 1"),
+    "an alpha of 7": (_record(alphas=[7, 8]), r"alphas\[0\] must be float <= 1"),
+    "another kind": (
+        lambda record: record | {"kinds": {"luck": record["kinds"]["real"]}},
+        "kinds must be fooling, real, shuffled",
+    ),
     "text for a count": (_kind(pairs=HOSTILE), "pairs must be int"),
     "more taken than pairs": (_kind(taken=[10**6, 1]), "taken must count pairs"),
     "too few counts": (_kind(lost=[0]), "lost must count pairs"),
     "a ragged table": (_cells(pairs=[[1]]), "must be a table of \\d+ rows and \\d+ columns"),
     "too few tables": (_cells(taken=[]), "one table for each alpha"),
-    "an alpha beyond 1": (_kind(smallest=3), r"smallest alpha must lie in \[0, 1\]"),
+    "an alpha beyond 1": (_kind(smallest=3), "smallest must be float <= 1"),
     "examples without images": (
         _record(examples=[{"row": 0, "column": 1, "alpha": 0.1, "confidence": 0.9}] * 6),
         "do not belong together",
     ),
     "too many examples": (
         _record(examples=[{"row": 0, "column": 1, "alpha": 0.1, "confidence": 0.9}] * 9),
-        "at most 6",
+        "examples must be array of length <= 6",
     ),
 }
 

@@ -12,12 +12,12 @@ from torch import nn
 
 from blankcheck.auditing.portfolio import PRESETS, Preset
 from blankcheck.certifying import Penalty, Ramp, Sparse, bound_layers, log_odds_bounds, read_network
-from blankcheck.certifying.certificate import limit
+from blankcheck.certifying.log_odds import limit
 from blankcheck.classifiers import UnitClassifier, build
 from blankcheck.classifiers.reference import Bright
 from blankcheck.cli.main import main
 from blankcheck.errors import ArgumentError
-from blankcheck.hardening import Hardening, HardeningPlan, objective_named
+from blankcheck.hardening import Hardening, HardeningPlan
 
 FACTORY = """
 import torch
@@ -165,7 +165,7 @@ def test_a_network_of_which_less_was_asked_is_not_kept(digits):
         fresh_attempts=10,
         fresh_steps=40,
     )
-    work = Hardening(UnitClassifier(small()), digits, objective_named("max-entropy"), plan, seed=0)
+    work = Hardening(UnitClassifier(small()), digits, plan, seed=0)
     rounds = list(work.rounds())
     assert (
         rounds[0].proved == 2 and rounds[0].validation_confident < 0.1 and not rounds[0].fresh_rate

@@ -215,7 +215,7 @@ def test_a_real_ctrl_c_while_hardening_leaves_a_resumable_run(tmp_path):
     )
     assert process.stderr is not None
     for line in process.stderr:
-        if line.startswith("round 1"):
+        if line.startswith("round 0"):
             process.send_signal(signal.SIGINT)
             break
     process.communicate(timeout=300)

@@ -13,7 +13,7 @@ from blankcheck.copies import cut_together, first_copies
 from blankcheck.data import load_data
 from blankcheck.errors import ArgumentError, DataError
 from blankcheck.judging import FIRST, SECOND, OODTest, Score, benjamini_hochberg, features
-from blankcheck.judging.ood import CONDITIONAL, MARGINAL, p_value_table
+from blankcheck.judging.ood import CONDITIONAL, MARGINAL, conformal_p_values
 from blankcheck.judging.scores import roughness, unfitted
 
 FAMILIES = pytest.mark.parametrize("scores", [FIRST, SECOND], ids=["first", "second"])
@@ -75,7 +75,7 @@ def test_marginal_p_values_are_uniform_on_real_images():
 
 @pytest.mark.parametrize("n", [299, 1000, 10_000])
 def test_conditional_p_values_are_beta_quantiles(n):
-    table, guarantee = p_value_table(n, 0.01)
+    table, guarantee = conformal_p_values(n, 0.01)
     assert guarantee == CONDITIONAL == "calibration-conditional, 95 %" and table.shape == (n + 1,)
     for r in (1, 2, n // 2, n):
         assert float(table[r - 1]) == pytest.approx(beta.ppf(0.95, r, n + 1 - r), rel=1e-5)
@@ -84,7 +84,7 @@ def test_conditional_p_values_are_beta_quantiles(n):
 
 @pytest.mark.parametrize("n", [19, 100, 298])
 def test_too_few_for_conditional_p_values_are_marginal(n):
-    table, guarantee = p_value_table(n, 0.01)
+    table, guarantee = conformal_p_values(n, 0.01)
     assert guarantee == "marginal"
     assert torch.allclose(table, torch.arange(1, n + 2) / (n + 1))
 
@@ -92,7 +92,7 @@ def test_too_few_for_conditional_p_values_are_marginal(n):
 @given(st.integers(1, 3000), st.sampled_from([0.001, 0.01, 0.1]))
 @settings(max_examples=40, deadline=None)
 def test_p_values_rise_with_the_rank_and_never_undercut_the_marginal_ones(n, level):
-    table, guarantee = p_value_table(n, level)
+    table, guarantee = conformal_p_values(n, level)
     marginal = torch.arange(1, n + 2) / (n + 1)
     assert (table.diff() > 0).all() and (table > 0).all() and (table <= 1).all()
     assert (table >= marginal - 1e-6).all()
@@ -219,7 +219,7 @@ def test_too_few_real_images_are_refused():
 
 
 def test_benjamini_and_hochberg_of_their_own_example():
-    """Table 1 of the 1995 paper rejects four of fifteen hypotheses where Bonferroni rejects three."""
+    """Table 1 of 1995 rejects four of fifteen hypotheses where Bonferroni rejects three."""
     p = [
         0.0001,
         0.0004,
@@ -292,7 +292,7 @@ def test_copies_of_an_image_are_in_one_part_and_count_once(copies):
     assert float(test.accepts(fresh).float().mean()) <= level
     distinct = test.calibrating
     assert len(test.calibration) > 0.8 * copies * distinct and 150 <= distinct <= 250
-    assert test.smallest_p == float(p_value_table(distinct, level)[0][0])
+    assert test.smallest_p == float(conformal_p_values(distinct, level)[0][0])
     assert test.accepts(noise(20, 1, 12, 12)).all()
 
 

@@ -121,14 +121,14 @@ def test_turns_between_two_looks_never_wait(
     start = start_of(solver).cuda()
     search(problem, start, solver, goal, turns, forwards=forwards)  # whatever is only done once
     module = sys.modules["blankcheck.fooling.search"]  # the package has a function of that name
-    ending = module._Run.give_up
+    ending = module._Run.stop
 
-    def give_up(run, everyone=False):
+    def stop(run, everyone=False):
         torch.cuda.set_sync_debug_mode("default")
         ending(run, everyone)
 
     monkeypatch.setattr(module, "_check", lambda *_: torch.cuda.set_sync_debug_mode("error"))
-    monkeypatch.setattr(module._Run, "give_up", give_up)
+    monkeypatch.setattr(module._Run, "stop", stop)
     search(problem, start, solver, goal, turns, forwards=forwards)
     plain.to("cpu")
 

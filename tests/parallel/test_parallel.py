@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 import torch
+from blankcheck.parallel.batch_norm import shared_statistics
+from blankcheck.parallel.failure_watch import Failure
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
@@ -31,8 +33,6 @@ from blankcheck.errors import ArgumentError, ModelError
 from blankcheck.hardening import Hardening, HardeningPlan, objective_named
 from blankcheck.hardening.replay import Replay
 from blankcheck.hardening.trainer import Tally
-from blankcheck.parallel.batch_norm import shared_statistics
-from blankcheck.parallel.failure_watch import Failure
 from blankcheck.parallel.peers import ALONE, own_number, part_of, sum_gradients
 from blankcheck.runs.contents import read_run
 from blankcheck.runs.folder import RunFolder

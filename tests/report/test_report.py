@@ -647,7 +647,7 @@ def test_counts_have_whole_numbers_at_their_ticks(low, high, ticks):
 def test_figures_of_nothing_are_still_figures(real_pictures):
     for figure in (
         audit.lit_curve([audit.LitCounts("", [], [])], 1),
-        audit.confidence_histogram([audit.Confidences("", [], [])], 0.9),
+        audit.confidence_histogram([("", [], [])], 0.9),
         audit.per_class_bars(["a"], [0.0], [1.0]),
     ):
         ElementTree.fromstring(drawing.svg(figure))

@@ -15,7 +15,8 @@ from blankcheck.judging import judge, run_checks, verdict_json
 from blankcheck.judging.evidence import OnTwin, Proof
 from blankcheck.runs.contents import read_run
 from blankcheck.runs.folder import MARK, RunFolder
-from blankcheck.runs.schema import KINDS, AttemptLine, Environment, checked, checked_version
+from blankcheck.runs.metrics import KINDS
+from blankcheck.runs.schema import AttemptLine, Environment, checked, checked_version
 from blankcheck.runs.schema import VerdictFile as Verdict
 
 DOCS = Path(__file__).parents[2] / "docs"

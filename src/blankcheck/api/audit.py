@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from blankcheck.api.third_party import usable_rivals
+from blankcheck.api.third_party import usable_attacks
 from blankcheck.api.twins import get_twins
 from blankcheck.auditing import Gathered, Twin, gather, preset_named
 from blankcheck.auditing.gather import Note
@@ -214,7 +214,7 @@ def audit(
     def twins() -> Iterator[Twin]:
         return iter([twin()]) if twin else get_twins(classifier, data, device_of(classifier))
 
-    how, others = preset_named(preset), usable_rivals(rivals)
+    how, others = preset_named(preset), usable_attacks(rivals)
     found = gather(classifier, data, conditions, how, twins, seed, note, scores, *others, spread)
     found, packed = _confirmed(found, classifier, data)
     return Audit(found, packed, run_checks(found.evidence), classifier, data.source, preset, seed)

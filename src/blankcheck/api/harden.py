@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from blankcheck.api.third_party import usable_rivals
+from blankcheck.api.third_party import usable_attacks
 from blankcheck.api.twins import get_twins
 from blankcheck.auditing import Twin, check_fits
 from blankcheck.certifying import read_network
@@ -24,7 +24,6 @@ from blankcheck.errors import ArgumentError, BlankcheckError, ModelError, RunFol
 from blankcheck.hardening import Hardening, HardeningPlan, Round, objective_named
 from blankcheck.hardening.measures import real_record
 from blankcheck.parallel.peers import ALONE, Peers
-from blankcheck.parallel.spread import Spread, alone
 from blankcheck.runs.claims import Claim
 from blankcheck.runs.folder import RunFolder
 from blankcheck.runs.state import STATE, read_state, state_bytes
@@ -102,7 +101,6 @@ def harden(
     watch: Watch = lambda made, batch, batches, words: None,
     device: torch.device | None = None,
     peers: Peers = ALONE,
-    spread: Spread = alone,
     **options: Any,
 ) -> Hardened:
     """Train a network on real images and on the fooling images found against it, so that the search
@@ -124,19 +122,18 @@ def harden(
         resume: go on from the state in `run`, to the same bits as if the run had not stopped.
         watch: told of each finished round, and of batches.
         device: where to train; default where the network is.
-        peers: processes that train together, the first of which keeps the state. Results depend on
-            how many there are, and a run may go on with another number.
-        spread: how the processes share the searches.
+        peers: processes that train together and share the searches; the first one keeps the state.
+            Results depend on how many there are, and a run may go on with another number.
         options: any other field of `HardeningPlan`.
 
     Raises:
         ArgumentError, DataError, ModelError, RunFolderError: with one line.
     """
-    aim, plan = objective_named(objective), plan_of(data, epochs, rounds, options)
+    plan = plan_of(data, epochs, rounds, {**options, "objective": objective})
     limit = max_lit if max_lit is not None else default_max_lit(data.shape)
     conditions = Conditions(confidence, limit, ood_level)
     if isinstance(model, str):
-        outputs = aim.outputs(len(data.classes))
+        outputs = objective_named(objective).outputs(len(data.classes))
         network = build(model, data.shape, outputs, data.mean_and_std(), seed)
     else:
         network = load_model(model)
@@ -148,8 +145,8 @@ def harden(
     def twin() -> Twin | None:
         return next(get_twins(network, data, device_of(network)), None)
 
-    asked, _ = usable_rivals(rivals)
-    work = Hardening(network, data, aim, plan, conditions, seed, twin, asked, peers, spread)
+    asked, _ = usable_attacks(rivals)
+    work = Hardening(network, data, plan, conditions, seed, twin, asked, peers)
     if run is not None and resume:
         _resume(work, run)
     for made in work.rounds(lambda batch, batches, words: watch(None, batch, batches, words)):
@@ -223,7 +220,7 @@ def _resume(work: Hardening, run: RunFolder) -> None:
     stopped in its first round."""
     try:
         read = _state_and_records(run) if work.peers.rank == 0 else None
-        state, records = work.peers.from_first(read)
+        state, records = work.peers.broadcast_object(read)
         if state is not None:
             work.load_state(state, records)
     except (BlankcheckError, OSError, MemoryError):

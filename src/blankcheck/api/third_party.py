@@ -137,7 +137,7 @@ def _attack(title: str, library: Callable[..., Run], name: str, **options: Any) 
 
 _EAD = {"binary_search_steps": 4, "steps": 250, "initial_const": 1.0}
 _SALIENCY = {"theta": 1.0, "gamma": 0.4, "batch_size": 100}
-RIVALS = (
+ATTACKS = (
     _attack("sigma-zero", adversarial_library, "sigma_zero", leave=True, num_steps=300),
     _attack("FMN-L0", adversarial_library, "fmn", norm=0, steps=300),
     _attack("PDPGD-L0", adversarial_library, "pdpgd", norm=0, num_steps=300, proximal_operator=23),
@@ -151,7 +151,7 @@ arXiv:2106.01538), EAD (Chen et al. 2018, arXiv:1709.04114) and the Jacobian sal
 et al. 2016, arXiv:1511.07528). All of them start from black."""
 
 
-def usable_rivals(wanted: bool) -> tuple[list[ThirdPartyAttack], str]:
+def usable_attacks(wanted: bool) -> tuple[list[ThirdPartyAttack], str]:
     """The attacks of other libraries that can be run, and what is lacking in words; none where they
     are not wanted.
 
@@ -160,7 +160,7 @@ def usable_rivals(wanted: bool) -> tuple[list[ThirdPartyAttack], str]:
     """
     if not wanted:
         return [], ""
-    usable, lacking = available(RIVALS)
+    usable, lacking = available(ATTACKS)
     words = "; ".join(f"{library} {why}" for library, why in lacking.items())
     if not usable:
         raise ArgumentError(f"rivals needs other libraries: {words}")

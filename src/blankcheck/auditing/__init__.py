@@ -1,6 +1,7 @@
-"""Gather the evidence: searches against a classifier, the out-of-distribution test, the controls."""
+"""Gather the evidence: searches of a classifier, the out-of-distribution test, the controls."""
 
-from blankcheck.auditing.attempts import CHUNK, AttemptResults, Job, run_attempts
+from blankcheck.auditing.attack_run import Job
+from blankcheck.auditing.attempts import CHUNK, AttemptResults, run_attempts
 from blankcheck.auditing.controls.setting import Twin, Twins
 from blankcheck.auditing.fool import fool
 from blankcheck.auditing.gather import Gathered, check_fits, gather, ood_test

@@ -1,4 +1,4 @@
-"""Named processes and presets: what tries to make a fooling image, in which order, within which
+"""Named attacks and presets: what tries to make a fooling image, in which order, within which
 budget."""
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from blankcheck.fooling import (
 )
 
 BEST = "best"
-"""The start of a process that goes on from the best image its attempt has so far, where that is a
+"""The start of an attack that goes on from the best image its attempt has so far, where that is a
 confident one."""
 
 
@@ -25,10 +25,16 @@ confident one."""
 class Attack:
     """A named way of making candidates: step rule + start + mask + stop.
 
-    solver: makes the step rule from (steps, max_lit). steps: its share of the attempt's budget.
-    mask_keep: range of the share of positions a random mask keeps for each image, or None; mask:
-    its kind. most: steps beyond which the rule gains nothing. early_stop_after: steps after which an image
-    that was never confident leaves. fallback: run only for attempts without a confident image.
+    Args:
+        start: the kind of start, a name of `STARTS`, or `BEST`.
+        rule: the name of the step rule.
+        solver: makes the step rule from (steps, max_lit).
+        steps: its share of the attempt's budget.
+        mask_keep: range of the share of positions a random mask keeps for each image, or None.
+        mask: the kind of that mask.
+        most: steps beyond which the rule gains nothing.
+        early_stop_after: steps after which an image that was never confident leaves.
+        fallback: run only for attempts without a confident image.
     """
 
     start: str
@@ -47,16 +53,9 @@ class Attack:
         return f"{self.start}/{self.rule}"
 
 
-def _exchange(steps: int, max_lit: int) -> Solver:
-    return TabuSearch()
-
-
-def _adaptive(steps: int, max_lit: int) -> Solver:
-    return ProximalMomentum()
-
-
-def _sigma_zero(step_size: float) -> Callable[[int, int], Solver]:
-    return lambda steps, max_lit: SigmaZero(step_size=step_size)
+def always(rule: Solver) -> Callable[[int, int], Solver]:
+    """Makes the same rule whatever the steps and the limit."""
+    return lambda steps, max_lit: rule
 
 
 def _top_k(share: float) -> Callable[[int, int], Solver]:
@@ -67,6 +66,8 @@ def _random(steps: int, max_lit: int) -> Solver:
     return RandomSearch(features=max(1, round(0.2 * max_lit)))
 
 
+_exchange, _adaptive = always(TabuSearch()), always(ProximalMomentum())
+_sigma_zero, _fine_sigma_zero = always(SigmaZero()), always(SigmaZero(step_size=0.1))
 ATTACKS: tuple[Attack, ...] = (
     Attack("black", "exchange", _exchange, 30, (0.8, 1.0), most=60, early_stop_after=12),
     Attack("noise", "top-k", _top_k(0.15), 60),
@@ -74,13 +75,13 @@ ATTACKS: tuple[Attack, ...] = (
     Attack("real-target", "adaptive", _adaptive, 60),
     Attack("sparse-noise", "adaptive", _adaptive, 50, (0.3, 1.0)),
     Attack("masked-real", "adaptive", _adaptive, 50, (0.4, 1.0), "blocks"),
-    Attack("noise", "sigma-zero", _sigma_zero(1.0), 40),
+    Attack("noise", "sigma-zero", _sigma_zero, 40),
     Attack("noise", "wide-top-k", _top_k(0.6), 40),
     Attack("real-other", "adaptive", _adaptive, 40),
     Attack("blend", "adaptive", _adaptive, 40),
     Attack("bright", "adaptive", _adaptive, 40),
     Attack("black", "random-search", _random, 20),
-    Attack(BEST, "sigma-zero", _sigma_zero(0.1), 40),
+    Attack(BEST, "sigma-zero", _fine_sigma_zero, 40),
     Attack(BEST, "exchange", _exchange, 50, (0.7, 1.0)),
 )
 """In order of what they find on plain networks per pass. No single one wins on every network:
@@ -89,7 +90,7 @@ trained ones, real starts on hardened ones. The last two make what was found spa
 sigma-zero do so where features are worth most half-lit."""
 
 SHORT = 200
-"""Budgets below this are spent on the first process alone, and on two more where it finds nothing.
+"""Budgets below this are spent on the first attack alone, and on two more where it finds nothing.
 """
 MIN_RESERVE = 20
 """Budgets below this keep nothing for attempts that repeat another's image."""
@@ -99,8 +100,13 @@ MIN_FALLBACK = 10
 
 @dataclass(frozen=True)
 class Preset:
-    """How hard an audit looks. attempts: in all; per_target: at least this many for each. steps:
-    budget of an attempt."""
+    """How hard an audit looks.
+
+    Args:
+        attempts: in all.
+        per_target: at least this many for each target class.
+        steps: budget of an attempt.
+    """
 
     attempts: int
     per_target: int
@@ -130,31 +136,29 @@ def reserve(steps: int) -> int:
     return steps // 12 if steps >= MIN_RESERVE else 0
 
 
-def within(steps: int, processes: tuple[Attack, ...] = ATTACKS) -> tuple[Attack, ...]:
-    """The processes with their steps stretched or cut to a budget of `steps` backward passes per
+def within(steps: int, attacks: tuple[Attack, ...] = ATTACKS) -> tuple[Attack, ...]:
+    """The attacks with their steps stretched or cut to a budget of `steps` backward passes per
     attempt.
 
-    A short budget belongs to the first process; attempts it gives up fall back on sigma-zero from
-    noise. In a longer one every process but those with a `most` is stretched alike.
+    A short budget belongs to the first attack; attempts it gives up fall back on sigma-zero from
+    noise. In a longer one every attack but those with a `most` is stretched alike.
     """
     if steps < SHORT:
-        return _short(steps, processes)
-    base = sum(p.steps for p in processes)
-    fixed = sum(min(p.steps, p.most) for p in processes if p.most)
+        return _short(steps, attacks)
+    base = sum(a.steps for a in attacks)
+    fixed = sum(min(a.steps, a.most) for a in attacks if a.most)
     stretch = (steps - fixed) / max(1, base - fixed)
-    return tuple(
-        p if p.most else replace(p, steps=max(1, int(p.steps * stretch))) for p in processes
-    )
+    return tuple(a if a.most else replace(a, steps=max(1, int(a.steps * stretch))) for a in attacks)
 
 
-def _short(steps: int, processes: tuple[Attack, ...]) -> tuple[Attack, ...]:
-    first = replace(processes[0], steps=steps, most=None)
+def _short(steps: int, attacks: tuple[Attack, ...]) -> tuple[Attack, ...]:
+    first = replace(attacks[0], steps=steps, most=None)
     left = steps - (first.early_stop_after or 0)
     if first.early_stop_after is None or left < MIN_FALLBACK:
         return (replace(first, early_stop_after=None),)
-    names = {p.name: p for p in processes}
+    by_name, third = {a.name: a for a in attacks}, left // 3
     return (
         first,
-        replace(names["noise/sigma-zero"], steps=left - left // 3, fallback=True),
-        replace(names[f"{BEST}/sigma-zero"], steps=left // 3, fallback=True),
+        replace(by_name["noise/sigma-zero"], steps=left - third, fallback=True),
+        replace(by_name[f"{BEST}/sigma-zero"], steps=third, fallback=True),
     )

@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from blankcheck.certifying.gate import fit_gate as fit_gate
     from blankcheck.certifying.gate import gate_network as gate_network
     from blankcheck.certifying.hull import Sparse as Sparse
+    from blankcheck.certifying.log_odds import Penalty as Penalty
+    from blankcheck.certifying.log_odds import Ramp as Ramp
     from blankcheck.certifying.log_odds import log_odds_bounds as log_odds_bounds
     from blankcheck.certifying.log_odds import rounding_slack as rounding_slack
-    from blankcheck.certifying.plan import SLOPE_STEPS as SLOPE_STEPS
-    from blankcheck.certifying.plan import GatePlan as GatePlan
-    from blankcheck.certifying.reading import Network as Network
-    from blankcheck.certifying.reading import read_network as read_network
+    from blankcheck.certifying.record import SLOPE_STEPS as SLOPE_STEPS
     from blankcheck.certifying.record import Certificate as Certificate
+    from blankcheck.certifying.record import GatePlan as GatePlan
     from blankcheck.certifying.record import Level as Level
-    from blankcheck.certifying.training import Penalty as Penalty
-    from blankcheck.certifying.training import Ramp as Ramp
+    from blankcheck.certifying.trace import Network as Network
+    from blankcheck.certifying.trace import read_network as read_network
 
 __getattr__ = exported(
     __name__,
@@ -30,9 +30,7 @@ __getattr__ = exported(
     certificate="certify confirm",
     gate="Gated fit_gate gate_network",
     hull="Sparse",
-    log_odds="log_odds_bounds rounding_slack",
-    plan="SLOPE_STEPS GatePlan",
-    reading="Network read_network",
-    record="Certificate Level",
-    training="Penalty Ramp",
+    log_odds="Penalty Ramp log_odds_bounds rounding_slack",
+    record="SLOPE_STEPS Certificate GatePlan Level",
+    trace="Network read_network",
 )

@@ -7,10 +7,9 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from blankcheck.errors import ArgumentError
-from blankcheck.parallel.peers import Peers, sum_gradients
 
 TYPES = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 FIRST_SCALE = 2.0**12
@@ -54,13 +53,10 @@ class Precision:
         """A network's outputs as a loss wants them."""
         return given if self.name == "32" else given.float()
 
-    def descend(
-        self, loss: Tensor, network: nn.Module, optimiser: torch.optim.Optimizer, peers: Peers
-    ) -> None:
-        """One step down the sum of the losses of all processes."""
+    def descend(self, loss: Tensor, optimiser: torch.optim.Optimizer) -> None:
+        """One step down the loss."""
         optimiser.zero_grad()
         torch.autograd.backward(loss if self.scaler is None else self.scaler.scale(loss))
-        sum_gradients(network.parameters(), peers)
         if self.scaler is None:
             optimiser.step()
             return

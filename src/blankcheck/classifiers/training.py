@@ -17,8 +17,7 @@ from blankcheck.classifiers.precision import TYPES, Precision
 from blankcheck.classifiers.wrapper import batch_size, left_as_found, probabilities
 from blankcheck.errors import ArgumentError, ModelError
 from blankcheck.outputs import as_logits, run
-from blankcheck.parallel.batch_norm import shared_statistics
-from blankcheck.parallel.peers import ALONE, Peers, align, own_seed, part_of, take_from_first
+from blankcheck.parallel.peers import ALONE, Peers
 from blankcheck.seeds import own_random_numbers
 from blankcheck.types import Classifier, in_pieces
 
@@ -99,22 +98,20 @@ def train_plainly(
     peers: processes that train the same network together. Each does its part of every batch; the
     steps are those of one process but for rounding and dropout.
 
-    Raises ModelError when the loss becomes NaN or infinite, and where the networks of two processes
-    differ.
+    Raises ModelError when the loss becomes NaN or infinite.
     """
     generator = torch.Generator().manual_seed(seed)
     device = next(network.parameters()).device
     precision = Precision(plan.precision, device)
-    # a user's network need not have been built alike in every process
-    take_from_first((*network.parameters(), *network.buffers()), peers)
+    shared = peers.distribute(network)
     optimiser, schedule = plan.optimiser(network, len(data))
     network.train()
-    with own_random_numbers(own_seed(seed, peers), [device]):  # dropout
+    with own_random_numbers(peers.own_seed(seed), [device]):  # dropout
         for epoch in range(plan.epochs):
             total = torch.zeros(())
             moves = random_moves(len(data), generator) if plan.augment else None
             for index in batches(len(data), plan.batch, generator):
-                part = part_of(index, peers)
+                part = peers.part_of(index)
                 images, labels = (
                     data.images[part.index].to(device),
                     data.labels[part.index].to(device),
@@ -123,20 +120,21 @@ def train_plainly(
                     continue  # batch norm cannot take a single image
                 if moves is not None:
                     images = moved(images, moves[part.index].to(device))
-                with shared_statistics(ALONE if part.repeated else peers), precision.passes():
-                    outputs = run(network, images)
+                with precision.passes():
+                    outputs = run(shared, images)
                 loss = F.cross_entropy(as_logits(outputs, form), labels) * part.weight
-                precision.descend(loss, network, optimiser, peers)
+                # gradients are averaged, and what counts is the sum of all losses
+                precision.descend(loss * peers.size, optimiser)
                 schedule.step()
                 total += loss.detach().cpu() * len(index)
-            mean = float(peers.total(total)) / len(data)
+            mean = float(peers.all_reduce_sum(total)) / len(data)
             if not math.isfinite(mean):
                 raise ModelError(
                     "training loss became NaN or infinite; try a smaller learning rate (--lr)"
                 )
-            align(network, peers)
             if watch is not None:
                 watch(epoch, mean)
+    peers.sync_buffers(network)
     network.eval()
 
 

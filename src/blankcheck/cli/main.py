@@ -25,8 +25,11 @@ from jsonargparse import ArgumentError
 from blankcheck.cli.commands.registry import COMMANDS
 from blankcheck.cli.parser import command_parser, parser
 from blankcheck.errors import BlankcheckError
+from blankcheck.text import one_line
 
 UNEXPECTED, USAGE, INTERRUPTED = 1, 2, 130
+MOST_LETTERS = 4000
+"""Of an error line."""
 __all__ = ["entry", "main", "parser"]
 
 
@@ -44,12 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
     except BlankcheckError as error:
         if "TORCHELASTIC_RUN_ID" in os.environ:
-            from blankcheck.parallel.team import speaks
+            from blankcheck.parallel.team import let_first_speak
 
-            speaks()
+            let_first_speak()
         return _refuse(str(error))
     except (OSError, MemoryError, RuntimeError) as error:
-        from blankcheck.surroundings import refused_by_machine
+        from blankcheck.outputs import refused_by_machine
 
         words = refused_by_machine(error)
         if words is None:
@@ -128,5 +131,5 @@ def _let_go_of_stdout() -> None:
 def _refuse(message: str, code: int = USAGE) -> int:
     """One line, whatever the message was."""
     with suppress(OSError):
-        sys.stderr.write(f"blankcheck: error: {' '.join(message.split())}\n")
+        sys.stderr.write(f"blankcheck: error: {one_line(message, MOST_LETTERS)}\n")
     return code

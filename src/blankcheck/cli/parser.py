@@ -112,8 +112,8 @@ class CheckedConfig(ActionConfigFile):
     ) -> None:
         """Raises ArgumentError with one line for any other."""
         from blankcheck.files import read_file
-        from blankcheck.runs.folder import MOST_CONFIG
         from blankcheck.runs.plain_values import parse_yaml
+        from blankcheck.runs.safe_folder import MOST_CONFIG
 
         try:
             # without a file of this name, the text itself may be a configuration

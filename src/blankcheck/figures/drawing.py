@@ -11,9 +11,8 @@ import io
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from math import isfinite
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -43,16 +42,9 @@ FAMILY = re.compile(r" font-family: [^;\"]*;")
 REFERENCE = re.compile(r'(?: id="|url\(#|href="#)')
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """A figure of a page.
-
-    Args:
-        name: Name of its file, without the ending.
-        svg: The figure as SVG text, as a file or inside a page.
-        alt: What it shows, in words, for those who cannot see it.
-        caption: What a reader should look at.
-    """
+class Drawn(NamedTuple):
+    """A figure of a page: the name of its file without the ending, its SVG text, what it shows in
+    words for those who cannot see it, and what a reader should look at."""
 
     name: str
     svg: str
@@ -61,16 +53,10 @@ class Drawn:
 
 
 def svg(figure: Figure) -> str:
-    """Turn a figure into SVG text that is a file of its own and can stand in an HTML page.
+    """Turn a figure into an `<svg class="figure">` that is a file of its own or part of a page.
 
     The same figure gives the same text. Colours of `figures.style` become CSS variables, so the
-    figure follows a dark screen. Texts of the figure are escaped; it holds no script.
-
-    Args:
-        figure: Drawn with the colours of `figures.style`; other colours stay as they are.
-
-    Returns:
-        An `<svg class="figure">` element.
+    figure follows a dark screen; others stay as they are. Texts are escaped; it holds no script.
     """
     buffer = io.StringIO()
     for words in figure.findobj(Text):
@@ -166,15 +152,8 @@ def pixels(image: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 def lit_steps(counts: Sequence[int | None], end: int) -> tuple[list[int], list[float]]:
-    """The share of `counts` that are known and at most k, as steps.
-
-    Args:
-        counts: Lit features of each attempt; None for an attempt without a fooling image.
-        end: The last k.
-
-    Returns:
-        The k in 1..end where the share changes, with 1 and `end`, and the share there.
-    """
+    """The share of `counts` that are known and at most k, as steps: the k in 1..end where it changes,
+    with 1 and `end`, and the share there."""
     at = sorted({1, end} | {c for c in counts if c is not None and 1 < c < end})
     return at, [share_at_most(counts, k) for k in at]
 

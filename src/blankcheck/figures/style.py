@@ -18,29 +18,16 @@ from matplotlib.transforms import ScaledTranslation
 
 WIDTH, HEIGHT = 5.6, 4.0
 """Inches of a figure: narrow, so that its words stay readable on a phone."""
-PAPER, INK, MUTED, QUIET, GRID = "#ffffff", "#1c1c1a", "#6b6862", "#b9b4aa", "#e6e2da"
-FIRST, SECOND, THIRD = "#0072b2", "#d55e00", "#009e73"
-FOURTH, FIFTH, SIXTH = "#cc79a7", "#8a6a00", "#5f7fd0"
+LIGHT = "#ffffff #1c1c1a #6b6862 #b9b4aa #e6e2da #0072b2 #d55e00 #009e73 #cc79a7 #8a6a00 #5f7fd0"
+NIGHT = "#1c1c20 #ecebe6 #a3a097 #5f5f68 #33333a #56b4e9 #ff8f4d #35c79a #e29cc6 #f0e442 #8fa8ff"
+PAPER, INK, MUTED, QUIET, GRID, FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH = LIGHT.split()
+DARK = dict(zip(LIGHT.split(), NIGHT.split(), strict=True))
+"""What each colour becomes on a dark screen."""
 SERIES = (SECOND, FIRST, THIRD, FOURTH, FIFTH, SIXTH, INK, MUTED)
 """Colours of many lines, in this order."""
 DOTTED = (0, (1, 2))
 Look = dict[str, Any]
 """Further arguments of a call of matplotlib."""
-
-DARK = {
-    PAPER: "#1c1c20",
-    INK: "#ecebe6",
-    MUTED: "#a3a097",
-    QUIET: "#5f5f68",
-    GRID: "#33333a",
-    FIRST: "#56b4e9",
-    SECOND: "#ff8f4d",
-    THIRD: "#35c79a",
-    FOURTH: "#e29cc6",
-    FIFTH: "#f0e442",
-    SIXTH: "#8fa8ff",
-}
-"""What each colour becomes on a dark screen."""
 VARIABLES = {light: f"var(--figure-{place})" for place, light in enumerate(DARK)}
 
 

@@ -3,8 +3,8 @@
 from blankcheck.fooling.gradient_free import DifferentialEvolution, RandomSearch
 from blankcheck.fooling.masks import random_mask
 from blankcheck.fooling.polish import polish
-from blankcheck.fooling.problem import Measurement, Problem
-from blankcheck.fooling.search import FORWARDS_PER_STEP, MAX_STEPS, UNTIL, Goal, search
+from blankcheck.fooling.problem import UNTIL, Goal, Measurement, Problem
+from blankcheck.fooling.search import FORWARDS_PER_STEP, MAX_STEPS, search
 from blankcheck.fooling.solvers import (
     AnnealedTopK,
     GreedyLighting,

@@ -20,40 +20,46 @@ from blankcheck.judging import OODTest
 from blankcheck.parallel.spread import Spread, alone
 from blankcheck.types import Classifier, Conditions, Fooling, count_lit
 
+
+def _random_search(steps: int, max_lit: int) -> RandomSearch:
+    return RandomSearch(features=max(1, round(0.2 * max_lit)))
+
+
+def _evolution(steps: int, max_lit: int) -> DifferentialEvolution:
+    return DifferentialEvolution(max(1, max_lit // 10))
+
+
 OTHERS: tuple[Attack, ...] = (
-    Attack(
-        "black",
-        "random-search",
-        lambda steps, max_lit: RandomSearch(features=max(1, round(0.2 * max_lit))),
-        60,
-    ),
-    Attack(
-        "black",
-        "differential-evolution",
-        lambda steps, max_lit: DifferentialEvolution(max(1, max_lit // 10)),
-        60,
-    ),
+    Attack("black", "random-search", _random_search, 60),
+    Attack("black", "differential-evolution", _evolution, 60),
     Attack("black", "saliency", lambda steps, max_lit: GreedyLighting(), 30),
 )
 """Processes that hardening never trains on: Sparse-RS, differential evolution and a saliency map.
 """
-
-
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Explorer:
-    """Searches under the three conditions, the gate in the place of the judge. real: validation
-    images, for starts.
-    attempts: of a search; rivals: attacks of other libraries to run as well. spread: by which
-    processes share the work; what only one of them can do, such as searching a twin, is for all of
-    them one piece."""
+    """Searches under the three conditions.
+
+    Args:
+        shape: (c, h, w) of an image.
+        classes: real classes.
+        conditions: of a fooling image.
+        ood_filter: the out-of-distribution test, in the place of the judge.
+        real: validation images, for starts.
+        steps: of an attempt.
+        attempts: of a search.
+        rivals: attacks of other libraries to run as well.
+        spread: by which processes share the work; what only one of them can do, such as searching a
+            twin, is for all of them one piece.
+    """
 
     shape: tuple[int, int, int]
     classes: int
     conditions: Conditions
-    gate: OODTest
+    ood_filter: OODTest
     real: Real
     steps: int
     attempts: int
@@ -64,11 +70,8 @@ class Explorer:
         self, classifier: Classifier, form: str, seed: int, attempts: int | None = None
     ) -> AttemptResults:
         """The portfolio of an audit against this network."""
-        return self._run(
-            self._job(classifier, form, within(self.steps), seed),
-            attempts or self.attempts,
-            self.spread,
-        )
+        job = self._job(classifier, form, within(self.steps), seed)
+        return self._run(job, attempts or self.attempts, self.spread)
 
     def others(self, classifier: Classifier, form: str, seed: int) -> dict[str, AttemptResults]:
         """What hardening never trains on, each alone, by name; a fifth as many attempts, or one a
@@ -89,23 +92,23 @@ class Explorer:
         return result
 
     def _rival_images(self, classifier: Classifier, form: str, seed: int) -> dict[str, FoolingSet]:
-        targets = torch.arange(self.classes)
+        targets, sure = torch.arange(self.classes), self.conditions.confidence
         start = torch.zeros(len(targets), *self.shape, device=device_of(classifier))
         sets = {}
         for rival in self.rivals:
-            found = run_third_party(
-                rival, classifier, form, start, targets, self.conditions.confidence, seed
-            )
+            found = run_third_party(rival, classifier, form, start, targets, sure, seed)
             if not found.error:
                 sets[rival.name] = self.as_set(found.images, found.targets)
         return sets
 
     def as_set(self, images: Tensor, targets: Tensor) -> FoolingSet:
-        """With the gate's word on each image."""
-        sparse = count_lit(images) <= self.conditions.max_lit
-        return FoolingSet(
-            images, targets, sparse & (self.gate.p_values(images) <= self.conditions.ood_level)
-        )
+        """With the word of the out-of-distribution test on each image."""
+        outside = self.ood_filter.p_values(images) <= self.conditions.ood_level
+        return FoolingSet(images, targets, (count_lit(images) <= self.conditions.max_lit) & outside)
+
+    def set_of(self, tried: AttemptResults) -> FoolingSet:
+        """The best image of every attempt."""
+        return self.as_set(tried.best.images, tried.best.targets)
 
     def twin_sets(self, make: Callable[[], Twin | None], seed: int) -> dict[str, FoolingSet]:
         """What the same search (under `twin`) and other processes (`twin:NAME`) make against the
@@ -120,16 +123,11 @@ class Explorer:
         return self.once(made)
 
     def _twin_sets(self, twin: Twin, seed: int) -> dict[str, FoolingSet]:
+        subject = twin.classifier, twin.form, seed
         with left_as_found(twin.classifier):
-            made = {
-                "": self.fresh(twin.classifier, twin.form, seed),
-                **self.others(twin.classifier, twin.form, seed),
-            }
-            found = {
-                name: self.as_set(tried.best.images, tried.best.targets)
-                for name, tried in made.items()
-            }
-            found |= self.rival_images(twin.classifier, twin.form, seed)
+            made = {"": self.fresh(*subject), **self.others(*subject)}
+            found = {name: self.set_of(tried) for name, tried in made.items()}
+            found |= self.rival_images(*subject)
         return {f"twin:{name}" if name else "twin": each for name, each in found.items()}
 
     def _job(
@@ -143,7 +141,7 @@ class Explorer:
             processes,
             stop_at_lit=self.conditions.max_lit,
             real=self.real,
-            accept=self.gate.accepts,
+            accept=self.ood_filter.accepts,
             seed=seed,
             device=device_of(classifier),
         )

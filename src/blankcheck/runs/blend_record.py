@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -123,30 +122,19 @@ def read_blends(run: RunFolder) -> Blends | None:
 
 def _check_kind(found: dict[str, Any], record: dict[str, Any], where: str) -> None:
     """Every table has the size the record speaks of, and no count is more than there are pairs."""
-    alphas, rows, columns = len(record["alphas"]), len(record["rows"]), len(record["columns"])
-    cells = found["cells"]
-    for name in ("taken", "lost"):
-        _check_counts(found[name], [found["pairs"]] * alphas, f"{where}: {name}")
-    for name in ("pairs", "smallest", "any"):
-        _check_shape(cells[name], rows, columns, f"{where}: {name}")
+    alphas, rows, columns = (len(record[key]) for key in ("alphas", "rows", "columns"))
+    cells, most = found["cells"], [found["pairs"]] * alphas
     if len(cells["taken"]) != alphas:
         raise RunFolderError(f"{where}: cells must have one table for each alpha")
+    for table in (cells["pairs"], cells["smallest"], cells["any"], *cells["taken"]):
+        if len(table) != rows or any(len(row) != columns for row in table):
+            raise RunFolderError(f"{where} must be a table of {rows} rows and {columns} columns")
+    limits = [(found[name], most, name) for name in ("taken", "lost")]
     for table in cells["taken"]:
-        _check_shape(table, rows, columns, f"{where}: taken")
-        for counts, pairs in zip(table, cells["pairs"], strict=True):
-            _check_counts(counts, pairs, f"{where}: taken")
-
-
-def _check_shape(table: Sequence[Sequence[object]], rows: int, columns: int, where: str) -> None:
-    if len(table) != rows or any(len(row) != columns for row in table):
-        raise RunFolderError(f"{where} must be a table of {rows} rows and {columns} columns")
-
-
-def _check_counts(counts: Sequence[int], most: Sequence[int], where: str) -> None:
-    if len(counts) != len(most) or any(
-        not 0 <= n <= limit for n, limit in zip(counts, most, strict=True)
-    ):
-        raise RunFolderError(f"{where} must count pairs, one number for each")
+        limits += [(*both, "taken") for both in zip(table, cells["pairs"], strict=True)]
+    for counts, limit, name in limits:
+        if len(counts) != len(limit) or any(n > m for n, m in zip(counts, limit, strict=True)):
+            raise RunFolderError(f"{where}: {name} must count pairs, one number for each")
 
 
 def _images(run: RunFolder, examples: int) -> tuple[Tensor, Tensor]:

@@ -15,17 +15,9 @@ from torch import Tensor
 from blankcheck.errors import RunFolderError
 from blankcheck.judging.evidence import Attempt
 from blankcheck.runs.blend_record import Blends, read_blends
-from blankcheck.runs.folder import (
-    ATTEMPTS,
-    HARDENING,
-    MARK,
-    METRICS,
-    VERDICT,
-    WITNESSES,
-    RunFolder,
-)
+from blankcheck.runs.folder import ATTEMPTS, HARDENING, MARK, VERDICT, WITNESSES, RunFolder
+from blankcheck.runs.metrics import Records, read_metrics
 from blankcheck.runs.schema import (
-    KINDS,
     AttemptLine,
     Environment,
     Hardening,
@@ -35,8 +27,6 @@ from blankcheck.runs.schema import (
 )
 from blankcheck.runs.witnesses import Stored, unpack
 from blankcheck.text import one_line
-
-Records = tuple[dict[str, Any], ...]
 
 
 @dataclass(frozen=True)
@@ -125,7 +115,7 @@ def read_run(run: RunFolder, blends: bool = True) -> RunContents:
     kept = None
     if run.has(HARDENING):
         kept = checked(run.read_json(HARDENING), Hardening, str(run / HARDENING)).kept_round
-    metrics = _metrics(run)
+    metrics = read_metrics(run)
     return RunContents(
         run,
         said.command or "audit",
@@ -167,18 +157,6 @@ def read_attempts(run: RunFolder) -> tuple[tuple[Attempt, ...], list[dict[str, A
     for number, record in enumerate(records, 1):
         checked(record, AttemptLine, f"{run / ATTEMPTS} line {number}")
     return msgspec.convert(records, tuple[Attempt, ...]), records
-
-
-def _metrics(run: RunFolder) -> dict[str, Records]:
-    """The records of `metrics.jsonl` that are read, by kind."""
-    found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
-    for number, record in enumerate(run.read_lines(METRICS), 1):
-        where = f"{run / METRICS} line {number}"
-        kind = checked(record, dict[str, Any], where).get("kind")
-        if isinstance(kind, str) and kind in KINDS:
-            checked(record, KINDS[kind], where)
-            found[kind].append(record)
-    return {kind: tuple(records) for kind, records in found.items()}
 
 
 def _witness(stored: Stored, row: int) -> Witness:

@@ -29,16 +29,19 @@ Index = Annotated[int, Meta(ge=0, le=1_000_000)]
 """A round, or how many attempts were made on a twin."""
 Share = Annotated[float, Meta(ge=0, le=1)]
 Median = Annotated[float, Meta(ge=0, le=1e9)]
-ByNumber = Annotated[str, Meta(pattern="^[0-9]{1,9}$")]
+ByNumber = Annotated[str, Meta(pattern="^[0-9]{1,19}$")]
 """A target class or a number of lit features, as a key."""
 
 
-class Rate(Struct):
-    """Of attempts. Without any there is no rate, and without a fooled one no lit features."""
-
+class Attempts(Struct):
     attempts: Count
     fooled: Count
     rate: Share | None
+
+
+class Rate(Attempts):
+    """Of attempts. Without any there is no rate, and without a fooled one no lit features."""
+
     rate_upper_95: Share
     median_lit: Median | None
     min_lit: Lit | None
@@ -97,12 +100,6 @@ class Cost(Struct):
     backward: Count
     seconds: float
     twin_seconds: float
-
-
-class SecondOpinion(Struct):
-    attempts: Count
-    fooled: Count
-    rate: Share | None
 
 
 class EightBit(Struct):
@@ -167,7 +164,7 @@ class VerdictFile(Rate):
     cost: Cost
     real_renormalised_confident: Share | UnsetType = UNSET
     lit_curve: dict[str, list[float]] | None = None
-    second_opinion: SecondOpinion | None = None
+    second_opinion: Attempts | None = None
     rivals: dict[str, Found] | None = None
     twin: Twin | None = None
     eight_bit: EightBit | None = None
@@ -200,77 +197,6 @@ class AttemptLine(Struct):
     violated: list[str] | UnsetType = UNSET
 
 
-class Epoch(Struct, tag_field="kind", tag="epoch"):
-    epoch: Count
-    real_loss: float
-
-
-class Trained(Struct, tag_field="kind", tag="train"):
-    real_accuracy: Share
-    real_confident: Share
-    seconds: float
-
-
-class Round(Struct, tag_field="kind", tag="round"):
-    index: Index
-    real_loss: float
-    fooling_loss: float
-    validation_accuracy: Share
-    validation_confident: Share
-    fresh_attempts: Count
-    fresh_rate: Share
-    fresh_confident: Share
-    fresh_fewest: Count | None
-    fresh_upper_95: Share | None = None
-    backward: Count | None = None
-    training_seconds: float | None = None
-    looking_seconds: float | None = None
-
-
-class ImageSet(Struct, tag_field="kind", tag="set"):
-    what: str
-    round: Index
-    images: Count
-    fooled: Share | None
-    set_round: Index | None = None
-
-    def __post_init__(self) -> None:
-        if self.images and self.fooled is None:
-            raise ValueError("fooled must be a number, got null")
-        if self.what in ("trained", "fresh") and self.set_round is None:
-            raise ValueError("lacks 'set_round'")
-
-
-class RealImages(Struct, tag_field="kind", tag="real"):
-    split: str
-    round: Index
-    accuracy: Share | None = None
-    confident: Share | None = None
-    taken_for_fake: Share | None = None
-    calibration_error: Share | None = None
-
-
-class Quantiles(Struct):
-    q10: Median
-    q50: Median
-    q90: Median
-
-
-class Search(Struct, tag_field="kind", tag="search"):
-    """How a search of the network of a round went; no image was confident where `lit` is null."""
-
-    what: str
-    round: Index
-    lit: Quantiles | None = None
-
-
-KINDS: dict[str, type[Struct]] = {
-    str(kind.__struct_config__.tag): kind
-    for kind in (Epoch, Trained, Round, ImageSet, RealImages, Search)
-}
-"""Records of `metrics.jsonl` that are read, by `kind`; the others are for people."""
-
-
 class Hardening(Struct):
     kept_round: Count | None
 
@@ -283,12 +209,6 @@ class Environment(Struct):
     system: str | None = None
     threads: Count | None = None
     packages: dict[str, str] = {}
-
-
-class Versioned(Struct):
-    """A file that names its schema."""
-
-    schema: int
 
 
 _WORDS = {
@@ -316,10 +236,15 @@ def checked(value: Any, kind: type[T], where: str) -> T:
 
 
 def checked_version(value: Any, kind: type[T], where: str) -> T:
-    """The same, of a file that names its schema; another one than ours is told first."""
-    version = checked(value, Versioned, where).schema
-    if version != SCHEMA:
+    """The same, of a file that names its schema."""
+    check_version(value, where)
+    return checked(value, kind, where)
+
+
+def check_version(value: Any, where: str) -> None:
+    """Raises RunFolderError where a file names another schema than ours."""
+    version = value.get("schema") if isinstance(value, dict) else None
+    if isinstance(version, int) and version != SCHEMA:
         raise RunFolderError(
             f"{where} has schema {short(version)}, this version reads schema {SCHEMA}"
         )
-    return checked(value, kind, where)

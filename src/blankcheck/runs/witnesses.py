@@ -25,35 +25,19 @@ from blankcheck.types import LIT_THRESHOLD, Classifier, Conditions, count_lit
 
 TOLERANCE = 1e-4
 """Probabilities of one image move by about 1e-5 between batch sizes and machines."""
-_IMAGES, _SHARE = (torch.float32, 0, 1), (torch.float32, 0, 1)
-_COUNT, _SEED, _BOOL = (torch.int64, 0, inf), (torch.int64, -inf, inf), (torch.bool, 0, 1)
-REQUIRED = {
-    "images": _IMAGES,
-    "targets": _COUNT,
-    "confidence": _SHARE,
-    "lit": _COUNT,
-    "ood_p": _SHARE,
+_SHARE, _BOOL = (torch.float32, 0, 1), (torch.bool, 0, 1)
+_COUNT, _SEED = (torch.int64, 0, inf), (torch.int64, -inf, inf)
+FORMS = {
+    **dict.fromkeys(("images", "nearest", "confidence", "ood_p"), _SHARE),
+    **dict.fromkeys(("targets", "lit", "process", "step", "attempt"), _COUNT),
+    **dict.fromkeys(("extra", "survives_8bit"), _BOOL),
+    "seed": _SEED,
 }
 """Type and range of each tensor: one number per witness, but for the images."""
-LATER = {
-    "nearest": _IMAGES,
-    "process": _COUNT,
-    "seed": _SEED,
-    "step": _COUNT,
-    "attempt": _COUNT,
-    "extra": _BOOL,
-    "survives_8bit": _BOOL,
-}
+LATER = ("nearest", "process", "seed", "step", "attempt", "extra", "survives_8bit")
 """Tensors that older files lack."""
-METADATA = (
-    "fingerprint",
-    "processes",
-    "output_form",
-    "ood_scores",
-    "conditions",
-    "data",
-    "data_fingerprint",
-)
+_ALWAYS = ("fingerprint", "processes", "output_form", "ood_scores")
+METADATA = (*_ALWAYS, "conditions", "data", "data_fingerprint")
 """Keys of the file's metadata; older files lack the last three."""
 SAMPLED = 50_000_000
 """Images x features of each split whose fingerprint is that of a set beyond `IN_MEMORY`."""
@@ -134,17 +118,16 @@ def unpack(raw: bytes, where: str) -> Stored:
         names = parse_json(metadata.get("processes", "[]"))
     except ValueError as error:
         raise RunFolderError(f"{where} is not a readable witness file: {error}") from error
-    if missing := REQUIRED.keys() - tensors.keys():
+    if missing := FORMS.keys() - tensors.keys() - {*LATER}:
         raise RunFolderError(f"{where} lacks {', '.join(sorted(missing))}")
-    if unknown := sorted(tensors.keys() - {*REQUIRED, *LATER}):
+    if unknown := sorted(tensors.keys() - FORMS.keys()):
         raise RunFolderError(f"{where} holds an unknown tensor {unknown[0][:60]!r}")
     shape = tuple(tensors["images"].shape)
     if len(shape) != 4 or min(shape[1:]) < 1:
         raise RunFolderError(f"{where}: images must be (n, channels, height, width), got {shape}")
-    for name, form in (REQUIRED | LATER).items():
-        if name in tensors:
-            own = shape if form is _IMAGES else shape[:1]
-            _check(tensors[name], form, own, f"{where}: {name}")
+    for name, tensor in tensors.items():
+        own = shape if name in ("images", "nearest") else shape[:1]
+        _check(tensor, FORMS[name], own, f"{where}: {name}")
     images = tensors["images"]
     if bool(((images > 0) & (images < LIT_THRESHOLD)).any()):
         raise RunFolderError(

@@ -98,7 +98,8 @@ class _TensorBoard(Tracker):
         self._text("verdict", word, 0)
 
     def close(self, finished: bool) -> None:
-        self._writer.close()
+        if "_writer" in vars(self):  # something was sent
+            self._writer.close()
 
 
 class _MLflow(Tracker):

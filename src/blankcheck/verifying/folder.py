@@ -19,7 +19,7 @@ from blankcheck.runs.folder import (
     RunFolder,
     environment,
 )
-from blankcheck.runs.schema import SCHEMA, Environment, checked
+from blankcheck.runs.schema import Environment, check_version, checked
 from blankcheck.runs.witnesses import Stored, unpack
 from blankcheck.verifying.findings import Findings
 
@@ -58,9 +58,8 @@ def read_folder(found: Findings, run: RunFolder) -> Folder | None:
 
     Raises RunFolderError where it has no verdict, and for files that cannot be read at all.
     """
-    raw, around = run.read_json(VERDICT), checked(run.read_json(MARK), Environment, MARK)
-    if isinstance(raw, dict) and isinstance(raw.get("schema"), int) and raw["schema"] != SCHEMA:
-        read_verdict(run)  # which says that it is of another version
+    check_version(run.read_json(VERDICT), str(run / VERDICT))
+    around = checked(run.read_json(MARK), Environment, str(run / MARK))
     config: dict[str, Any] = {}
     if run.has(CONFIG):
         config = run.read_config()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -164,6 +164,43 @@ def check_real(
         f"real test images, measured again: {real.accuracy:.2%} right, "
         f"{real.confident:.2%} right and confident"
     )
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Both families' tests, fitted again on the data at hand; None where their scores are not known
+    by name."""
+
+    first: OODTest | None = None
+    second: OODTest | None = None
+
+
+def fit_judges(folder: Folder, fit: Callable[[str], OODTest]) -> Judges:
+    """The out-of-distribution tests, where the folder names the scores of this version.
+
+    Args:
+        folder: the run.
+        fit: makes the test of a family, `first` or `second`.
+    """
+    found, ood = folder.found, folder.verdict.get("out_of_distribution_test")
+    if ood is None:
+        words = "is missing: p-values were taken from the file, not checked"
+        found.lack(VERDICT, f"out_of_distribution_test {words}")
+        return Judges()
+    names, others = ood.get("scores"), ood.get("second_scores")
+    if folder.stored is not None and folder.stored.said("ood_scores") != names:
+        found.fail(WITNESSES, f"ood_scores is not what {VERDICT} says")
+    first, second = fit("first"), fit("second")
+    known, others_known = names == list(first.names), others == list(second.names)
+    if not known:
+        found.not_at_hand(
+            "p-values were taken from the file, not checked: they are of other scores than this "
+            "version has"
+        )
+    if not others_known:
+        words = "second_scores are not those of this version"
+        found.lack(VERDICT, f"out_of_distribution_test.{words}")
+    return Judges(first if known else None, second if others_known else None)
 
 
 def check_test(folder: Folder, test: OODTest, data: Data) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from blankcheck.api.certify import proof_of
 from blankcheck.api.reopen import data_again, model_again, text_of
 from blankcheck.auditing import ood_test
@@ -18,21 +20,18 @@ from blankcheck.verifying.certificate import check_certificate, check_command, r
 from blankcheck.verifying.findings import Findings
 from blankcheck.verifying.folder import Folder, read_folder
 from blankcheck.verifying.record import (
+    Judges,
     check_allocation,
     check_conditions,
     check_real,
     check_test,
     derive,
-)
-from blankcheck.verifying.subject import check_data, check_network, check_program
-from blankcheck.verifying.witnesses import (
-    Judges,
-    check_attempts,
-    check_nearest,
-    check_rows,
-    check_scores,
     fit_judges,
 )
+from blankcheck.verifying.subject import check_data, check_network, check_program
+from blankcheck.verifying.witnesses import check_attempts, check_nearest, check_rows, check_scores
+
+Shape = tuple[int, int, int]
 
 
 def verify(
@@ -61,25 +60,18 @@ def verify(
     folder = read_folder(found, run)
     if folder is None:
         return found
-    config, verdict = folder.config, folder.verdict
-    source = data or text_of(config, "data")
-    loaded = check_data(folder, data_again(config, data, data_dir), source)
+    source, name = data or text_of(folder.config, "data"), model or text_of(folder.config, "model")
+    loaded = check_data(folder, data_again(folder.config, data, data_dir), source)
     shape = folder.stored.shape if folder.stored is not None else None
     shape = loaded.shape if loaded is not None else shape
-    check_conditions(folder, shape)
-    found.record |= {"verdict": verdict["verdict"], "conditions": verdict["conditions"]}
-    try:
-        want = Conditions(**verdict["conditions"])
-    except ArgumentError as error:
-        found.fail(VERDICT, "conditions", error)
+    want = _conditions(folder, shape)
+    if want is None:
         return found
-    found.facts.append(
-        f"conditions: confidence >= {want.confidence:g}, at most {want.max_lit} lit features, "
-        f"out of distribution at {want.ood_level:g}"
-    )
-    classifier = None
+    classifier: UnitClassifier | None = None
+    extra: tuple[Attempt, ...] = ()
     try:
-        classifier = model_again(run, config, loaded, model, weights, normalize, unsafe_pickle)
+        named = (model, weights, normalize, unsafe_pickle)
+        classifier = model_again(run, folder.config, loaded, *named)
     except (RunFolderError, ModelError) as error:
         # the folder's own network that cannot be built is a finding, and one that was named is not
         if isinstance(error, ModelError) and (model is not None or weights is not None):
@@ -87,23 +79,53 @@ def verify(
         found.fail(error)
     certificate = read_certificate(folder)
     check_command(folder, certificate)
-    extra: tuple[Attempt, ...] = ()
     if classifier is not None and shape is not None:
-        name = model or text_of(config, "model")
-        try:
-            form, outputs = check_network(folder, classifier, name, loaded, shape)
-            extra = _witnesses(folder, classifier, loaded, form, want)
-            if loaded is not None:
-                check_real(folder, classifier, loaded, form, want.confidence)
-            check_program(folder, classifier, loaded)
-            if certificate is not None:
-                good = check_certificate(folder, certificate, classifier, shape, outputs)
-                found.record["certificate"] = good
-        except (ModelError, RunFolderError) as error:
-            found.fail(error)
+        extra = _measured(folder, want, certificate, classifier, name, loaded, shape)
     if run.has(ATTEMPTS):
         _verdict(folder, extra, want, certificate)
     return found
+
+
+def _conditions(folder: Folder, shape: Shape | None) -> Conditions | None:
+    """What was asked; None where nothing can be asked for that."""
+    found, said = folder.found, folder.verdict["conditions"]
+    check_conditions(folder, shape)
+    found.record |= {"verdict": folder.verdict["verdict"], "conditions": said}
+    try:
+        want = Conditions(*(said[f.name] for f in fields(Conditions)))
+    except ArgumentError as error:
+        found.fail(VERDICT, "conditions", error)
+        return None
+    found.facts.append(
+        f"conditions: confidence >= {want.confidence:g}, at most {want.max_lit} lit features, "
+        f"out of distribution at {want.ood_level:g}"
+    )
+    return want
+
+
+def _measured(
+    folder: Folder,
+    want: Conditions,
+    certificate: Certificate | None,
+    classifier: UnitClassifier,
+    name: str,
+    data: Data | None,
+    shape: Shape,
+) -> tuple[Attempt, ...]:
+    """All that the network is needed for; hands back the witnesses outside the allocation."""
+    extra: tuple[Attempt, ...] = ()
+    try:
+        form, outputs = check_network(folder, classifier, name, data, shape)
+        extra = _witnesses(folder, classifier, data, form, want)
+        if data is not None:
+            check_real(folder, classifier, data, form, want.confidence)
+        check_program(folder, classifier, data)
+        if certificate is not None:
+            good = check_certificate(folder, certificate, classifier, shape, outputs)
+            folder.found.record["certificate"] = good
+    except (ModelError, RunFolderError) as error:
+        folder.found.fail(error)
+    return extra
 
 
 def _witnesses(
@@ -136,10 +158,7 @@ def _witnesses(
 
 
 def _verdict(
-    folder: Folder,
-    extra: tuple[Attempt, ...],
-    want: Conditions,
-    certificate: Certificate | None,
+    folder: Folder, extra: tuple[Attempt, ...], want: Conditions, certificate: Certificate | None
 ) -> None:
     check_allocation(folder, want)
     word = derive(folder, extra, want, None if certificate is None else proof_of(certificate))

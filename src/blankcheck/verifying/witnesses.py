@@ -3,8 +3,7 @@ belong to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -14,61 +13,16 @@ from blankcheck.classifiers import UnitClassifier
 from blankcheck.data import Data
 from blankcheck.judging import OODTest
 from blankcheck.judging.evidence import Attempt
-from blankcheck.runs.folder import ATTEMPTS, CONFIG, VERDICT, WITNESSES
+from blankcheck.runs.folder import ATTEMPTS, CONFIG, WITNESSES
 from blankcheck.runs.witnesses import TOLERANCE, Measured, Stored, measure
 from blankcheck.types import Conditions
-from blankcheck.verifying.findings import Findings
 from blankcheck.verifying.folder import Folder
+from blankcheck.verifying.record import Judges
 
 EXACT = 1e-6
 """Largest difference of numbers that were written twice."""
-COLUMNS = {
-    "target": "targets",
-    "process": "process",
-    "lit": "lit",
-    "confidence": "confidence",
-    "ood_p": "ood_p",
-    "step": "step",
-    "survives_8bit": "survives_8bit",
-}
-"""What a witness and its attempt both say: field of the attempt, tensor of the witness file."""
-
-
-@dataclass(frozen=True)
-class Judges:
-    """Both families' tests, fitted again on the data at hand; None where their scores are not known
-    by name."""
-
-    first: OODTest | None = None
-    second: OODTest | None = None
-
-
-def fit_judges(folder: Folder, fit: Callable[[str], OODTest]) -> Judges:
-    """The out-of-distribution tests, where the folder names the scores of this version.
-
-    Args:
-        folder: the run.
-        fit: makes the test of a family, `first` or `second`.
-    """
-    found, ood = folder.found, folder.verdict.get("out_of_distribution_test")
-    if ood is None:
-        words = "is missing: p-values were taken from the file, not checked"
-        found.lack(VERDICT, f"out_of_distribution_test {words}")
-        return Judges()
-    names, others = ood.get("scores"), ood.get("second_scores")
-    if folder.stored is not None and folder.stored.said("ood_scores") != names:
-        found.fail(WITNESSES, f"ood_scores is not what {VERDICT} says")
-    first, second = fit("first"), fit("second")
-    known, others_known = names == list(first.names), others == list(second.names)
-    if not known:
-        found.not_at_hand(
-            "p-values were taken from the file, not checked: they are of other scores than this "
-            "version has"
-        )
-    if not others_known:
-        words = "second_scores are not those of this version"
-        found.lack(VERDICT, f"out_of_distribution_test.{words}")
-    return Judges(first if known else None, second if others_known else None)
+FIELDS = ("target", "process", "lit", "confidence", "ood_p", "step", "survives_8bit")
+"""What a witness and its attempt both say."""
 
 
 def check_scores(
@@ -85,13 +39,13 @@ def check_scores(
     holds = again.holds(stored, want)
     if judge is not None:
         holds["ood_p"] &= same_p(judge, stored.tensors["ood_p"], again.ood_p)
-    _say_held(found, stored, again, holds, want)
+    _say_held(folder, stored, again, holds, want)
     rounded = measure(stored, classifier, form, p_values, rounded=True)
     said = stored.tensors.get("survives_8bit")
     if said is not None and judge is not None:
         fits = torch.where(said, rounded.meets(want, -TOLERANCE), ~rounded.meets(want, TOLERANCE))
         for row in _rows(~fits):
-            found.fail(WITNESSES, f"witness {row}", "survives_8bit is not so when rounded again")
+            _fail(folder, row, "survives_8bit is not so when rounded again")
     n, good = len(stored), int(torch.stack([*holds.values()]).all(dim=0).sum())
     survive = int(rounded.meets(want).sum())
     what = (
@@ -110,7 +64,7 @@ def check_scores(
 
 
 def _say_held(
-    found: Findings, stored: Stored, again: Measured, holds: dict[str, Tensor], want: Conditions
+    folder: Folder, stored: Stored, again: Measured, holds: dict[str, Tensor], want: Conditions
 ) -> None:
     asked = {
         "confidence": f"at least {want.confidence:g}",
@@ -120,12 +74,12 @@ def _say_held(
     for name, good in holds.items():
         for row in _rows(~good):
             new, old = float(getattr(again, name)[row]), float(stored.tensors[name][row])
-            found.fail(
-                WITNESSES,
-                f"witness {row}",
-                f"{name} is {new:.6g} when scored again, the file says {old:.6g}, "
-                f"asked is {asked[name]}",
-            )
+            words = f"{name} is {new:.6g} when scored again, the file says {old:.6g}"
+            _fail(folder, row, f"{words}, asked is {asked[name]}")
+
+
+def _fail(folder: Folder, row: int, words: str) -> None:
+    folder.found.fail(WITNESSES, f"witness {row}", words)
 
 
 def _rows(which: Tensor) -> list[int]:
@@ -155,8 +109,7 @@ def check_nearest(folder: Folder, stored: Stored, data: Data) -> None:
         as_close = abs(float(cosine[0] - cosine[1])) <= EXACT
         itself = nearest_real(said[row][None], data)
         if not as_close or bool(_apart(itself, said[row][None])):
-            words = "nearest is not the real image closest to it"
-            folder.found.fail(WITNESSES, f"witness {row}", words)
+            _fail(folder, row, "nearest is not the real image closest to it")
 
 
 def _apart(some: Tensor, others: Tensor) -> Tensor:
@@ -178,7 +131,7 @@ def check_rows(folder: Folder, stored: Stored, judge: OODTest | None) -> tuple[A
     extra = t.get("extra", torch.zeros(n, dtype=torch.bool)).tolist()
     if "process" in t:
         for row in _rows(t["process"] >= len(stored.processes)):
-            found.fail(WITNESSES, f"witness {row}", f"process {int(t['process'][row])} has no name")
+            _fail(folder, row, f"process {int(t['process'][row])} has no name")
     rows = [_as_attempt(stored, row) for row in range(n)]
     fooled = [i for i, a in enumerate(attempts) if a.fooled]
     # older files are in the order of the attempts
@@ -188,11 +141,9 @@ def check_rows(folder: Folder, stored: Stored, judge: OODTest | None) -> tuple[A
     for row in (row for row in range(n) if not extra[row]):
         owner = at[row]
         if owner >= len(attempts) or not attempts[owner].fooled:
-            words = f"{ATTEMPTS} has no attempt {owner} that fooled"
-            found.fail(WITNESSES, f"witness {row}", words)
+            _fail(folder, row, f"{ATTEMPTS} has no attempt {owner} that fooled")
         elif owner in seen:
-            words = f"is of attempt {owner}, as witness {seen[owner]} is"
-            found.fail(WITNESSES, f"witness {row}", words)
+            _fail(folder, row, f"is of attempt {owner}, as witness {seen[owner]} is")
         else:
             seen[owner] = row
             _compare(folder, stored, row, rows[row], owner)
@@ -201,7 +152,7 @@ def check_rows(folder: Folder, stored: Stored, judge: OODTest | None) -> tuple[A
             found.fail(WITNESSES, f"attempt {owner} fooled by {ATTEMPTS}, but has no witness")
     if judge is not None and seen:
         _compare_second(folder, judge, list(seen), judge.p_values(t["images"][[*seen.values()]]))
-    _no_row_twice(found, stored, [row for row in range(n) if extra[row]])
+    _no_row_twice(folder, stored, [row for row in range(n) if extra[row]])
     return tuple(a for a, more in zip(rows, extra, strict=True) if more)
 
 
@@ -222,12 +173,12 @@ def _as_attempt(stored: Stored, row: int) -> Attempt:
 
 def _compare(folder: Folder, stored: Stored, row: int, witness: Attempt, owner: int) -> None:
     attempt, seed = folder.attempts[owner], folder.config.get("seed")
-    for field, column in COLUMNS.items():
+    for field in FIELDS:
         mine, theirs = getattr(witness, field), getattr(attempt, field)
         same = abs(mine - theirs) <= EXACT if isinstance(mine, float) else mine == theirs
-        if column in stored.tensors and not same:
+        if field in ("target", *stored.tensors) and not same:
             words = f"{field} is {mine}, {ATTEMPTS} says {theirs} for attempt {owner}"
-            folder.found.fail(WITNESSES, f"witness {row}", words)
+            _fail(folder, row, words)
     if isinstance(seed, int) and "seed" in stored.tensors:
         said = int(stored.tensors["seed"][row])
         folder.found.compare(WITNESSES, f"witness {row}: seed", said, f"{CONFIG} says", seed)
@@ -242,7 +193,7 @@ def _compare_second(folder: Folder, judge: OODTest, owners: Sequence[int], again
         folder.found.fail(ATTEMPTS, f"attempt {owners[i]}", words)
 
 
-def _no_row_twice(found: Findings, stored: Stored, rows: Sequence[int]) -> None:
+def _no_row_twice(folder: Folder, stored: Stored, rows: Sequence[int]) -> None:
     """Two controls may find one image, but one attempt finds it once."""
     seen: dict[tuple[object, ...], int] = {}
     names = [name for name in ("targets", "process", "attempt") if name in stored.tensors]
@@ -250,7 +201,7 @@ def _no_row_twice(found: Findings, stored: Stored, rows: Sequence[int]) -> None:
         numbers = (int(stored.tensors[name][row]) for name in names)
         key = (*numbers, stored.tensors["images"][row].numpy().tobytes())
         if (first := seen.setdefault(key, row)) != row:
-            found.fail(WITNESSES, f"witness {row}", f"is witness {first} once more")
+            _fail(folder, row, f"is witness {first} once more")
 
 
 def check_attempts(folder: Folder, judges: Judges) -> None:

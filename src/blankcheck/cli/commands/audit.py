@@ -7,17 +7,15 @@ from typing import Any
 from blankcheck.api.audit import Audit, audit
 from blankcheck.auditing import check_fits, preset_named
 from blankcheck.classifiers import UnitClassifier
-from blankcheck.cli.commands.shared import announce, check, claim_of, load, opened, start
+from blankcheck.cli.commands.shared import Work, check, claim_of, load, start, working
 from blankcheck.cli.settings import AuditSettings
 from blankcheck.cli.terminal import Terminal
 from blankcheck.data import Data
 from blankcheck.judging import Verdict
 from blankcheck.judging.check_rules import FAILED
 from blankcheck.judging.checks import FALSE_ALARMS
-from blankcheck.parallel.team import Team, meeting
 from blankcheck.report.certificate_wording import lines_of
 from blankcheck.report.wording import against
-from blankcheck.runs.folder import RunFolder
 from blankcheck.trackers import check_trackers
 from blankcheck.types import default_max_lit
 
@@ -34,14 +32,12 @@ def audit_command(settings: AuditSettings, terminal: Terminal) -> int:
     classifier = load(settings, data).to(device)
     check(settings, data)
     check_fits(classifier, data)
-    with meeting(settings, terminal) as team, opened(settings, claim, team, terminal) as run:
-        announce(settings, data, team, terminal)
+    with working(settings, claim, data, terminal) as work:
         announce_audit(settings, data, terminal)
-        made = audited(classifier.to(team.device), data, settings, team, terminal)
-        if team.leads:
-            made.write_into(run)
-            say(made, run, terminal)
-    return team.code(EXIT[str(made.verdict)])
+        made = audited(classifier.to(work.team.device), data, settings, work)
+        if work.team.leads:
+            say(made, work)
+    return work.team.code(EXIT[str(made.verdict)])
 
 
 def announce_audit(settings: AuditSettings, data: Data, terminal: Terminal) -> None:
@@ -55,21 +51,20 @@ def announce_audit(settings: AuditSettings, data: Data, terminal: Terminal) -> N
     )
 
 
-def audited(
-    classifier: UnitClassifier, data: Data, settings: AuditSettings, team: Team, terminal: Terminal
-) -> Audit:
+def audited(classifier: UnitClassifier, data: Data, settings: AuditSettings, work: Work) -> Audit:
     """The audit that was asked for, with its progress on the terminal."""
-    with terminal.progress() as bar:
-        spread, search = team.spread, settings.search()
+    with work.terminal.progress() as bar:
+        spread, search = work.team.peers.spread, settings.search()
         return audit(classifier, data, settings.preset, note=bar, spread=spread, **search)
 
 
-def say(made: Audit, run: RunFolder, terminal: Terminal) -> None:
-    """The result of an audit."""
-    report = str(run / "report.html")
+def say(made: Audit, work: Work) -> None:
+    """Write an audit into the run folder, and say what it found."""
+    made.write_into(work.run)
+    report = str(work.run / "report.html")
     proof = [] if made.json["certificate"] is None else lines_of(made.json)[:3]
-    lines = [*summary(made.json), *proof]
-    terminal.result(str(made.verdict), lines, report, {**made.json, "report": report})
+    lines, record = [*summary(made.json), *proof], {**made.json, "report": report}
+    work.terminal.result(str(made.verdict), lines, report, record)
 
 
 def summary(verdict: dict[str, Any]) -> list[str]:

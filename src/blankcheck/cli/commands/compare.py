@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from blankcheck.cli.settings import CompareSettings, recorded
+from blankcheck.cli.settings import CompareSettings, command_line, recorded
 from blankcheck.cli.terminal import Terminal
 from blankcheck.compare import wording
 from blankcheck.compare.pairs import Comparison, compare_runs
@@ -65,7 +65,9 @@ def compare_command(settings: CompareSettings, terminal: Terminal) -> int:
         "comparisons": [pair.record for pair in made.pairs],
     }
     with claim.opened() as folder:
-        folder.begin("compare", recorded(settings) | {"runs": paths}, torch.device("cpu"))
+        words = command_line("compare", settings)
+        config = recorded(settings) | {"runs": paths}
+        folder.begin("compare", config, torch.device("cpu"), words)
         if len(paths) < len(settings.runs):
             terminal.note("a folder that is named twice counts once")
         folder.write_json("compare.json", record)

@@ -14,13 +14,12 @@ from blankcheck.classifiers import ARCHITECTURES, UnitClassifier, load_model
 from blankcheck.classifiers.hubs import is_hub_name
 from blankcheck.classifiers.loading import parse_normalize
 from blankcheck.classifiers.wrapper import Normalisation, fingerprint
-from blankcheck.cli.commands.shared import claim_of
+from blankcheck.cli.commands.shared import begin, claim_of, start
 from blankcheck.cli.settings import DoctorSettings
 from blankcheck.cli.terminal import Terminal
-from blankcheck.data import Data, load_data
+from blankcheck.data import Data
 from blankcheck.diagnosing import GOOD, NOTE, PROBLEM, Diagnosis, Facts, alike, diagnose, spelled
 from blankcheck.errors import ArgumentError
-from blankcheck.parallel.devices import choose_threads, resolve
 from blankcheck.text import one_line
 
 RESULT = "doctor.json"
@@ -41,13 +40,12 @@ def doctor_command(settings: DoctorSettings, terminal: Terminal) -> int:
             "(blankcheck train makes them)"
         )
     claim = claim_of(settings, "doctor") if settings.out is not None or settings.overwrite else None
-    device, data = resolve(settings.device), load_data(settings.data, settings.data_dir)
-    choose_threads(data.shape)
+    device, data = start(settings)
     classifier = _load(settings, data, parse_normalize(settings.normalize)).to(device)
     path = None
     with claim.opened() if claim is not None else nullcontext() as run:
         if run is not None:
-            run.begin("doctor", settings.as_config(), device)
+            begin(run, "doctor", settings, device)
         found = _examined(classifier, data, settings, terminal)
         record = _record(found, settings) | {"fingerprint": fingerprint(classifier)}
         if run is not None:

@@ -5,18 +5,17 @@ from __future__ import annotations
 from blankcheck.api.audit import MODEL
 from blankcheck.api.certify import RECORD, prove, with_proof
 from blankcheck.api.harden import Hardened, check_network, harden, plan_of
-from blankcheck.certifying import SLOPE_STEPS
 from blankcheck.classifiers import ARCHITECTURES, UnitClassifier
 from blankcheck.classifiers.precision import check_precision
 from blankcheck.cli.commands.audit import announce_audit, audited, say
-from blankcheck.cli.commands.shared import announce, check, claim_of, load, opened, start
+from blankcheck.cli.commands.shared import Place, Work, check, claim_of, load, start, working
 from blankcheck.cli.settings import HardenSettings
 from blankcheck.cli.terminal import Terminal
 from blankcheck.data import Data
 from blankcheck.errors import ArgumentError, RunFolderError
 from blankcheck.hardening import HardeningPlan, Round
-from blankcheck.parallel.team import Team, meeting, rank_of_process
-from blankcheck.runs.claims import OVERWRITE, RUNS, Claim, latest
+from blankcheck.parallel.team import rank_of_process
+from blankcheck.runs.claims import OVERWRITE, RUNS, latest
 from blankcheck.runs.folder import RunFolder
 from blankcheck.runs.state import STATE
 from blankcheck.trackers import check_trackers
@@ -40,23 +39,20 @@ def harden_command(settings: HardenSettings, terminal: Terminal) -> int:
     plan = plan_of(data, settings.epochs, settings.rounds, settings.options())
     check_precision(settings.precision, device)
     check_network(network, data, settings.objective, plan)
-    with meeting(settings, terminal) as team, opened(settings, place, team, terminal) as run:
-        announce(settings, data, team, terminal)
+    with working(settings, place, data, terminal) as work:
         terminal.note(_plan_in_words(settings, plan))
         announce_audit(settings, data, terminal)
-        hardened = _harden(network, data, settings, run, team, terminal)
-        if team.leads:
-            hardened.write_into(run)
-        made = audited(hardened.model, data, settings, team, terminal)
-        if team.leads and plan.certify is not None:
-            certificate = prove(
-                hardened.model, data, settings.confidence, "features", SLOPE_STEPS, terminal
-            )
+        hardened = _harden(network, data, settings, work)
+        if work.team.leads:
+            hardened.write_into(work.run)
+        made = audited(hardened.model, data, settings, work)
+        if work.team.leads and plan.certify is not None:
+            with terminal.progress() as bar:
+                certificate = prove(hardened.model, data, settings.confidence, note=bar)
             made = with_proof(made, certificate)
-            run.write_json(RECORD, certificate.as_json())
-        if team.leads:
-            made.write_into(run)
-            say(made, run, terminal)
+            work.run.write_json(RECORD, certificate.as_json())
+        if work.team.leads:
+            say(made, work)
     return 0
 
 
@@ -72,14 +68,9 @@ def _plan_in_words(settings: HardenSettings, plan: HardeningPlan) -> str:
 
 
 def _harden(
-    network: UnitClassifier | str,
-    data: Data,
-    settings: HardenSettings,
-    run: RunFolder,
-    team: Team,
-    terminal: Terminal,
+    network: UnitClassifier | str, data: Data, settings: HardenSettings, work: Work
 ) -> Hardened:
-    with terminal.progress() as bar:
+    with work.terminal.progress() as bar:
         rounds = 0
 
         def watch(made: Round | None, batch: int, batches: int, words: str) -> None:
@@ -100,18 +91,17 @@ def _harden(
             settings.objective,
             epochs=settings.epochs,
             rounds=settings.rounds,
-            run=run,
+            run=work.run,
             resume=settings.resume,
             watch=watch,
-            device=team.device,
-            peers=team.peers,
-            spread=team.spread,
+            device=work.team.device,
+            peers=work.team.peers,
             **settings.search(),
             **settings.options(),
         )
 
 
-def _place(settings: HardenSettings) -> Claim | RunFolder:
+def _place(settings: HardenSettings) -> Place:
     """The folder to begin in, or the run folder to go on in."""
     if settings.resume and settings.overwrite:
         raise ArgumentError("resume goes on where overwrite begins anew; give one of the two")

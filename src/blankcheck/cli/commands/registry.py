@@ -44,7 +44,7 @@ COMMANDS = {
     "verify": Command(of.VerifySettings, f"{_HERE}.verify:verify_command"),
     "compare": Command(of.CompareSettings, f"{_HERE}.compare:compare_command"),
     "blend": Command(of.BlendSettings, f"{_HERE}.blend:blend_command"),
-    "certify": Command(of.CertifySettings, "blankcheck.api.certify:certify_command"),
+    "certify": Command(of.CertifySettings, f"{_HERE}.certify:certify_command"),
     "gate": Command(of.GateSettings, f"{_HERE}.gate:gate_command"),
     "sweep": Command(of.SweepSettings, f"{_HERE}.sweep:sweep_command"),
 }

@@ -5,15 +5,18 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
-from blankcheck.api.third_party import usable_rivals
+from blankcheck.api.third_party import usable_attacks
 from blankcheck.classifiers import ARCHITECTURES, UnitClassifier, load_model
 from blankcheck.classifiers.loading import parse_normalize
 from blankcheck.cli.settings import (
     AuditSettings,
+    CertifySettings,
     Common,
     HardenSettings,
     TrainSettings,
@@ -25,11 +28,16 @@ from blankcheck.data import Data, load_data
 from blankcheck.errors import ArgumentError
 from blankcheck.judging.ood import check_size
 from blankcheck.parallel.devices import choose_threads, resolve
-from blankcheck.parallel.team import Team, rank_of_process
+from blankcheck.parallel.team import Team, meeting, rank_of_process
 from blankcheck.runs.claims import OVERWRITE, Claim, held
 from blankcheck.runs.folder import RunFolder
 from blankcheck.trackers import connect, mirrored
 from blankcheck.types import Conditions
+
+Divided = TrainSettings | AuditSettings
+"""Settings of commands whose work several processes can share."""
+Place = Claim | RunFolder
+"""The folder to begin a run in, or the run folder to go on in."""
 
 
 def start(settings: Common) -> tuple[torch.device, Data]:
@@ -51,14 +59,14 @@ def load(settings: Weighted, data: Data) -> UnitClassifier:
     return load_model(settings.model, settings.weights, data, normalize, unsafe_pickle=unsafe)
 
 
-def check(settings: AuditSettings, data: Data) -> None:
+def check(settings: AuditSettings | CertifySettings, data: Data) -> None:
     """Whatever can be found wrong is found before anything is written: an earlier run in the folder
     stays as it was."""
     most_lit = settings.max_lit if settings.max_lit is not None else 1
     Conditions(settings.confidence, most_lit, settings.ood_level)
     for half in data.halves:
         check_size(len(half), settings.ood_level)
-    usable_rivals(settings.rivals)
+    usable_attacks(isinstance(settings, AuditSettings) and settings.rivals)
 
 
 def claim_of(settings: Common, command: str, ways: str = OVERWRITE) -> Claim:
@@ -78,35 +86,33 @@ def begin(run: RunFolder, command: str, settings: Common, device: torch.device) 
     run.begin(command, settings.as_config(), device, command_line(command, settings))
 
 
+class Work(NamedTuple):
+    """What a command does its work with: the processes, the run folder, and the terminal."""
+
+    team: Team
+    run: RunFolder
+    terminal: Terminal
+
+
 @contextmanager
-def opened(
-    settings: TrainSettings | AuditSettings,
-    place: Claim | RunFolder,
-    team: Team,
-    terminal: Terminal,
-) -> Iterator[RunFolder]:
-    """The run folder that was claimed, or the one that goes on; inside the block, trackers follow
-    it. Processes that do not lead write into a folder that is thrown away."""
-    if not team.leads:
-        with tempfile.TemporaryDirectory() as away:
-            yield RunFolder(Path(away))
-        return
-    goes_on = isinstance(place, RunFolder)
-    with held(place) if isinstance(place, RunFolder) else place.opened() as run:
-        trackers = connect(settings.tracker, run, resume=goes_on)
-        for name, tracker in trackers.items():
-            terminal.note(f"{name}: {tracker.where}")
-        with mirrored(
-            run, trackers, lambda line: terminal.err.print(line, markup=False), resume=goes_on
-        ):
-            if isinstance(place, Claim):
-                begin(run, place.command, settings, team.device)
-            yield run
+def working(settings: Divided, place: Place, data: Data, terminal: Terminal) -> Iterator[Work]:
+    """The processes that share the work, and the run folder that was claimed or goes on.
+
+    What is going to be worked on is said here, once everything given was found good, so that a
+    mistake is the only line on stderr.
+    """
+    from blankcheck.cli.main import main  # which the processes that are started here run again
+
+    asked = settings.device, settings.devices, settings.nodes
+    with meeting(*asked, main, terminal.note) as team:
+        if not team.leads:
+            terminal.fall_silent()
+        with _opened(settings, place, team, terminal) as run:
+            _announce(settings, data, team, terminal)
+            yield Work(team, run, terminal)
 
 
-def announce(settings: Common, data: Data, team: Team, terminal: Terminal) -> None:
-    """What a command is going to work on. Said once everything given was found good, so that a
-    mistake is the only line on stderr."""
+def _announce(settings: Divided, data: Data, team: Team, terminal: Terminal) -> None:
     c, h, w = data.shape
     terminal.note(
         f"{data.source}: {len(data.train)} training images of {c}x{h}x{w}, "
@@ -117,3 +123,23 @@ def announce(settings: Common, data: Data, team: Team, terminal: Terminal) -> No
         terminal.note(
             f"precision {settings.precision} in the passes of training; everything else in 32"
         )
+
+
+@contextmanager
+def _opened(settings: Divided, place: Place, team: Team, terminal: Terminal) -> Iterator[RunFolder]:
+    """The run folder, which trackers follow inside the block. Processes that do not lead write into
+    a folder that is thrown away."""
+    if not team.leads:
+        with tempfile.TemporaryDirectory() as away:
+            yield RunFolder(Path(away))
+        return
+    goes_on = isinstance(place, RunFolder)
+    with held(place) if isinstance(place, RunFolder) else place.opened() as run:
+        trackers = connect(settings.tracker, run, resume=goes_on)
+        for name, tracker in trackers.items():
+            terminal.note(f"{name}: {tracker.where}")
+        said = partial(terminal.err.print, markup=False)
+        with mirrored(run, trackers, said, resume=goes_on):
+            if isinstance(place, Claim):
+                begin(run, place.command, settings, team.device)
+            yield run

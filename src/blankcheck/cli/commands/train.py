@@ -15,14 +15,12 @@ from blankcheck.classifiers import (
 )
 from blankcheck.classifiers.loading import model_bytes
 from blankcheck.classifiers.precision import check_precision
-from blankcheck.cli.commands.shared import announce, claim_of, opened, start
+from blankcheck.cli.commands.shared import Work, claim_of, start, working
 from blankcheck.cli.settings import TrainSettings
 from blankcheck.cli.terminal import Terminal
 from blankcheck.data import Data
 from blankcheck.errors import ArgumentError
-from blankcheck.parallel.team import Team, meeting
 from blankcheck.report.page import write_report
-from blankcheck.runs.folder import RunFolder
 from blankcheck.trackers import check_trackers
 
 
@@ -42,23 +40,16 @@ def train_command(settings: TrainSettings, terminal: Terminal) -> int:
         augment=settings.augment,
     )
     check_precision(plan.precision, device)
-    with meeting(settings, terminal) as team, opened(settings, claim, team, terminal) as run:
-        announce(settings, data, team, terminal)
-        classifier.to(team.device)
-        _train(classifier, data, plan, settings.seed, run, team, terminal)
+    with working(settings, claim, data, terminal) as work:
+        _train(classifier.to(work.team.device), data, plan, settings.seed, work)
     return 0
 
 
 def _train(
-    classifier: UnitClassifier,
-    data: Data,
-    plan: TrainingPlan,
-    seed: int,
-    run: RunFolder,
-    team: Team,
-    terminal: Terminal,
+    classifier: UnitClassifier, data: Data, plan: TrainingPlan, seed: int, work: Work
 ) -> None:
     """Train, and where this process leads, keep the network and say how good it is."""
+    team, run, terminal = work
     records: list[dict[str, Any]] = []
     began = time.monotonic()
     with terminal.progress() as bar:

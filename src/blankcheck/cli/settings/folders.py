@@ -105,9 +105,9 @@ class SweepSettings:
     Args:
         base: options of harden that every trial shares, as a table in the --config file.
         search: options of harden that vary, each with a list of values or {low, high, log, int}.
-        storage: where the study is kept. A file that ends in .journal or .log, or a database such
-            as sqlite:///sweep.db, postgresql://...; several machines may share it. Default
-            sweep.journal in --out.
+        storage: where the study is kept: a database such as sqlite:///sweep.db or postgresql://...,
+            which several machines may share, or a file that ends in .journal or .log. Default
+            sweep.db in --out.
         study: the name of the study, where a storage holds several.
         trials: that the study is to have in all; started again with more, it goes on.
         workers: processes that run trials side by side.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from blankcheck.certifying.plan import SLOPE_STEPS, GatePlan
+from blankcheck.certifying.record import SLOPE_STEPS, GatePlan
 from blankcheck.cli.settings.shared import Common, Shared, Tracked, Weighted
 from blankcheck.hardening.plan import HardeningOptions, Precision
 

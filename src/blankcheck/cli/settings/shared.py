@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Literal
 
 from blankcheck.errors import ArgumentError
@@ -111,20 +111,20 @@ def recorded(settings: Any) -> dict[str, Any]:
 def command_line(command: str, settings: Any) -> list[str]:
     """The words that run a command with these settings again: every option that is not its default.
 
-    Tables, which only a configuration file can hold, are left out.
+    Not for a sweep, whose tables only a configuration file can hold.
     """
     words = ["blankcheck", command]
     for field in fields(settings):
         value = getattr(settings, field.name)
         default = value == field.default and field.name not in ALWAYS_SAID
-        if default or value is None or isinstance(value, dict) or field.name in NEVER_SAID:
+        if default or value is None or field.name in NEVER_SAID:
             continue
         option = f"--{field.name.replace('_', '-')}"
         said = ",".join(value) if isinstance(value, list) else str(value)
-        if isinstance(value, bool):
+        if field.default is MISSING:  # a positional argument, as in the parser
+            words += value if isinstance(value, list) else [said]
+        elif isinstance(value, bool):
             words.append(option)
-        elif said.startswith("-"):
-            words.append(f"{option}={said}")
         else:
-            words += [option, said]
+            words += [f"{option}={said}"] if said.startswith("-") else [option, said]
     return words

@@ -28,6 +28,7 @@ SURE = (
     "One count per attempt. A search stops soon after it reaches the confidence asked for, so "
     "fooling images sit just above the line."
 )
+Confidences = tuple[str, list[float], list[float]]
 Audits = Sequence[tuple[str, RunContents, dict[str, Any]]]
 """Name, contents and verdict of each audit that is shown."""
 
@@ -40,14 +41,6 @@ class LitCounts(NamedTuple):
     fooling: Sequence[int | None]
     confident: Sequence[int | None]
     classes: Sequence[Sequence[int | None]] = ()
-
-
-class Confidences(NamedTuple):
-    """Confidence of each attempt's best image in one run: of those that fooled, and of others."""
-
-    name: str
-    fooled: Sequence[float]
-    failed: Sequence[float]
 
 
 def draw_audits(audits: Audits) -> list[Drawn]:
@@ -128,7 +121,7 @@ def _draw_confidence(audits: Audits) -> Drawn:
     for name, contents, _ in audits:
         every = [(a.confidence, a.fooled) for a in contents.attempts]
         fooled, failed = ([c for c, kind in every if kind is which] for which in (True, False))
-        runs.append(Confidences(name, fooled, failed))
+        runs.append((name, fooled, failed))
         sure = sum(c >= asked for c, _ in every)
         lines[f"{name}:" * bool(name)] = f"{sure} of {len(every)} attempts reach {asked:g}"
     alt = describe("How sure the classifier was of the best image of each attempt", lines)
@@ -136,15 +129,20 @@ def _draw_confidence(audits: Audits) -> Drawn:
 
 
 def confidence_histogram(runs: Sequence[Confidences], threshold: float) -> Figure:
-    """How sure the classifier was of the best image of each attempt: one panel a run."""
+    """How sure the classifier was of the best image of each attempt: one panel a run.
+
+    Args:
+        runs: A name, confidences of attempts that fooled, and of those that did not.
+        threshold: The confidence asked for.
+    """
     figure = style.blank(style.HEIGHT if len(runs) == 1 else 2.9 * len(runs))
     panels = figure.subplots(len(runs), 1, sharex=True, squeeze=False)[:, 0]
-    for run, axes in zip(runs, panels, strict=True):
+    for (name, fooled, failed), axes in zip(runs, panels, strict=True):
         title = "how sure of its best images"
-        style.dress(axes, f"{run.name}: {title}" if len(runs) > 1 else title.capitalize())
-        words = [f"fooled ({len(run.fooled)})", f"not fooled ({len(run.failed)})"]
+        style.dress(axes, f"{name}: {title}" if len(runs) > 1 else title.capitalize())
+        words = [f"fooled ({len(fooled)})", f"not fooled ({len(failed)})"]
         look: style.Look = {"color": [style.SECOND, style.MUTED], "label": words, "stacked": True}
-        axes.hist([list(run.fooled), list(run.failed)], bins=np.linspace(0, 1, 41).tolist(), **look)
+        axes.hist([fooled, failed], bins=np.linspace(0, 1, 41).tolist(), **look)
         line: style.Look = {"color": style.INK, "linewidth": 1.2, "linestyle": "--"}
         axes.axvline(threshold, label=f"asked: {threshold:g}", **line)
         axes.set_xlim(0, 1)

@@ -1,5 +1,5 @@
-"""From an `nn.Module` to layers: the network is exported once and written down again for every set
-of weights."""
+"""From an `nn.Module` to layers: the network is exported once, and written down as layers again
+for every set of weights."""
 
 from __future__ import annotations
 
@@ -12,66 +12,59 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
-from blankcheck.certifying.calls import At, Call
 from blankcheck.certifying.constants import (
     as_type,
     check_operation,
     computed,
     doubted,
-    hang_on_rounding,
+    rounded_nodes,
 )
-from blankcheck.certifying.layers import Layer, Layers
+from blankcheck.certifying.layers import At, Call, Layer, Layers, short, uncertifiable
 from blankcheck.certifying.operations import OPERATIONS
+from blankcheck.certifying.record import check_shape
 from blankcheck.classifiers.wrapper import left_as_found
-from blankcheck.errors import ArgumentError, BlankcheckError, ModelError
+from blankcheck.errors import BlankcheckError, ModelError
 from blankcheck.outputs import in_silence, out_of_memory, run
+from blankcheck.text import one_line
 
 BATCH = 37
 """Images in the exported batch: a number that no other size of a network is likely to be, so that
 an operation that mixes images shows."""
-MOST_FEATURES = 10_000_000
-"""Of an image."""
 PRECISIONS = (torch.float32, torch.float64)
-SOFTMAX = {
-    "aten._softmax.default": "probabilities",
-    "aten._log_softmax.default": "log-probabilities",
-}
+SOFTMAX = {"_softmax.default": "probabilities", "_log_softmax.default": "log-probabilities"}
 ONE_AT_A_TIME = threading.Lock()
 """torch.export cannot trace in two threads of a process."""
-OWN_STATISTICS = (
-    "_native_batch_norm_legit.no_stats",
-    "_native_batch_norm_legit_functional.default",
-    "_native_batch_norm_legit.default",
-    "native_batch_norm.default",
-)
-"""Batch norms that look at the images of a batch."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network that can be written down as layers. form: what its outputs are; a softmax at its
-    end is left away, since it changes no probability. dtype: of the images that it takes. module:
-    where its weights are looked up whenever they are asked for."""
+    """A network that can be written down as layers.
+
+    Args:
+        module: where its weights are looked up whenever they are asked for.
+        shape: (c, h, w) of an image.
+        dtype: of the images that it takes.
+        outputs: how many it has.
+        form: what these are. A softmax at the end is left away, since it changes no probability.
+    """
 
     module: nn.Module
     shape: tuple[int, int, int]
     dtype: torch.dtype
     outputs: int
     form: str
-    _graph: fx.Graph
-    _places: dict[str, tuple[InputKind, str]]
-    _constants: dict[str, Any]
+    _program: ExportedProgram
     _end: fx.Node
     _rounded: frozenset[fx.Node]
 
     def layers(self, dtype: torch.dtype = torch.float64) -> tuple[Layer, ...]:
-        """The layers with the weights as they are now; the last one gives the logits. Gradients
-        reach the weights.
+        """The layers with the weights as they are now; the last one gives the logits.
 
-        In float64 also with how far weights that the network computes itself can be off. Raises
-        ModelError with one line for what cannot be certified.
+        Gradients reach the weights. In float64 the layers also say how far weights that the network
+        computes itself can be off. Raises ModelError with one line for what cannot be certified.
         """
         with in_one_line("model cannot be read for certification"):
             made = self._written(dtype)
@@ -81,17 +74,22 @@ class Network:
 
     def _written(self, dtype: torch.dtype, moved: float = 0.0) -> list[Layer]:
         """moved: by how much of their rounding the sums behind computed weights are moved."""
-        known: dict[str, Tensor] = dict(self.module.named_parameters(remove_duplicate=False))
+        known: dict[str, Any] = dict(self.module.named_parameters(remove_duplicate=False))
         known |= dict(self.module.named_buffers(remove_duplicate=False))
-        made = Layers()
-        values: dict[fx.Node, Any] = {}
-        for node in self._graph.nodes:
+        places = _places(self._program)
+        made, values = Layers(), dict[fx.Node, Any]()
+        for node in self._program.graph.nodes:
             if node.op == "placeholder":
-                values[node] = self._given(node, known, made)
+                kind, target = places[node.name]
+                if kind == InputKind.USER_INPUT:
+                    values[node] = At(made.add(Layer("input", self.shape)))
+                elif kind in (InputKind.PARAMETER, InputKind.BUFFER) and target in known:
+                    values[node] = known[target]
+                else:
+                    values[node] = self._program.constants[target]
             elif node.op == "call_function":
-                values[node] = _write(
-                    node, values, made, dtype, moved if node in self._rounded else 0.0
-                )
+                off = moved if node in self._rounded else 0.0
+                values[node] = _write(node, values, made, dtype, off)
             if node is self._end:
                 break
         last = values[self._end]
@@ -99,84 +97,44 @@ class Network:
             raise ModelError("model outputs must depend on the image to be certified")
         return made.all[: last.position + 1]
 
-    def _given(self, node: fx.Node, known: dict[str, Tensor], made: Layers) -> Any:
-        kind, target = self._places[node.name]
-        if kind == InputKind.USER_INPUT:
-            return At(made.input(self.shape))
-        if kind in (InputKind.PARAMETER, InputKind.BUFFER) and target in known:
-            return known[target]
-        return self._constants[target]
-
 
 def read_network(module: nn.Module, shape: Sequence[int]) -> Network:
-    """A classifier from images (n, c, h, w) in [0, 1] to outputs (n, m), as it answers in
-    evaluation mode.
+    """Read a classifier as it answers in evaluation mode.
 
     Understands linear layers, convolutions, ReLU, leaky ReLU, clamping, max and average pooling,
     batch norm with its running statistics, padding, reshaping, residual sums and constant factors.
-    Raises ModelError with one line for anything else.
+
+    Args:
+        module: from images (n, c, h, w) in [0, 1] to outputs (n, m).
+        shape: (c, h, w).
+
+    Raises:
+        ModelError: with one line, for anything else.
     """
     c, h, w = check_shape(shape)
-    like = next(
-        (t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()),
-        torch.zeros(()),
-    )
+    tensors = (*module.parameters(), *module.buffers())
+    like = next((t for t in tensors if t.is_floating_point()), torch.zeros(()))
     if like.dtype not in PRECISIONS:
         raise ModelError(
             f"model must compute in float32 or float64 to be certified, got {like.dtype}"
         )
-    some = torch.zeros(BATCH, c, h, w, dtype=_taken(module, like, (c, h, w)), device=like.device)
-    program = _exported(module, some)
-    places = {
-        spec.arg.name: (spec.kind, spec.target or "")
-        for spec in program.graph_signature.input_specs
-    }
+    taken = _taken(module, like, (c, h, w))
+    program = _exported(module, torch.zeros(BATCH, c, h, w, dtype=taken, device=like.device))
     form, end = _without_softmax(_end(program))
     made = end.meta.get("val")
-    if (
-        not isinstance(made, Tensor)
-        or made.ndim != 2
-        or made.shape[0] != BATCH
-        or made.shape[1] < 2
-    ):
+    if not isinstance(made, Tensor) or made.ndim != 2 or len(made) != BATCH or made.shape[1] < 2:
         raise ModelError(
             "model outputs must be (n, classes) with at least 2 classes to be certified"
         )
+    places = _places(program)
     graph = program.graph
-    images = {
-        n
-        for n in graph.nodes
-        if n.op == "placeholder" and places[n.name][0] == InputKind.USER_INPUT
-    }
-    network = Network(
-        module,
-        (c, h, w),
-        some.dtype,
-        int(made.shape[1]),
-        form,
-        graph,
-        places,
-        dict(program.constants),
-        end,
-        hang_on_rounding(graph, images),
-    )
+    images = next(n for n in graph.nodes if places[n.name][0] == InputKind.USER_INPUT)
+    rounded = rounded_nodes(graph, images)
+    outputs = int(made.shape[1])
+    network = Network(module, (c, h, w), taken, outputs, form, program, end, rounded)
     with torch.no_grad():
         network.layers()  # whatever cannot be certified is found now
     return network
-
-
-def check_shape(shape: Sequence[int]) -> tuple[int, int, int]:
-    """(c, h, w), or ArgumentError."""
-    try:
-        c, h, w = (operator.index(size) for size in shape)
-    except (TypeError, ValueError):
-        c = h = w = 0
-    if min(c, h, w) < 1 or c * h * w > MOST_FEATURES:
-        got = " ".join(repr(shape).split())[:60]
-        raise ArgumentError(
-            f"shape must be (channels, height, width) with at most {MOST_FEATURES} features, got {got}"
-        )
-    return c, h, w
 
 
 def _taken(module: nn.Module, like: Tensor, shape: tuple[int, int, int]) -> torch.dtype:
@@ -192,13 +150,17 @@ def _taken(module: nn.Module, like: Tensor, shape: tuple[int, int, int]) -> torc
             return like.dtype
 
 
-def _exported(module: nn.Module, some: Tensor) -> torch.export.ExportedProgram:
+def _exported(module: nn.Module, some: Tensor) -> ExportedProgram:
     what = "model cannot be read for certification by torch.export"
     with in_one_line(what), ONE_AT_A_TIME, in_silence(), left_as_found(module):
-        program: torch.export.ExportedProgram = torch.export.export(
-            module, (some,)
-        ).run_decompositions()
+        program: ExportedProgram = torch.export.export(module, (some,)).run_decompositions()
         return program
+
+
+def _places(program: ExportedProgram) -> dict[str, tuple[InputKind, str]]:
+    """Of each placeholder what it stands for, and the name of that."""
+    specs = program.graph_signature.input_specs
+    return {spec.arg.name: (spec.kind, spec.target or "") for spec in specs}
 
 
 @contextmanager
@@ -209,11 +171,10 @@ def in_one_line(what: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, BlankcheckError) or out_of_memory(error):
             raise
-        brief = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ModelError(f"{what}: {brief}") from error
+        raise ModelError(f"{what}: {one_line(error)}") from error
 
 
-def _end(program: torch.export.ExportedProgram) -> fx.Node:
+def _end(program: ExportedProgram) -> fx.Node:
     """The node of the one output of a program that does nothing else.
 
     ModelError where it does, or does not always do it.
@@ -221,9 +182,7 @@ def _end(program: torch.export.ExportedProgram) -> fx.Node:
     outputs = program.graph_signature.output_specs
     changed = [str(spec.target) for spec in outputs if spec.kind != OutputKind.USER_OUTPUT]
     if changed:
-        raise ModelError(
-            f"model changes its own buffers or images as it answers ({changed[0]}), which cannot be certified"
-        )
+        raise uncertifiable(f"changes its own buffers or images as it answers ({changed[0]})")
     nodes: dict[str, fx.Node] = {node.name: node for node in program.graph.nodes}
     if len(outputs) != 1 or getattr(outputs[0].arg, "name", None) not in nodes:
         raise ModelError("model must have one output to be certified")
@@ -234,7 +193,7 @@ def _end(program: torch.export.ExportedProgram) -> fx.Node:
 
 
 def _without_softmax(end: fx.Node) -> tuple[str, fx.Node]:
-    form = SOFTMAX.get(str(end.target))
+    form = SOFTMAX.get(short(end.target))
     if form is None:
         return "logits", end
     inner, dim = end.args[0], end.args[1]
@@ -249,32 +208,29 @@ def _write(
 ) -> Any:
     """One operation: layers where it depends on the image, a plain value where it does not."""
     args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: values[n])
-    name = str(node.target).removeprefix("aten.")
+    name, target = short(node.target), node.target
     if not any(isinstance(values[n], At) for n in node.all_input_nodes):
         return computed(node, args, kwargs, moved)
-    if node.target is operator.getitem:
+    if target is operator.getitem:
         if args[1] != 0:
-            raise ModelError(
-                "model uses the positions of largest values, which cannot be certified"
-            )
+            raise uncertifiable("uses the positions of largest values")
         return args[0]
     if name == "_assert_tensor_metadata.default":
         return None  # says what the type of a value is, and changes nothing
-    if str(node.target) not in OPERATIONS:
-        why = ": batch norm must use its running statistics" if name in OWN_STATISTICS else ""
+    if name not in OPERATIONS:
+        own = "native_batch_norm" in name
+        why = ": batch norm must use its running statistics" if own else ""
         raise ModelError(f"model uses the operation {name}, which cannot be certified{why}")
     result = node.meta.get("val")
     result = result[0] if isinstance(result, tuple | list) else result
-    if not isinstance(result, Tensor) or result.ndim < 2 or result.shape[0] != BATCH:
-        raise ModelError(
-            f"model mixes the images of a batch in the operation {name}, which cannot be certified"
-        )
+    if not isinstance(result, Tensor) or result.ndim < 2 or len(result) != BATCH:
+        raise uncertifiable(f"mixes the images of a batch in the operation {name}")
     if result.dtype not in PRECISIONS:
-        raise ModelError(
-            f"model leaves float32 for {result.dtype} in the operation {name}, which cannot be certified"
-        )
+        raise uncertifiable(f"leaves float32 for {result.dtype} in the operation {name}")
+    assert isinstance(target, torch._ops.OpOverload)
+    parameters = target._schema.arguments
+    given = {p.name: p.default_value for p in parameters}
+    given |= dict(zip(given, args, strict=False)) | kwargs
     one = torch.ones((), dtype=dtype, device=result.device)
-    call = Call(
-        made, as_type(args, dtype), as_type(kwargs, dtype), tuple(result.shape[1:]), one, name
-    )
-    return At(OPERATIONS[str(node.target)](call))
+    call = Call(made, target, as_type(given, dtype), tuple(result.shape[1:]), one)
+    return At(OPERATIONS[name](call))
