@@ -274,10 +274,7 @@ def test_before_and_after(tmp_path, capsys, real_figure):
     assert pair["lit"]["test"] == "sign test"
     assert pair["rate"]["p"] == pytest.approx(2 / 2**40) and pair["rate"]["difference"] == -1
     assert pair["rate"]["p_holm"] == pytest.approx(4 * 2 / 2**40)
-    assert record["tests"] == {
-        "measures": 4,
-        "classes": 2,
-    }
+    assert record["tests"] == {"measures": 4, "classes": 2}
     assert pair["rate"]["finding"] == "fooled less often"
     assert pair["lit"]["finding"] == "needs more lit"
     assert pair["lit"]["superiority"] == 1.0

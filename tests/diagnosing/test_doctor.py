@@ -392,6 +392,17 @@ def test_statistics_that_never_saw_data(digits):
     assert bool((network[2].running_mean == 0).all()), "left as it was"
 
 
+def test_a_batch_of_one_image(plain, digits):
+    found = diagnose(Around(plain, after=lambda y: y.squeeze()), digits)
+    assert problems(found) == ["batch-independent"] and "not one alone" in found.problems[0].finding
+
+
+def test_a_network_that_writes_into_its_images_leaves_the_data_alone(plain, digits):
+    before = digits.validation.images.clone()
+    diagnose(Around(plain, lambda x: x.mul_(0.5)), digits)
+    assert torch.equal(digits.validation.images, before)
+
+
 @pytest.mark.parametrize(
     ("after", "code"),
     [

@@ -30,6 +30,9 @@ FARTHER = 5
 """How many times more images are used where several forms are as good."""
 MOST_NUMBERS = 150_000_000
 """Images x features that are held at once, 1000 images of 3x224x224, however many are asked for."""
+STRANGE = 15
+"""Temperature that no trained network needs: those measured here, smoothed labels or not, need 0.4
+to 1.8."""
 REFUSED = 4
 """Images that a repair is tried on."""
 
@@ -187,7 +190,7 @@ def _equals(ranked: Sequence[Scored]) -> tuple[Scored, ...]:
     """The forms that none is better than; of these, those with an ordinary temperature where there
     are any."""
     equals = tuple(s for s in ranked if not better(ranked[0], s))
-    return tuple(s for s in equals if not s.strange) or equals
+    return tuple(s for s in equals if s.temperature <= STRANGE) or equals
 
 
 def _likeliest(scored: Sequence[Scored]) -> list[Scored]:

@@ -178,7 +178,7 @@ def _at_once(asked: Examined, most: int) -> int:
 
 
 def _in_form(network: Network, scored: Scored) -> Network:
-    return lambda images: network(scored.form.view(images))
+    return lambda images: network(scored.form.view(images.clone()))
 
 
 def _health(

@@ -69,11 +69,9 @@ def measured(choice: Choice) -> dict[str, Any]:
         "images": len(choice.labels),
         "outputs": best.outputs.shape[1],
         "output_form": best.kind,
-        "accuracy": best.accuracy,
-        **best.bounds,
+        **best.numbers,
         "chance": choice.measure.chance,
         "nearest_mean_accuracy": choice.measure.centroid,
-        "temperature": best.temperature,
     }
 
 
@@ -85,10 +83,8 @@ def rows(choice: Choice) -> Iterator[dict[str, Any]]:
             "form": s.form.words,
             "normalize": s.form.option,
             "line": s.form.arrangement.hook,
-            "accuracy": s.accuracy,
-            **s.bounds,
+            **s.numbers,
             "loss": s.mean_loss if s.mean_loss < float("inf") else None,
-            "temperature": s.temperature,
             "as_good_as_the_likeliest": id(s) in equal,
             "used": s is choice.best,
         }

@@ -17,10 +17,7 @@ AS_GOOD = 3
 """Forms that are named where several fit as well."""
 NORMALISATIONS = {
     PLAIN: ("double-normalisation", "It normalises for itself, or not at all"),
-    UNDONE: (
-        "double-normalisation",
-        "Its own code normalises, which its weights are not used to",
-    ),
+    UNDONE: ("double-normalisation", "Its own code normalises, which its weights are not used to"),
     RANGE: ("value-range", "It wants other values than [0, 1]"),
     STATISTICS: ("normalisation", "The normalisation it was trained with is"),
 }
@@ -158,7 +155,7 @@ def class_findings(choice: Choice, classes: tuple[str, ...]) -> Iterator[Finding
 def accuracy_finding(choice: Choice, explained: bool) -> Finding:
     """Whether the accuracy is plausible. explained: another finding says already why it is not."""
     best, measure = choice.best, choice.measure
-    low, high = map(percent, best.bounds.values())
+    low, high = (percent(best.numbers[f"accuracy_{end}_95"]) for end in ("lower", "upper"))
     said = (
         f"{percent(best.accuracy)} of {len(choice.labels)} validation images right (95% bounds "
         f"{low} and {high}); chance {percent(measure.chance)}, "

@@ -30,6 +30,20 @@ between batch sizes."""
 FEW = 7
 MANY = 0.5
 """Share of the images from which broken gradients are a problem."""
+UNFOLLOWED = (
+    (
+        "Gradients are NaN or infinite",
+        "Look for a square root or a logarithm of zero; hand out logits.",
+    ),
+    (
+        "No gradient reaches the image",
+        "Take rounding, argmax, no_grad and detach out of its forward; hand out logits.",
+    ),
+    (
+        "Gradients contradict finite differences",
+        "Take rounding and thresholds out of its forward, or audit the network underneath.",
+    ),
+)
 
 
 @torch.no_grad()
@@ -61,7 +75,7 @@ def same_answers(
     yield good("repeatable", f"asked {ASKED} times, the same answers to {n} images")
     apart = moved(FEW)
     if apart <= SAME_IN_BATCH:
-        yield good("batch-independent", f"the same answers in batches of {FEW}")
+        yield _alone(classifier, images[:1], kind)
         return
     norms = {name: layer for name, layer in layers.items() if isinstance(layer, _BatchNorm)}
     unfixed = [name for name, norm in norms.items() if norm.running_mean is None]
@@ -74,6 +88,15 @@ def same_answers(
     if norms:
         look = "Batch norm must use the statistics of training: track_running_stats=True."
     yield problem("batch-independent", f"{said}{_at_work(awake or unfixed, layers)}.", look)
+
+
+def _alone(classifier: Classifier, image: Tensor, kind: str) -> Finding:
+    try:
+        answers(classifier, image, kind, 1)
+    except Exception as error:  # a user's network raises whatever it likes
+        said = f"It takes {FEW} images at once, but not one alone: {in_one_line(error)}."
+        return problem("batch-independent", said, "Give .squeeze() and reshapes their axes.")
+    return good("batch-independent", f"the same answers in batches of {FEW}")
 
 
 def _at_work(names: list[str], layers: dict[str, nn.Module]) -> str:
@@ -143,27 +166,11 @@ def gradient_finding(classifier: Classifier, images: Tensor, kind: str) -> Findi
         return problem("gradient", said, look)
     flat = seen.finite & (seen.gradient.flatten(1).abs().amax(dim=1) == 0)
     wrong = seen.finite & ~flat & contradicted(asked, images, seen)
-    faults = (
-        (
-            ~seen.finite,
-            "Gradients are NaN or infinite",
-            "Look for a square root or a logarithm of zero; hand out logits.",
-        ),
-        (
-            flat,
-            "No gradient reaches the image",
-            "Take rounding, argmax, no_grad and detach out of its forward; hand out logits.",
-        ),
-        (
-            wrong,
-            "Gradients contradict finite differences",
-            "Take rounding and thresholds out of its forward, or audit the network underneath.",
-        ),
-    )
-    for where, said, look in faults:
-        if int(where.sum()) > MANY * n:
-            return problem("gradient", f"{said} at {int(where.sum())} of {n} real images.", look)
-    fine = n - sum(int(where.sum()) for where, *_ in faults)
+    faults = [int(where.sum()) for where in (~seen.finite, flat, wrong)]
+    for count, (said, look) in zip(faults, UNFOLLOWED, strict=True):
+        if count > MANY * n:
+            return problem("gradient", f"{said} at {count} of {n} real images.", look)
+    fine = n - sum(faults)
     return good("gradient", f"as finite differences have it at {fine} of {n} real images")
 
 

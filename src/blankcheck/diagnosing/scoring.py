@@ -24,9 +24,6 @@ LEVEL = 0.01
 MATERIAL = 0.02
 """A likelihood that is better by a smaller part is not better: with enough images every difference
 is beyond chance."""
-STRANGE = 15
-"""Temperature that no trained network needs: those measured here, smoothed labels or not, need 0.4
-to 1.8."""
 
 
 class UnusableError(Exception):
@@ -46,8 +43,9 @@ def ask(
     UnusableError whatever the network raises."""
     batch = min(most, images_at_once(images.shape[1:]))
     try:
-        pieces = torch.split(images, batch)
-        return torch.cat([run(network, form.view(p.to(device))).float().cpu() for p in pieces])
+        # a copy, since a network may write into what it is given
+        pieces = (piece.to(device, copy=True) for piece in torch.split(images, batch))
+        return torch.cat([run(network, form.view(piece)).float().cpu() for piece in pieces])
     except Exception as error:  # a user's network raises whatever it likes
         if out_of_memory(error) and batch > 1:
             return ask(network, form, images, device, batch // 2)
@@ -89,16 +87,15 @@ class Scored:
         return float(self.loss.mean())
 
     @property
-    def bounds(self) -> dict[str, float]:
-        """One-sided 95 % bounds of the accuracy, each (Clopper and Pearson 1934)."""
+    def numbers(self) -> dict[str, float]:
+        """The accuracy with one-sided 95 % bounds (Clopper and Pearson 1934); the temperature."""
         found, n = int(self.right.sum()), len(self.right)
-        low, high = lower_bound_95(found, n), upper_bound_95(found, n)
-        return {"accuracy_lower_95": low, "accuracy_upper_95": high}
-
-    @property
-    def strange(self) -> bool:
-        """Whether the logits are many times too large, as no training leaves them."""
-        return self.temperature > STRANGE
+        return {
+            "accuracy": self.accuracy,
+            "accuracy_lower_95": lower_bound_95(found, n),
+            "accuracy_upper_95": upper_bound_95(found, n),
+            "temperature": self.temperature,
+        }
 
     @property
     def probabilities(self) -> Tensor:

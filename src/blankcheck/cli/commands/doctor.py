@@ -146,17 +146,13 @@ def _normalize_option(found: Diagnosis, settings: DoctorSettings) -> str | None:
 
 
 def quoted(text: str) -> str:
-    """A word for a shell; one that a terminal would not show as it is in the quotes that spell such
-    letters out."""
+    """A word for a shell. One that a terminal would not show as it is stands in the quotes that
+    spell out all but letters and digits."""
     if text.isprintable():
         return shlex.quote(text)
-    return "$'" + "".join(map(_spelled_out, text)) + "'"
-
-
-def _spelled_out(letter: str) -> str:
-    if letter.isprintable():
-        return f"\\{letter}" if letter in "\\'" else letter
-    return "".join(f"\\x{byte:02x}" for byte in letter.encode(errors="surrogateescape"))
+    letters = [chr(byte) for byte in text.encode(errors="surrogateescape")]
+    plain = [c if c.isascii() and c.isalnum() else f"\\x{ord(c):02x}" for c in letters]
+    return f"$'{''.join(plain)}'"
 
 
 def _show(found: Diagnosis, record: dict[str, Any], terminal: Terminal) -> None:
