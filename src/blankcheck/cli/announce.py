@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 
@@ -23,7 +24,8 @@ def meeting(settings: TrainSettings | AuditSettings, terminal: Terminal) -> Iter
     from blankcheck.cli.main import main
 
     wanted = settings.device, settings.devices, settings.nodes
-    with processes.meeting(*wanted, main, terminal.note) as team:
+    again = partial(main, terminal.arguments)
+    with processes.meeting(*wanted, again, terminal.note) as team:
         if not team.leads:
             terminal.fall_silent()
         yield team
