@@ -71,7 +71,7 @@ class Evaluator:
             seed: of what is drawn for a purpose in this round.
         """
         self.classifier.eval()
-        self.trained.append(self.explorer.as_set(*told.shown))
+        self.trained.append(self.explorer.as_set(*told.shown[0]))
         tried = self._fresh_search(last, seed)
         self.fresh.append(self.explorer.set_of(tried))
         if self.of_twin is None:
@@ -128,21 +128,23 @@ class Evaluator:
             for (what, index, _), answer in zip(sets, said, strict=True)
         ]
 
+    @property
+    def _want(self) -> tuple[int, float]:
+        return self.explorer.classes, self.explorer.conditions.confidence
+
     def _answers(self, shown: FoolingSet) -> Record:
-        objective, explorer = objective_named(self.plan.objective), self.explorer
-        confidence = explorer.conditions.confidence
-        return set_record(self.classifier, shown, objective, explorer.classes, confidence)
+        objective = objective_named(self.plan.objective)
+        return set_record(self.classifier, shown, objective, *self._want)
 
     def _real(self) -> Record:
-        classes, confidence = self.explorer.classes, self.explorer.conditions.confidence
         images, labels = self.validation.images, self.validation.labels
-        return real_record(self.classifier, images, labels, classes, confidence)
+        return real_record(self.classifier, images, labels, *self._want)
 
     def _proved(self) -> int | None:
         most, explorer = self.plan.certify, self.explorer
         if most is None:
             return None
-        subject = self.classifier, explorer.shape, explorer.classes, explorer.conditions.confidence
+        subject = self.classifier, explorer.shape, *self._want
         made = explorer.once(lambda: certify(*subject, slope_steps=0, most=most))
         return -1 if made.smallest is None else made.smallest
 

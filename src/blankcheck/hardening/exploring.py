@@ -114,21 +114,18 @@ class Explorer:
         """What the same search (under `twin`) and other processes (`twin:NAME`) make against the
         twin; nothing where there is none. Processes may not agree whether there is one, so one of
         them does it all."""
-        by_itself = replace(self, spread=alone)
+        return self.once(lambda: replace(self, spread=alone)._twin_sets(make(), seed))
 
-        def made() -> dict[str, FoolingSet]:
-            twin = make()
-            return by_itself._twin_sets(twin, seed) if twin is not None else {}
-
-        return self.once(made)
-
-    def _twin_sets(self, twin: Twin, seed: int) -> dict[str, FoolingSet]:
+    def _twin_sets(self, twin: Twin | None, seed: int) -> dict[str, FoolingSet]:
+        if twin is None:
+            return {}
         subject = twin.classifier, twin.form, seed
         with left_as_found(twin.classifier):
-            made = {"": self.fresh(*subject), **self.others(*subject)}
+            made = {"twin": self.fresh(*subject)}
+            made |= {f"twin:{name}": tried for name, tried in self.others(*subject).items()}
             found = {name: self.set_of(tried) for name, tried in made.items()}
-            found |= self.rival_images(*subject)
-        return {f"twin:{name}" if name else "twin": each for name, each in found.items()}
+            rivals = self.rival_images(*subject).items()
+        return found | {f"twin:{name}": images for name, images in rivals}
 
     def _job(
         self, classifier: Classifier, form: str, processes: tuple[Process, ...], seed: int

@@ -106,14 +106,10 @@ class Hardening:
 
     def _penalty(self) -> Penalty | None:
         """On what is not proved yet. Raises ModelError for a network that cannot be certified."""
-        k, confidence, weight = (
-            self.plan.certify,
-            self.conditions.confidence,
-            self.plan.certify_weight,
-        )
+        k, confidence = self.plan.certify, self.conditions.confidence
         if k is None:
             return None
-        ramp = Ramp(k, confidence=confidence, weight=weight)
+        ramp = Ramp(k, confidence=confidence, weight=self.plan.certify_weight)
         return Penalty(self.classifier, self.data.shape, len(self.data.classes), ramp)
 
     def rounds(self, watch: Watch = lambda batch, batches_, words: None) -> Iterator[Round]:
@@ -132,7 +128,10 @@ class Hardening:
             kept = self._keep(looked)
             seconds = trained - began, time.monotonic() - trained
             made = self._round(epochs, told, looked, kept, seconds)
-            self._plan_ahead(made, last)
+            if last:
+                self.done = True
+            else:
+                self._plan_ahead(made)
             self.next_round += 1
             self.history.append(made)
             self._agree(made)
@@ -234,18 +233,13 @@ class Hardening:
             more = (looked.proved or 0) - (kept.proved or 0)
             if not takes_over(score, kept.score, surer, more):
                 return False
-        self.kept = Kept(
-            now, self.next_round, real, confident, looked.handled, looked.proved, asked
-        )
+        measured = real, confident, looked.handled, looked.proved
+        self.kept = Kept(now, self.next_round, *measured, asked)
         return True
 
-    def _plan_ahead(self, made: Round, last: bool) -> None:
-        """Whether a round follows: none after the last; one more, to let the learning rate fall,
-        after early success."""
+    def _plan_ahead(self, made: Round) -> None:
+        """After early success one more round follows, to let the learning rate fall."""
         plan = self.plan
-        if last:
-            self.done = True
-            return
         # resisting is half of it: a network that is sure of little, or still getting surer of real
         # images, goes on
         rounds = [*self.history, made]

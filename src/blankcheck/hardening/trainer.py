@@ -19,7 +19,7 @@ from blankcheck.errors import ModelError
 from blankcheck.hardening.context import SourceContext
 from blankcheck.hardening.measures import answers
 from blankcheck.hardening.objectives import confidence_margin_loss, objective_named
-from blankcheck.hardening.sources import Found, Source
+from blankcheck.hardening.sources import Found, NoImages
 from blankcheck.outputs import run
 from blankcheck.parallel.peers import Peers
 
@@ -63,8 +63,8 @@ class MetricSums:
 
     def of_all(self, peers: Peers) -> MetricSums:
         """The same over the images of all processes."""
-        if peers.size == 1 or not self.each:
-            return replace(self, sums=peers.all_reduce_sum(self.sums))
+        if peers.size == 1:
+            return self
         counts = torch.tensor(self.counts, dtype=torch.float64)[:, None]
         means = torch.stack(self.each).double().cpu()
         summed = peers.all_reduce_sum(torch.where(counts > 0, counts * means, 0.0))
@@ -93,26 +93,16 @@ class MetricSums:
 
 @dataclass
 class Trained:
-    """What a round of training saw.
+    """What a round of training saw, in this process until `of_all`.
 
     Args:
         real: of the real images.
         fooling: of the fooling images.
-        shown: images (n, c, h, w) and targets (n,) of some of the fooling images trained on.
+        shown: images (n, c, h, w) and targets (n,) of some of the fooling images of every batch;
+            one pair of all of them in the end.
         seen: fooling images looked at.
-        penalty: mean of the penalty on what is not proved over the batches; None without one.
+        penalties: on what is not proved.
     """
-
-    real: MetricSums
-    fooling: MetricSums
-    shown: tuple[Tensor, Tensor]
-    seen: int
-    penalty: float | None
-
-
-@dataclass
-class _Seen:
-    """The same while it is going on, in this process."""
 
     real: MetricSums
     fooling: MetricSums
@@ -120,17 +110,21 @@ class _Seen:
     seen: int = 0
     penalties: list[Tensor] = field(default_factory=list)
 
+    @property
+    def penalty(self) -> float | None:
+        """The mean of the penalty over batches; None without one."""
+        return float(torch.stack(self.penalties).mean()) if self.penalties else None
+
     def of_all(self, keep: int, peers: Peers, common: torch.Generator) -> Trained:
-        """Of all processes."""
+        """The same of all processes, and at most `keep` images shown."""
         real, fooling = self.real.of_all(peers), self.fooling.of_all(peers)
         if not bool(torch.cat([real.sums.flatten(), fooling.sums.flatten()]).isfinite().all()):
             raise ModelError("hardening loss became NaN or infinite")
         shown = [pair for each in peers.all_gather(self.shown) for pair in each]
         images, targets = (torch.cat(parts) for parts in zip(*shown, strict=True))
         some = torch.randperm(len(targets), generator=common)[:keep]
-        penalty = float(torch.stack(self.penalties).mean()) if self.penalties else None
         seen = sum(peers.all_gather(self.seen))
-        return Trained(real, fooling, (images[some], targets[some]), seen, penalty)
+        return Trained(real, fooling, [(images[some], targets[some])], seen, self.penalties)
 
 
 class Trainer:
@@ -190,7 +184,7 @@ class Trainer:
         last = self.schedule.total_steps - 1 - self.batches_in(epochs)
         self.schedule.last_epoch = max(self.schedule.last_epoch, last)
 
-    def train(self, epochs: int, source: Source, keep: int, watch: Watch) -> Trained:
+    def train(self, epochs: int, source: NoImages, keep: int, watch: Watch) -> Trained:
         """So many epochs on real images, and beside each batch the fooling images of `source`.
 
         Args:
@@ -209,7 +203,7 @@ class Trainer:
             MetricSums.of(each, self.context.classes, device)
             for each in (REAL, ("objective", *names))
         )
-        seen, done = _Seen(real, fooling), 0
+        seen, done = Trained(real, fooling), 0
         for _ in range(epochs):
             for index in batches(len(self.data), self.plan.batch, self.common):
                 found = source.batch(self.context)
@@ -230,7 +224,7 @@ class Trainer:
         confidence = self.context.conditions.confidence
         return answers(p, targets, self.objective, self.context.classes, confidence)
 
-    def _learn(self, index: Tensor, found: Found, seen: _Seen) -> None:
+    def _learn(self, index: Tensor, found: Found, seen: Trained) -> None:
         """One step."""
         part, peers, plan = self.peers.part_of(index), self.peers, self.plan
         labels = self.data.labels[part.index].to(self.context.device)
