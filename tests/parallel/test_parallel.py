@@ -27,8 +27,8 @@ from blankcheck.cli.main import main
 from blankcheck.data import Split, load_data
 from blankcheck.errors import ArgumentError
 from blankcheck.hardening import Hardening, HardeningPlan
+from blankcheck.hardening.metric_sums import MetricSums
 from blankcheck.hardening.replay import Replay
-from blankcheck.hardening.trainer import MetricSums
 from blankcheck.parallel.peers import ALONE, LOCAL_STATISTICS, Peers
 from blankcheck.runs.contents import read_run
 from blankcheck.runs.folder import RunFolder

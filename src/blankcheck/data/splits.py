@@ -27,8 +27,12 @@ not depend on how the images are kept."""
 
 @dataclass(frozen=True)
 class Split:
-    """images: (n, c, h, w) float32 in [0, 1], a tensor or, beyond memory, `LazyImages`. labels:
-    (n,) int64."""
+    """Images and their labels.
+
+    Args:
+        images: (n, c, h, w) float32 in [0, 1], a tensor or, beyond memory, `LazyImages`.
+        labels: (n,) int64.
+    """
 
     images: Images
     labels: Tensor
@@ -59,9 +63,14 @@ class Split:
 
 @dataclass(frozen=True)
 class Data:
-    """Real images of `len(classes)` classes.
+    """Real images.
 
-    `source` is the text that loads the same data again.
+    Args:
+        source: the text that loads the same data again.
+        classes: their names.
+        train: images to train on.
+        validation: images to choose by.
+        test: images that are looked at once.
     """
 
     source: str

@@ -70,15 +70,18 @@ class Explorer:
         self, classifier: Classifier, form: str, seed: int, attempts: int | None = None
     ) -> Tried:
         """The portfolio of an audit against this network."""
-        job = self._job(classifier, form, within(self.steps), seed)
-        return self._run(job, attempts or self.attempts, self.spread)
+        attempts = attempts or self.attempts
+        return self._run(classifier, form, within(self.steps), seed, attempts, self.spread)
 
     def others(self, classifier: Classifier, form: str, seed: int) -> dict[str, Tried]:
         """What hardening never trains on, each alone, by name; a fifth as many attempts, or one a
         class."""
         attempts = max(self.classes, self.attempts // 5)
-        jobs = [self._job(classifier, form, (process,), seed) for process in OTHERS]
-        found = self.spread(len(jobs), lambda i: self._run(jobs[i], attempts, alone))
+
+        def one(index: int) -> Tried:
+            return self._run(classifier, form, (OTHERS[index],), seed, attempts, alone)
+
+        found = self.spread(len(OTHERS), one)
         return {process.rule: tried for process, tried in zip(OTHERS, found, strict=True)}
 
     def rival_images(self, classifier: Classifier, form: str, seed: int) -> dict[str, FoolingSet]:
@@ -127,24 +130,24 @@ class Explorer:
             rivals = self.rival_images(*subject).items()
         return found | {f"twin:{name}": images for name, images in rivals}
 
-    def _job(
-        self, classifier: Classifier, form: str, processes: tuple[Process, ...], seed: int
-    ) -> Job:
-        return Job(
-            classifier,
-            form,
-            self.shape,
-            self.conditions,
-            processes,
+    def _run(
+        self,
+        classifier: Classifier,
+        form: str,
+        processes: tuple[Process, ...],
+        seed: int,
+        attempts: int,
+        spread: Spread,
+    ) -> Tried:
+        job = Job(
+            *(classifier, form, self.shape, self.conditions, processes),
             enough=self.conditions.max_lit,
             real=self.real,
             accept=self.ood_filter.accepts,
             seed=seed,
             device=device_of(classifier),
         )
-
-    def _run(self, job: Job, attempts: int, spread: Spread) -> Tried:
-        with left_as_found(job.classifier):
+        with left_as_found(classifier):
             return run_attempts(job, [i % self.classes for i in range(attempts)], spread=spread)
 
 

@@ -22,14 +22,15 @@ from blankcheck.hardening.context import SourceContext
 from blankcheck.hardening.evaluator import Evaluation, Evaluator
 from blankcheck.hardening.exploring import Explorer
 from blankcheck.hardening.history import Kept, Record, Round, harmonic, plateau, takes_over
+from blankcheck.hardening.metric_sums import Trained
 from blankcheck.hardening.plan import HardeningPlan
 from blankcheck.hardening.sources import NoImages, source_of
-from blankcheck.hardening.trainer import Trained, Trainer, Watch
-from blankcheck.judging import OODTest, upper_bound_95
+from blankcheck.hardening.trainer import Trainer, Watch
+from blankcheck.judging import OODTest
 from blankcheck.judging.check_rules import MIN_REAL_CONFIDENT
 from blankcheck.parallel.peers import ALONE, Peers
 from blankcheck.seeds import own_random_numbers, seed_of
-from blankcheck.types import NEVER, Conditions, default_max_lit
+from blankcheck.types import Conditions, default_max_lit
 
 SAMPLE, FULL = 500, 5000
 """Most images of a set that is shown to later networks, when a sample is logged and when everything
@@ -126,8 +127,9 @@ class Hardening:
             looked = self.evaluator.look(told, last, self._seed_of)
             self.records += [{**record, "round": self.next_round} for record in looked.records]
             kept = self._keep(looked)
+            passes = sum(self.peers.all_gather(self.context.passes))
             seconds = trained - began, time.monotonic() - trained
-            made = self._round(epochs, told, looked, kept, seconds)
+            made = looked.as_round(self.next_round, epochs, told, kept, passes, seconds)
             if last:
                 self.done = True
             else:
@@ -179,43 +181,6 @@ class Hardening:
         index = torch.randperm(len(self.train), generator=self.common)[:STARTS_FROM]
         real = self.train.take(index)
         return real.images, real.labels
-
-    def _round(
-        self,
-        epochs: int,
-        told: Trained,
-        looked: Evaluation,
-        kept: bool,
-        seconds: tuple[float, float],
-    ) -> Round:
-        best, real, n = looked.tried.best, looked.real, len(looked.tried.best)
-        fooled, fewest = int(best.met.sum()), int(best.fewest.min())
-        real_told, fooling_told = told.real.means(), told.fooling.means()
-        passes = sum(self.peers.all_gather(self.context.passes))
-        return Round(
-            index=self.next_round,
-            epochs=epochs,
-            real_loss=real_told["loss"] or 0.0,
-            fooling_loss=fooling_told["objective"] or 0.0,
-            trained_share=fooling_told["images"] / max(1, told.seen),
-            fooling_confidence=fooling_told["confidence"] or 0.0,
-            validation_accuracy=real["accuracy"],
-            validation_confident=real["confident"],
-            fresh_attempts=n,
-            fresh_rate=fooled / n,
-            fresh_upper_95=upper_bound_95(fooled, n),
-            fresh_confident=float((best.fewest <= self.conditions.max_lit).float().mean()),
-            fresh_fewest=None if fewest >= NEVER else fewest,
-            harmonic=harmonic(real["accuracy"], looked.handled),
-            kept=kept,
-            penalty=told.penalty,
-            proved=looked.proved,
-            forward=passes + int(best.forwards.sum()),
-            backward=passes + int(best.steps.sum()),
-            images=real_told["images"] + fooling_told["images"],
-            training_seconds=seconds[0],
-            looking_seconds=seconds[1],
-        )
 
     def _keep(self, looked: Evaluation) -> bool:
         """Compare with the network kept so far, which is shown the new sets first."""
