@@ -137,7 +137,9 @@ def test_a_factory_may_give_arrays_on_disk_or_lazy_images(tmp_path):
         "def mapped(): return dict(x=X, y=np.arange(40) % 2)\n"
         "def own(high=1.0):\n"
         "    read = lambda at: high * (at.float() / 40)[:, None, None, None].expand(-1, 1, 5, 5)\n"
-        "    def part(a, b): return Split(LazyImages(read, (1, 5, 5), torch.arange(a, b)), torch.arange(a, b) % 2)\n"
+        "    def part(a, b):\n"
+        "        at = torch.arange(a, b)\n"
+        "        return Split(LazyImages(read, (1, 5, 5), at), at % 2)\n"
         "    return Data('own', ('0', '1'), part(0, 20), part(20, 30), part(30, 40))\n"
         "def wrong(): return own(2.0)\n"
     )
@@ -350,8 +352,7 @@ def test_lazy_images_can_be_lifted(digits_npz):
     assert same(whole, unread) and float(unread.test.loaded().min()) == 0.25
 
 
-# ---- results
-# ---------------------------------------------------------------------------------------------------------
+# results
 
 
 def test_an_audit_gives_the_same_bits(digits_npz, plain):
@@ -504,8 +505,7 @@ def test_twins_of_large_images_are_trained_for_fewer_epochs():
     )
 
 
-# ---- batches
-# ---------------------------------------------------------------------------------------------------------
+# batches
 
 
 def test_the_size_of_a_batch_depends_on_the_shape_alone():
@@ -545,8 +545,7 @@ def test_many_images_go_through_a_network_in_several_passes(monkeypatch):
     assert seen[3:] == [25], "a gradient is wanted: the batch was made small enough before"
 
 
-# ---- invariants
-# ------------------------------------------------------------------------------------------------------
+# invariants
 
 
 def numbered(n: int) -> tuple[Split, Split]:
@@ -612,8 +611,7 @@ def test_batches_keep_within_their_memory(c, h, w):
     assert rows >= 1 and batch_size((c, h, w)) == min(500, images)
 
 
-# ---- memory
-# ----------------------------------------------------------------------------------------------------------
+# memory
 
 USE = """
 import resource, sys

@@ -618,11 +618,3 @@ def test_output_that_nobody_reads_is_one_line_and_exit_1(options, tmp_path, monk
         assert main(["report", str(run.path), *options]) == 1
         nobody.flush()  # as Python does when it ends; nothing is complained about twice
     assert capsys.readouterr().err == "blankcheck: error: whoever reads the output has gone\n"
-
-
-def test_another_process_that_ran_out_of_room_is_no_bug():
-    from blankcheck.parallel.failure_watch import Failure
-
-    told = Failure.of(1, OSError(errno.ENOSPC, "No space left on device"))
-    assert isinstance(told.as_error(), OSError) and "process 1" in str(told.as_error())
-    assert isinstance(Failure.of(1, RuntimeError("a bug")).as_error(), RuntimeError)

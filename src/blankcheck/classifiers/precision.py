@@ -16,11 +16,12 @@ FIRST_SCALE = 2.0**12
 """Factor that a loss in half precision begins with; it grows while gradients stay finite."""
 
 
-def check_precision(name: str, device: torch.device) -> None:
-    """Raises ArgumentError where training cannot be done in this precision on this device."""
+def check_precision(name: str, device: torch.device | None = None) -> None:
+    """Raises ArgumentError where training cannot be done in this precision, or not on this
+    device."""
     if name not in TYPES:
         raise ArgumentError(f"precision must be one of {', '.join(TYPES)}, got {name!r}")
-    if name == "16" and device.type == "cpu":
+    if name == "16" and device is not None and device.type == "cpu":
         raise ArgumentError("precision 16 needs a GPU; on the CPU take 32 or bf16")
 
 
@@ -37,17 +38,14 @@ class Precision:
     def __init__(self, name: str, device: torch.device) -> None:
         check_precision(name, device)
         self.name, self.device = name, device
-        self.scaler = (
-            torch.amp.GradScaler(device.type, init_scale=FIRST_SCALE) if name == "16" else None
-        )
+        half = name == "16"
+        self.scaler = torch.amp.GradScaler(device.type, FIRST_SCALE) if half else None
 
     def passes(self) -> AbstractContextManager[Any]:
         """For forward passes."""
-        return (
-            nullcontext()
-            if self.name == "32"
-            else torch.autocast(self.device.type, TYPES[self.name])
-        )
+        if self.name == "32":
+            return nullcontext()
+        return torch.autocast(self.device.type, TYPES[self.name])
 
     def outputs(self, given: Tensor) -> Tensor:
         """A network's outputs as a loss wants them."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blankcheck.classifiers.augmenting import moved, random_moves
-from blankcheck.classifiers.precision import TYPES, Precision
+from blankcheck.classifiers.precision import Precision, check_precision
 from blankcheck.classifiers.wrapper import batch_size, left_as_found, probabilities
 from blankcheck.errors import ArgumentError, ModelError
 from blankcheck.outputs import as_logits, run
@@ -32,50 +32,47 @@ DEFAULT_EPOCHS = 10
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """How a network is trained. lr is the peak learning rate of the one-cycle schedule. precision:
-    `32`, `bf16` or `16`, of the passes of training (`classifiers.precision`). augment: whether
-    images are shifted and mirrored at random, which plain training heeds."""
+    """How a network is trained.
+
+    Args:
+        epochs: passes over the training images.
+        batch: images of an optimiser step, of all processes together.
+        lr: peak learning rate of the one-cycle schedule.
+        weight_decay: of AdamW.
+        precision: `32`, `bf16` or `16`, of the passes of training (`classifiers.precision`).
+        augment: whether images are shifted and mirrored at random, which plain training heeds.
+    """
 
     epochs: int
     batch: int = 128
     lr: float = 2e-3
     weight_decay: float = 0.01
-    precision: str = field(
-        default="32", repr=False
-    )  # twins, which have this one, are cached by what a plan looks like
+    # twins, which have the defaults, are cached by what a plan looks like
+    precision: str = field(default="32", repr=False)
     augment: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch < 1 or self.lr <= 0:
-            raise ArgumentError(
-                f"epochs, batch and lr must be positive, got {self.epochs}, {self.batch}, {self.lr:g}"
-            )
-        if self.precision not in TYPES:
-            raise ArgumentError(
-                f"precision must be one of {', '.join(TYPES)}, got {self.precision!r}"
-            )
+            got = f"{self.epochs}, {self.batch}, {self.lr:g}"
+            raise ArgumentError(f"epochs, batch and lr must be positive, got {got}")
+        check_precision(self.precision)
 
     @classmethod
     def default(cls, n: int, epochs: int | None = None) -> TrainingPlan:
         """The plan for `n` training images; the same for plain training and hardening."""
-        steps = max(1, math.ceil(n / 128))
-        return cls(
-            epochs=epochs
-            if epochs is not None
-            else max(DEFAULT_EPOCHS, math.ceil(MIN_STEPS / steps))
-        )
+        if epochs is not None:
+            return cls(epochs)
+        steps = max(1, math.ceil(n / cls.batch))
+        return cls(max(DEFAULT_EPOCHS, math.ceil(MIN_STEPS / steps)))
 
     def optimiser(
         self, network: nn.Module, n: int
     ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR]:
         """AdamW and its schedule for `n` images an epoch."""
-        optimiser = torch.optim.AdamW(
-            network.parameters(), lr=self.lr, weight_decay=self.weight_decay
-        )
+        decay, schedule = self.weight_decay, torch.optim.lr_scheduler.OneCycleLR
+        optimiser = torch.optim.AdamW(network.parameters(), lr=self.lr, weight_decay=decay)
         steps = self.epochs * math.ceil(n / self.batch)
-        return optimiser, torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, self.lr, total_steps=max(2, steps)
-        )
+        return optimiser, schedule(optimiser, self.lr, total_steps=max(2, steps))
 
 
 def batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -92,13 +89,20 @@ def train_plainly(
     form: str = "logits",
     peers: Peers = ALONE,
 ) -> None:
-    """Train in place with cross-entropy on outputs of this form. `watch(epoch, mean loss)` is
-    called after each epoch.
+    """Train in place with cross-entropy.
 
-    peers: processes that train the same network together. Each does its part of every batch; the
-    steps are those of one process but for rounding and dropout.
+    Args:
+        network: ends in evaluation mode.
+        data: training images.
+        plan: how long and how.
+        seed: of the order of images, and of what the network draws.
+        watch: is told (epoch, mean loss) after each epoch.
+        form: of the network's outputs.
+        peers: processes that train the same network together, each its part of every batch; the
+            steps are those of one process but for rounding, dropout, and batch norm on a CPU.
 
-    Raises ModelError when the loss becomes NaN or infinite.
+    Raises:
+        ModelError: the loss became NaN or infinite.
     """
     generator = torch.Generator().manual_seed(seed)
     device = next(network.parameters()).device
@@ -112,10 +116,8 @@ def train_plainly(
             moves = random_moves(len(data), generator) if plan.augment else None
             for index in batches(len(data), plan.batch, generator):
                 part = peers.part_of(index)
-                images, labels = (
-                    data.images[part.index].to(device),
-                    data.labels[part.index].to(device),
-                )
+                images = data.images[part.index].to(device)
+                labels = data.labels[part.index].to(device)
                 if len(index) == 1 and plan.batch > 1:
                     continue  # batch norm cannot take a single image
                 if moves is not None:
@@ -140,19 +142,22 @@ def train_plainly(
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How a classifier does on real images.
+    """How a classifier does on real images; all are shares of these, in [0, 1].
 
-    All are shares of the images, in [0, 1]; `per_class` by true class.
+    Args:
+        accuracy: right.
+        confident: right, with at least the asked confidence.
+        taken_for_fake: answered with an output beyond the real classes.
+        mean_confidence: mean of the largest probability.
+        renormalised_confident: as confident, of probabilities among the real classes.
+        per_class: accuracy by true class; None where there is no image.
     """
 
     accuracy: float
     confident: float
-    """Right, with at least the asked confidence."""
     taken_for_fake: float
-    """Answered with an output beyond the real classes."""
     mean_confidence: float
     renormalised_confident: float
-    """As `confident`, with probabilities renormalised over the real classes."""
     per_class: tuple[float | None, ...]
 
 
@@ -161,13 +166,9 @@ def evaluate(
 ) -> Accuracy:
     """Accuracy and confidence on real images, one batch of them in memory at a time."""
     size = batch_size(data.images.shape[1:])
+    pieces = zip(in_pieces(data.images, size), torch.split(data.labels, size), strict=True)
     with left_as_found(classifier):
-        parts = [
-            _answers(probabilities(classifier, images, form), labels, classes)
-            for images, labels in zip(
-                in_pieces(data.images, size), torch.split(data.labels, size), strict=True
-            )
-        ]
+        parts = [_answers(probabilities(classifier, x, form), y, classes) for x, y in pieces]
     top, answer, own = (torch.cat(column) for column in zip(*parts, strict=True))
     right = answer == data.labels
     per_class = [

@@ -82,7 +82,7 @@ def _run(arguments: list[str]) -> int:
     settings = command.settings(**{k: v for k, v in given.items() if k != "config"})
     from blankcheck.cli.terminal import Terminal
 
-    return command.run(settings, Terminal(settings.quiet, settings.json))
+    return command.run(settings, Terminal(settings.quiet, settings.json, arguments))
 
 
 def _in_words(message: str, name: str) -> str:

@@ -11,11 +11,13 @@ from blankcheck.certifying import certify
 from blankcheck.classifiers import UnitClassifier
 from blankcheck.data import Split
 from blankcheck.hardening.exploring import Explorer, together
-from blankcheck.hardening.history import Record
+from blankcheck.hardening.history import Record, Round, harmonic
 from blankcheck.hardening.measures import FoolingSet, real_record, search_record, set_record
+from blankcheck.hardening.metric_sums import Trained
 from blankcheck.hardening.objectives import objective_named
 from blankcheck.hardening.plan import HardeningPlan
-from blankcheck.hardening.trainer import Trained
+from blankcheck.judging import upper_bound_95
+from blankcheck.types import NEVER
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Evaluation:
     """What was measured of the network of a round.
 
     Args:
+        max_lit: of the conditions.
         tried: the fresh attempts.
         real: the record of the validation images.
         handled: the share of each set so far that the network handles.
@@ -31,11 +34,51 @@ class Evaluation:
         records: for `metrics.jsonl`.
     """
 
+    max_lit: int
     tried: AttemptResults
     real: Record
     handled: list[float]
     proved: int | None
     records: list[Record]
+
+    def as_round(
+        self,
+        index: int,
+        epochs: int,
+        told: Trained,
+        kept: bool,
+        passes: int,
+        seconds: tuple[float, float],
+    ) -> Round:
+        """The round in one line; passes: of the searches in training; seconds: of training and of
+        looking."""
+        best, n = self.tried.best, len(self.tried.best)
+        fooled, fewest = int(best.met.sum()), int(best.fewest.min())
+        real_told, fooling_told = told.real.means(), told.fooling.means()
+        return Round(
+            index=index,
+            epochs=epochs,
+            real_loss=real_told["loss"] or 0.0,
+            fooling_loss=fooling_told["objective"] or 0.0,
+            trained_share=fooling_told["images"] / max(1, told.seen),
+            fooling_confidence=fooling_told["confidence"] or 0.0,
+            validation_accuracy=self.real["accuracy"],
+            validation_confident=self.real["confident"],
+            fresh_attempts=n,
+            fresh_rate=fooled / n,
+            fresh_upper_95=upper_bound_95(fooled, n),
+            fresh_confident=float((best.fewest <= self.max_lit).float().mean()),
+            fresh_fewest=None if fewest >= NEVER else fewest,
+            harmonic=harmonic(self.real["accuracy"], self.handled),
+            kept=kept,
+            penalty=told.penalty,
+            proved=self.proved,
+            forward=passes + int(best.forwards.sum()),
+            backward=passes + int(best.steps.sum()),
+            images=real_told["images"] + fooling_told["images"],
+            training_seconds=seconds[0],
+            looking_seconds=seconds[1],
+        )
 
 
 @dataclass
@@ -71,7 +114,7 @@ class Evaluator:
             seed: of what is drawn for a purpose in this round.
         """
         self.classifier.eval()
-        self.trained.append(self.explorer.as_set(*told.shown))
+        self.trained.append(self.explorer.as_set(*told.shown[0]))
         tried = self._fresh_search(last, seed)
         self.fresh.append(self.explorer.set_of(tried))
         if self.of_twin is None:
@@ -82,7 +125,8 @@ class Evaluator:
         records = [*_of_training(told), *searches, *shown]
         records.append({"kind": "real", "split": "validation", **real})
         handled = [s["handled"] for s in shown if s["what"] in ("trained", "fresh") and s["images"]]
-        return Evaluation(tried, real, handled, self._proved(), records)
+        max_lit = self.explorer.conditions.max_lit
+        return Evaluation(max_lit, tried, real, handled, self._proved(), records)
 
     def handled(self, sets: list[FoolingSet]) -> list[float]:
         """The share of each of these sets that the network handles; empty ones are left out."""
@@ -128,21 +172,23 @@ class Evaluator:
             for (what, index, _), answer in zip(sets, said, strict=True)
         ]
 
+    @property
+    def _want(self) -> tuple[int, float]:
+        return self.explorer.classes, self.explorer.conditions.confidence
+
     def _answers(self, shown: FoolingSet) -> Record:
-        objective, explorer = objective_named(self.plan.objective), self.explorer
-        confidence = explorer.conditions.confidence
-        return set_record(self.classifier, shown, objective, explorer.classes, confidence)
+        objective = objective_named(self.plan.objective)
+        return set_record(self.classifier, shown, objective, *self._want)
 
     def _real(self) -> Record:
-        classes, confidence = self.explorer.classes, self.explorer.conditions.confidence
         images, labels = self.validation.images, self.validation.labels
-        return real_record(self.classifier, images, labels, classes, confidence)
+        return real_record(self.classifier, images, labels, *self._want)
 
     def _proved(self) -> int | None:
         most, explorer = self.plan.certify, self.explorer
         if most is None:
             return None
-        subject = self.classifier, explorer.shape, explorer.classes, explorer.conditions.confidence
+        subject = self.classifier, explorer.shape, *self._want
         made = explorer.once(lambda: certify(*subject, slope_steps=0, most=most))
         return -1 if made.smallest is None else made.smallest
 

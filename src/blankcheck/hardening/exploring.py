@@ -70,15 +70,18 @@ class Explorer:
         self, classifier: Classifier, form: str, seed: int, attempts: int | None = None
     ) -> AttemptResults:
         """The portfolio of an audit against this network."""
-        job = self._job(classifier, form, within(self.steps), seed)
-        return self._run(job, attempts or self.attempts, self.spread)
+        attempts = attempts or self.attempts
+        return self._run(classifier, form, within(self.steps), seed, attempts, self.spread)
 
     def others(self, classifier: Classifier, form: str, seed: int) -> dict[str, AttemptResults]:
         """What hardening never trains on, each alone, by name; a fifth as many attempts, or one a
         class."""
         attempts = max(self.classes, self.attempts // 5)
-        jobs = [self._job(classifier, form, (process,), seed) for process in OTHERS]
-        found = self.spread(len(jobs), lambda i: self._run(jobs[i], attempts, alone))
+
+        def one(index: int) -> AttemptResults:
+            return self._run(classifier, form, (OTHERS[index],), seed, attempts, alone)
+
+        found = self.spread(len(OTHERS), one)
         return {process.rule: tried for process, tried in zip(OTHERS, found, strict=True)}
 
     def rival_images(self, classifier: Classifier, form: str, seed: int) -> dict[str, FoolingSet]:
@@ -114,40 +117,37 @@ class Explorer:
         """What the same search (under `twin`) and other processes (`twin:NAME`) make against the
         twin; nothing where there is none. Processes may not agree whether there is one, so one of
         them does it all."""
-        by_itself = replace(self, spread=alone)
+        return self.once(lambda: replace(self, spread=alone)._twin_sets(make(), seed))
 
-        def made() -> dict[str, FoolingSet]:
-            twin = make()
-            return by_itself._twin_sets(twin, seed) if twin is not None else {}
-
-        return self.once(made)
-
-    def _twin_sets(self, twin: Twin, seed: int) -> dict[str, FoolingSet]:
+    def _twin_sets(self, twin: Twin | None, seed: int) -> dict[str, FoolingSet]:
+        if twin is None:
+            return {}
         subject = twin.classifier, twin.form, seed
         with left_as_found(twin.classifier):
-            made = {"": self.fresh(*subject), **self.others(*subject)}
+            made = {"twin": self.fresh(*subject)}
+            made |= {f"twin:{name}": tried for name, tried in self.others(*subject).items()}
             found = {name: self.set_of(tried) for name, tried in made.items()}
-            found |= self.rival_images(*subject)
-        return {f"twin:{name}" if name else "twin": each for name, each in found.items()}
+            rivals = self.rival_images(*subject).items()
+        return found | {f"twin:{name}": images for name, images in rivals}
 
-    def _job(
-        self, classifier: Classifier, form: str, processes: tuple[Attack, ...], seed: int
-    ) -> Job:
-        return Job(
-            classifier,
-            form,
-            self.shape,
-            self.conditions,
-            processes,
+    def _run(
+        self,
+        classifier: Classifier,
+        form: str,
+        processes: tuple[Attack, ...],
+        seed: int,
+        attempts: int,
+        spread: Spread,
+    ) -> AttemptResults:
+        job = Job(
+            *(classifier, form, self.shape, self.conditions, processes),
             stop_at_lit=self.conditions.max_lit,
             real=self.real,
             accept=self.ood_filter.accepts,
             seed=seed,
             device=device_of(classifier),
         )
-
-    def _run(self, job: Job, attempts: int, spread: Spread) -> AttemptResults:
-        with left_as_found(job.classifier):
+        with left_as_found(classifier):
             return run_attempts(job, [i % self.classes for i in range(attempts)], spread=spread)
 
 

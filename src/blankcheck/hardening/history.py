@@ -18,32 +18,8 @@ SURER = 0.005
 
 @dataclass(frozen=True)
 class Round:
-    """What a round ended with. All shares in [0, 1].
-
-    Args:
-        index: of the round, from 0.
-        epochs: trained in it.
-        real_loss: mean over the real images trained on, nats.
-        fooling_loss: mean over the fooling images trained on, nats.
-        trained_share: of the searched images, those that were trained on.
-        fooling_confidence: mean probability of the targets of fooling images trained on.
-        validation_accuracy: on validation images.
-        validation_confident: of validation images, those right with the confidence asked for.
-        fresh_attempts: of the search that ended the round.
-        fresh_rate: of these, those that fool, the hardening's own test in the place of the judge.
-        fresh_upper_95: upper bound of that rate.
-        fresh_confident: of these, those with a confident image of at most `max_lit` lit features.
-        fresh_fewest: lit features of the sparsest confident image.
-        harmonic: score of the network on all sets so far.
-        kept: whether it became the one to keep.
-        penalty: mean of what was added to the loss for what is not proved; None without a proof.
-        proved: lit features proved too few for every class; None without a proof.
-        forward: passes of searches, images.
-        backward: passes of searches, images.
-        images: real and fooling ones trained on.
-        training_seconds: of training.
-        looking_seconds: of the searches and measurements that end a round.
-    """
+    """What a round ended with; `docs/metrics.md` says what each field means. All shares lie in
+    [0, 1], and those called fresh are of the attempts that ended the round."""
 
     index: int
     epochs: int

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
@@ -94,10 +96,19 @@ class HardeningOptions:
     precision: Precision = "32"
 
 
-POSITIVE = (
+COUNTS = (
     *("rounds", "fooling_batch", "inner_steps", "life", "buffer", "set_images", "every"),
     *("gate_images", "fresh_attempts", "fresh_steps", "patience", "certify"),
 )
+WEIGHTS = ("fooling_weight", "far_weight", "sureness")
+RANGES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
+    (COUNTS, lambda value: value >= 1, "be at least 1"),
+    (WEIGHTS, lambda value: 0 <= value < math.inf, "be a number of at least 0"),
+    (("certify_weight",), lambda value: 0 < value < math.inf, "be a number above 0"),
+    (("anneal",), lambda value: 0 < value <= 10, "lie in (0, 10]"),
+    (("keep", "stop_rate"), lambda value: 0 <= value <= 1, "lie in [0, 1]"),
+)
+"""Fields, what is allowed, and the words for it. None of these lets NaN through."""
 
 
 @dataclass(frozen=True)
@@ -134,38 +145,24 @@ class HardeningPlan(HardeningOptions):
     stop_attempts: int = 300
 
     def __post_init__(self) -> None:
-        self._check_names()
         _ = self.training  # which checks what belongs to it
-        for name in POSITIVE:
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ArgumentError(f"{name} must be at least 1, got {value}")
-        if self.schedule == "none" and self.certify is None:
-            raise ArgumentError(
-                "schedule 'none' trains on no fooling images and needs certify, the k to be proved"
-            )
-        for name in ("fooling_weight", "far_weight", "sureness"):
-            if not 0 <= (value := getattr(self, name)) < float("inf"):
-                raise ArgumentError(f"{name} must be a number of at least 0, got {value:g}")
-        if not 0 < self.certify_weight < float("inf"):
-            raise ArgumentError(
-                f"certify_weight must be a number above 0, got {self.certify_weight:g}"
-            )
-        if not 0 < self.anneal <= 10:
-            raise ArgumentError(f"anneal must lie in (0, 10], got {self.anneal:g}")
-        for name in ("keep", "stop_rate"):
-            if not 0 <= (value := getattr(self, name)) <= 1:
-                raise ArgumentError(f"{name} must lie in [0, 1], got {value:g}")
-        if not 0 <= self.pretrain < self.epochs:
-            raise ArgumentError(
-                f"pretrain must lie in 0..{self.epochs - 1} of the epochs, got {self.pretrain}"
-            )
-
-    def _check_names(self) -> None:
         for name, kind in get_type_hints(HardeningOptions).items():
             known, value = get_args(kind), getattr(self, name)
             if known and isinstance(known[0], str) and value not in known:
                 raise ArgumentError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+        for names, fits, words in RANGES:
+            for name in names:
+                value = getattr(self, name)
+                if value is not None and not fits(value):
+                    raise ArgumentError(f"{name} must {words}, got {value:g}")
+        if self.schedule == "none" and self.certify is None:
+            raise ArgumentError(
+                "schedule 'none' trains on no fooling images and needs certify, the k to be proved"
+            )
+        if not 0 <= self.pretrain < self.epochs:
+            raise ArgumentError(
+                f"pretrain must lie in 0..{self.epochs - 1} of the epochs, got {self.pretrain}"
+            )
 
     @classmethod
     def of(cls, n: int, **options: Any) -> HardeningPlan:

@@ -53,16 +53,8 @@ def keep_largest(images: Tensor, keep: Tensor) -> Tensor:
 
 @dataclass
 class _Move:
-    """What one rule does to some of the images that are searched at once.
-
-    Args:
-        rows: of the buffer.
-        part: their positions among the images.
-        rule: that moves them.
-        state: of the rule.
-        look: what the rule may ask.
-        keep: most lit features of each; None where the rule remembers nothing.
-    """
+    """What one rule does to the images at `part`, which are `rows` of the buffer. keep: most lit
+    features of each; None where the rule remembers nothing."""
 
     rows: Tensor
     part: Tensor
@@ -74,17 +66,13 @@ class _Move:
 
 @dataclass
 class Replay:
-    """The buffer, batch first.
+    """The buffer, batch first: images, their targets, and the step rule's momentum and weight.
 
     Args:
-        images: (n, c, h, w).
-        targets: (n,).
-        momentum: of the step rule, (n, c, h, w).
-        weight: of the step rule's penalty, (n,).
-        way: how each is searched, (n,).
-        cap: most lit features, reached half-way through an image's life, (n,).
-        age: visits so far, (n,).
-        life: visits after which an image is replaced, (n,).
+        way: how each is searched.
+        cap: most lit features, reached half-way through an image's life.
+        age: visits so far.
+        life: visits after which an image is replaced.
         cursor: the row whose turn is next.
     """
 

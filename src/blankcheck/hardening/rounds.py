@@ -22,14 +22,15 @@ from blankcheck.hardening.context import SourceContext
 from blankcheck.hardening.evaluator import Evaluation, Evaluator
 from blankcheck.hardening.exploring import Explorer
 from blankcheck.hardening.history import Kept, Record, Round, harmonic, plateau, takes_over
+from blankcheck.hardening.metric_sums import Trained
 from blankcheck.hardening.plan import HardeningPlan
 from blankcheck.hardening.sources import NoImages, source_of
-from blankcheck.hardening.trainer import Trained, Trainer, Watch
-from blankcheck.judging import OODTest, upper_bound_95
+from blankcheck.hardening.trainer import Trainer, Watch
+from blankcheck.judging import OODTest
 from blankcheck.judging.check_rules import MIN_REAL_CONFIDENT
 from blankcheck.parallel.peers import ALONE, Peers
 from blankcheck.seeds import own_random_numbers, seed_of
-from blankcheck.types import NEVER, Conditions, default_max_lit
+from blankcheck.types import Conditions, default_max_lit
 
 SAMPLE, FULL = 500, 5000
 """Most images of a set that is shown to later networks, when a sample is logged and when everything
@@ -106,14 +107,10 @@ class Hardening:
 
     def _penalty(self) -> Penalty | None:
         """On what is not proved yet. Raises ModelError for a network that cannot be certified."""
-        k, confidence, weight = (
-            self.plan.certify,
-            self.conditions.confidence,
-            self.plan.certify_weight,
-        )
+        k, confidence = self.plan.certify, self.conditions.confidence
         if k is None:
             return None
-        ramp = Ramp(k, confidence=confidence, weight=weight)
+        ramp = Ramp(k, confidence=confidence, weight=self.plan.certify_weight)
         return Penalty(self.classifier, self.data.shape, len(self.data.classes), ramp)
 
     def rounds(self, watch: Watch = lambda batch, batches_, words: None) -> Iterator[Round]:
@@ -130,9 +127,13 @@ class Hardening:
             looked = self.evaluator.look(told, last, self._seed_of)
             self.records += [{**record, "round": self.next_round} for record in looked.records]
             kept = self._keep(looked)
+            passes = sum(self.peers.all_gather(self.context.passes))
             seconds = trained - began, time.monotonic() - trained
-            made = self._round(epochs, told, looked, kept, seconds)
-            self._plan_ahead(made, last)
+            made = looked.as_round(self.next_round, epochs, told, kept, passes, seconds)
+            if last:
+                self.done = True
+            else:
+                self._plan_ahead(made)
             self.next_round += 1
             self.history.append(made)
             self._agree(made)
@@ -181,43 +182,6 @@ class Hardening:
         real = self.train.take(index)
         return real.images, real.labels
 
-    def _round(
-        self,
-        epochs: int,
-        told: Trained,
-        looked: Evaluation,
-        kept: bool,
-        seconds: tuple[float, float],
-    ) -> Round:
-        best, real, n = looked.tried.best, looked.real, len(looked.tried.best)
-        fooled, fewest = int(best.met.sum()), int(best.fewest.min())
-        real_told, fooling_told = told.real.means(), told.fooling.means()
-        passes = sum(self.peers.all_gather(self.context.passes))
-        return Round(
-            index=self.next_round,
-            epochs=epochs,
-            real_loss=real_told["loss"] or 0.0,
-            fooling_loss=fooling_told["objective"] or 0.0,
-            trained_share=fooling_told["images"] / max(1, told.seen),
-            fooling_confidence=fooling_told["confidence"] or 0.0,
-            validation_accuracy=real["accuracy"],
-            validation_confident=real["confident"],
-            fresh_attempts=n,
-            fresh_rate=fooled / n,
-            fresh_upper_95=upper_bound_95(fooled, n),
-            fresh_confident=float((best.fewest <= self.conditions.max_lit).float().mean()),
-            fresh_fewest=None if fewest >= NEVER else fewest,
-            harmonic=harmonic(real["accuracy"], looked.handled),
-            kept=kept,
-            penalty=told.penalty,
-            proved=looked.proved,
-            forward=passes + int(best.forwards.sum()),
-            backward=passes + int(best.steps.sum()),
-            images=real_told["images"] + fooling_told["images"],
-            training_seconds=seconds[0],
-            looking_seconds=seconds[1],
-        )
-
     def _keep(self, looked: Evaluation) -> bool:
         """Compare with the network kept so far, which is shown the new sets first."""
         state, asked, kept = self.classifier.state_dict(), self.trainer.asked, self.kept
@@ -234,18 +198,13 @@ class Hardening:
             more = (looked.proved or 0) - (kept.proved or 0)
             if not takes_over(score, kept.score, surer, more):
                 return False
-        self.kept = Kept(
-            now, self.next_round, real, confident, looked.handled, looked.proved, asked
-        )
+        measured = real, confident, looked.handled, looked.proved
+        self.kept = Kept(now, self.next_round, *measured, asked)
         return True
 
-    def _plan_ahead(self, made: Round, last: bool) -> None:
-        """Whether a round follows: none after the last; one more, to let the learning rate fall,
-        after early success."""
+    def _plan_ahead(self, made: Round) -> None:
+        """After early success one more round follows, to let the learning rate fall."""
         plan = self.plan
-        if last:
-            self.done = True
-            return
         # resisting is half of it: a network that is sure of little, or still getting surer of real
         # images, goes on
         rounds = [*self.history, made]

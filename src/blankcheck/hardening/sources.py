@@ -4,7 +4,7 @@ made now and then."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,39 +40,24 @@ class Found:
         return cls(torch.zeros(0, *context.shape, device=device), whole, whole.float(), seen)
 
 
-class Source(Protocol):
-    """Fooling images of one process, batch after batch. Its state is tensors and numbers only."""
+class NoImages:
+    """A source of fooling images that has none: the bound alone has to do it. The others are made
+    of it. Each process has its own; its state is tensors and numbers only."""
 
     def begin_round(self, context: SourceContext) -> None:
         """Called before the first batch of a round."""
 
     def batch(self, context: SourceContext) -> Found:
         """The fooling images that the next batch is trained on."""
+        return Found.nothing(context)
 
     def state(self) -> dict[str, Any]:
         """All that changes."""
+        return {}
 
     def load(self, states: list[dict[str, Any]], peers: Peers) -> None:
         """Go on from such states, those of all processes in order of rank; where these were more or
         fewer than now, what they held is dealt out again."""
-
-
-class NoImages:
-    """No fooling images at all: the bound alone has to do it."""
-
-    def begin_round(self, context: SourceContext) -> None:
-        """Nothing."""
-
-    def batch(self, context: SourceContext) -> Found:
-        """No images."""
-        return Found.nothing(context)
-
-    def state(self) -> dict[str, Any]:
-        """Nothing."""
-        return {}
-
-    def load(self, states: list[dict[str, Any]], peers: Peers) -> None:
-        """Nothing."""
 
 
 @dataclass
@@ -112,7 +97,7 @@ class Continuous(NoImages):
 
 
 @dataclass
-class Sets:
+class Sets(NoImages):
     """A new set every so many batches, trained on beside a share of earlier ones.
 
     Args:
@@ -204,7 +189,7 @@ def make_set(context: SourceContext) -> tuple[Tensor, Tensor, Tensor]:
     return images[wanted], buffer.targets[wanted], weights[wanted]
 
 
-def source_of(context: SourceContext) -> Source:
+def source_of(context: SourceContext) -> NoImages:
     """The source that the plan's schedule names."""
     plan = context.plan
     if plan.schedule == "continuous":

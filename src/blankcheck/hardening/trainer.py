@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,13 +15,12 @@ from blankcheck.certifying import Penalty
 from blankcheck.classifiers.precision import Precision
 from blankcheck.classifiers.training import batches
 from blankcheck.data import Split
-from blankcheck.errors import ModelError
 from blankcheck.hardening.context import SourceContext
 from blankcheck.hardening.measures import answers
+from blankcheck.hardening.metric_sums import MetricSums, Trained
 from blankcheck.hardening.objectives import confidence_margin_loss, objective_named
-from blankcheck.hardening.sources import Found, Source
+from blankcheck.hardening.sources import Found, NoImages
 from blankcheck.outputs import run
-from blankcheck.parallel.peers import Peers
 
 Watch = Callable[[int, int, str], None]
 """Called as watch(batch, batches of the round, words)."""
@@ -29,108 +28,6 @@ REAL = ("loss", "accuracy", "probability")
 PROVED_EVERY = 2
 """Batches from one bound to the next: it costs ten times as much as the batch, and moves little
 between two of them."""
-
-
-@dataclass
-class MetricSums:
-    """Sums of some named values of images, by class, and their means batch by batch.
-
-    Args:
-        names: of the values.
-        sums: (K, values + 1); the last column counts images.
-        each: means of every batch, (values,) each.
-        counts: images of every batch.
-    """
-
-    names: tuple[str, ...]
-    sums: Tensor
-    each: list[Tensor] = field(default_factory=list)
-    counts: list[int] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, names: tuple[str, ...], classes: int, device: torch.device) -> MetricSums:
-        """Of nothing yet."""
-        return cls(names, torch.zeros(classes, len(names) + 1, device=device, dtype=torch.float64))
-
-    def add(self, values: list[Tensor], classes: Tensor) -> None:
-        """One batch: a tensor (n,) for every name, and the class (n,) of each image."""
-        ones = torch.ones_like(classes, dtype=torch.float32)
-        rows = torch.stack([*(v.detach().float() for v in values), ones], dim=1)
-        self.sums.index_add_(0, classes, rows.double())
-        nothing = rows.new_full((len(self.names),), math.nan)
-        self.each.append(rows.mean(dim=0)[:-1] if len(rows) else nothing)
-        self.counts.append(len(rows))
-
-    def of_all(self, peers: Peers) -> MetricSums:
-        """The same over the images of all processes."""
-        if peers.size == 1 or not self.each:
-            return replace(self, sums=peers.all_reduce_sum(self.sums))
-        counts = torch.tensor(self.counts, dtype=torch.float64)[:, None]
-        means = torch.stack(self.each).double().cpu()
-        summed = peers.all_reduce_sum(torch.where(counts > 0, counts * means, 0.0))
-        together = peers.all_reduce_sum(counts)
-        numbers = together.flatten().int().tolist()
-        sums = peers.all_reduce_sum(self.sums)
-        return MetricSums(self.names, sums, list(summed / together), numbers)
-
-    def means(self) -> dict[str, Any]:
-        """Of all images, and under `per_class` of those of each class that has any."""
-        sums = self.sums.cpu()
-        per_class = {str(k): self._mean(row) for k, row in enumerate(sums) if row[-1] > 0}
-        return {**self._mean(sums.sum(dim=0)), "per_class": per_class}
-
-    def _mean(self, row: Tensor) -> dict[str, Any]:
-        n = int(row[-1])
-        values = (row[:-1] / n).tolist() if n else [None] * len(self.names)
-        return {"images": n, **dict(zip(self.names, values, strict=True))}
-
-    def by_batch(self) -> list[dict[str, float | None]]:
-        """The means of every batch; None where it had no image."""
-        table = torch.stack(self.each).cpu().tolist() if self.each else []
-        finite = [[v if math.isfinite(v) else None for v in row] for row in table]
-        return [dict(zip(self.names, row, strict=True)) for row in finite]
-
-
-@dataclass
-class Trained:
-    """What a round of training saw.
-
-    Args:
-        real: of the real images.
-        fooling: of the fooling images.
-        shown: images (n, c, h, w) and targets (n,) of some of the fooling images trained on.
-        seen: fooling images looked at.
-        penalty: mean of the penalty on what is not proved over the batches; None without one.
-    """
-
-    real: MetricSums
-    fooling: MetricSums
-    shown: tuple[Tensor, Tensor]
-    seen: int
-    penalty: float | None
-
-
-@dataclass
-class _Seen:
-    """The same while it is going on, in this process."""
-
-    real: MetricSums
-    fooling: MetricSums
-    shown: list[tuple[Tensor, Tensor]] = field(default_factory=list)
-    seen: int = 0
-    penalties: list[Tensor] = field(default_factory=list)
-
-    def of_all(self, keep: int, peers: Peers, common: torch.Generator) -> Trained:
-        """Of all processes."""
-        real, fooling = self.real.of_all(peers), self.fooling.of_all(peers)
-        if not bool(torch.cat([real.sums.flatten(), fooling.sums.flatten()]).isfinite().all()):
-            raise ModelError("hardening loss became NaN or infinite")
-        shown = [pair for each in peers.all_gather(self.shown) for pair in each]
-        images, targets = (torch.cat(parts) for parts in zip(*shown, strict=True))
-        some = torch.randperm(len(targets), generator=common)[:keep]
-        penalty = float(torch.stack(self.penalties).mean()) if self.penalties else None
-        seen = sum(peers.all_gather(self.seen))
-        return Trained(real, fooling, (images[some], targets[some]), seen, penalty)
 
 
 class Trainer:
@@ -190,7 +87,7 @@ class Trainer:
         last = self.schedule.total_steps - 1 - self.batches_in(epochs)
         self.schedule.last_epoch = max(self.schedule.last_epoch, last)
 
-    def train(self, epochs: int, source: Source, keep: int, watch: Watch) -> Trained:
+    def train(self, epochs: int, source: NoImages, keep: int, watch: Watch) -> Trained:
         """So many epochs on real images, and beside each batch the fooling images of `source`.
 
         Args:
@@ -209,7 +106,7 @@ class Trainer:
             MetricSums.of(each, self.context.classes, device)
             for each in (REAL, ("objective", *names))
         )
-        seen, done = _Seen(real, fooling), 0
+        seen, done = Trained(real, fooling), 0
         for _ in range(epochs):
             for index in batches(len(self.data), self.plan.batch, self.common):
                 found = source.batch(self.context)
@@ -230,7 +127,7 @@ class Trainer:
         confidence = self.context.conditions.confidence
         return answers(p, targets, self.objective, self.context.classes, confidence)
 
-    def _learn(self, index: Tensor, found: Found, seen: _Seen) -> None:
+    def _learn(self, index: Tensor, found: Found, seen: Trained) -> None:
         """One step."""
         part, peers, plan = self.peers.part_of(index), self.peers, self.plan
         labels = self.data.labels[part.index].to(self.context.device)

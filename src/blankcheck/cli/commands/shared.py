@@ -101,10 +101,11 @@ def working(settings: Divided, place: Place, data: Data, terminal: Terminal) -> 
     What is going to be worked on is said here, once everything given was found good, so that a
     mistake is the only line on stderr.
     """
-    from blankcheck.cli.main import main  # which the processes that are started here run again
+    from blankcheck.cli.main import main
 
     asked = settings.device, settings.devices, settings.nodes
-    with meeting(*asked, main, terminal.note) as team:
+    again = partial(main, terminal.arguments)  # what the processes run that are started here
+    with meeting(*asked, again, terminal.note) as team:
         if not team.leads:
             terminal.fall_silent()
         with _opened(settings, place, team, terminal) as run:
