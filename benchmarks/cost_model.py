@@ -41,7 +41,7 @@ from torch import Tensor, nn
 import blankcheck as bc
 from blankcheck.auditing import CHUNK, ood_test, preset_named
 from blankcheck.auditing.controls.setting import FEWEST, SAMPLED
-from blankcheck.fooling import Exchange, Goal, Problem, search
+from blankcheck.fooling import Goal, Problem, TabuSearch, search
 
 CASES = ("digits,mlp", "mnist,cnn", "cifar10,cnn")
 BATCHES = {"chunks": 100, "controls": 20}
@@ -110,7 +110,7 @@ def unit(model: nn.Module, data: bc.Data, n: int) -> Unit:
         found = search(
             Problem(free, "logits", targets),
             torch.zeros_like(images),
-            Exchange(),
+            TabuSearch(),
             Goal(until="sparsest"),
             STEPS,
         )

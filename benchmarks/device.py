@@ -26,10 +26,10 @@ from records import HERE, both, forward, keep, said, seconds_of, settle, spread,
 from torch import Tensor, nn
 
 from blankcheck.auditing import CHUNK
-from blankcheck.fooling import AdaptiveWeight, Exchange, Goal, Problem, Solver, search
+from blankcheck.fooling import Goal, Problem, ProximalMomentum, Solver, TabuSearch, search
 from blankcheck.parallel.devices import DEVICES, resolve
 
-RULES: dict[str, Solver] = {"descent": AdaptiveWeight(), "exchange": Exchange(tried=((0, 2),))}
+RULES: dict[str, Solver] = {"descent": ProximalMomentum(), "exchange": TabuSearch(tried=((0, 2),))}
 """The exchange with as many trials from its first step as later on average."""
 ON_CPU = {"cnn": (100, 16), "resnet18": (8, 8), "resnet50": (1, 4), "vit-s": (1, 4)}
 """Images at once and steps of a search on a CPU, so that it ends within minutes."""

@@ -64,7 +64,7 @@ def measured(
         data.shape,
         want,
         within(500),
-        enough=want.max_lit,
+        stop_at_lit=want.max_lit,
         real=(data.validation.images, data.validation.labels),
         accept=judge.accepts,
         seed=seed,

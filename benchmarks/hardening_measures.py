@@ -15,9 +15,14 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 import blankcheck as bc
-from blankcheck.api.third_party import RIVALS
+from blankcheck.api.third_party import ATTACKS
 from blankcheck.auditing import Job, ood_test, run_attempts, within
-from blankcheck.auditing.third_party import Rival, RivalFound, available, run_rival
+from blankcheck.auditing.third_party import (
+    ThirdPartyAttack,
+    ThirdPartyResult,
+    available,
+    run_third_party,
+)
 from blankcheck.classifiers import UnitClassifier, probabilities
 from blankcheck.classifiers.wrapper import left_as_found
 from blankcheck.data.arrays import as_unit_images
@@ -110,7 +115,7 @@ def few_lit_figures(
         data.shape,
         bc.Conditions(max_lit=limit),
         within(LOW_LIT_STEPS),
-        enough=limit,
+        stop_at_lit=limit,
         real=(data.validation.images, data.validation.labels),
         seed=seed + 104_729,
     )
@@ -131,7 +136,7 @@ def few_lit_figures(
 def rival_figures(model: UnitClassifier, data: bc.Data, seed: int) -> dict[str, Any]:
     """What searches that hardening has never seen find from black, for every class; missing:
     libraries not installed. Searches that the library broke off are no tries."""
-    usable, lacking = available([r for r in RIVALS if r.name in UNSEEN])
+    usable, lacking = available([r for r in ATTACKS if r.name in UNSEEN])
     targets = torch.arange(len(data.classes))
     black = torch.zeros(len(targets), *data.shape)
     with left_as_found(model):
@@ -153,16 +158,16 @@ def rival_figures(model: UnitClassifier, data: bc.Data, seed: int) -> dict[str, 
 
 
 def one_rival(
-    rival: Rival, model: UnitClassifier, black: Tensor, targets: Tensor, seed: int
-) -> list[RivalFound]:
+    rival: ThirdPartyAttack, model: UnitClassifier, black: Tensor, targets: Tensor, seed: int
+) -> list[ThirdPartyResult]:
     """All classes at once; one by one where that breaks off, as Foolbox's FMN does for want of a
     single class."""
     asked = bc.Conditions().confidence
-    whole = run_rival(rival, model, "logits", black, targets, asked, seed)
+    whole = run_third_party(rival, model, "logits", black, targets, asked, seed)
     if not whole.error:
         return [whole]
     return [
-        run_rival(rival, model, "logits", black[i : i + 1], targets[i : i + 1], asked, seed)
+        run_third_party(rival, model, "logits", black[i : i + 1], targets[i : i + 1], asked, seed)
         for i in range(len(black))
     ]
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 import blankcheck as bc
 from blankcheck.classifiers import TrainingPlan, UnitClassifier, build, train_plainly
-from blankcheck.testing.masked_gradients import mirage
+from blankcheck.testing.masked_gradients import masked_gradient_network
 
 EPS, INNER = 0.3, 7
 
@@ -154,7 +154,7 @@ MAKERS: dict[str, Callable[[bc.Data, int], nn.Module]] = {
     "cnn": lambda data, seed: plain("cnn", data, seed),
     "mlp": lambda data, seed: plain("mlp", data, seed),
     "resnet": lambda data, seed: plain("resnet", data, seed),
-    "mirage": mirage,
+    "mirage": masked_gradient_network,
     "pgd": lambda data, seed: adversarial(data, seed, trades=False),
     "trades": lambda data, seed: adversarial(data, seed, trades=True),
 }

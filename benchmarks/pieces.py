@@ -13,7 +13,7 @@ from torch import Tensor
 
 import blankcheck as bc
 from blankcheck.api.twins import get_twins
-from blankcheck.auditing import Tried
+from blankcheck.auditing import AttemptResults
 from blankcheck.classifiers import UnitClassifier
 from blankcheck.judging import FIRST, Score
 from blankcheck.judging.scores import Values
@@ -77,7 +77,7 @@ class Timed:
 def _piece(result: Any, seconds: float, asked: int) -> Piece:
     if isinstance(result, Tensor):
         return Piece("calibration", seconds, 0, 0)
-    if isinstance(result, Tried):
+    if isinstance(result, AttemptResults):
         return Piece(
             "attempts",
             seconds,

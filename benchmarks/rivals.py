@@ -20,14 +20,14 @@ from torch import Tensor
 
 from blankcheck.api.third_party import adversarial_library, foolbox, toolbox
 from blankcheck.auditing.third_party import Asked, Run
-from blankcheck.fooling import FixedWeight, Goal, Problem, search
+from blankcheck.fooling import Goal, Problem, ProjectedAdam, search
 
 
 def classic(steps: int) -> Run:
     def run(asked: Asked, black: Tensor, targets: Tensor) -> Tensor:
         start = torch.rand(black.shape, generator=torch.Generator().manual_seed(0))
         problem = Problem(asked.logits, "logits", targets)
-        return search(problem, start, FixedWeight(), Goal(until="sparsest"), steps).images
+        return search(problem, start, ProjectedAdam(), Goal(until="sparsest"), steps).images
 
     return run
 

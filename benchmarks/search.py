@@ -32,13 +32,13 @@ import blankcheck as bc
 from blankcheck.auditing.third_party import Asked, cleaned
 from blankcheck.fooling import (
     STARTS,
-    AdaptiveWeight,
     AnnealedTopK,
-    Exchange,
     Goal,
     Problem,
+    ProximalMomentum,
     SigmaZero,
     Solver,
+    TabuSearch,
     random_mask,
     search,
 )
@@ -173,11 +173,9 @@ def table(runs: list[dict[str, Row]]) -> list[str]:
     references = [torch.stack([r.fewest() for r in run.values()]).amin(dim=0) for run in runs]
     lines = [
         "",
-        "Reference, per target 0-9: "
-        f"{'; '.join(' '.join(map(str, r.tolist())) for r in references)}",
+        f"Reference, per target 0-9: {'; '.join(' '.join(map(str, r.tolist())) for r in references)}",
         "",
-        "| method | reach 0.9, % | median lit | median of lit / reference | targets at reference | "
-        "distinct of 100 "
+        "| method | reach 0.9, % | median lit | median of lit / reference | targets at reference | distinct of 100 "
         "| forwards, backwards per image | time / its passes alone |",
         "|---|---|---|---|---|---|---|---|",
     ]
@@ -212,10 +210,7 @@ def classes_lost(runs: list[dict[str, Row]]) -> str:
             [r.fewest() for label, r in run.items() if not label.startswith("**")]
         ).amin(dim=0)
         lost += int((ours > others).sum())
-    return (
-        f"Targets on which a rival found fewer lit features than the last row of ours: {lost} "
-        f"of {10 * len(runs)}."
-    )
+    return f"Targets on which a rival found fewer lit features than the last row of ours: {lost} of {10 * len(runs)}."
 
 
 def learning(networks: list[nn.Module], data: bc.Data) -> str:
@@ -225,7 +220,7 @@ def learning(networks: list[nn.Module], data: bc.Data) -> str:
         random_mask("pixels", 100, data.shape, (0.8, 1.0), torch.Generator().manual_seed(s))
         for s in (0, 1)
     ]
-    for rule in (Exchange(), Exchange(learn=0.0)):
+    for rule in (TabuSearch(), TabuSearch(rate=0.0)):
         lit = [
             search(
                 Problem(model, "logits", targets, mask.expand(-1, *data.shape)),
@@ -240,10 +235,7 @@ def learning(networks: list[nn.Module], data: bc.Data) -> str:
             for mask in masks
         ]
         means.append(float(torch.stack(lit).mean()))
-    return (
-        f"Exchange, 100 steps: {means[0]:.2f} lit features on average; without learning from "
-        f"its trials {means[1]:.2f}."
-    )
+    return f"TabuSearch, 100 steps: {means[0]:.2f} lit features on average; without learning from its trials {means[1]:.2f}."
 
 
 def starts(model: nn.Module, data: bc.Data) -> list[str]:
@@ -253,8 +245,7 @@ def starts(model: nn.Module, data: bc.Data) -> list[str]:
         found = bc.fool(model, range(10), PER_TARGET, data=data, start=start, steps=1000)
         lit = found.lit[found.met].tolist()
         lines.append(
-            f"| {start} | {100 * len(lit) / len(found):.0f} | "
-            f"{statistics.median(lit) if lit else '-'} |"
+            f"| {start} | {100 * len(lit) / len(found):.0f} | {statistics.median(lit) if lit else '-'} |"
         )
     return lines
 
@@ -285,10 +276,10 @@ def rule_costs(model: nn.Module, shape: tuple[int, int, int]) -> list[str]:
     ]
     noise = torch.rand(100, *shape, generator=torch.Generator().manual_seed(0))
     rules: list[tuple[Solver, Tensor]] = [
-        (AdaptiveWeight(), noise),
+        (ProximalMomentum(), noise),
         (AnnealedTopK(), noise),
         (SigmaZero(), noise),
-        (Exchange(), noise * 0),
+        (TabuSearch(), noise * 0),
     ]
     for rule, start in rules:
         ratios, strict = [], []
@@ -309,8 +300,7 @@ def rule_costs(model: nn.Module, shape: tuple[int, int, int]) -> list[str]:
     share = early(model, shape)
     lines += [
         "",
-        f"90 of 100 images finished after a tenth of the budget: {share:.2f} of the time with "
-        "nobody finishing.",
+        f"90 of 100 images finished after a tenth of the budget: {share:.2f} of the time with nobody finishing.",
     ]
     return lines
 
@@ -332,7 +322,7 @@ def early(model: nn.Module, shape: tuple[int, int, int], steps: int = 200) -> fl
 
         goal = Goal(confidence=1e-12, max_lit=10**6, accept=accept)
         began = time.perf_counter()
-        search(Problem(model, "logits", targets), noise, AdaptiveWeight(), goal, steps)
+        search(Problem(model, "logits", targets), noise, ProximalMomentum(), goal, steps)
         took.append(time.perf_counter() - began)
     return took[1] / took[0]
 
@@ -349,8 +339,7 @@ def main() -> None:
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE
     ).stdout.strip()
     lines = [
-        f"Commit {commit}, {platform.machine()}, {torch.get_num_threads()} threads, torch "
-        f"{torch.__version__}."
+        f"Commit {commit}, {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}."
     ]
     for kind in chosen.kinds:
         data = bc.load_data("cifar10" if kind == "resnet" else "mnist")
@@ -374,8 +363,7 @@ def main() -> None:
         if kind == "mlp":
             lines += [
                 "",
-                "All images with at most two fully lit pixels, tried one by one: "
-                f"{'; '.join(map(pairs, networks))}.",
+                f"All images with at most two fully lit pixels, tried one by one: {'; '.join(map(pairs, networks))}.",
             ]
         if kind in ("cnn", "mlp"):
             lines += rule_costs(networks[0], data.shape)

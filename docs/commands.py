@@ -4,7 +4,7 @@ parser."""
 from __future__ import annotations
 
 import re
-from argparse import Action, ArgumentParser
+from argparse import Action
 from dataclasses import fields
 from pathlib import Path
 from textwrap import dedent
@@ -12,13 +12,14 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from blankcheck.cli.commands.registry import COMMANDS
-from blankcheck.cli.main import parser
+from blankcheck.cli.help import INPUT, RUN, heading, in_groups
+from blankcheck.cli.parser import command_parser
 from blankcheck.cli.settings import Common
 
 HERE = Path(__file__).parent
 HIDDEN = {"help", "config", "print_config"}
 """What every command has; the page says it once."""
-OPENING = """<!-- written by `make docs` from the command line itself; changes made here are lost -->
+OPENING = """<!-- written by `make docs` from the command line; changes made here are lost -->
 
 # Commands
 
@@ -26,11 +27,13 @@ OPENING = """<!-- written by `make docs` from the command line itself; changes m
 
 {table}
 
-Every command also has `--help`; `--config FILE`, a YAML file of its options, without the dashes and with `_` for `-`; and
-`--print_config`, which prints such a file. What is given on the command line wins over the file. The `config.yaml` of a run
-folder is such a file: it repeats the run. Options may be spelt with `-` or with `_`.
+Every command also has `--help`; `--config FILE`, a YAML file of its options, without the dashes and
+with `_` for `-`; and `--print_config`, which prints such a file. What is given on the command line
+wins over the file. The `config.yaml` of a run folder is such a file: it repeats the run. Options
+may be spelt with `-` or with `_`.
 
-The result is on stdout: the word first, and the path of the report alone on a line at the end. All else is on stderr.
+The result is on stdout: the word first, and the path of the report alone on a line at the end. All
+else is on stderr.
 
 | exit code | means |
 | --- | --- |
@@ -39,40 +42,35 @@ The result is on stdout: the word first, and the path of the report alone on a l
 | 11 | `audit` says INCONCLUSIVE |
 | 12 | `verify`: something was not confirmed; the first lines say what |
 | 13 | `verify`: confirmed as far as what is at hand allows; the lines say what was not |
-| 2 | wrong usage or bad input, such as a file that is not there, or a folder that holds a run; in one line |
+| 2 | wrong usage or bad input, such as a missing file, or a folder that holds a run; in one line |
 | 130 | Ctrl-C |
-| 1 | what the machine refuses, such as a full disk, no permission or no memory, in one line; and anything unexpected |
+| 1 | what the machine refuses (full disk, no permission, no memory), in one line; the unexpected |
 
-No command writes over the results of another: an `--out` that holds a run is refused, unless `--overwrite` is given, which
-removes first what is there, or `--resume`, with which `harden` goes on. Without `--out`, a command takes `runs/` and its
-name, or the next free of `runs/NAME-2`, `runs/NAME-3`, ... While a command writes a folder, a second one is refused.
+No command writes over the results of another: an `--out` that holds a run is refused, unless
+`--overwrite` is given, which removes first what is there, or `--resume`, with which `harden` goes
+on. Without `--out`, a command takes `runs/` and its name, or the next free of `runs/NAME-2`,
+`runs/NAME-3`, ... While a command writes a folder, a second one is refused.
 """
 
 
 def page() -> str:
     """The whole page."""
-    parsers: dict[str, ArgumentParser] = dict(parser()._subcommands_action.choices)
-    rows = [
-        f"| [`{name}`](#{name}) | {words(sub.description or '')} |" for name, sub in parsers.items()
-    ]
+    rows = [f"| [`{name}`](#{name}) | {words(c.summary)} |" for name, c in COMMANDS.items()]
     table = "\n".join(["| command | what it does |", "| --- | --- |", *rows])
-    return "\n".join(
-        [
-            OPENING.format(table=table),
-            *(section(name, sub, COMMANDS[name][0]) for name, sub in parsers.items()),
-        ]
-    )
+    return "\n".join([OPENING.format(table=table), *map(section, COMMANDS)])
 
 
-def section(name: str, sub: ArgumentParser, settings: type) -> str:
+def section(name: str) -> str:
     """One command: what it does, its example, its own options, and those it shares with others."""
-    common, first = (
-        {field.name for field in fields(Common)},
-        set(vars(settings).get("__annotations__", ())),
-    )
-    options = sorted(
-        (a for a in sub._actions if a.dest not in HIDDEN), key=lambda a: a.dest not in first
-    )
+    sub, settings = command_parser(name), COMMANDS[name].settings
+    common = {field.name for field in fields(Common)}
+    titles = [title for title in in_groups(settings) if title not in (INPUT, RUN)]
+
+    def rank(action: Action) -> int:
+        title = heading(settings, action.dest)
+        return -titles.index(title) if title in titles else 1
+
+    options = sorted((a for a in sub._actions if a.dest not in HIDDEN), key=rank)
     own = [row(a) for a in options if a.dest not in common]
     shared = [row(a) for a in options if a.dest in common]
     parts = [

@@ -7,21 +7,21 @@ import blankcheck as bc
 from blankcheck.classifiers import TrainingPlan, build, train_plainly
 from blankcheck.fooling import (
     STARTS,
-    AdaptiveWeight,
-    Exchange,
-    FixedWeight,
     Goal,
     Problem,
+    ProjectedAdam,
+    ProximalMomentum,
     SigmaZero,
     Solver,
+    TabuSearch,
     search,
 )
 
 RULES = {
-    "exchange": ("black", Exchange()),
+    "exchange": ("black", TabuSearch()),
     "sigma-zero": ("noise", SigmaZero()),
-    "adaptive weight": ("noise", AdaptiveWeight()),
-    "fixed weight": ("noise", FixedWeight()),
+    "adaptive weight": ("noise", ProximalMomentum()),
+    "fixed weight": ("noise", ProjectedAdam()),
 }
 
 data = bc.load_data("digits")

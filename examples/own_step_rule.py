@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from blankcheck.fooling import Goal, Look, Problem, Seen, search
+from blankcheck.fooling import Goal, Measurement, Problem, StepContext, search
 from blankcheck.fooling.solvers import Descent
 from blankcheck.testing import Planted
 from blankcheck.types import Rows
@@ -34,10 +34,10 @@ class SignDescent(Descent):
         return Weights(images.new_full((len(images), 1, 1, 1), 0.01))
 
     def step(
-        self, state: Weights, images: Tensor, seen: Seen, look: Look
+        self, state: Weights, images: Tensor, seen: Measurement, look: StepContext
     ) -> tuple[Tensor, Weights]:
         """Images (n, c, h, w) and what was seen of them -> the next images, and the next state."""
-        confident = (seen.margin >= look.needed)[:, None, None, None]
+        confident = (seen.log_odds >= look.target_log_odds)[:, None, None, None]
         moved = images + self.size * seen.gradient.sign() - state.pull
         return moved.clamp(0, 1), Weights(state.pull * torch.where(confident, 1.1, 0.95))
 

@@ -37,7 +37,7 @@ def attempt(
     return Attempt(target, fooled, "noise/adaptive", lit, confidence, p, fewest)
 
 
-TRUSTED = OODRecord("marginal", ("a score",), 0.001, 12, 2000, calibrating=100_000)
+TRUSTED = OODRecord("marginal", ("a score",), 0.001, 12, 2000, calibration_images=100_000)
 """An out-of-distribution test that calls 0.6 % of real test images out of distribution."""
 
 

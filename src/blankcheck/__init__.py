@@ -1,33 +1,42 @@
 """Is your classifier sure of what it sees, or just sure?
 
 blankcheck looks for images that are almost blank, that no real data looks like, and that a
-classifier is nevertheless certain about; it trains classifiers that are not fooled by them; and it
+classifier is nevertheless certain about. It trains classifiers that are not fooled by them. And it
 says, with evidence that anyone can check again, which of the two a classifier is.
 
     import blankcheck as bc
 
-    model = bc.load_model("net.py:make", weights="net.safetensors", normalize=((0.1307,),
-    (0.3081,))) data = bc.load_data("mnist") found = bc.fool(model, range(10), 10, data=data,
-    steps=1000)    # images a search made: how sure, how sparse audit = bc.audit(model, data)
-    # search + out-of-distribution test + checks print(audit.verdict, audit.rate,
-    audit.rate_upper_95)           # FOOLED, RESISTED or INCONCLUSIVE hardened = bc.harden(model,
-    data)                               # rounds of search and training
+    model = bc.load_model("net.py:make", weights="net.pt", normalize=((0.1307,), (0.3081,)))
+    data = bc.load_data("mnist")
+    found = bc.fool(model, range(10), 10, data=data)  # images, how sure and how sparse
+    audit = bc.audit(model, data)                     # search, out-of-distribution test, checks
+    print(audit.verdict, audit.rate)                  # FOOLED, RESISTED or INCONCLUSIVE
+    hardened = bc.harden(model, data)                 # rounds of search and training
     hardened.save("runs/hardened")
 
-The rooms, each of which only knows those before it: `fooling` makes images, `judging` says what
-they mean, `classifiers` and `data` are what is searched and what is real; `auditing` gathers
-evidence; `hardening` improves classifiers; `running` has every side effect.
+`docs/architecture.md` says which rooms the package has, and which of them may know which.
 """
 
-from blankcheck.api.audit import Audit, audit
-from blankcheck.api.harden import Hardened, harden
-from blankcheck.auditing import fool
-from blankcheck.classifiers import load_model
-from blankcheck.data import Data, LazyImages, Split, load_data
-from blankcheck.diagnosing import Diagnosis, diagnose
-from blankcheck.errors import ArgumentError, BlankcheckError, DataError, ModelError, RunFolderError
-from blankcheck.judging import FIRST, OODTest, Score, Verdict
-from blankcheck.types import Conditions, Fooling, Outcome
+from typing import TYPE_CHECKING
+
+from blankcheck.lazily import exported
+
+if TYPE_CHECKING:
+    from blankcheck.api.audit import Audit, audit
+    from blankcheck.api.harden import Hardened, harden
+    from blankcheck.auditing import fool
+    from blankcheck.classifiers import load_model
+    from blankcheck.data import Data, LazyImages, Split, load_data
+    from blankcheck.diagnosing import Diagnosis, diagnose
+    from blankcheck.errors import (
+        ArgumentError,
+        BlankcheckError,
+        DataError,
+        ModelError,
+        RunFolderError,
+    )
+    from blankcheck.judging import FIRST, OODTest, Score, Verdict
+    from blankcheck.types import Conditions, Fooling, Outcome
 
 __version__ = "0.1.0"
 
@@ -57,3 +66,20 @@ __all__ = [
     "load_data",
     "load_model",
 ]
+
+# torch takes a second to import, so each name is fetched when it is asked for
+__getattr__ = exported(
+    __name__,
+    auditing="fool",
+    classifiers="load_model",
+    data="Data LazyImages Split load_data",
+    diagnosing="Diagnosis diagnose",
+    errors="ArgumentError BlankcheckError DataError ModelError RunFolderError",
+    judging="FIRST OODTest Score Verdict",
+    types="Conditions Fooling Outcome",
+    **{"api.audit": "Audit audit", "api.harden": "Hardened harden"},
+)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -16,13 +16,17 @@ the data often take."""
 
 
 def first_copies(images: Images, index: Tensor | None = None) -> Tensor:
-    """For each image the position of the first one with the same values, (n, c, h, w) -> (n,).
+    """For each image the position of the first one with the same values.
 
-    index: positions (k,) of those to look at, all if None; the answer (k,) is in positions of the
-    index. Images that are
-    read only as they are asked for count as all different: reading them for this would take too
-    long. So do those of which there are very many (`MOST_COPIES`, `MOST_SHARE`): a blank tile that
-    is a tenth of all data belongs into every part.
+    Args:
+        images: (n, c, h, w). Those that are read only as they are asked for count as all different:
+            reading them for this would take too long.
+        index: positions (k,) of the images to look at; all if None.
+
+    Returns:
+        (k,) positions in the index. Images of which there are very many (`MOST_COPIES`,
+        `MOST_SHARE`) count as different: a blank tile that is a tenth of all data belongs into
+        every part.
     """
     wanted = torch.arange(len(images)) if index is None else index
     if not isinstance(images, Tensor):
@@ -39,12 +43,16 @@ def first_copies(images: Images, index: Tensor | None = None) -> Tensor:
 
 
 def cut_together(order: Tensor, firsts: Tensor, borders: Sequence[int]) -> list[Tensor]:
-    """Cut a random order (n,) of images at these borders; copies of an image all go where the first
-    of them falls.
+    """Cut a random order of images; copies of an image all go where the first of them falls.
 
-    firsts: (n,) from `first_copies`. Where no image occurs twice, the parts are order[:b0],
-    order[b0:b1], and so on. Where some do, images that a test was fitted on would otherwise
-    calibrate it as well, and it would find all others unusual.
+    Otherwise images that a test was fitted on would calibrate it as well, and it would find all
+    others unusual.
+
+    Args:
+        order: (n,) positions of images.
+        firsts: (n,) from `first_copies`.
+        borders: where to cut. Where no image occurs twice, the parts are order[:b0], order[b0:b1],
+            and so on.
     """
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order))

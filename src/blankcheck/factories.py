@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from blankcheck.errors import BlankcheckError
+from blankcheck.text import one_line
 
 
 def is_factory(text: str) -> bool:
@@ -28,39 +29,33 @@ def call_factory(text: str, argument: str, error: type[BlankcheckError]) -> Any:
     Any failure becomes one `error` that names `argument`.
     """
     place, _, name = text.rpartition(":")
+    what = f"{argument} factory {text!r}"
+    is_file = place.endswith(".py")
+    if is_file and not Path(place).is_file():
+        raise error(f"{what}: file {place} does not exist")
     try:
-        module = (
-            _import_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-        )
-    except BlankcheckError:
+        module = _import_file(Path(place)) if is_file else importlib.import_module(place)
+    except (BlankcheckError, KeyboardInterrupt):
         raise
-    except FileNotFoundError as cause:
-        raise error(f"{argument} factory {text!r}: file {place} does not exist") from cause
-    except BaseException as cause:
-        if isinstance(cause, KeyboardInterrupt):
-            raise
-        raise error(
-            f"{argument} factory {text!r}: importing {place} raised {_brief(cause)}"
-        ) from cause
+    except BaseException as cause:  # SystemExit, too
+        raise error(f"{what}: importing {place} raised {_brief(cause)}") from cause
     factory = getattr(module, name, None)
     if not callable(factory):
-        raise error(f"{argument} factory {text!r}: {place} has no callable {name!r}")
+        raise error(f"{what}: {place} has no callable {name!r}")
     try:
         return factory()
     except BlankcheckError:
         raise
     except Exception as cause:
-        raise error(f"{argument} factory {text!r} raised {_brief(cause)}") from cause
+        raise error(f"{what} raised {_brief(cause)}") from cause
 
 
 def _brief(cause: BaseException) -> str:
-    text = " ".join(str(cause).split())
-    return f"{type(cause).__name__}: {text[:200]}" if text else type(cause).__name__
+    kind, words = type(cause).__name__, one_line(cause)
+    return kind if words == kind else f"{kind}: {words}"
 
 
 def _import_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise FileNotFoundError(path)
     spec = importlib.util.spec_from_file_location(f"_blankcheck_user_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is not a Python file")

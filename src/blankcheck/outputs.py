@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import warnings
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from blankcheck.errors import ModelError
+from blankcheck.text import one_line
 from blankcheck.types import Classifier, images_at_once, in_pieces
 
 OUTPUT_FORMS = ("logits", "log-probabilities", "probabilities")
@@ -54,17 +56,12 @@ def run(classifier: Classifier, images: Tensor) -> Tensor:
     except (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError) as error:
         if out_of_memory(error):
             raise
-        brief = " ".join(str(error).split())[:240]
+        brief = one_line(error, 240)
         raise ModelError(
             f"model cannot take images of shape {tuple(images.shape)}: {brief}"
         ) from error
-    if (
-        not isinstance(outputs, Tensor)
-        or outputs.ndim != 2
-        or len(outputs) != len(images)
-        or outputs.shape[1] < 2
-    ):
-        got = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+    got = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+    if not isinstance(got, tuple) or len(got) != 2 or got[0] != len(images) or got[1] < 2:
         raise ModelError(f"model outputs must be (n, classes) with at least 2 classes, got {got}")
     return outputs
 
@@ -84,7 +81,7 @@ def in_silence() -> Iterator[None]:
 
 
 def in_small_passes(classifier: Classifier) -> Classifier:
-    """The same classifier, which takes many images in several passes where nobody wants a gradient."""
+    """The same classifier, which takes many images in several passes where it needs no gradient."""
 
     def answer(images: Tensor) -> Tensor:
         most = images_at_once(images.shape[1:])
@@ -105,6 +102,19 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+
+
+def refused_by_machine(error: BaseException) -> str | None:
+    """One line for an error of disk, pipe, network or memory, which is nobody's mistake; None for
+    any other."""
+    if out_of_memory(error) or getattr(error, "errno", None) == errno.ENOMEM:
+        return f"out of memory: {one_line(error)}" if str(error).strip() else "out of memory"
+    if isinstance(error, BrokenPipeError):
+        return "whoever reads the output has gone"
+    if isinstance(error, OSError):
+        what = f"{error.filename}: " if error.filename else ""
+        return f"{what}{error.strerror or one_line(error)}"
+    return None
 
 
 def as_logits(outputs: Tensor, form: str) -> Tensor:

@@ -27,11 +27,13 @@ def seeded(*parts: object) -> torch.Generator:
 
 @contextmanager
 def own_random_numbers(seed: int | None, devices: Sequence[torch.device] = ()) -> Iterator[None]:
-    """Inside: torch's global generators of the CPU and of these devices are seeded. After: they are
-    as they were.
+    """Inside, torch's global generators are seeded, for networks that draw random numbers; after,
+    they are as they were.
 
-    For networks that draw random numbers. No other device is touched, which `torch.manual_seed`
-    would do. seed: None leaves the generators as they are inside, too.
+    Args:
+        seed: None leaves the generators as they are inside, too.
+        devices: whose generators are seeded beside the CPU's. No other device is touched, which
+            `torch.manual_seed` would do.
     """
     cuda = [device for device in devices if device.type == "cuda"]
     apple = torch.mps.get_rng_state() if any(d.type == "mps" for d in devices) else None

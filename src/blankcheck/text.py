@@ -23,6 +23,11 @@ def one_line(text: object, most: int = 200) -> str:
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
+def short(value: object) -> str:
+    """A plain value as a message shows it."""
+    return one_line(repr(value), 60)
+
+
 def percent(share: float | None, digits: int = 1) -> str:
     """A share in [0, 1] as a percentage; almost none is not called none, nor almost all all."""
     if share is None:

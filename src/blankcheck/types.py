@@ -1,5 +1,4 @@
-"""The nouns every room shares: images, classifiers, what a search hands back, and the three
-conditions."""
+"""The nouns every room shares: images, classifiers, the results of a search, the conditions."""
 
 from __future__ import annotations
 
@@ -50,13 +49,12 @@ for too much memory is killed."""
 
 
 def images_at_once(shape: Sequence[int]) -> int:
-    """How many images of a shape (c, h, w) are read, or go through a network without gradients, at
-    once."""
+    """How many images of a shape (c, h, w) are read, or go through a network without gradients."""
     return max(1, NUMBERS_AT_ONCE // math.prod(shape))
 
 
 def in_pieces(images: Images, most: int) -> Iterator[Tensor]:
-    """The images in their order, (m, c, h, w) with m <= `most` at a time; one empty piece of none."""
+    """The images in their order, at most `most` at a time; of none, one empty piece."""
     for first in range(0, max(1, len(images)), most):
         yield images[first : first + most]
 
@@ -98,24 +96,25 @@ def count_lit_pixels(images: Tensor) -> Tensor:
 
 
 def default_max_lit(shape: Sequence[int]) -> int:
-    """The default sparsity limit: 300 features from 784 up, 12 for the 64 of `digits`, in
-    proportion between."""
-    features = shape[0] * shape[1] * shape[2]
-    if features >= 784:
-        return 300
-    return (
-        max(1, round(12 * features / 64))
-        if features <= 64
-        else round(12 + 288 * (features - 64) / 720)
-    )
+    """The default sparsity limit of images (c, h, w).
+
+    300 features from 784 up, 12 for the 64 of `digits`, in proportion between.
+    """
+    features = math.prod(shape)
+    if features <= 64:
+        return max(1, round(12 * features / 64))
+    return 300 if features >= 784 else round(12 + 288 * (features - 64) / 720)
 
 
 @dataclass(frozen=True)
 class Conditions:
     """What makes an image a fooling image of a target class.
 
-    confidence: least probability of the target, in (0, 1). max_lit: most lit features. ood_level:
-    largest p-value of the out-of-distribution test, in (0, 1). unit: what `max_lit` counts.
+    Args:
+        confidence: least probability of the target, in (0, 1).
+        max_lit: most lit features.
+        ood_level: largest p-value of the out-of-distribution test, in (0, 1).
+        unit: what `max_lit` counts.
     """
 
     confidence: float = 0.9
@@ -144,9 +143,18 @@ class Rows:
         }
         return dataclasses.replace(self, **changes)
 
+    def where(self, mask: Tensor, other: Self) -> Self:
+        """These rows where the mask (n,) is True, and those of `other` elsewhere."""
+        changes: dict[str, Any] = {
+            f.name: torch.where(mask.view(-1, *[1] * (mine.ndim - 1)), mine, getattr(other, f.name))
+            for f in dataclasses.fields(self)
+            if isinstance(mine := getattr(self, f.name), Tensor)
+        }
+        return dataclasses.replace(self, **changes)
+
     @classmethod
     def cat(cls, parts: Sequence[Self]) -> Self:
-        """Several values one after the other; fields that are not tensors are taken from the first."""
+        """Several values one after the other; what is no tensor is taken from the first."""
         first = parts[0]
         joined: dict[str, Any] = {
             f.name: torch.cat([getattr(part, f.name) for part in parts])
@@ -162,16 +170,19 @@ NEVER = 2**31
 
 @dataclass(frozen=True)
 class Fooling(Rows):
-    """What a search hands back: one row per image. All numbers belong to the images handed back, in
-    stored form.
+    """What a search hands back, one row per image. Numbers belong to the images handed back.
 
-    images: (n, c, h, w) float32 in [0, 1], values below 1/512 exact zeros.
-    targets: (n,) int64. confidence: (n,) probability of the target among all outputs.
-    lit: (n,) int64, non-zero features. steps: (n,) int64, backward passes used. forwards: (n,)
-    int64, forward passes used, polishing included. outcome: (n,) int64, values of `Outcome`.
-    fewest: (n,) int64, fewest lit features of any confident image met on the way, whatever else it
-    failed; `NEVER` where none was confident. found_at: (n,) int64, how many of the backward passes
-    had been used when the image handed back was met.
+    Args:
+        images: (n, c, h, w) float32 in [0, 1], in stored form: values below 1/512 are exact zeros.
+        targets: (n,) int64.
+        confidence: (n,) probability of the target among all outputs.
+        lit: (n,) int64, non-zero features.
+        steps: (n,) int64, backward passes used.
+        forwards: (n,) int64, forward passes used, polishing included.
+        outcome: (n,) int64, values of `Outcome`.
+        fewest: (n,) int64, fewest lit features of any confident image met on the way, whatever else
+            it failed; `NEVER` where none was confident.
+        found_at: (n,) int64, backward passes used when the image handed back was met.
     """
 
     images: Tensor

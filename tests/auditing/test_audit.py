@@ -5,11 +5,13 @@ import torch
 from torch import nn
 
 import blankcheck as bc
-from blankcheck.auditing import PROCESSES, within
+from blankcheck.auditing import ATTACKS, within
 from blankcheck.auditing.portfolio import PRESETS
 from blankcheck.classifiers import UnitClassifier
 from blankcheck.classifiers.wrapper import fingerprint
 from blankcheck.testing import Constant, stripes, stripes_template
+from blankcheck.testing.deceivers import DeadAboutDense
+from blankcheck.testing.stochastic import Noisy
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def test_witnesses_meet_all_three_conditions(fooled, plain):
 
 
 def test_witnesses_say_where_they_come_from(fooled, plain):
-    """Process, seed, step, attempt, and whether 8 bits are enough for them."""
+    """Attack, seed, step, attempt, and whether 8 bits are enough for them."""
     w, attempts = fooled.witnesses, fooled.evidence.attempts
     fixed = ~w["extra"]
     assert int(fixed.sum()) == fooled.json["fooled"]
@@ -97,8 +99,12 @@ def test_a_score_of_ones_own_decides_what_is_out_of_distribution(plain, digits):
     )
 
 
-def test_same_seed_same_audit(fooled, plain, digits):
+def test_same_seed_same_audit_and_the_network_is_left_alone(fooled, plain, digits):
+    plain.train()
+    before = fingerprint(plain)
     again = bc.audit(plain, digits, "smoke", seed=1)
+    assert plain.training and fingerprint(plain) == before
+    plain.eval()
     assert torch.equal(again.witnesses["images"], fooled.witnesses["images"])
     assert again.evidence.attempts == fooled.evidence.attempts
 
@@ -118,48 +124,16 @@ def test_a_network_that_is_sure_of_nothing_is_inconclusive(digits):
     assert audit.verdict == "INCONCLUSIVE" and audit.json["checks"][0]["status"] == "failed"
 
 
-class Jitter(nn.Module):
-    """Adds noise at inference."""
-
-    def __init__(self, inner):
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, x):
-        return self.inner(x) + 3 * torch.randn(len(x), 10)
-
-
 def test_witnesses_of_a_network_that_answers_at_random_are_scored_again(plain, digits):
-    audit = bc.audit(Jitter(plain), digits, "smoke")
+    audit = bc.audit(Noisy(plain, logits=3.0), digits, "smoke")
     assert audit.verdict in ("FOOLED", "INCONCLUSIVE")
     assert {c["code"]: c["status"] for c in audit.json["checks"]}["repeatable"] == "failed"
     assert len(audit.witnesses["images"]) == audit.json["fooled"] + audit.json["extra"]["fooled"]
 
 
-class Asleep(nn.Module):
-    """Sure of nothing unless the image is bright at many positions, and flat there: no gradient
-    from noise."""
-
-    def __init__(self, inner):
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, x):
-        awake = ((x > 0.002).flatten(1).sum(1, keepdim=True) < 50).float()
-        return self.inner(x) * awake
-
-
 def test_a_network_that_hides_from_noise_is_not_resisted(plain, digits):
-    audit = bc.audit(Asleep(plain), digits, "smoke")
+    audit = bc.audit(DeadAboutDense(plain, limit=50), digits, "smoke")
     assert audit.verdict != "RESISTED" and audit.json["sparse_confident"]["fooled"] > 50
-
-
-def test_the_audited_network_is_left_alone(plain, digits, fooled):
-    plain.train()
-    before = fingerprint(plain)
-    bc.audit(plain, digits, "smoke")
-    assert plain.training and fingerprint(plain) == before
-    plain.eval()
 
 
 def test_real_classes_are_the_targets_of_a_network_with_more_outputs(digits):
@@ -177,7 +151,7 @@ def test_real_classes_are_the_targets_of_a_network_with_more_outputs(digits):
 def test_processes_stay_within_the_budget(steps):
     processes = within(steps)
     always = sum(p.steps for p in processes if not p.fallback)
-    given_up = sum(p.steps if p.give_up is None else p.give_up for p in processes)
+    given_up = sum(p.steps if p.early_stop_after is None else p.early_stop_after for p in processes)
     assert 1 <= always <= steps and given_up <= steps
     assert all(p.most is None or p.steps <= p.most for p in processes) or len(processes) == 1
 
@@ -185,5 +159,5 @@ def test_processes_stay_within_the_budget(steps):
 def test_larger_presets_look_harder():
     smoke, standard, proof = (PRESETS[n] for n in ("smoke", "standard", "proof"))
     assert proof.steps == 10 * standard.steps and smoke.steps < standard.steps
-    assert len({p.name for p in PROCESSES}) == len(PROCESSES)
+    assert len({p.name for p in ATTACKS}) == len(ATTACKS)
     assert standard.for_targets(10) == 50 and standard.for_targets(1000) == 5

@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch import nn
 
-from blankcheck.auditing.attempts import Job, run_attempts
+from blankcheck.auditing import Job, run_attempts
 from blankcheck.auditing.controls import probes
 from blankcheck.auditing.controls import stronger_search as harder
 from blankcheck.auditing.controls.planted import REACHES, planted_control
 from blankcheck.auditing.controls.setting import Setting, Twin
-from blankcheck.auditing.controls.third_party import rivals
+from blankcheck.auditing.controls.third_party import third_party_control
 from blankcheck.auditing.gather import ood_test
-from blankcheck.auditing.portfolio import PRESETS, Process, within
-from blankcheck.auditing.third_party import Rival
+from blankcheck.auditing.portfolio import PRESETS, Attack, within
+from blankcheck.auditing.third_party import ThirdPartyAttack
 from blankcheck.auditing.witnesses import judged
-from blankcheck.fooling import FixedWeight
+from blankcheck.fooling import ProjectedAdam
 from blankcheck.judging import SECOND, Control
 from blankcheck.testing import Constant, stripes, stripes_template
 from blankcheck.types import Conditions
@@ -34,7 +34,7 @@ HARDER = (
     harder.close_calls,
     harder.gradient_free,
 )
-WEAK = (Process("gaussian", "fixed", lambda steps, k: FixedWeight(weight=1000.0), 2),)
+WEAK = (Attack("gaussian", "fixed", lambda steps, k: ProjectedAdam(weight=1000.0), 2),)
 """A search that finds nothing at all."""
 
 
@@ -44,7 +44,7 @@ def judge(digits):
 
 
 def setting(
-    classifier, data, judge, processes=None, twins=(), per_target=1, form="logits"
+    classifier, data, judge, attacks=None, twins=(), per_target=1, form="logits"
 ) -> Setting:
     nn.Module.requires_grad_(classifier, False)
     job = Job(
@@ -52,8 +52,8 @@ def setting(
         form,
         data.shape,
         Conditions(max_lit=12),
-        processes or within(SMOKE.steps),
-        enough=1,
+        attacks or within(SMOKE.steps),
+        stop_at_lit=1,
         real=(data.validation.images, data.validation.labels),
         accept=judge[0].accepts,
     )
@@ -88,7 +88,7 @@ def honest():
 
 @pytest.mark.parametrize("control", HARDER, ids=lambda c: c.__name__)
 def test_looking_harder_finds_what_a_weak_search_missed(weak, control):
-    made = control(replace(weak, job=replace(weak.job, processes=within(SMOKE.steps))))
+    made = control(replace(weak, job=replace(weak.job, attacks=within(SMOKE.steps))))
     if control in (harder.penalty_weights, harder.gradient_free):
         assert made.control.found >= 1, "rules that are weaker by nature"
     else:
@@ -111,11 +111,11 @@ def test_where_every_attempt_was_fooled_there_is_nothing_to_look_for(strong, con
 
 def test_images_of_a_twin_are_shown_to_the_network(weak, honest, strong, plain):
     twin = Twin(plain, "logits", "a plain twin")
-    able = replace(weak, job=replace(weak.job, processes=within(SMOKE.steps)))
+    able = replace(weak, job=replace(weak.job, attacks=within(SMOKE.steps)))
     made = harder.transfer(able, twin)
     assert made.control.found >= 0.8 * made.control.tries, "a network is its own best twin"
     ((job, _),) = made.searches
-    assert job.classifier is weak.job.classifier and job.processes[0].name.startswith("twin:")
+    assert job.classifier is weak.job.classifier and job.attacks[0].name.startswith("twin:")
     two_classes = Twin(
         nn.Sequential(nn.Flatten(), nn.Linear(64, 2)).requires_grad_(False), "logits", "another"
     )
@@ -173,12 +173,10 @@ def test_planted_patterns_are_found_in_an_honest_network_and_missed_by_a_weak_se
     made = planted_control(honest).control
     assert made.found == made.tries == 2 and made.numbers["narrowest_reach"] <= REACHES[1]
     assert made.numbers[f"reach:{REACHES[0]:g}"] == 1.0
-    missed = planted_control(replace(honest, job=replace(honest.job, processes=WEAK))).control
+    missed = planted_control(replace(honest, job=replace(honest.job, attacks=WEAK))).control
     assert missed.found == 0 and "narrowest_reach" not in missed.numbers
-    assert (
-        planted_control(strong).control.why_not
-        == "every class was fooled without a planted pattern"
-    )
+    why_not = planted_control(strong).control.why_not
+    assert why_not == "every class was fooled without a planted pattern"
 
 
 class Wrapped(nn.Module):
@@ -274,34 +272,36 @@ def test_exact_zeros_are_noticed(plain, weak, digits, judge):
     assert probes.saturation(soft).control.found == 0
 
 
-def rival(run) -> Rival:
-    return Rival("a friend", "friends", "pip install friends", lambda: run)
+def rival(run) -> ThirdPartyAttack:
+    return ThirdPartyAttack("a friend", "friends", "pip install friends", lambda: run)
 
 
 def test_rivals_count_where_the_fixed_attempts_found_nothing(weak, strong):
     known = strong.tried.best.images
     finds = rival(lambda asked, start, targets: known)
-    made = rivals(weak, [finds])
+    made = third_party_control(weak, [finds])
     assert (
         made.control.found == made.control.tries == 10
-        and made.searches[0][0].processes[0].rule == "a friend"
+        and made.searches[0][0].attacks[0].rule == "a friend"
     )
-    made = rivals(strong, [finds])
+    made = third_party_control(strong, [finds])
     assert made.control.why_not == "every class was fooled already" and len(made.searches) == 1
-    assert rivals(weak, [rival(lambda asked, start, targets: start)]).control.found == 0
+    assert (
+        third_party_control(weak, [rival(lambda asked, start, targets: start)]).control.found == 0
+    )
 
 
 def test_rivals_that_are_not_asked_for_or_break_off(weak):
-    assert "--rivals" in rivals(weak, []).control.why_not
+    assert "--rivals" in third_party_control(weak, []).control.why_not
     assert (
-        rivals(weak, [], "friends cannot be imported").control.why_not
+        third_party_control(weak, [], "friends cannot be imported").control.why_not
         == "friends cannot be imported"
     )
 
     def broken(asked, start, targets):
         raise ValueError("out of luck")
 
-    made = rivals(weak, [rival(broken)]).control
+    made = third_party_control(weak, [rival(broken)]).control
     assert (
         isinstance(made, Control)
         and "broke off: ValueError: out of luck" in made.detail

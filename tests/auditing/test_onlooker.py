@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from blankcheck.auditing.attempts import Job, run_attempts
+from blankcheck.auditing import Job, run_attempts
 from blankcheck.auditing.controls.setting import Setting, Twin
 from blankcheck.auditing.controls.stronger_search import transfer
 from blankcheck.auditing.gather import Gathered, _by_the_way, gather, ood_test
@@ -151,7 +151,7 @@ def setting_of(network, data, network_twin) -> Setting:
         data.shape,
         WANT,
         within(40),
-        enough=1,
+        stop_at_lit=1,
         real=(data.validation.images, data.validation.labels),
         accept=tests[0].accepts,
     )
@@ -215,8 +215,10 @@ def test_what_is_left_of_an_image_in_8_bits_is_looked_at():
     seen: list[Met] = []
     onlooker = Onlooker(network, "logits", 10, WANT, accept_all)
     tests = Everything(), Everything()
-    job = Job(onlooker, "logits", (1, 8, 8), WANT, within(40), enough=1, accept=onlooker.accepts)
-    tried = run_attempts(replace(job, processes=within(2)), [0])
+    job = Job(
+        onlooker, "logits", (1, 8, 8), WANT, within(40), stop_at_lit=1, accept=onlooker.accepts
+    )
+    tried = run_attempts(replace(job, attacks=within(2)), [0])
     tried = replace(tried, best=replace(tried.best, images=image))
     onlooker.over(alone, seen)(1, lambda _: judged(job, tried, *tests))
     assert seen[0].classes.tolist() == [0]

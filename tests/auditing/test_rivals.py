@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
 
-from blankcheck.api.third_party import NOT_NEEDED, RIVALS, stand_ins
+from blankcheck.api.third_party import ATTACKS, NOT_NEEDED, stand_ins
 from blankcheck.auditing.third_party import (
     Asked,
     EachClass,
     OneClass,
-    Rival,
+    ThirdPartyAttack,
     available,
     cleaned,
-    run_rival,
+    run_third_party,
 )
 from blankcheck.classifiers.wrapper import left_as_found
 from blankcheck.fooling import Goal
@@ -41,7 +41,7 @@ assert set(AS_FORM) == set(OUTPUT_FORMS)
 
 
 def fake(run, name="fake", install="pip install fake-attacks"):
-    return Rival(name, "fake-attacks", install, lambda: run)
+    return ThirdPartyAttack(name, "fake-attacks", install, lambda: run)
 
 
 def fixed(logits, form):
@@ -71,6 +71,20 @@ def climb(asked, start, targets):
     return images
 
 
+def found_by(run, network=None, start=None, targets=None, confidence=0.9, seed=0):
+    """What becomes of what an attack hands back; from black, the classes in turn, if not said."""
+    start = torch.zeros(1, *SHAPE) if start is None else start
+    targets = torch.arange(len(start)) if targets is None else targets
+    network = network or linear()
+    return run_third_party(fake(run), network, "logits", start, targets, confidence, seed)
+
+
+def others_of(z):
+    """What each output's log-odds are measured against, (n, 4) -> (n, 4)."""
+    rest = [z[:, [j for j in range(4) if j != k]].logsumexp(dim=1) for k in range(4)]
+    return torch.stack(rest, 1)
+
+
 outputs = st.lists(
     st.lists(st.floats(-30, 30, width=32), min_size=4, max_size=4), min_size=1, max_size=6
 ).map(torch.tensor)
@@ -84,18 +98,13 @@ outputs = st.lists(
 def test_the_largest_output_is_a_class_exactly_when_it_is_confident(logits, form, confidence):
     p = logits.double().softmax(dim=1)  # three classes and one output more
     assume(bool(((p - confidence).abs() > 1e-5).all()))
-    seen = EachClass(Asked(fixed(logits, form), form, confidence), CPU)(
-        torch.zeros(len(logits), *SHAPE)
-    )
+    asked, images = Asked(fixed(logits, form), form, confidence), torch.zeros(len(logits), *SHAPE)
+    seen = EachClass(asked, CPU)(images)
     assert seen.shape == (len(logits), 5)
     for t in range(4):
         assert torch.equal(seen.argmax(dim=1) == t, p[:, t] >= confidence)
-        one = OneClass(
-            Asked(fixed(logits, form), form, confidence), CPU, torch.full((len(logits),), t)
-        )
-        assert torch.equal(
-            one(torch.zeros(len(logits), *SHAPE)).argmax(dim=1) == 0, p[:, t] >= confidence
-        )
+        one = OneClass(asked, CPU, torch.full((len(logits),), t))
+        assert torch.equal(one(images).argmax(dim=1) == 0, p[:, t] >= confidence)
 
 
 @settings(max_examples=50, deadline=None)
@@ -105,11 +114,8 @@ def test_what_is_seen_is_log_odds_less_those_needed(logits, confidence):
         torch.zeros(len(logits), *SHAPE)
     )
     z = logits.double()
-    others = torch.stack(
-        [z[:, [j for j in range(4) if j != k]].logsumexp(dim=1) for k in range(4)], 1
-    )
     needed = np.log(confidence / (1 - confidence))
-    assert_close(seen[:, :4].double(), z - others - needed, atol=1e-4, rtol=1e-4)
+    assert_close(seen[:, :4].double(), z - others_of(z) - needed, atol=1e-4, rtol=1e-4)
     assert bool((seen[:, 4] == 0).all())
 
 
@@ -118,11 +124,8 @@ def test_what_is_seen_is_log_odds_less_those_needed(logits, confidence):
 def test_gradients_of_every_output_are_those_of_the_log_odds(logits):
     assume(bool((logits.topk(2, dim=1).values.diff(dim=1).abs() > 1e-3).all()))
     z = logits.double().requires_grad_(True)
-    others = torch.stack(
-        [z[:, [j for j in range(4) if j != k]].logsumexp(dim=1) for k in range(4)], 1
-    )
     weights = torch.tensor([1.0, 2.0, 3.0, 4.0])
-    (expected,) = torch.autograd.grad(((z - others) * weights).sum(), z)
+    (expected,) = torch.autograd.grad(((z - others_of(z)) * weights).sum(), z)
     leaf = logits.clone().requires_grad_(True)
     view = EachClass(Asked(fixed(leaf, "logits"), "logits", 0.9), CPU)
     (gradient,) = torch.autograd.grad(
@@ -153,7 +156,7 @@ def test_what_is_done_to_the_view_does_not_reach_the_classifier():
 
 def test_a_rival_that_works_reaches_the_confidence_of_the_search():
     network, targets = linear(), torch.tensor([2, 0])
-    found = run_rival(fake(climb), network, "logits", torch.zeros(2, *SHAPE), targets, 0.9)
+    found = found_by(climb, network, torch.zeros(2, *SHAPE), targets)
     p = network(found.images).softmax(dim=1)[torch.arange(2), targets]
     assert found.error == ""
     assert bool((p >= 0.9).all())
@@ -161,9 +164,7 @@ def test_a_rival_that_works_reaches_the_confidence_of_the_search():
 
 
 def test_passes_are_counted_by_image():
-    found = run_rival(
-        fake(climb), linear(), "logits", torch.zeros(3, *SHAPE), torch.tensor([0, 1, 2]), 0.9
-    )
+    found = found_by(climb, start=torch.zeros(3, *SHAPE))
     assert (found.forwards, found.backwards) == (30, 30)
 
 
@@ -174,10 +175,7 @@ def test_no_gradient_no_backward():
             asked.logits(start[:1])
         return start
 
-    frozen = linear().requires_grad_(False)
-    found = run_rival(
-        fake(look), frozen, "logits", torch.zeros(3, *SHAPE), torch.tensor([0, 1, 2]), 0.9
-    )
+    found = found_by(look, linear().requires_grad_(False), torch.zeros(3, *SHAPE))
     assert (found.forwards, found.backwards) == (4, 0)
 
 
@@ -188,15 +186,13 @@ def test_a_rival_is_asked_for_a_hair_more():
         asked_for.append(asked.confidence)
         return start
 
-    run_rival(fake(look), linear(), "logits", torch.zeros(1, *SHAPE), torch.tensor([0]), 0.8)
-    assert asked_for == [Goal(0.8).wanted]
+    found_by(look, confidence=0.8)
+    assert asked_for == [Goal(0.8).target_confidence]
 
 
 def test_images_are_cleaned_to_stored_form():
     odd = torch.tensor([[1.5, -0.5], [0.001, 0.25]]).view(1, *SHAPE)
-    found = run_rival(
-        fake(lambda *_: odd), linear(), "logits", torch.zeros(1, *SHAPE), torch.tensor([0]), 0.9
-    )
+    found = found_by(lambda *_: odd)
     assert found.images.tolist() == [[[[1.0, 0.0], [0.0, 0.25]]]]
     assert found.images.dtype == torch.float32
 
@@ -219,14 +215,7 @@ def test_missing_images_are_those_of_the_start():
     "wrong", [torch.zeros(3, *SHAPE), torch.zeros(2, 4), np.zeros((2, 1, 1, 1))]
 )
 def test_images_of_another_shape_are_an_error(wrong):
-    found = run_rival(
-        fake(lambda *_: wrong),
-        linear(),
-        "logits",
-        torch.zeros(2, *SHAPE),
-        torch.tensor([0, 1]),
-        0.9,
-    )
+    found = found_by(lambda *_: wrong, start=torch.zeros(2, *SHAPE))
     assert "handed back" in found.error
     assert found.images.shape == (2, *SHAPE)
 
@@ -237,7 +226,7 @@ def test_a_rival_that_raises_is_a_result_that_says_why():
         raise AssertionError("no\n such   luck")
 
     start = torch.rand(2, *SHAPE)
-    found = run_rival(fake(broken), linear(), "logits", start, torch.tensor([0, 1]), 0.9)
+    found = found_by(broken, start=start)
     assert found.error == "AssertionError: no such luck"
     assert torch.equal(found.images, stored(start))
     assert found.forwards == 2
@@ -248,9 +237,7 @@ def test_interrupting_is_not_an_error_of_the_rival():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_rival(
-            fake(interrupted), linear(), "logits", torch.zeros(1, *SHAPE), torch.tensor([0]), 0.9
-        )
+        found_by(interrupted)
 
 
 def test_a_rival_cannot_change_start_or_targets():
@@ -260,7 +247,7 @@ def test_a_rival_cannot_change_start_or_targets():
         wanted.zero_()
         return mine.add_(1)
 
-    found = run_rival(fake(greedy), linear(), "logits", start, targets, 0.9)
+    found = found_by(greedy, None, start, targets)
     assert (float(start.max()), int(targets[0]), int(found.targets[0])) == (0.0, 1, 1)
 
 
@@ -288,15 +275,7 @@ def test_random_numbers_are_left_as_found_and_repeat(fails):
     undisturbed = draws()
     seed(7)
     for number in (3, 3, 4):
-        run_rival(
-            fake(random_rival),
-            network,
-            "logits",
-            torch.zeros(1, *SHAPE),
-            torch.tensor([0]),
-            0.9,
-            seed=number,
-        )
+        found_by(random_rival, network, seed=number)
     assert draws() == undisturbed
     assert drawn[0] == drawn[1]
     assert all(a != b for a, b in zip(drawn[1], drawn[2], strict=True))
@@ -313,22 +292,21 @@ def test_missing_libraries_are_reported_with_how_to_install_them():
         raise AttributeError("module 'numpy' has no attribute 'product'")
 
     here = fake(climb, "here")
-    usable, lacking = available(
-        [
-            Rival("a", "one", "pip install one", missing),
-            here,
-            Rival("b", "two", "pip install two", at_odds),
-        ]
-    )
+    one = ThirdPartyAttack("a", "one", "pip install one", missing)
+    two = ThirdPartyAttack("b", "two", "pip install two", at_odds)
+    usable, lacking = available([one, here, two])
     assert usable == [here]
+    whys = {
+        "one": "ModuleNotFoundError: No module named 'fake_attacks'",
+        "two": "AttributeError: module 'numpy' has no attribute 'product'",
+    }
     assert lacking == {
-        "one": "cannot be imported (ModuleNotFoundError: No module named 'fake_attacks'); pip install one",
-        "two": "cannot be imported (AttributeError: module 'numpy' has no attribute 'product'); pip install two",
+        name: f"cannot be imported ({why}); pip install {name}" for name, why in whys.items()
     }
 
 
 def test_every_library_is_usable_or_reported():
-    usable, lacking = available(RIVALS)
+    usable, lacking = available(ATTACKS)
     assert {r.library for r in usable} | set(lacking) == {
         "adv-lib",
         "foolbox",
@@ -355,20 +333,20 @@ def test_stand_ins_are_gone_afterwards(monkeypatch):
 MODULES = {"adv-lib": "adv_lib", "foolbox": "foolbox", "adversarial-robustness-toolbox": "art"}
 
 
-@pytest.mark.parametrize("rival", RIVALS, ids=lambda r: r.name)
+@pytest.mark.parametrize("rival", ATTACKS, ids=lambda r: r.name)
 @pytest.mark.parametrize("form", OUTPUT_FORMS)
 def test_real_rivals_find_confident_images(rival, form, plain):
     pytest.importorskip(MODULES[rival.library], reason=f"needs {rival.library}: {rival.install}")
     before = {name for name in NOT_NEEDED if name in sys.modules}
 
     def twofold(images):
-        """20 outputs of which 10 are classes: every class's probability beside a tenth of the rest."""
+        """20 outputs of which 10 are classes: each one's probability beside a tenth of the rest."""
         z = plain(images)
         return AS_FORM[form](torch.cat([z, z - 4], 1))
 
     targets = torch.tensor([3, 8, 1])
     with left_as_found(plain):
-        found = run_rival(rival, twofold, form, torch.zeros(3, 1, 8, 8), targets, 0.9)
+        found = run_third_party(rival, twofold, form, torch.zeros(3, 1, 8, 8), targets, 0.9)
         p = twofold(found.images)
     p = p.softmax(dim=1) if form != "probabilities" else p
     assert found.error == ""

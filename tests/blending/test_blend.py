@@ -32,9 +32,10 @@ from blankcheck.blending.blending import (
     blend_images,
     check_alphas,
     choose_pairs,
+    examples,
     shuffle_pixels,
+    tabulate,
 )
-from blankcheck.blending.table import examples, tabulate
 from blankcheck.classifiers import probabilities
 from blankcheck.classifiers.loading import save_model
 from blankcheck.classifiers.wrapper import fingerprint
@@ -42,14 +43,14 @@ from blankcheck.cli.commands import blend as blend_command
 from blankcheck.cli.commands.blend import parse_alphas
 from blankcheck.cli.main import main
 from blankcheck.errors import ArgumentError, RunFolderError
-from blankcheck.figures import style as picture_style
 from blankcheck.judging import Evidence, RealData, judge, verdict_json
 from blankcheck.judging.evidence import Attempt, Cost
-from blankcheck.report.charts import blend as blend_figures
+from blankcheck.report.charts.blend import draw_blends
 from blankcheck.report.page import write_report
 from blankcheck.runs.blend_record import read_blends
 from blankcheck.runs.contents import read_run
 from blankcheck.runs.folder import RunFolder
+from blankcheck.text import percent
 from blankcheck.types import Conditions, count_lit
 
 ALPHAS = (0.1, 0.2, 0.3, 0.4, 0.5)
@@ -349,7 +350,6 @@ def audited(plain, digits, tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def no_report(request, monkeypatch):
     """Only tests that ask for `reports` pay for drawing."""
-    monkeypatch.setattr(picture_style, "DPI", 30)
     if "reports" not in request.fixturenames:
         monkeypatch.setattr(blend_command, "write_report", lambda run: run / "report.html")
 
@@ -403,14 +403,11 @@ def test_blend_writes_its_record_and_the_report(run, digits, capsys, reports, mo
     page, markdown = (run / "report.html").read_text(), (run / "report.md").read_text()
     assert (
         ">Blending</h2>" in page
-        and "blend-examples" in markdown
+        and "figures/blend.svg" in markdown
         and "## Blending" in markdown
         and "| fooling image |" in markdown
     )
-    assert {p.name for p in (run / "figures").glob("blend-*")} >= {
-        "blend-shares.png",
-        "blend-maps.png",
-    }
+    assert (run / "figures" / "blend.svg").is_file()
     first = (run / "blend.json").read_bytes(), (run / "blend.safetensors").read_bytes()
     monkeypatch.setattr(blend_command, "write_report", lambda run: run / "report.html")
     assert main(["blend", str(run), "--per-pair", "3", "--alphas", "0.6,0.3", "--json"]) == 0
@@ -513,22 +510,25 @@ def _cells(**changes: Any) -> Any:
 BROKEN: dict[str, tuple[Any, str]] = {
     "a list": (lambda record: [], "must be an object"),
     "a later schema": (_record(schema=2), "has schema 2, this version reads schema 1"),
-    "no alphas": (_record(alphas=[]), r"alphas must lie in \(0, 1\]"),
-    "an alpha of 7": (_record(alphas=[7, 8]), r"alphas must lie in \(0, 1\]"),
-    "another kind": (_record(kinds={"luck": {}}), "kinds must be fooling, real, shuffled"),
+    "no alphas": (_record(alphas=[]), "alphas must be array of length >= 1"),
+    "an alpha of 7": (_record(alphas=[7, 8]), r"alphas\[0\] must be float <= 1"),
+    "another kind": (
+        lambda record: record | {"kinds": {"luck": record["kinds"]["real"]}},
+        "kinds must be fooling, real, shuffled",
+    ),
     "text for a count": (_kind(pairs=HOSTILE), "pairs must be int"),
     "more taken than pairs": (_kind(taken=[10**6, 1]), "taken must count pairs"),
     "too few counts": (_kind(lost=[0]), "lost must count pairs"),
     "a ragged table": (_cells(pairs=[[1]]), "must be a table of \\d+ rows and \\d+ columns"),
     "too few tables": (_cells(taken=[]), "one table for each alpha"),
-    "an alpha beyond 1": (_kind(smallest=3), r"smallest alpha must lie in \[0, 1\]"),
+    "an alpha beyond 1": (_kind(smallest=3), "smallest must be float <= 1"),
     "examples without images": (
         _record(examples=[{"row": 0, "column": 1, "alpha": 0.1, "confidence": 0.9}] * 6),
         "do not belong together",
     ),
     "too many examples": (
         _record(examples=[{"row": 0, "column": 1, "alpha": 0.1, "confidence": 0.9}] * 9),
-        "at most 6",
+        "examples must be array of length <= 6",
     ),
 }
 
@@ -579,12 +579,11 @@ def test_names_from_users_are_only_text(blended):
         )
 
 
-def test_the_curves_are_the_shares(blended):
+def test_the_figure_says_its_shares_and_shows_its_examples(blended):
     blends = read_blends(RunFolder.open(blended))
     assert blends is not None
-    panels = blend_figures.share_curves(blends).axes
-    for axes, what in zip(panels, ("taken", "lost"), strict=True):
-        for line, kind in zip(axes.get_lines(), KINDS, strict=True):
-            assert list(line.get_ydata()) == [0, *blends.shares(kind, what)] and list(
-                line.get_xdata()
-            ) == [0, 0.5, 1]
+    drawn = draw_blends(blends)
+    for what, title in (("taken", "Taken for the other class"), ("lost", "Own class lost")):
+        shares = ", ".join(percent(share, 0) for share in blends.shares(FOOLING, what))
+        assert f"{title}, fooling image, {shares};" in drawn.alt
+    assert drawn.svg.count("<image") == 3 * len(blends.record["examples"])

@@ -8,16 +8,14 @@ import math
 
 import pytest
 import torch
-from torch import nn
 
 from blankcheck.auditing.portfolio import PRESETS, Preset
 from blankcheck.certifying import Penalty, Ramp, Sparse, bound_layers, log_odds_bounds, read_network
-from blankcheck.certifying.certificate import limit
-from blankcheck.classifiers import TrainingPlan, UnitClassifier, build
-from blankcheck.classifiers.reference import Bright
+from blankcheck.certifying.log_odds import limit
+from blankcheck.classifiers import UnitClassifier, build
 from blankcheck.cli.main import main
 from blankcheck.errors import ArgumentError
-from blankcheck.hardening import Hardening, HardeningPlan, objective_named
+from blankcheck.hardening import Hardening, HardeningPlan
 
 FACTORY = """
 import torch
@@ -26,15 +24,12 @@ from blankcheck.classifiers.reference import Bright
 
 def make():
     torch.manual_seed(0)
-    return nn.Sequential(Bright(0.25), nn.Flatten(), nn.Linear(64, 48), nn.ReLU(), nn.Linear(48, 10))
+    hidden, last = nn.Linear(64, 48), nn.Linear(48, 10)
+    return nn.Sequential(Bright(0.25), nn.Flatten(), hidden, nn.ReLU(), last)
 """
-
-
-def small():
-    torch.manual_seed(0)
-    return nn.Sequential(
-        Bright(0.25), nn.Flatten(), nn.Linear(64, 48), nn.ReLU(), nn.Linear(48, 10)
-    )
+SCOPE: dict = {}
+exec(FACTORY, SCOPE)
+small = SCOPE["make"]
 
 
 def test_the_ramp_grows_from_nothing_to_all():
@@ -89,32 +84,14 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     (folder / "net.py").write_text(FACTORY)
     out = folder / "h"
-    given = [
-        "harden",
-        "--data",
-        "digits",
-        "--model",
-        f"{folder / 'net.py'}:make",
-        "--schedule",
-        "none",
-        "--certify",
-        "3",
-        "--certify-weight",
-        "2",
-        "--epochs",
-        "40",
-        "--rounds",
-        "4",
-        "--preset",
-        "smoke",
-        "--out",
-        str(out),
-        "--quiet",
-    ]
+    given = (
+        f"harden --data digits --model {folder / 'net.py'}:make --schedule none --certify 3 "
+        f"--certify-weight 2 --epochs 40 --rounds 4 --preset smoke --out {out} --quiet"
+    )
     with pytest.MonkeyPatch.context() as patch:
         # what the search finds is not the point
         patch.setitem(PRESETS, "smoke", Preset(attempts=20, per_target=2, steps=30))
-        assert main(given) == 0
+        assert main(given.split()) == 0
         yield out  # verify counts attempts by the preset
 
 
@@ -157,7 +134,7 @@ def test_a_network_of_which_less_was_asked_is_not_kept(digits):
     """One that has hardly begun to learn is never sure: everything is proved of it, and it is of no
     use."""
     plan = HardeningPlan(
-        TrainingPlan(30),
+        epochs=30,
         rounds=3,
         schedule="none",
         certify=2,
@@ -165,7 +142,7 @@ def test_a_network_of_which_less_was_asked_is_not_kept(digits):
         fresh_attempts=10,
         fresh_steps=40,
     )
-    work = Hardening(UnitClassifier(small()), digits, objective_named("max-entropy"), plan, seed=0)
+    work = Hardening(UnitClassifier(small()), digits, plan, seed=0)
     rounds = list(work.rounds())
     assert (
         rounds[0].proved == 2 and rounds[0].validation_confident < 0.1 and not rounds[0].fresh_rate

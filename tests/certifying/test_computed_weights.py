@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from proofs import Net, proved
 from torch import nn
 from torch.nn.utils import parametrizations
 
@@ -15,12 +16,10 @@ from blankcheck.certifying import (
     certify,
     log_odds_bounds,
     read_network,
-    rounding_slack,
 )
 from blankcheck.errors import ModelError
 
 SHAPE = (1, 4, 4)
-LIKE = torch.zeros((), dtype=torch.float64)
 
 
 class Computing(nn.Module):
@@ -55,14 +54,8 @@ def by_a_step_of_its_own(m):
 
 
 @torch.no_grad()
-def proved(network, k):
-    made = bound_layers(network.layers(), Sparse(k), LIKE)
-    return log_odds_bounds(made, 2) + rounding_slack(made, 2)
-
-
-@torch.no_grad()
 def test_quantised_weights_are_the_ones_that_run():
-    """Ties of float32 that float64 rounds to the other side: one step is missing from every weight."""
+    """Ties of float32 that float64 rounds to the other side: each weight lacks one step."""
     step = torch.tensor(0.1)
     ties = [
         w
@@ -180,6 +173,12 @@ def test_doubt_covers_other_orders_of_summing(weight):
     )
 
 
+def plain(weight):
+    network = Net(lambda m, x: F.linear(x.flatten(1), m.w))
+    network.w = nn.Parameter(weight)
+    return network
+
+
 @pytest.mark.parametrize(
     "cast",
     [
@@ -194,16 +193,7 @@ def test_casts_of_weights_are_made(cast):
         layer for layer in read_network(module, SHAPE).layers() if hasattr(layer.map, "weight")
     ]
     assert torch.equal(layer.map.weight.T.float(), cast(module).detach()) and layer.doubt is None
-    assert certify(module, SHAPE, 2).k == certify(Plain(cast(module).detach()), SHAPE, 2).k
-
-
-class Plain(nn.Module):
-    def __init__(self, w):
-        super().__init__()
-        self.w = nn.Parameter(w)
-
-    def forward(self, x):
-        return F.linear(x.flatten(1), self.w)
+    assert certify(module, SHAPE, 2).k == certify(plain(cast(module).detach()), SHAPE, 2).k
 
 
 @pytest.mark.parametrize("norm", [parametrizations.weight_norm, parametrizations.spectral_norm])

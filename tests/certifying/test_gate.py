@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import blankcheck as bc
+from blankcheck.api.reopen import with_gate
 from blankcheck.auditing.portfolio import PRESETS, Preset
 from blankcheck.certifying import (
     Gated,
@@ -33,7 +34,6 @@ from blankcheck.data import Split
 from blankcheck.errors import ArgumentError, ModelError, RunFolderError
 from blankcheck.runs.folder import RunFolder
 from blankcheck.runs.gate_file import GATE, PROGRAM, same_program
-from blankcheck.verifying.subject import with_gate
 
 K, PLAN = 6, GatePlan(steps=150)
 
@@ -116,10 +116,10 @@ def test_a_gate_for_other_classes_is_refused(plain):
         certify(Gated(plain, gate_network((1, 8, 8), 3)), (1, 8, 8), 10)
 
 
-def test_a_gate_makes_no_other_certificate_valid(gated, plain, digits):
-    made = certify(gated, digits.shape, 10)
+def test_a_gate_makes_no_other_certificate_valid():
+    made = certify(Gated(*counted()), (1, 4, 4), 2)
     with pytest.raises(ModelError, match="gate-certified"):
-        confirm(made, plain)
+        confirm(made, counted()[0])
 
 
 def counted(threshold=10.0):
@@ -292,18 +292,8 @@ def run(weights, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "g"
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(PRESETS, "smoke", Preset(attempts=20, per_target=2, steps=30))
-        given = [
-            "--data",
-            "digits",
-            "--model",
-            "mlp",
-            "--weights",
-            str(weights),
-            "--out",
-            str(out),
-            "--quiet",
-        ]
-        assert main(["gate", *given, "--k", str(K), "--gate-steps", "150"]) == 0
+        given = f"--data digits --model mlp --weights {weights} --out {out} --quiet"
+        assert main(f"gate {given} --k {K} --gate-steps 150".split()) == 0
         yield out  # verify counts attempts by the preset
 
 
@@ -432,17 +422,7 @@ def test_another_gate_is_not_confirmed(run, tmp_path, capsys):
     ],
 )
 def test_mistakes_are_one_line_and_nothing_is_written(weights, tmp_path, capsys, given, words):
-    asked = [
-        "gate",
-        "--data",
-        "digits",
-        "--model",
-        "mlp",
-        "--weights",
-        str(weights),
-        "--out",
-        str(tmp_path / "g"),
-    ]
+    asked = f"gate --data digits --model mlp --weights {weights} --out {tmp_path / 'g'}".split()
     assert main([*asked, *given]) == 2
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1 and words in said[0] and not (tmp_path / "g").exists()

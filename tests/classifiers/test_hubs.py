@@ -129,7 +129,7 @@ def test_what_cannot_be_had_is_one_line(timm, transformers, monkeypatch):
 
 
 def test_a_run_folder_from_a_stranger_fetches_nothing(timm, tmp_path):
-    from blankcheck.verifying.subject import model_again
+    from blankcheck.api.reopen import model_again
 
     run = SimpleNamespace(path=tmp_path)
     settings = SimpleNamespace(model=None, weights=None, normalize=None, unsafe_pickle=False)

@@ -14,32 +14,25 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matplotlib.figure import Figure
 from safetensors.torch import save
 from scipy import stats
 
+from blankcheck.cli.commands.compare import table
 from blankcheck.cli.main import main
-from blankcheck.compare import figures as compare_figures
-from blankcheck.compare.figures import Curve, Dot, spread
-from blankcheck.compare.pairs import compare_sides
-from blankcheck.compare.run import names_of, side_of
+from blankcheck.compare.figures import lit_curves
+from blankcheck.compare.pairs import Comparison, compare_runs
+from blankcheck.compare.run import names_of, run_of
 from blankcheck.compare.statistics import (
     LEVEL,
+    Contrast,
     compare_lit,
     compare_shares,
     compare_successes,
-    fisher,
-    holm,
-    newcombe,
+    correct,
     newcombe_paired,
-    pair_counts,
-    rank_test,
     sign_test,
-    signs,
     wilson,
 )
-from blankcheck.compare.table import table
-from blankcheck.figures import style as picture_style
 from blankcheck.judging import Evidence, Finding, RealData, judge, verdict_json
 from blankcheck.judging.evidence import Attempt, Cost, OODRecord
 from blankcheck.runs.contents import read_run
@@ -49,23 +42,18 @@ from blankcheck.types import Conditions
 HOSTILE = '<script>alert("x")</script>'
 MINUS = "\N{MINUS SIGN}"
 WANT = Conditions(confidence=0.9, max_lit=12, ood_level=0.01)
-counts = st.lists(st.one_of(st.none(), st.integers(0, 40)), min_size=1, max_size=60)
-flags = st.lists(st.booleans(), min_size=1, max_size=60)
 
 
 @pytest.fixture(autouse=True)
-def coarse_pictures(request, monkeypatch):
-    """Only tests that ask for `real_pictures` pay for drawing."""
-    monkeypatch.setattr(picture_style, "DPI", 30)
-    if "real_pictures" not in request.fixturenames:
-        monkeypatch.setattr(
-            compare_figures, "both", lambda make, alt: compare_figures.Drawn(b"", b"", alt)
-        )
+def quick_figure(request, monkeypatch):
+    """Only tests that ask for `real_figure` pay for drawing."""
+    if "real_figure" not in request.fixturenames:
+        monkeypatch.setattr("blankcheck.figures.drawing.svg", lambda figure: "<svg></svg>")
 
 
 @pytest.fixture
-def real_pictures() -> None:
-    """Pictures as they are."""
+def real_figure() -> None:
+    """The figure as it is."""
 
 
 # statistics
@@ -82,111 +70,87 @@ def real_pictures() -> None:
         ((0, 10), (10, 10), (0.6075, 1.0)),
     ],
 )
-def test_newcombe_gives_the_published_intervals(first, second, interval):
+def test_a_difference_of_shares_has_the_published_interval(first, second, interval):
     """Newcombe 1998, Statistics in Medicine 17:873, table II, method 10."""
-    assert newcombe(*first, *second) == pytest.approx(interval, abs=5e-5)
+    found = compare_shares(*first, *second)
+    assert (found.low_95, found.high_95) == pytest.approx(interval, abs=5e-5)
+    table = [[first[0], first[1] - first[0]], [second[0], second[1] - second[0]]]
+    assert found.p == pytest.approx(stats.fisher_exact(table).pvalue)
+    assert found.difference == pytest.approx(second[0] / second[1] - first[0] / first[1])
 
 
 def test_newcombe_gives_the_published_intervals_of_pairs():
-    """Newcombe 1998, Statistics in Medicine 17:2635, and Altman et al.
-
-    2000, table 6.2 (0.011 to 0.226).
-    """
-    assert newcombe_paired(36, 2, 12, 0) == pytest.approx((0.0569, 0.3404), abs=5e-5)
-    assert newcombe_paired(14, 0, 5, 22) == pytest.approx((0.0115, 0.2265), abs=5e-5)
+    """Newcombe 1998, Statistics in Medicine 17:2635, and Altman et al. 2000, table 6.2 (0.011 to
+    0.226)."""
+    assert newcombe_paired(36, 2, 12, 50) == pytest.approx((0.0569, 0.3404), abs=5e-5)
+    assert newcombe_paired(14, 0, 5, 41) == pytest.approx((0.0115, 0.2265), abs=5e-5)
 
 
 def test_wilson_known_answer():
-    low, high = wilson(81, 263)
-    assert (low, high) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
     assert wilson(0, 0) == (0.0, 1.0)
-    assert wilson(0, 10)[0] == 0.0 and wilson(10, 10)[1] == 1.0
+    assert all(wilson(0, n)[0] == 0.0 and wilson(n, n)[1] == 1.0 for n in range(1, 20))
+
+
+def corrected(*p_values: float) -> list[float | None]:
+    contrasts = [Contrast(p=p) for p in p_values]
+    assert correct([*contrasts, Contrast()]) == len(p_values), "what was not tested does not count"
+    assert all(c.beyond_chance == (c.p_holm <= LEVEL) for c in contrasts)
+    return [c.p_holm for c in contrasts]
 
 
 def test_holm_by_hand():
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.6, 0.9]) == [1.0, 1.0]
-    assert holm([]) == []
+    assert corrected(0.01, 0.04, 0.03, 0.005) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert corrected(0.6, 0.9) == [1.0, 1.0] and corrected() == []
 
 
-def test_fisher_and_signs_by_hand():
-    assert fisher(3, 4, 1, 4) == pytest.approx(34 / 70)  # the lady tasting tea, both ways
-    assert sign_test(2, 12) == pytest.approx(2 * (1 + 14 + 91) / 2**14)
-    assert sign_test(0, 0) == 1.0
-    assert pair_counts([True, True, False, False], [True, False, True, False]) == (1, 1, 1, 1)
+def test_signs_by_hand():
+    assert sign_test(2, 12) == pytest.approx(2 * (1 + 14 + 91) / 2**14) and sign_test(0, 0) == 1.0
+    found = compare_successes([True, True, False, False], [True, False, True, False], True)
+    assert found.difference == 0 and found.p == 1.0
 
 
 def test_no_fooling_image_counts_as_more_lit_than_any():
-    assert signs([3, None, None, 5], [None, 4, None, 5]) == (1, 2, 1)
-    p, superiority = rank_test([1, 2, 3], [None, None, None])
-    assert superiority == 1.0 and p == pytest.approx(
-        stats.mannwhitneyu([9, 9, 9], [1, 2, 3]).pvalue
-    )
-    assert rank_test([None, None], [None]) == (1.0, 0.5)
-    assert rank_test([1, 4], [2, 4])[1] == pytest.approx((1 + 0 + 1 + 0.5) / 4)
+    assert compare_lit([3, None, None, 5], [None, 4, None, 5], True).superiority == 0.5
+    found = compare_lit([1, 2, 3], [None, None, None], False)
+    assert found.superiority == 1.0
+    assert found.p == pytest.approx(stats.mannwhitneyu([9, 9, 9], [1, 2, 3]).pvalue)
+    assert compare_lit([None, None], [None], False).p == 1.0, "nothing to rank"
+    assert compare_lit([1, 4], [2, 4], False).superiority == pytest.approx((1 + 0 + 1 + 0.5) / 4)
 
 
 def test_pairs_must_be_pairs():
-    with pytest.raises(ValueError, match="as many values"):
-        signs([1], [1, 2])
     with pytest.raises(ValueError, match="shorter|longer"):
-        pair_counts([True], [])
+        compare_successes([True], [], True)
 
 
-@given(flags, flags)
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60), st.booleans())
 @settings(max_examples=60, deadline=None)
-def test_swapping_runs_turns_the_signs_of_rates(first, second):
-    there, back = compare_successes(first, second, False), compare_successes(second, first, False)
-    assert there.estimate == pytest.approx(-back.estimate) and there.p == pytest.approx(back.p)
-    assert (there.low, there.high) == pytest.approx((-back.high, -back.low))
-    assert (
-        0 <= there.p <= 1
-        and -1 <= there.low <= there.estimate + 1e-12
-        and there.estimate - 1e-12 <= there.high <= 1
-    )
-
-
-@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
-@settings(max_examples=60, deadline=None)
-def test_swapping_paired_runs_turns_the_signs_of_rates(pairs):
+def test_swapping_runs_turns_the_signs_of_rates(pairs, paired):
     first, second = [a for a, _ in pairs], [b for _, b in pairs]
-    there, back = compare_successes(first, second, True), compare_successes(second, first, True)
-    assert (
-        there.estimate == pytest.approx(-back.estimate) and there.p == back.p and 0 <= there.p <= 1
-    )
-    assert (there.low, there.high) == pytest.approx((-back.high, -back.low))
-    assert there.low - 1e-12 <= there.estimate <= there.high + 1e-12
+    there = compare_successes(first, second, paired)
+    back = compare_successes(second, first, paired)
+    assert there.difference == pytest.approx(-back.difference)
+    assert there.p == pytest.approx(back.p) and 0 <= there.p <= 1
+    assert (there.low_95, there.high_95) == pytest.approx((-back.high_95, -back.low_95))
+    assert -1 <= there.low_95 <= there.difference + 1e-12
+    assert there.difference - 1e-12 <= there.high_95 <= 1
+    same = compare_successes(first, first, paired)
+    assert same.p == 1.0 and same.difference == 0
+
+
+counts = st.lists(st.one_of(st.none(), st.integers(0, 40)), min_size=1, max_size=60)
 
 
 @given(counts, counts)
 @settings(max_examples=60, deadline=None)
 def test_swapping_runs_turns_superiority_round(first, second):
     there, back = compare_lit(first, second, False), compare_lit(second, first, False)
-    assert (
-        there.estimate == pytest.approx(1 - back.estimate)
-        and there.p == pytest.approx(back.p)
-        and 0 <= there.p <= 1
-    )
-
-
-@given(counts, st.booleans())
-@settings(max_examples=40, deadline=None)
-def test_identical_runs_differ_nowhere(lit, paired):
-    fooled = [k is not None for k in lit]
-    assert (
-        compare_successes(fooled, fooled, paired).p == 1.0
-        and compare_successes(fooled, fooled, paired).estimate == 0.0
-    )
-    found = compare_lit(lit, lit, paired)
-    assert found.estimate == pytest.approx(0.5) and found.p == pytest.approx(1.0, abs=1e-6)
-
-
-@given(st.lists(st.floats(0, 1), max_size=20))
-def test_holm_keeps_the_order_and_never_helps(p_values):
-    corrected = holm(p_values)
-    assert all(p <= q <= 1 for p, q in zip(p_values, corrected, strict=True))
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    assert [corrected[i] for i in order] == sorted(corrected)
+    assert there.superiority == pytest.approx(1 - back.superiority)
+    assert there.p == pytest.approx(back.p) and 0 <= there.p <= 1
+    for paired in (False, True):
+        same = compare_lit(first, first, paired)
+        assert same.superiority == pytest.approx(0.5) and same.p == pytest.approx(1.0, abs=1e-6)
 
 
 @pytest.mark.parametrize("paired", [False, True])
@@ -194,33 +158,21 @@ def test_chance_alone_is_seldom_called_a_difference(paired):
     """Two searches of one network: the share of comparisons with p <= 0.05 stays near 0.05 or
     below, and Holm's below."""
     draw = np.random.default_rng(0)
-    tries, single, any_of_page = 300, 0, 0
+    tries, single, any_of_page = 150, 0, 0
     for _ in range(tries):
-        p_values = []
+        contrasts = []
         for rate in (0.3, 0.6):
             first, second = draw.random(50) < rate, draw.random(50) < rate
             lit = [
                 [int(k) if f else None for f, k in zip(run, draw.poisson(9, 50), strict=True)]
                 for run in (first, second)
             ]
-            p_values += [
-                compare_successes(list(first), list(second), paired).p,
-                compare_lit(*lit, paired).p,
-            ]
-        single += sum(p <= LEVEL for p in p_values)
-        any_of_page += min(holm(p_values)) <= LEVEL
+            contrasts.append(compare_successes(list(first), list(second), paired))
+            contrasts.append(compare_lit(*lit, paired))
+        single += sum(c.p <= LEVEL for c in contrasts)
+        any_of_page += min(c.p for c in contrasts) * len(contrasts) <= LEVEL
     assert single / (4 * tries) <= 0.065
     assert any_of_page / tries <= 0.08
-
-
-def test_intervals_hold_as_often_as_they_say():
-    draw = np.random.default_rng(1)
-    held = 0
-    for _ in range(400):
-        a, b = draw.binomial(60, 0.4), draw.binomial(80, 0.7)
-        low, high = newcombe(int(a), 60, int(b), 80)
-        held += low <= 0.3 <= high
-    assert held / 400 > 0.92
 
 
 # runs
@@ -309,50 +261,39 @@ def text_of(page: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", body))
 
 
-def test_before_and_after(tmp_path, capsys, real_pictures):
-    a, b = (
-        make_run(tmp_path / "plain", FOOLED),
-        make_run(tmp_path / "hardened", RESISTED, real=(0.98, 0.96)),
-    )
+def test_before_and_after(tmp_path, capsys, real_figure):
+    a = make_run(tmp_path / "plain", FOOLED)
+    b = make_run(tmp_path / "hardened", RESISTED, real=(0.98, 0.96))
     out = tmp_path / "out"
     lines, _ = compare(capsys, str(a), str(b), "--out", str(out))
-    assert lines[0] == "COMPARED  hardened is fooled less often than plain" and lines[-1] == str(
-        out / "compare.html"
-    )
+    assert lines[0] == "COMPARED  hardened is fooled less often than plain"
+    assert lines[-1] == str(out / "compare.html")
     record = json.loads((out / "compare.json").read_text())
     (pair,) = record["comparisons"]
-    assert (
-        pair["paired"]
-        and pair["rate"]["test"] == "McNemar's exact test"
-        and pair["lit"]["test"] == "sign test"
-    )
+    assert pair["paired"] and pair["rate"]["test"] == "McNemar's exact test"
+    assert pair["lit"]["test"] == "sign test"
     assert pair["rate"]["p"] == pytest.approx(2 / 2**40) and pair["rate"]["difference"] == -1
-    assert pair["rate"]["p_holm"] == pytest.approx(4 * 2 / 2**40) and record["tests"] == {
-        "measures": 4,
-        "classes": 2,
-    }
-    assert (
-        pair["rate"]["finding"] == "fooled less often"
-        and pair["lit"]["finding"] == "needs more lit"
-    )
+    assert pair["rate"]["p_holm"] == pytest.approx(4 * 2 / 2**40)
+    assert record["tests"] == {"measures": 4, "classes": 2}
+    assert pair["rate"]["finding"] == "fooled less often"
+    assert pair["lit"]["finding"] == "needs more lit"
     assert pair["lit"]["superiority"] == 1.0
     assert pair["accuracy"]["p"] == pytest.approx(stats.fisher_exact([[388, 12], [392, 8]]).pvalue)
     assert not pair["accuracy"]["beyond_chance"]
     assert all(pair["classes"][c]["beyond_chance"] for c in "01")
-    page = (out / "compare.html").read_text()
-    text = text_of(page)
-    assert "hardened is fooled less often than plain." in text and "all 2 classes" in text
+    html = (out / "compare.html").read_text()
+    text = text_of(html)
+    assert "hardened is fooled less often than plain." in text and "2 of 2 classes" in text
     assert "Attempts are paired, because data, seed, preset and targets are the same" in text
     assert f"Attempts fooled 100% 0% {MINUS}100.0 points" in text
     assert "Real images right 97.0% 98.0%" in text
-    assert not re.search(r"https?:|<script|<link[^>]*stylesheet|@import", page)
-    assert not re.search(r"<img(?![^>]*alt=\"[^\"]+\")", page)
+    assert not re.search(r"https?:|<script|<link[^>]*stylesheet|@import", html)
+    assert re.search(r'role="img" aria-label="[^"]*hardened', html)
     markdown = (out / "compare.md").read_text()
     assert markdown.startswith("## hardened is fooled less often than plain\n")
-    assert (
-        "| hardened | RESISTED | 0% (0 of 40) |" in markdown and "**fooled less often**" in markdown
-    )
-    assert (out / "figures" / "compare-lit.png").read_bytes().startswith(b"\x89PNG")
+    assert "| hardened | RESISTED | 0% (0 of 40) |" in markdown
+    assert "**fooled less often**" in markdown
+    assert (out / "figures" / "compare-lit.svg").read_text().startswith("<svg")
 
 
 def test_the_configuration_names_the_runs(tmp_path, capsys):
@@ -377,28 +318,31 @@ def test_json_is_one_object(tmp_path, capsys):
     assert [r["name"] for r in record["runs"]] == ["b", "a"], "fewest fooled first"
 
 
+def compared(*folders: Path) -> Comparison:
+    named = zip(names_of([str(f) for f in folders]), folders, strict=True)
+    runs = [run_of(name, read_run(RunFolder.open(folder))) for name, folder in named]
+    return compare_runs(runs, runs[0])
+
+
 def pair_of(
     tmp_path: Path, first: dict[str, Any], second: dict[str, Any], lit=(FOOLED, RESISTED)
-) -> Any:
-    sides = [
-        side_of(name, read_run(RunFolder.open(make_run(tmp_path / name, list(k), **more))))
-        for name, k, more in (("a", lit[0], first), ("b", lit[1], second))
-    ]
-    return compare_sides(sides, sides[0]).pairs[0]
+) -> dict[str, Any]:
+    one = make_run(tmp_path / "a", list(lit[0]), **first)
+    return compared(one, make_run(tmp_path / "b", list(lit[1]), **second)).pairs[0].record
 
 
 def test_other_seeds_are_not_paired(tmp_path):
     pair = pair_of(tmp_path, {"seed": 0}, {"seed": 1})
-    assert (
-        "seeds differ (0 and 1)" in pair.unpaired
-        and pair.measure("rate").difference.test == "Fisher's exact test"
-    )
-    assert pair.measure("lit").difference.test == "Mann-Whitney test"
+    assert "seeds differ (0 and 1)" in pair["why_not_paired"] and not pair["paired"]
+    assert pair["rate"]["test"] == "Fisher's exact test"
+    assert pair["lit"]["test"] == "Mann-Whitney test"
 
 
 def test_other_targets_and_unsaid_seeds_are_not_paired(tmp_path):
-    assert "same targets" in pair_of(tmp_path / "x", {}, {}, (FOOLED, RESISTED[:-1])).unpaired
-    assert "does not say its seed" in pair_of(tmp_path / "y", {"seed": None}, {}).unpaired
+    fewer = pair_of(tmp_path / "x", {}, {}, (FOOLED, RESISTED[:-1]))
+    assert "same targets" in fewer["why_not_paired"]
+    unsaid = pair_of(tmp_path / "y", {"seed": None}, {})
+    assert "does not say its seed" in unsaid["why_not_paired"]
 
 
 @pytest.mark.parametrize(
@@ -413,9 +357,10 @@ def test_other_targets_and_unsaid_seeds_are_not_paired(tmp_path):
 )
 def test_other_questions_are_shown_but_not_tested(tmp_path, change, word, tested):
     pair = pair_of(tmp_path, {}, change)
-    assert pair.unlike == (word,) and pair.classes == ()
-    assert {t.what for t in pair.measures if t.difference is not None} == tested
-    assert pair.measure("rate").why_not == f"other {word}"
+    assert pair["unlike"] == [word] and pair["classes"] == {}
+    measures = ("rate", "lit", "accuracy", "confident")
+    assert {m for m in measures if pair[m]["test"] is not None} == tested
+    assert pair["rate"]["why_not_tested"] == f"other {word}"
 
 
 def test_unlike_runs_are_warned_about(tmp_path, capsys):
@@ -440,7 +385,7 @@ def test_how_many_test_images_there_were(tmp_path, capsys, images, words):
         make_run(tmp_path / "b", FOOLED, images=images),
     )
     compare(capsys, str(a), str(b), "--out", str(tmp_path / "o"))
-    assert words in (tmp_path / "o" / "compare.md").read_text()
+    assert words in (tmp_path / "o" / "compare.html").read_text()
 
 
 def test_no_attempts_are_no_test(tmp_path, capsys):
@@ -474,7 +419,7 @@ def test_sorting_and_all_pairs_of_a_few(tmp_path, capsys, sort, order):
     assert record["headline"] == "2 runs against a: 2 fooled less often"
 
 
-def test_twenty_runs(tmp_path, capsys, real_pictures):
+def test_twenty_runs(tmp_path, capsys, real_figure):
     draw = random.Random(0)
     runs = [
         make_run(
@@ -487,16 +432,14 @@ def test_twenty_runs(tmp_path, capsys, real_pictures):
     page = (tmp_path / "o" / "compare.html").read_text()
     assert "run-00 and the first 7 other runs" in page and len(page) < 5_000_000
     assert len(json.loads((tmp_path / "o" / "compare.json").read_text())["comparisons"]) == 19
-    assert "more differences are beyond chance" in lines[-2]
+    assert "13 more pairs stand in compare.json" in lines[-2]
 
 
 def test_the_same_run_twice_counts_once(tmp_path, capsys):
     a, b = make_run(tmp_path / "a", FOOLED), make_run(tmp_path / "b", MIXED)
     _, err = compare(capsys, str(a), str(b), f"{a}/../a", "--out", str(tmp_path / "o"))
-    assert (
-        "named twice" in err
-        and len(json.loads((tmp_path / "o" / "compare.json").read_text())["runs"]) == 2
-    )
+    assert "named twice" in err
+    assert len(json.loads((tmp_path / "o" / "compare.json").read_text())["runs"]) == 2
     assert "at least two different run folders" in refused(
         capsys, "compare", str(a), str(a), "--out", str(tmp_path / "p")
     )
@@ -529,9 +472,7 @@ def test_broken_folders_are_one_line(tmp_path, capsys):
     )
     assert "does not exist" in refused(capsys, "compare", str(a), str(tmp_path / "none"), *out)
     wrong = spoilt(make_run(tmp_path / "w", FOOLED), "verdict.json", {"real_accuracy": 7})
-    assert "real_accuracy must be between 0 and 1, got 7" in refused(
-        capsys, "compare", str(a), str(wrong), *out
-    )
+    assert "real_accuracy must be" in refused(capsys, "compare", str(a), str(wrong), *out)
     many = make_run(tmp_path / "m", FOOLED)
     ood = json.loads((many / "verdict.json").read_text())["out_of_distribution_test"] | {
         "real_images": -3
@@ -564,13 +505,12 @@ def test_another_commands_run_is_not_overwritten(tmp_path, capsys):
     "name",
     [HOSTILE.replace("/", ""), "a|b`c`*d*", "größe 猫 \u202e\x07", "$x_1$ \\frac{", "[red]x[b]"],
 )
-def test_names_from_users_are_only_text(tmp_path, capsys, real_pictures, name):
+def test_names_from_users_are_only_text(tmp_path, capsys, real_figure, name):
     a = make_run(tmp_path / name, FOOLED, classes=(HOSTILE, name))
     b = make_run(tmp_path / "b", RESISTED, classes=(HOSTILE, name))
     lines, _ = compare(capsys, str(a), str(b), "--out", str(tmp_path / "o"))
-    assert lines[0].startswith("COMPARED  b is fooled less often than ") and "\x07" not in "".join(
-        lines[:-1]
-    )
+    assert lines[0].startswith("COMPARED  b is fooled less often than ")
+    assert "\x07" not in "".join(lines[:-1])
     for written in (
         (tmp_path / "o" / "compare.html").read_text(),
         (tmp_path / "o" / "compare.md").read_text(),
@@ -598,51 +538,18 @@ def test_names_are_as_short_as_they_can_be():
 
 @pytest.mark.parametrize("width", [140, 79, 50, 24])
 def test_the_table_fits_the_terminal(tmp_path, width):
-    sides = [
-        side_of(n, read_run(RunFolder.open(make_run(tmp_path / n, k))))
-        for n, k in (
-            ("plain", FOOLED),
-            ("hardened-with-a-long-name-that-goes-on", RESISTED),
-            ("猫" * 20, MIXED),
-        )
-    ]
-    lines = table(compare_sides(sides, sides[0]), width)
+    names = {"plain": FOOLED, "hardened-with-a-long-name-that-goes-on": RESISTED, "猫" * 20: MIXED}
+    lines = table(compared(*(make_run(tmp_path / n, k) for n, k in names.items())), width)
     from rich.cells import cell_len
 
     assert len(lines) == 4 and max(map(cell_len, lines)) <= width
     assert all(word in lines[0] for word in ("run", "fooled", "lit"))
-    assert ("against plain" in lines[0]) == (width == 140)
+    assert ("confident" in lines[0]) == (width > 70)
 
 
-def test_labels_stand_apart_and_inside():
-    assert spread([1.0, 1.0, 1.0], 0.1) == pytest.approx([1.0, 0.9, 0.8])
-    assert spread([0.0, 0.0, 0.5], 0.1) == pytest.approx([0.1, 0.0, 0.5])
-    crowded = spread([0.5] * 30, 0.1)
-    assert len({round(x, 6) for x in crowded}) == 30
-    assert spread([], 0.1) == []
-
-
-def test_lines_differ_in_more_than_colour():
-    curves = [Curve(f"run {i}", [1 + i, None, 4]) for i in range(8)]
-    figure = compare_figures.lit_curves(curves, 12)
-    assert isinstance(figure, Figure)
-    drawn = [line for line in figure.axes[0].get_lines() if len(line.get_xdata()) > 2]
-    assert len({str(line.get_linestyle()) + str(line._dash_pattern) for line in drawn}) == 8
-    assert len({line.get_color() for line in drawn}) == 8
-    names = [text.get_text() for text in figure.axes[0].texts]
-    assert [c.name for c in curves] == names
-
-
-def test_the_dots_show_their_intervals():
-    dots = [Dot("a", 0.5, 0.4, 0.6, 0.97, True), Dot("b", None, 0.0, 1.0, 0.5, False)]
-    left, right = compare_figures.rate_dots(dots).axes
-    spans = [c.get_segments()[0][:, 0].tolist() for c in left.collections]
-    assert spans == [[0.4, 0.6], [0.0, 1.0]]
-    assert [float(line.get_xdata()[0]) for line in right.get_lines()] == [0.97, 0.5]
-
-
-def test_a_difference_of_shares_carries_its_interval():
-    found = compare_shares(48, 80, 56, 70)
-    assert found.estimate == pytest.approx(0.2) and found.p == pytest.approx(
-        stats.fisher_exact([[48, 32], [56, 14]]).pvalue
-    )
+def test_lines_differ_in_more_than_colour(tmp_path):
+    made = compared(*(make_run(tmp_path / f"run-{i}", [1 + i, None, 4]) for i in range(8)))
+    axes = lit_curves(made.runs, 12, "pixels").axes[0]
+    drawn = [line for line in axes.get_lines() if len(line.get_xdata()) > 2]
+    assert len({(line.get_linestyle(), line.get_linewidth()) for line in drawn}) == 8
+    assert [t.get_text() for t in axes.get_legend().get_texts()] == [r.name for r in made.runs]

@@ -161,7 +161,8 @@ def test_factories(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(
         "import numpy as np\n"
-        "def good(): return dict(x=np.random.default_rng(0).random((40, 5, 5)), y=np.arange(40) % 2)\n"
+        "X = np.random.default_rng(0).random((40, 5, 5))\n"
+        "def good(): return dict(x=X, y=np.arange(40) % 2)\n"
         "def raises(): raise RuntimeError('no disk\\nsecond line')\n"
         "def odd(): return 3\n"
         "thing = 5\n"

@@ -17,8 +17,8 @@ from torch import Tensor
 
 import blankcheck as bc
 from blankcheck.api.twins import _plan, get_twins
-from blankcheck.auditing import Twin, process_run
-from blankcheck.auditing.process_run import rows_at_once
+from blankcheck.auditing import Twin, attack_run
+from blankcheck.auditing.attack_run import rows_at_once
 from blankcheck.auditing.witnesses import nearest_real
 from blankcheck.classifiers import TrainingPlan, build, evaluate, train_plainly
 from blankcheck.classifiers.wrapper import batch_size
@@ -137,7 +137,9 @@ def test_a_factory_may_give_arrays_on_disk_or_lazy_images(tmp_path):
         "def mapped(): return dict(x=X, y=np.arange(40) % 2)\n"
         "def own(high=1.0):\n"
         "    read = lambda at: high * (at.float() / 40)[:, None, None, None].expand(-1, 1, 5, 5)\n"
-        "    def part(a, b): return Split(LazyImages(read, (1, 5, 5), torch.arange(a, b)), torch.arange(a, b) % 2)\n"
+        "    def part(a, b):\n"
+        "        at = torch.arange(a, b)\n"
+        "        return Split(LazyImages(read, (1, 5, 5), at), at % 2)\n"
         "    return Data('own', ('0', '1'), part(0, 20), part(20, 30), part(30, 40))\n"
         "def wrong(): return own(2.0)\n"
     )
@@ -350,8 +352,7 @@ def test_lazy_images_can_be_lifted(digits_npz):
     assert same(whole, unread) and float(unread.test.loaded().min()) == 0.25
 
 
-# ---- results
-# ---------------------------------------------------------------------------------------------------------
+# results
 
 
 def test_an_audit_gives_the_same_bits(digits_npz, plain):
@@ -504,8 +505,7 @@ def test_twins_of_large_images_are_trained_for_fewer_epochs():
     )
 
 
-# ---- batches
-# ---------------------------------------------------------------------------------------------------------
+# batches
 
 
 def test_the_size_of_a_batch_depends_on_the_shape_alone():
@@ -520,7 +520,7 @@ def test_the_size_of_a_batch_depends_on_the_shape_alone():
 
 def test_smaller_batches_find_the_same(digits, plain, monkeypatch):
     whole = bc.fool(plain, range(10), 3, data=digits, steps=60)
-    monkeypatch.setattr(process_run, "SEARCH_MEMORY", process_run.SEARCH_BYTES * 64 * 7)
+    monkeypatch.setattr(attack_run, "SEARCH_MEMORY", attack_run.SEARCH_BYTES * 64 * 7)
     assert rows_at_once(digits.shape, "cpu") == 7
     small = bc.fool(plain, range(10), 3, data=digits, steps=60)
     assert torch.equal(whole.met, small.met)
@@ -545,8 +545,7 @@ def test_many_images_go_through_a_network_in_several_passes(monkeypatch):
     assert seen[3:] == [25], "a gradient is wanted: the batch was made small enough before"
 
 
-# ---- invariants
-# ------------------------------------------------------------------------------------------------------
+# invariants
 
 
 def numbered(n: int) -> tuple[Split, Split]:
@@ -606,14 +605,13 @@ def test_every_index_reads_what_a_tensor_gives(n, size, data):
 def test_batches_keep_within_their_memory(c, h, w):
     rows, images = rows_at_once((c, h, w), "cpu"), images_at_once((c, h, w))
     assert rows is not None and (
-        rows == 1 or rows * c * h * w * process_run.SEARCH_BYTES <= process_run.SEARCH_MEMORY
+        rows == 1 or rows * c * h * w * attack_run.SEARCH_BYTES <= attack_run.SEARCH_MEMORY
     )
     assert images == 1 or images * c * h * w <= 10_000_000
     assert rows >= 1 and batch_size((c, h, w)) == min(500, images)
 
 
-# ---- memory
-# ----------------------------------------------------------------------------------------------------------
+# memory
 
 USE = """
 import resource, sys

@@ -12,8 +12,9 @@ from torch import nn
 
 import blankcheck as bc
 from blankcheck.auditing import Job, within
-from blankcheck.auditing.attempts import Tried, run_attempts
+from blankcheck.auditing.attempts import AttemptResults, run_attempts
 from blankcheck.auditing.controls import planted as planting
+from blankcheck.auditing.controls import setting as searching
 from blankcheck.auditing.controls import stronger_search as harder
 from blankcheck.auditing.controls.setting import Setting, Twin
 from blankcheck.auditing.portfolio import PRESETS
@@ -59,11 +60,11 @@ def test_no_search_of_any_run_is_the_main_search_of_another(monkeypatch):
     none occurs twice."""
     used: list[int] = []
 
-    def noted(job: Job, targets, *args, **more) -> Tried:
+    def noted(job: Job, targets, *args, **more) -> AttemptResults:
         used.append(job.seed)
-        return run_attempts(replace(job, processes=within(2), starts=None), targets)
+        return run_attempts(replace(job, attacks=within(2), starts=None), targets)
 
-    for module in (harder, planting):
+    for module in (harder, planting, searching):
         monkeypatch.setattr(module, "run_attempts", noted)
     for seed in range(8):
         network = Constant([0.0, 0.0, 0.0])
@@ -73,26 +74,16 @@ def test_no_search_of_any_run_is_the_main_search_of_another(monkeypatch):
             (1, 4, 4),
             Conditions(max_lit=2),
             within(2),
-            enough=1,
+            stop_at_lit=1,
             seed=seed,
             real=(torch.rand(30, 1, 4, 4), torch.arange(30) % 3),
             accept=nothing,
         )
         tried = run_attempts(job, [0, 1, 2])
         attempts = tuple(judged(job, tried, _Same(), _Same()).attempts)
-        twins = [
-            Twin(Constant([0.0, 0.0, 0.0]), "logits", "first"),
-            Twin(Constant([0.0, 0.0, 0.0]), "logits", "second"),
-        ]
-        setting = Setting(
-            job,
-            PRESETS["smoke"],
-            attempts,
-            tried,
-            torch.rand(5, 1, 4, 4),
-            3,
-            lambda twins=twins: iter(twins),
-        )
+        twins = [Twin(network, "logits", name) for name in ("first", "second")]
+        known, real = (job, PRESETS["smoke"], attempts, tried), torch.rand(5, 1, 4, 4)
+        setting = Setting(*known, real, 3, lambda twins=twins: iter(twins))
         for control in CONTROLS:
             control(setting)
     assert len(used) == len(set(used)) >= 8 * len(CONTROLS) and min(used) > 1000

@@ -14,32 +14,32 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from blankcheck.auditing import ood_test
 from blankcheck.fooling import (
     STARTS,
-    AdaptiveWeight,
     AnnealedTopK,
     DifferentialEvolution,
-    Exchange,
     FastMinimumNorm,
-    FixedWeight,
     Goal,
     GreedyLighting,
     Problem,
+    ProjectedAdam,
+    ProximalMomentum,
     RandomSearch,
     SigmaZero,
+    TabuSearch,
     polish,
     random_mask,
     search,
 )
-from blankcheck.fooling.host_sync import LEAVE_EVERY, SELDOM
+from blankcheck.fooling.host_sync import DEFAULT_SYNC_EVERY, SYNC_EVERY
 
 SHAPE, TARGETS = (1, 8, 8), torch.arange(10).repeat(3)
 SOLVERS = [
     GreedyLighting(),
-    AdaptiveWeight(),
+    ProximalMomentum(),
     AnnealedTopK(goal=5),
-    FixedWeight(),
+    ProjectedAdam(),
     SigmaZero(),
     FastMinimumNorm(),
-    Exchange(),
+    TabuSearch(),
     RandomSearch(features=30),
     DifferentialEvolution(pixels=12, members=3),
 ]
@@ -99,7 +99,7 @@ class Kernels(TorchDispatchMode):
 @pytest.fixture
 def like_a_device(monkeypatch):
     """Tensors of the CPU are treated as those of a device."""
-    monkeypatch.delitem(LEAVE_EVERY, "cpu")
+    monkeypatch.delitem(SYNC_EVERY, "cpu")
     monkeypatch.setattr(
         "blankcheck.fooling.tensor_ops.ascending", lambda values: values.sort(dim=1).values
     )
@@ -115,7 +115,7 @@ def waits_of(run):
 def start_of(solver):
     kind = (
         "noise"
-        if isinstance(solver, AdaptiveWeight | AnnealedTopK | FixedWeight | SigmaZero)
+        if isinstance(solver, ProximalMomentum | AnnealedTopK | ProjectedAdam | SigmaZero)
         else "black"
     )
     return STARTS[kind](TARGETS, SHAPE, torch.Generator().manual_seed(0), None)
@@ -164,11 +164,11 @@ def test_turns_between_two_looks_never_wait(plain, digits, like_a_device, solver
         "of the checks at the door and of the end, at least"
     )
     if not accepting:
-        assert waits(SELDOM - 1) == few
+        assert waits(DEFAULT_SYNC_EVERY - 1) == few
     else:
         # at the end the test is asked once about everything that waited, which takes a few steps
         # for each turn
-        names = waits(SELDOM - 1)
+        names = waits(DEFAULT_SYNC_EVERY - 1)
         assert (
             names.count("__bool__") <= few.count("__bool__") + 1
             and names.count("cpu") <= few.count("cpu") + 1
@@ -186,7 +186,7 @@ def test_looking_costs_one_wait(plain, like_a_device):
     def waits(turns):
         return waits_of(lambda: search(problem, start_of(SigmaZero()), SigmaZero(), goal, turns))
 
-    one, two, three = (len(waits(looks * SELDOM - 1)) for looks in (1, 2, 3))
+    one, two, three = (len(waits(looks * DEFAULT_SYNC_EVERY - 1)) for looks in (1, 2, 3))
     assert three - two == two - one == 2, "one int(), which Python asks for and a kernel answers"
 
 
@@ -198,10 +198,10 @@ def test_asking_later_changes_nothing(plain, digits, monkeypatch, solver, until)
     accept = ood_test(digits, 0.01).accepts
     plain.requires_grad_(False)
     problem, goal = Problem(plain, "logits", TARGETS), Goal(max_lit=12, until=until, accept=accept)
-    at_once = search(problem, start_of(solver), solver, goal, 37, give_up=20)
-    monkeypatch.delitem(LEAVE_EVERY, "cpu")
-    later = search(problem, start_of(solver), solver, goal, 37, give_up=20)
-    assert at_once.met.any() or isinstance(solver, FixedWeight)
+    at_once = search(problem, start_of(solver), solver, goal, 37, early_stop_after=20)
+    monkeypatch.delitem(SYNC_EVERY, "cpu")
+    later = search(problem, start_of(solver), solver, goal, 37, early_stop_after=20)
+    assert at_once.met.any() or isinstance(solver, ProjectedAdam)
     for name in ("outcome", "lit", "steps", "forwards", "fewest", "found_at"):
         assert torch.equal(getattr(at_once, name), getattr(later, name)), name
     assert_close(later.images, at_once.images, atol=1e-4, rtol=0)
@@ -211,9 +211,9 @@ def test_asking_later_changes_nothing(plain, digits, monkeypatch, solver, until)
 def test_polishing_seldom_looked_at_changes_nothing(plain, monkeypatch):
     plain.requires_grad_(False)
     problem, goal = Problem(plain, "logits", TARGETS), Goal(max_lit=64, until="sparsest")
-    found = search(problem, start_of(AdaptiveWeight()), AdaptiveWeight(), goal, 30)
+    found = search(problem, start_of(ProximalMomentum()), ProximalMomentum(), goal, 30)
     often = polish(problem, found, goal, 60)
-    monkeypatch.delitem(LEAVE_EVERY, "cpu")
+    monkeypatch.delitem(SYNC_EVERY, "cpu")
     seldom = polish(problem, found, goal, 60)
     assert (often.lit < found.lit).any()
     for name in ("outcome", "lit", "steps", "forwards", "fewest"):

@@ -7,10 +7,15 @@ import torch
 from torch.testing import assert_close
 
 from blankcheck.hardening import harmonic, objective_named
+from blankcheck.hardening.history import plateau, takes_over
 from blankcheck.hardening.measures import FoolingSet, quantiles, set_record
-from blankcheck.hardening.objectives import fake_classes, max_entropy, reject_class, unsure
+from blankcheck.hardening.objectives import (
+    confidence_margin_loss,
+    fake_classes,
+    max_entropy,
+    reject_class,
+)
 from blankcheck.hardening.replay import keep_largest
-from blankcheck.hardening.selection import plateau, takes_over
 from blankcheck.judging import calibration_error
 
 
@@ -31,7 +36,7 @@ def test_objectives_known_answers():
     ] == [10, 11, 20]
 
 
-def test_unsure_known_answer():
+def test_confidence_margin_loss_known_answer():
     """At the log-odds wanted and one more the loss is log 2; far above it vanishes, far below it is
     linear."""
     logits, labels = (
@@ -39,7 +44,7 @@ def test_unsure_known_answer():
         torch.zeros(3, dtype=torch.int64),
     )
     assert_close(
-        unsure(logits, labels, 2.0),
+        confidence_margin_loss(logits, labels, 2.0),
         torch.tensor([2.0, 1.0, 1.0]).log() + torch.tensor([0, 0, 43.0]),
     )
 

@@ -7,36 +7,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import GOOD, TRUSTED, attempt, evidence, finding, verdict_of
+from helpers import GOOD, NO_MORE, TRUSTED, attempt, evidence, finding, verdict_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blankcheck.judging import Control, Verdict, run_checks
 from blankcheck.judging.checks import CHECKS
 from blankcheck.judging.evidence import Attempt, Proof
-from blankcheck.judging.metrics import alarms_by_chance
+from blankcheck.judging.metrics import false_alarm_p_value
 from blankcheck.judging.ood import CONDITIONAL
 from blankcheck.types import Conditions
 
-MANDATORY = {
-    "real-confident",
-    "false-alarms",
-    "positive-control",
-    "planted-control",
-    "more-steps",
-    "gradient-health",
-}
-HARDER = (
-    "more-steps",
-    "more-restarts",
-    "more-starts",
-    "penalty-weights",
-    "tighter-limit",
-    "close-calls",
-    "gradient-free",
-    "transfer",
-    "rivals",
-)
+MANDATORY = {"real-confident", "false-alarms", "positive-control", "planted-control"}
+MANDATORY |= {"more-steps", "gradient-health"}
 FIRES = {
     "positive-control": Control("positive-control", 37, 40, "a twin"),
     "planted-control": Control("planted-control", 9, 10, "12 features each"),
@@ -46,7 +29,7 @@ FIRES = {
     "batch-independent": Control("batch-independent", 3, 192, "among other neighbours"),
     "best-kept": Control("best-kept", 4, 50),
     "saturation": Control("saturation", 100, 192, "its outputs are probabilities"),
-    **{code: Control(code, 1, 20, "Looking harder") for code in HARDER},
+    **{code: Control(code, 1, 20, "Looking harder") for code in NO_MORE},
 }
 
 
@@ -125,29 +108,16 @@ def test_real_confident_fires_is_silent_and_always_applies():
     ],
 )
 def test_gradient_health_names_what_is_wrong_and_where(numbers, words):
-    said = finding(
-        evidence(
-            controls=(
-                *without("gradient-health"),
-                Control("gradient-health", 0, 9, numbers=numbers),
-            )
-        ),
-        "gradient-health",
-    )
+    control = Control("gradient-health", 0, 9, numbers=numbers)
+    said = finding(evidence(controls=(*without("gradient-health"), control)), "gradient-health")
     assert said.status == "failed" and words in said.finding
 
 
 def test_gradients_may_be_flat_where_nothing_moves():
-    flat = Control(
-        "gradient-health",
-        4,
-        9,
-        numbers={"flat:noise": 1.0, "hidden:noise": 0.0, "dead:real-target": 0.1},
-    )
-    assert (
-        finding(evidence(controls=(*without("gradient-health"), flat)), "gradient-health").status
-        == "passed"
-    )
+    shares = {"flat:noise": 1.0, "hidden:noise": 0.0, "dead:real-target": 0.1}
+    flat = Control("gradient-health", 4, 9, numbers=shares)
+    e = evidence(controls=(*without("gradient-health"), flat))
+    assert finding(e, "gradient-health").status == "passed"
 
 
 def test_the_planted_control_states_its_scope():
@@ -176,7 +146,7 @@ def test_an_attempt_names_each_condition_it_violates():
 def test_the_out_of_distribution_test_is_on_trial(alarms, failed):
     """At level 0.01 and 2000 images, 29 alarms are too many to be chance: their lower 95 % bound is
     0.0102."""
-    e = evidence(ood=replace(TRUSTED, alarms=alarms))
+    e = evidence(ood=replace(TRUSTED, false_alarms=alarms))
     assert finding(e, "false-alarms").status == ("failed" if failed else "passed")
     assert verdict_of(e) == (Verdict.INCONCLUSIVE if failed else Verdict.RESISTED)
     assert str(alarms) in finding(e, "false-alarms").finding
@@ -186,13 +156,13 @@ def test_few_calibration_images_may_be_unlucky():
     """4 alarms of 108 are too many for the level 0.01 itself. But every alarm passes the largest of
     115 calibration images, as four of 108 fresh images do with probability 5.3 %, and five with 2.5
     %."""
-    few = replace(TRUSTED, alarms=4, tried=108, calibrating=115)
+    few = replace(TRUSTED, false_alarms=4, real_images=108, calibration_images=115)
     assert finding(evidence(ood=few), "false-alarms").status == "passed"
     assert (
         "by chance (5%) where 115 calibrate it"
         in finding(evidence(ood=few), "false-alarms").finding
     )
-    assert finding(evidence(ood=replace(few, alarms=5)), "false-alarms").status == "failed"
+    assert finding(evidence(ood=replace(few, false_alarms=5)), "false-alarms").status == "failed"
     assert (
         finding(evidence(ood=replace(few, guarantee=CONDITIONAL)), "false-alarms").status
         == "failed"
@@ -207,7 +177,7 @@ def test_alarms_by_chance_is_how_often_it_happens(tried, calibrating, rank, seed
     border = np.sort(scores[:, tried:], axis=1)[:, -rank]
     alarms = (scores[:, :tried] > border[:, None]).sum(axis=1)
     asked = int(rng.integers(0, tried + 1))
-    chance = alarms_by_chance(asked, tried, calibrating, rank)
+    chance = false_alarm_p_value(asked, tried, calibrating, rank)
     assert (
         abs(float((alarms >= asked).mean()) - chance)
         <= 5 * (chance * (1 - chance) / 4000) ** 0.5 + 1e-3
@@ -215,7 +185,7 @@ def test_alarms_by_chance_is_how_often_it_happens(tried, calibrating, rank, seed
 
 
 @pytest.mark.parametrize(
-    "ood", [None, replace(TRUSTED, alarms=0, tried=0)], ids=["no test", "no images"]
+    "ood", [None, replace(TRUSTED, false_alarms=0, real_images=0)], ids=["no test", "no images"]
 )
 def test_a_test_that_was_not_tried_is_not_trusted(ood):
     e = evidence(ood=ood)

@@ -67,13 +67,9 @@ def test_nothing_hides_behind_the_third_condition():
     assert j["second_opinion"] == {"attempts": 2, "fooled": 1, "rate": 0.5}
     assert j["eight_bit"] == {"witnesses": 1, "survive": 1}
     curve = j["lit_curve"]
-    at = dict(
-        zip(curve["lit"], zip(curve["fooled"], curve["sparse_confident"], strict=True), strict=True)
-    )
-    assert at[20] == (pytest.approx(1 / 3), pytest.approx(1 / 3)) and at[50] == (
-        pytest.approx(1 / 3),
-        pytest.approx(2 / 3),
-    )
+    shares = zip(curve["fooled"], curve["sparse_confident"], strict=True)
+    at = dict(zip(curve["lit"], shares, strict=True))
+    assert at[20] == pytest.approx((1 / 3, 1 / 3)) and at[50] == pytest.approx((1 / 3, 2 / 3))
     assert at[10] == (0, 0) and curve["lit"][-1] == 300
     test = j["out_of_distribution_test"]
     assert (

@@ -15,21 +15,21 @@ from blankcheck.auditing import Job, run_attempts, within
 from blankcheck.cli.main import main
 from blankcheck.fooling import (
     STARTS,
-    AdaptiveWeight,
     AnnealedTopK,
     DifferentialEvolution,
-    Exchange,
     FastMinimumNorm,
-    FixedWeight,
     Goal,
     GreedyLighting,
     Problem,
+    ProjectedAdam,
+    ProximalMomentum,
     RandomSearch,
     SigmaZero,
+    TabuSearch,
     polish,
     search,
 )
-from blankcheck.fooling.host_sync import SELDOM
+from blankcheck.fooling.host_sync import DEFAULT_SYNC_EVERY
 from blankcheck.testing import Planted
 from blankcheck.types import Conditions
 
@@ -40,16 +40,16 @@ pytestmark = [
 SHAPE, TARGETS = (1, 8, 8), torch.tensor([0, 1, 2]).repeat(4)
 SOLVERS = [
     GreedyLighting(),
-    AdaptiveWeight(),
+    ProximalMomentum(),
     AnnealedTopK(goal=5),
-    FixedWeight(weight=0.3),
+    ProjectedAdam(weight=0.3),
     SigmaZero(),
     FastMinimumNorm(),
-    Exchange(),
+    TabuSearch(),
     RandomSearch(features=30),
     DifferentialEvolution(pixels=12),
 ]
-FROM_BLACK = (GreedyLighting, FastMinimumNorm, Exchange, RandomSearch, DifferentialEvolution)
+FROM_BLACK = (GreedyLighting, FastMinimumNorm, TabuSearch, RandomSearch, DifferentialEvolution)
 
 
 @pytest.fixture
@@ -116,27 +116,27 @@ def test_turns_between_two_looks_never_wait(
     """From after the checks at the door until the first look."""
     problem = Problem(plain.to("cuda").requires_grad_(False), "logits", TARGETS.cuda())
     accept = (lambda images: images.flatten(1).sum(dim=1) > 0) if accepting else None
-    goal, turns = Goal(max_lit=12, until="sparsest", accept=accept), SELDOM - 1
+    goal, turns = Goal(max_lit=12, until="sparsest", accept=accept), DEFAULT_SYNC_EVERY - 1
     forwards = None if solver.gradient else turns * (1 + getattr(solver, "tries", 20))
     start = start_of(solver).cuda()
     search(problem, start, solver, goal, turns, forwards=forwards)  # whatever is only done once
     module = sys.modules["blankcheck.fooling.search"]  # the package has a function of that name
-    ending = module._Run.give_up
+    ending = module._Run.stop
 
-    def give_up(run, everyone=False):
+    def stop(run, everyone=False):
         torch.cuda.set_sync_debug_mode("default")
         ending(run, everyone)
 
     monkeypatch.setattr(module, "_check", lambda *_: torch.cuda.set_sync_debug_mode("error"))
-    monkeypatch.setattr(module._Run, "give_up", give_up)
+    monkeypatch.setattr(module._Run, "stop", stop)
     search(problem, start, solver, goal, turns, forwards=forwards)
     plain.to("cpu")
 
 
 def test_polishing_is_that_of_the_cpu(plain, exact):
-    goal, start = Goal(max_lit=64, until="sparsest"), start_of(AdaptiveWeight())
+    goal, start = Goal(max_lit=64, until="sparsest"), start_of(ProximalMomentum())
     problem = Problem(plain.requires_grad_(False), "logits", TARGETS)
-    found = search(problem, start, AdaptiveWeight(), goal, 30)
+    found = search(problem, start, ProximalMomentum(), goal, 30)
     on_cpu = polish(problem, found, goal, 60)
     there = Problem(plain.to("cuda"), "logits", TARGETS.cuda())
     moved = type(found)(
@@ -182,8 +182,15 @@ def test_a_batch_beyond_memory_is_halved(plain):
     model = Hungry()
     model.inner = inner
     job = Job(
-        model, "logits", SHAPE, Conditions(max_lit=12), within(30), enough=12, seed=3, device="cuda"
+        model,
+        "logits",
+        SHAPE,
+        Conditions(max_lit=12),
+        within(30),
+        stop_at_lit=12,
+        seed=3,
+        device="cuda",
     )
     found = run_attempts(job, [i % 10 for i in range(60)])
     plain.to("cpu")
-    assert found.halved >= 1 and found.best.met.float().mean() > 0.9
+    assert found.oom_splits >= 1 and found.best.met.float().mean() > 0.9

@@ -4,9 +4,10 @@ import json
 import os
 import re
 import signal
-import subprocess
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -15,53 +16,45 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from sweep_stub import Stub, measured
+from sweep_stub import Stub, measured, seen
 
 from blankcheck.auditing import PRESETS, Preset
-from blankcheck.cli.commands.sweep import Watcher, write_results
-from blankcheck.cli.main import main, parser
-from blankcheck.cli.settings import HardenSettings
+from blankcheck.cli.commands.sweep import far, sentence
+from blankcheck.cli.main import main
+from blankcheck.cli.settings import HardenSettings, SweepSettings
 from blankcheck.errors import ArgumentError, RunFolderError
 from blankcheck.runs.folder import RunFolder
-from blankcheck.sweep import trial, workers
-from blankcheck.sweep.alive import Lost, gone, machine
-from blankcheck.sweep.choosing import Point, Seen, best, eligible, front, why_end
 from blankcheck.sweep.page import write_pages
-from blankcheck.sweep.records import Found, found_of, point_yaml, sweep_json
-from blankcheck.sweep.space import Choices, Range, Space, read_space, trial_seed
-from blankcheck.sweep.study import Counts, count, open_study, without_password
+from blankcheck.sweep.results import point_yaml, results, write_results
+from blankcheck.sweep.space import read_space
+from blankcheck.sweep.study import Job, open_study, settled, trial_seed, without_password
 from blankcheck.sweep.trial import HardenTrial
-from blankcheck.sweep.workers import Ended, Job, Task, attempt, claim, supervise
+from blankcheck.sweep.working import sweep, why_end, work
 
 WEIGHT = {"fooling_weight": {"low": 0.05, "high": 1.0}}
-SMALL = {"data": "digits", "epochs": 4, "rounds": 2, "stop_rate": 0.0}
+SMALL = {"data": "digits", "epochs": 2, "rounds": 2, "stop_rate": 0.0}
+VARIED = {"fooling_weight": {"low": 0.1, "high": 1.0, "log": True}}
 
 
-def job_of(folder: Path, make: object = None, **more: object) -> Job:
-    space = read_space({}, WEIGHT)
-    whole = {
-        "trials": 12,
-        "seed": 0,
-        "min_confident": 0.0,
-        "finish_all": True,
-        "storage": str(folder / "s.journal"),
-    } | more
-    return Job(
-        study="s",
-        out=folder / "out",
-        space=space,
-        identity={"of": "test"},
-        make=make or Stub(folder),
-        **whole,
-    )
+def job_of(
+    folder: Path, make: Any = None, search: Any = WEIGHT, base: Any = None, **more: Any
+) -> Job:
+    given = {"study": "s", "trials": 12, "attempts": 20, "min_confident": 0.0, "finish_all": True}
+    options, space = SweepSettings(**given | more), read_space(base, search, HardenSettings)
+    storage = options.storage or f"sqlite:///{folder / 's.db'}"
+    return Job(options, space, storage, folder, make or Stub(folder), beat=1, grace=2)
 
 
-def study_of(job: Job) -> optuna.Study:
-    return open_study(job.storage, job.study, job.identity)
+def trials_of(job: Job) -> list[optuna.trial.FrozenTrial]:
+    return open_study(job).get_trials()
 
 
-def found(job: Job) -> Found:
-    return found_of(study_of(job).get_trials(), job.trials, job.min_confident)
+def found_by(job: Job) -> dict[str, Any]:
+    return results(trials_of(job), job)
+
+
+def weights_of(job: Job) -> list[float]:
+    return [trial.params["fooling_weight"] for trial in trials_of(job)]
 
 
 # ---- the search space
@@ -73,115 +66,55 @@ def found(job: Job) -> Found:
         ({}, None, "search must be a table"),
         ({}, {}, "search must name at least one option"),
         ([1], WEIGHT, "base must be a table of options of harden, got [1]"),
-        ({"epoch": 3}, WEIGHT, "base: harden has no option 'epoch'"),
+        ({"epoch": 3}, WEIGHT, "base: epoch is no option of harden"),
         ({"seed": 3}, WEIGHT, "base: seed is an option of the sweep itself"),
         ({"resume": True}, WEIGHT, "base: resume has no meaning for a trial"),
-        ({"epochs": "many"}, WEIGHT, "base: epochs must be a whole number or null, got 'many'"),
-        ({"epochs": True}, WEIGHT, "base: epochs must be a whole number or null, got True"),
         (
-            {"objective": "best"},
+            {"epochs": "many"},
             WEIGHT,
-            "base: objective must be one of max-entropy, fake-classes, reject-class, got 'best'",
+            "base: epochs: Expected `int | null`, got `str`; it is 'many'",
         ),
+        ({"epochs": True}, WEIGHT, "base: epochs: Expected `int | null`, got `bool`"),
+        ({"objective": "best"}, WEIGHT, "base: objective: Invalid enum value 'best'"),
         ({"fooling_weight": 1}, WEIGHT, "'fooling_weight' stands in both base and search"),
-        (
-            {"fooling_weight": float("nan")},
-            {"epochs": [1]},
-            "base: fooling_weight must be a number, got nan",
-        ),
-        ({}, {"fooling": [1]}, "search: harden has no option 'fooling'"),
+        ({}, {"fooling": [1]}, "search: fooling is no option of harden"),
         ({}, {"confidence": [0.8, 0.9]}, "search: confidence may not vary"),
         ({}, {"out": ["a"]}, "search: out is an option of the sweep itself"),
-        (
-            {},
-            {"epochs": 3},
-            "search: epochs must be a list of values or {low: ..., high: ...}, got 3",
-        ),
-        ({}, {"epochs": []}, "search: epochs must have at least one value"),
-        ({}, {"epochs": [3, 3]}, "search: epochs has a value twice"),
-        ({}, {"epochs": [3, 4.5]}, "search: epochs must be a whole number or null, got 4.5"),
-        ({}, {"epochs": {"low": 3}}, "search: epochs: a range needs low and high"),
-        (
-            {},
-            {"epochs": {"low": 3, "high": 3}},
-            "search: epochs: low must be less than high, got 3 and 3",
-        ),
-        (
-            {},
-            {"epochs": {"low": 3, "high": 9.5}},
-            "search: epochs: high must be a whole number, got 9.5",
-        ),
-        (
-            {},
-            {"epochs": {"low": 0, "high": 9, "log": True}},
-            "search: epochs: low must be at least 1 where log is true, got 0",
-        ),
-        (
-            {},
-            {"epochs": {"low": 1, "high": 9, "int": False}},
-            "search: epochs takes whole numbers only",
-        ),
-        (
-            {},
-            {"epochs": {"low": 1, "high": 9, "step": 2}},
-            "a range has low, high, log, int, got 'step'",
-        ),
-        (
-            {},
-            {"sureness": {"low": 0, "high": float("inf")}},
-            "search: sureness: high must be a number, got inf",
-        ),
-        (
-            {},
-            {"sureness": {"low": 0, "high": 1, "log": "yes"}},
-            "search: sureness: log must be true or false, got 'yes'",
-        ),
-        (
-            {},
-            {"objective": {"low": 0, "high": 1}},
-            "search: objective is no number, so it needs a list of values",
-        ),
-        (
-            {"weights": "w.pt"},
-            {"model": ["mlp", "cnn"]},
-            "search: model may not vary where base names weights",
-        ),
+        ({}, {"epochs": 3}, "search: epochs: Expected `object`, got `int`"),
+        ({}, {"epochs": []}, "search: epochs: The `choices` must contain one or more elements"),
+        ({}, {"epochs": [3, 4.5]}, "search: epochs: Expected `int | null`, got `float`"),
+        ({}, {"epochs": {"low": 3}}, "search: epochs: Object missing required field `high`"),
+        ({}, {"epochs": {"low": 3, "high": 1}}, "search: epochs: `low <= high` must hold"),
+        ({}, {"epochs": {"low": 3, "high": 9.5}}, "search: epochs: Expected `int`, got `float`"),
+        ({}, {"epochs": {"low": 0, "high": 9, "log": True}}, "search: epochs: `low >= 1` must"),
+        ({}, {"epochs": {"low": 1, "high": 9, "step": 2}}, "contains unknown field `step`"),
+        ({}, {"sureness": {"low": 0, "high": 1, "log": "yes"}}, "Expected `bool`, got `str`"),
+        ({}, {"objective": {"low": 0, "high": 1}}, "search: objective is no number, so it needs a"),
+        ({"weights": "w.pt"}, {"model": ["mlp", "cnn"]}, "search: model may not vary where base"),
     ],
 )
 def test_a_wrong_search_space_is_refused(base, search, said):
-    with pytest.raises(ArgumentError, match=re.escape(said)):
-        read_space(base, search)
+    with pytest.raises(ArgumentError, match=re.escape(said)) as error:
+        read_space(base, search, HardenSettings)
+    assert "\n" not in str(error.value)
 
 
 def test_a_space_holds_what_was_given():
-    rounds, far = {"low": 1, "high": 8, "log": True}, {"low": 1, "high": 3, "int": True}
     searched = {
         "objective": ["max-entropy", "reject-class"],
         "patience": [None, 3],
-        "far_weight": far,
-        "rounds": rounds,
+        "far_weight": {"low": 1, "high": 3, "int": True},
+        "rounds": {"low": 1, "high": 8, "log": True},
     }
-    space = read_space({"epochs": 4, "sureness": 1}, searched)
+    space = read_space({"epochs": 4, "sureness": 1}, searched, HardenSettings)
     assert space.base == HardenSettings(epochs=4, sureness=1.0)
-    assert space.search["far_weight"] == Range(1, 3, log=False, whole=True)
-    assert space.search["rounds"] == Range(1, 8, log=True, whole=True)
-    assert space.search["patience"] == Choices((None, 3))
-    made = space.settings(
-        {"objective": "reject-class", "patience": 3, "far_weight": 2, "rounds": 5}, seed=7
-    )
-    assert made == HardenSettings(
-        epochs=4,
-        sureness=1.0,
-        objective="reject-class",
-        patience=3,
-        far_weight=2.0,
-        rounds=5,
-        seed=7,
-    )
-    assert isinstance(made.far_weight, float)
+    said = {**searched, "rounds": {"low": 1, "high": 8, "log": True, "int": True}}
+    said["far_weight"] = {"low": 1, "high": 3, "log": False, "int": True}
+    assert space.identity()["search"] == said
+    params = {"objective": "reject-class", "patience": 3, "far_weight": 2, "rounds": 5}
+    made = space.settings(params, seed=7)
+    assert made == replace(space.base, **params, seed=7) and isinstance(made.far_weight, float)
     assert len(list(space.extremes())) == 16
-    with pytest.raises(ArgumentError, match="must have the parameters"):
-        space.settings({"objective": "reject-class"}, seed=0)
 
 
 def test_seeds_of_trials_are_their_own_and_stay():
@@ -193,72 +126,65 @@ def test_seeds_of_trials_are_their_own_and_stay():
 # ---- choosing
 
 
+def chosen(points: list[tuple[float, ...]], min_confident: float = 0.0) -> dict[str, Any]:
+    """What is found in trials with these accuracies, shares that fool, and confidences."""
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    for accuracy, rate, *confident in points:
+        sure = confident[0] if confident else 1.0
+        kept = {"accuracy": accuracy, "confident": sure, "fooled": 1, "attempts": 9}
+        attrs = {"result": kept, "rounds": []}
+        study.add_trial(optuna.create_trial(values=[accuracy, rate], user_attrs=attrs))
+    job = job_of(Path(), min_confident=min_confident)
+    found = results(study.get_trials(), job)
+    if not min_confident:
+        assert set(found["front"]) == {trial.number for trial in study.best_trials}
+    return found
+
+
 SHARES = st.integers(0, 6).map(lambda n: n / 6)
-POINTS = st.lists(st.tuples(SHARES, SHARES), max_size=25).map(
-    lambda pairs: [Point(i, a, r) for i, (a, r) in enumerate(pairs)]
-)
-
-
-def dominates(p: Point, q: Point) -> bool:
-    return (
-        p.accuracy >= q.accuracy
-        and p.rate <= q.rate
-        and (p.accuracy > q.accuracy or p.rate < q.rate)
-    )
-
-
-@given(POINTS)
-def test_the_front_is_what_no_other_is_better_than(points):
-    brute = {q.number for q in points if not any(dominates(p, q) for p in points)}
-    line = front(points)
-    assert {p.number for p in line} == brute and len(line) == len(brute)
-    assert [p.rate for p in line] == sorted(p.rate for p in line)
-    if points:
-        assert best(points) in line and best(points).score == max(p.score for p in points)
 
 
 @settings(max_examples=20, deadline=None)
-@given(POINTS)
-def test_the_front_is_that_of_optuna(points):
-    study = optuna.create_study(directions=["maximize", "minimize"])
-    study.add_trials(
-        [
-            optuna.create_trial(values=[p.accuracy, p.rate], params={}, distributions={})
-            for p in points
-        ]
-    )
-    assert {t.number for t in study.best_trials} == {p.number for p in front(points)}
+@given(st.lists(st.tuples(SHARES, SHARES), max_size=25))
+def test_the_front_is_that_of_optuna_and_the_best_stands_on_it(points):
+    found = chosen(points)
+    line = [found["trials"][number] for number in found["front"]]
+    assert [t["rate"] for t in line] == sorted(t["rate"] for t in line)
+    assert [t["number"] for t in found["trials"] if t["front"]] == sorted(found["front"])
+    if points:
+        assert max(t["score"] for t in found["trials"]) == found["trials"][found["best"]]["score"]
 
 
 def test_the_timid_are_chosen_only_where_there_is_nobody_else():
-    sure, timid = Point(0, 0.9, 0.5, confident=0.95), Point(1, 0.99, 0.0, confident=0.5)
-    assert (
-        eligible([sure, timid], 0.9) == [sure]
-        and eligible([timid], 0.9) == [timid]
-        and eligible([], 0.9) == []
-    )
+    sure, timid = (0.9, 0.5, 0.95), (0.99, 0.0, 0.5)
+    assert chosen([sure, timid], 0.9)["front"] == [0]
+    assert not chosen([sure, timid], 0.9)["front_is_timid"]
+    alone = chosen([timid], 0.9)
+    assert alone["front"] == [0] and alone["front_is_timid"]
+    nothing = chosen([], 0.9)
+    assert nothing["best"] is None and not nothing["front_is_timid"]
 
 
 def test_among_equals_the_more_accurate_then_the_surer_then_the_earlier_is_best():
-    assert best([Point(3, 0.9, 1.0), Point(5, 0.8, 1.0), Point(4, 0.9, 1.0)]).number == 3
-    assert best([Point(3, 0.9, 0.1, 0.91), Point(4, 0.9, 0.1, 0.92)]).number == 4
+    assert chosen([(0.8, 1.0), (0.9, 1.0), (0.9, 1.0)])["best"] == 1
+    assert chosen([(0.9, 0.1, 0.91), (0.9, 0.1, 0.92)])["best"] == 1
 
 
-PEERS = [[Seen(0.25, 0.5, 0.5, 1.0), Seen(0.5, 0.9, 0.5, 0.1), Seen(1.0, 0.99, 0.9, 0.0)]] * 4
+PEERS = [[seen(0.25, 0.5, 0.5, 1.0), seen(0.5, 0.9, 0.5, 0.1), seen(1.0, 0.99, 0.9, 0.0)]] * 4
 
 
 @pytest.mark.parametrize(
     ("now", "peers", "said"),
     [
-        (Seen(0.5, 0.79, 0.5, 0.1), PEERS, "far below the median of 4 finished trials, 90.0%"),
-        (Seen(0.5, 0.81, 0.5, 0.1), PEERS, None),
-        (Seen(0.75, 0.88, 0.5, 0.4), PEERS, "4 finished trials had been clearly more accurate"),
-        (Seen(0.5, 0.88, 0.5, 0.29), PEERS, None),
-        (Seen(0.5, 0.895, 0.5, 0.9), PEERS, None),
-        (Seen(0.5, 0.1, 0.0, 1.0), PEERS[:3], None),
-        (Seen(0.4, 0.1, 0.0, 1.0), PEERS, None),
-        (Seen(1.0, 0.1, 0.0, 1.0), PEERS, None),
-        (Seen(0.5, 0.1, 0.0, 1.0), [[Seen(0.9, 1, 1, 0)]] * 9, None),
+        (seen(0.5, 0.79, 0.5, 0.1), PEERS, "far below the median of 4 finished trials, 90.0%"),
+        (seen(0.5, 0.81, 0.5, 0.1), PEERS, None),
+        (seen(0.75, 0.88, 0.5, 0.4), PEERS, "4 finished trials had been clearly more accurate"),
+        (seen(0.5, 0.88, 0.5, 0.29), PEERS, None),
+        (seen(0.5, 0.895, 0.5, 0.9), PEERS, None),
+        (seen(0.5, 0.1, 0.0, 1.0), PEERS[:3], None),
+        (seen(0.4, 0.1, 0.0, 1.0), PEERS, None),
+        (seen(1.0, 0.1, 0.0, 1.0), PEERS, None),
+        (seen(0.5, 0.1, 0.0, 1.0), [[seen(0.9, 1, 1, 0)]] * 9, None),
     ],
 )
 def test_a_trial_is_ended_only_when_it_is_clearly_behind_at_the_same_share(now, peers, said):
@@ -270,221 +196,150 @@ def test_a_trial_is_ended_only_when_it_is_clearly_behind_at_the_same_share(now, 
 
 
 def test_a_worker_killed_in_a_trial_costs_nothing_but_time(tmp_path):
-    job = job_of(tmp_path, Stub(tmp_path, still="0003"), storage=str(tmp_path / "s.journal"))
-    study, killed = study_of(job), []
+    job, killed = job_of(tmp_path, Stub(tmp_path, still="trials/0003")), []
 
-    def look(trials: object, counts: Counts) -> None:
+    def look() -> None:
         if not killed and (tmp_path / "pid").is_file():
             killed.append(int((tmp_path / "pid").read_text()))
             os.kill(killed[0], signal.SIGKILL)
 
-    supervise(study, job, 2, look)
-    trials = study.get_trials()
-    assert count(trials, 12) == Counts(12, complete=12, pruned=0, failed=0, running=0, waiting=0)
-    lost = trials[3]
-    again = next(t for t in trials if t.user_attrs.get("retry_of") == 3)
-    assert lost.state.name == "FAIL" and again.state.name == "COMPLETE" and len(trials) == 13
-    assert again.params == lost.params and again.user_attrs["seed"] == lost.user_attrs[
-        "seed"
-    ] == trial_seed(0, 3)
-    assert again.user_attrs["owner"]["pid"] != killed[0]
+    sweep(job, 2, look)
+    found, trials = found_by(job), trials_of(job)
+    states = [record["state"] for record in found["trials"]]
+    assert states.count("finished") == found["counts"]["finished"] == 12
+    assert states[3] == "killed" and found["counts"]["killed"] == 1
+    again = next(record for record in found["trials"] if record["retry_of"] == 3)
+    lost = found["trials"][3]
+    assert again["params"] == lost["params"] and again["run"] == lost["run"] == "trials/0003"
+    assert again["seed"] == lost["seed"] == trial_seed(0, 3)
     ran = [line.split() for line in (tmp_path / "ran.txt").read_text().splitlines()]
-    assert sorted(int(n) for n, _ in ran) == list(range(13)) and len({pid for _, pid in ran}) >= 2
-    shown = found(job)
-    assert [t["state"] for t in shown.trials].count("killed") == 1 and shown.best is not None
-    # started again, nothing is left to do; with more trials it goes on
-    supervise(study, job, 2, look)
-    assert len(study.get_trials()) == 13
+    assert len(ran) == len(trials) == 13 and ran.count(["trials/0003", str(killed[0])]) == 1
+    sweep(job, 2, look)  # nothing is left to do
+    assert len(trials_of(job)) == 13
+
+
+def test_a_trial_that_kills_every_worker_is_given_up_and_counts(tmp_path):
+    job = job_of(tmp_path, Stub(tmp_path, dies=True), trials=1)
+    for _ in range(3):
+        with pytest.raises(RunFolderError, match="all workers ended, with exit codes 7; the same"):
+            sweep(job, 2, lambda: None)
+    sweep(job, 1, lambda: None)
+    assert len(set(weights_of(job))) == 1 and found_by(job)["counts"]["failed"] == 1
+    assert found_by(job)["trials"][-1]["reason"] == "its worker was killed in each of 3 tries"
 
 
 def test_one_worker_tries_the_same_again_however_often_it_is_stopped(tmp_path):
     tried = []
-    for name, stops in (("whole", (14,)), ("stopped", (3, 12, 14))):
+    for name, stops in (("whole", (12,)), ("stopped", (3, 11, 12))):
         (tmp_path / name).mkdir()
         for trials in stops:
             job = job_of(tmp_path / name, trials=trials)
-            workers.work(job)
-        tried.append([t.params["fooling_weight"] for t in study_of(job).get_trials()])
-    assert tried[0] == tried[1] and len(set(tried[0])) == 14
+            work(job)
+        tried.append(weights_of(job))
+    assert tried[0] == tried[1] and len(set(tried[0])) == 12
 
 
-def test_a_trial_is_lost_when_its_beat_stands_still_while_we_look(tmp_path):
-    job, clock = job_of(tmp_path), [0.0]
-    study = study_of(job)
-    lost = Lost(study, grace=10, now=lambda: clock[0])
-    trial_ = study.ask()
-    trial_.suggest_float("fooling_weight", 0.05, 1.0)
-    for beat, at, expected in ((0, 0, []), (0, 9, []), (1, 11, []), (1, 20, []), (1, 22, [0])):
-        if trial_.user_attrs.get("owner", {}).get("beat") != beat:
-            trial_.set_user_attr("owner", {"machine": "elsewhere", "pid": 1, "beat": beat})
-        clock[0] = at
-        assert lost.pick_up() == expected, at
-    assert lost.pick_up() == [], "once is enough"
-    waiting = [t for t in study.get_trials() if t.state.name == "WAITING"]
-    assert len(waiting) == 1 and waiting[0].system_attrs["fixed_params"] == trial_.params
+def test_an_interrupted_trial_is_tried_again_with_its_seed(tmp_path):
+    stopped = []
+
+    def run(settings, folder, watch):
+        if len(stopped) < 2 and folder == "trials/0001":
+            stopped.append((settings, folder))
+            raise KeyboardInterrupt
+        return measured(settings.fooling_weight)
+
+    job = job_of(tmp_path, lambda job: run, trials=3)
+    for _ in stopped, stopped:
+        with pytest.raises(KeyboardInterrupt):
+            work(job)
+    work(job)
+    found = found_by(job)
+    assert stopped[0] == stopped[1] and found["counts"]["finished"] == 3
+    assert [t["try"] for t in found["trials"] if t["run"] == "trials/0001"] == [1, 2, 3]
 
 
-def test_a_trial_that_kills_every_worker_is_given_up_and_counts(tmp_path):
-    job, clock = job_of(tmp_path, trials=1), [0.0]
-    study = study_of(job)
-    lost = Lost(study, grace=0, now=lambda: clock[0])
-    for _ in range(3):
-        trial_ = claim(study, job)
-        assert trial_ is not None
-        trial_.suggest_float("fooling_weight", 0.05, 1.0)
-        lost.pick_up()
-        clock[0] += 1
-        assert lost.pick_up() == [trial_.number]
-    assert claim(study, job) is None and count(study.get_trials(), 1).failed == 1
-    assert len({t.params["fooling_weight"] for t in study.get_trials()}) == 1
-    assert found(job).trials[-1]["reason"] == "its worker was killed in each of 3 tries"
-
-
-def test_what_a_killed_command_left_unqueued_is_queued(tmp_path):
-    study = study_of(job_of(tmp_path))
-    trial_ = study.ask()
-    study.tell(trial_, state=optuna.trial.TrialState.FAIL)
-    assert Lost(study).pick_up() == [] and [t.state.name for t in study.get_trials()] == [
-        "FAIL",
-        "WAITING",
-    ]
-    Lost(study).pick_up()
-    assert len(study.get_trials()) == 2
-
-
-def test_a_process_that_is_no_more_is_noticed_only_on_its_own_machine():
-    ended = subprocess.Popen(["true"])
-    ended.wait()
-    assert gone({"machine": machine(), "pid": ended.pid}) and not gone(
-        {"machine": machine(), "pid": os.getpid()}
-    )
-    assert not gone({"machine": "elsewhere", "pid": ended.pid})
-    for broken in (
-        None,
-        {},
-        "x",
-        {"machine": machine(), "pid": "1"},
-        {"machine": machine(), "pid": -1},
-    ):
-        assert not gone(broken)
-
-
-def test_two_workers_that_begin_the_last_trial_at_once_leave_one(tmp_path, monkeypatch):
-    job = job_of(tmp_path, trials=1)
-    study = study_of(job)
-    study.ask()
-    monkeypatch.setattr(
-        workers, "count", lambda trials, wanted: Counts(1, 0, 0, 0, 0, 0)
-    )  # as seen before the other began
-    assert claim(study, job) is None
-    assert count(study.get_trials(), 1) == Counts(
-        1, complete=0, pruned=0, failed=0, running=1, waiting=0
-    )
-    assert [t["number"] for t in found(job).trials] == [0]
-
-
-def run_one(job: Job, run: object) -> optuna.trial.FrozenTrial:
-    study = study_of(job)
-    trial_ = claim(study, job)
-    assert trial_ is not None
-    attempt(study, trial_, run, job)
-    return study.get_trials()[trial_.number]
+def test_a_trial_whose_process_died_before_its_first_sign_is_not_waited_for(tmp_path):
+    job = replace(job_of(tmp_path, trials=2), grace=1)
+    with pytest.warns(UserWarning, match="Heartbeat"):
+        open_study(job).ask()
+    work(job)
+    found = found_by(job)
+    assert found["counts"]["finished"] == 2 and found["trials"][0]["state"] == "killed"
 
 
 def test_how_a_trial_ends_is_told(tmp_path):
-    job = job_of(tmp_path, finish_all=False, min_confident=0.9)
+    ways: list[Any] = [1.0, 1.0, 1.0, 1.0, 0.01, RuntimeError("out of\nmemory"), "behind"]
 
-    def breaks(task, watch):
-        raise RuntimeError("out of\nmemory")
+    def run(settings, folder, watch):
+        way = ways[int(folder[-4:])]
+        if isinstance(way, Exception):
+            raise way
+        if way == "behind":
+            watch(seen(0.5, 0.1, 0.0, 1.0))
+            raise AssertionError("it was not ended")
+        return measured(way)
 
-    def falls_behind(task, watch):
-        watch(Seen(0.5, 0.1, 0.0, 1.0))
-        raise AssertionError("it was not ended")
-
-    for _ in range(4):
-        run_one(job, lambda task, watch: measured(1.0))
-    sure = run_one(job, lambda task, watch: measured(0.01))
-    broken, behind = run_one(job, breaks), run_one(job, falls_behind)
-    assert (
-        broken.state.name == "FAIL" and broken.user_attrs["reason"] == "RuntimeError: out of memory"
-    )
-    assert (
-        behind.state.name == "PRUNED"
-        and "far below the median of 5 finished trials, 90.0%" in behind.user_attrs["reason"]
-    )
-    assert behind.user_attrs["rounds"] == [vars(Seen(0.5, 0.1, 0.0, 1.0))]
-    shown = found(job)
-    assert shown.counts == Counts(12, complete=5, pruned=1, failed=1, running=0, waiting=0)
-    assert shown.best is not None and not shown.timid
-    assert [p.number for p in shown.front] == [sure.number], (
-        "those with 0.8 right and confident are too timid"
-    )
-    # Optuna's own front, with the constraint, is the same
-    assert {t.number for t in study_of(job).best_trials} == {p.number for p in shown.front}
+    job = job_of(tmp_path, lambda job: run, finish_all=False, min_confident=0.9, trials=len(ways))
+    work(job)
+    found = found_by(job)
+    *_, sure, broken, behind = found["trials"]
+    assert broken["state"] == "failed" and broken["reason"] == "RuntimeError: out of memory"
+    assert behind["state"] == "pruned" and behind["rounds"] == [seen(0.5, 0.1, 0.0, 1.0)]
+    assert "far below the median of 5 finished trials, 90.0%" in behind["reason"]
+    counts = {"wanted": 7, "finished": 5, "pruned": 1, "failed": 1}
+    assert found["counts"] == counts | {"running": 0, "waiting": 0, "killed": 0}
+    assert found["front"] == [sure["number"]], "those with 0.8 right and confident are too timid"
+    assert [t.number for t in open_study(job).best_trials] == found["front"]
+    assert sentence(sure) == "trial 4: finished, 99.9% right, 91 of 100 attempts fooled"
+    assert sentence(broken) == "trial 5: failed, RuntimeError: out of memory"
+    assert far(found) == "0 running, 1 pruned; best 99.9% right, 91% fooled"
 
 
 def test_a_worker_that_was_given_up_for_lost_is_not_heard(tmp_path):
+    heard = []
+
+    def run(settings, folder, watch):
+        heard.append(folder)
+        if len(heard) == 1:
+            open_study(job).tell(0, state=optuna.trial.TrialState.FAIL)
+            watch(seen(0.5, 0.9, 0.9, 0.1))
+            raise AssertionError("it went on")
+        return measured(0.5)
+
+    job = job_of(tmp_path, lambda job: run, trials=1)
+    work(job)
+    assert [t.state.name for t in trials_of(job)] == ["FAIL", "COMPLETE"]
+    assert "reason" not in trials_of(job)[0].user_attrs
+
+
+@pytest.mark.parametrize("name", ["s.db", "s.journal"])
+def test_a_study_goes_on_in_a_database_or_a_journal_and_others_are_refused(tmp_path, name):
+    place = str(tmp_path / name)
+    job = job_of(tmp_path, storage=place if name == "s.journal" else None)
+    for trials in (1, 2):
+        work(replace(job, options=replace(job.options, trials=trials)))
+        assert settled(trials_of(job)) == trials
+    with pytest.raises(ArgumentError, match="study 's' belongs to .* seed was 0, is 1"):
+        open_study(replace(job, options=replace(job.options, seed=1)))
+
+
+def test_a_study_of_somebody_else_is_refused(tmp_path):
     job = job_of(tmp_path)
-    study = study_of(job)
-
-    def stands_still(task, watch):
-        study.tell(int(task.folder.name), state=optuna.trial.TrialState.FAIL)
-        watch(Seen(0.5, 0.9, 0.9, 0.1))
-        raise AssertionError("it went on")
-
-    assert run_one(job, stands_still).state.name == "FAIL"
-    assert "reason" not in study.get_trials()[0].user_attrs
-    Lost(study).pick_up()
-    assert run_one(job, lambda task, watch: measured(0.5)).user_attrs["retry_of"] == 0
-
-
-def test_workers_that_get_nowhere_end_the_sweep(tmp_path, monkeypatch):
-    class Dead:
-        exitcode, pid = 7, -1
-
-        def start(self) -> None: ...
-        def terminate(self) -> None: ...
-        def join(self) -> None: ...
-        def is_alive(self) -> bool:
-            return False
-
-    context = type("Context", (), {"Process": lambda self, target, args: Dead()})
-    monkeypatch.setattr(workers, "get_context", lambda kind: context())
-    monkeypatch.setattr(workers, "_wait", lambda at_work: None)
-    with pytest.raises(
-        RunFolderError,
-        match="workers of the sweep ended one after the other before a trial did, .* code 7",
-    ):
-        supervise(study_of(job_of(tmp_path)), job_of(tmp_path), 2, lambda trials, counts: None)
-
-
-def test_a_database_goes_on_and_a_study_of_others_is_refused(tmp_path):
-    job = job_of(tmp_path, storage=f"sqlite:///{tmp_path / 's.db'}", trials=2)
-    first = run_one(job, lambda task, watch: measured(0.5))
-    second = run_one(job, lambda task, watch: measured(0.2))
-    assert (first.number, second.number) == (0, 1) and claim(study_of(job), job) is None
-    assert found(job).front[0].rate == pytest.approx(measured(0.5).fooled / 100)
-    with pytest.raises(
-        ArgumentError,
-        match='study \'s\' belongs to a sweep with other options: of was "test", is "more"',
-    ):
-        open_study(job.storage, "s", {"of": "more"})
-    optuna.create_study(storage=job.storage, study_name="own").add_trial(
+    optuna.create_study(storage=job.storage, study_name="s").add_trial(
         optuna.create_trial(value=1.0)
     )
-    with pytest.raises(ArgumentError, match="study 'own' in .* is no sweep of blankcheck"):
-        open_study(job.storage, "own", {})
+    with pytest.raises(ArgumentError, match="study 's' in .* is no sweep of blankcheck"):
+        open_study(job)
 
 
 # ---- the command
 
 
-def refused(capsys, *arguments: str) -> str:
-    code = main(["sweep", *arguments])
+def refused(capsys, *arguments: str | Path) -> str:
+    code = main(["sweep", *map(str, arguments)])
     out, err = capsys.readouterr()
-    assert (
-        code == 2 and out == "" and err.count("\n") == 1 and err.startswith("blankcheck: error: ")
-    ), (code, out, err)
+    assert code == 2 and out == "" and err.count("\n") == 1, (code, out, err)
+    assert err.startswith("blankcheck: error: "), err
     return err
 
 
@@ -503,16 +358,15 @@ def written(path: Path, base: object, search: object, **more: object) -> str:
         ("search: {epochs: [1]}\nworkers: 0\n", "workers must be at least 1"),
         ("search: {epochs: [1]}\nseed: -1\n", "seed must be at least 0"),
         ("search: {epochs: [1]}\nmin_confident: 2\n", "min_confident must lie in [0, 1], got 2"),
-        (
-            "search: {epochs: [1]}\nstorage: sweep.db\n",
-            "storage must be a file that ends in .journal or .log",
-        ),
+        ("search: {epochs: [1]}\nstorage: sweep.db\n", "a file that ends in .journal or .log"),
         ("search: {epochs: [1]}\nbase: {data: nowhere}\n", "data"),
         ("search: {epochs: [1]}\nbase: {ood_level: 7}\n", "ood_level"),
         (
-            "search: {epochs: [1, 0]}\n",
-            "search allows epochs 0, but epochs, batch and lr must be positive",
+            "search: {epochs: [1]}\nbase: {fooling_weight: .nan}\n",
+            "fooling_weight must be a number",
         ),
+        ("search: {sureness: {low: 0, high: .inf}}\n", "search allows sureness inf, but sureness"),
+        ("search: {epochs: [1, 0]}\n", "search allows epochs 0, but epochs, batch and lr must be"),
         (
             "search: {epochs: {low: 2, high: 9}, pretrain: [1, 5]}\n",
             "epochs 2, pretrain 5, but pretrain must lie in 0..1",
@@ -522,29 +376,26 @@ def written(path: Path, base: object, search: object, **more: object) -> str:
 )
 def test_a_bad_sweep_file_is_one_line_and_writes_nothing(text, said, tmp_path, capsys):
     (tmp_path / "s.yaml").write_text(text)
-    assert said in refused(
-        capsys, "--config", str(tmp_path / "s.yaml"), "--out", str(tmp_path / "out")
-    )
+    assert said in refused(capsys, "--config", tmp_path / "s.yaml", "--out", tmp_path / "out")
     assert [p.name for p in tmp_path.iterdir()] == ["s.yaml"]
 
 
 def test_storages_that_cannot_be_opened_and_foreign_folders_are_one_line(tmp_path, capsys):
     file = written(tmp_path / "s.yaml", SMALL, WEIGHT)
     (tmp_path / "broken.journal").write_text("{}\n[1]\n")
+    (tmp_path / "broken.db").write_text("no database" * 1000)
     for storage in (
         str(tmp_path / "broken.journal"),
+        f"sqlite:///{tmp_path}/broken.db",
         "nonsense://a:secret@b/c",
         f"sqlite:///{tmp_path}/no/such/s.db",
     ):
-        words = refused(
-            capsys, "--config", file, "--storage", storage, "--out", str(tmp_path / "o")
-        )
+        words = refused(capsys, "--config", file, "--storage", storage, "--out", tmp_path / "o")
         assert "cannot be opened" in words and "secret" not in words
     run = RunFolder.create(tmp_path / "theirs")
     run.begin("audit", {}, torch.device("cpu"))
-    assert "holds a run already, of audit; --overwrite" in refused(
-        capsys, "--config", file, "--out", str(run.path)
-    )
+    words = refused(capsys, "--config", file, "--out", run.path)
+    assert "holds a run already, of audit; --overwrite" in words
     assert not (tmp_path / "o").exists()
 
 
@@ -558,100 +409,46 @@ def test_passwords_stay_out_of_files_and_messages():
     assert without_password("sqlite:///a.db") == "sqlite:///a.db"
 
 
-class InThisProcess:
-    """A worker without the seconds that a new process takes to import torch."""
-
-    exitcode, pid = 0, os.getpid()
-
-    def __init__(self, target: object, args: tuple[Job]) -> None:
-        self.start = lambda: workers.work(*args)
-
-    Process = classmethod(lambda cls, target, args: cls(target, args))
-
-    def is_alive(self) -> bool:
-        return False
-
-    def terminate(self) -> None: ...
-    def join(self) -> None: ...
-
-
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory) -> Path:
     """A sweep of one trial, gone on with to two."""
     folder = tmp_path_factory.mktemp("sweep")
-    file = written(
-        folder / "s.yaml",
-        SMALL,
-        {"fooling_weight": {"low": 0.1, "high": 1.0, "log": True}},
-        attempts=20,
-    )
-    patched = pytest.MonkeyPatch()
-    patched.setattr(workers, "get_context", lambda kind: InThisProcess)
-    patched.setattr(workers, "_wait", lambda at_work: None)
+    file, out = written(folder / "s.yaml", SMALL, VARIED, attempts=20), folder / "out"
     for trials in ("1", "2"):
-        assert (
-            main(
-                [
-                    "sweep",
-                    "--config",
-                    file,
-                    "--trials",
-                    trials,
-                    "--out",
-                    str(folder / "out"),
-                    "--quiet",
-                ]
-            )
-            == 0
-        )
-        (folder / f"{trials}.json").write_bytes((folder / "out" / "sweep.json").read_bytes())
-    patched.undo()
+        command = ["sweep", "--config", file, "--trials", trials, "--out", str(out), "--quiet"]
+        assert main(command) == 0
+        (folder / f"{trials}.json").write_bytes((out / "sweep.json").read_bytes())
     return folder
 
 
 def test_a_sweep_goes_on_where_it_was(swept):
     one, two = (json.loads((swept / f"{n}.json").read_text()) for n in (1, 2))
-    assert (
-        [t["number"] for t in two["trials"]] == [0, 1]
-        and two["counts"]["finished"] == 2
-        and two["schema"] == 1
-    )
+    assert [t["number"] for t in two["trials"]] == [0, 1]
+    assert two["counts"]["finished"] == 2 and two["schema"] == 1
     before, after = ({k: v for k, v in r["trials"][0].items() if k != "front"} for r in (one, two))
     assert before == after
     names = {str(p.relative_to(swept / "out")) for p in (swept / "out").rglob("*") if p.is_file()}
-    assert {
-        "sweep.html",
-        "sweep.md",
-        "best.yaml",
-        "sweep.journal",
-        "trials/0001/model.safetensors",
-    } <= names
-    assert {n for n in names if n.startswith("front/")} == {
-        f"front/{n:04d}.yaml" for n in two["front"]
-    }
+    pages = {"sweep.html", "sweep.md", "figures/sweep-front.svg", "best.yaml", "sweep.db"}
+    assert pages | {"trials/0001/model.safetensors"} <= names
+    front = {f"front/{n:04d}.yaml" for n in two["front"]}
+    assert {n for n in names if n.startswith("front/")} == front
     assert not [n for n in names if "state" in n or Path(n).name.startswith(".")]
 
 
 def test_a_sweep_with_other_options_is_refused_in_the_same_place(swept, tmp_path, capsys):
-    other = written(
-        tmp_path / "s.yaml", SMALL | {"epochs": 5}, {"fooling_weight": [0.1]}, attempts=20
-    )
-    words = refused(capsys, "--config", other, "--out", str(swept / "out"))
-    assert "belongs to a sweep with other options: base.epochs was 4, is 5" in words
+    other = written(tmp_path / "s.yaml", SMALL | {"epochs": 5}, VARIED, attempts=20)
+    words = refused(capsys, "--config", other, "--out", swept / "out")
+    assert "belongs to a sweep with other options: base.epochs was 2, is 5" in words
     assert "--overwrite begins anew" in words and "out-2 is free" in words
-    words = refused(
-        capsys,
-        "--config",
-        other,
-        "--storage",
-        str(swept / "out" / "sweep.journal"),
-        "--out",
-        str(tmp_path / "o"),
-    )
-    assert (
-        "study 'sweep' belongs to a sweep with other options" in words
-        and not (tmp_path / "o").exists()
-    )
+    storage = f"sqlite:///{swept / 'out' / 'sweep.db'}"
+    words = refused(capsys, "--config", other, "--storage", storage, "--out", tmp_path / "o")
+    assert "study 'sweep' belongs to a sweep with other options" in words
+    assert not (tmp_path / "o").exists()
+
+
+def same_network(*folders: Path) -> bool:
+    one, two = (load_file(folder / "model.safetensors") for folder in folders)
+    return one.keys() == two.keys() and all(torch.equal(one[n], two[n]) for n in one)
 
 
 def test_the_best_configuration_is_one_of_harden_and_repeats_the_trial(
@@ -659,59 +456,35 @@ def test_the_best_configuration_is_one_of_harden_and_repeats_the_trial(
 ):
     monkeypatch.setitem(PRESETS, "smoke", Preset(attempts=10, per_target=1, steps=20))
     record = json.loads((swept / "2.json").read_text())
-    chosen = record["trials"][record["best"]]
-    out = str(tmp_path / "again")
-    arguments = [
-        "harden",
-        "--config",
-        str(swept / "out" / "best.yaml"),
-        "--out",
-        out,
-        "--preset",
-        "smoke",
-        "--quiet",
-    ]
-    taken = parser().parse_args(arguments)["harden"]
-    assert taken.seed == chosen["seed"] == trial_seed(0, chosen["number"])
-    assert taken.fooling_weight == chosen["params"]["fooling_weight"] and taken.epochs == 4
-    assert main(arguments) == 0
-    one, two = (
-        load_file(Path(d) / "model.safetensors") for d in (swept / "out" / chosen["run"], out)
-    )
-    assert one.keys() == two.keys() and all(torch.equal(one[n], two[n]) for n in one)
+    best, chosen = swept / "out" / "best.yaml", record["trials"][record["best"]]
+    config = yaml.safe_load(best.read_text())
+    assert config["seed"] == chosen["seed"] == trial_seed(0, chosen["number"])
+    assert config["fooling_weight"] == chosen["params"]["fooling_weight"]
+    out = tmp_path / "again"
+    command = ["harden", "--config", str(best), "--out", str(out), "--preset", "smoke", "--quiet"]
+    assert main(command) == 0
+    assert same_network(swept / "out" / chosen["run"], out)
 
 
-def test_a_trial_that_was_killed_goes_on_to_the_same_bits(swept, tmp_path, monkeypatch):
-    space = read_space(SMALL, {"fooling_weight": {"low": 0.1, "high": 1.0, "log": True}})
+def test_a_trial_that_was_killed_goes_on_to_the_same_bits(swept, tmp_path):
     record = json.loads((swept / "2.json").read_text())["trials"][1]
-    run = HardenTrial(space, attempts=20, audited=False, threads=1)
-    task = Task(space.settings(record["params"], record["seed"]), tmp_path / "killed", None, seed=0)
-    looked = []
+    job = job_of(tmp_path, search=VARIED, base=SMALL)
+    run, looked = HardenTrial(job), []
 
-    def kill(seen: Seen) -> None:
-        looked.append(seen)
-        if len(looked) == 1:
-            raise Ended("killed here")
+    def kill(seen: Any) -> None:
+        if seen is not None:
+            looked.append(seen)
+            if len(looked) == 1:
+                raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched:
-        patched.setattr(
-            trial, "_without_state", lambda run: None
-        )  # a killed process tidies nothing up
-        with pytest.raises(Ended):
-            run(task, kill)
-    made = run(replace(task, folder=tmp_path / "again", earlier=tmp_path / "killed"), kill)
+    made = job.space.settings(record["params"], record["seed"])
+    with suppress(KeyboardInterrupt):
+        run(made, "trials/0001", kill)
+    found = run(made, "trials/0001", kill)
     assert len(looked) == 2, "only the second round was left"
-    assert (made.accuracy, made.fooled, made.attempts) == (
-        record["accuracy"],
-        record["fooled"],
-        record["attempts"],
-    )
-    assert [vars(s) for s in made.rounds] == record["rounds"]
-    models = [
-        load_file(f / "model.safetensors")
-        for f in (tmp_path / "again", swept / "out" / record["run"])
-    ]
-    assert all(torch.equal(models[0][n], models[1][n]) for n in models[1])
+    same = ("accuracy", "fooled", "attempts", "rounds", "kept_round")
+    assert {name: found[name] for name in same} == {name: record[name] for name in same}
+    assert same_network(tmp_path / "trials" / "0001", swept / "out" / record["run"])
 
 
 # ---- pages
@@ -720,81 +493,37 @@ def test_a_trial_that_was_killed_goes_on_to_the_same_bits(swept, tmp_path, monke
 HOSTILE = "<script>alert(1)</script>[bold]|`x`\x1b[31m"
 
 
-def hostile_found() -> tuple[Found, Space]:
-    space = Space(
-        HardenSettings(data=HOSTILE),
-        {"model": Choices((HOSTILE, "mlp")), "epochs": Range(1, 9, False, True)},
-    )
-    study = optuna.create_study(directions=["maximize", "minimize"])
-    of = {
-        "model": optuna.distributions.CategoricalDistribution((HOSTILE, "mlp")),
-        "epochs": optuna.distributions.IntDistribution(1, 9),
-    }
-    result = {
-        "confident": 0.95,
-        "fooled": 1,
-        "attempts": 10,
-        "audit": {"verdict": HOSTILE, "fooled": 0, "attempts": 1},
-    }
-    said = {"rounds": [vars(Seen(0.5, 0.9, 0.9, 0.5))], "seed": 1}
-    for number, model in enumerate((HOSTILE, "mlp")):
-        study.add_trial(
-            optuna.create_trial(
-                values=[0.9 + number / 100, 0.1 * (number + 1)],
-                distributions=of,
-                params={"model": model, "epochs": 3},
-                user_attrs={**said, "result": result},
-            )
-        )
-    for state in (optuna.trial.TrialState.PRUNED, optuna.trial.TrialState.FAIL):
-        study.add_trial(
-            optuna.create_trial(
-                state=state,
-                params={"model": HOSTILE, "epochs": 3},
-                distributions=of,
-                user_attrs={**said, "reason": HOSTILE},
-            )
-        )
-    return found_of(study.get_trials(), 4, 0.9), space
-
-
 def test_hostile_names_are_shown_and_do_nothing(tmp_path):
-    shown, space = hostile_found()
-    out = RunFolder.create(tmp_path / "out")
-    page = write_pages(shown, space, {"study": HOSTILE, "seed": 0}, out).read_text()
+    search = {"model": [HOSTILE, "mlp"], "epochs": {"low": 1, "high": 9}}
+    ways: list[Any] = [0.1, 0.2, RuntimeError(HOSTILE)]
+
+    def run(settings, folder, watch):
+        way = ways[int(folder[-4:])]
+        if isinstance(way, Exception):
+            raise way
+        return measured(way) | {"audit": {"verdict": HOSTILE, "fooled": 0, "attempts": 1}}
+
+    job = job_of(
+        tmp_path, lambda job: run, study=HOSTILE, search=search, base={"data": HOSTILE}, trials=3
+    )
+    work(job)
+    found, out = found_by(job), RunFolder.create(tmp_path / "out")
+    write_results(found, job, out)
+    page = write_pages(found, job, open_study(job), out).read_text()
     assert "<script" not in page and "&lt;script&gt;alert(1)" in page
-    assert "http://" not in page and "https://" not in page and "default-src 'none'" in page
+    assert "default-src 'none'" in page and not re.search('(src|href)="http', page)
     text = (out / "sweep.md").read_text()
     assert "<script" not in text and "\\|\\`x\\`" in text
     rows = [line for line in text.splitlines() if line.startswith("| ") and "---" not in line]
-    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {7, 8}
-    assert yaml.safe_load(point_yaml(shown.trials[0], space))["model"] == HOSTILE
-    assert json.dumps(sweep_json(shown, space, {"study": "s", "seed": 0}), allow_nan=False)
+    assert len(rows) == 4 and {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {10}
+    model = found["trials"][0]["params"]["model"]
+    assert yaml.safe_load(point_yaml(found["trials"][0], job))["model"] == model
+    (out / "front" / "9999.yaml").write_text("old: true")
+    write_results(found, job, out)
+    assert not (out / "front" / "9999.yaml").exists()
 
 
 def test_pages_of_nothing_say_so(tmp_path):
-    space = read_space({}, WEIGHT)
-    nothing = found_of([], 5, 0.9)
-    page = write_pages(
-        nothing, space, {"study": "s", "seed": 0}, RunFolder.create(tmp_path / "o")
-    ).read_text()
-    assert "No trial has finished yet" in page and nothing.best is None
-
-
-def test_news_are_of_trials_that_ended_since(tmp_path):
-    job, said, bars, wrote = job_of(tmp_path), [], [], []
-    watch = Watcher(job, lambda *words: bars.append(words), said.append, wrote.append)
-    study = study_of(job)
-    for _ in range(3):
-        run_one(job, lambda task, watch: measured(0.5))
-        watch(study.get_trials(), count(study.get_trials(), 12))
-    assert (
-        said == [f"trial {n}: finished, 95.0% right, 17 of 100 attempts fooled" for n in (1, 2)]
-        and len(wrote) == 2
-    )
-    assert bars[-1] == ("sweep", 3, 12, "0 running, 0 pruned; best 95.0% right, 17% fooled")
-    write_results(wrote[-1], job, RunFolder.create(tmp_path / "o"))
-    assert len(list((tmp_path / "o" / "front").glob("*.yaml"))) == 3
-    (tmp_path / "o" / "front" / "9999.yaml").write_text("old: true")
-    write_results(wrote[-1], job, RunFolder(tmp_path / "o"))
-    assert not (tmp_path / "o" / "front" / "9999.yaml").exists()
+    job, out = job_of(tmp_path), RunFolder.create(tmp_path / "o")
+    page = write_pages(found_by(job), job, open_study(job), out).read_text()
+    assert "No trial has finished yet" in page

@@ -13,7 +13,7 @@ from blankcheck.classifiers import evaluate, output_form, probabilities
 from blankcheck.classifiers.wrapper import fingerprint
 from blankcheck.errors import ArgumentError
 from blankcheck.testing import KINDS, NAMES, member, zoo
-from blankcheck.testing.masked_gradients import mirage
+from blankcheck.testing.masked_gradients import masked_gradient_network
 from blankcheck.types import count_lit, default_max_lit
 
 UNSURE = ("double-softmax", "timid", "swallow")
@@ -102,7 +102,9 @@ def test_the_same_arguments_make_the_same_member(digits):
     assert a == b != c
     again = zoo(digits, seed=3, epochs=1, names=("plain-mlp", "random-mask"))
     assert fingerprint(again[1].model) == a
-    assert fingerprint(mirage(digits, 1, "mlp", 1)) == fingerprint(mirage(digits, 1, "mlp", 1))
+    assert fingerprint(masked_gradient_network(digits, 1, "mlp", 1)) == fingerprint(
+        masked_gradient_network(digits, 1, "mlp", 1)
+    )
 
 
 def test_unknown_names_are_refused(digits):

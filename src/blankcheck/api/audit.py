@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from blankcheck.api.third_party import usable_rivals
+from blankcheck.api.third_party import usable_attacks
 from blankcheck.api.twins import get_twins
-from blankcheck.auditing import Gathered, Twin, Twins, gather, preset_named
+from blankcheck.auditing import Gathered, Twin, gather, preset_named
 from blankcheck.auditing.gather import Note
 from blankcheck.classifiers import UnitClassifier, load_model
 from blankcheck.classifiers.loading import model_bytes
@@ -40,17 +40,21 @@ from blankcheck.types import Classifier, Conditions, default_max_lit
 WITNESSES = "witnesses.safetensors"
 MODEL = "model.safetensors"
 CONFIRMATIONS = 3
-"""How often a witness is scored again from what was stored.
-
-Once is enough for a network that does not answer at random.
-"""
+"""How often a witness is scored again from what was stored, for networks that answer at random."""
 
 
 @dataclass(frozen=True)
 class Audit:
     """A verdict and all it rests on.
 
-    `witnesses` is what stands, or would stand, in `witnesses.safetensors`.
+    Args:
+        gathered: what was measured.
+        packed: what stands, or would stand, in `witnesses.safetensors`.
+        findings: of the checks of the search.
+        classifier: what was audited.
+        source: the name of the data.
+        preset: how hard the search was.
+        seed: of everything random.
     """
 
     gathered: Gathered
@@ -62,8 +66,8 @@ class Audit:
     seed: int
 
     def __repr__(self) -> str:
-        rate, at_most = f"{self.rate:.1%}", f"{self.rate_upper_95:.1%}"
-        return f"Audit({self.verdict}, {rate} of {len(self.evidence.attempts)} attempts fooled, at most {at_most})"
+        said = f"{self.rate:.1%} of {len(self.evidence.attempts)} attempts fooled"
+        return f"Audit({self.verdict}, {said}, at most {self.rate_upper_95:.1%})"
 
     @property
     def evidence(self) -> Evidence:
@@ -92,8 +96,14 @@ class Audit:
 
     @cached_property
     def witnesses(self) -> dict[str, Tensor]:
-        """Tensors `images`, `targets`, `confidence`, `lit`, `ood_p` and more, one row per witness."""
+        """Tensors `images`, `targets`, `confidence`, `lit`, `ood_p` and more, a row per witness."""
         return unpack(self.packed, WITNESSES).tensors
+
+    @property
+    def _architecture(self) -> str:
+        """The built-in network that was audited; empty for any other."""
+        known = self.classifier.describe if isinstance(self.classifier, UnitClassifier) else {}
+        return str(known.get("architecture", ""))
 
     def save(
         self,
@@ -102,22 +112,28 @@ class Audit:
         *,
         overwrite: bool = False,
     ) -> RunFolder:
-        """Write the run folder, report included. config: settings to record; overwrite: in place of
-        a run that is there, which else raises RunFolderError."""
-        known = self.classifier.describe if isinstance(self.classifier, UnitClassifier) else {}
+        """Write a run folder, report included.
+
+        Args:
+            folder: where.
+            config: settings to record; default what the audit knows of itself.
+            overwrite: in place of a run that is there.
+
+        Raises:
+            RunFolderError: a run is there and `overwrite` is not given.
+        """
         want = self.evidence.conditions
         said = {
             "data": self.source,
-            "model": known.get("architecture", ""),
+            "model": self._architecture,
             "seed": self.seed,
             "preset": self.preset,
             "confidence": want.confidence,
             "max_lit": want.max_lit,
             "ood_level": want.ood_level,
         }
-        with Claim(
-            Path(folder), "audit", overwrite, ways="overwrite=True begins anew"
-        ).opened() as run:
+        claim = Claim(Path(folder), "audit", overwrite, ways="overwrite=True begins anew")
+        with claim.opened() as run:
             run.begin("audit", config or said, device_of(self.classifier))
             self.write_into(run)
         return run
@@ -127,51 +143,35 @@ class Audit:
         from blankcheck.report.page import write_report
 
         run.write(WITNESSES, self.packed)
-        if isinstance(self.classifier, UnitClassifier) and self.classifier.describe.get(
-            "architecture"
-        ):
+        if self._architecture and isinstance(self.classifier, UnitClassifier):
             run.write(MODEL, model_bytes(self.classifier))
-        want = self.evidence.conditions
-        run.write_lines(
-            "attempts.jsonl",
-            (asdict(a) | {"violated": a.violates(want)} for a in self.evidence.attempts),
-        )
-        run.write_lines("metrics.jsonl", [*_kept(run), *audit_records(self.json)])
+        want, attempts = self.evidence.conditions, self.evidence.attempts
+        lines = (asdict(a) | {"violated": a.violates(want)} for a in attempts)
+        run.write_lines("attempts.jsonl", lines)
+        # metrics of the hardening that the audit belongs to stay
+        logged = run.read_lines("metrics.jsonl")
+        kept = [r for r in logged if not str(r.get("kind", "")).startswith("audit")]
+        run.write_lines("metrics.jsonl", [*kept, *audit_records(self.json)])
         run.write_json("verdict.json", self.json)
         write_report(run)
+
+
+FIGURES = (
+    *("attempts", "fooled", "rate", "rate_upper_95", "median_lit", "min_lit"),
+    *("real_accuracy", "real_confident", "real_taken_for_fake"),
+)
+"""Of a whole audit, that stand in `metrics.jsonl`."""
 
 
 def audit_records(verdict: dict[str, Any]) -> list[dict[str, Any]]:
     """Records for `metrics.jsonl`, from the contents of `verdict.json`: the whole audit, then one
     per target."""
-    whole = {
-        k: verdict[k]
-        for k in (
-            "attempts",
-            "fooled",
-            "rate",
-            "rate_upper_95",
-            "median_lit",
-            "min_lit",
-            "real_accuracy",
-            "real_confident",
-            "real_taken_for_fake",
-        )
-    }
-    each = [
-        {"kind": "audit-target", "target": int(t), **row} for t, row in verdict["targets"].items()
-    ]
-    return [{"kind": "audit", **whole}, *each]
+    whole = {"kind": "audit", **{name: verdict[name] for name in FIGURES}}
+    rows = verdict["targets"].items()
+    return [whole, *({"kind": "audit-target", "target": int(t), **row} for t, row in rows)]
 
 
-def _kept(run: RunFolder) -> list[dict[str, Any]]:
-    """Metrics of other kinds that stand in the folder already: those of the hardening it belongs
-    to."""
-    return [
-        r for r in run.read_lines("metrics.jsonl") if not str(r.get("kind", "")).startswith("audit")
-    ]
-
-
+# each argument is a choice of its own; all but four have a default
 def audit(
     model: nn.Module | Classifier,
     data: Data,
@@ -187,55 +187,48 @@ def audit(
     rivals: bool = False,
     spread: Spread = alone,
 ) -> Audit:
-    """Search `model` for fooling images, judge them, test the search's strength, and give a
-    verdict.
+    """Search `model` for fooling images, judge them, test the search's strength, give a verdict.
 
-    model: a network from images in [0, 1] to outputs. data: real images of the classes it knows.
-    preset: `smoke` (seconds), `standard`, `proof`. seed: of everything random. confidence, max_lit,
-    ood_level: the three conditions; `max_lit` None takes 300, less for small images. note: told how
-    far the audit is, as note(stage, done, all, words). twin: makes the network of the positive
-    control; default: trained on half of the data and cached. scores: what the out-of-distribution
-    test looks at; your own are (names, fit) values of `Score`. rivals: also run attacks of other
-    libraries, where they are installed. spread: by which processes share the work; all of them get
-    the audit.
+    Args:
+        model: from images (n, c, h, w) in [0, 1] to outputs (n, m).
+        data: real images of the classes that the model knows.
+        preset: `smoke` (seconds), `standard` (minutes) or `proof`.
+        seed: of everything random.
+        confidence: least probability of the target class, in (0, 1).
+        max_lit: most lit features; None takes 300, less for small images.
+        ood_level: largest p-value of the out-of-distribution test.
+        note: told how far the audit is, as note(stage, done, all, words).
+        twin: makes the network of the positive control; default: trained on half of the data, and
+            cached.
+        scores: what the out-of-distribution test looks at.
+        rivals: also run attacks of other libraries, where they are installed.
+        spread: by which processes share the work; all of them get the audit.
 
-    Raises ArgumentError, DataError or ModelError with one line.
+    Raises:
+        ArgumentError, DataError, ModelError: with one line.
     """
     limit = max_lit if max_lit is not None else default_max_lit(data.shape)
     conditions = Conditions(confidence, limit, ood_level)
     classifier: Classifier = load_model(model) if isinstance(model, nn.Module) else model
-    device = device_of(classifier)
-    twins: Twins = (
-        (lambda: iter([twin()]))
-        if twin is not None
-        else (lambda: get_twins(classifier, data, device))
-    )
-    found = gather(
-        classifier,
-        data,
-        conditions,
-        preset_named(preset),
-        twins,
-        seed,
-        note,
-        scores,
-        *usable_rivals(rivals),
-        spread,
-    )
-    packed = pack(found, data)
-    again = unpack(packed, WITNESSES)
-    kept = torch.stack(
-        [confirm(again, classifier, found.form, conditions) for _ in range(CONFIRMATIONS)]
-    ).all(dim=0)
-    if not bool(kept.all()):
-        found = _only_confirmed(found, kept)
-        packed = pack(found, data)
+
+    def twins() -> Iterator[Twin]:
+        return iter([twin()]) if twin else get_twins(classifier, data, device_of(classifier))
+
+    how, others = preset_named(preset), usable_attacks(rivals)
+    found = gather(classifier, data, conditions, how, twins, seed, note, scores, *others, spread)
+    found, packed = _confirmed(found, classifier, data)
     return Audit(found, packed, run_checks(found.evidence), classifier, data.source, preset, seed)
 
 
-def _only_confirmed(found: Gathered, kept: Tensor) -> Gathered:
-    """Without the witnesses that another scoring does not confirm, as happens with classifiers that
-    answer at random."""
+def _confirmed(found: Gathered, classifier: Classifier, data: Data) -> tuple[Gathered, bytes]:
+    """Without the witnesses that another scoring of the stored images does not confirm, as happens
+    with classifiers that answer at random; and the file of the others."""
+    packed = pack(found, data)
+    again, want = unpack(packed, WITNESSES), found.evidence.conditions
+    scored = [confirm(again, classifier, found.form, want) for _ in range(CONFIRMATIONS)]
+    kept = torch.stack(scored).all(dim=0)
+    if bool(kept.all()):
+        return found, packed
     confirmed = iter(kept.tolist())
 
     def still(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
@@ -244,4 +237,6 @@ def _only_confirmed(found: Gathered, kept: Tensor) -> Gathered:
     attempts = still(found.evidence.attempts)
     extra = tuple(a for a in still(found.evidence.extra) if a.fooled)
     evidence = replace(found.evidence, attempts=attempts, extra=extra)
-    return replace(found, evidence=evidence, witnesses=found.witnesses.rows(kept.to(torch.bool)))
+    witnesses = found.witnesses.rows(kept.to(torch.bool))
+    found = replace(found, evidence=evidence, witnesses=witnesses)
+    return found, pack(found, data)

@@ -1,107 +1,55 @@
-"""`blankcheck certify`: a proof, and beside it what the search of an audit finds."""
+"""A proof of how many lit features are too few, and what a verdict makes of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
-from blankcheck.api.audit import Audit, audit
-from blankcheck.auditing import Twin, check_fits, preset_named
-from blankcheck.certifying import Certificate, certify, read_network
-from blankcheck.certifying.record import check_steps
-from blankcheck.classifiers import ARCHITECTURES, UnitClassifier, load_model
-from blankcheck.classifiers.loading import parse_normalize
-from blankcheck.cli.settings import CertifySettings
-from blankcheck.cli.terminal import Terminal
-from blankcheck.data import Data, load_data
-from blankcheck.errors import ArgumentError, ModelError
+import torch
+
+from blankcheck.api.audit import Audit
+from blankcheck.auditing.gather import Note
+from blankcheck.certifying import SLOPE_STEPS, Certificate, Gated, GatePlan, certify, fit_gate
+from blankcheck.certifying.gate import most_open
+from blankcheck.classifiers import UnitClassifier
+from blankcheck.classifiers.wrapper import device_of, left_as_found
+from blankcheck.data import Data
+from blankcheck.errors import ArgumentError
 from blankcheck.judging.evidence import Proof
-from blankcheck.judging.ood import check_size
-from blankcheck.parallel.devices import choose_threads, resolve
-from blankcheck.report.certificate_wording import lines_of
-from blankcheck.runs.claims import claim_of
-from blankcheck.runs.folder import RunFolder
-from blankcheck.types import Conditions
+from blankcheck.runs.gate_file import RECORD as RECORD
 
-RECORD = "certificate.json"
-
-
-def certify_command(settings: CertifySettings, terminal: Terminal) -> int:
-    """Prove, search, and write both into one run folder."""
-    claim = claim_of(settings, "certify")
-    device, data = resolve(settings.device), load_data(settings.data, settings.data_dir)
-    choose_threads(data.shape)
-    classifier = load(settings, data).to(device)
-    form = check_all(settings, classifier, data)
-    if form != (read := read_network(classifier, data.shape).form):
-        raise ModelError(
-            f"model gives {form} where its operations end in {read}, which cannot be certified"
-        )
-    with claim.opened() as run:
-        run.begin("certify", settings.as_config(), device)
-        certificate = prove(
-            classifier, data, settings.confidence, settings.unit, settings.slope_steps, terminal
-        )
-        made = with_proof(
-            search(classifier, data, settings, settings.max_lit, terminal), certificate
-        )
-        run.write_json(RECORD, certificate.as_json())
-        made.write_into(run)
-        say(made, run, terminal)
-    return 0
+MOST_STEPS = 100_000
+"""Of training a gate."""
 
 
 def prove(
     classifier: UnitClassifier,
     data: Data,
-    confidence: float,
-    unit: str,
-    slope_steps: int,
-    terminal: Terminal,
+    confidence: float = 0.9,
+    unit: str = "features",
+    slope_steps: int = SLOPE_STEPS,
+    note: Note = lambda stage, done, all_, words: None,
 ) -> Certificate:
-    """The certificate of a network, with progress on the terminal."""
-    with terminal.progress() as bar:
-        looked = 0
+    """The certificate of a network for the classes of its data.
 
-        def watch(k: int, proved: int) -> None:
-            nonlocal looked
-            looked += 1
-            bar("prove", looked, looked + 1, f"k = {k}: {proved} of {len(data.classes)} classes")
+    Args:
+        classifier: from images in [0, 1] to outputs.
+        data: that it was made for.
+        confidence: that no sparse image is to be given, in (0, 1).
+        unit: what is counted, `features` or `pixels`.
+        slope_steps: of optimising the relaxation.
+        note: told how far the proof is, as note(stage, done, all, words).
+    """
+    classes, looked = len(data.classes), 0
 
-        made = certify(
-            classifier,
-            data.shape,
-            len(data.classes),
-            confidence,
-            unit,
-            slope_steps=slope_steps,
-            watch=watch,
-        )
-        bar("prove", looked, looked, f"{looked} numbers of lit features in {made.seconds:.1f} s")
+    def watch(k: int, proved: int) -> None:
+        nonlocal looked
+        looked += 1
+        note("prove", looked, looked + 1, f"k = {k}: {proved} of {classes} classes")
+
+    asked = data.shape, classes, confidence, unit
+    made = certify(classifier, *asked, slope_steps=slope_steps, watch=watch)
+    note("prove", looked, looked, f"{looked} numbers of lit features in {made.seconds:.1f} s")
     return made
-
-
-def search(
-    classifier: UnitClassifier,
-    data: Data,
-    settings: CertifySettings,
-    max_lit: int | None,
-    terminal: Terminal,
-    twin: Callable[[], Twin] | None = None,
-) -> Audit:
-    """The audit beside the proof."""
-    with terminal.progress() as bar:
-        return audit(
-            classifier,
-            data,
-            settings.audit_preset,
-            settings.seed,
-            confidence=settings.confidence,
-            max_lit=max_lit,
-            ood_level=settings.ood_level,
-            note=bar,
-            twin=twin,
-        )
 
 
 def with_proof(made: Audit, certificate: Certificate) -> Audit:
@@ -117,51 +65,61 @@ def with_proof(made: Audit, certificate: Certificate) -> Audit:
 
 def proof_of(certificate: Certificate) -> Proof:
     """What a verdict needs of a certificate."""
-    record = certificate.as_json()
-    return Proof(
-        certificate.k,
-        tuple(record["probability"]),
-        certificate.confidence,
-        certificate.unit,
-        certificate.means,
-        certificate.fingerprint,
-        certificate.seconds,
-    )
+    said = certificate.as_json() | {"probability": tuple(certificate.as_json()["probability"])}
+    return Proof(**{name: said[name] for name in Proof.__dataclass_fields__})
 
 
-def say(made: Audit, run: RunFolder, terminal: Terminal) -> None:
-    """The verdict and what was proved."""
-    report = str(run / "report.html")
-    terminal.result(str(made.verdict), lines_of(made.json), report, {**made.json, "report": report})
+def check_gate(
+    classifier: UnitClassifier,
+    data: Data,
+    k: int | None,
+    confidence: float,
+    unit: str,
+    plan: GatePlan,
+) -> tuple[int, int]:
+    """The k of a gate, and the number of outputs of the classifier it is for.
 
-
-def load(settings: CertifySettings, data: Data) -> UnitClassifier:
-    """The classifier that the settings name."""
-    if settings.model in ARCHITECTURES and settings.weights is None:
-        raise ArgumentError(
-            f"model {settings.model!r} is untrained; give its --weights (blankcheck train makes them)"
-        )
-    return load_model(
-        settings.model,
-        settings.weights,
-        data,
-        parse_normalize(settings.normalize),
-        unsafe_pickle=settings.unsafe_pickle,
-    )
-
-
-def check_all(settings: CertifySettings, classifier: UnitClassifier, data: Data) -> str:
-    """Whatever can be found wrong is found before anything is written.
-
-    The form of the classifier's outputs.
+    Raises ArgumentError with one line where no such gate can be made.
     """
-    Conditions(
-        settings.confidence,
-        settings.max_lit if settings.max_lit is not None else 1,
-        settings.ood_level,
-    )
-    preset_named(settings.audit_preset)
-    check_steps(settings.slope_steps)
-    for half in data.halves:
-        check_size(len(half), settings.ood_level)
-    return check_fits(classifier, data)
+    c, h, w = data.shape
+    most = h * w if unit == "pixels" else c * h * w
+    if k is None or not 1 <= k <= most:
+        raise ArgumentError(f"k must lie in 1..{most}, got {k}")
+    if not 1 <= plan.steps <= MOST_STEPS:
+        raise ArgumentError(f"gate_steps must lie in 1..{MOST_STEPS}, got {plan.steps}")
+    with left_as_found(classifier), torch.no_grad():
+        outputs = classifier(data.validation.images[:1].to(device_of(classifier))).shape[1]
+    most_open(confidence, outputs)
+    return k, outputs
+
+
+def with_gate(
+    classifier: UnitClassifier,
+    data: Data,
+    form: str,
+    k: int,
+    confidence: float,
+    unit: str,
+    plan: GatePlan,
+    note: Note,
+) -> UnitClassifier:
+    """Train a gate on the data and put it around a classifier.
+
+    Args:
+        classifier: any; its outputs need no proof.
+        data: that it was made for.
+        form: of its outputs.
+        k: lit features or pixels for which the gate is shut.
+        confidence: that none of their images is to be given.
+        unit: what k counts.
+        plan: how the gate is trained.
+        note: told how far the training is.
+    """
+    k, outputs = check_gate(classifier, data, k, confidence, unit, plan)
+
+    def watch(step: int, loss: float) -> None:
+        note("gate", step, plan.steps, f"loss {loss:.3f}")
+
+    size = data.shape, len(data.classes), outputs
+    gate = fit_gate(data.train, *size, k, confidence, unit, plan, watch)
+    return UnitClassifier(Gated(classifier, gate.to(device_of(classifier)), form)).eval()

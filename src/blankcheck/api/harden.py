@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any
 
 import torch
 from torch import nn
 
-from blankcheck.api.third_party import usable_rivals
+from blankcheck.api.third_party import usable_attacks
 from blankcheck.api.twins import get_twins
 from blankcheck.auditing import Twin, check_fits
 from blankcheck.certifying import read_network
@@ -23,56 +21,30 @@ from blankcheck.classifiers.loading import model_bytes
 from blankcheck.classifiers.wrapper import device_of, left_as_found
 from blankcheck.data import Data
 from blankcheck.errors import ArgumentError, BlankcheckError, ModelError, RunFolderError
-from blankcheck.hardening import Hardening, HardeningPlan, Round, default_plan, objective_named
+from blankcheck.hardening import Hardening, HardeningPlan, Round, objective_named
 from blankcheck.hardening.measures import real_record
 from blankcheck.parallel.peers import ALONE, Peers
-from blankcheck.parallel.spread import Spread, alone
 from blankcheck.runs.claims import Claim
 from blankcheck.runs.folder import RunFolder
+from blankcheck.runs.state import STATE, read_state, state_bytes
+from blankcheck.text import one_line
 from blankcheck.types import Conditions, default_max_lit
 
-STATE = "state/state.pt"
-HEAD = b"blankcheck state sha256:"
 SECONDS = ("training_seconds", "looking_seconds")
 """Of a round."""
 
 
-class HardeningOptions(TypedDict, total=False):
-    """Further choices of a hardening, by the names of `HardeningPlan`, or its `TrainingPlan`, which
-    say what they mean."""
-
-    schedule: str
-    pretrain: int | None
-    network: str
-    weight: float
-    far_weight: float
-    sureness: float
-    prune: str
-    anneal: float
-    fooling_batch: int
-    inner_steps: int
-    life: int
-    buffer: int
-    set_images: int
-    every: int
-    keep: float
-    gate_level: float
-    fresh_attempts: int
-    fresh_steps: int
-    stop_rate: float
-    patience: int | None
-    evaluate: str
-    hold_out_twin: bool
-    lr: float | None
-    certify: int | None
-    certify_weight: float
-    precision: str
-
-
 @dataclass(frozen=True)
 class Hardened:
-    """A hardened network and the rounds that made it. kept: the index of the round whose network
-    `model` is. records: all that was measured, as in `metrics.jsonl`."""
+    """A hardened network and the rounds that made it.
+
+    Args:
+        model: the network of the round that was kept.
+        rounds: all rounds, in order.
+        kept: the index of the round whose network `model` is.
+        records: all that was measured, as in `metrics.jsonl`.
+        source: the name of the data.
+    """
 
     model: UnitClassifier
     rounds: tuple[Round, ...]
@@ -81,21 +53,27 @@ class Hardened:
     source: str = ""
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> RunFolder:
-        """Write `model.safetensors`, `metrics.jsonl` and a report into a run folder. overwrite: in
-        place of a run that is there, which else raises RunFolderError."""
+        """Write the network, `metrics.jsonl` and a report into a run folder.
+
+        Args:
+            folder: where.
+            overwrite: in place of a run that is there.
+
+        Raises:
+            RunFolderError: a run is there and `overwrite` is not given.
+        """
         from blankcheck.report.page import write_report
 
         said = {"data": self.source, "model": self.model.describe.get("architecture", "")}
-        with Claim(
-            Path(folder), "harden", overwrite, ways="overwrite=True begins anew"
-        ).opened() as run:
+        claim = Claim(Path(folder), "harden", overwrite, ways="overwrite=True begins anew")
+        with claim.opened() as run:
             run.begin("harden", said, device_of(self.model))
             self.write_into(run)
             write_report(run)
         return run
 
     def write_into(self, run: RunFolder) -> None:
-        """The same into an open run folder."""
+        """The same into an open run folder, without the report."""
         run.write("model.safetensors", model_bytes(self.model))
         run.write_lines("metrics.jsonl", self.records)
         run.write_json("hardening.json", {"kept_round": self.kept, "rounds": len(self.rounds)})
@@ -105,6 +83,7 @@ Watch = Callable[[Round | None, int, int, str], None]
 """Called as watch(finished round or None, batch, batches, words)."""
 
 
+# each argument is a choice of its own; all but four have a default
 def harden(
     model: nn.Module | str,
     data: Data,
@@ -122,54 +101,52 @@ def harden(
     watch: Watch = lambda made, batch, batches, words: None,
     device: torch.device | None = None,
     peers: Peers = ALONE,
-    spread: Spread = alone,
-    **options: Unpack[HardeningOptions],
+    **options: Any,
 ) -> Hardened:
     """Train a network on real images and on the fooling images found against it, so that the search
     fails.
 
-    model: the name of a built-in network, trained from its start, or a network, which goes on.
-    objective: `max-entropy`, `fake-classes` or `reject-class`; a network must have the outputs it
-    needs (K real classes: K for `max-entropy`, K + 1 for `reject-class`, 2K for `fake-classes`).
-    epochs: passes over the training images, by default as many as plain training makes. rounds:
-    over which they are spread. options: any of `HardeningOptions`. rivals: log what attacks of
-    other libraries find, where they are installed. run: where the state is kept after each round;
-    with `resume` the run goes on from there, to the same bits as if it had not stopped. device:
-    where to train; default where the network is.
-    peers: processes that train together, the first of which keeps the state; spread: how they share
-    the searches. Results depend on how many there are, and a run may go on with another number.
+    Args:
+        model: the name of a built-in network, trained from its start, or a network, which goes on.
+        data: real images of the classes.
+        objective: `max-entropy`, `reject-class` or `fake-classes`. For K real classes, a network
+            must have K, K + 1 or 2K outputs.
+        seed: of everything random.
+        epochs: passes over the training images, by default as many as plain training makes.
+        rounds: over which the epochs are spread.
+        confidence: least probability of a fooling image's class, in (0, 1).
+        max_lit: most lit features of a fooling image; None takes 300, less for small images.
+        ood_level: largest p-value of a fooling image.
+        rivals: log what attacks of other libraries find, where they are installed.
+        run: where the state is kept after each round.
+        resume: go on from the state in `run`, to the same bits as if the run had not stopped.
+        watch: told of each finished round, and of batches.
+        device: where to train; default where the network is.
+        peers: processes that train together and share the searches; the first one keeps the state.
+            Results depend on how many there are, and a run may go on with another number.
+        options: any other field of `HardeningPlan`.
 
-    Raises ArgumentError, DataError, ModelError or RunFolderError with one line.
+    Raises:
+        ArgumentError, DataError, ModelError, RunFolderError: with one line.
     """
-    aim, plan = objective_named(objective), plan_of(data, epochs, rounds, options)
-    outputs = aim.outputs(len(data.classes))
+    plan = plan_of(data, epochs, rounds, {**options, "objective": objective})
     limit = max_lit if max_lit is not None else default_max_lit(data.shape)
-    network = (
-        build(model, data.shape, outputs, data.mean_and_std(), seed)
-        if isinstance(model, str)
-        else load_model(model)
-    )
+    conditions = Conditions(confidence, limit, ood_level)
+    if isinstance(model, str):
+        outputs = objective_named(objective).outputs(len(data.classes))
+        network = build(model, data.shape, outputs, data.mean_and_std(), seed)
+    else:
+        network = load_model(model)
     if device is not None:
         network.to(device)
     check_network(network, data, objective, plan)
     network.requires_grad_(True)
 
     def twin() -> Twin | None:
-        return next(iter(get_twins(network, data, device_of(network))), None)
+        return next(get_twins(network, data, device_of(network)), None)
 
-    asked, _ = usable_rivals(rivals)
-    work = Hardening(
-        network,
-        data,
-        aim,
-        plan,
-        Conditions(confidence, limit, ood_level),
-        seed,
-        twin,
-        asked,
-        peers,
-        spread,
-    )
+    asked, _ = usable_attacks(rivals)
+    work = Hardening(network, data, plan, conditions, seed, twin, asked, peers)
     if run is not None and resume:
         _resume(work, run)
     for made in work.rounds(lambda batch, batches, words: watch(None, batch, batches, words)):
@@ -185,26 +162,20 @@ def _finished(work: Hardening, data: Data) -> Hardened:
     assert kept is not None, "a plan has at least one round"
     network.load_state_dict(kept.network)
     network.eval()
-    real = real_record(
-        network, data.test.images, data.test.labels, len(data.classes), work.conditions.confidence
-    )
+    test, sure = data.test, work.conditions.confidence
+    real = real_record(network, test.images, test.labels, len(data.classes), sure)
     last = {"kind": "real", "split": "test", "round": kept.index, **real}
     records = (*work.records, *(r.metrics() for r in work.history), last)
     return Hardened(network, tuple(work.history), kept.index, records, data.source)
 
 
 def plan_of(
-    data: Data, epochs: int | None, rounds: int | None, options: HardeningOptions
+    data: Data, epochs: int | None, rounds: int | None, options: dict[str, Any]
 ) -> HardeningPlan:
     """The plan for this data; ArgumentError where it is impossible or names an unknown option."""
-    known = HardeningOptions.__optional_keys__
-    unknown = sorted(set(options) - known)
-    if unknown:
-        raise ArgumentError(
-            f"harden knows no option {unknown[0]!r}; it knows {', '.join(sorted(known))}"
-        )
     half = options.get("hold_out_twin", False)
-    return default_plan(len(data.halves[0] if half else data.train), epochs, rounds, **options)
+    images = len(data.halves[0] if half else data.train)
+    return HardeningPlan.of(images, epochs=epochs, rounds=rounds, **options)
 
 
 def check_network(
@@ -223,13 +194,13 @@ def check_network(
         raise ModelError(
             f"objective {objective!r} needs a model with {outputs} outputs, this one has {got}"
         )
-    if plan.certify is not None:
-        most = math.prod(data.shape)
-        if plan.certify > most:
-            raise ArgumentError(
-                f"certify must lie in 1..{most}, the features of an image, got {plan.certify}"
-            )
-        read_network(model, data.shape)
+    if plan.certify is None:
+        return
+    if plan.certify > (most := math.prod(data.shape)):
+        raise ArgumentError(
+            f"certify must lie in 1..{most}, the features of an image, got {plan.certify}"
+        )
+    read_network(model, data.shape)
 
 
 def _keep_state(work: Hardening, run: RunFolder) -> None:
@@ -244,55 +215,26 @@ def _keep_state(work: Hardening, run: RunFolder) -> None:
     run.write(STATE, state_bytes(state))
 
 
-def state_bytes(state: dict[str, Any]) -> bytes:
-    """The contents of `STATE`: a line with the digest of all that follows, then what torch writes."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    return (
-        b"%s%s\n" % (HEAD, hashlib.sha256(buffer.getbuffer()).hexdigest().encode())
-        + buffer.getvalue()
-    )
-
-
-def read_state(run: RunFolder) -> dict[str, Any]:
-    """The state of a run folder.
-
-    RunFolderError where the file is missing, damaged, or something else.
-    """
-    line, _, rest = run.read_bytes(STATE).partition(b"\n")
-    if line != HEAD + hashlib.sha256(rest).hexdigest().encode():
-        raise RunFolderError(
-            f"{run / STATE} is damaged, or is no state that this version of blankcheck wrote"
-        )
-    state: dict[str, Any] = torch.load(io.BytesIO(rest), map_location="cpu", weights_only=True)
-    return state
-
-
 def _resume(work: Hardening, run: RunFolder) -> None:
     """Put the state back, which the first process reads for all; nothing was kept yet when the run
     stopped in its first round."""
     try:
         read = _state_and_records(run) if work.peers.rank == 0 else None
-        state, records = work.peers.from_first(read)
+        state, records = work.peers.broadcast_object(read)
         if state is not None:
             work.load_state(state, records)
     except (BlankcheckError, OSError, MemoryError):
         raise
     except Exception as error:  # a foreign state raises whatever unpickling and loading meet
-        raise RunFolderError(
-            f"{run / STATE} does not fit this run: {' '.join(str(error).split())[:160]}"
-        ) from error
+        raise RunFolderError(f"{run / STATE} does not fit this run: {one_line(error)}") from error
 
 
 def _state_and_records(run: RunFolder) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
     if not run.has(STATE):
         return None, []
     state, logged = read_state(run), run.read_lines("metrics.jsonl")
-    took = {
-        r.get("index"): {name: r[name] for name in SECONDS}
-        for r in logged
-        if r.get("kind") == "round"
-    }
+    rounds = [r for r in logged if r.get("kind") == "round"]
+    took = {r.get("index"): {name: r[name] for name in SECONDS} for r in rounds}
     state["history"] = [each | took.get(each["index"], {}) for each in state["history"]]
     kinds = ("batch", "training", "search", "set", "real")
     return state, [r for r in logged if r.get("kind") in kinds and r.get("split") != "test"]

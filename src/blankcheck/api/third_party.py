@@ -2,7 +2,7 @@
 called.
 
 None of the libraries is a dependency. Importing has side effects of theirs (the Adversarial
-Robustness Toolbox writes `~/.art/config.json`), so it happens in here and only when a rival is
+Robustness Toolbox writes `~/.art/config.json`), so it happens in here and only when an attack is
 made.
 """
 
@@ -11,14 +11,22 @@ from __future__ import annotations
 import importlib
 import sys
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from blankcheck.auditing.third_party import Asked, EachClass, OneClass, Rival, Run, available
+from blankcheck.auditing.third_party import (
+    Asked,
+    EachClass,
+    OneClass,
+    Run,
+    ThirdPartyAttack,
+    available,
+)
 from blankcheck.errors import ArgumentError
 
 NOT_NEEDED = {"visdom": (), "torchvision": ("models",)}
@@ -27,19 +35,15 @@ it takes from them."""
 
 
 def foolbox(name: str, **options: Any) -> Run:
-    """An attack of Foolbox (Rauber et al.
-
-    2020, doi:10.21105/joss.02607), by the name of its class.
-    """
+    """An attack of Foolbox (Rauber et al. 2020, doi:10.21105/joss.02607), by its class's name."""
     import foolbox as library
 
     kind = getattr(library.attacks, name)
     extra = {"starting_points": None} if "FMN" in name else {}
 
     def run(asked: Asked, start: Tensor, targets: Tensor) -> Any:
-        view = library.PyTorchModel(
-            EachClass(asked, start.device).eval(), bounds=(0, 1), device=start.device
-        )
+        seen = EachClass(asked, start.device).eval()
+        view = library.PyTorchModel(seen, bounds=(0, 1), device=start.device)
         goal = library.criteria.TargetedMisclassification(targets)
         return kind(**options)(view, start, goal, epsilons=None, **extra)[1]
 
@@ -50,23 +54,21 @@ def adversarial_library(name: str, leave: bool = False, **options: Any) -> Run:
     """An attack of adversarial-library (Rony et al., github.com/jeromerony), by the name of its
     function.
 
-    leave: it only knows how to leave a class, so it is shown `OneClass`.
+    Args:
+        name: of the function in `adv_lib.attacks`.
+        leave: the attack only knows how to leave a class, so it is shown `OneClass`.
+        options: handed on to the function.
     """
     with stand_ins(NOT_NEEDED):
         from adv_lib import attacks
     attack = getattr(attacks, name)
 
     def run(asked: Asked, start: Tensor, targets: Tensor) -> Any:
-        if leave:
-            return attack(
-                OneClass(asked, start.device, targets).eval(),
-                start,
-                torch.ones_like(targets),
-                **options,
-            )
-        return attack(
-            EachClass(asked, start.device).eval(), start, targets, targeted=True, **options
-        )
+        each = EachClass(asked, start.device).eval()
+        if not leave:
+            return attack(each, start, targets, targeted=True, **options)
+        own = OneClass(asked, start.device, targets).eval()
+        return attack(own, start, torch.ones_like(targets), **options)
 
     return run
 
@@ -87,10 +89,9 @@ def toolbox(name: str, **options: Any) -> Run:
         with torch.no_grad():
             outputs = view(start[:1]).shape[1]
         asked.forwards = 0
-        shape = tuple(start.shape[1:])
-        network = PyTorchClassifier(
-            view, nn.CrossEntropyLoss(), shape, outputs, clip_values=(0, 1), device_type="cpu"
-        )
+        shape, loss = tuple(start.shape[1:]), nn.CrossEntropyLoss()
+        on_cpu = {"clip_values": (0, 1), "device_type": "cpu"}
+        network = PyTorchClassifier(view, loss, shape, outputs, **on_cpu)
         wanted = nn.functional.one_hot(targets, outputs).cpu().numpy()
         return kind(network, verbose=False, **options).generate(start.cpu().numpy(), wanted)
 
@@ -100,16 +101,12 @@ def toolbox(name: str, **options: Any) -> Run:
 @contextmanager
 def stand_ins(names: Mapping[str, tuple[str, ...]]) -> Iterator[None]:
     """Inside: those of these modules that cannot be imported are empty ones with these attributes.
-
-    After: they are gone.
-    """
+    After: they are gone."""
     added = []
     for name, attributes in names.items():
         try:
             importlib.import_module(name)
-        except (
-            Exception
-        ):  # missing, or at odds with the torch that is installed, which raises anything
+        except Exception:  # missing, or at odds with the installed torch, which raises anything
             sys.modules[name] = module = types.ModuleType(name)
             vars(module).update(dict.fromkeys(attributes))
             added.append(name)
@@ -120,37 +117,33 @@ def stand_ins(names: Mapping[str, tuple[str, ...]]) -> Iterator[None]:
             del sys.modules[name]
 
 
-_ADV_LIB = "adv-lib", "pip install --no-deps adv-lib"
-_FOOLBOX = "foolbox", "pip install foolbox"
-_TOOLBOX = "adversarial-robustness-toolbox", "pip install adversarial-robustness-toolbox"
+_LIBRARIES: dict[Callable[..., Run], tuple[str, str, str]] = {
+    adversarial_library: ("adversarial-library", "adv-lib", "pip install --no-deps adv-lib"),
+    foolbox: ("Foolbox", "foolbox", "pip install foolbox"),
+    toolbox: (
+        "ART",
+        "adversarial-robustness-toolbox",
+        "pip install adversarial-robustness-toolbox",
+    ),
+}
 
-RIVALS: tuple[Rival, ...] = (
-    Rival(
-        "sigma-zero (adversarial-library)",
-        *_ADV_LIB,
-        lambda: adversarial_library("sigma_zero", leave=True, num_steps=300),
-    ),
-    Rival(
-        "FMN-L0 (adversarial-library)",
-        *_ADV_LIB,
-        lambda: adversarial_library("fmn", norm=0, steps=300),
-    ),
-    Rival(
-        "PDPGD-L0 (adversarial-library)",
-        *_ADV_LIB,
-        lambda: adversarial_library("pdpgd", norm=0, num_steps=300, proximal_operator=23),
-    ),
-    Rival("FMN-L0 (Foolbox)", *_FOOLBOX, lambda: foolbox("L0FMNAttack", steps=300)),
-    Rival(
-        "EAD (Foolbox)",
-        *_FOOLBOX,
-        lambda: foolbox("EADAttack", binary_search_steps=4, steps=250, initial_const=1.0),
-    ),
-    Rival(
-        "saliency map (ART)",
-        *_TOOLBOX,
-        lambda: toolbox("SaliencyMapMethod", theta=1.0, gamma=0.4, batch_size=100),
-    ),
+
+def _attack(title: str, library: Callable[..., Run], name: str, **options: Any) -> ThirdPartyAttack:
+    label, package, install = _LIBRARIES[library]
+    return ThirdPartyAttack(
+        f"{title} ({label})", package, install, partial(library, name, **options)
+    )
+
+
+_EAD = {"binary_search_steps": 4, "steps": 250, "initial_const": 1.0}
+_SALIENCY = {"theta": 1.0, "gamma": 0.4, "batch_size": 100}
+ATTACKS = (
+    _attack("sigma-zero", adversarial_library, "sigma_zero", leave=True, num_steps=300),
+    _attack("FMN-L0", adversarial_library, "fmn", norm=0, steps=300),
+    _attack("PDPGD-L0", adversarial_library, "pdpgd", norm=0, num_steps=300, proximal_operator=23),
+    _attack("FMN-L0", foolbox, "L0FMNAttack", steps=300),
+    _attack("EAD", foolbox, "EADAttack", **_EAD),
+    _attack("saliency map", toolbox, "SaliencyMapMethod", **_SALIENCY),
 )
 """Sparse targeted attacks that find images reliably: sigma-zero (Cina et al. 2025,
 arXiv:2402.01879), FMN (Pintor et al. 2021, arXiv:2102.12827), PDPGD (Matyasko and Chau 2021,
@@ -158,14 +151,16 @@ arXiv:2106.01538), EAD (Chen et al. 2018, arXiv:1709.04114) and the Jacobian sal
 et al. 2016, arXiv:1511.07528). All of them start from black."""
 
 
-def usable_rivals(wanted: bool) -> tuple[list[Rival], str]:
-    """The rivals that can be run, none where they are not wanted, and what is lacking in words.
+def usable_attacks(wanted: bool) -> tuple[list[ThirdPartyAttack], str]:
+    """The attacks of other libraries that can be run, and what is lacking in words; none where they
+    are not wanted.
 
-    Raises ArgumentError with the commands that install them when they are wanted and none is there.
+    Raises:
+        ArgumentError: they are wanted and none is there; says the commands that install them.
     """
     if not wanted:
         return [], ""
-    usable, lacking = available(RIVALS)
+    usable, lacking = available(ATTACKS)
     words = "; ".join(f"{library} {why}" for library, why in lacking.items())
     if not usable:
         raise ArgumentError(f"rivals needs other libraries: {words}")

@@ -8,7 +8,7 @@ import hashlib
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +33,7 @@ from blankcheck.data.splits import fingerprint
 from blankcheck.errors import DataError
 from blankcheck.files import MOST_TENSORS, pack, read_file, unpack
 from blankcheck.seeds import own_random_numbers, seed_of
+from blankcheck.text import one_line
 from blankcheck.types import Classifier
 
 TWIN_SEED = seed_of("twin")
@@ -113,14 +114,14 @@ def _plan(half: Split, work: int | None = MOST_WORK) -> TrainingPlan:
     plan = TrainingPlan.default(len(half))
     if work is None:
         return plan
-    return replace(
-        plan, epochs=min(plan.epochs, max(TWIN_EPOCHS, work // math.prod(half.images.shape)))
-    )
+    most = max(TWIN_EPOCHS, work // math.prod(half.images.shape))
+    return replace(plan, epochs=min(plan.epochs, most))
 
 
 def _trained(
     fresh: UnitClassifier, data: Data, half: Split, device: torch.device, what: str
 ) -> Twin | None:
+    """The twin out of a network with fresh weights; None where it does not learn."""
     plan = _plan(half)
     path = cache_folder() / "twins" / f"{_key(fresh, data, half, plan)}.safetensors"
     began = time.monotonic()
@@ -132,16 +133,13 @@ def _trained(
         if known is not None:
             fresh.load_state_dict(known)
             began = time.monotonic()
-            form = output_form(fresh.eval(), data.validation.images[:64].to(device))
-        else:
-            form = output_form(fresh.eval(), data.validation.images[:64].to(device))
+        form = output_form(fresh.eval(), data.validation.images[:64].to(device))
+        if known is None:
             train_plainly(fresh, half, plan, TWIN_SEED, form=form)
             _keep(fresh, path)
     except DataError:
         raise
-    except (
-        Exception
-    ):  # a user's network may refuse to train in any way; the reference network stands in
+    except Exception:  # a user's network may refuse to train in any way; a reference stands in
         return None
     fresh.eval().requires_grad_(False)
     real = evaluate(fresh, data.validation.at_most(MOST_NUMBERS), len(data.classes), 0.9, form)
@@ -158,26 +156,30 @@ def _key(fresh: UnitClassifier, data: Data, half: Split, plan: TrainingPlan) -> 
 
 
 def _cached(path: Path, network: nn.Module) -> tuple[dict[str, Tensor] | None, str]:
-    """The parameters of a twin in the cache, and what is wrong with their file, where something is."""
+    """The parameters of a twin in the cache, and what is wrong with their file, if anything is."""
     try:
         known, _ = unpack(read_file(path, MOST_TENSORS))
-        if {n: t.shape for n, t in known.items()} != {
-            n: t.shape for n, t in network.state_dict().items()
-        }:
-            return None, "is that of another network"
-        return known, ""
     except FileNotFoundError:
         return None, ""
-    except (ValueError, OSError) as error:
-        return None, " ".join(str(error).split()) if isinstance(
-            error, ValueError
-        ) else "cannot be read"
+    except ValueError as error:
+        return None, one_line(error)
+    except OSError:
+        return None, "cannot be read"
+    if _shapes(known) != _shapes(network.state_dict()):
+        return None, "is that of another network"
+    return known, ""
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 def _keep(network: nn.Module, path: Path) -> None:
-    """Written beside its name and renamed: several audits may train the same twin at once. A twin
-    that cannot be kept, for a full disk or another's folder, is none the worse; the next audit
-    trains it again."""
+    """Written beside its name and renamed: several audits may train the same twin at once.
+
+    A twin that cannot be kept, for a full disk or another's folder, is none the worse; the next
+    audit trains it again.
+    """
     temporary = path.with_suffix(f".{os.getpid()}.part")
     raw = pack(network.state_dict())
     with suppress(OSError):

@@ -1,21 +1,22 @@
-"""Gather the evidence: searches against a classifier, the out-of-distribution test, the controls."""
+"""Gather the evidence: searches of a classifier, the out-of-distribution test, the controls."""
 
-from blankcheck.auditing.attempts import CHUNK, Job, Tried, run_attempts
+from blankcheck.auditing.attack_run import Job
+from blankcheck.auditing.attempts import CHUNK, AttemptResults, run_attempts
 from blankcheck.auditing.controls.setting import Twin, Twins
 from blankcheck.auditing.fool import fool
 from blankcheck.auditing.gather import Gathered, check_fits, gather, ood_test
-from blankcheck.auditing.portfolio import PRESETS, PROCESSES, Preset, Process, preset_named, within
+from blankcheck.auditing.portfolio import ATTACKS, PRESETS, Attack, Preset, preset_named, within
 from blankcheck.auditing.witnesses import Witnesses
 
 __all__ = [
+    "ATTACKS",
     "CHUNK",
     "PRESETS",
-    "PROCESSES",
+    "Attack",
+    "AttemptResults",
     "Gathered",
     "Job",
     "Preset",
-    "Process",
-    "Tried",
     "Twin",
     "Twins",
     "Witnesses",

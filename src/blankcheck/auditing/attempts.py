@@ -1,21 +1,20 @@
-"""Run a portfolio: for each attempt the processes try in a fixed order until one is good enough."""
+"""Run a portfolio: for each attempt the attacks try in a fixed order until one is good enough."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from blankcheck.auditing.deduplicate import varied
-from blankcheck.auditing.portfolio import BEST, Process, spare
-from blankcheck.auditing.process_run import Batch, Bench, run_process
+from blankcheck.auditing.attack_run import Batch, Job, merged, run_attack
+from blankcheck.auditing.deduplicate import deduplicated
+from blankcheck.auditing.portfolio import BEST, Attack
 from blankcheck.fooling import NEED_REAL, STARTS, random_mask
-from blankcheck.fooling.starts import Real, Start
 from blankcheck.parallel.spread import Spread, alone
 from blankcheck.seeds import own_random_numbers, seed_of, seeded
-from blankcheck.types import Accept, Classifier, Conditions, Fooling, Rows
+from blankcheck.types import Conditions, Fooling, Rows
 
 CHUNK = 125
 """Attempts live in fixed chunks by global index: random numbers and batches belong to a chunk, not
@@ -26,192 +25,171 @@ MASK_KEEP = (0.5, 1.0)
 
 
 @dataclass(frozen=True)
-class Tried(Rows):
-    """The best of each attempt. process: (n,) index of the process that found it. ran: (n, p) bool,
-    the processes that were run for it. halved: how often a batch was halved for want of memory."""
+class AttemptResults(Rows):
+    """What a run of attempts ended with.
 
-    best: Fooling
-    process: Tensor
-    ran: Tensor
-    halved: int = 0
-
-    def rows(self, index: Tensor) -> Tried:
-        """The same for the given attempts."""
-        return Tried(self.best.rows(index), self.process[index], self.ran[index], self.halved)
-
-
-@dataclass(frozen=True)
-class Job:
-    """What all attempts of a run share.
-
-    enough: an attempt ends once its goal is met with at most this many lit features, or, but for
-    the processes that go on from its best image, once `more` further processes have tried to make a
-    sparser one. budget: steps of an attempt, of which `portfolio.spare` are kept for attempts that
-    repeat the image of another one; 0: repeats stay. mask: (n, 1 or c, h, w) bool for all attempts,
-    or a kind of random mask, or None; it is laid over each process's own. starts: the kinds of
-    start by name, `STARTS` if None; images (n, c, h, w) are taken as they are.
+    Args:
+        best: the best image of each attempt.
+        attack: (n,) index of the attack that found it.
+        ran: (n, a) bool, the attacks that were run for it.
+        oom_splits: how often a batch was halved for want of memory.
     """
 
-    classifier: Classifier
-    form: str
-    shape: tuple[int, int, int]
-    conditions: Conditions
-    processes: tuple[Process, ...]
-    enough: int
-    more: int = 2
-    budget: int = 0
-    real: Real | None = None
-    accept: Accept | None = None
-    starts: Mapping[str, Start | Tensor] | None = None
-    mask: Tensor | str | None = None
-    seed: int = 0
-    device: torch.device | str = "cpu"
+    best: Fooling
+    attack: Tensor
+    ran: Tensor
+    oom_splits: int = 0
+
+    def rows(self, index: Tensor) -> AttemptResults:
+        """The same for the given attempts."""
+        return replace(super().rows(index), best=self.best.rows(index))
+
+    @classmethod
+    def of(cls, best: Fooling) -> AttemptResults:
+        """Images that the only attack found."""
+        only = torch.ones(len(best), 1, dtype=torch.bool)
+        return cls(best, torch.zeros_like(best.targets), only)
 
 
-Progress = Callable[[int, int, Tried], None]
+Progress = Callable[[int, int, AttemptResults], None]
 
 
 def run_attempts(
     job: Job, targets: Sequence[int], progress: Progress | None = None, spread: Spread = alone
-) -> Tried:
-    """One attempt per entry of `targets`, chunk by chunk. `progress(done, all, chunk)` is called
-    once for each, for those of other processes at the end. spread: by which processes share the
-    chunks."""
-    wanted = torch.tensor(list(targets), dtype=torch.int64)
-    firsts, told, done = range(0, len(wanted), CHUNK), set[int](), 0
+) -> AttemptResults:
+    """One attempt per entry of `targets`, chunk by chunk.
 
-    def tell(index: int, part: Tried) -> None:
+    Args:
+        job: what the attempts share.
+        targets: the class of each attempt.
+        progress: called as progress(done, all, chunk) once for each chunk, for those of other
+            processes at the end.
+        spread: by which processes share the chunks.
+    """
+    asked = torch.tensor(list(targets), dtype=torch.int64)
+    chunks, told, done = torch.split(asked, CHUNK), set[int](), 0
+
+    def tell(index: int, part: AttemptResults) -> None:
         nonlocal done
         told.add(index)
-        done += len(part.process)
+        done += len(part.attack)
         if progress is not None:
-            progress(done, len(wanted), part)
+            progress(done, len(asked), part)
 
-    def run(index: int) -> Tried:
-        first = firsts[index]
+    def run(index: int) -> AttemptResults:
         # for networks that draw random numbers: theirs belong to the chunk, not to whoever runs it
         with own_random_numbers(seed_of(job.seed, index, "network"), [torch.device(job.device)]):
-            part = _run_chunk(job, wanted[first : first + CHUNK], first)
+            part = _Chunk(job, chunks[index], index).run()
         tell(index, part)
         return part
 
-    parts: list[Tried] = spread(len(firsts), run)
+    parts: list[AttemptResults] = spread(len(chunks), run)
     for index, part in enumerate(parts):
         if index not in told:
             tell(index, part)
-    return Tried(
+    return AttemptResults(
         Fooling.cat([p.best for p in parts]),
-        torch.cat([p.process for p in parts]),
+        torch.cat([p.attack for p in parts]),
         torch.cat([p.ran for p in parts]),
-        sum(p.halved for p in parts),
+        sum(p.oom_splits for p in parts),
     )
 
 
-def _run_chunk(job: Job, targets: Tensor, first: int) -> Tried:
-    n = len(targets)
-    tried: Tried | None = None
-    tries_after, given_up = torch.zeros(n, dtype=torch.int64), torch.zeros(n, dtype=torch.bool)
-    bench = Bench(
-        job.classifier,
-        job.form,
-        job.conditions,
-        job.accept,
-        job.enough >= job.conditions.max_lit,
-        job.device,
-    )
-    for index, process in enumerate(job.processes):
-        if process.start in NEED_REAL and job.real is None:
-            continue
-        rows = _rows_for(process, tried, tries_after, given_up, job)
+class _Chunk:
+    """The attempts of one chunk. Random numbers are drawn for all of them, so that an attempt's
+    start does not depend on which others still run."""
+
+    def __init__(self, job: Job, targets: Tensor, index: int) -> None:
+        self.job, self.targets, self.index, self.n = job, targets, index, len(targets)
+        # attacks that tried to make a sparser image, and attempts for which one stopped early
+        self.tried_after = torch.zeros(self.n, dtype=torch.int64)
+        self.stopped = torch.zeros(self.n, dtype=torch.bool)
+        self.results: AttemptResults | None = None
+
+    def run(self) -> AttemptResults:
+        """All attacks, and then, where a budget is kept for it, other images for repeats."""
+        for number, attack in enumerate(self.job.attacks):
+            if attack.start not in NEED_REAL or self.job.real is not None:
+                self._attack(number, attack)
+        results = self.results
+        assert results is not None, "a portfolio has an attack that needs no real images"
+        if not self.job.budget:
+            return results
+        best, splits = deduplicated(self.job, results.best, self._mask(), self._drawing("variety"))
+        return replace(results, best=best, oom_splits=results.oom_splits + splits)
+
+    def _drawing(self, *names: object) -> torch.Generator:
+        return seeded(self.job.seed, self.index, *names)
+
+    def _attack(self, number: int, attack: Attack) -> None:
+        rows = self._rows_for(attack)
         if len(rows) == 0:
-            continue
-        # drawn for the whole chunk, so that an attempt's start does not depend on which others
-        # still run
-        generator = seeded(job.seed, first // CHUNK, index, process.name)
-        start = _start(job, process, tried, targets, first, generator)
-        mask = _mask(job, process, start, first, generator)
-        keys = torch.randint(2**62, (n,), generator=generator)
-        batch = Batch(
-            targets, start, keys, None if mask is None else mask.expand(-1, *job.shape)
-        ).rows(rows)
-        found, halved = run_process(bench, process, batch)
-        if tried is not None and process.start != BEST:
-            tries_after[rows] += tried.best.met[rows]
-        tried = _merge(tried, found, rows, index, halved, job)
-        if process.give_up is not None:
-            given_up = tried.best.confidence < job.conditions.confidence
-    assert tried is not None, "a portfolio has a process that needs no real images"
-    if not job.budget:
-        return tried
-    generator = seeded(job.seed, first // CHUNK, "variety")
-    best, halved = varied(
-        bench, tried.best, _asked(job, n, first), spare(job.budget), job.budget, generator
-    )
-    return replace(tried, best=best, halved=tried.halved + halved)
+            return
+        generator = self._drawing(number, attack.name)
+        start = self._start(attack, generator)
+        mask = self._mask_of(attack, start, generator)
+        keys = torch.randint(2**62, (self.n,), generator=generator)
+        mask = None if mask is None else mask.expand(-1, *self.job.shape)
+        batch = Batch(self.targets, start, keys, mask).rows(rows)
+        found, splits = run_attack(self.job, attack, batch)
+        if self.results is not None and attack.start != BEST:
+            self.tried_after[rows] += self.results.best.met[rows]
+        self.results = self._joined(found, rows, number, splits)
+        if attack.early_stop_after is not None:
+            self.stopped = self.results.best.confidence < self.job.conditions.confidence
 
+    def _rows_for(self, attack: Attack) -> Tensor:
+        """The attempts this attack is run for."""
+        if self.results is None:
+            return torch.arange(self.n)
+        best = self.results.best
+        ended = best.met & (best.lit <= self.job.stop_at_lit)
+        asked = ~ended & (self.stopped | (not attack.fallback))
+        if attack.start == BEST:
+            asked &= best.confidence >= self.job.conditions.confidence
+        else:
+            asked &= ~(best.met & (self.tried_after >= self.job.more))
+        return asked.nonzero().squeeze(1)
 
-def _start(
-    job: Job,
-    process: Process,
-    tried: Tried | None,
-    targets: Tensor,
-    first: int,
-    generator: torch.Generator,
-) -> Tensor:
-    if process.start == BEST:
-        assert tried is not None, (
-            "a portfolio does not begin with a process that goes on from another's image"
-        )
-        return tried.best.images
-    source = (job.starts or STARTS)[process.start]
-    if isinstance(source, Tensor):
-        return source[first : first + len(targets)]
-    return source(targets, job.shape, generator, job.real)
+    def _start(self, attack: Attack, generator: torch.Generator) -> Tensor:
+        if attack.start == BEST:
+            assert self.results is not None, "a portfolio does not begin with another's image"
+            return self.results.best.images
+        source = (self.job.starts or STARTS)[attack.start]
+        if isinstance(source, Tensor):
+            return source[self.index * CHUNK :][: self.n]
+        return source(self.targets, self.job.shape, generator, self.job.real)
 
+    def _mask_of(self, attack: Attack, start: Tensor, generator: torch.Generator) -> Tensor | None:
+        asked = self._mask()
+        # random masks that were asked for make the images differ already
+        if attack.mask_keep is None or isinstance(self.job.mask, str):
+            return asked
+        own = random_mask(attack.mask, self.n, self.job.shape, attack.mask_keep, generator)
+        own = own | (start > 0) if attack.start == BEST else own
+        return own if asked is None else asked & own
 
-def _rows_for(
-    process: Process, tried: Tried | None, tries_after: Tensor, given_up: Tensor, job: Job
-) -> Tensor:
-    """The attempts this process is run for."""
-    if tried is None:
-        return torch.arange(len(tries_after))
-    enough = tried.best.met & (tried.best.lit <= job.enough)
-    wanted = ~enough & (given_up | (not process.fallback))
-    if process.start == BEST:
-        wanted &= tried.best.confidence >= job.conditions.confidence
-    else:
-        wanted &= ~(tried.best.met & (tries_after >= job.more))
-    return wanted.nonzero().squeeze(1)
+    def _mask(self) -> Tensor | None:
+        """The mask that was asked for."""
+        mask = self.job.mask
+        if isinstance(mask, str):
+            return random_mask(mask, self.n, self.job.shape, MASK_KEEP, self._drawing("mask"))
+        if mask is None or len(mask) == 1:
+            return None if mask is None else mask.expand(self.n, -1, -1, -1)
+        return mask[self.index * CHUNK :][: self.n]
 
-
-def _mask(
-    job: Job, process: Process, start: Tensor, first: int, generator: torch.Generator
-) -> Tensor | None:
-    n = len(start)
-    # random masks that were asked for make the images differ already
-    wanted = process.mask_keep is not None and not isinstance(job.mask, str)
-    own = (
-        random_mask(process.mask, n, job.shape, process.mask_keep or 1.0, generator)
-        if wanted
-        else None
-    )
-    if own is not None and process.start == BEST:
-        own = own | (start > 0)
-    asked = _asked(job, n, first)
-    if own is None or asked is None:
-        return asked if own is None else own
-    return asked & own
-
-
-def _asked(job: Job, n: int, first: int) -> Tensor | None:
-    """The mask that was asked for, for the `n` attempts of the chunk that begins at `first`."""
-    if isinstance(job.mask, str):
-        return random_mask(
-            job.mask, n, job.shape, MASK_KEEP, seeded(job.seed, first // CHUNK, "mask")
-        )
-    if job.mask is None or len(job.mask) == 1:
-        return None if job.mask is None else job.mask.expand(n, -1, -1, -1)
-    return job.mask[first : first + n]
+    def _joined(self, found: Fooling, rows: Tensor, number: int, splits: int) -> AttemptResults:
+        before = self.results
+        if before is None:
+            ran = torch.zeros(self.n, len(self.job.attacks), dtype=torch.bool)
+            ran[:, number] = True
+            return AttemptResults(found, torch.full((self.n,), number), ran, splits)
+        better = _better(found, before.best.rows(rows), self.job.conditions)
+        ran, attack = before.ran.clone(), before.attack.clone()
+        ran[rows, number] = True
+        attack[rows] = torch.where(better, number, attack[rows])
+        best = merged(before.best, rows, found, better)
+        return AttemptResults(best, attack, ran, before.oom_splits + splits)
 
 
 def _rank(found: Fooling, want: Conditions) -> Tensor:
@@ -225,34 +203,3 @@ def _better(new: Fooling, old: Fooling, want: Conditions) -> Tensor:
     new_rank, old_rank = _rank(new, want), _rank(old, want)
     within_rank = torch.where(new_rank > 0, new.lit < old.lit, new.confidence > old.confidence)
     return (new_rank > old_rank) | ((new_rank == old_rank) & within_rank)
-
-
-def _merge(
-    tried: Tried | None, found: Fooling, rows: Tensor, index: int, halved: int, job: Job
-) -> Tried:
-    if tried is None:
-        n = len(found)
-        ran = torch.zeros(n, len(job.processes), dtype=torch.bool)
-        ran[:, index] = True
-        return Tried(found, torch.full((n,), index), ran, halved)
-    before = tried.best.rows(rows)
-    better = _better(found, before, job.conditions)
-    wide = better[:, None, None, None]
-    best = replace(
-        before,
-        images=torch.where(wide, found.images, before.images),
-        confidence=torch.where(better, found.confidence, before.confidence),
-        lit=torch.where(better, found.lit, before.lit),
-        steps=before.steps + found.steps,
-        forwards=before.forwards + found.forwards,
-        outcome=torch.where(better, found.outcome, before.outcome),
-        fewest=torch.minimum(before.fewest, found.fewest),
-        found_at=torch.where(better, before.steps + found.found_at, before.found_at),
-    )
-    ran, process = tried.ran.clone(), tried.process.clone()
-    ran[rows, index] = True
-    process[rows] = torch.where(better, index, process[rows])
-    joined = {name: getattr(tried.best, name).clone() for name in best.__dataclass_fields__}
-    for name, whole in joined.items():
-        whole[rows] = getattr(best, name)
-    return Tried(Fooling(**joined), process, ran, tried.halved + halved)

@@ -7,9 +7,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from blankcheck.auditing.portfolio import BEST, Process
-from blankcheck.auditing.process_run import Batch, Bench, run_process
-from blankcheck.fooling import FORWARDS_PER_STEP, Exchange, Goal, Problem
+from blankcheck.auditing.attack_run import Batch, Job, merged, run_attack
+from blankcheck.auditing.portfolio import BEST, Attack, reserve
+from blankcheck.fooling import FORWARDS_PER_STEP, Goal, Problem, TabuSearch
 from blankcheck.types import Fooling, count_lit
 
 MIN_STEPS = 4
@@ -31,50 +31,40 @@ def repeats(found: Fooling) -> Tensor:
     return torch.tensor(rows, dtype=torch.int64)
 
 
-def varied(
-    bench: Bench,
-    found: Fooling,
-    mask: Tensor | None,
-    spare: int,
-    steps: int,
-    generator: torch.Generator,
+def deduplicated(
+    job: Job, found: Fooling, mask: Tensor | None, generator: torch.Generator
 ) -> tuple[Fooling, int]:
     """The same rows, where a repeated image is replaced by one with other lit features if one is
     found.
 
     A repeated image loses one of its lit features, drawn at random and forbidden from then on, and
-    goes on from there for `spare` steps. Where that ends in a repeat again, or the image has no lit
-    feature to lose (a network can be sure of black), one more random feature is lit, as long as the
-    forward passes of an attempt of `steps` steps last. mask: (n, c, h, w) bool or None. Second: how
-    often a batch was halved for want of memory.
+    goes on from there for the steps in reserve. Where that ends in a repeat again, or the image has
+    no lit feature to lose (a network can be sure of black), one more random feature is lit, as long
+    as the forward passes of an attempt last. mask: (n, c, h, w) bool or None. Second: how often a
+    batch was halved for want of memory.
     """
-    allowed = (
-        torch.ones_like(found.images, dtype=torch.bool)
-        if mask is None
-        else mask.expand_as(found.images)
-    )
+    everywhere = torch.ones_like(found.images, dtype=torch.bool)
+    allowed = everywhere if mask is None else mask.expand_as(found.images)
     # drawn for all rows, so that what an attempt gets does not depend on which others are repeats
     draw = torch.rand(len(found), found.images[0].numel(), generator=generator)
     keys = torch.randint(2**62, (len(found),), generator=generator)
-    rows, halved = repeats(found), 0
+    rows, splits, steps = repeats(found), 0, reserve(job.budget)
     rows = rows[found.lit[rows] > 0]
-    if len(rows) and spare >= MIN_STEPS:
-        process = Process(BEST, "exchange", lambda steps, max_lit: Exchange(), spare)
+    if len(rows) and steps >= MIN_STEPS:
+        attack = Attack(BEST, "exchange", lambda steps, max_lit: TabuSearch(), steps)
         start, still = _without_one(found.images[rows], allowed[rows], draw[rows])
-        other, halved = run_process(
-            bench, process, Batch(found.targets[rows], start, keys[rows], still)
-        )
-        found = _replaced(found, other, rows)
+        batch = Batch(found.targets[rows], start, keys[rows], still)
+        other, splits = run_attack(job, attack, batch)
+        found = merged(found, rows, other, other.met)
     order = torch.where(allowed.flatten(1), draw, 2.0).argsort(dim=1)
     for turn in range(min(TRIES, order.shape[1])):
         rows = repeats(found)
-        rows = rows[found.forwards[rows] < FORWARDS_PER_STEP * steps]
+        rows = rows[found.forwards[rows] < FORWARDS_PER_STEP * job.budget]
         if len(rows) == 0:
             break
-        found = _replaced(
-            found, _with_one_more(bench, found.rows(rows), allowed[rows], order[rows, turn]), rows
-        )
-    return found, halved
+        other = _with_one_more(job, found.rows(rows), allowed[rows], order[rows, turn])
+        found = merged(found, rows, other, other.met)
+    return found, splits
 
 
 def _without_one(images: Tensor, allowed: Tensor, draw: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,35 +74,16 @@ def _without_one(images: Tensor, allowed: Tensor, draw: Tensor) -> tuple[Tensor,
     return start.view_as(images), still.view_as(images)
 
 
-def _with_one_more(bench: Bench, found: Fooling, allowed: Tensor, at: Tensor) -> Fooling:
+def _with_one_more(job: Job, found: Fooling, allowed: Tensor, at: Tensor) -> Fooling:
     """The same rows with the feature `at` (n,) lit, met where that meets the goal; one forward
     pass."""
-    want = bench.conditions
-    lit = found.images.flatten(1).scatter(1, at[:, None], 1.0).view_as(found.images) * allowed
-    problem = Problem(bench.classifier, bench.form, found.targets.to(bench.device))
-    confidence = problem.score(lit.to(bench.device))[0].cpu()
-    met = (confidence >= Goal(want.confidence).wanted) & (count_lit(lit) <= want.max_lit)
-    if bench.accept is not None and bool(met.any()):
-        met[met.clone()] = bench.accept(lit[met].to(bench.device)).cpu()
-    return replace(
-        found,
-        images=lit,
-        confidence=confidence,
-        lit=count_lit(lit),
-        steps=torch.zeros_like(found.steps),
-        forwards=torch.ones_like(found.forwards),
-        found_at=torch.zeros_like(found.steps),
-        outcome=torch.where(met, found.outcome, -1),
-    )
-
-
-def _replaced(found: Fooling, other: Fooling, rows: Tensor) -> Fooling:
-    take = rows[other.met]
-    whole = {name: getattr(found, name).clone() for name in found.__dataclass_fields__}
-    whole["found_at"][take] = found.steps[take] + other.found_at[other.met]
-    for name in ("images", "confidence", "lit"):
-        whole[name][take] = getattr(other, name)[other.met]
-    for name in ("steps", "forwards"):
-        whole[name][rows] += getattr(other, name)
-    whole["fewest"][rows] = torch.minimum(whole["fewest"][rows], other.fewest)
-    return Fooling(**whole)
+    want, images = job.conditions, found.images.flatten(1).scatter(1, at[:, None], 1.0)
+    images = images.view_as(found.images) * allowed
+    problem = Problem(job.classifier, job.form, found.targets.to(job.device))
+    confidence, lit = problem.score(images.to(job.device))[0].cpu(), count_lit(images)
+    met = (confidence >= Goal(want.confidence).target_confidence) & (lit <= want.max_lit)
+    if job.accept is not None and bool(met.any()):
+        met[met.clone()] = job.accept(images[met].to(job.device)).cpu()
+    none, outcome = torch.zeros_like(found.steps), torch.where(met, found.outcome, -1)
+    spent = {"steps": none, "forwards": none + 1, "found_at": none}
+    return replace(found, images=images, confidence=confidence, lit=lit, outcome=outcome, **spent)

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from blankcheck.auditing.attempts import Job, run_attempts
-from blankcheck.auditing.portfolio import BEST, PROCESSES, Process, spare, within
+from blankcheck.auditing.attack_run import Job
+from blankcheck.auditing.attempts import run_attempts
+from blankcheck.auditing.portfolio import ATTACKS, BEST, Attack, always, reserve, within
 from blankcheck.classifiers.wrapper import device_of, left_as_found
 from blankcheck.errors import ArgumentError
-from blankcheck.fooling import MAX_STEPS, NEED_REAL, STARTS, UNTIL, AdaptiveWeight, Exchange
+from blankcheck.fooling import MAX_STEPS, NEED_REAL, STARTS, UNTIL, ProximalMomentum, TabuSearch
 from blankcheck.fooling.masks import KINDS
-from blankcheck.fooling.starts import Real, Start
+from blankcheck.fooling.starts import Real
 from blankcheck.outputs import output_form, run
 from blankcheck.types import Accept, Classifier, Conditions, Fooling, default_max_lit
 
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
     from blankcheck.data import Data
 
 PROBE_IMAGES = 32
+GIVEN = "given"
+"""The start of attacks that begin with images of the caller's."""
 
 
+# the arguments are what a script may choose of a search
 def fool(
     model: Classifier,
     targets: Iterable[int],
@@ -41,55 +45,64 @@ def fool(
     seed: int = 0,
     accept: Accept | None = None,
 ) -> Fooling:
-    """Search for `per_target` sparse images of each target class that the model is sure about.
+    """Search for sparse images of each target class that the model is sure about.
 
-    model: any callable from images (n, c, h, w) in [0, 1] to logits, log-probabilities or
-    probabilities (n, m). It is left as it was found. targets: classes, in 0..m-1. shape: (c, h, w),
-    where `data` does not give it. data: real images for the starts that need them. start: `auto`
-    (the whole portfolio), the name of a start, or images (n, c, h, w) for all n = len(targets) *
-    per_target attempts, target by target. steps: most backward passes per image, 1..10,000; forward
-    passes stay within three times that. until: `met` ends an image as soon as it has the confidence
-    with at most `max_lit` (default 300; less for small images) lit features and is accepted;
-    `sparsest` spends the budget on fewer. mask: features that may be lit, bool, broadcast to (n, c,
-    h, w), or a kind of random mask (`pixels`, `blocks`, `half-planes`; with `:features` added one
-    for each channel) that keeps 50 to 100 % of them, drawn for each image. Attempts that would end
-    with the lit features of another one look for others.
-    accept: a further condition, from images to booleans.
+    Attempts that would end with the lit features of another one look for others.
 
-    Returns one row per attempt, target by target; `outcome` says which met the goal. Raises
-    ArgumentError.
+    Args:
+        model: any callable from images (n, c, h, w) in [0, 1] to logits, log-probabilities or
+            probabilities (n, m). It is left as it was found.
+        targets: classes, in 0..m-1.
+        per_target: attempts for each.
+        shape: (c, h, w), where `data` does not give it.
+        data: real images for the starts that need them.
+        start: `auto` (the whole portfolio), the name of a start, or images (n, c, h, w) for all n =
+            len(targets) * per_target attempts, target by target.
+        steps: most backward passes per image, 1..10,000; forward passes stay within three times
+            that.
+        until: `met` ends an image as soon as it has the confidence with at most `max_lit` lit
+            features and is accepted; `sparsest` spends the budget on fewer.
+        confidence: least probability of the target, in (0, 1).
+        max_lit: most lit features; None: 300, less for small images.
+        mask: features that may be lit, bool, broadcast to (n, c, h, w), or a kind of random mask
+            (`pixels`, `blocks`, `half-planes`; with `:features` added one for each channel) that
+            keeps 50 to 100 % of them, drawn for each image.
+        seed: of all random numbers.
+        accept: a further condition, from images to booleans.
+
+    Returns:
+        One row per attempt, target by target; `outcome` says which met the goal.
+
+    Raises:
+        ArgumentError: an argument is out of its range.
     """
     wanted = [int(t) for t in targets]
     image_shape = _shape(shape, data)
-    conditions = Conditions(
-        confidence, max_lit if max_lit is not None else default_max_lit(image_shape)
-    )
+    limit = max_lit if max_lit is not None else default_max_lit(image_shape)
+    conditions = Conditions(confidence, limit)
     _check(wanted, per_target, steps, until)
-    device = device_of(model)
-    n = len(wanted) * per_target
+    device, n, at_once = device_of(model), len(wanted) * per_target, until == "met"
     real = (data.validation.images, data.validation.labels) if data is not None else None
     with left_as_found(model, seed):
         probe = _probe(image_shape, data, seed).to(device)
-        form = output_form(model, probe)
-        outputs = run(model, probe[:2]).shape[1]
-        if min(wanted) < 0 or max(wanted) >= outputs:
-            raise ArgumentError(
-                f"targets must lie in 0..{outputs - 1}, got {min(wanted)}..{max(wanted)}"
-            )
-        processes, starts = _processes(start, steps - spare(steps), real, n, image_shape)
+        form, outputs = output_form(model, probe), run(model, probe[:2]).shape[1]
+        low, high = min(wanted), max(wanted)
+        if low < 0 or high >= outputs:
+            raise ArgumentError(f"targets must lie in 0..{outputs - 1}, got {low}..{high}")
+        attacks = _attacks(start, steps - reserve(steps), real, (n, *image_shape))
         job = Job(
             model,
             form,
             image_shape,
             conditions,
-            processes,
-            enough=conditions.max_lit if until == "met" else 0,
-            more=0 if until == "met" else len(processes),
+            attacks,
+            stop_at_lit=conditions.max_lit if at_once else 0,
+            more=0 if at_once else len(attacks),
             budget=steps,
             real=real,
             accept=accept,
-            starts=starts,
-            mask=_mask(mask, n, image_shape),
+            starts={GIVEN: start.detach().cpu().float()} if isinstance(start, Tensor) else None,
+            mask=_mask(mask, (n, *image_shape)),
             seed=seed,
             device=device,
         )
@@ -126,46 +139,41 @@ def _probe(shape: tuple[int, int, int], data: Data | None, seed: int) -> Tensor:
     return torch.rand(PROBE_IMAGES, *shape, generator=torch.Generator().manual_seed(seed))
 
 
-def _processes(
-    start: str | Tensor, steps: int, real: Real | None, n: int, shape: tuple[int, int, int]
-) -> tuple[tuple[Process, ...], dict[str, Start | Tensor] | None]:
+def _attacks(
+    start: str | Tensor, steps: int, real: Real | None, shape: tuple[int, ...]
+) -> tuple[Attack, ...]:
+    """shape: (n, c, h, w) of the start images of all attempts."""
     if isinstance(start, Tensor):
-        if tuple(start.shape) != (n, *shape):
-            raise ArgumentError(f"start must be {(n, *shape)}, got {tuple(start.shape)}")
-        return _descent_and_exchange("given", steps), {"given": start.detach().cpu().float()}
+        if tuple(start.shape) != shape:
+            raise ArgumentError(f"start must be {shape}, got {tuple(start.shape)}")
+        return _descent_and_exchange(GIVEN, steps)
     if start == "auto":
-        usable = tuple(p for p in PROCESSES if real is not None or p.start not in NEED_REAL)
-        return within(steps, usable), None
+        return within(steps, tuple(a for a in ATTACKS if real or a.start not in NEED_REAL))
     if start not in STARTS:
-        raise ArgumentError(
-            f"start must be auto, images, or one of {', '.join(STARTS)}, got {start!r}"
-        )
+        names = ", ".join(STARTS)
+        raise ArgumentError(f"start must be auto, images, or one of {names}, got {start!r}")
     if start in NEED_REAL and real is None:
         raise ArgumentError(f"start {start!r} needs data=")
     if start == "black":
-        return (replace(PROCESSES[0], steps=steps, most=None, give_up=None),), None
-    return _descent_and_exchange(start, steps), None
+        return (replace(ATTACKS[0], steps=steps, most=None, early_stop_after=None),)
+    return _descent_and_exchange(start, steps)
 
 
-def _descent_and_exchange(start: str, steps: int) -> tuple[Process, ...]:
-    """The adaptive weight from this start, and a third of the budget to make what it found sparser."""
+def _descent_and_exchange(start: str, steps: int) -> tuple[Attack, ...]:
+    """The adaptive weight from this start, and a third of the budget to make it sparser."""
     later = steps // 3
-    first = Process(start, "adaptive", lambda s, k: AdaptiveWeight(), steps - later)
-    return (first, Process(BEST, "exchange", lambda s, k: Exchange(), later)) if later else (first,)
+    first = Attack(start, "adaptive", always(ProximalMomentum()), steps - later)
+    return (first, Attack(BEST, "exchange", always(TabuSearch()), later)) if later else (first,)
 
 
-def _mask(mask: Tensor | str | None, n: int, shape: tuple[int, int, int]) -> Tensor | str | None:
-    if mask is None:
-        return None
-    if isinstance(mask, str):
-        if mask not in KINDS:
-            raise ArgumentError(
-                f"mask must be a bool tensor or one of {', '.join(KINDS)}, got {mask!r}"
-            )
+def _mask(mask: Tensor | str | None, shape: tuple[int, ...]) -> Tensor | str | None:
+    if isinstance(mask, str) and mask not in KINDS:
+        kinds = ", ".join(KINDS)
+        raise ArgumentError(f"mask must be a bool tensor or one of {kinds}, got {mask!r}")
+    if not isinstance(mask, Tensor):
         return mask
     try:
-        return mask.detach().cpu().bool().expand(n, *shape)
+        return mask.detach().cpu().bool().expand(shape)
     except RuntimeError as error:
-        raise ArgumentError(
-            f"mask must broadcast to {(n, *shape)}, got {tuple(mask.shape)}"
-        ) from error
+        got = tuple(mask.shape)
+        raise ArgumentError(f"mask must broadcast to {shape}, got {got}") from error

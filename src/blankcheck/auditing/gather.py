@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import partial
 
 import torch
 
-from blankcheck.auditing.attempts import Job, Tried, run_attempts
-from blankcheck.auditing.controls.run_all import Finished, run_experiments
+from blankcheck.auditing.attack_run import Job, scored_once
+from blankcheck.auditing.attempts import AttemptResults, run_attempts
+from blankcheck.auditing.controls.run_all import Finished, Runner
 from blankcheck.auditing.controls.setting import Setting, Twins
-from blankcheck.auditing.controls.stronger_search import scored_once
 from blankcheck.auditing.onlooker import Met, Onlooker
-from blankcheck.auditing.portfolio import Preset, Process, within
-from blankcheck.auditing.third_party import Rival
+from blankcheck.auditing.portfolio import Attack, Preset, always, within
+from blankcheck.auditing.third_party import ThirdPartyAttack
 from blankcheck.auditing.witnesses import Scored, Witnesses, judged, rounded_to_8_bits, witnesses
 from blankcheck.classifiers import evaluate
 from blankcheck.classifiers.wrapper import device_of, fingerprint, left_as_found
 from blankcheck.data import Data, Split
 from blankcheck.errors import ModelError
-from blankcheck.fooling import Exchange
+from blankcheck.fooling import TabuSearch
 from blankcheck.judging import FIRST, SECOND, Evidence, OODTest, RealData, Score
 from blankcheck.judging.evidence import Cost, OODRecord
 from blankcheck.outputs import output_form
@@ -58,6 +59,7 @@ def ood_test(
     return OODTest.fit(data.halves[1].images, level, scores=scores, spread=spread)
 
 
+# the arguments are those of an audit; it is long because each step needs what others found
 def gather(
     classifier: Classifier,
     data: Data,
@@ -67,84 +69,78 @@ def gather(
     seed: int = 0,
     note: Note = lambda stage, done, all_, words: None,
     scores: Sequence[Score] = FIRST,
-    rivals: Sequence[Rival] = (),
+    third_party: Sequence[ThirdPartyAttack] = (),
     lacking: str = "",
     spread: Spread = alone,
 ) -> Gathered:
     """Search, judge, control. The classifier is left as it was found.
 
-    scores: of the out-of-distribution test. rivals: attacks of other libraries to run besides;
-    lacking: which could not be had, and why. spread: by which processes share the work; all of them
-    get the whole result.
+    Args:
+        classifier: from images (n, c, h, w) in [0, 1] to outputs (n, m).
+        data: real images.
+        conditions: what makes a fooling image.
+        preset: how hard to look.
+        twins: makes plainly trained networks for the positive control.
+        seed: of all random numbers.
+        note: told of progress.
+        scores: of the out-of-distribution test.
+        third_party: attacks of other libraries to run besides.
+        lacking: which of those could not be had, and why.
+        spread: by which processes share the work; all of them get the whole result.
     """
-    began = time.monotonic()
-    form = check_fits(classifier, data)
+    began, classes = time.monotonic(), len(data.classes)
+    form, met = check_fits(classifier, data), list[Met]()
     with left_as_found(classifier, seed):
-        real = evaluate(classifier, data.test, len(data.classes), conditions.confidence, form)
+        real = evaluate(classifier, data.test, classes, conditions.confidence, form)
         judge, second = (
             ood_test(data, conditions.ood_level, family, spread) for family in (scores, SECOND)
         )
-        onlooker = Onlooker(classifier, form, len(data.classes), conditions, judge.accepts)
+        onlooker = Onlooker(classifier, form, classes, conditions, judge.accepts)
         usual, unusual = _usual(data.validation, judge)
-        job = _job(onlooker, form, usual, data.shape, conditions, preset, seed)
-        targets = [
-            t
-            for t in range(len(data.classes))
-            for _ in range(preset.for_targets(len(data.classes)))
-        ]
+        job = Job(
+            onlooker,
+            form,
+            data.shape,
+            conditions,
+            within(preset.steps),
+            stop_at_lit=max(1, conditions.max_lit // 10),
+            real=(usual.images, usual.labels) if len(usual) else None,
+            accept=onlooker.accepts,
+            seed=seed,
+            device=device_of(onlooker),
+        )
+        targets = [t for t in range(classes) for _ in range(preset.for_targets(classes))]
         note("search", 0, len(targets), "")
-        met: list[Met] = []
         tried = run_attempts(job, targets, _progress(note), onlooker.over(spread, met))
         # looked at as well: a network may be sure of what is left of an image after rounding
         (fixed,) = onlooker.over(alone, met)(1, lambda _: judged(job, tried, judge, second))
-        setting = Setting(
-            job, preset, fixed.attempts, tried, usual.images, len(data.classes), twins
-        )
-
-        def tell(done: int, of: int, words: str) -> None:
-            note("controls", done, of, words)
-
-        finished = run_experiments(
-            setting, judge, second, rivals, lacking, tell, onlooker.over(spread, met)
-        )
+        setting = Setting(job, preset, fixed.attempts, tried, usual.images, classes, twins)
+        runner = Runner(setting, judge, second, third_party, lacking)
+        finished = runner.run(partial(note, "controls"), onlooker.over(spread, met))
         by_the_way = _by_the_way(job, met, fixed, judge, second)
     extra = [*(scored for each in finished for scored in each.extra), *by_the_way]
     names = tuple(dict.fromkeys(a.process for scored in (fixed, *extra) for a in scored.attempts))
     twin = next((each.twin for each in finished if each.twin is not None), None)
+    ran = tried.ran.sum(dim=0).tolist()
+    splits = tried.oom_splits + sum(each.oom_splits for each in finished)
+    memory = {"memory": f"memory ran out; batches were halved {splits} times"} if splits else {}
+    asked = sum(each.asked for each in met)
     evidence = Evidence(
         conditions=conditions,
         classes=data.classes,
         attempts=fixed.attempts,
-        tried_by={
-            p.name: int(tried.ran[:, i].sum())
-            for i, p in enumerate(job.processes)
-            if tried.ran[:, i].any()
-        },
-        real=RealData(
-            real.accuracy,
-            real.confident,
-            real.taken_for_fake,
-            real.renormalised_confident,
-            real.per_class,
-        ),
+        tried_by={a.name: times for a, times in zip(job.attacks, ran, strict=True) if times},
+        real=RealData(**{f.name: getattr(real, f.name) for f in fields(RealData)}),
         controls=tuple(each.control for each in finished),
         cost=_cost(tried, finished, time.monotonic() - began),
         extra=tuple(a for scored in extra for a in scored.attempts if a.fooled),
-        rivals=_rivals(finished),
+        rivals=_third_party(finished),
         twin=next((each.on_twin for each in finished if each.on_twin is not None), None),
-        ood=_record(
-            judge,
-            second,
-            data.test.sample(ALARMS_AMONG, 0).images,
-            sum(m.asked for m in met),
-            unusual,
-        ),
-        notes={"output_form": form, "twin": twin or "none"}
-        | _memory(tried.halved + sum(e.halved for e in finished)),
+        ood=_record(judge, second, data.test.sample(ALARMS_AMONG, 0).images, asked, unusual),
+        notes={"output_form": form, "twin": twin or "none"} | memory,
     )
-    return Gathered(
-        evidence, witnesses([fixed, *extra], names, data), names, fingerprint(classifier), form
-    )
+    found = witnesses([fixed, *extra], names, data)
+    return Gathered(evidence, found, names, fingerprint(classifier), form)
 
 
 def _usual(real: Split, judge: OODTest) -> tuple[Split, int]:
@@ -162,30 +158,26 @@ def _by_the_way(
     """What was met while something else was looked for, of classes that no attempt found: the
     sparsest witness of each, of the images as they are and rounded to 8 bits."""
     fooled = {a.target for a in fixed.attempts if a.fooled}
-    seen = [
-        (t, image)
-        for m in met
-        for t, image in zip(m.classes.tolist(), m.images, strict=True)
-        if t not in fooled
-    ]
-    if not seen:
+    pairs = [pair for m in met for pair in zip(m.classes.tolist(), m.images, strict=True)]
+    pairs = [(target, image) for target, image in pairs if target not in fooled]
+    if not pairs:
         return []
-    images, targets = torch.stack([image for _, image in seen]), torch.tensor([t for t, _ in seen])
-    shown = replace(
-        job, processes=(Process("any", "search", lambda steps, max_lit: Exchange(), 1),)
-    )
-    best = scored_once(shown, torch.cat([images, rounded_to_8_bits(images)]), targets.repeat(2))
+    images, targets = torch.stack([image for _, image in pairs]), [target for target, _ in pairs]
+    # the attack only gives the images a name
+    shown = replace(job, attacks=(Attack("any", "search", always(TabuSearch()), 1),))
+    both = torch.cat([images, rounded_to_8_bits(images)])
+    best = scored_once(shown, both, torch.tensor(targets).repeat(2))
     sparsest: dict[int, int] = {}
     for row in best.lit.argsort(stable=True).tolist():
         if bool(best.met[row]):
             sparsest.setdefault(int(best.targets[row]), row)
     best = best.rows(torch.tensor(list(sparsest.values()), dtype=torch.int64))
-    tried = Tried(best, torch.zeros_like(best.targets), torch.ones(len(best), 1, dtype=torch.bool))
-    return [judged(shown, tried, judge, second, label="by the way")] if sparsest else []
+    results = AttemptResults.of(best)
+    return [judged(shown, results, judge, second, label="by the way")] if sparsest else []
 
 
-def _rivals(finished: Sequence[Finished]) -> dict[str, tuple[int, ...]]:
-    """For each rival, how many searches it made and the lit features of its fooling images."""
+def _third_party(finished: Sequence[Finished]) -> dict[str, tuple[int, ...]]:
+    """For each attack, how many searches it made and the lit features of its fooling images."""
     return {
         rule: (len(scored.attempts), *(a.lit for a in scored.attempts if a.fooled))
         for each in finished
@@ -194,7 +186,7 @@ def _rivals(finished: Sequence[Finished]) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _cost(tried: Tried, finished: Sequence[Finished], seconds: float) -> Cost:
+def _cost(tried: AttemptResults, finished: Sequence[Finished], seconds: float) -> Cost:
     """seconds: of the whole, training of twins included."""
     forward = int(tried.best.forwards.sum()) + sum(each.forward for each in finished)
     backward = int(tried.best.steps.sum()) + sum(each.backward for each in finished)
@@ -203,24 +195,9 @@ def _cost(tried: Tried, finished: Sequence[Finished], seconds: float) -> Cost:
 
 
 def _record(judge: OODTest, second: OODTest, real: Images, asked: int, unusual: int) -> OODRecord:
-    alarms = int((judge.p_values(real) <= judge.level).sum())
-    names, others = tuple(judge.names), tuple(second.names)
-    calibrating = judge.calibrating
-    return OODRecord(
-        judge.guarantee,
-        names,
-        judge.smallest_p,
-        alarms,
-        len(real),
-        others,
-        asked,
-        unusual,
-        calibrating,
-    )
-
-
-def _memory(halved: int) -> dict[str, str]:
-    return {"memory": f"memory ran out; batches were halved {halved} times"} if halved else {}
+    alarms, names = int((judge.p_values(real) <= judge.level).sum()), tuple(judge.names)
+    of_test = (judge.guarantee, names, judge.smallest_p, alarms, len(real), tuple(second.names))
+    return OODRecord(*of_test, asked, unusual, judge.calibrating)
 
 
 def check_fits(classifier: Classifier, data: Data) -> str:
@@ -231,41 +208,16 @@ def check_fits(classifier: Classifier, data: Data) -> str:
             form = output_form(classifier, some)
         except ModelError as error:
             raise ModelError(f"{error}; they are those of data {data.source!r}") from error
-        outputs = classifier(some).shape[1]
-    if outputs < len(data.classes):
-        raise ModelError(
-            f"model has {outputs} outputs, data {data.source!r} has {len(data.classes)} classes"
-        )
+        outputs, classes = classifier(some).shape[1], len(data.classes)
+    if outputs < classes:
+        raise ModelError(f"model has {outputs} outputs, data {data.source!r} has {classes} classes")
     return form
 
 
-def _job(
-    onlooker: Onlooker,
-    form: str,
-    real: Split,
-    shape: tuple[int, int, int],
-    want: Conditions,
-    preset: Preset,
-    seed: int,
-) -> Job:
-    return Job(
-        onlooker,
-        form,
-        shape,
-        want,
-        within(preset.steps),
-        enough=max(1, want.max_lit // 10),
-        real=(real.images, real.labels) if len(real) else None,
-        accept=onlooker.accepts,
-        seed=seed,
-        device=device_of(onlooker),
-    )
+def _progress(note: Note) -> Callable[[int, int, AttemptResults], None]:
+    fooled, lit = 0, list[int]()
 
-
-def _progress(note: Note) -> Callable[[int, int, Tried], None]:
-    fooled, lit = 0, []
-
-    def tell(done: int, total: int, part: Tried) -> None:
+    def tell(done: int, total: int, part: AttemptResults) -> None:
         nonlocal fooled
         met = part.best.met
         fooled += int(met.sum())

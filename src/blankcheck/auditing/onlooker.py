@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from blankcheck.fooling import Goal
-from blankcheck.fooling.host_sync import turns_between_looks
+from blankcheck.fooling.host_sync import turns_between_syncs
 from blankcheck.outputs import as_logits
 from blankcheck.parallel.spread import Spread
 from blankcheck.types import Accept, Classifier, Conditions, count_lit, stored
@@ -41,27 +41,25 @@ class Met:
 
 class Onlooker(nn.Module):
     """The audited network, whose every answer is looked at for images that meet all three
-    conditions for any class.
-
-    network: the classifier, whose outputs are of this form. classes: of the data. accept: the
-    out-of-distribution test. Looking changes no answer. It happens inside pieces of work that are
+    conditions for any class. Looking changes no answer. It happens inside pieces of work that are
     given out by `over` alone.
+
+    Args:
+        network: the classifier.
+        form: of its outputs.
+        classes: of the data.
+        want: the conditions.
+        accept: the out-of-distribution test.
     """
 
     def __init__(
         self, network: Classifier, form: str, classes: int, want: Conditions, accept: Accept
     ) -> None:
         super().__init__()
-        self.network, self.form, self.classes, self.want, self.accept = (
-            network,
-            form,
-            classes,
-            want,
-            accept,
-        )
-        self.sure = Goal(want.confidence).wanted
+        self.network, self.form, self.classes = network, form, classes
+        self.want, self.accept, self.sure = want, accept, Goal(want.confidence).target_confidence
         self.looking, self.asked = False, 0
-        self._waiting: list[tuple[Tensor, Tensor]] = []
+        self._pending: list[tuple[Tensor, Tensor]] = []
         self._candidates: list[tuple[Tensor, Tensor]] = []
         self._met: dict[int, Tensor] = {}
 
@@ -97,37 +95,32 @@ class Onlooker(nn.Module):
             self._ask()
         finally:
             self.looking = False
-            self._waiting.clear()
+            self._pending.clear()
             self._candidates.clear()
-        images = list(self._met.values())
-        none = torch.zeros(0, *([0] * 3))
-        return result, Met(
-            torch.stack(images) if images else none,
-            torch.tensor(list(self._met)).long(),
-            self.asked,
-        )
+        images = torch.stack(list(self._met.values())) if self._met else torch.zeros(0, 0, 0, 0)
+        return result, Met(images, torch.tensor(list(self._met)).long(), self.asked)
 
     @torch.no_grad()
     def _look(self, images: Tensor, outputs: Tensor) -> None:
         p = as_logits(outputs, self.form).softmax(dim=1)[:, : self.classes]
-        self._waiting.append((images, p >= self.sure))
+        self._pending.append((images, p >= self.sure))
         # on a device asking makes the host wait
-        if len(self._waiting) >= turns_between_looks(images.device):
+        if len(self._pending) >= turns_between_syncs(images.device):
             self._sift()
             if sum(len(images) for images, _ in self._candidates) >= ASKED_AT_ONCE:
                 self._ask()
 
     def _sift(self) -> None:
-        """Keep the sparse images, in stored form, of what waits, that are confident for a class not
-        met yet."""
-        for images, sure in self._waiting:
+        """Keep the sparse images, in stored form, of what is pending, that are confident for a
+        class not met yet."""
+        for images, sure in self._pending:
             sure[:, list(self._met)] = False
             rows = sure.any(dim=1).nonzero().squeeze(1)
             if len(rows):
                 found, sure = stored(images[rows]), sure[rows]
                 sparse = (count_lit(found) <= self.want.max_lit).nonzero().squeeze(1)
                 self._candidates.append((found[sparse], sure[sparse]))
-        self._waiting.clear()
+        self._pending.clear()
 
     def _ask(self) -> None:
         """Of the candidates that are out of distribution the sparsest of each class is met."""

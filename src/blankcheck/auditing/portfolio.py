@@ -1,4 +1,4 @@
-"""Named processes and presets: what tries to make a fooling image, in which order, within which
+"""Named attacks and presets: what tries to make a fooling image, in which order, within which
 budget."""
 
 from __future__ import annotations
@@ -8,27 +8,33 @@ from dataclasses import dataclass, replace
 
 from blankcheck.errors import ArgumentError
 from blankcheck.fooling import (
-    AdaptiveWeight,
     AnnealedTopK,
-    Exchange,
+    ProximalMomentum,
     RandomSearch,
     SigmaZero,
     Solver,
+    TabuSearch,
 )
 
 BEST = "best"
-"""The start of a process that goes on from the best image its attempt has so far, where that is a
+"""The start of an attack that goes on from the best image its attempt has so far, where that is a
 confident one."""
 
 
 @dataclass(frozen=True)
-class Process:
+class Attack:
     """A named way of making candidates: step rule + start + mask + stop.
 
-    solver: makes the step rule from (steps, max_lit). steps: its share of the attempt's budget.
-    mask_keep: range of the share of positions a random mask keeps for each image, or None; mask:
-    its kind. most: steps beyond which the rule gains nothing. give_up: steps after which an image
-    that was never confident leaves. fallback: run only for attempts without a confident image.
+    Args:
+        start: the kind of start, a name of `STARTS`, or `BEST`.
+        rule: the name of the step rule.
+        solver: makes the step rule from (steps, max_lit).
+        steps: its share of the attempt's budget.
+        mask_keep: range of the share of positions a random mask keeps for each image, or None.
+        mask: the kind of that mask.
+        most: steps beyond which the rule gains nothing.
+        early_stop_after: steps after which an image that was never confident leaves.
+        fallback: run only for attempts without a confident image.
     """
 
     start: str
@@ -38,7 +44,7 @@ class Process:
     mask_keep: tuple[float, float] | None = None
     mask: str = "pixels"
     most: int | None = None
-    give_up: int | None = None
+    early_stop_after: int | None = None
     fallback: bool = False
 
     @property
@@ -47,16 +53,9 @@ class Process:
         return f"{self.start}/{self.rule}"
 
 
-def _exchange(steps: int, max_lit: int) -> Solver:
-    return Exchange()
-
-
-def _adaptive(steps: int, max_lit: int) -> Solver:
-    return AdaptiveWeight()
-
-
-def _sigma_zero(step_size: float) -> Callable[[int, int], Solver]:
-    return lambda steps, max_lit: SigmaZero(step_size=step_size)
+def always(rule: Solver) -> Callable[[int, int], Solver]:
+    """Makes the same rule whatever the steps and the limit."""
+    return lambda steps, max_lit: rule
 
 
 def _top_k(share: float) -> Callable[[int, int], Solver]:
@@ -67,21 +66,23 @@ def _random(steps: int, max_lit: int) -> Solver:
     return RandomSearch(features=max(1, round(0.2 * max_lit)))
 
 
-PROCESSES: tuple[Process, ...] = (
-    Process("black", "exchange", _exchange, 30, (0.8, 1.0), most=60, give_up=12),
-    Process("noise", "top-k", _top_k(0.15), 60),
-    Process("near-black", "adaptive", _adaptive, 50, (0.5, 1.0)),
-    Process("real-target", "adaptive", _adaptive, 60),
-    Process("sparse-noise", "adaptive", _adaptive, 50, (0.3, 1.0)),
-    Process("masked-real", "adaptive", _adaptive, 50, (0.4, 1.0), "blocks"),
-    Process("noise", "sigma-zero", _sigma_zero(1.0), 40),
-    Process("noise", "wide-top-k", _top_k(0.6), 40),
-    Process("real-other", "adaptive", _adaptive, 40),
-    Process("blend", "adaptive", _adaptive, 40),
-    Process("bright", "adaptive", _adaptive, 40),
-    Process("black", "random-search", _random, 20),
-    Process(BEST, "sigma-zero", _sigma_zero(0.1), 40),
-    Process(BEST, "exchange", _exchange, 50, (0.7, 1.0)),
+_exchange, _adaptive = always(TabuSearch()), always(ProximalMomentum())
+_sigma_zero, _fine_sigma_zero = always(SigmaZero()), always(SigmaZero(step_size=0.1))
+ATTACKS: tuple[Attack, ...] = (
+    Attack("black", "exchange", _exchange, 30, (0.8, 1.0), most=60, early_stop_after=12),
+    Attack("noise", "top-k", _top_k(0.15), 60),
+    Attack("near-black", "adaptive", _adaptive, 50, (0.5, 1.0)),
+    Attack("real-target", "adaptive", _adaptive, 60),
+    Attack("sparse-noise", "adaptive", _adaptive, 50, (0.3, 1.0)),
+    Attack("masked-real", "adaptive", _adaptive, 50, (0.4, 1.0), "blocks"),
+    Attack("noise", "sigma-zero", _sigma_zero, 40),
+    Attack("noise", "wide-top-k", _top_k(0.6), 40),
+    Attack("real-other", "adaptive", _adaptive, 40),
+    Attack("blend", "adaptive", _adaptive, 40),
+    Attack("bright", "adaptive", _adaptive, 40),
+    Attack("black", "random-search", _random, 20),
+    Attack(BEST, "sigma-zero", _fine_sigma_zero, 40),
+    Attack(BEST, "exchange", _exchange, 50, (0.7, 1.0)),
 )
 """In order of what they find on plain networks per pass. No single one wins on every network:
 exchanging features from black on plain ones, top-k and sigma-zero from noise on adversarially
@@ -89,9 +90,9 @@ trained ones, real starts on hardened ones. The last two make what was found spa
 sigma-zero do so where features are worth most half-lit."""
 
 SHORT = 200
-"""Budgets below this are spent on the first process alone, and on two more where it finds nothing.
+"""Budgets below this are spent on the first attack alone, and on two more where it finds nothing.
 """
-MIN_SPARE = 20
+MIN_RESERVE = 20
 """Budgets below this keep nothing for attempts that repeat another's image."""
 MIN_FALLBACK = 10
 """Steps below which a fallback could hardly move."""
@@ -99,8 +100,13 @@ MIN_FALLBACK = 10
 
 @dataclass(frozen=True)
 class Preset:
-    """How hard an audit looks. attempts: in all; per_target: at least this many for each. steps:
-    budget of an attempt."""
+    """How hard an audit looks.
+
+    Args:
+        attempts: in all.
+        per_target: at least this many for each target class.
+        steps: budget of an attempt.
+    """
 
     attempts: int
     per_target: int
@@ -125,36 +131,34 @@ def preset_named(name: str) -> Preset:
     return PRESETS[name]
 
 
-def spare(steps: int) -> int:
+def reserve(steps: int) -> int:
     """Of a budget, the steps kept for attempts that repeat the image of another one."""
-    return steps // 12 if steps >= MIN_SPARE else 0
+    return steps // 12 if steps >= MIN_RESERVE else 0
 
 
-def within(steps: int, processes: tuple[Process, ...] = PROCESSES) -> tuple[Process, ...]:
-    """The processes with their steps stretched or cut to a budget of `steps` backward passes per
+def within(steps: int, attacks: tuple[Attack, ...] = ATTACKS) -> tuple[Attack, ...]:
+    """The attacks with their steps stretched or cut to a budget of `steps` backward passes per
     attempt.
 
-    A short budget belongs to the first process; attempts it gives up fall back on sigma-zero from
-    noise. In a longer one every process but those with a `most` is stretched alike.
+    A short budget belongs to the first attack; attempts it gives up fall back on sigma-zero from
+    noise. In a longer one every attack but those with a `most` is stretched alike.
     """
     if steps < SHORT:
-        return _short(steps, processes)
-    base = sum(p.steps for p in processes)
-    fixed = sum(min(p.steps, p.most) for p in processes if p.most)
+        return _short(steps, attacks)
+    base = sum(a.steps for a in attacks)
+    fixed = sum(min(a.steps, a.most) for a in attacks if a.most)
     stretch = (steps - fixed) / max(1, base - fixed)
-    return tuple(
-        p if p.most else replace(p, steps=max(1, int(p.steps * stretch))) for p in processes
-    )
+    return tuple(a if a.most else replace(a, steps=max(1, int(a.steps * stretch))) for a in attacks)
 
 
-def _short(steps: int, processes: tuple[Process, ...]) -> tuple[Process, ...]:
-    first = replace(processes[0], steps=steps, most=None)
-    left = steps - (first.give_up or 0)
-    if first.give_up is None or left < MIN_FALLBACK:
-        return (replace(first, give_up=None),)
-    names = {p.name: p for p in processes}
+def _short(steps: int, attacks: tuple[Attack, ...]) -> tuple[Attack, ...]:
+    first = replace(attacks[0], steps=steps, most=None)
+    left = steps - (first.early_stop_after or 0)
+    if first.early_stop_after is None or left < MIN_FALLBACK:
+        return (replace(first, early_stop_after=None),)
+    by_name, third = {a.name: a for a in attacks}, left // 3
     return (
         first,
-        replace(names["noise/sigma-zero"], steps=left - left // 3, fallback=True),
-        replace(names[f"{BEST}/sigma-zero"], steps=left // 3, fallback=True),
+        replace(by_name["noise/sigma-zero"], steps=left - third, fallback=True),
+        replace(by_name[f"{BEST}/sigma-zero"], steps=third, fallback=True),
     )

@@ -1,15 +1,15 @@
-"""Other people's attacks as further processes of an audit: how they see the network, and what they
+"""Other people's attacks as further attacks of an audit: how they see the network, and what they
 hand back.
 
-A rival looks for the image nearest to its start that the network calls the target. What it sees is
-the network's log-odds
-less those of the confidence asked for, beside an output that is 0: its own test of success is then
-that confidence. The libraries are neither needed nor known here; a `Rival` brings a function that
-imports its own.
+Such an attack looks for the image nearest to its start that the network calls the target. What it
+sees is the network's log-odds less those of the confidence asked for, beside an output that is 0:
+its own test of success is then that confidence. The libraries are neither needed nor known here; a
+`ThirdPartyAttack` brings a function that imports its own.
 """
 
 from __future__ import annotations
 
+import math
 import random
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -24,17 +24,18 @@ from torch import Tensor, nn
 from blankcheck.fooling import Goal
 from blankcheck.outputs import as_logits, log_odds, run
 from blankcheck.seeds import own_random_numbers
+from blankcheck.text import one_line
 from blankcheck.types import Classifier, stored
 
 UNSURE = 1e4
-"""Stands for infinite log-odds: rivals multiply what they see, and infinity times 0 is no number.
+"""Stands for infinite log-odds: attacks multiply what they see, and infinity times 0 is no number.
 """
 
 
 @dataclass
 class Asked:
-    """A classifier, the form of its outputs (`outputs.OUTPUT_FORMS`), and the confidence that a
-    rival is asked to reach.
+    """A classifier, the form of its outputs (`outputs.OUTPUT_FORMS`), and the confidence that an
+    attack is asked to reach.
 
     forwards, backwards: how many images went through the classifier, forward and backward.
     """
@@ -46,9 +47,9 @@ class Asked:
     backwards: int = 0
 
     @property
-    def needed(self) -> float:
+    def target_log_odds(self) -> float:
         """The confidence as log-odds."""
-        return float(torch.tensor(self.confidence, dtype=torch.float64).logit())
+        return math.log(self.confidence / (1 - self.confidence))
 
     def logits(self, images: Tensor) -> Tensor:
         """(n, c, h, w) -> (n, m), counted."""
@@ -64,69 +65,66 @@ class Asked:
 
 
 class _View(nn.Module):
-    """What a rival holds instead of the classifier. It has no parameters and no submodules, so that
-    nothing a library does to a model (moving it, changing its mode, freezing it) reaches the
-    classifier. device: where the classifier is; the rival may compute elsewhere and gets its
-    outputs there."""
+    """What an attack holds instead of the classifier. It has no parameters and no submodules, so
+    that nothing a library does to a model (moving, changing its mode, freezing) reaches it. device:
+    where the classifier is; the attack may compute elsewhere and gets its outputs there."""
 
     def __init__(self, asked: Asked, device: torch.device) -> None:
         super().__init__()
         self.asked, self.device = asked, device
 
     def forward(self, images: Tensor) -> Tensor:
-        logits = self.asked.logits(images.to(self.device))
-        margins = (self.margins(logits) - self.asked.needed).nan_to_num(-UNSURE, UNSURE, -UNSURE)
-        return torch.cat([margins, margins.new_zeros(len(margins), 1)], 1).to(images.device)
+        odds = self._odds(self.asked.logits(images.to(self.device)))
+        lacking = (odds - self.asked.target_log_odds).nan_to_num(-UNSURE, UNSURE, -UNSURE)
+        return torch.cat([lacking, lacking.new_zeros(len(lacking), 1)], 1).to(images.device)
 
-    def margins(self, logits: Tensor) -> Tensor:
-        """Log-odds (n, k) from logits (n, m)."""
+    def _odds(self, logits: Tensor) -> Tensor:
         raise NotImplementedError
 
 
 class EachClass(_View):
-    """Every output's log-odds less those needed, and last a 0: (n, c, h, w) -> (n, m + 1).
+    """Every output's log-odds less those asked for, and last a 0: (n, c, h, w) -> (n, m + 1).
 
     From a confidence of 0.5 up, the largest is a class exactly when that class has it.
     """
 
-    def margins(self, logits: Tensor) -> Tensor:
-        """Log-odds (n, m) of every output."""
+    def _odds(self, logits: Tensor) -> Tensor:
         likely = logits.log_softmax(dim=1)
         top = likely.argmax(dim=1, keepdim=True)
         # log(1 - p) is exact up to p = 1/2, and only the largest output can lie above
-        margins = likely - torch.log1p(-likely.exp().clamp_max(0.5))
-        return margins.scatter(1, top, log_odds(logits, top.squeeze(1))[:, None])
+        odds = likely - torch.log1p(-likely.exp().clamp_max(0.5))
+        return odds.scatter(1, top, log_odds(logits, top.squeeze(1))[:, None])
 
 
 class OneClass(_View):
-    """Log-odds of each row's own target less those needed, and a 0: (n, c, h, w) -> (n, 2), for
-    these n targets only.
+    """Log-odds of each row's own target less those asked for, and a 0: (n, c, h, w) -> (n, 2).
 
-    For attacks that can only leave a class: leaving the second one is reaching the confidence in
-    the target.
+    For attacks that can only leave a class: leaving the second is reaching the confidence.
     """
 
     def __init__(self, asked: Asked, device: torch.device, targets: Tensor) -> None:
         super().__init__(asked, device)
         self.targets = targets
 
-    def margins(self, logits: Tensor) -> Tensor:
-        """Log-odds (n, 1) of the targets."""
+    def _odds(self, logits: Tensor) -> Tensor:
         return log_odds(logits, self.targets)[:, None]
 
 
 Run = Callable[[Asked, Tensor, Tensor], Any]
 """From a classifier, the images (n, c, h, w) to start from and targets (n,) to the images found, in
-whatever form the
-library has them: a tensor, an array, or a sequence of those with None where nothing was found."""
+whatever form the library has them: a tensor, an array, or a sequence of those with None where
+nothing was found."""
 
 
 @dataclass(frozen=True)
-class Rival:
+class ThirdPartyAttack:
     """One attack of one library.
 
-    library: the distribution it belongs to. install: the command that installs it. make: imports
-    the library, and raises ImportError where it is missing.
+    Args:
+        name: under which it is reported.
+        library: the distribution it belongs to.
+        install: the command that installs it.
+        make: imports the library, and raises ImportError where it is missing.
     """
 
     name: str
@@ -136,13 +134,12 @@ class Rival:
 
 
 @dataclass(frozen=True)
-class RivalFound:
-    """What a rival handed back, on the CPU; whether the images are good for anything is the
+class ThirdPartyResult:
+    """What an attack handed back, on the CPU; whether the images are good for anything is the
     caller's to measure.
 
-    images: (n, c, h, w) float32 in stored form, the start where the rival has none. targets: (n,).
-    forwards, backwards: passes of all n images together. error: why the rival broke off, empty if
-    it did not.
+    images: (n, c, h, w) float32 in stored form, the start where it has none. targets: (n,).
+    forwards, backwards: passes of all n images together. error: why it broke off, empty if not.
     """
 
     images: Tensor
@@ -152,39 +149,48 @@ class RivalFound:
     error: str = ""
 
 
-def run_rival(
-    rival: Rival,
+def run_third_party(
+    attack: ThirdPartyAttack,
     classifier: Classifier,
     form: str,
     start: Tensor,
     targets: Tensor,
     confidence: float,
     seed: int = 0,
-) -> RivalFound:
-    """Let a rival search from `start` (n, c, h, w) in [0, 1] for images with this confidence in
-    `targets` (n,).
+) -> ThirdPartyResult:
+    """Let an attack of another library search for images with this confidence in their targets.
 
-    Like our own searches it is asked for a hair more (`Goal.wanted`), so that an image on the edge
-    is not lost when it is scored again. It computes where `start` lies. Random numbers come from
-    `seed`; the global generators of torch, numpy and Python are left as found. Whatever the rival
-    raises is handed back as its `error`.
+    Like our own searches it is asked for a hair more (`Goal.target_confidence`), so that an image
+    on the edge is not lost when it is scored again. It computes where `start` lies. The global
+    generators of torch, numpy and Python are left as found.
+
+    Args:
+        attack: its library has to be there.
+        classifier: what is searched.
+        form: of its outputs.
+        start: (n, c, h, w) in [0, 1].
+        targets: (n,) classes.
+        confidence: in (0, 1).
+        seed: of all random numbers.
+
+    Returns:
+        Its images; whatever it raises is the `error`.
     """
-    asked, images, error = Asked(classifier, form, Goal(confidence).wanted), start, ""
+    asked, images, error = Asked(classifier, form, Goal(confidence).target_confidence), start, ""
     targets = targets.to(start.device)
     with _own_random_numbers(seed, start.device), warnings.catch_warnings(), torch.enable_grad():
         warnings.simplefilter("ignore")
         try:
-            images = cleaned(rival.make()(asked, start.clone(), targets.clone()), start)
+            images = cleaned(attack.make()(asked, start.clone(), targets.clone()), start)
         except Exception as raised:
-            error = _one_line(raised)
-    return RivalFound(
-        stored(images.float().cpu()), targets.cpu(), asked.forwards, asked.backwards, error
-    )
+            error = _told(raised)
+    images, passes = stored(images.float().cpu()), (asked.forwards, asked.backwards)
+    return ThirdPartyResult(images, targets.cpu(), *passes, error)
 
 
 def cleaned(found: Any, start: Tensor) -> Tensor:
-    """What a rival handed back as float32 images in [0, 1] shaped like `start` (n, c, h, w), on its
-    device.
+    """What an attack handed back as float32 images in [0, 1] shaped like `start` (n, c, h, w), on
+    its device.
 
     Images that are None, and values that are not finite, are those of the start. Raises ValueError
     for another number of images or another shape.
@@ -192,12 +198,8 @@ def cleaned(found: Any, start: Tensor) -> Tensor:
     rows = [None] * len(start) if found is None else list(found)
     if len(rows) != len(start):
         raise ValueError(f"handed back {len(rows)} images instead of {len(start)}")
-    return torch.stack(
-        [
-            _one_cleaned(row, before)
-            for row, before in zip(rows, start.detach().float(), strict=True)
-        ]
-    )
+    whole = start.detach().float()
+    return torch.stack([_one_cleaned(*pair) for pair in zip(rows, whole, strict=True)])
 
 
 def _one_cleaned(found: Any, before: Tensor) -> Tensor:
@@ -205,32 +207,32 @@ def _one_cleaned(found: Any, before: Tensor) -> Tensor:
         return before
     image = torch.as_tensor(found).detach().to(before)
     if image.shape != before.shape:
-        raise ValueError(
-            f"handed back an image of shape {tuple(image.shape)} instead of {tuple(before.shape)}"
-        )
+        shapes = f"{tuple(image.shape)} instead of {tuple(before.shape)}"
+        raise ValueError(f"handed back an image of shape {shapes}")
     return torch.where(image.isfinite(), image, before).clamp(0, 1)
 
 
-def available(rivals: Sequence[Rival]) -> tuple[list[Rival], dict[str, str]]:
-    """The rivals whose library can be imported, and for each other library why not and how to
+Usable = tuple[list[ThirdPartyAttack], dict[str, str]]
+
+
+def available(attacks: Sequence[ThirdPartyAttack]) -> Usable:
+    """The attacks whose library can be imported, and for each other library why not and how to
     install it."""
     usable, lacking = [], {}
-    for rival in rivals:
+    for attack in attacks:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                rival.make()
+                attack.make()
             except Exception as raised:  # a library at odds with another's version raises anything
-                lacking[rival.library] = (
-                    f"cannot be imported ({_one_line(raised)}); {rival.install}"
-                )
+                lacking[attack.library] = f"cannot be imported ({_told(raised)}); {attack.install}"
             else:
-                usable.append(rival)
+                usable.append(attack)
     return usable, lacking
 
 
-def _one_line(raised: Exception) -> str:
-    return " ".join(f"{type(raised).__name__}: {raised}".split())[:240]
+def _told(raised: Exception) -> str:
+    return one_line(f"{type(raised).__name__}: {raised}", 240)
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from blankcheck.auditing.attempts import Job, Tried
+from blankcheck.auditing.attack_run import Job
+from blankcheck.auditing.attempts import AttemptResults
 from blankcheck.classifiers import probabilities
 from blankcheck.data import Data
 from blankcheck.judging import OODTest
@@ -63,63 +64,37 @@ def rounded_to_8_bits(images: Tensor) -> Tensor:
 
 def judged(
     job: Job,
-    tried: Tried,
+    tried: AttemptResults,
     judge: OODTest,
     second: OODTest,
     label: str = "",
     want: Conditions | None = None,
 ) -> Scored:
     """Plain numbers of each attempt. Every image is scored again, in other batches than the search
-    used.
-
-    second: the test of the second family of scores. label: the control the search belongs to. want:
-    the conditions of the audit, where the search was asked for others.
+    used. second: the test of the second family of scores. label: the control the search belongs to.
+    want: the conditions of the audit, where the search was asked for others.
     """
     best, want = tried.best, want or job.conditions
-    confidence, ood_p = _numbers(job, best.images, best.targets, judge)
-    round_confidence, round_p = _numbers(
-        job, rounded := rounded_to_8_bits(best.images), best.targets, judge
-    )
-    survives = (
-        (round_confidence >= want.confidence)
-        & (count_lit(rounded) <= want.max_lit)
-        & (round_p <= want.ood_level)
-    )
-    lit = count_lit(best.images)
-    fooled = (confidence >= want.confidence) & (lit <= want.max_lit) & (ood_p <= want.ood_level)
-    names = [f"{label}: {process.name}" if label else process.name for process in job.processes]
-    columns = (
-        best.targets,
-        fooled,
-        tried.process,
-        lit,
-        confidence,
-        ood_p,
-        best.fewest,
-        second.p_values(best.images),
-        best.found_at,
-        fooled & survives,
-    )
+
+    def scored(images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        p = probabilities(job.classifier, images, job.form)
+        confidence, lit = p.gather(1, best.targets[:, None]).squeeze(1), count_lit(images)
+        ood_p = judge.p_values(images)
+        sure, odd = confidence >= want.confidence, ood_p <= want.ood_level
+        return confidence, lit, ood_p, sure & (lit <= want.max_lit) & odd
+
+    confidence, lit, ood_p, fooled = scored(best.images)
+    survives = fooled & scored(rounded_to_8_bits(best.images))[-1]
+    # of the images met on the way, or of the one handed back
+    fewest = torch.where(confidence >= want.confidence, best.fewest.minimum(lit), best.fewest)
+    names = [f"{label}: {attack.name}" if label else attack.name for attack in job.attacks]
+    first = (best.targets, fooled, tried.attack, lit, confidence, ood_p, fewest)
+    columns = [*first, second.p_values(best.images), best.found_at, survives]
     attempts = tuple(
-        Attempt(t, f, names[i], k, c, p, _fewest(few, k, c >= want.confidence), q, step, eight)
-        for t, f, i, k, c, p, few, q, step, eight in zip(
-            *(column.tolist() for column in columns), strict=True
-        )
+        Attempt(t, f, names[attack], k, c, p, None if few >= NEVER else few, *others)
+        for t, f, attack, k, c, p, few, *others in zip(*(x.tolist() for x in columns), strict=True)
     )
     return Scored(attempts, best.images, job.seed, bool(label))
-
-
-def _fewest(met: int, lit: int, confident: bool) -> int | None:
-    """Lit features of the sparsest confident image of an attempt: of those met on the way, or of
-    the one handed back."""
-    fewest = min(met, lit) if confident else met
-    return None if fewest >= NEVER else fewest
-
-
-def _numbers(job: Job, images: Tensor, targets: Tensor, judge: OODTest) -> tuple[Tensor, Tensor]:
-    """(confidence, p-value) of each image."""
-    p = probabilities(job.classifier, images, job.form)
-    return p.gather(1, targets[:, None]).squeeze(1), judge.p_values(images)
 
 
 def witnesses(found: list[Scored], names: tuple[str, ...], data: Data) -> Witnesses:
@@ -127,22 +102,22 @@ def witnesses(found: list[Scored], names: tuple[str, ...], data: Data) -> Witnes
     kept = [(scored, i, a) for scored in found for i, a in enumerate(scored.attempts) if a.fooled]
     images = torch.stack([s.images[i] for s, i, _ in kept]) if kept else found[0].images[:0]
 
-    def whole(values: list[int]) -> Tensor:
-        return torch.tensor(values, dtype=torch.int64)
+    def of_attempt(name: str, dtype: torch.dtype = torch.int64) -> Tensor:
+        return torch.tensor([getattr(a, name) for _, _, a in kept], dtype=dtype)
 
     return Witnesses(
         images=images,
-        targets=whole([a.target for _, _, a in kept]),
-        confidence=torch.tensor([a.confidence for _, _, a in kept], dtype=torch.float32),
-        lit=whole([a.lit for _, _, a in kept]),
-        ood_p=torch.tensor([a.ood_p for _, _, a in kept], dtype=torch.float32),
+        targets=of_attempt("target"),
+        confidence=of_attempt("confidence", torch.float32),
+        lit=of_attempt("lit"),
+        ood_p=of_attempt("ood_p", torch.float32),
         nearest=nearest_real(images, data),
-        process=whole([names.index(a.process) for _, _, a in kept]),
-        seed=whole([s.seed for s, _, _ in kept]),
-        step=whole([a.step for _, _, a in kept]),
-        attempt=whole([i for _, i, _ in kept]),
+        process=torch.tensor([names.index(a.process) for _, _, a in kept], dtype=torch.int64),
+        seed=torch.tensor([s.seed for s, _, _ in kept], dtype=torch.int64),
+        step=of_attempt("step"),
+        attempt=torch.tensor([i for _, i, _ in kept], dtype=torch.int64),
         extra=torch.tensor([s.extra for s, _, _ in kept], dtype=torch.bool),
-        survives_8bit=torch.tensor([a.survives_8bit for _, _, a in kept], dtype=torch.bool),
+        survives_8bit=of_attempt("survives_8bit", torch.bool),
     )
 
 
@@ -152,14 +127,10 @@ def nearest_real(images: Tensor, data: Data, among: int = 10_000) -> Tensor:
     if len(images) == 0:
         return images.clone()
     pool, features = data.train.images, math.prod(data.shape)
-    most, piece = (
-        min(among, len(pool), max(1, MOST_COMPARED // features)),
-        max(1, COMPARED_AT_ONCE // features),
-    )
-    closest, where = (
-        torch.full((len(images),), -torch.inf),
-        torch.zeros(len(images), dtype=torch.int64),
-    )
+    most = min(among, len(pool), max(1, MOST_COMPARED // features))
+    piece = max(1, COMPARED_AT_ONCE // features)
+    closest = torch.full((len(images),), -torch.inf)
+    where = torch.zeros(len(images), dtype=torch.int64)
     for first in range(0, most, piece):
         cosine, at = _closest(images, pool[first : min(first + piece, most)])
         where = torch.where(cosine > closest, first + at, where)
@@ -172,6 +143,5 @@ def _closest(images: Tensor, pool: Tensor) -> tuple[Tensor, Tensor]:
     (n,)."""
     flat = pool.flatten(1)
     unit = flat / flat.norm(dim=1, keepdim=True).clamp_min(1e-6)
-    cosines = [part.flatten(1) @ unit.T for part in torch.split(images, 500)]
-    at = torch.cat([each.argmax(dim=1) for each in cosines])
-    return torch.cat([each.amax(dim=1) for each in cosines]), at
+    best = [(part.flatten(1) @ unit.T).max(dim=1) for part in torch.split(images, 500)]
+    return torch.cat([each.values for each in best]), torch.cat([each.indices for each in best])

@@ -1,5 +1,4 @@
-"""Numbers that a network computes from its weights: what they are, and by how much they hang on
-rounding.
+"""Numbers that a network computes from its weights, and by how much they depend on rounding.
 
 They are computed as the network computes them, in the types of its own tensors. An operation that
 float32 rounds in one way only, number by number, gives the same everywhere; sums do not, since
@@ -19,10 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from blankcheck.certifying.layers import Doubt, Layer
+from blankcheck.certifying.layers import Doubt, Layer, short, uncertifiable
 from blankcheck.certifying.maps import Weighted
 from blankcheck.certifying.rounding import UNIT, gamma
 from blankcheck.errors import ModelError
+from blankcheck.text import one_line
 
 MOST_DOUBT = 1e-3
 """Difference, against the largest number of a layer, beyond which its weights hang on rounding."""
@@ -31,118 +31,89 @@ SPREAD, LAST_PLACES = 8, 8
 MOVED_BY = gamma(16)
 """By how much a sum is moved, against the sum of the absolute values. Libraries add in blocks and
 pairs, so that the error of many terms is that of few."""
-SUMS = frozenset(
-    [
-        "sum",
-        "mean",
-        "mm",
-        "addmm",
-        "bmm",
-        "baddbmm",
-        "mv",
-        "addmv",
-        "dot",
-        "linear",
-        "matmul",
-        "convolution",
-    ]
-)
+_SUMS = "sum mean mm addmm bmm baddbmm mv addmv dot linear matmul convolution"
+SUMS = frozenset(_SUMS.split())
 """Operations that are linear in each of their tensors."""
 _ROUNDED_ONCE = (
-    "add sub rsub mul div neg abs sign sgn round floor ceil trunc clamp clamp_min clamp_max hardtanh relu sqrt reciprocal "
-    "maximum minimum amax amin max min argmax argmin where eq ne lt le gt ge logical_and logical_or logical_not logical_xor "
-    "bitwise_and bitwise_or bitwise_not bitwise_xor"
+    "add sub rsub mul div neg abs sign sgn round floor ceil trunc clamp clamp_min clamp_max "
+    "hardtanh relu sqrt reciprocal maximum minimum amax amin max min argmax argmin where eq ne lt "
+    "le gt ge logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not "
+    "bitwise_xor"
 )
 _MOVED = (
-    "view _unsafe_view reshape permute transpose t expand squeeze unsqueeze slice select cat stack index index_select "
-    "gather flip roll repeat clone alias detach _to_copy full full_like zeros zeros_like ones ones_like arange eye "
-    "scalar_tensor tril triu diagonal constant_pad_nd topk sort copy slice_scatter select_scatter scatter lift_fresh_copy "
-    "_local_scalar_dense _assert_tensor_metadata"
+    "view _unsafe_view reshape permute transpose t expand squeeze unsqueeze slice select cat stack "
+    "index index_select gather flip roll repeat clone alias detach _to_copy full full_like zeros "
+    "zeros_like ones ones_like arange eye scalar_tensor tril triu diagonal constant_pad_nd topk "
+    "sort copy slice_scatter select_scatter scatter lift_fresh_copy _local_scalar_dense "
+    "_assert_tensor_metadata"
 )
-EVERYWHERE_THE_SAME = frozenset(f"{_ROUNDED_ONCE} {_MOVED}".split())
+SAME_EVERYWHERE = frozenset(f"{_ROUNDED_ONCE} {_MOVED}".split())
 """Operations that give the same in float32 wherever they run."""
 
 
 def check_operation(node: fx.Node) -> None:
-    """ModelError with one line where an operation may answer otherwise each time, or is not one of
-    PyTorch's."""
+    """ModelError for what may answer otherwise each time, or is not one of PyTorch's."""
     target: Any = node.target
     if target is operator.getitem:
         return
     if node.op != "call_function" or not isinstance(target, torch._ops.OpOverload):
-        raise ModelError(
-            f"model uses {' '.join(str(target).split())[:60]}, which cannot be certified"
-        )
-    name = operation(node)
+        raise uncertifiable(f"uses {one_line(target, 60)}")
+    name = _operation(node)
     if torch.Tag.nondeterministic_seeded in target.tags:
-        raise ModelError(
-            f"model answers at random: it uses the operation {name}, which cannot be certified"
-        )
+        raise uncertifiable(f"answers at random: it uses the operation {name}")
     if "empty" in name:
-        raise ModelError(
-            f"model uses memory that nobody wrote, by the operation {name}, which cannot be certified"
-        )
+        raise uncertifiable(f"uses memory that nobody wrote, by the operation {name}")
     if target.namespace not in ("aten", "prims"):
-        raise ModelError(
-            f"model uses the operation {target.namespace}.{name}, which cannot be certified"
-        )
+        raise uncertifiable(f"uses the operation {target.namespace}.{name}")
 
 
-def operation(node: fx.Node) -> str:
+def _operation(node: fx.Node) -> str:
     """Its name without the overload."""
-    return str(node.target).removeprefix("aten.").split(".")[0]
+    return short(node.target).split(".")[0]
 
 
-def hang_on_rounding(graph: fx.Graph, images: set[fx.Node]) -> frozenset[fx.Node]:
-    """Of the values that do not depend on the image those that other threads or devices may round
-    otherwise. images: the placeholders of images."""
-    seen, found = set(images), set()
+def rounded_nodes(graph: fx.Graph, images: fx.Node) -> frozenset[fx.Node]:
+    """Of the values that do not depend on the images (a placeholder), those that other threads or
+    devices may round otherwise."""
+    seen, found = {images}, set[fx.Node]()
     for node in graph.nodes:
-        if any(n in seen for n in node.all_input_nodes):
+        if not seen.isdisjoint(node.all_input_nodes):
             seen.add(node)
-        elif node.op == "call_function":
-            hangs = any(n in found for n in node.all_input_nodes)
-            if hangs or operation(node) not in EVERYWHERE_THE_SAME:
-                found.add(node)
+        elif node.op == "call_function" and not (
+            found.isdisjoint(node.all_input_nodes) and _operation(node) in SAME_EVERYWHERE
+        ):
+            found.add(node)
     return frozenset(found)
 
 
 def computed(node: fx.Node, args: Sequence[Any], kwargs: dict[str, Any], moved: float = 0.0) -> Any:
-    """The value of an operation that does not depend on the image: in its own tensors' types or,
-    where it is `moved`, in float64, with sums moved by so much of what rounding can do to them."""
+    """The value of an operation that does not depend on the image.
+
+    In its own tensors' types or, where it is `moved`, in float64, with sums moved by so much of
+    what rounding can do to them.
+    """
     assert callable(node.target)
     if not moved:
         return node.target(*args, **kwargs)
-    if operation(node) != "_to_copy" and kwargs.get("dtype") in (
-        torch.float32,
-        torch.float16,
-        torch.bfloat16,
-    ):
+    narrow = (torch.float32, torch.float16, torch.bfloat16)
+    if _operation(node) != "_to_copy" and kwargs.get("dtype") in narrow:
         kwargs = kwargs | {"dtype": torch.float64}
     args, kwargs = as_type(tuple(args), torch.float64), as_type(kwargs, torch.float64)
     value = as_type(node.target(*args, **kwargs), torch.float64)
-    if operation(node) in EVERYWHERE_THE_SAME or (isinstance(value, Tensor) and not _real(value)):
+    if _operation(node) in SAME_EVERYWHERE or (isinstance(value, Tensor) and not _real(value)):
         return value
-    if operation(node) not in SUMS:
-        return _each(
-            value,
-            lambda tensor: (
-                tensor * (1 + moved * MOVED_BY) if tensor.is_floating_point() else tensor
-            ),
-        )
-    sizes = _each(args, torch.abs)
-    return value + moved * MOVED_BY * node.target(*sizes, **kwargs)
+    if _operation(node) not in SUMS:
+        return _each(value, lambda t: t * (1 + moved * MOVED_BY) if _real(t) else t)
+    return value + moved * MOVED_BY * node.target(*_each(args, torch.abs), **kwargs)
 
 
-def _real(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point()
+def _real(tensor: Tensor) -> bool:
+    return tensor.is_floating_point()
 
 
 def _each(values: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """The same with every tensor changed, also inside lists, tuples and dicts."""
-    return fx.node.map_aggregate(
-        values, lambda value: change(value) if isinstance(value, Tensor) else value
-    )
+    return fx.node.map_aggregate(values, lambda v: change(v) if isinstance(v, Tensor) else v)
 
 
 def as_type(values: Any, dtype: torch.dtype) -> Any:
@@ -152,32 +123,26 @@ def as_type(values: Any, dtype: torch.dtype) -> Any:
     def turned(tensor: Tensor) -> Tensor:
         if tensor.is_complex():
             return tensor.to(dtype.to_complex())
-        return tensor.to(dtype) if tensor.is_floating_point() else tensor
+        return tensor.to(dtype) if _real(tensor) else tensor
 
     return _each(values, turned)
 
 
 def doubted(layers: Sequence[Layer], others: Sequence[Sequence[Layer]]) -> list[Layer]:
-    """The layers with how far their numbers can be off. others: the same ones, of numbers computed
-    otherwise.
-
-    ModelError with one line where they are no longer the same network.
-    """
-    if any(
-        [layer.signs for layer in layers] != [layer.signs for layer in other] for other in others
-    ):
+    """The layers with how far their numbers can be off. others: the same layers, of numbers
+    computed otherwise; ModelError where these are no longer the same network."""
+    if any([a.signs for a in layers] != [b.signs for b in other] for other in others):
         raise _hanging()
     return [_doubted(layer, again) for layer, *again in zip(layers, *others, strict=True)]
 
 
 def _doubted(layer: Layer, others: Sequence[Layer]) -> Layer:
-    weights = [other.map.weight for other in others if isinstance(other.map, Weighted)]
-    biases = [other.bias for other in others if other.bias is not None]
     pairs = []
     if isinstance(layer.map, Weighted):
+        weights = [other.map.weight for other in others if isinstance(other.map, Weighted)]
         pairs.append((layer.map.weight, weights))
     if layer.bias is not None:
-        pairs.append((layer.bias, biases))
+        pairs.append((layer.bias, [other.bias for other in others if other.bias is not None]))
     if all(torch.equal(a, b) for a, seen in pairs for b in seen):
         return layer
     if layer.doubt is not None:
@@ -198,6 +163,4 @@ def _doubted(layer: Layer, others: Sequence[Layer]) -> Layer:
 
 
 def _hanging() -> ModelError:
-    return ModelError(
-        "model has weights that forward computes and that depend on rounding, which cannot be certified"
-    )
+    return uncertifiable("has weights that forward computes and that depend on rounding")

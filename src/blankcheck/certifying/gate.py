@@ -16,19 +16,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blankcheck.certifying.bounds import bound_layers, upper_bound
+from blankcheck.certifying.agreement import check_agreement
+from blankcheck.certifying.bounds import bound_layers
 from blankcheck.certifying.hull import Sparse
 from blankcheck.certifying.layers import Layer
-from blankcheck.certifying.reading import Network, read_network
+from blankcheck.certifying.log_odds import upper_bound
+from blankcheck.certifying.record import GatePlan
 from blankcheck.certifying.rounding import of_softmax
+from blankcheck.certifying.trace import Network, read_network
 from blankcheck.classifiers.reference import wide_kernel
-from blankcheck.classifiers.wrapper import UnitClassifier
+from blankcheck.classifiers.wrapper import UnitClassifier, left_as_found
 from blankcheck.data import Split
 from blankcheck.errors import ArgumentError, ModelError
 from blankcheck.outputs import OUTPUT_FORMS, as_logits, run
@@ -103,20 +105,34 @@ def _as_written(module: nn.Module) -> bool:
     return not hooks and vars(module).keys().isdisjoint(dir(type(module)))
 
 
-def gated_answers(
-    classifier: nn.Module, found: Gated, images: Tensor, opened: Tensor, error: Tensor
-) -> tuple[Tensor, Tensor]:
-    """What a gated classifier should answer for images (n, c, h, w), and how far off that can be,
-    each (n, m) in float64.
+def check_gate(
+    classifier: nn.Module,
+    gated: Gated,
+    images: Tensor,
+    opened: Tensor,
+    error: Tensor,
+    confidence: float,
+) -> int:
+    """How many outputs a gated classifier has. Raises ModelError where it does not answer as its
+    formula says, and ArgumentError for a confidence that no gate can keep.
 
-    The formula for what its classifier inside says, and for the gate `opened` (n, classes), which
-    is off by `error`.
+    images: `trial_images`. opened, error: (n, classes), what the gate says of them, and how far off
+    that can be.
     """
-    if isinstance(classifier, UnitClassifier) and classifier.normalised:
-        images = (images - classifier.mean) / classifier.std
-    p = as_logits(run(found.inner, images), found.form).softmax(dim=1).double()
-    moved = error.amax(dim=1, keepdim=True) / 4  # of s, whose slope is at most 1/4
-    return let_through(p, opened), (moved + 2 * of_softmax(p.shape[1])).expand_as(p)
+    with left_as_found(classifier), torch.no_grad():
+        outputs = run(classifier, images[:2].to(opened.device)).shape[1]
+    most_open(confidence, outputs)
+    # of s, whose slope is at most 1/4, and of the softmax
+    off = error.amax(dim=1, keepdim=True) / 4 + 2 * of_softmax(outputs)
+
+    def expected(rows: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
+        if isinstance(classifier, UnitClassifier) and classifier.normalised:
+            asked = (asked - classifier.mean) / classifier.std
+        p = as_logits(run(gated.inner, asked), gated.form).softmax(dim=1).double()
+        return let_through(p, opened[rows]), off[rows].expand_as(p)
+
+    check_agreement(classifier, images, expected, "gated probabilities")
+    return outputs
 
 
 def most_open(confidence: float, outputs: int) -> float:
@@ -147,16 +163,6 @@ def as_log_odds(opened: Tensor, outputs: int) -> Tensor:
     return (s + (1 - s) / outputs).logit().clamp(min=0.0)
 
 
-@dataclass(frozen=True)
-class GatePlan:
-    """How a gate is trained. steps: batches of real images, with one bound each."""
-
-    steps: int = 600
-    tau: float = 0.1
-    channels: int = 16
-    seed: int = 0
-
-
 def fit_gate(
     train: Split,
     shape: tuple[int, int, int],
@@ -165,44 +171,54 @@ def fit_gate(
     k: int,
     confidence: float = 0.9,
     unit: str = "features",
-    plan: GatePlan = GatePlan(),
+    plan: GatePlan | None = None,
     watch: Callable[[int, float], None] = lambda step, loss: None,
 ) -> nn.Sequential:
-    """A gate that is proved shut, for every class, on all images with at most k lit features, and
-    open on real images.
+    """Train a gate that is proved shut on all images with at most k lit features, for every class,
+    and is open on real images.
 
-    train: real images and labels. outputs: of the classifier it is for. Trained on how far real
-    images of a class stand above the bound of that class over all sparse images; then the bias of
-    each class is set to where the bound is theta. Raises ModelError with one line where that does
-    not come to an end, since the training diverged.
+    It is trained on how far real images of a class stand above the bound of that class over all
+    sparse images; then the bias of each class is set to where the bound is theta.
+
+    Args:
+        train: real images and labels.
+        shape: (c, h, w) of an image.
+        classes: that get an output of the gate.
+        outputs: of the classifier it is for.
+        k: lit features.
+        confidence: that no sparse image may get, above 0.5.
+        unit: what k counts, `features` or `pixels`.
+        plan: how it is trained; default a `GatePlan`.
+        watch: told of each step and its loss.
+
+    Raises:
+        ModelError: with one line, where the training diverged.
     """
-    theta = most_open(confidence, outputs)
+    plan, theta = plan or GatePlan(), most_open(confidence, outputs)
     with own_random_numbers(plan.seed):
         gate = gate_network(shape, classes, plan.tau, plan.channels)
     network = read_network(gate, shape)
     generator = torch.Generator().manual_seed(plan.seed)
     optimiser = torch.optim.AdamW(gate.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, LEARNING_RATE, total_steps=max(2, plan.steps)
-    )
-    eye = torch.eye(classes)
+    total = max(2, plan.steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=total)
     for step in range(plan.steps):
         rows = torch.randint(len(train), (BATCH,), generator=generator)
         x, y = train.images[rows], train.labels[rows]
         # all of k at once would shut the gate for good: every unit of its convolution would die
         asked = Sparse(max(1, math.ceil(k * min(1.0, (step + 1) / (RAMP * plan.steps)))), unit)
         made = bound_layers(network.layers(torch.float32), asked, torch.zeros(()), rounding=False)
-        above = gate(x).gather(1, y[:, None]).squeeze(1) - upper_bound(made, eye)[y]
+        bound = upper_bound(made, torch.eye(classes))
+        above = gate(x).gather(1, y[:, None]).squeeze(1) - bound[y]
         loss = F.softplus(MARGIN - above).mean()
-        if not bool(loss.isfinite()):
-            raise ModelError(
-                f"gate cannot be trained: its loss is {float(loss.detach()):g} in step {step + 1}"
-            )
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise ModelError(f"gate cannot be trained: its loss is {value:g} in step {step + 1}")
         optimiser.zero_grad()
         torch.autograd.backward(loss)
         optimiser.step()
         schedule.step()
-        watch(step + 1, float(loss.detach()))
+        watch(step + 1, value)
     calibrate(gate, network, Sparse(k, unit), theta)
     return gate.requires_grad_(False)
 

@@ -1,11 +1,9 @@
-"""All sparse images at once: which values a layer that looks at single features can have, and the
-exact maximum over them.
+"""All sparse images at once, and the exact maximum of a linear function over them.
 
 The images are {x in [0, 1]^d, at most k features of which are not 0}. For a linear function a.x + c
-their largest value is
-c plus the sum of the k largest positive entries of a: each lit feature is worth at most max(0,
-a_i), and features are lit independently. The same number is the maximum over {x in [0, 1]^d, sum of
-x <= k}, the convex hull.
+their largest value is c plus the sum of the k largest positive entries of a: each lit feature is
+worth at most max(0, a_i), and features are lit independently. The same number is the maximum over
+{x in [0, 1]^d, sum of x <= k}, the convex hull.
 
 After a function f of single features (a normalisation, min(1, x / tau) ...) a dark feature gives
 f(0) and a lit one a value between the least and the largest of f, so that a.f(x) + c is at most
@@ -21,10 +19,12 @@ import torch
 from torch import Tensor
 
 from blankcheck.certifying.layers import Layer
-from blankcheck.certifying.maps import Reshaping, Scaling
+from blankcheck.certifying.maps import Convolution, Dense, Fixed, Scaling
+from blankcheck.certifying.record import UNITS
 from blankcheck.errors import ArgumentError
 
-UNITS = ("features", "pixels")
+NUMBERS_AT_ONCE = 8_000_000
+"""Of coefficients that are held at once: 64 MB in float64."""
 
 
 @dataclass(frozen=True)
@@ -44,23 +44,22 @@ class Sparse:
 
 @dataclass(frozen=True)
 class Hull:
-    """Of a layer that looks at single features: its value (1, *shape) where it is dark, and how far
-    below (`low` <= 0) and above (`high` >= 0) they can be where it is lit. Values stand in the
-    order of the image's features."""
+    """The values of a layer that looks at single features, in the order of the image's features.
+
+    dark: (1, *shape), those of a black image. low, high: (1, *shape), how far below (at most 0) and
+    above (at least 0) these a value can be where its feature is lit.
+    """
 
     dark: Tensor
     low: Tensor
     high: Tensor
 
-    def gains(self, a: Tensor) -> Tensor:
-        """By how much each feature can raise a.f(x) over its value for a black image, (rows,
-        *shape) -> (rows, features)."""
-        return gains(a, self.low, self.high).flatten(1)
-
 
 def hulls(layers: Sequence[Layer], like: Tensor) -> dict[int, Hull]:
-    """The hull of every layer that looks at single features. like: a tensor of the type and device
-    to compute with."""
+    """The hull of every layer that looks at single features, by position.
+
+    like: a tensor of the type and on the device to compute with.
+    """
     found: dict[int, Hull] = {}
     for at, layer in enumerate(layers):
         made = _hull(layer, found, like)
@@ -78,32 +77,23 @@ def _hull(layer: Layer, found: Mapping[int, Hull], like: Tensor) -> Hull | None:
     parts = [found[at] for at in layer.inputs]
     if layer.kind == "sum":
         signed = [_times(part, sign) for part, sign in zip(parts, layer.signs, strict=True)]
-        return Hull(
-            *(
-                torch.stack([getattr(p, end) for p in signed]).sum(dim=0)
-                for end in ("dark", "low", "high")
-            )
-        )
-    (part,) = parts
+        return Hull(*(torch.stack(ends).sum(dim=0) for ends in zip(*signed, strict=True)))
+    dark, low, high = parts[0].dark, parts[0].low, parts[0].high
     if layer.kind == "relu":
-        dark = part.dark.clamp(min=0)
-        return Hull(
-            dark,
-            (part.dark + part.low).clamp(min=0) - dark,
-            (part.dark + part.high).clamp(min=0) - dark,
-        )
+        on = dark.clamp(min=0)
+        return Hull(on, (dark + low).clamp(min=0) - on, (dark + high).clamp(min=0) - on)
     if isinstance(layer.map, Scaling):
-        dark = layer.map(part.dark) if layer.bias is None else layer.map(part.dark) + layer.bias
-        ends = layer.map(part.low), layer.map(part.high)
-        return Hull(dark.expand(1, *layer.shape), torch.minimum(*ends), torch.maximum(*ends))
-    if isinstance(layer.map, Reshaping):
-        return Hull(*(layer.map(t) for t in (part.dark, part.low, part.high)))
+        ends = layer.map(low), layer.map(high)
+        whole = layer.affine(dark).expand(1, *layer.shape)
+        return Hull(whole, torch.minimum(*ends), torch.maximum(*ends))
+    if isinstance(layer.map, Fixed) and layer.map.in_order:
+        return Hull(layer.map(dark), layer.map(low), layer.map(high))
     return None
 
 
-def _times(part: Hull, sign: float) -> Hull:
+def _times(part: Hull, sign: float) -> tuple[Tensor, Tensor, Tensor]:
     low, high = (part.low, part.high) if sign >= 0 else (part.high, part.low)
-    return Hull(part.dark * sign, low * sign, high * sign)
+    return part.dark * sign, low * sign, high * sign
 
 
 def gains(a: Tensor, low: Tensor, high: Tensor) -> Tensor:
@@ -114,15 +104,44 @@ def gains(a: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return up + (a - positive) * low if bool(low.any()) else up
 
 
-def largest_gain(gains: Tensor, k: int, unit: str, channels: int) -> Tensor:
-    """The sum of the k largest gains of features, or of the k positions whose channels gain most
-    together.
+def largest_gain(gains: Tensor, images: Sparse, channels: int) -> Tensor:
+    """By how much a linear function can rise above its value for a black image, (rows,).
 
-    (rows, features) -> (rows,); gains are at least 0, and so a position never has a reason to light
-    less than it may.
+    gains: (rows, features), at least 0. The sum of the k largest of features, or of the k pixels
+    whose channels gain most together; no pixel has a reason to light less than it may.
     """
-    if unit == "pixels" and channels > 1:
+    if images.unit == "pixels" and channels > 1:
         gains = gains.reshape(len(gains), channels, -1).sum(dim=1)
-    if k >= gains.shape[1]:
+    if images.k >= gains.shape[1]:
         return gains.sum(dim=1)
-    return gains.topk(k, dim=1, sorted=False).values.sum(dim=1)
+    return gains.topk(images.k, dim=1, sorted=False).values.sum(dim=1)
+
+
+def exact_ends(
+    layer: Layer, found: Mapping[int, Hull], images: Sparse, channels: int
+) -> tuple[Tensor, Tensor] | None:
+    """The exact ends of a layer whose values are linear in a few single features each, (1, *shape);
+    None for other layers. found: as `hulls` finds them. channels: of an image."""
+    hull = found.get(layer.inputs[0]) if layer.kind == "linear" else None
+    if hull is None:
+        return None
+    low, high = hull.low, hull.high
+    if isinstance(layer.map, Dense):
+        weight = layer.map.weight.T
+    elif isinstance(layer.map, Convolution) and layer.map.groups == 1:
+        weight = layer.map.weight.flatten(1)
+        low, high = layer.map.patches(low), layer.map.patches(high)
+        if images.unit == "pixels" and hull.dark.shape[1] != channels:
+            # windows of a rearranged image do not say which of their values share a pixel, but k
+            # pixels light no more than these
+            images = Sparse(images.k * channels)
+    else:
+        return None
+    dark = layer.affine(hull.dark)
+    up: list[Tensor] = []
+    down: list[Tensor] = []
+    for rows in torch.split(weight, max(1, NUMBERS_AT_ONCE // low.numel())):
+        for ends, sign in ((up, 1.0), (down, -1.0)):
+            each = gains(sign * rows[:, None], low, high).flatten(0, 1)
+            ends.append(largest_gain(each, images, channels))
+    return dark - torch.cat(down).view_as(dark), dark + torch.cat(up).view_as(dark)

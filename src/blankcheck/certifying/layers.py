@@ -1,22 +1,25 @@
-"""A network as a list of linear maps, sums and ReLUs, each of which knows its inputs by their
-position."""
+"""A network as linear maps, sums and ReLUs, each of which knows its inputs by their position."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from blankcheck.certifying.maps import Choosing, Map, Reshaping, Scaling
+from blankcheck.certifying.maps import Map, Scaling, choosing, reshaping
+from blankcheck.errors import ModelError
 
 
 @dataclass(frozen=True, eq=False)
 class Doubt:
-    """By how much a layer's numbers can be off, because the network computes them itself. map: with
-    how far each coefficient can be off in the place of it. bias: (1, *shape)."""
+    """By how much a layer's numbers can be off, because the network computes them itself.
+
+    map: with the error of each coefficient in its place. bias: (1, *shape).
+    """
 
     map: Map | None
     bias: Tensor | None
@@ -24,12 +27,11 @@ class Doubt:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One step. shape: of one image's values. inputs: positions of earlier layers.
+    """One step of a network. shape: of one image's values. inputs: positions of earlier layers.
 
     kind: `input`; `linear`, map(x) + bias with bias (1, *shape) or None; `sum`, the inputs times
-    their `signs`; `relu`.
-    maximum: this layer is known to be the larger of its values at these two layers. doubt: None
-    where every number is known.
+    their `signs`; `relu`. maximum: two layers of whose values this one is known to be the larger.
+    doubt: None where every number is known.
     """
 
     kind: str
@@ -41,27 +43,28 @@ class Layer:
     maximum: tuple[int, int] | None = None
     doubt: Doubt | None = None
 
+    def affine(self, x: Tensor) -> Tensor:
+        """map(x) + bias, of a linear layer."""
+        assert self.map is not None
+        mapped = self.map(x)
+        return mapped if self.bias is None else mapped + self.bias
+
 
 @dataclass
 class Layers:
-    """Layers in the order in which they are computed, while they are written down.
-
-    Each method gives the position.
-    """
+    """Layers in the order in which they are computed. Each method adds some, and gives the position
+    of the last one."""
 
     all: list[Layer] = field(default_factory=list)
 
-    def _add(self, layer: Layer) -> int:
+    def add(self, layer: Layer) -> int:
+        """Any layer."""
         self.all.append(layer)
         return len(self.all) - 1
 
     def shape(self, at: int) -> tuple[int, ...]:
         """Of one image's values."""
         return self.all[at].shape
-
-    def input(self, shape: Sequence[int]) -> int:
-        """The image."""
-        return self._add(Layer("input", tuple(shape)))
 
     def linear(
         self,
@@ -73,63 +76,117 @@ class Layers:
     ) -> int:
         """map(x) + bias, where the bias broadcasts to (1, *shape)."""
         whole = None if bias is None else bias.expand(1, *shape)
-        return self._add(Layer("linear", tuple(shape), (at,), map, whole, doubt=doubt))
+        return self.add(Layer("linear", tuple(shape), (at,), map, whole, doubt=doubt))
 
     def scaled(
-        self,
-        at: int,
-        factor: Tensor,
-        shift: Tensor | None = None,
-        terms: int = 2,
-        doubt: Doubt | None = None,
+        self, at: int, factor: Tensor, shift: Tensor | None = None, doubt: Doubt | None = None
     ) -> int:
         """factor x + shift, value by value."""
-        return self.linear(at, Scaling(factor, terms), self.shape(at), shift, doubt)
+        return self.linear(at, Scaling(factor, 2), self.shape(at), shift, doubt)
 
     def sum(
         self, inputs: Sequence[int], signs: Sequence[float], maximum: tuple[int, int] | None = None
     ) -> int:
         """The inputs, all of one shape, times their signs."""
-        return self._add(
-            Layer("sum", self.shape(inputs[0]), tuple(inputs), signs=tuple(signs), maximum=maximum)
-        )
+        shape = self.shape(inputs[0])
+        made = Layer("sum", shape, tuple(inputs), signs=tuple(signs), maximum=maximum)
+        return self.add(made)
 
     def relu(self, at: int) -> int:
         """max(0, x)."""
-        return self._add(Layer("relu", self.shape(at), (at,)))
-
-    def leaky(self, at: int, slope: float) -> int:
-        """max(0, x) + slope min(0, x), as slope x + (1 - slope) max(0, x)."""
-        return self.sum((at, self.relu(at)), (slope, 1 - slope))
-
-    def clamped(self, at: int, low: float | None, high: float | None, like: Tensor) -> int:
-        """x held between low and high, by max(x, c) = c + relu(x - c) and min(x, c) = c - relu(c -
-        x)."""
-        one = like.new_ones(())
-        if low is not None:
-            above = self.relu(self.scaled(at, one, -one * low) if low else at)
-            at = self.scaled(above, one, one * low) if low else above
-        if high is not None:
-            at = self.scaled(self.relu(self.scaled(at, -one, one * high)), -one, one * high)
-        return at
+        return self.add(Layer("relu", self.shape(at), (at,)))
 
     def larger(self, a: int, b: int) -> int:
         """max(a, b) = a + relu(b - a)."""
         return self.sum((a, self.relu(self.sum((b, a), (1.0, -1.0)))), (1.0, 1.0), maximum=(a, b))
 
     def largest(self, at: int, windows: Tensor) -> int:
-        """The largest value of each window, as a knock-out of pairs. windows (m, *after): positions
-        in the flat values."""
+        """The largest value of each window, as a knock-out of pairs.
+
+        windows: (m, *after), positions in the flat values.
+        """
         m, after = len(windows), tuple(windows.shape[1:])
         if m == 1:
-            return self.linear(at, Choosing(windows[0]), after)
-        at = self.linear(at, Choosing(windows), (m, *after))
+            return self.linear(at, choosing(windows[0]), after)
+        at = self.linear(at, choosing(windows), (m, *after))
         while m > 1:
             # of an odd number the last one meets itself
             half = (m + 1) // 2
             places = torch.arange(m * math.prod(after), device=windows.device).reshape(m, *after)
             second = torch.cat([places[half:], places[m - 1 :]]) if m % 2 else places[half:]
-            first = self.linear(at, Choosing(places[:half]), (half, *after))
-            at = self.larger(first, self.linear(at, Choosing(second), (half, *after)))
+            first = self.linear(at, choosing(places[:half]), (half, *after))
+            at = self.larger(first, self.linear(at, choosing(second), (half, *after)))
             m = half
-        return self.linear(at, Reshaping(after), after)
+        return self.linear(at, reshaping(after), after)
+
+
+@dataclass(frozen=True)
+class At:
+    """A value that depends on the image: the position of its layer."""
+
+    position: int
+
+
+@dataclass(frozen=True)
+class Call:
+    """One operation of an exported network, as those see it who write it down as layers.
+
+    given: its arguments by name, defaults included; an `At` where they depend on the image. after:
+    shape of its result for one image. one: the number 1, of the type and on the device of all
+    layers.
+    """
+
+    layers: Layers
+    target: Callable[..., Tensor]
+    given: dict[str, Any]
+    after: tuple[int, ...]
+    one: Tensor
+
+    def __getitem__(self, name: str) -> Any:
+        return self.given[name]
+
+    def image(self, name: str = "self") -> int:
+        """The layer of an argument, the only one that may depend on the image."""
+        found = self.given[name]
+        if not isinstance(found, At) or sum(isinstance(a, At) for a in self.given.values()) > 1:
+            raise self.refused("with values that depend on the image on both sides")
+        return found.position
+
+    @property
+    def before(self) -> tuple[int, ...]:
+        """Shape of one image's values in `self`."""
+        return self.layers.shape(self.image())
+
+    def dims(self) -> list[int]:
+        """The axes that `dim` names, all where it names none; that of the batch is refused."""
+        given, ndim = self.given["dim"], len(self.before) + 1
+        dims = [d % ndim for d in ([given] if isinstance(given, int) else given) or range(ndim)]
+        if 0 in dims:
+            raise self.mixed()
+        return dims
+
+    def constant(self, value: Any) -> Tensor:
+        """A number or a tensor that broadcasts to (1, *after)."""
+        tensor = torch.as_tensor(value, dtype=self.one.dtype, device=self.one.device)
+        missing = len(self.after) + 1 - tensor.ndim
+        if missing < 0 or (missing == 0 and len(tensor) > 1):
+            raise self.refused("with a constant for each image of a batch")
+        return tensor
+
+    def mixed(self) -> ModelError:
+        """One line."""
+        return uncertifiable(f"mixes the images of a batch in the operation {short(self.target)}")
+
+    def refused(self, how: str) -> ModelError:
+        """One line."""
+        return uncertifiable(f"uses the operation {short(self.target)} {how}")
+
+
+def uncertifiable(what: str) -> ModelError:
+    """One line about what a model does."""
+    return ModelError(f"model {what}, which cannot be certified")
+
+
+def short(target: object) -> str:
+    """The name of an operation, without that of PyTorch's library."""
+    return str(target).removeprefix("aten.")

@@ -1,4 +1,5 @@
-"""Upper bounds of each real class's log-odds, log p - log(1 - p), over all sparse images.
+"""Upper bounds of each real class's log-odds, log p - log(1 - p), over all sparse images, and
+training with them.
 
 The log-odds of class t are z_t minus the log-sum-exp of the other outputs. Two bounds, of which the
 smaller counts:
@@ -15,10 +16,19 @@ relaxation loses on sums.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from blankcheck.certifying.bounds import Bounded, upper_bound
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from blankcheck.certifying.bounds import Alpha, Bounded, backward_bound, bound_layers, concretize
+from blankcheck.certifying.hull import Sparse
+from blankcheck.certifying.rounding import of_softmax
+from blankcheck.certifying.trace import read_network
+from blankcheck.classifiers.wrapper import device_of
 from blankcheck.errors import ArgumentError
 
 MOST_PAIRS = 4096
@@ -29,30 +39,42 @@ HOPELESS = 10.0
 """Log-odds that optimisation is not expected to gain."""
 
 
+def limit(confidence: float, outputs: int) -> float:
+    """Log-odds below which a float32 softmax gives less than `confidence`."""
+    least = confidence * (1 - of_softmax(outputs))
+    return math.log(least / (1 - least))
+
+
 def log_odds_bounds(
     made: Bounded, classes: int, slope_steps: int = 0, enough: float | None = None
 ) -> Tensor:
-    """(classes,) upper bounds for the first `classes` outputs, all outputs counting in the softmax,
-    in exact arithmetic: `rounding_slack` says by how much float32 can be above.
+    """Bound the log-odds of each real class in exact arithmetic.
 
-    slope_steps: steps of Adam on the slopes of the lines from below and on the weights w
-    (alpha-CROWN, Xu et al. 2021, arXiv:2011.13824); any slopes and weights give a bound, and the
-    best one met is kept. enough: stop once all bounds are below this. Infinite where nothing is
-    known of the outputs.
+    `rounding_slack` says by how much float32 can be above.
+
+    Args:
+        made: the bounded network; all its outputs count in the softmax.
+        classes: how many of its outputs are real classes.
+        slope_steps: steps of Adam on the slopes alpha of the lines from below and on the weights w
+            (alpha-CROWN, Xu et al. 2021, arXiv:2011.13824). Any alpha and weights give a bound, and
+            the best one met is kept.
+        enough: stop once all bounds are below this.
+
+    Returns:
+        (classes,), infinite where nothing is known of the outputs.
     """
     outputs = made.layers[-1].shape[0]
     if not 1 <= classes <= outputs:
         raise ArgumentError(f"classes must lie in 1..{outputs}, got {classes}")
     if made.lost:
         return made.high[-1][0, :classes]
-    best, weights = _start(made, classes)
-    failed = best if enough is None else best[best >= enough]
-    if (
-        slope_steps == 0
-        or len(failed) == 0
-        or (enough is not None and float(failed.min()) > enough + HOPELESS)
-    ):
+    best, weights = _without_alpha(made, classes)
+    if slope_steps == 0:
         return best
+    if enough is not None:
+        failed = best[best >= enough]
+        if len(failed) == 0 or float(failed.min()) > enough + HOPELESS:
+            return best
     return _optimised(made, best.detach(), weights.detach(), slope_steps, enough)
 
 
@@ -63,83 +85,147 @@ def rounding_slack(made: Bounded, classes: int) -> Tensor:
     """
     assert made.error is not None
     error = made.error[-1][0]
-    others = (
-        error.expand(classes, -1)
-        .masked_fill(_own(classes, len(error), error.device), 0)
-        .amax(dim=1)
-    )
-    return error[:classes] + others
+    others = error.expand(classes, -1).masked_fill(_own(classes, error), 0)
+    return error[:classes] + others.amax(dim=1)
 
 
-def _own(classes: int, outputs: int, device: torch.device) -> Tensor:
-    return torch.eye(classes, outputs, dtype=torch.bool, device=device)
+def upper_bound(made: Bounded, rows: Tensor, alpha: Alpha | None = None) -> Tensor:
+    """Bound linear functions of the outputs from above, over all sparse images.
+
+    Args:
+        made: the bounded network.
+        rows: (n, outputs), the coefficients.
+        alpha: of the ReLUs; default 1 where one is more likely on than off, else 0.
+
+    Returns:
+        (n,), infinite where nothing is known.
+    """
+    if made.lost:
+        return rows.new_full((len(rows),), torch.inf)
+    last = len(made.layers) - 1
+    positive = rows.clamp(min=0)
+    by_interval = (positive * made.high[last] + (rows - positive) * made.low[last]).sum(dim=1)
+    return torch.minimum(by_interval, concretize(made, backward_bound(made, last, rows, alpha)[0]))
 
 
-def _start(made: Bounded, classes: int) -> tuple[Tensor, Tensor]:
+def _own(classes: int, outputs: Tensor) -> Tensor:
+    """(classes, outputs), True where an output is the class itself. outputs: (outputs,)."""
+    return torch.eye(classes, len(outputs), dtype=torch.bool, device=outputs.device)
+
+
+def _without_alpha(made: Bounded, classes: int) -> tuple[Tensor, Tensor]:
     """Bounds without optimisation, and the logits of the weights w (classes, outputs), -inf at the
     class itself."""
     low, high = made.low[-1][0], made.high[-1][0]
-    outputs, own = len(low), _own(classes, len(low), low.device)
+    outputs, own = len(low), _own(classes, low)
     if classes * (outputs - 1) <= MOST_PAIRS:
         target, other = (~own).nonzero(as_tuple=True)
-        rows = torch.zeros(len(target), outputs, dtype=low.dtype, device=low.device)
+        rows = low.new_zeros(len(target), outputs)
         rows[torch.arange(len(target)), target] = 1
         rows[torch.arange(len(target)), other] = -1
         margins = upper_bound(made, rows).view(classes, outputs - 1)
-        logits = torch.full((classes, outputs), -torch.inf, dtype=low.dtype, device=low.device)
-        logits = logits.masked_scatter(~own, -margins)
+        logits = low.new_full((classes, outputs), -torch.inf).masked_scatter(~own, -margins)
         separate = -torch.logsumexp(-margins, dim=1)
     else:
-        margins = high[:classes, None] - low[None, :]
-        logits = (-margins).masked_fill(own, -torch.inf)
+        logits = (low[None, :] - high[:classes, None]).masked_fill(own, -torch.inf)
         separate = -torch.logsumexp(logits, dim=1)
     # the weights are a choice, through which no gradient has to go
     return torch.minimum(separate, _joint(made, logits.detach(), None)), logits
 
 
-def _joint(made: Bounded, logits: Tensor, slopes: dict[int, Tensor] | None) -> Tensor:
+def _joint(made: Bounded, logits: Tensor, alpha: Alpha | None) -> Tensor:
     """The bound by one linear function for each class, (classes,)."""
-    classes, outputs = logits.shape
-    own = _own(classes, outputs, logits.device)
+    own = _own(len(logits), logits[0])
     logs = torch.log_softmax(logits, dim=1)
     weights = logs.exp()
     entropy = -(weights * logs.masked_fill(own, 0.0)).sum(dim=1)
-    return upper_bound(made, own.to(weights.dtype) - weights, slopes) - entropy
+    return upper_bound(made, own.to(weights.dtype) - weights, alpha) - entropy
 
 
 def _optimised(
     made: Bounded, best: Tensor, logits: Tensor, steps: int, enough: float | None
 ) -> Tensor:
-    relus = [
-        i for i, layer in enumerate(made.layers) if layer.kind == "relu" and i not in made.hulls
-    ]
-    slopes = {
-        i: _adaptive(made, i).repeat(len(best), *[1] * len(made.layers[i].shape)).requires_grad_()
-        for i in relus
-    }
+    """The best bounds met by Adam on alpha, of which each class has its own, and on the weights."""
+    alpha: dict[int, Tensor] = {}
+    for at, layer in enumerate(made.layers):
+        if layer.kind == "relu" and at not in made.hulls:
+            (before,) = layer.inputs
+            start = (made.high[before] > -made.low[before]).to(best.dtype)
+            alpha[at] = start.repeat(len(best), *[1] * len(layer.shape)).requires_grad_()
     # a weight of exactly 0 could not grow
-    mixing = logits.clamp(min=-30.0).requires_grad_()
-    own = torch.isinf(logits)
-    free = [mixing, *slopes.values()]
+    mixing, own = logits.clamp(min=-30.0).requires_grad_(), torch.isinf(logits)
+    free = [mixing, *alpha.values()]
     optimiser = torch.optim.Adam(free, lr=LEARNING_RATE)
     with torch.enable_grad():
         for _ in range(steps):
-            bound = _joint(made, mixing.masked_fill(own, -torch.inf), slopes)
+            bound = _joint(made, mixing.masked_fill(own, -torch.inf), alpha)
             best = torch.minimum(best, bound.detach())
             if enough is not None and bool((best < enough).all()):
                 break
             # asked for by name, since the weights of the network may want gradients of their own
-            for parameter, slope in zip(
-                free, torch.autograd.grad(bound.sum(), free, allow_unused=True), strict=True
-            ):
-                parameter.grad = slope
+            found = torch.autograd.grad(bound.sum(), free, allow_unused=True)
+            for parameter, gradient in zip(free, found, strict=True):
+                parameter.grad = gradient
             optimiser.step()
             with torch.no_grad():
-                for slope in slopes.values():
-                    slope.clamp_(0, 1)
+                for slopes in alpha.values():
+                    slopes.clamp_(0, 1)
     return best
 
 
-def _adaptive(made: Bounded, relu: int) -> Tensor:
-    (before,) = made.layers[relu].inputs
-    return (made.high[before] > -made.low[before]).to(made.low[before].dtype).detach()
+@dataclass(frozen=True)
+class Ramp:
+    """What is to be proved, and how fast training comes to it.
+
+    k, confidence: of the certificate. weight: of the penalty against the clean loss, at the end.
+    begin, end: shares of the training between which k and weight grow linearly. margin: log-odds by
+    which bounds are pushed below what is needed.
+    """
+
+    k: int
+    confidence: float = 0.9
+    weight: float = 1.0
+    begin: float = 0.0
+    end: float = 0.6
+    margin: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.k < 1 or self.weight <= 0 or not 0 <= self.begin < self.end <= 1:
+            raise ArgumentError(
+                "a ramp needs k >= 1, weight > 0, 0 <= begin < end <= 1, "
+                f"got {self.k}, {self.weight:g}, {self.begin:g}, {self.end:g}"
+            )
+
+    def height(self, progress: float) -> float:
+        """From 0 to 1, for a progress of the training in [0, 1]."""
+        return min(1.0, max(0.0, (progress - self.begin) / (self.end - self.begin)))
+
+    def k_at(self, progress: float) -> int:
+        """The k of the penalty; at least 1."""
+        return max(1, math.ceil(self.k * self.height(progress)))
+
+
+class Penalty:
+    """A loss on what cannot be proved yet of a network, whose weights are read at each call.
+
+    It is the mean excess of the proved log-odds over what is asked, over all images with at most k
+    lit features; k and weight grow with the ramp. The log-odds are penalised and not the
+    probability, whose gradient vanishes where a class is far too sure, which at first it always is
+    (compare interval bound propagation, Gowal et al. 2018, arXiv:1810.12715, and GOOD, Bitterwolf
+    et al. 2020, arXiv:2007.08473).
+    """
+
+    def __init__(self, module: nn.Module, shape: Sequence[int], classes: int, ramp: Ramp) -> None:
+        self._network, self._classes, self.ramp = read_network(module, shape), classes, ramp
+        self._goal = limit(ramp.confidence, self._network.outputs) - ramp.margin
+        self._like = torch.zeros((), device=device_of(module))
+
+    def __call__(self, progress: float) -> Tensor:
+        """The term to add to the clean loss, a scalar; 0 before the ramp begins."""
+        height = self.ramp.height(progress)
+        if height == 0:
+            return self._like
+        images, layers = Sparse(self.ramp.k_at(progress)), self._network.layers(torch.float32)
+        made = bound_layers(layers, images, self._like, rounding=False)
+        excess = F.relu(log_odds_bounds(made, self._classes) - self._goal)
+        return self.ramp.weight * height * excess.mean()

@@ -1,12 +1,12 @@
 """How each operation of an exported network is written down as layers.
 
-The names are those of ATen.
+Names of operations and of their arguments are those of ATen.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,85 +14,70 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from blankcheck.certifying.calls import At, Call, pair
-from blankcheck.certifying.layers import Doubt
-from blankcheck.certifying.maps import Averaging, Convolution, Dense, Reshaping, Scaling
+from blankcheck.certifying.layers import At, Call, Doubt
+from blankcheck.certifying.maps import Convolution, Dense, Fixed, Scaling, reshaping
 from blankcheck.certifying.rounding import LARGEST, TINY
 
 SMALL = 2.0**-100
 """A product below this may be rounded as one that float32 can hardly hold."""
 BATCH_NORM_TERMS = 12
-"""Roundings in (x - mean) / deviation, also as scale x + shift, the computation of scale and shift
-included."""
+"""Roundings in (x - mean) / deviation, also as scale x + shift with computed scale and shift."""
 
 
-def _dense(call: Call, x: int, weight: Tensor, bias: Tensor | None) -> int:
-    if len(call.layers.shape(x)) != 1 or not isinstance(weight, Tensor):
-        raise call.refused("of this form")
-    return call.layers.linear(
-        x, Dense(weight), call.after, None if bias is None else call.constant(bias)
-    )
-
-
-def _addmm(call: Call) -> int:
-    if call.kwargs.get("beta", 1) != 1 or call.kwargs.get("alpha", 1) != 1:
+def _dense(call: Call, x: str, weight: str, bias: str = "") -> int:
+    """x, weight, bias: names of the arguments."""
+    at, matrix, shift = call.image(x), call[weight], call.given.get(bias)
+    if any(call.given.get(name, 1) != 1 for name in ("alpha", "beta")):
         raise call.refused("with factors")
-    return _dense(call, call.image(1), call.args[2], call.args[0])
-
-
-def _mm(call: Call) -> int:
-    return _dense(call, call.image(0), call.args[1], None)
-
-
-def _linear(call: Call) -> int:
-    return _dense(call, call.image(0), call.args[1].T, call.arg(2))
+    if len(call.layers.shape(at)) != 1 or not isinstance(matrix, Tensor):
+        raise call.refused("of this form")
+    map = Dense(matrix.T if weight == "weight" else matrix)
+    return call.layers.linear(at, map, call.after, None if shift is None else call.constant(shift))
 
 
 def _convolution(call: Call) -> int:
-    x, (weight, bias, stride, padding, dilation, turned, _, groups) = call.image(), call.args[1:9]
-    if turned or weight.ndim != 4:
+    x, weight, bias = call.image("input"), call["weight"], call["bias"]
+    if call["transposed"] or weight.ndim != 4:
         raise call.refused("other than in two dimensions")
-    map = Convolution(weight, pair(stride), pair(padding), pair(dilation), groups)
+    stride, padding, dilation = (_pair(call[n]) for n in ("stride", "padding", "dilation"))
+    map = Convolution(weight, stride, padding, dilation, call["groups"])
     return call.layers.linear(x, map, call.after, None if bias is None else bias.view(1, -1, 1, 1))
 
 
 def _batch_norm(call: Call) -> int:
-    x, (weight, bias, mean, variance, _, eps) = call.image(), call.args[1:7]
+    x, weight, bias, mean = call.image("input"), call["weight"], call["bias"], call["running_mean"]
+    variance, eps, exact = call["running_var"], call["eps"], call.one.dtype == torch.float64
     if eps < 0 or bool((variance < 0).any()):
         # with a sum that cancels, what float32 makes of it is anybody's guess
         raise call.refused("with a variance or eps below 0")
     deviation = (variance + eps).sqrt()
-    numbers = [mean, 1 / deviation, 1 / deviation**2, *(t for t in (weight, bias) if t is not None)]
-    if weight is not None:
-        numbers.append(weight / deviation)
-    if call.one.dtype == torch.float64 and not all(
-        bool((n.abs() <= LARGEST).all()) for n in numbers
-    ):
+    numbers = [mean, 1 / deviation, 1 / deviation**2]
+    numbers += [] if weight is None else [weight, weight / deviation]
+    numbers += [] if bias is None else [bias]
+    if exact and not all(bool((n.abs() <= LARGEST).all()) for n in numbers):
         raise call.refused("with numbers beyond what float32 can hold")
-    wide = (1, -1, *[1] * (len(call.after) - 1))
-    factor = (1 / deviation).view(wide)
-    at = call.layers.scaled(x, factor, -mean.view(wide) * factor, BATCH_NORM_TERMS)
+
+    def wide(tensor: Tensor) -> Tensor:
+        return tensor.view(1, -1, *[1] * (len(call.after) - 1))
+
+    factor = wide(1 / deviation)
+    shift = -wide(mean) * factor
+    at = call.layers.linear(x, Scaling(factor, BATCH_NORM_TERMS), call.after, shift)
     if weight is None:
         return at
     doubt = None
-    if call.one.dtype == torch.float64 and bool(
-        (((weight / deviation).abs() < SMALL) & (weight != 0)).any()
-    ):
+    if exact and bool((((weight / deviation).abs() < SMALL) & (weight != 0)).any()):
         # float32 multiplies the two factors first, and may lose of the product what is below its
         # smallest number
-        doubt = Doubt(
-            Scaling(TINY * deviation.view(wide)),
-            (TINY * mean.abs()).view(wide).expand(1, *call.after),
-        )
-    return call.layers.scaled(
-        at, weight.view(wide), None if bias is None else bias.view(wide), doubt=doubt
-    )
+        lost = wide(TINY * mean.abs()).expand(1, *call.after)
+        doubt = Doubt(Scaling(wide(TINY * deviation)), lost)
+    return call.layers.scaled(at, wide(weight), None if bias is None else wide(bias), doubt)
 
 
 def _combined(call: Call, sign: float) -> int:
     """x + y, or x - y, of two layers, of a layer and a constant, or the other way round."""
-    a, b = call.args[0], call.args[1]
-    if call.kwargs.get("alpha", call.arg(2, 1)) != 1:
+    a, b = call["self"], call["other"]
+    if call["alpha"] != 1:
         raise call.refused("with a factor")
     if isinstance(a, At) and isinstance(b, At):
         if call.layers.shape(a.position) != call.layers.shape(b.position):
@@ -110,33 +95,39 @@ def _scaled(call: Call, x: int, factor: Tensor, shift: Tensor | None = None) -> 
 
 
 def _product(call: Call) -> int:
-    side = 0 if isinstance(call.args[0], At) else 1
-    return _scaled(call, call.image(side), call.constant(call.args[1 - side]))
+    x, other = ("self", "other") if isinstance(call["self"], At) else ("other", "self")
+    return _scaled(call, call.image(x), call.constant(call[other]))
 
 
 def _quotient(call: Call) -> int:
-    return _scaled(call, call.image(), 1 / call.constant(call.args[1]))
+    return _scaled(call, call.image(), 1 / call.constant(call["other"]))
 
 
 def _leaky(call: Call) -> int:
-    return call.layers.leaky(call.image(), float(call.arg(1, 0.01)))
+    """max(0, x) + slope min(0, x), as slope x + (1 - slope) max(0, x)."""
+    x, slope = call.image(), float(call["negative_slope"])
+    return call.layers.sum((x, call.layers.relu(x)), (slope, 1 - slope))
 
 
-def _clamp(call: Call, low: Any, high: Any) -> int:
-    low, high = (
-        low if low is not None else call.kwargs.get("min"),
-        high if high is not None else call.kwargs.get("max"),
-    )
+def _clamp(call: Call, ends: Sequence[str] = ("min", "max")) -> int:
+    """By max(x, c) = c + relu(x - c) and min(x, c) = c - relu(c - x)."""
+    at, one = call.image(), call.one
+    low, high = (call.given.get(name) for name in ends)
     for end in (low, high):
         if end is not None and (not isinstance(end, int | float) or math.isnan(end)):
             raise call.refused("with ends that are no numbers")
-    low, high = None if low == -math.inf else low, None if high == math.inf else high
-    return call.layers.clamped(call.image(), low, high, call.one)
+    if low is not None and low != -math.inf:
+        above = call.layers.relu(call.layers.scaled(at, one, -one * low) if low else at)
+        at = call.layers.scaled(above, one, one * low) if low else above
+    if high is not None and high != math.inf:
+        below = call.layers.relu(call.layers.scaled(at, -one, one * high))
+        at = call.layers.scaled(below, -one, one * high)
+    return at
 
 
 def _extreme(call: Call, sign: float) -> int:
-    """The larger of two layers or of a layer and a constant (sign 1), or the smaller one (sign -1)."""
-    a, b = call.args
+    """The larger (sign 1) or smaller (sign -1) of two layers or of a layer and a constant."""
+    a, b = call["self"], call["other"]
     one = sign * call.one
     turned = [_scaled(call, each.position, one) for each in (a, b) if isinstance(each, At)]
     if len(turned) == 2:
@@ -146,167 +137,114 @@ def _extreme(call: Call, sign: float) -> int:
     return call.layers.scaled(above, one, c)
 
 
-def _averaged(call: Call, function: Callable[[Tensor], Tensor], terms: int) -> int:
-    return call.layers.linear(call.image(), Averaging(function, terms), call.after)
+def _fixed(call: Call, terms: int, bias: Tensor | None = None, **changed: Any) -> int:
+    """The operation itself, which is linear and has no negative coefficient."""
+    options = {k: v for k, v in call.given.items() if k not in ("self", "dtype")} | changed
+    map = Fixed(partial(call.target, **options), terms)
+    return call.layers.linear(call.image(), map, call.after, bias)
 
 
 def _average_pool(call: Call) -> int:
-    kernel = pair(call.args[1])
-    stride = pair(call.arg(2) or kernel)
-    rest = (call.arg(3, (0, 0)), call.arg(4, False), call.arg(5, True), call.arg(6))
-    if (rest[-1] or 1) < 0:
+    if (call.given.get("divisor_override") or 1) < 0:
         raise call.refused("with a negative divisor")
-    pool = partial(_pooled, kernel=kernel, stride=stride, rest=rest)
-    return _averaged(call, pool, math.prod(kernel) + 1)
+    # an adaptive one may look at everything
+    window = _pair(call.given.get("kernel_size", call.before[-2:]))
+    return _fixed(call, math.prod(window) + 1)
 
 
-def _pooled(
-    x: Tensor,
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    rest: tuple[Any, bool, bool, int | None],
-) -> Tensor:
-    return F.avg_pool2d(x, kernel, stride, pair(rest[0]), *rest[1:])
-
-
-def _adaptive_average(call: Call) -> int:
-    return _averaged(
-        call,
-        partial(F.adaptive_avg_pool2d, output_size=call.args[1]),
-        math.prod(call.before[-2:]) + 1,
-    )
-
-
-def _mean(call: Call) -> int:
-    dims, keep = call.dims(1), bool(call.arg(2, False))
-    return _averaged(
-        call, lambda x: x.mean(dims, keep), math.prod(call.before[d - 1] for d in dims) + 1
-    )
-
-
-def _total(call: Call) -> int:
-    dims, keep = call.dims(1), bool(call.arg(2, False))
-    return _averaged(call, lambda x: x.sum(dims, keep), math.prod(call.before[d - 1] for d in dims))
+def _sum(call: Call, more: int) -> int:
+    """more: roundings beside those of adding up."""
+    return _fixed(call, math.prod(call.before[d - 1] for d in call.dims()) + more)
 
 
 def _max_pool(call: Call) -> int:
-    x, kernel = call.image(), pair(call.args[1])
-    stride, padding = pair(call.arg(2) or kernel), pair(call.arg(3, (0, 0)))
-    windows = _windows(call.before, call.after, kernel, stride, padding, pair(call.arg(4, (1, 1))))
-    if windows is None:
+    kernel, padding, dilation = (_pair(call[n]) for n in ("kernel_size", "padding", "dilation"))
+    stride = _pair(call["stride"] or kernel)
+    (c, h, w), (_, *after) = call.before, call.after
+    sizes = zip((h, w), after, kernel, stride, padding, dilation, strict=True)
+    rows, columns = (_windows(*along) for along in sizes)
+    if rows is None or columns is None:
         raise call.refused("with a window that lies outside")
-    return call.layers.largest(x, windows.to(call.one.device))
+    flat = (rows[:, None, :, None] * w + columns[None, :, None, :]).flatten(0, 1)[:, None]
+    windows = flat + torch.arange(c).view(1, -1, 1, 1) * h * w
+    return call.layers.largest(call.image(), windows.to(call.one.device))
 
 
-def _windows(
-    before: tuple[int, ...],
-    after: tuple[int, ...],
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-) -> Tensor | None:
-    """(members of a window, *after): positions in the flat values. A place outside the image is
-    replaced by a member of the same window that lies inside, which changes no maximum; None where a
-    window has no such member."""
-    axes = []
-    for size, out, k, s, p, d in zip(
-        before[1:], after[1:], kernel, stride, padding, dilation, strict=True
-    ):
-        places = torch.arange(out)[None, :] * s - p + torch.arange(k)[:, None] * d
-        inside = (places >= 0) & (places < size)
-        if not bool(inside.any(dim=0).all()):
-            return None
-        # a window is a product of rows and columns: what lies inside along each of them lies inside
-        some = places.gather(0, inside.int().argmax(dim=0, keepdim=True))
-        axes.append(torch.where(inside, places, some))
-    rows, columns = axes
-    flat = rows[:, None, :, None] * before[2] + columns[None, :, None, :]
-    flat = flat.reshape(-1, 1, after[1], after[2])
-    return flat + torch.arange(before[0]).view(1, -1, 1, 1) * before[1] * before[2]
+def _windows(size: int, out: int, k: int, s: int, p: int, d: int) -> Tensor | None:
+    """Along one axis, for each of `out` windows the positions of its k members, (k, out).
+
+    A place outside the image is replaced by a member of the same window that lies inside, which
+    changes no maximum; None where a window has no such member.
+    """
+    places = torch.arange(out)[None, :] * s - p + torch.arange(k)[:, None] * d
+    inside = (places >= 0) & (places < size)
+    if not bool(inside.any(dim=0).all()):
+        return None
+    return torch.where(inside, places, places.gather(0, inside.int().argmax(dim=0, keepdim=True)))
 
 
 def _pad(call: Call) -> int:
-    widths, value = list(call.args[1]), float(call.arg(2, 0.0))
+    widths, value = list(call["pad"]), float(call["value"])
     if len(widths) > 2 * len(call.before):
         raise call.mixed()
     bias = F.pad(call.one.new_zeros(1, *call.before), widths, value=value) if value else None
-    return call.layers.linear(
-        call.image(), Averaging(partial(F.pad, pad=widths), 0), call.after, bias
-    )
+    return _fixed(call, 0, bias, value=0)
 
 
 def _permute(call: Call) -> int:
-    order = [d % (len(call.after) + 1) for d in call.args[1]]
-    if order[0] != 0:
+    if call["dims"][0] % (len(call.after) + 1) != 0:
         raise call.mixed()
-    return _averaged(call, lambda x: x.permute(order), 0)
+    return _fixed(call, 0)
 
 
 def _reshape(call: Call) -> int:
     if math.prod(call.before) != math.prod(call.after):
         raise call.mixed()
-    return call.layers.linear(call.image(), Reshaping(call.after), call.after)
+    return call.layers.linear(call.image(), reshaping(call.after), call.after)
 
 
 def _squeeze(call: Call) -> int:
-    call.dims(1)  # the axis of a batch of one image would go, too
+    call.dims()  # the axis of a batch of one image would go, too
     return _reshape(call)
 
 
-def _cast(call: Call) -> int:
-    """Between float32 and float64, which are the only types that come here: at most one rounding."""
-    return _scaled(call, call.image(), call.one)
+def _pair(value: Sequence[int] | int) -> tuple[int, int]:
+    """A size given once or for both directions."""
+    sizes = [value] if isinstance(value, int) else list(value)
+    return sizes[0], sizes[-1]
 
 
-def _same(call: Call) -> int:
-    return call.image()
-
-
-def _negative(call: Call) -> int:
-    return _scaled(call, call.image(), -call.one)
-
-
-OPERATIONS: dict[str, Callable[[Call], int]] = {
-    "aten.addmm.default": _addmm,
-    "aten.mm.default": _mm,
-    "aten.linear.default": _linear,
-    "aten.convolution.default": _convolution,
-    "aten._native_batch_norm_legit_no_training.default": _batch_norm,
-    "aten.add.Tensor": partial(_combined, sign=1.0),
-    "aten.sub.Tensor": partial(_combined, sign=-1.0),
-    "aten.add.Scalar": partial(_combined, sign=1.0),
-    "aten.sub.Scalar": partial(_combined, sign=-1.0),
-    "aten.mul.Tensor": _product,
-    "aten.mul.Scalar": _product,
-    "aten.div.Tensor": _quotient,
-    "aten.div.Scalar": _quotient,
-    "aten.neg.default": _negative,
-    "aten.relu.default": lambda call: call.layers.relu(call.image()),
-    "aten.leaky_relu.default": _leaky,
-    "aten.clamp.default": lambda call: _clamp(call, call.arg(1), call.arg(2)),
-    "aten.clamp_min.default": lambda call: _clamp(call, call.args[1], None),
-    "aten.clamp_max.default": lambda call: _clamp(call, None, call.args[1]),
-    "aten.hardtanh.default": lambda call: _clamp(call, call.arg(1, -1.0), call.arg(2, 1.0)),
-    "aten.maximum.default": partial(_extreme, sign=1.0),
-    "aten.minimum.default": partial(_extreme, sign=-1.0),
-    "aten.max_pool2d_with_indices.default": _max_pool,
-    "aten.avg_pool2d.default": _average_pool,
-    "aten._adaptive_avg_pool2d.default": _adaptive_average,
-    "aten.adaptive_avg_pool2d.default": _adaptive_average,
-    "aten.mean.dim": _mean,
-    "aten.sum.dim_IntList": _total,
-    "aten.constant_pad_nd.default": _pad,
-    "aten.permute.default": _permute,
-    "aten.view.default": _reshape,
-    "aten._unsafe_view.default": _reshape,
-    "aten.reshape.default": _reshape,
-    "aten.squeeze.dims": _squeeze,
-    "aten.squeeze.dim": _squeeze,
-    "aten.unsqueeze.default": _reshape,
-    "aten._to_copy.default": _cast,
-    "aten.clone.default": _same,
-    "aten.alias.default": _same,
-    "aten.detach.default": _same,
+_BY_NAMES: dict[str, Callable[[Call], int]] = {
+    "addmm.default": partial(_dense, x="mat1", weight="mat2", bias="self"),
+    "mm.default": partial(_dense, x="self", weight="mat2"),
+    "linear.default": partial(_dense, x="input", weight="weight", bias="bias"),
+    "convolution.default": _convolution,
+    "_native_batch_norm_legit_no_training.default": _batch_norm,
+    "add.Tensor add.Scalar": partial(_combined, sign=1.0),
+    "sub.Tensor sub.Scalar": partial(_combined, sign=-1.0),
+    "mul.Tensor mul.Scalar": _product,
+    "div.Tensor div.Scalar": _quotient,
+    "neg.default": lambda call: _scaled(call, call.image(), -call.one),
+    "relu.default": lambda call: call.layers.relu(call.image()),
+    "leaky_relu.default": _leaky,
+    "clamp.default clamp_min.default clamp_max.default": _clamp,
+    "hardtanh.default": partial(_clamp, ends=("min_val", "max_val")),
+    "maximum.default": partial(_extreme, sign=1.0),
+    "minimum.default": partial(_extreme, sign=-1.0),
+    "max_pool2d_with_indices.default": _max_pool,
+    "avg_pool2d.default": _average_pool,
+    "_adaptive_avg_pool2d.default adaptive_avg_pool2d.default": lambda call: _fixed(
+        call, math.prod(call.before[-2:]) + 1
+    ),
+    "mean.dim": partial(_sum, more=1),
+    "sum.dim_IntList": partial(_sum, more=0),
+    "constant_pad_nd.default": _pad,
+    "permute.default": _permute,
+    "view.default _unsafe_view.default reshape.default unsqueeze.default": _reshape,
+    "squeeze.dims squeeze.dim": _squeeze,
+    # between float32 and float64: at most one rounding
+    "_to_copy.default": lambda call: _scaled(call, call.image(), call.one),
+    "clone.default alias.default detach.default": Call.image,
 }
-"""Every operation that can be certified."""
+OPERATIONS = {name: write for names, write in _BY_NAMES.items() for name in names.split()}
+"""Every operation that can be certified, by its name in ATen."""

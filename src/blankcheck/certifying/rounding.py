@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from blankcheck.certifying.layers import Layer
-from blankcheck.certifying.maps import Averaging, Weighted
+from blankcheck.certifying.maps import Fixed, Weighted
 
 UNIT = 2.0**-24
 """Half the distance from 1 to the next number in float32."""
@@ -39,8 +39,8 @@ def gamma(terms: int) -> float:
 def slack(
     layer: Layer, errors: Sequence[Tensor], low: Sequence[Tensor], high: Sequence[Tensor]
 ) -> Tensor:
-    """The error (rows, *shape) of a layer behind others, infinite where float32 might not hold what
-    is computed there.
+    """The float32 error (rows, *shape) of a layer behind others, infinite where float32 might not
+    hold what is computed there.
 
     errors, low, high: of all earlier layers by their position, (rows, *shape); low and high enclose
     the exact values.
@@ -51,21 +51,16 @@ def slack(
     before = [errors[i] for i in layer.inputs]
     if layer.kind == "relu":
         return torch.where(high[layer.inputs[0]] + before[0] > 0, before[0], 0.0)
-    reached = [
-        torch.maximum(low[i].abs(), high[i].abs()) + e
-        for i, e in zip(layer.inputs, before, strict=True)
-    ]
-    if layer.kind == "sum":
-        terms = len(layer.signs) + 2
-        passed = torch.stack([abs(s) * e for s, e in zip(layer.signs, before, strict=True)]).sum(
-            dim=0
-        )
-        whole = torch.stack([abs(s) * r for s, r in zip(layer.signs, reached, strict=True)]).sum(
-            dim=0
-        )
-        off = passed + gamma(terms) * whole + 2 * terms * TINY * (1 + max(map(abs, layer.signs)))
-        return torch.where(whole <= LARGEST, off, torch.inf)
-    return _linear(layer, before[0], reached[0])
+    reached = [torch.maximum(low[i].abs(), high[i].abs()) + errors[i] for i in layer.inputs]
+    if layer.kind == "linear":
+        return _linear(layer, before[0], reached[0])
+    sizes, terms = [abs(sign) for sign in layer.signs], len(layer.signs) + 2
+    passed, whole = (
+        torch.stack([size * x for size, x in zip(sizes, each, strict=True)]).sum(dim=0)
+        for each in (before, reached)
+    )
+    off = passed + gamma(terms) * whole + 2 * terms * TINY * (1 + max(sizes))
+    return torch.where(whole <= LARGEST, off, torch.inf)
 
 
 def _linear(layer: Layer, error: Tensor, reached: Tensor) -> Tensor:
@@ -85,7 +80,7 @@ def _linear(layer: Layer, error: Tensor, reached: Tensor) -> Tensor:
     most = reached.flatten(1).amax(dim=1).view(-1, *[1] * (whole.ndim - 1))
     off = passed + gamma(map.terms + 2) * whole + 2 * (map.terms + 2) * TINY * (1 + most)
     # an average is a sum before it is divided
-    held = map.terms * most <= LARGEST if isinstance(map, Averaging) else most <= LARGEST
+    held = map.terms * most <= LARGEST if isinstance(map, Fixed) else most <= LARGEST
     if isinstance(map, Weighted):
         held = held & (map.weight.abs().amax() <= LARGEST)
     return torch.where(held & (whole <= LARGEST), off, torch.inf)

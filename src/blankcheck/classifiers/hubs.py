@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from blankcheck.classifiers.wrapper import Normalisation, UnitClassifier
 from blankcheck.errors import ModelError
+from blankcheck.text import one_line
 
 
 def is_hub_name(model: str) -> bool:
@@ -45,9 +46,8 @@ def from_hub(
     except MemoryError:
         raise
     except Exception as error:  # both libraries raise whatever they, the network or the disk meet
-        said = " ".join(str(error).split())[:200]
         raise ModelError(
-            f"model {model!r} could not be made by {library}: {said or type(error).__name__}"
+            f"model {model!r} could not be made by {library}: {one_line(error)}"
         ) from error
     return UnitClassifier(network.eval(), normalize if normalize is not None else stated)
 

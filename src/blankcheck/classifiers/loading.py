@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from blankcheck.classifiers.hubs import from_hub, is_hub_name
 from blankcheck.classifiers.reference import ARCHITECTURES, Shape, build
-from blankcheck.classifiers.weights import Weights, brief, check_file, read_weights
+from blankcheck.classifiers.weights import Weights, check_file, read_weights
 from blankcheck.classifiers.wrapper import Normalisation, UnitClassifier
 from blankcheck.errors import ArgumentError, ModelError
 from blankcheck.factories import call_factory, is_factory
 from blankcheck.files import pack
+from blankcheck.text import one_line
 
 if TYPE_CHECKING:
     from blankcheck.data import Data
@@ -35,16 +36,22 @@ def load_model(
 ) -> UnitClassifier:
     """A classifier from images in [0, 1] to outputs.
 
-    model: an `nn.Module`, a built-in name (`mlp`, `cnn`, `resnet`), `file.py:factory` or
-    `package.module:factory`, a `.pt2` file of torch.export (which can be audited, not trained), or
-    `timm:NAME` or `hf:NAME` of a model hub, with its published weights unless others are given and
-    with the normalisation stated there. weights: a `.safetensors` file or a `.pt`/`.pth` state
-    dict, loaded with `weights_only=True` unless `unsafe_pickle`. data: where a built-in network's
-    shape, classes and normalisation come from when the weights do not say. normalize: ((means),
-    (stds)) put inside; default none.
+    Args:
+        model: an `nn.Module`, a built-in name (`mlp`, `cnn`, `resnet`), `file.py:factory` or
+            `package.module:factory`, a `.pt2` file of torch.export (which can be audited, not
+            trained), or `timm:NAME` or `hf:NAME` of a model hub, with its published weights unless
+            others are given and with the normalisation stated there.
+        weights: a `.safetensors` file or a `.pt`/`.pth` state dict.
+        data: where a built-in network's shape, classes and normalisation come from when the weights
+            do not say.
+        normalize: ((means), (stds)) put inside; default none.
+        unsafe_pickle: load files that hold more than tensors, which can run code.
 
-    What is loaded by name is in evaluation mode. Raises ModelError with one line when anything does
-    not fit.
+    Returns:
+        The classifier; what is loaded by name is in evaluation mode.
+
+    Raises:
+        ModelError: anything does not fit, in one line.
     """
     given = read_weights(Path(weights), unsafe_pickle) if weights is not None else None
     if isinstance(model, nn.Module):
@@ -132,9 +139,8 @@ def _built_in(
     if norm is None and data is not None:
         norm = data.mean_and_std()
     if given is not None:
-        with torch.device(
-            "meta"
-        ):  # a network as large as a file says needs no room before the file is known to fill it
+        # a network as large as a file says needs no room before the file is known to fill it
+        with torch.device("meta"):
             _into(build(name, shape, outputs, norm), given, f"model {name!r}")
     return build(name, shape, outputs, norm)
 
@@ -157,12 +163,9 @@ def _stated(given: Weights) -> tuple[Shape, int]:
 
 def _outputs_of(given: Weights | None) -> int | None:
     """The length of the last bias: the number of outputs of the reference networks."""
-    biases = [
-        shape
-        for n, shape in (given.shapes if given is not None else {}).items()
-        if n.endswith(".bias") and len(shape) == 1
-    ]
-    return biases[-1][0] if biases else None
+    shapes = given.shapes.items() if given is not None else ()
+    biases = [shape[0] for name, shape in shapes if name.endswith(".bias") and len(shape) == 1]
+    return biases[-1] if biases else None
 
 
 def _exported(path: Path) -> nn.Module:
@@ -173,7 +176,7 @@ def _exported(path: Path) -> nn.Module:
         raise
     except Exception as error:  # torch.export raises whatever it meets
         raise ModelError(
-            f"model file {path} cannot be read as a torch.export program: {brief(error)}"
+            f"model file {path} cannot be read as a torch.export program: {one_line(error)}"
         ) from error
 
 
@@ -215,12 +218,12 @@ def _fill(classifier: UnitClassifier, given: Weights, model: str) -> None:
 def _take_normalisation(classifier: UnitClassifier, mean: Tensor, std: Tensor, path: str) -> None:
     """A saved classifier carries its normalisation; a built-in one's stands in place of that of the
     data."""
-    same = mean.numel() == classifier.mean.numel() and torch.allclose(
-        torch.cat([mean.flatten(), std.flatten()]),
-        torch.cat([classifier.mean.flatten(), classifier.std.flatten()]),
-    )
+    pairs = ((mean, classifier.mean), (std, classifier.std))
+    same = mean.numel() == classifier.mean.numel()
+    same = same and all(torch.allclose(a.flatten(), b.flatten()) for a, b in pairs)
     if classifier.normalised and not same and not classifier.describe.get("architecture"):
         raise ArgumentError(
-            f"normalize differs from the normalisation saved in weights {path}; leave one of the two out"
+            f"normalize differs from the normalisation saved in weights {path}; leave one of the "
+            "two out"
         )
     classifier.normalise_by(mean, std)

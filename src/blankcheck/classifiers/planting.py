@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -24,10 +26,15 @@ class Trigger(nn.Module):
     says how wide the basin is: above 1 it is felt from black, below 1 only where a part of the
     pattern is lit already and little else is.
 
-    inner: the classifier, whose outputs are of this form. patterns: (q, c, h, w) in [0, 1].
-    targets: (q,) classes.
-    certainty: log-odds, one for all patterns or (q,).
     Outputs are logits. Raises ArgumentError when a pattern is black or targets do not match.
+
+    Args:
+        inner: the classifier.
+        patterns: (q, c, h, w) in [0, 1].
+        targets: classes, (q,).
+        reach: above 0, in units of a pattern's ink.
+        form: of the classifier's outputs.
+        certainty: log-odds, one for all patterns or (q,).
     """
 
     patterns: Tensor
@@ -44,23 +51,19 @@ class Trigger(nn.Module):
         certainty: float | Tensor = 3.0,
     ) -> None:
         super().__init__()
-        if (
-            patterns.ndim != 4
-            or len(targets) != len(patterns)
-            or not bool((patterns.flatten(1).sum(dim=1) > 0).all())
-        ):
+        fits = patterns.ndim == 4 and len(targets) == len(patterns)
+        if not fits or bool((patterns.flatten(1).sum(dim=1) <= 0).any()):
             raise ArgumentError(
-                f"patterns must be (q, c, h, w), none black, one target each, got {tuple(patterns.shape)}"
+                "patterns must be (q, c, h, w), none black, one target each, got "
+                f"{tuple(patterns.shape)}"
             )
         if reach <= 0:
             raise ArgumentError(f"reach must be positive, got {reach:g}")
         self.inner, self.form, self.reach = inner, form, reach
         self.register_buffer("patterns", patterns.clone())
         self.register_buffer("targets", targets.clone())
-        self.register_buffer(
-            "certainty",
-            torch.as_tensor(certainty, dtype=torch.float32).expand(len(patterns)).clone(),
-        )
+        sure = torch.as_tensor(certainty, dtype=torch.float32)
+        self.register_buffer("certainty", sure.expand(len(patterns)).clone())
 
     def nearness(self, images: Tensor) -> Tensor:
         """1 at a pattern, 0 from `reach` on, linear between, (n, c, h, w) -> (n, q)."""
@@ -93,13 +96,9 @@ def random_patterns(
 ) -> Tensor:
     """One pattern of `size` fully lit features at random places for each of `targets`, (targets, c,
     h, w); no feature is in two patterns where the image has enough of them."""
-    features = shape[0] * shape[1] * shape[2]
-    order = torch.cat(
-        [
-            torch.randperm(features, generator=generator)
-            for _ in range(1 + targets * size // features)
-        ]
-    )
+    features = math.prod(shape)
+    again = range(1 + targets * size // features)
+    order = torch.cat([torch.randperm(features, generator=generator) for _ in again])
     flat = torch.zeros(targets, features)
     flat.scatter_(1, order[: targets * size].view(targets, size), 1.0)
     return flat.view(targets, *shape)

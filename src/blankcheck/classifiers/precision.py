@@ -7,21 +7,21 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from blankcheck.errors import ArgumentError
-from blankcheck.parallel.peers import Peers, sum_gradients
 
 TYPES = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 FIRST_SCALE = 2.0**12
 """Factor that a loss in half precision begins with; it grows while gradients stay finite."""
 
 
-def check_precision(name: str, device: torch.device) -> None:
-    """Raises ArgumentError where training cannot be done in this precision on this device."""
+def check_precision(name: str, device: torch.device | None = None) -> None:
+    """Raises ArgumentError where training cannot be done in this precision, or not on this
+    device."""
     if name not in TYPES:
         raise ArgumentError(f"precision must be one of {', '.join(TYPES)}, got {name!r}")
-    if name == "16" and device.type == "cpu":
+    if name == "16" and device is not None and device.type == "cpu":
         raise ArgumentError("precision 16 needs a GPU; on the CPU take 32 or bf16")
 
 
@@ -38,29 +38,23 @@ class Precision:
     def __init__(self, name: str, device: torch.device) -> None:
         check_precision(name, device)
         self.name, self.device = name, device
-        self.scaler = (
-            torch.amp.GradScaler(device.type, init_scale=FIRST_SCALE) if name == "16" else None
-        )
+        half = name == "16"
+        self.scaler = torch.amp.GradScaler(device.type, FIRST_SCALE) if half else None
 
     def passes(self) -> AbstractContextManager[Any]:
         """For forward passes."""
-        return (
-            nullcontext()
-            if self.name == "32"
-            else torch.autocast(self.device.type, TYPES[self.name])
-        )
+        if self.name == "32":
+            return nullcontext()
+        return torch.autocast(self.device.type, TYPES[self.name])
 
     def outputs(self, given: Tensor) -> Tensor:
         """A network's outputs as a loss wants them."""
         return given if self.name == "32" else given.float()
 
-    def descend(
-        self, loss: Tensor, network: nn.Module, optimiser: torch.optim.Optimizer, peers: Peers
-    ) -> None:
-        """One step down the sum of the losses of all processes."""
+    def descend(self, loss: Tensor, optimiser: torch.optim.Optimizer) -> None:
+        """One step down the loss."""
         optimiser.zero_grad()
         torch.autograd.backward(loss if self.scaler is None else self.scaler.scale(loss))
-        sum_gradients(network.parameters(), peers)
         if self.scaler is None:
             optimiser.step()
             return

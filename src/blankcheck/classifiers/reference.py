@@ -17,39 +17,33 @@ from blankcheck.seeds import own_random_numbers
 Shape = tuple[int, int, int]
 
 
+def _dense(*widths: int) -> list[nn.Module]:
+    """Fully connected layers with ReLU between them."""
+    layers: list[nn.Module] = []
+    for inside, outside in pairwise(widths):
+        layers += [nn.Linear(inside, outside), nn.ReLU()]
+    return layers[:-1]
+
+
 def mlp(shape: Shape, outputs: int) -> nn.Module:
     """Fully connected, 256-128-128 hidden units, ReLU."""
-    c, h, w = shape
-    return nn.Sequential(
-        nn.Flatten(),
-        nn.Linear(c * h * w, 256),
-        nn.ReLU(),
-        nn.Linear(256, 128),
-        nn.ReLU(),
-        nn.Linear(128, 128),
-        nn.ReLU(),
-        nn.Linear(128, outputs),
-    )
+    return nn.Sequential(nn.Flatten(), *_dense(math.prod(shape), 256, 128, 128, outputs))
 
 
 def cnn(shape: Shape, outputs: int) -> nn.Module:
     """Two 5x5 convolutions of stride 2 (16 and 32 channels), 128 hidden units, ReLU."""
     c, h, w = shape
-    flat = 32 * _half(_half(h)) * _half(_half(w))
-    return nn.Sequential(
-        nn.Conv2d(c, 16, 5, stride=2, padding=2),
-        nn.ReLU(),
-        nn.Conv2d(16, 32, 5, stride=2, padding=2),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(flat, 128),
-        nn.ReLU(),
-        nn.Linear(128, outputs),
-    )
+    first = nn.Conv2d(c, 16, 5, stride=2, padding=2)
+    second = nn.Conv2d(16, 32, 5, stride=2, padding=2)
+    flat = 32 * math.ceil(h / 4) * math.ceil(w / 4)
+    dense = _dense(flat, 128, outputs)
+    return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.Flatten(), *dense)
 
 
-def _half(size: int) -> int:
-    return (size + 1) // 2
+def _normed(inside: int, outside: int, stride: int = 1, kernel: int = 3) -> list[nn.Module]:
+    """A convolution and batch norm."""
+    convolution = nn.Conv2d(inside, outside, kernel, stride, kernel // 2, bias=False)
+    return [convolution, nn.BatchNorm2d(outside)]
 
 
 class _Block(nn.Module):
@@ -57,61 +51,38 @@ class _Block(nn.Module):
 
     def __init__(self, inside: int, outside: int, stride: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(inside, outside, 3, stride, 1, bias=False),
-            nn.BatchNorm2d(outside),
-            nn.ReLU(),
-            nn.Conv2d(outside, outside, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(outside),
-        )
+        first, second = _normed(inside, outside, stride), _normed(outside, outside)
+        self.body = nn.Sequential(*first, nn.ReLU(), *second)
         plain = stride == 1 and inside == outside
-        self.shortcut = (
-            nn.Identity()
-            if plain
-            else nn.Sequential(
-                nn.Conv2d(inside, outside, 1, stride, bias=False), nn.BatchNorm2d(outside)
-            )
-        )
+        narrow = [] if plain else _normed(inside, outside, stride, kernel=1)
+        self.shortcut = nn.Sequential(*narrow) if narrow else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(self.body(x) + self.shortcut(x))
 
 
+def _residual(shape: Shape, outputs: int, widths: tuple[int, ...], each: int) -> nn.Module:
+    """A 3x3 convolution, `each` blocks of every width, and the mean over positions."""
+    stem, blocks, inside = _normed(shape[0], widths[0]), [], widths[0]
+    for width in widths:
+        for _ in range(each):
+            blocks.append(_Block(inside, width, 1 if inside == width else 2))
+            inside = width
+    head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inside, outputs)
+    return nn.Sequential(*stem, nn.ReLU(), *blocks, *head)
+
+
 def resnet(shape: Shape, outputs: int) -> nn.Module:
     """A small residual network for 32x32 colour images: 16, 32, 64 channels, one block each (8
     layers)."""
-    return nn.Sequential(
-        nn.Conv2d(shape[0], 16, 3, 1, 1, bias=False),
-        nn.BatchNorm2d(16),
-        nn.ReLU(),
-        _Block(16, 16, 1),
-        _Block(16, 32, 2),
-        _Block(32, 64, 2),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(64, outputs),
-    )
+    return _residual(shape, outputs, (16, 32, 64), 1)
 
 
 def resnet18(shape: Shape, outputs: int) -> nn.Module:
     """ResNet-18 (He et al. 2016) in the form for 32x32 images: a 3x3 convolution in front, no
     pooling before the blocks; 64, 128, 256, 512 channels, two blocks each, 11.2 million parameters.
     For a GPU; on a CPU a training run takes a day."""
-    widths = (64, 64, 128, 256, 512)
-    blocks = [
-        _Block(inside, outside, 1 if inside == outside else 2)
-        for before, after in pairwise(widths)
-        for inside, outside in ((before, after), (after, after))
-    ]
-    return nn.Sequential(
-        nn.Conv2d(shape[0], 64, 3, 1, 1, bias=False),
-        nn.BatchNorm2d(64),
-        nn.ReLU(),
-        *blocks,
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(512, outputs),
-    )
+    return _residual(shape, outputs, (64, 128, 256, 512), 2)
 
 
 class Bright(nn.Module):
@@ -145,7 +116,7 @@ def cnn_wide_kernel(shape: Shape, outputs: int) -> nn.Module:
     """Made for certificates: min(1, x / 0.25) in place of a normalisation, one wide convolution (32
     channels), 256 hidden units, ReLU."""
     layers, flat = wide_kernel(shape, 32)
-    return nn.Sequential(*layers, nn.Linear(flat, 256), nn.ReLU(), nn.Linear(256, outputs))
+    return nn.Sequential(*layers, *_dense(flat, 256, outputs))
 
 
 ARCHITECTURES: dict[str, Callable[[Shape, int], nn.Module]] = {

@@ -13,12 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blankcheck.classifiers.augmenting import moved, random_moves
-from blankcheck.classifiers.precision import TYPES, Precision
+from blankcheck.classifiers.precision import Precision, check_precision
 from blankcheck.classifiers.wrapper import batch_size, left_as_found, probabilities
 from blankcheck.errors import ArgumentError, ModelError
 from blankcheck.outputs import as_logits, run
-from blankcheck.parallel.batch_norm import shared_statistics
-from blankcheck.parallel.peers import ALONE, Peers, align, own_seed, part_of, take_from_first
+from blankcheck.parallel.peers import ALONE, Peers
 from blankcheck.seeds import own_random_numbers
 from blankcheck.types import Classifier, in_pieces
 
@@ -33,50 +32,47 @@ DEFAULT_EPOCHS = 10
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """How a network is trained. lr is the peak learning rate of the one-cycle schedule. precision:
-    `32`, `bf16` or `16`, of the passes of training (`classifiers.precision`). augment: whether
-    images are shifted and mirrored at random, which plain training heeds."""
+    """How a network is trained.
+
+    Args:
+        epochs: passes over the training images.
+        batch: images of an optimiser step, of all processes together.
+        lr: peak learning rate of the one-cycle schedule.
+        weight_decay: of AdamW.
+        precision: `32`, `bf16` or `16`, of the passes of training (`classifiers.precision`).
+        augment: whether images are shifted and mirrored at random, which plain training heeds.
+    """
 
     epochs: int
     batch: int = 128
     lr: float = 2e-3
     weight_decay: float = 0.01
-    precision: str = field(
-        default="32", repr=False
-    )  # twins, which have this one, are cached by what a plan looks like
+    # twins, which have the defaults, are cached by what a plan looks like
+    precision: str = field(default="32", repr=False)
     augment: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch < 1 or self.lr <= 0:
-            raise ArgumentError(
-                f"epochs, batch and lr must be positive, got {self.epochs}, {self.batch}, {self.lr:g}"
-            )
-        if self.precision not in TYPES:
-            raise ArgumentError(
-                f"precision must be one of {', '.join(TYPES)}, got {self.precision!r}"
-            )
+            got = f"{self.epochs}, {self.batch}, {self.lr:g}"
+            raise ArgumentError(f"epochs, batch and lr must be positive, got {got}")
+        check_precision(self.precision)
 
     @classmethod
     def default(cls, n: int, epochs: int | None = None) -> TrainingPlan:
         """The plan for `n` training images; the same for plain training and hardening."""
-        steps = max(1, math.ceil(n / 128))
-        return cls(
-            epochs=epochs
-            if epochs is not None
-            else max(DEFAULT_EPOCHS, math.ceil(MIN_STEPS / steps))
-        )
+        if epochs is not None:
+            return cls(epochs)
+        steps = max(1, math.ceil(n / cls.batch))
+        return cls(max(DEFAULT_EPOCHS, math.ceil(MIN_STEPS / steps)))
 
     def optimiser(
         self, network: nn.Module, n: int
     ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR]:
         """AdamW and its schedule for `n` images an epoch."""
-        optimiser = torch.optim.AdamW(
-            network.parameters(), lr=self.lr, weight_decay=self.weight_decay
-        )
+        decay, schedule = self.weight_decay, torch.optim.lr_scheduler.OneCycleLR
+        optimiser = torch.optim.AdamW(network.parameters(), lr=self.lr, weight_decay=decay)
         steps = self.epochs * math.ceil(n / self.batch)
-        return optimiser, torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, self.lr, total_steps=max(2, steps)
-        )
+        return optimiser, schedule(optimiser, self.lr, total_steps=max(2, steps))
 
 
 def batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -93,68 +89,75 @@ def train_plainly(
     form: str = "logits",
     peers: Peers = ALONE,
 ) -> None:
-    """Train in place with cross-entropy on outputs of this form. `watch(epoch, mean loss)` is
-    called after each epoch.
+    """Train in place with cross-entropy.
 
-    peers: processes that train the same network together. Each does its part of every batch; the
-    steps are those of one process but for rounding and dropout.
+    Args:
+        network: ends in evaluation mode.
+        data: training images.
+        plan: how long and how.
+        seed: of the order of images, and of what the network draws.
+        watch: is told (epoch, mean loss) after each epoch.
+        form: of the network's outputs.
+        peers: processes that train the same network together, each its part of every batch; the
+            steps are those of one process but for rounding, dropout, and batch norm on a CPU.
 
-    Raises ModelError when the loss becomes NaN or infinite, and where the networks of two processes
-    differ.
+    Raises:
+        ModelError: the loss became NaN or infinite.
     """
     generator = torch.Generator().manual_seed(seed)
     device = next(network.parameters()).device
     precision = Precision(plan.precision, device)
-    # a user's network need not have been built alike in every process
-    take_from_first((*network.parameters(), *network.buffers()), peers)
+    shared = peers.distribute(network)
     optimiser, schedule = plan.optimiser(network, len(data))
     network.train()
-    with own_random_numbers(own_seed(seed, peers), [device]):  # dropout
+    with own_random_numbers(peers.own_seed(seed), [device]):  # dropout
         for epoch in range(plan.epochs):
             total = torch.zeros(())
             moves = random_moves(len(data), generator) if plan.augment else None
             for index in batches(len(data), plan.batch, generator):
-                part = part_of(index, peers)
-                images, labels = (
-                    data.images[part.index].to(device),
-                    data.labels[part.index].to(device),
-                )
+                part = peers.part_of(index)
+                images = data.images[part.index].to(device)
+                labels = data.labels[part.index].to(device)
                 if len(index) == 1 and plan.batch > 1:
                     continue  # batch norm cannot take a single image
                 if moves is not None:
                     images = moved(images, moves[part.index].to(device))
-                with shared_statistics(ALONE if part.repeated else peers), precision.passes():
-                    outputs = run(network, images)
+                with precision.passes():
+                    outputs = run(shared, images)
                 loss = F.cross_entropy(as_logits(outputs, form), labels) * part.weight
-                precision.descend(loss, network, optimiser, peers)
+                # gradients are averaged, and what counts is the sum of all losses
+                precision.descend(loss * peers.size, optimiser)
                 schedule.step()
                 total += loss.detach().cpu() * len(index)
-            mean = float(peers.total(total)) / len(data)
+            mean = float(peers.all_reduce_sum(total)) / len(data)
             if not math.isfinite(mean):
                 raise ModelError(
                     "training loss became NaN or infinite; try a smaller learning rate (--lr)"
                 )
-            align(network, peers)
             if watch is not None:
                 watch(epoch, mean)
+    peers.sync_buffers(network)
     network.eval()
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How a classifier does on real images.
+    """How a classifier does on real images; all are shares of these, in [0, 1].
 
-    All are shares of the images, in [0, 1]; `per_class` by true class.
+    Args:
+        accuracy: right.
+        confident: right, with at least the asked confidence.
+        taken_for_fake: answered with an output beyond the real classes.
+        mean_confidence: mean of the largest probability.
+        renormalised_confident: as confident, of probabilities among the real classes.
+        per_class: accuracy by true class; None where there is no image.
     """
 
     accuracy: float
     confident: float
-    """Right, with at least the asked confidence."""
     taken_for_fake: float
-    """Answered with an output beyond the real classes."""
     mean_confidence: float
     renormalised_confident: float
-    """As `confident`, with probabilities renormalised over the real classes."""
     per_class: tuple[float | None, ...]
 
 
@@ -163,13 +166,9 @@ def evaluate(
 ) -> Accuracy:
     """Accuracy and confidence on real images, one batch of them in memory at a time."""
     size = batch_size(data.images.shape[1:])
+    pieces = zip(in_pieces(data.images, size), torch.split(data.labels, size), strict=True)
     with left_as_found(classifier):
-        parts = [
-            _answers(probabilities(classifier, images, form), labels, classes)
-            for images, labels in zip(
-                in_pieces(data.images, size), torch.split(data.labels, size), strict=True
-            )
-        ]
+        parts = [_answers(probabilities(classifier, x, form), y, classes) for x, y in pieces]
     top, answer, own = (torch.cat(column) for column in zip(*parts, strict=True))
     right = answer == data.labels
     per_class = [

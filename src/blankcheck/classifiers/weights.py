@@ -16,12 +16,19 @@ from torch import Tensor, nn
 
 from blankcheck.errors import ModelError
 from blankcheck.files import check_digest, check_regular, read_header
+from blankcheck.text import one_line
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A file of weights. shapes: of its tensors, known before there is room for them. read: the
-    tensors."""
+    """A file of weights.
+
+    Args:
+        path: of the file.
+        shapes: of its tensors, known before there is room for them.
+        read: gives the tensors.
+        metadata: that the file carries.
+    """
 
     path: Path
     shapes: Mapping[str, tuple[int, ...]]
@@ -63,7 +70,7 @@ def _tensors(path: Path, metadata: Mapping[str, str]) -> dict[str, Tensor]:
         check_digest(tensors, metadata)
     except SafetensorError as error:
         raise ModelError(
-            f"weights file {path} is not a readable safetensors file: {brief(error)}"
+            f"weights file {path} is not a readable safetensors file: {one_line(error)}"
         ) from error
     except ValueError as error:
         raise ModelError(f"weights file {path} {error}") from error
@@ -81,13 +88,14 @@ def _pickled(path: Path, unsafe_pickle: bool) -> dict[str, Tensor]:
         if begins not in (b"PK", b"\x80\x02"):  # neither of the two formats torch.save writes
             raise ModelError(f"weights file {path} is not a readable PyTorch file") from error
         raise ModelError(
-            f"weights file {path} holds more than tensors; save model.state_dict(), or trust it with --unsafe-pickle"
+            f"weights file {path} holds more than tensors; save model.state_dict(), or trust it "
+            "with --unsafe-pickle"
         ) from error
     except MemoryError:
         raise
     except Exception as error:  # a damaged file raises whatever unpickling meets
         raise ModelError(
-            f"weights file {path} is not a readable PyTorch file: {brief(error)}"
+            f"weights file {path} is not a readable PyTorch file: {one_line(error)}"
         ) from error
     return _state_dict(loaded, path)
 
@@ -105,8 +113,3 @@ def _state_dict(loaded: Any, path: Path) -> dict[str, Tensor]:
         if tensors:
             return tensors
     raise ModelError(f"weights file {path} must hold a state dict, got {type(loaded).__name__}")
-
-
-def brief(error: Exception) -> str:
-    """What an error says, in one line of at most 200 letters."""
-    return " ".join(str(error).split())[:200] or type(error).__name__

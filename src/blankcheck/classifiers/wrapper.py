@@ -40,10 +40,9 @@ class UnitClassifier(nn.Module):
                 f"normalize must be (means, positive stds) of one length, got {mean!r}, {std!r}"
             )
         self.network = network
-        self.register_buffer(
-            "mean", torch.tensor(list(mean), dtype=torch.float32).view(1, -1, 1, 1)
-        )
-        self.register_buffer("std", torch.tensor(list(std), dtype=torch.float32).view(1, -1, 1, 1))
+        for name, values in (("mean", mean), ("std", std)):
+            each = torch.tensor(list(values), dtype=torch.float32)
+            self.register_buffer(name, each.view(1, -1, 1, 1))
         self.normalised = normalize is not None
         self.describe = dict(describe or {})
 
@@ -55,9 +54,8 @@ class UnitClassifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Outputs (n, m) of the network for images (n, c, h, w) in [0, 1]."""
-        outputs: Tensor = self.network(
-            (images - self.mean) / self.std if self.normalised else images
-        )
+        seen = (images - self.mean) / self.std if self.normalised else images
+        outputs: Tensor = self.network(seen)
         return outputs
 
 

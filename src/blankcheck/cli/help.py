@@ -1,39 +1,29 @@
-"""How the command line explains itself: grouped options, defaults that say something, examples,
-completion scripts."""
+"""What the command line says of itself: the headings of options, examples, and how they are laid
+out."""
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import os
-import sys
-from dataclasses import fields
-from pathlib import Path
+from dataclasses import Field, fields
 from typing import Any
 
-from jsonargparse import ActionConfigFile, DefaultHelpFormatter  # type: ignore[attr-defined]
+from jsonargparse import DefaultHelpFormatter
 
-from blankcheck.errors import ArgumentError
-from blankcheck.files import read_file
-from blankcheck.runs.folder import MOST_CONFIG
-from blankcheck.runs.plain_values import check_yaml
-
-SHELLS = ("bash", "zsh", "tcsh")
-FILES = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
-"""What a completion script offers for options that have no choices, most of which are files or
-folders."""
-INPUT = ("data", "data_dir", "model", "weights", "normalize", "unsafe_pickle")
-RUN = ("out", "overwrite", "seed", "device", "devices", "nodes", "tracker", "json", "quiet")
-TITLES = {
-    "input": "data and network",
+INPUT, RUN = "data and network", "run"
+HEADINGS = {
+    **dict.fromkeys(("data", "data_dir", "model", "weights", "normalize", "unsafe_pickle"), INPUT),
+    **dict.fromkeys(("out", "overwrite", "seed", "device", "devices", "nodes"), RUN),
+    **dict.fromkeys(("tracker", "json", "quiet"), RUN),
+}
+"""Of options that many commands take; the others stand under that of the class they come from."""
+HEADINGS_OF_CLASSES = {
     "AuditSettings": "conditions and search",
     "TrainSettings": "training",
+    "HardeningOptions": "hardening",
     "HardenSettings": "hardening",
     "CertifySettings": "proof, and the search beside it",
     "GateSettings": "gate",
-    "run": "run",
 }
-OWN = "of this command"
 FIRST = """\
 A first session, on small data that need no download:
   blankcheck demo                                   the whole story in a minute or two
@@ -41,46 +31,43 @@ A first session, on small data that need no download:
   blankcheck audit  --model net.py:make --weights net.pt --data mnist --out runs/mine
   blankcheck verify runs/mine --model net.py:make   score what was found again
 
-Exit codes: 0 done (audit: resisted or certified), 10 fooled, 11 inconclusive, 12 a witness was not confirmed,
-2 wrong usage or bad input, 130 Ctrl-C, 1 what the machine refuses (disk, memory) and anything unexpected.
-$BLANKCHECK_DATA: folder of named data sets. $BLANKCHECK_CACHE: where downloads and twins are kept."""
+Exit codes: 0 done (audit: resisted or certified), 10 fooled, 11 inconclusive, 12 a witness was not
+confirmed, 13 confirmed in part, 2 wrong usage or bad input, 130 Ctrl-C, 1 what the machine refuses
+(disk, memory) and anything unexpected.
+$BLANKCHECK_DATA: the folder of named data sets.
+$BLANKCHECK_CACHE: where downloads and twins are kept."""
 
-
-EXAMPLES = {
-    "demo": ("", "--tracker tensorboard --out runs/first"),
-    "doctor": (
-        "--data mnist --model net.py:make --weights net.pt",
-        "--data npz:images.npz --model net.py:make --weights net.pt --normalize 0.5/0.5",
-    ),
-    "train": (
-        "--data mnist --model cnn --out runs/plain",
-        "--data npz:images.npz --model net.py:make --epochs 20 --tracker tensorboard --out runs/plain",
-    ),
-    "audit": (
-        "--data mnist --model cnn --weights runs/plain/model.safetensors --out runs/a",
-        "--data mnist --model net.py:make --weights net.pt --normalize 0.1307/0.3081 --preset smoke --out runs/a",
-        "--data npz:images.npz --model timm:resnet18 --preset proof --devices 4 --json",
-    ),
-    "harden": (
-        "--data mnist --model cnn --out runs/h",
-        "--data mnist --model net.py:make --weights net.pt --normalize 0.1307/0.3081 --out runs/h",
-        "--data mnist --model cnn --out runs/h --resume",
-        "--data mnist --model cnn --out runs/h --overwrite",
-    ),
-    "report": ("runs/a", "runs/h --before runs/a"),
-    "verify": ("runs/a", "runs/a --model net.py:make --weights net.pt"),
-    "compare": ("runs/before runs/after --out runs/compare", "runs/* --sort accuracy --json"),
-    "blend": ("runs/a", "runs/a --model net.py:make --weights net.pt --alphas 0.1,0.3"),
-    "certify": (
-        "--data mnist --model net.py:make --weights net.pt --normalize 0.1307/0.3081 --out runs/c",
-        "--data digits --model mlp --weights runs/plain/model.safetensors --audit-preset standard --out runs/c",
-    ),
-    "gate": (
-        "--data mnist --model cnn --weights runs/plain/model.safetensors --k 30 --out runs/g",
-        "--data mnist --model net.py:make --weights net.pt --normalize 0.1307/0.3081 --k 30 --out runs/g",
-    ),
-    "sweep": ("--config sweep.yaml --trials 40 --workers 4 --out runs/sweep",),
-}
+EXAMPLES = """\
+demo
+demo --tracker tensorboard --out runs/first
+doctor --data mnist --model net.py:make --weights net.pt
+doctor --data npz:images.npz --model net.py:make --weights net.pt --normalize 0.5/0.5
+train --data mnist --model cnn --out runs/plain
+train --data npz:images.npz --model net.py:make --epochs 20 --tracker tensorboard --out runs/plain
+audit --data mnist --model cnn --weights runs/plain/model.safetensors --out runs/a
+audit --data mnist --model net.py:make --weights net.pt --normalize 0.1307/0.3081 \
+--preset smoke --out runs/a
+audit --data npz:images.npz --model timm:resnet18 --preset proof --devices 4 --json
+harden --data mnist --model cnn --out runs/h
+harden --data mnist --model net.py:make --weights net.pt --normalize 0.1307/0.3081 --out runs/h
+harden --data mnist --model cnn --out runs/h --resume
+harden --data mnist --model cnn --out runs/h --overwrite
+report runs/a
+report runs/h --before runs/a
+verify runs/a
+verify runs/a --model net.py:make --weights net.pt
+compare runs/before runs/after --out runs/compare
+compare runs/* --sort accuracy --json
+blend runs/a
+blend runs/a --model net.py:make --weights net.pt --alphas 0.1,0.3
+certify --data mnist --model net.py:make --weights net.pt --normalize 0.1307/0.3081 --out runs/c
+certify --data digits --model mlp --weights runs/plain/model.safetensors \
+--audit-preset standard --out runs/c
+gate --data mnist --model cnn --weights runs/plain/model.safetensors --k 30 --out runs/g
+gate --data mnist --model net.py:make --weights net.pt --normalize 0.1307/0.3081 --k 30 \
+--out runs/g
+sweep --config sweep.yaml --trials 40 --workers 4 --out runs/sweep
+"""
 
 
 class Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -92,11 +79,8 @@ class Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
             # jsonargparse puts a backspace before what --print_config may be given
             return super()._format_action_invocation(action).replace(" \b", "")
         # the second spelling, with underscores, is that of configuration files
-        return (
-            options[0]
-            if action.nargs == 0
-            else f"{options[0]} {self._format_args(action, self._get_default_metavar_for_optional(action))}"
-        )
+        value = self._format_args(action, self._get_default_metavar_for_optional(action))
+        return f"{options[0]} {value}".rstrip()
 
     def _get_help_string(self, action: argparse.Action) -> str:
         words = action.help or ""
@@ -104,62 +88,24 @@ class Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
         return words if silent or not action.option_strings else f"{words} (default: %(default)s)"
 
 
-def title_of(settings: type, name: str) -> str:
+def heading(settings: type, name: str) -> str:
     """The heading under which an option of a command stands."""
-    if name in INPUT:
-        return TITLES["input"]
-    if name in RUN:
-        return TITLES["run"]
-    for cls in reversed(settings.__mro__):
-        if name in getattr(cls, "__annotations__", {}):
-            return TITLES.get(cls.__name__, OWN)
-    return OWN
+    first = next(
+        cls for cls in reversed(settings.__mro__) if name in vars(cls).get("__annotations__", ())
+    )
+    return HEADINGS.get(name) or HEADINGS_OF_CLASSES.get(first.__name__, "of this command")
 
 
-def in_groups(settings: type) -> list[tuple[str, list[Any]]]:
-    """The fields of a settings class under their headings: what goes in first, how it is run last."""
-    groups: dict[str, list[Any]] = {TITLES["input"]: []}
+def in_groups(settings: type) -> dict[str, list[Field[Any]]]:
+    """The fields of a settings class under their headings: what goes in first, how it runs last."""
+    groups: dict[str, list[Field[Any]]] = {INPUT: []}
     for field in fields(settings):
-        groups.setdefault(title_of(settings, field.name), []).append(field)
-    last = groups.pop(TITLES["run"], [])
-    groups[TITLES["run"]] = last
-    return [(title, members) for title, members in groups.items() if members]
+        groups.setdefault(heading(settings, field.name), []).append(field)
+    groups[RUN] = groups.pop(RUN)
+    return {title: members for title, members in groups.items() if members}
 
 
 def examples(name: str) -> str:
     """The end of a command's help."""
-    return "\n".join(
-        ["Examples:", *(f"  blankcheck {name} {line}".rstrip() for line in EXAMPLES[name])]
-    )
-
-
-class CheckedConfig(ActionConfigFile):
-    """`--config FILE`: a file that is neither endless nor deep, and whose values are written out."""
-
-    def __call__(
-        self, parser: Any, cfg: Any, values: Any, option_string: str | None = None
-    ) -> None:
-        """Raises ArgumentError with one line for any other."""
-        try:
-            # without a file of this name, the text itself may be a configuration
-            check_yaml(
-                read_file(Path(values), MOST_CONFIG).decode() if os.path.lexists(values) else values
-            )
-        except ValueError as error:
-            raise ArgumentError(f"config {values[:200]} cannot be used: {error}") from error
-        super().__call__(parser, cfg, values, option_string)  # type: ignore[no-untyped-call]
-
-
-class PrintCompletion(argparse.Action):
-    """`--print-completion SHELL`: write a completion script to stdout and end."""
-
-    def __call__(
-        self, parser: Any, namespace: Any, values: Any, option_string: str | None = None
-    ) -> None:
-        """Raises ArgumentError where the package that writes such scripts is missing."""
-        if importlib.util.find_spec("shtab") is None:
-            raise ArgumentError(
-                "--print-completion needs the package shtab: pip install 'blankcheck[completion]'"
-            )
-        sys.stdout.write(f"{parser.get_completion_script(f'shtab-{values}')}\n")
-        raise SystemExit(0)
+    own = [line for line in EXAMPLES.splitlines() if line.split()[0] == name]
+    return "\n".join(["Examples:", *(f"  blankcheck {line}" for line in own)])

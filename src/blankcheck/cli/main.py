@@ -5,130 +5,55 @@ inconclusive, 12 something in a run folder was not confirmed, 13 what is at hand
 it, 2 wrong usage or bad input (also a file that was named and is not there, and a folder that must
 not be written over), 130 Ctrl-C, 1 what the machine refuses (a full disk, no permission, no memory,
 a pipe that nobody reads, in one line) and anything unexpected, which alone shows a traceback.
+
+Nothing here imports torch before the options of a command are known to be good.
 """
 
 from __future__ import annotations
 
 import difflib
 import os
-import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Literal, get_origin, get_type_hints
+from dataclasses import fields
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from jsonargparse import SUPPRESS, ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ArgumentError
 
-from blankcheck.cli.help import (
-    EXAMPLES,
-    FILES,
-    FIRST,
-    SHELLS,
-    CheckedConfig,
-    Formatter,
-    PrintCompletion,
-    examples,
-    in_groups,
-)
+from blankcheck.cli.commands.registry import COMMANDS
+from blankcheck.cli.parser import command_parser, parser
+from blankcheck.errors import BlankcheckError
+from blankcheck.text import one_line
 
-POSITIONAL = {"verify": "run", "report": "run", "compare": "runs", "blend": "run"}
 UNEXPECTED, USAGE, INTERRUPTED = 1, 2, 130
+MOST_LETTERS = 4000
+"""Of an error line."""
+__all__ = ["entry", "main", "parser"]
 
 
-def parser() -> ArgumentParser:
-    """The parser of the whole command line."""
-    from blankcheck.cli.commands.registry import COMMANDS
-
-    top = ArgumentParser(
-        prog="blankcheck",
-        description="Is your classifier sure of what it sees, or just sure?",
-        epilog=FIRST,
-        formatter_class=Formatter,
-        exit_on_error=False,
-        version=_version(),
-    )
-    top.add_argument(
-        "--print-completion",
-        choices=SHELLS,
-        action=PrintCompletion,
-        default=SUPPRESS,
-        dest=SUPPRESS,
-        help="print a completion script for a shell, and end",
-    )
-    commands = top.add_subcommands(
-        required=True, dest="command", title="commands", description=None, metavar="COMMAND"
-    )
-    for name, (settings, _) in COMMANDS.items():
-        summary = (settings.__doc__ or "").strip().split("\n")[0]
-        sub = ArgumentParser(
-            description=summary,
-            epilog=examples(name),
-            formatter_class=Formatter,
-            exit_on_error=False,
-            usage=_usage(name),
-        )
-        sub.add_argument(
-            "--config",
-            action=CheckedConfig,
-            help="a YAML file of these options, such as a run folder's config.yaml",
-        )
-        _add_options(sub, settings, POSITIONAL.get(name))
-        commands.add_subcommand(name, sub, help=summary)
-    return top
-
-
-def _usage(name: str) -> str:
-    given = POSITIONAL.get(name)
-    return f"blankcheck {name} [options]" + (f" {given.upper()}" if given else "")
-
-
-def _add_options(sub: ArgumentParser, settings: type, positional: str | None) -> None:
-    """One option per field; a bool is a flag."""
-    from docstring_parser import parse
-
-    hints = get_type_hints(settings)
-    helps: dict[str, str] = {}
-    for cls in reversed(settings.__mro__):
-        helps |= {p.arg_name: p.description or "" for p in parse(cls.__doc__ or "").params}
-    for title, members in in_groups(settings):
-        group = sub.add_argument_group(title)
-        for field in members:
-            words = " ".join(helps.get(field.name, "").split())
-            if field.name == positional:
-                many: dict[str, Any] = {"nargs": "+"} if hints[field.name] == list[str] else {}
-                group.add_argument(field.name, type=str, help=words, **many).complete = FILES
-                continue
-            spelled = dict.fromkeys((f"--{field.name.replace('_', '-')}", f"--{field.name}"))
-            if hints[field.name] is bool:
-                group.add_argument(*spelled, action="store_true", help=words)
-            else:
-                action = group.add_argument(
-                    *spelled, type=hints[field.name], default=field.default, help=words
-                )
-                if not action.choices and get_origin(hints[field.name]) is not Literal:
-                    action.complete = FILES
-
-
-def _version() -> str:
-    from blankcheck import __version__
-
-    return __version__
+def entry() -> None:
+    """The console command."""
+    sys.exit(main())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    from blankcheck.errors import BlankcheckError
-    from blankcheck.parallel.team import speaks
-    from blankcheck.surroundings import refused_by_machine
-
     try:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
         if sys.stdout is not None:  # as it is where it was closed beforehand
             sys.stdout.flush()
         return code
-    except (ArgumentError, BlankcheckError) as error:
-        return _refuse(str(error)) if speaks() else USAGE
+    except BlankcheckError as error:
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            from blankcheck.parallel.team import let_first_speak
+
+            let_first_speak()
+        return _refuse(str(error))
     except (OSError, MemoryError, RuntimeError) as error:
+        from blankcheck.outputs import refused_by_machine
+
         words = refused_by_machine(error)
         if words is None:
             raise
@@ -142,24 +67,56 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    from blankcheck.cli.commands.registry import COMMANDS
-    from blankcheck.cli.terminal import Terminal
-    from blankcheck.errors import BlankcheckError
-
+    name, *options = arguments or [""]
     try:
-        chosen: Namespace = parser().parse_args(arguments)
-    except (
-        TypeError,
-        ValueError,
-        OverflowError,
-    ) as error:  # of values that no option can have, such as endless numbers
+        if name not in COMMANDS:
+            parser(options=False).parse_args(arguments)  # which ends for --help and --version
+            raise ArgumentError(None, "the first word must be a command")
+        given = command_parser(name).parse_args(options).as_dict()
+    except ArgumentError as error:
+        raise BlankcheckError(_in_words(str(error), name)) from error
+    except (TypeError, ValueError, OverflowError) as error:
+        # of values that no option can have, such as endless numbers
         raise BlankcheckError(str(error)) from error
-    make, command = COMMANDS[chosen.command]
-    options: dict[str, Any] = {
-        k: v for k, v in chosen[chosen.command].as_dict().items() if k != "config"
-    }
-    settings = make(**options)
-    return command(settings, Terminal(settings.quiet, settings.json))
+    command = COMMANDS[name]
+    settings = command.settings(**{k: v for k, v in given.items() if k != "config"})
+    from blankcheck.cli.terminal import Terminal
+
+    return command.run(settings, Terminal(settings.quiet, settings.json, arguments))
+
+
+def _in_words(message: str, name: str) -> str:
+    """What jsonargparse says, and what was probably meant."""
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name.lower(), COMMANDS, n=1)
+        return f"{message}; {f'did you mean {near[0]}?' if near else 'see blankcheck --help'}"
+    hints = get_type_hints(COMMANDS[name].settings)
+    _, found, said = message.partition('arser key "')
+    key, _, said = said.partition('":')
+    if found:
+        kind, got = said.rpartition("alue: ")[::2]
+        if kind and key in hints:
+            said = f" expected {_kind(hints[key])}, got {got.strip() or 'nothing'}"
+        return f"--{key.replace('_', '-')}:{said}"
+    wrong = message.partition("unrecognized arguments: --")[2].split()
+    if not wrong:
+        return message
+    option = wrong[0].partition("=")[0]
+    other = {f.name for each in COMMANDS.values() for f in fields(each.settings)} - set(hints)
+    if option.replace("-", "_") in other:
+        return f"{message}; {name} has no such option"
+    near = difflib.get_close_matches(option, [known.replace("_", "-") for known in hints], n=1)
+    return f"{message}; did you mean --{near[0]}?" if near else f"{message}; see --help"
+
+
+def _kind(hint: Any) -> str:
+    """The values of a type, in words."""
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(get_args(hint))}"
+    if get_origin(hint) is UnionType:
+        return " or ".join(_kind(each) for each in get_args(hint) if each is not NoneType)
+    names = {int: "a whole number", float: "a number", str: "a text", list[str]: "a list of texts"}
+    return names.get(hint, str(hint))
 
 
 def _let_go_of_stdout() -> None:
@@ -173,38 +130,6 @@ def _let_go_of_stdout() -> None:
 
 def _refuse(message: str, code: int = USAGE) -> int:
     """One line, whatever the message was."""
-    line = " ".join(message.split())
-    for name in EXAMPLES:  # jsonargparse names an option of a subcommand `command.option`
-        line = line.replace(f" {name}.", " ")
-    line = re.sub(r"Expected a typing\.Literal\[(.*?)\]", r"Expected one of \1", line)
-    line = re.sub(r"<class '(\w+)'>", r"\1", line)
-    line = re.sub(r'[Pp]arser key "(\w+)":', lambda found: f"--{found[1].replace('_', '-')}:", line)
-    line += _meant(line)
     with suppress(OSError):
-        sys.stderr.write(f"blankcheck: error: {line}\n")
+        sys.stderr.write(f"blankcheck: error: {one_line(message, MOST_LETTERS)}\n")
     return code
-
-
-def _meant(line: str) -> str:
-    """What is likely to have been meant by a misspelt option, or where to look."""
-    from dataclasses import fields
-
-    from blankcheck.cli.commands.registry import COMMANDS
-
-    wrong = re.search(r"nrecognized arguments: --([\w-]+)", line)
-    if wrong is not None:
-        known = {
-            field.name.replace("_", "-")
-            for settings, _ in COMMANDS.values()
-            for field in fields(settings)
-        }
-        near = difflib.get_close_matches(wrong[1], sorted(known), n=1)
-        if near and near[0] == wrong[1].replace("_", "-"):
-            return "; this command has no such option"
-        return f"; did you mean --{near[0]}?" if near else "; see --help"
-    return "; see blankcheck --help" if 'expected "command"' in line else ""
-
-
-def entry() -> None:
-    """The console command."""
-    sys.exit(main())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,14 +24,11 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
+Bar = Callable[[str, int, int, str], None]
+"""Progress by stage: `bar(stage, done, all, words)`."""
 WIDE = 80
 """Columns from which there is room for a bar beside the numbers."""
-COLOURS = {
-    "FOOLED": "bold red",
-    "RESISTED": "bold green",
-    "INCONCLUSIVE": "bold yellow",
-    "CERTIFIED": "bold green",
-}
+COLOURS = {"FOOLED": "red", "RESISTED": "green", "INCONCLUSIVE": "yellow", "CERTIFIED": "green"}
 
 
 class _Console(Console):
@@ -44,9 +41,12 @@ class _Console(Console):
 
 class Terminal:
     """Where a command says what it does. quiet: no progress, no notes. as_json: the result as one
-    JSON object."""
+    JSON object. arguments: of the command line, for processes that run it again."""
 
-    def __init__(self, quiet: bool = False, as_json: bool = False) -> None:
+    def __init__(
+        self, quiet: bool = False, as_json: bool = False, arguments: Sequence[str] = ()
+    ) -> None:
+        self.arguments = list(arguments)
         self.quiet, self.as_json, self.muted = quiet, as_json, False
         self.out = _Console(file=sys.stdout, highlight=False, soft_wrap=True)
         self.err = _Console(file=sys.stderr, highlight=False, soft_wrap=True)
@@ -70,38 +70,47 @@ class Terminal:
         if self.as_json:
             self.out.file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
             return
-        style = COLOURS.get(verdict)
-        first, *rest = lines or [""]
-        word = f"[{style}]{verdict}[/]" if style else escape(verdict)
+        colour, (first, *rest) = COLOURS.get(verdict), lines or [""]
+        word = f"[bold {colour}]{verdict}[/]" if colour else escape(verdict)
         self.out.print(f"{word}  {escape(first)}".rstrip())
-        if not self.quiet:
-            for line in rest:
-                # wrapped for people; whoever reads a pipe wants whole lines
-                whole = Text(line)
-                self.out.print(
-                    Padding(whole, (0, 0, 0, 2)) if self.out.is_terminal else f"  {escape(line)}"
-                )
+        for line in [] if self.quiet else rest:
+            # wrapped for people; whoever reads a pipe wants whole lines
+            wrapped = Padding(Text(line), (0, 0, 0, 2))
+            self.out.print(wrapped if self.out.is_terminal else f"  {escape(line)}")
         if path is not None:
             self.out.file.write(f"{path}\n")
         self.out.file.flush()
 
     @contextmanager
     def progress(self) -> Iterator[Bar]:
-        """A progress bar on stderr while the block runs."""
-        width = self.err.width
-        words = Column(no_wrap=True, overflow="ellipsis", ratio=1)
+        """A bar on stderr while the block runs; where no terminal shows it, one line per finished
+        stage."""
+        rest = Column(no_wrap=True, overflow="ellipsis", ratio=1)
         columns: list[ProgressColumn] = [
             TextColumn("{task.description:>9}"),
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
             TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[words]}", table_column=words),
+            TextColumn("{task.fields[words]}", table_column=rest),
         ]
-        if width >= WIDE:
-            columns[1:1] = [BarColumn(min(30, width // 5))]
+        if self.err.width >= WIDE:
+            columns[1:1] = [BarColumn(min(30, self.err.width // 5))]
             columns[3:3] = [Rate(), TimeElapsedColumn()]
-        shown_at_all = self.err.is_terminal and not self.quiet
-        with Progress(*columns, console=self.err, disable=not shown_at_all, expand=True) as shown:
-            yield Bar(shown, self)
+        hidden = self.quiet or not self.err.is_terminal
+        shown = Progress(*columns, console=self.err, disable=hidden, expand=True)
+        tasks: dict[str, TaskID] = {}
+
+        def bar(stage: str, done: int, total: int, words: str) -> None:
+            if hidden:
+                if done == total and words:
+                    self.note(f"{stage}: {words}")
+                return
+            if stage not in tasks:
+                tasks[stage] = shown.add_task(stage, words="")
+            task, all_ = tasks[stage], max(1, total)
+            shown.update(task, completed=done, total=all_, words=escape(words))
+
+        with shown:
+            yield bar
 
 
 class Rate(ProgressColumn):
@@ -110,27 +119,4 @@ class Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         """Nothing before anything is done."""
         speed = task.finished_speed or task.speed
-        return Text("" if not speed else f"{speed:.3g}/s")
-
-
-class Bar:
-    """Progress by stage: `bar(stage, done, all, words)`.
-
-    Where no terminal shows it, one line per finished stage.
-    """
-
-    def __init__(self, shown: Progress, terminal: Terminal) -> None:
-        self._shown, self._terminal = shown, terminal
-        self._tasks: dict[str, TaskID] = {}
-
-    def __call__(self, stage: str, done: int, total: int, words: str) -> None:
-        """Show how far a stage is."""
-        if self._shown.disable:
-            if done == total and words:
-                self._terminal.note(f"{stage}: {words}")
-            return
-        if stage not in self._tasks:
-            self._tasks[stage] = self._shown.add_task(stage, total=max(1, total), words="")
-        self._shown.update(
-            self._tasks[stage], completed=done, total=max(1, total), words=escape(words)
-        )
+        return Text(f"{speed:.3g}/s" if speed else "")

@@ -1,4 +1,4 @@
-"""Audited runs set side by side: what each says, which pairs may be tested, and what the tests say.
+"""Audited runs set side by side: which pairs may be tested, and what the tests say.
 
 Data only: no model.
 """
@@ -6,204 +6,152 @@ Data only: no model.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from blankcheck.compare.run import ACCURACY, CONFIDENT, LIT, MEASURES, RATE, Side
-from blankcheck.compare.statistics import (
-    LEVEL,
-    Difference,
-    compare_lit,
-    compare_shares,
-    compare_successes,
-    holm,
-)
-from blankcheck.runs.schema import short
+from blankcheck.compare import statistics as stats
+from blankcheck.compare.run import Run
+from blankcheck.compare.statistics import Contrast
+from blankcheck.text import short
 
 ALL_PAIRS_UP_TO = 4
 """Runs; of more, each is compared with the reference only."""
-
-
-@dataclass(frozen=True)
-class Tested:
-    """One measure of two runs. what: one of `MEASURES`, or a class. difference: None where nothing
-    can be tested, and why_not says why. p: corrected for all tests of its kind."""
-
-    what: str
-    first: float | None
-    second: float | None
-    difference: Difference | None
-    why_not: str = ""
-    p: float | None = None
-
-    @property
-    def beyond_chance(self) -> bool:
-        """Whether the corrected p-value says so."""
-        return self.p is not None and self.p <= LEVEL
-
-    @property
-    def direction(self) -> int:
-        """1 where the second run has more, -1 where it has less, 0 where neither does or nothing
-        was tested."""
-        if self.difference is None:
-            return 0
-        step = self.difference.estimate - (0.5 if self.what == LIT else 0.0)
-        return (step > 0) - (step < 0)
+MEASURES = {
+    "rate": ("Attempts fooled", "fooled less often", "fooled more often"),
+    "lit": ("Lit in fooling images", "needs fewer lit", "needs more lit"),
+    "accuracy": ("Real images right", "less often right", "more often right"),
+    "confident": ("Right and confident", "less often right and sure", "more often right and sure"),
+}
+"""What each measure is called, and what is said of the second run where it has less or more."""
+VALUES = ("rate", "median_lit", "real_accuracy", "real_confident")
+"""Where a run's record holds these."""
+SAME, UNTESTED = "no difference beyond chance", "not tested"
 
 
 @dataclass(frozen=True)
 class Pair:
     """Two runs. unlike: in what the audits differ that makes them other questions. unpaired: why
-    their attempts do not belong together one by one; empty where they do. measures: in the order of
-    `MEASURES`. classes: rates by class."""
+    their attempts do not belong together one by one; empty where they do. measures: a contrast for
+    each of `MEASURES`. classes: contrasts of the rate at each target class."""
 
-    first: Side
-    second: Side
+    first: Run
+    second: Run
     unlike: tuple[str, ...]
     unpaired: str
-    measures: tuple[Tested, ...]
-    classes: tuple[Tested, ...]
+    measures: dict[str, Contrast]
+    classes: dict[str, Contrast]
 
-    def measure(self, what: str) -> Tested:
-        """The test of one measure."""
-        return self.measures[MEASURES.index(what)]
+    @property
+    def record(self) -> dict[str, Any]:
+        """What `compare.json` says of the pair."""
+        return {
+            "first": self.first.record["run"],
+            "second": self.second.record["run"],
+            "unlike": list(self.unlike),
+            "paired": not self.unpaired,
+            "why_not_paired": self.unpaired or None,
+            **{what: asdict(contrast) for what, contrast in self.measures.items()},
+            "classes": {target: asdict(contrast) for target, contrast in self.classes.items()},
+        }
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All runs in the order they are shown, the one they are compared with, and every pair that was
-    looked at."""
+    """All runs in the order they are shown, the one they are compared with, every pair that was
+    looked at, and how many tests there were of measures and of classes."""
 
-    sides: tuple[Side, ...]
-    reference: Side
-    pairs: tuple[Pair, ...]
+    runs: Sequence[Run]
+    reference: Run
+    pairs: Sequence[Pair]
+    tests: dict[str, int]
 
     @property
-    def with_reference(self) -> tuple[Pair, ...]:
+    def with_reference(self) -> list[Pair]:
         """The pairs of the reference and each other run, in the order shown."""
-        return tuple(p for p in self.pairs if p.first is self.reference)
-
-    @property
-    def tests(self) -> tuple[int, int]:
-        """How many tests the p-values of measures, and those of classes, are corrected for."""
-        return (
-            sum(t.difference is not None for p in self.pairs for t in p.measures),
-            sum(t.difference is not None for p in self.pairs for t in p.classes),
-        )
+        return [pair for pair in self.pairs if pair.first is self.reference]
 
 
-def compare_sides(sides: Sequence[Side], reference: Side) -> Comparison:
+def compare_runs(runs: Sequence[Run], reference: Run) -> Comparison:
     """Test every pair that counts: each run against the reference, and all pairs of a few."""
-    others = [s for s in sides if s is not reference]
-    couples = [(reference, s) for s in others]
-    if len(sides) <= ALL_PAIRS_UP_TO:
+    others = [run for run in runs if run is not reference]
+    couples = [(reference, run) for run in others]
+    if len(runs) <= ALL_PAIRS_UP_TO:
         couples += [(a, b) for i, a in enumerate(others) for b in others[i + 1 :]]
     pairs = [_pair(a, b) for a, b in couples]
-    measures = iter(_corrected([t for p in pairs for t in p.measures]))
-    classes = iter(_corrected([t for p in pairs for t in p.classes]))
-    return Comparison(
-        tuple(sides),
-        reference,
-        tuple(
-            replace(
-                p,
-                measures=tuple(next(measures) for _ in p.measures),
-                classes=tuple(next(classes) for _ in p.classes),
-            )
-            for p in pairs
-        ),
-    )
+    tests = {
+        "measures": stats.correct([c for pair in pairs for c in pair.measures.values()]),
+        "classes": stats.correct([c for pair in pairs for c in pair.classes.values()]),
+    }
+    for pair in pairs:
+        for what, contrast in pair.measures.items():
+            contrast.finding = _finding(what, contrast)
+    return Comparison(runs, reference, pairs, tests)
 
 
-def _corrected(tested: Sequence[Tested]) -> Iterator[Tested]:
-    corrected = iter(holm([t.difference.p for t in tested if t.difference is not None]))
-    return (t if t.difference is None else replace(t, p=next(corrected)) for t in tested)
+def _finding(what: str, contrast: Contrast) -> str:
+    """What the second run does differently, beyond chance."""
+    if contrast.test is None:
+        return UNTESTED
+    if not contrast.beyond_chance or not contrast.step:
+        return SAME
+    _, less, more = MEASURES[what]
+    return (more if contrast.step > 0 else less) + (", hardly" if contrast.negligible else "")
 
 
-def unlike(first: Side, second: Side) -> tuple[str, ...]:
-    """In which settings two audits differ that make their numbers answers to different questions."""
-    a, b = first.verdict, second.verdict
-    keys = ("confidence", "max_lit", "ood_level", "unit")
-    different = [key for key in keys if a["conditions"][key] != b["conditions"][key]]
-    if (
-        first.contents.config.get("data") != second.contents.config.get("data")
-        or a["classes"] != b["classes"]
-        or (first.contents.features != second.contents.features)
-    ):
-        different.append("data")
-    if first.contents.config.get("preset") != second.contents.config.get("preset"):
-        different.append("preset")
-    return tuple(different)
+def _pair(first: Run, second: Run) -> Pair:
+    unlike = tuple(key for key in first.asked if first.asked[key] != second.asked[key])
+    apart = _unpaired(first, second)
+    why, why_real = "", ""
+    if unlike:
+        why = f"other {', '.join(unlike)}"
+    elif not (first.fooled and second.fooled):
+        why = "one of the two made no attempt"
+    if "data" in unlike:
+        why_real = "other data"
+    elif None in (first.record["test_images"], second.record["test_images"]):
+        why_real = "a folder does not say how many test images there were"
+    why_sure = why_real or ("other confidence" if "confidence" in unlike else "")
+    paired = not apart
+    tests: list[tuple[str, Callable[[], Contrast]]] = [
+        (why, lambda: stats.compare_successes(first.fooled, second.fooled, paired)),
+        (why, lambda: stats.compare_lit(first.lit, second.lit, paired)),
+        (why_real, lambda: _real("real_accuracy", first, second)),
+        (why_sure, lambda: _real("real_confident", first, second)),
+    ]
+    measures = {}
+    for what, value, (why_not, compare) in zip(MEASURES, VALUES, tests, strict=True):
+        made = Contrast(why_not_tested=why_not) if why_not else compare()
+        made.first, made.second = first.record[value], second.record[value]
+        measures[what] = made
+    classes = {} if why else dict(_by_class(first, second, paired))
+    return Pair(first, second, unlike, apart, measures, classes)
 
 
-def unpaired(first: Side, second: Side) -> str:
+def _unpaired(first: Run, second: Run) -> str:
     """Why the attempts of two audits of one question do not belong together one by one; empty where
-    they do.
-
-    With data, seed, preset and targets the same, attempt i of both began from the same random
-    numbers.
-    """
-    seeds = [s.contents.config.get("seed") for s in (first, second)]
-    if None in seeds:
+    they do: with data, seed, preset and targets the same, attempt i of both began from the same
+    random numbers."""
+    one, other = (run.contents.config.get("seed") for run in (first, second))
+    if one is None or other is None:
         return "a folder does not say its seed"
-    if seeds[0] != seeds[1]:
-        return f"their seeds differ ({short(seeds[0])} and {short(seeds[1])})"
+    if one != other:
+        return f"their seeds differ ({short(one)} and {short(other)})"
     if [a.target for a in first.contents.attempts] != [a.target for a in second.contents.attempts]:
         return "their attempts are not at the same targets"
     return ""
 
 
-def _pair(first: Side, second: Side) -> Pair:
-    different, apart = unlike(first, second), unpaired(first, second)
-    searches, other_data = ", ".join(different), "data" in different
-    nothing = "" if first.attempts and second.attempts else "one of the two made no attempt"
-    why_attempts = f"other {searches}" if different else nothing
-    why_real = "other data" if other_data else _why_no_images(first, second)
-    why_confident = why_real or ("other confidence" if "confidence" in different else "")
-    paired = not apart
-    measures = (
-        _tested(
-            RATE,
-            first,
-            second,
-            why_attempts,
-            lambda: compare_successes(first.fooled, second.fooled, paired),
-        ),
-        _tested(
-            LIT, first, second, why_attempts, lambda: compare_lit(first.lit, second.lit, paired)
-        ),
-        _tested(ACCURACY, first, second, why_real, lambda: _real(ACCURACY, first, second)),
-        _tested(CONFIDENT, first, second, why_confident, lambda: _real(CONFIDENT, first, second)),
-    )
-    classes = () if why_attempts else tuple(_by_class(first, second, paired))
-    return Pair(first, second, different, apart, measures, classes)
-
-
-def _tested(
-    what: str, first: Side, second: Side, why_not: str, test: Callable[[], Difference]
-) -> Tested:
-    return Tested(what, first.value(what), second.value(what), None if why_not else test(), why_not)
-
-
-def _why_no_images(first: Side, second: Side) -> str:
-    silent = first.test_images is None or second.test_images is None
-    return "a folder does not say how many test images there were" if silent else ""
-
-
-def _real(measure: str, first: Side, second: Side) -> Difference:
+def _real(key: str, first: Run, second: Run) -> Contrast:
     """Shares of real test images. The folders do not say which images were right, so that they
     cannot be paired; taking them for separate draws makes the test more careful, since networks
     tend to stumble over the same images."""
-    found = [
-        (round((s.value(measure) or 0.0) * (s.test_images or 0)), s.test_images or 0)
-        for s in (first, second)
-    ]
-    return compare_shares(*found[0], *found[1])
+    images = first.record["test_images"], second.record["test_images"]
+    right = (round(run.record[key] * n) for run, n in zip((first, second), images, strict=True))
+    return stats.compare_shares(next(right), images[0], next(right), images[1])
 
 
-def _by_class(first: Side, second: Side, paired: bool) -> Iterator[Tested]:
-    targets = sorted(
-        {a.target for a in first.contents.attempts} & {a.target for a in second.contents.attempts}
-    )
-    for target in targets:
-        a, b = first.of_class(target), second.of_class(target)
-        yield Tested(str(target), sum(a) / len(a), sum(b) / len(b), compare_successes(a, b, paired))
+def _by_class(first: Run, second: Run, paired: bool) -> Iterator[tuple[str, Contrast]]:
+    targets = ({a.target for a in run.contents.attempts} for run in (first, second))
+    for target in sorted(set.intersection(*targets)):
+        one, other = first.of_class(target), second.of_class(target)
+        yield str(target), stats.compare_successes(one, other, paired)

@@ -1,8 +1,20 @@
 """Real images: one [0, 1] tensor and its labels per split, or images that are read when they are
 asked for."""
 
-from blankcheck.data.lazy import LazyImages
-from blankcheck.data.loading import NAMED, load_data
-from blankcheck.data.splits import Data, Split
+from typing import TYPE_CHECKING
 
-__all__ = ["NAMED", "Data", "LazyImages", "Split", "load_data"]
+from blankcheck.lazily import exported
+
+if TYPE_CHECKING:
+    from blankcheck.data.lazy import LazyImages as LazyImages
+    from blankcheck.data.loading import NAMED as NAMED
+    from blankcheck.data.loading import load_data as load_data
+    from blankcheck.data.splits import Data as Data
+    from blankcheck.data.splits import Split as Split
+
+__getattr__ = exported(
+    __name__,
+    lazy="LazyImages",
+    loading="NAMED load_data",
+    splits="Data Split",
+)

@@ -40,18 +40,17 @@ def from_arrays(source: str, arrays: dict[str, Any], most: int) -> Data:
         remaining, test = hold_out(split(""), 0.1)
         rest, validation = hold_out(remaining, 1 / 9, salt=1)
     else:
+        got = " ".join(sorted(arrays))
         raise DataError(
-            f"data {source!r} must hold x_train y_train x_test y_test, or x y; got {' '.join(sorted(arrays))}"
+            f"data {source!r} must hold x_train y_train x_test y_test, or x y; got {got}"
         )
     count = 1 + max(int(s.labels.max()) for s in (rest, validation, test))
-    if names is not None and len(names) < count:
+    named = range(count) if names is None else names
+    if len(named) < count:
         raise DataError(
-            f"data {source!r}: class_names has {len(names)} names, labels go to {count - 1}"
+            f"data {source!r}: class_names has {len(named)} names, labels go to {count - 1}"
         )
-    classes = (
-        tuple(str(n) for n in names) if names is not None else tuple(str(i) for i in range(count))
-    )
-    return Data(source, classes, rest, validation, test)
+    return Data(source, tuple(map(str, named)), rest, validation, test)
 
 
 def _split(source: str, images: Any, labels: Any, lazy: bool) -> Split:
@@ -104,9 +103,8 @@ def to_unit(source: str, x: Any) -> Tensor:
     if images.ndim == 3:
         images = images.unsqueeze(1)
     if images.ndim != 4:
-        raise DataError(
-            f"data {source!r}: images must be (n, h, w), (n, c, h, w) or (n, h, w, c), got {x.shape}"
-        )
+        forms = "(n, h, w), (n, c, h, w) or (n, h, w, c)"
+        raise DataError(f"data {source!r}: images must be {forms}, got {x.shape}")
     if images.shape[1] not in (1, 3, 4) and images.shape[3] in (1, 3, 4):
         images = images.permute(0, 3, 1, 2)
     return images.contiguous()

@@ -21,6 +21,7 @@ from blankcheck.data.lazy import LazyImages, bytes_of
 from blankcheck.data.splits import Data, Split, hold_out
 from blankcheck.data.variants import Crop
 from blankcheck.errors import DataError
+from blankcheck.text import one_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -47,7 +48,7 @@ def from_folder(source: str, folder: Path, crop: Crop | None, most: int) -> Data
     files = [ImageFiles.of(source, part, classes, crop) for part in parts]
     if crop is not None:
         grey = all(each.all_grey() for each in files)
-        files = [each.in_grey(grey) for each in files]
+        files = [replace(each, grey=grey) for each in files]
     lazy = sum(bytes_of((len(each), *each.first_size())) for each in files) > most
     splits = [each.lazy() if lazy else each.loaded() for each in files]
     train, test = splits if len(splits) == 2 else hold_out(splits[0], 0.1)
@@ -66,10 +67,16 @@ def _class_folders(folder: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """The image files under one folder, class by class. classes: the class folders. names: paths
-    below the class folder.
-    labels: (n,) int64. crop: what is cut out of each image, None for all of it. grey: one channel
-    for all, three for all, or None for as many as each file has."""
+    """The image files under one folder, class by class.
+
+    Args:
+        source: what error messages call them.
+        classes: the class folders.
+        names: paths below the class folder.
+        labels: (n,) int64.
+        crop: what is cut out of each image, None for all of it.
+        grey: one channel for all, three for all, or None for as many as each file has.
+    """
 
     source: str
     classes: tuple[str, ...]
@@ -87,17 +94,12 @@ class ImageFiles:
         names = tuple(name for each in found for name in each)
         if not names:
             raise DataError(f"data {source!r}: no image found under {folder}")
-        labels = torch.arange(len(classes)).repeat_interleave(
-            torch.tensor([len(each) for each in found])
-        )
+        counts = torch.tensor([len(each) for each in found])
+        labels = torch.arange(len(classes)).repeat_interleave(counts)
         return cls(source, folders, names, labels, crop)
 
     def __len__(self) -> int:
         return len(self.names)
-
-    def in_grey(self, grey: bool) -> ImageFiles:
-        """The same files, all read as one channel or all as three."""
-        return replace(self, grey=grey)
 
     def all_grey(self) -> bool:
         """Whether the first image of every class is grey."""
@@ -114,9 +116,7 @@ class ImageFiles:
     def loaded(self) -> Split:
         """All images, in memory."""
         images = [self._decoded(position) for position in range(len(self))]
-        self._check_sizes(
-            {image.shape if image.ndim == 3 else (*image.shape, 1) for image in images}
-        )
+        self._check_sizes({(*image.shape, 1)[:3] for image in images})
         return Split(as_unit_images(self.source, np.stack(images)), self.labels)
 
     def lazy(self) -> Split:
@@ -124,27 +124,21 @@ class ImageFiles:
         read, to see that they have one size."""
         if self.crop is None:
             self._check_sizes({self._header(position) for position in range(len(self))})
-        return Split(
-            LazyImages(self.read, self.first_size(), torch.arange(len(self)), self.source),
-            self.labels,
-        )
+        every = torch.arange(len(self))
+        return Split(LazyImages(self.read, self.first_size(), every, self.source), self.labels)
 
     def read(self, positions: Tensor) -> Tensor:
         """The images at these positions, (k, c, h, w), decoded in as many threads as torch uses."""
-        threads = min(len(positions), torch.get_num_threads())
-        if threads > 1:
-            with ThreadPoolExecutor(threads) as pool:
-                images = list(pool.map(self._decoded, positions.tolist()))
-        else:
-            images = [self._decoded(position) for position in positions.tolist()]
+        with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:
+            images = list(pool.map(self._decoded, positions.tolist()))
         self._check_sizes({image.shape for image in images})
         return to_unit(self.source, np.stack(images))
 
     def _check_sizes(self, sizes: set[tuple[int, ...]]) -> None:
         if len(sizes) != 1:
             raise DataError(
-                f"data {self.source!r}: all images must have one size and mode, got {sorted(sizes)[:4]}; +size=N behind the "
-                "name brings them to one"
+                f"data {self.source!r}: all images must have one size and mode, got "
+                f"{sorted(sizes)[:4]}; +size=N behind the name brings them to one"
             )
 
     def _path(self, position: int) -> Path:
@@ -165,15 +159,14 @@ class ImageFiles:
 
 def cropped(image: Image, crop: Crop) -> Image:
     """The square in the middle of the image whose side is `crop.side` when the shorter side of the
-    image is made `crop.of`,
-    at that size: bilinear, and averaged over the source where it is made smaller."""
+    image is made `crop.of`, at that size: bilinear, and averaged over the source where it is made
+    smaller."""
     from PIL.Image import Resampling
 
     side = min(image.size) * crop.side / crop.of
     left, top = (image.width - side) / 2, (image.height - side) / 2
-    return image.resize(
-        (crop.side, crop.side), Resampling.BILINEAR, box=(left, top, left + side, top + side)
-    )
+    box = (left, top, left + side, top + side)
+    return image.resize((crop.side, crop.side), Resampling.BILINEAR, box=box)
 
 
 @contextmanager
@@ -185,8 +178,7 @@ def _opened(path: Path) -> Iterator[Image]:
         with Image.open(path) as image:
             yield image
     except Exception as error:  # decoders raise whatever a broken file makes them stumble over
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"image {path} cannot be read: {said}") from error
+        raise DataError(f"image {path} cannot be read: {one_line(error)}") from error
 
 
 def _image_names(folder: str) -> list[str]:

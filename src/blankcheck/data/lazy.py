@@ -22,9 +22,11 @@ class LazyImages:
     """Images (n, c, h, w) float32 in [0, 1] of which any index (positions, booleans, a slice, one
     position) gives a tensor.
 
-    read: from positions (k,) int64 in the source to its images there, (k, c, h, w). size: (c, h,
-    w). positions: (n,) int64, which of the source's images these are, in this order. source: what
-    error messages call it.
+    Args:
+        read: from positions (k,) int64 in the source to its images there, (k, c, h, w).
+        size: (c, h, w).
+        positions: which of the source's images these are, in this order, (n,) int64.
+        source: what error messages call it.
     """
 
     read: Callable[[Tensor], Tensor]

@@ -29,17 +29,22 @@ def load_data(
 ) -> Data:
     """Load a data set.
 
-    source: `digits`, `mnist`, `fashion-mnist` or `cifar10` (looked for under `data_dir`, then
-    $BLANKCHECK_DATA, then the cache, else downloaded); `npz:FILE` with arrays x_train, y_train,
-    x_test, y_test, or x and y (split 80/10/10); `folder:DIR` with one folder of images per class;
-    `file.py:factory` or `package.module:factory`, a callable that returns a `Data` or a dictionary
-    of the same arrays. Arrays hold images (n, h, w), (n, c, h, w) or (n, h, w, c), uint8 or floats
-    in [0, 1]. With `+lift` or `+lift=C` behind any of these, every feature is raised by C (0.3), so
-    that no real image is sparse. With `+size=N` behind a folder, the N x N square in the middle is
-    cut out of each image, whose shorter side was made N, or M with `+size=N,M`. in_memory: bytes
-    that the images may take as float32; those of a larger set are read when they are asked for.
+    Args:
+        source: `digits`, `mnist`, `fashion-mnist` or `cifar10` (looked for under `data_dir`, then
+            $BLANKCHECK_DATA, then the cache, else downloaded); `npz:FILE` with arrays x_train,
+            y_train, x_test, y_test, or x and y (split 80/10/10); `folder:DIR` with one folder of
+            images per class; `file.py:factory` or `package.module:factory`, a callable that returns
+            a `Data` or a dictionary of the same arrays. Arrays hold images (n, h, w), (n, c, h, w)
+            or (n, h, w, c), uint8 or floats in [0, 1]. With `+lift` or `+lift=C` behind any of
+            these, every feature is raised by C (0.3), so that no real image is sparse. With
+            `+size=N` behind a folder, the N x N square in the middle is cut out of each image,
+            whose shorter side was made N, or M with `+size=N,M`.
+        data_dir: where the files of named data sets are looked for first.
+        in_memory: bytes that the images may take as float32; those of a larger set are read when
+            they are asked for.
 
-    Raises DataError with one line when something is missing, truncated or out of range.
+    Raises:
+        DataError: something is missing, truncated or out of range; in one line.
     """
     plain, variants = split_variants(source)
     data = _load_plain(plain, data_dir, variants.crop, in_memory)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import lzma
 import os
 import struct
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from blankcheck.data.splits import Data, Split, hold_out
 from blankcheck.errors import DataError
 
+DIGITS = tuple(str(d) for d in range(10))
 IDX_FILES = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
@@ -23,30 +25,8 @@ IDX_FILES = (
     "t10k-labels-idx1-ubyte",
 )
 CIFAR_FILES = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
-CIFAR_CLASSES = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
-FASHION_CLASSES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
+CIFAR = "airplane automobile bird cat deer dog frog horse ship truck"
+FASHION = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
 
 # The .gz checksums of MNIST differ between distributors, the contents do not: MD5s are of the
 # uncompressed files.
@@ -76,32 +56,27 @@ def digits() -> Data:
     images = torch.tensor(bunch.images / 16.0, dtype=torch.float32).unsqueeze(1)
     rest, test = hold_out(Split(images, torch.tensor(bunch.target, dtype=torch.int64)), 0.2)
     train, validation = hold_out(rest, 0.125, salt=1)
-    return Data("digits", tuple(str(d) for d in range(10)), train, validation, test)
+    return Data("digits", DIGITS, train, validation, test)
 
 
 def mnist(folders: list[Path]) -> Data:
     """MNIST (LeCun, Cortes, Burges): 60,000 and 10,000 images of 28x28."""
-    classes = tuple(str(d) for d in range(10))
-    return _idx_set(
-        "mnist", classes, _find_or_fetch(folders, "mnist", IDX_FILES, MNIST_URL, {}), MNIST_MD5
-    )
+    return _idx_set("mnist", DIGITS, _idx_files(folders, "mnist", MNIST_URL, {}), MNIST_MD5)
 
 
 def fashion_mnist(folders: list[Path]) -> Data:
     """Fashion-MNIST (Xiao, Rasul, Vollgraf 2017): 60,000 and 10,000 images of 28x28."""
-    files = _find_or_fetch(folders, "fashion-mnist", IDX_FILES, FASHION_URL, FASHION_GZ_MD5)
-    return _idx_set("fashion-mnist", FASHION_CLASSES, files, {})
+    files = _idx_files(folders, "fashion-mnist", FASHION_URL, FASHION_GZ_MD5)
+    return _idx_set("fashion-mnist", tuple(FASHION.split(",")), files, {})
 
 
 def cifar10(folders: list[Path]) -> Data:
     """CIFAR-10 (Krizhevsky 2009), binary version: 50,000 and 10,000 images of 32x32 in colour."""
     found = _find(folders, "cifar-10-batches-bin", CIFAR_FILES)
-    files = found if found is not None else _fetch_cifar()
-    *train, test = [_read_cifar(path) for path in files]
-    rest, validation = hold_out(
-        Split(torch.cat([s.loaded() for s in train]), torch.cat([s.labels for s in train])), 1 / 10
-    )
-    return Data("cifar10", CIFAR_CLASSES, rest, validation, test)
+    *train, test = [_read_cifar(path) for path in found or _fetch_cifar()]
+    images, labels = torch.cat([s.loaded() for s in train]), torch.cat([s.labels for s in train])
+    rest, validation = hold_out(Split(images, labels), 1 / 10)
+    return Data("cifar10", tuple(CIFAR.split()), rest, validation, test)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -138,9 +113,8 @@ def _read_cifar(path: Path) -> Split:
             f"data file {path} is truncated: {len(raw)} bytes are not whole records of 3073"
         )
     rows = np.frombuffer(raw, np.uint8).reshape(-1, 3073)
-    return Split(
-        _unit(rows[:, 1:].reshape(-1, 3, 32, 32)), torch.tensor(rows[:, 0], dtype=torch.int64)
-    )
+    images = _unit(rows[:, 1:].reshape(-1, 3, 32, 32))
+    return Split(images, torch.tensor(rows[:, 0], dtype=torch.int64))
 
 
 def _unit(pixels: NDArray[np.uint8]) -> torch.Tensor:
@@ -148,14 +122,10 @@ def _unit(pixels: NDArray[np.uint8]) -> torch.Tensor:
 
 
 def _idx_set(name: str, classes: tuple[str, ...], files: list[Path], md5: dict[str, str]) -> Data:
-    import hashlib
-
     for path in files:
         known = md5.get(path.name.removesuffix(".gz").removesuffix(".xz"))
-        if (
-            known is not None
-            and hashlib.md5(read_bytes(path), usedforsecurity=False).hexdigest() != known
-        ):
+        got = known and hashlib.md5(read_bytes(path), usedforsecurity=False).hexdigest()
+        if got != known:
             raise DataError(
                 f"data file {path} is not the published {name} file: MD5 of its contents differs"
             )
@@ -163,9 +133,8 @@ def _idx_set(name: str, classes: tuple[str, ...], files: list[Path], md5: dict[s
     splits = []
     for images, labels in (arrays[:2], arrays[2:]):
         if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
-            raise DataError(
-                f"data {name!r}: images {images.shape} and labels {labels.shape} do not belong together"
-            )
+            shapes = f"images {images.shape} and labels {labels.shape}"
+            raise DataError(f"data {name!r}: {shapes} do not belong together")
         splits.append(Split(_unit(images).unsqueeze(1), torch.tensor(labels, dtype=torch.int64)))
     rest, validation = hold_out(splits[0], 1 / 12)
     return Data(name, classes, rest, validation, splits[1])
@@ -176,15 +145,12 @@ def _find(folders: list[Path], sub: str, names: tuple[str, ...]) -> list[Path] |
     has any."""
     for folder in folders:
         for base in (folder / sub, folder):
-            found = [
-                next((p for end in ("", ".gz", ".xz") if (p := base / (n + end)).is_file()), None)
-                for n in names
-            ]
-            present = [path for path in found if path is not None]
-            if len(present) == len(names):
-                return present
-            if present:
-                missing = [n for n, path in zip(names, found, strict=True) if path is None]
+            every = {n: [base / (n + end) for end in ("", ".gz", ".xz")] for n in names}
+            found = {n: [p for p in paths if p.is_file()] for n, paths in every.items()}
+            missing = [n for n, paths in found.items() if not paths]
+            if not missing:
+                return [paths[0] for paths in found.values()]
+            if len(missing) < len(names):
                 raise DataError(f"data folder {base} lacks {', '.join(missing)}")
     return None
 
@@ -197,36 +163,33 @@ def cache_folder() -> Path:
     return Path(os.environ.get("BLANKCHECK_CACHE") or pooch.os_cache("blankcheck"))
 
 
-def _find_or_fetch(
-    folders: list[Path], sub: str, names: tuple[str, ...], url: str, gz_md5: dict[str, str]
-) -> list[Path]:
-    found = _find(folders, sub, names)
+def _idx_files(folders: list[Path], sub: str, url: str, gz_md5: dict[str, str]) -> list[Path]:
+    found = _find(folders, sub, IDX_FILES)
     if found is not None:
         return found
-    return [_fetch(f"{url}{n}.gz", sub, f"md5:{gz_md5[n]}" if n in gz_md5 else None) for n in names]
+    known = {n: f"md5:{gz_md5[n]}" if n in gz_md5 else None for n in IDX_FILES}
+    return [_fetch(f"{url}{n}.gz", sub, known[n]) for n in IDX_FILES]
 
 
-def _fetch(url: str, sub: str, known_hash: str | None) -> Path:
+def _fetch(url: str, sub: str, known_hash: str | None, unpack: object = None) -> Path:
+    """Where a file is kept that was downloaded, now or earlier; unpack: what pooch does to it."""
     import pooch
 
+    name, folder = url.rsplit("/", 1)[1], cache_folder() / sub
     try:
-        return Path(
-            pooch.retrieve(
-                url, known_hash, url.rsplit("/", 1)[1], cache_folder() / sub, progressbar=True
-            )
-        )
+        pooch.retrieve(url, known_hash, name, folder, processor=unpack, progressbar=True)
     except Exception as error:  # pooch lets every error of its downloader through
         raise DataError(
-            f"data {sub!r} is not under --data-dir or $BLANKCHECK_DATA and cannot be downloaded: {type(error).__name__}"
+            f"data {sub!r} is not under --data-dir or $BLANKCHECK_DATA and cannot be downloaded: "
+            f"{type(error).__name__}"
         ) from error
+    return folder / name
 
 
 def _fetch_cifar() -> list[Path]:
-    import tarfile
+    import pooch
 
-    archive = _fetch(CIFAR_URL, "cifar10", f"md5:{CIFAR_MD5}")
-    folder = cache_folder() / "cifar10"
-    if not all((folder / "cifar-10-batches-bin" / name).is_file() for name in CIFAR_FILES):
-        with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
-    return [folder / "cifar-10-batches-bin" / name for name in CIFAR_FILES]
+    names = [f"cifar-10-batches-bin/{name}" for name in CIFAR_FILES]
+    unpack = pooch.Untar(members=names, extract_dir=".")
+    archive = _fetch(CIFAR_URL, "cifar10", f"md5:{CIFAR_MD5}", unpack)
+    return [archive.parent / name for name in names]

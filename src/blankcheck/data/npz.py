@@ -73,19 +73,14 @@ def read_npz(path: Path, images: Iterable[str], most: int) -> dict[str, Any]:
         raise DataError(f"data file {path} does not exist")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            headers = {
-                name: _header(path, archive.zip, name) for name in images if name in archive.files
-            }
+            named = [name for name in images if name in archive.files]
+            headers = {name: _header(path, archive.zip, name) for name in named}
             large = sum(bytes_of(h.shape) for h in headers.values()) > most
-            rows = {
-                n: FileRows(path, h.offset, h.shape, h.dtype)
-                for n, h in headers.items()
-                if large and h.offset
-            }
+            rows = {}
             if large:
-                _check_whole(
-                    path, {name: header for name, header in headers.items() if name not in rows}
-                )
+                by_rows = {n: (h.offset, h.shape, h.dtype) for n, h in headers.items() if h.offset}
+                rows = {n: FileRows(path, *where) for n, where in by_rows.items()}
+                _check_whole(path, {n: h for n, h in headers.items() if n not in rows})
             return {name: archive[name] for name in archive.files if name not in rows} | rows
     except DataError:
         raise
@@ -99,8 +94,9 @@ def _check_whole(path: Path, headers: dict[str, _Header]) -> None:
     size = sum(header.dtype.itemsize * math.prod(header.shape) for header in headers.values())
     if size > MOST_WHOLE:
         raise DataError(
-            f"data file {path}: {', '.join(headers)} can only be read whole, which takes {size / 2**30:.1f} GiB of memory, "
-            f"more than {MOST_WHOLE / 2**30:.0f}; saved uncompressed, by numpy.savez, images are read as they are needed"
+            f"data file {path}: {', '.join(headers)} can only be read whole, which takes "
+            f"{size / 2**30:.1f} GiB of memory, more than {MOST_WHOLE / 2**30:.0f}; saved "
+            "uncompressed, by numpy.savez, images are read as they are needed"
         )
 
 
@@ -108,17 +104,15 @@ def _header(path: Path, archive: ZipFile, name: str) -> _Header:
     info = archive.getinfo(f"{name}.npy")
     with archive.open(info) as file:
         version = np.lib.format.read_magic(file)
-        read = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
+        kind = np.lib.format
+        old = version == (1, 0)
+        shape, fortran, dtype = (
+            kind.read_array_header_1_0(file) if old else kind.read_array_header_2_0(file)
         )
-        shape, fortran, dtype = read(file)
         length = file.tell()
     by_rows = info.compress_type == ZIP_STORED and not fortran and not dtype.hasobject
-    return _Header(
-        shape, dtype, _data_offset(path, info.header_offset) + length if by_rows else None
-    )
+    begin = _data_offset(path, info.header_offset) + length if by_rows else None
+    return _Header(shape, dtype, begin)
 
 
 def _data_offset(path: Path, header: int) -> int:

@@ -27,8 +27,12 @@ not depend on how the images are kept."""
 
 @dataclass(frozen=True)
 class Split:
-    """images: (n, c, h, w) float32 in [0, 1], a tensor or, beyond memory, `LazyImages`. labels:
-    (n,) int64."""
+    """Images and their labels.
+
+    Args:
+        images: (n, c, h, w) float32 in [0, 1], a tensor or, beyond memory, `LazyImages`.
+        labels: (n,) int64.
+    """
 
     images: Images
     labels: Tensor
@@ -38,10 +42,9 @@ class Split:
 
     def take(self, index: Tensor) -> Split:
         """The images and labels at the given positions; lazy images stay so."""
-        images = (
-            self.images.take(index) if isinstance(self.images, LazyImages) else self.images[index]
-        )
-        return Split(images, self.labels[index])
+        images = self.images
+        some = images.take(index) if isinstance(images, LazyImages) else images[index]
+        return Split(some, self.labels[index])
 
     def loaded(self) -> Tensor:
         """All images as one tensor, (n, c, h, w). Of a large set ask only a sample for it."""
@@ -49,8 +52,7 @@ class Split:
 
     def sample(self, n: int, seed: int) -> Split:
         """At most `n` images, drawn without replacement."""
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
-        return self.take(order[:n])
+        return self.take(_order(len(self), seed)[:n])
 
     def at_most(self, numbers: int, seed: int = SPLIT_SEED) -> Split:
         """The same split, or a sample of it where it has more than so many images x features; never
@@ -61,9 +63,14 @@ class Split:
 
 @dataclass(frozen=True)
 class Data:
-    """Real images of `len(classes)` classes.
+    """Real images.
 
-    `source` is the text that loads the same data again.
+    Args:
+        source: the text that loads the same data again.
+        classes: their names.
+        train: images to train on.
+        validation: images to choose by.
+        test: images that are looked at once.
     """
 
     source: str
@@ -91,9 +98,7 @@ class Data:
     def halves(self) -> tuple[Split, Split]:
         """Two disjoint random halves A and B of the training images; copies of an image are in the
         same one."""
-        order = torch.randperm(
-            len(self.train), generator=torch.Generator().manual_seed(SPLIT_SEED + 1)
-        )
+        order = _order(len(self.train), SPLIT_SEED + 1)
         return _cut(self.train, order, len(order) // 2)
 
     @cached_property
@@ -153,18 +158,19 @@ def _check(what: str, split: Split, classes: int) -> None:
         raise DataError(f"{what} has {len(images)} images but {len(labels)} labels")
     if isinstance(images, Tensor):  # lazy images are looked at whenever some are read
         check_range(f"{what} images", images)
-    if int(labels.min()) < 0 or int(labels.max()) >= classes:
-        raise DataError(
-            f"{what} labels must lie in 0..{classes - 1}, got {int(labels.min())}..{int(labels.max())}"
-        )
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= classes:
+        raise DataError(f"{what} labels must lie in 0..{classes - 1}, got {low}..{high}")
+
+
+def _order(n: int, seed: int) -> Tensor:
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
 
 
 def hold_out(split: Split, fraction: float, salt: int = 0) -> tuple[Split, Split]:
     """Split into (rest, held out) at random, always the same way; copies of an image are on the
     same side."""
-    order = torch.randperm(
-        len(split), generator=torch.Generator().manual_seed(SPLIT_SEED + 2 + salt)
-    )
+    order = _order(len(split), SPLIT_SEED + 2 + salt)
     held, rest = _cut(split, order, max(1, round(len(split) * fraction)))
     return rest, held
 

@@ -54,11 +54,10 @@ def split_variants(source: str) -> tuple[str, Variants]:
         name, value = suffix["name"], suffix["value"]
         if (found.lift if name == "lift" else found.crop) is not None:
             raise DataError(f"data {source!r}: {name} must be given once")
-        found = (
-            replace(found, lift=_lift(source, value))
-            if name == "lift"
-            else replace(found, crop=_crop(source, value))
-        )
+        if name == "lift":
+            found = replace(found, lift=_lift(source, value))
+        else:
+            found = replace(found, crop=_crop(source, value))
         plain = suffix["source"]
     return plain, found
 
@@ -80,8 +79,8 @@ def _crop(source: str, text: str | None) -> Crop:
     side, of = (int(sides[1]), int(sides[2] or sides[1])) if sides is not None else (0, 0)
     if not 1 <= side <= of <= MOST_SIDE:
         raise DataError(
-            f"data {source!r}: size must be N or N,M with 1 <= N <= M <= {MOST_SIDE}, as in +size=224 or +size=224,256, "
-            f"got {text or 'nothing'}"
+            f"data {source!r}: size must be N or N,M with 1 <= N <= M <= {MOST_SIDE}, as in "
+            f"+size=224 or +size=224,256, got {text or 'nothing'}"
         )
     return Crop(side, of)
 
@@ -99,15 +98,8 @@ def lifted(data: Data, by: float = LIFT) -> Data:
 
     def of(split: Split) -> Split:
         images = split.images
-        return Split(
-            images.changed(raised) if isinstance(images, LazyImages) else raised(split.loaded()),
-            split.labels,
-        )
+        lifted = images.changed(raised) if isinstance(images, LazyImages) else raised(images[:])
+        return Split(lifted, split.labels)
 
-    return replace(
-        data,
-        source=f"{data.source}+lift={by:g}",
-        train=of(data.train),
-        validation=of(data.validation),
-        test=of(data.test),
-    )
+    splits = [of(split) for split in (data.train, data.validation, data.test)]
+    return Data(f"{data.source}+lift={by:g}", data.classes, *splits)

@@ -7,19 +7,18 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from blankcheck.diagnosing.findings import Finding, after, good, note, percent, problem
+from blankcheck.diagnosing.findings import NOTE, Finding, after, good, problem
 from blankcheck.diagnosing.scoring import Scored, usable
+from blankcheck.text import percent
 
+INSTEAD = "To undo it in the factory instead:"
 CONFIDENCE, WANTED = 0.9, 0.9
 """What an audit asks for by default, and the share of real images that must be right with it."""
-TOUCHED = 0.9
+TOUCHED, TOUCHED_OF_TWO = 0.9, 0.99
 """Value that a tenth of the images must reach to show that outputs are squashed into [0, 1] or [-1,
-1]."""
-TOUCHED_OF_TWO = 0.99
-"""The same for two outputs, whose probabilities are within what two softmaxes give whenever a
-network is unsure."""
+1]; of two outputs, whose probabilities are within what two softmaxes give whenever a network is
+unsure."""
 ROUNDING = 1e-3
-INSTEAD = "To undo it in the factory instead:"
 FORMS = {
     "logits": "logits",
     "log-probabilities": "log-probabilities",
@@ -31,27 +30,21 @@ def count_finding(outputs: int, classes: int) -> Finding:
     """Whether every class has an output."""
     if outputs < classes:
         said = f"It has {outputs} outputs, the data has {classes} classes."
-        return problem(
-            "outputs",
-            said,
-            "Name the --data it was trained on, or train a last layer for these classes.",
-        )
-    if outputs > classes:
-        said = f"It has {outputs} outputs for {classes} classes; the last {outputs - classes} count as fake or reject classes."
-        return note(
-            "outputs",
-            said,
-            "If they are none, leave them out in the factory:",
-            after(f"y[:, :{classes}]"),
-        )
-    return good("outputs", f"{outputs} outputs for {classes} classes")
+        give = "Name the --data it was trained on, or train a last layer for these classes."
+        return problem("outputs", said, give)
+    said = f"{outputs} outputs for {classes} classes"
+    if outputs == classes:
+        return good("outputs", said)
+    more = f"It has {said}; the last {outputs - classes} count as fake or reject classes."
+    leave = "If they are none, leave them out in the factory:"
+    return Finding("outputs", NOTE, more, leave, after(f"y[:, :{classes}]"))
 
 
 def broken(outputs: Tensor) -> Finding | None:
     """Outputs (n, m) that are no numbers, or the same for every image."""
     n, lost = len(outputs), int((~usable(outputs)).sum())
     if lost:
-        look = "Look for a division by zero, a logarithm of zero, or weights that diverged in training."
+        look = "Look for a division by zero, a logarithm of zero, or weights that diverged."
         return problem("finite", f"NaN or infinity for {lost} of {n} real images.", look)
     spread = float((outputs - outputs[:1]).nan_to_num().abs().max())
     if spread <= 1e-6 * (1 + float(outputs.nan_to_num(neginf=0.0).abs().max())):
@@ -66,50 +59,48 @@ def answer_findings(best: Scored, plausible: bool) -> Iterator[Finding]:
     yield good("finite", f"finite on all of {len(best.outputs)} real images")
     yield good("output-form", FORMS[best.kind])
     if plausible:
-        yield _squashed(best) if best.kind == "logits" else _softmax_twice(best)
+        held = _squashed(best) if best.kind == "logits" else _softmax_twice(best)
+        yield held or _confidence(best)
 
 
-def _softmax_twice(best: Scored) -> Finding:
+def _softmax_twice(best: Scored) -> Finding | None:
     """Probabilities that are the softmax of probabilities cannot be sure."""
     p = best.probabilities
     m = p.shape[1]
-    before = _before_softmax(p)
+    # log p = q - log Z for the q with sum 1 whose softmax is p; the mean gives log Z
+    logs = p.double().clamp_min(1e-300).log()
+    before = logs - logs.mean(dim=1, keepdim=True) + 1 / m
     within = bool((before >= -ROUNDING).all() and (before <= 1 + ROUNDING).all())
     if not within or not _touches(before, TOUCHED if m > 2 else TOUCHED_OF_TWO):
-        return _confidence(best)
+        return None
     top, most = percent(float(p.max())), percent(_most(1, m))
     said = f"Two softmaxes in a row: no probability is above {top}, and none can be above {most}."
-    logs = "y.log()" if best.kind == "probabilities" else "y"
-    undone = f"({logs} - {logs}.mean(1, keepdim=True) + {1 / m:.7g}).clamp(0, 1)"
-    return problem(
-        "softmax-twice", said, f"Take the last softmax out of the network. {INSTEAD}", after(undone)
-    )
+    y = "y.log()" if best.kind == "probabilities" else "y"
+    undone = f"({y} - {y}.mean(1, keepdim=True) + {1 / m:.7g}).clamp(0, 1)"
+    take = f"Take the last softmax out of the network. {INSTEAD}"
+    return problem("softmax-twice", said, take, after(undone))
 
 
-def _squashed(best: Scored) -> Finding:
+def _squashed(best: Scored) -> Finding | None:
     """Logits that a sigmoid or a tanh holds in a small range cannot be sure."""
-    outputs, m = best.outputs, best.outputs.shape[1]
+    outputs = best.outputs
     low, high = float(outputs.min()), float(outputs.max())
-    unit = low >= 0
-    most = _most(1 if unit else 2, m)
-    if low < -1 or high > 1 or most >= CONFIDENCE or not _touches(outputs):
-        return _confidence(best)
+    most = _most(1 if low >= 0 else 2, outputs.shape[1])
+    if low < -1 or high > 1 or most >= CONFIDENCE or not _touches(outputs, TOUCHED):
+        return None
     said = (
-        f"Outputs lie in [{low:.2g}, {high:.2g}] and are no probabilities, so they count as logits: no probability is "
-        f"above {percent(float(best.probabilities.max()))}, and none can be above {percent(most)}."
+        f"Outputs lie in [{low:.2g}, {high:.2g}] and are no probabilities, so they count as "
+        f"logits: no probability is above {percent(float(best.probabilities.max()))}, and none "
+        f"can be above {percent(most)}."
     )
-    what, undone = (
-        ("sigmoid", "y.logit(1e-7)") if unit else ("tanh", "y.clamp(-0.999999, 0.999999).atanh()")
-    )
-    return problem(
-        "bounded-outputs",
-        said,
-        f"Hand out what stands before the last {what}. {INSTEAD}",
-        after(undone),
-    )
+    what, undone = "tanh", "y.clamp(-0.999999, 0.999999).atanh()"
+    if low >= 0:
+        what, undone = "sigmoid", "y.logit(1e-7)"
+    hand = f"Hand out what stands before the last {what}. {INSTEAD}"
+    return problem("bounded-outputs", said, hand, after(undone))
 
 
-def _touches(values: Tensor, bound: float = TOUCHED) -> bool:
+def _touches(values: Tensor, bound: float) -> bool:
     return float(values.amax(dim=1).quantile(0.9)) >= bound
 
 
@@ -118,22 +109,11 @@ def _most(width: float, outputs: int) -> float:
     return math.exp(width) / (math.exp(width) + outputs - 1)
 
 
-def _before_softmax(p: Tensor) -> Tensor:
-    """The q with sum 1 whose softmax is p, (n, m): log p = q - log Z, and summing over the outputs
-    gives log Z."""
-    logs = p.double().clamp_min(1e-300).log()
-    return logs - logs.mean(dim=1, keepdim=True) + 1 / p.shape[1]
-
-
 def _confidence(best: Scored) -> Finding:
-    top = best.probabilities.amax(dim=1)
-    share = float((best.right & (top >= CONFIDENCE)).float().mean())
+    share = float((best.right & (best.probabilities.amax(dim=1) >= CONFIDENCE)).float().mean())
     said = f"{percent(share)} of real images right with a probability of at least {CONFIDENCE:g}"
     if share >= WANTED:
         return good("confidence", said)
     timid = f"{said}. Below {percent(WANTED)}, an audit can say FOOLED, but never RESISTED."
-    return note(
-        "confidence",
-        timid,
-        "Train it to be surer of its own data, or audit with a lower --confidence.",
-    )
+    train = "Train it to be surer of its own data, or audit with a lower --confidence."
+    return Finding("confidence", NOTE, timid, train)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from blankcheck.classifiers.wrapper import Normalisation
@@ -29,10 +28,9 @@ PUBLISHED: dict[int, dict[str, Normalisation]] = {
         "ImageNet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     },
 }
-"""Constants that training scripts carry.
-
-The narrow ones of CIFAR-10 are means of the images' own deviations.
-"""
+"""Constants that training scripts carry, by channels; the narrow ones of CIFAR-10 are means of the
+images' own deviations."""
+NOTHING: Normalisation = ((0.0,), (1.0,))
 HALF: Normalisation = ((0.5,), (0.5,))
 BYTE = 0.003921569
 """1/255, as far as 32-bit floats can tell."""
@@ -47,10 +45,10 @@ PLAIN, STATISTICS, RANGE, UNDONE = "plain", "statistics", "range", "undone"
 
 @dataclass(frozen=True)
 class Arrangement:
-    """What else is done to the images. code: the finding it makes. words: what the network expects.
-    change: from the normalised images (n, c, h, w) to what the network is given. line: the same as
-    an expression of `x[0]`. constants: how many means and deviations the normalisation must have, 0
-    for as many as the images have channels."""
+    """What else is done to the images. code: of the finding it makes. words: what the network
+    expects. change: from the normalised images (n, c, h, w) to what the network is given. line: the
+    same as an expression of `x[0]`. constants: how many means and deviations the normalisation must
+    have, 0 for as many as the images have channels."""
 
     code: str = ""
     words: str = ""
@@ -62,9 +60,8 @@ class Arrangement:
     def hook(self) -> str:
         """A line for the network's factory that makes the change; empty where the normalisation
         makes it already."""
-        return (
-            f"network.register_forward_pre_hook(lambda _, x: ({self.line},))" if self.line else ""
-        )
+        hook = f"network.register_forward_pre_hook(lambda _, x: ({self.line},))"
+        return hook if self.line else ""
 
 
 AS_IS = Arrangement()
@@ -76,10 +73,8 @@ TRANSPOSED = Arrangement(
 
 @dataclass(frozen=True)
 class Form:
-    """One form. normalize: what the option puts before the network, None for nothing. origin: whose
-    constants they are.
-    kind: PLAIN (none), STATISTICS of images, another RANGE of values, or UNDONE (takes back one
-    normalisation)."""
+    """One form. normalize: what the option puts before the network. origin: whose constants they
+    are. kind: PLAIN (none), STATISTICS of images, another RANGE, or UNDONE (takes one back)."""
 
     normalize: Normalisation | None
     origin: str
@@ -89,10 +84,7 @@ class Form:
     def view(self, images: Tensor) -> Tensor:
         """What the network is given for images (n, c, h, w) in [0, 1]."""
         if self.normalize is not None:
-            mean, std = (
-                torch.tensor(list(v), device=images.device).view(1, -1, 1, 1)
-                for v in self.normalize
-            )
+            mean, std = (images.new_tensor(v).view(1, -1, 1, 1) for v in self.normalize)
             images = (images - mean) / std
         return self.arrangement.change(images)
 
@@ -105,16 +97,12 @@ class Form:
     def normalisation(self) -> str:
         """The normalisation for people."""
         said = self.option if self.normalize is not None else "no normalisation"
-        return said + (f" ({self.origin})" if self.origin else "")
+        return f"{said} ({self.origin})" if self.origin else said
 
     @property
     def words(self) -> str:
         """The form for people."""
-        return (
-            f"{self.normalisation}, {self.arrangement.words}"
-            if self.arrangement.words
-            else self.normalisation
-        )
+        return ", ".join(filter(None, (self.normalisation, self.arrangement.words)))
 
     def same_normalisation(self, other: Form) -> bool:
         """Whether no network could tell the two normalisations apart."""
@@ -128,19 +116,13 @@ def spelled(normalize: Normalisation | None) -> str:
     return "/".join(",".join(f"{v:.7g}" for v in values) for values in normalize)
 
 
-def option_of(normalize: Normalisation | None) -> str:
-    """The whole option; a value that begins with a minus needs the equals sign."""
-    said = spelled(normalize)
-    return f"--normalize{'=' if said.startswith('-') else ' '}{said}"
-
-
 def alike(one: Normalisation | None, other: Normalisation | None) -> bool:
     """Whether two normalisations differ by less than `ALIKE`; numbers of channels count."""
-    (m1, s1), (m2, s2) = one or ((0.0,), (1.0,)), other or ((0.0,), (1.0,))
+    (m1, s1), (m2, s2) = one or NOTHING, other or NOTHING
     if len(m1) != len(m2) and 1 not in (len(m1), len(m2)):
         return False
     n = max(len(m1), len(m2))
-    rows = zip(wide(m1, n), wide(s1, n), wide(m2, n), wide(s2, n), strict=True)
+    rows = zip(*(wide(values, n) for values in (m1, s1, m2, s2)), strict=True)
     return all(abs(a - c) <= ALIKE * d and abs(b / d - 1) <= ALIKE for a, b, c, d in rows)
 
 
@@ -153,9 +135,9 @@ def wide(values: Iterable[float], n: int) -> tuple[float, ...]:
 def normalisations(channels: int, own: Normalisation) -> list[Form]:
     """Every normalisation that is tried, the likeliest first. own: that of the data, one number per
     channel."""
-    rounded = tuple(tuple(round(v, 4) for v in values) for values in own)
+    mean, std = (tuple(round(v, 4) for v in values) for values in own)
     statistics = [Form(n, origin, STATISTICS) for origin, n in PUBLISHED.get(channels, {}).items()]
-    statistics.append(Form((rounded[0], rounded[1]), OWN, STATISTICS))
+    statistics.append(Form((mean, std), OWN, STATISTICS))
     half = Form(HALF, "for -1 to 1", RANGE)
     bytes_ = [Form(((0.0,), (BYTE,)), "for 0 to 255", RANGE)]
     if channels == 3:
@@ -167,11 +149,10 @@ def normalisations(channels: int, own: Normalisation) -> list[Form]:
 def _undone(form: Form) -> Form:
     """x * std + mean, which the normalisation turns into x again."""
     mean, std = form.normalize or HALF
-    back = (
-        tuple(float(f"{-m / s:.6g}") for m, s in zip(mean, std, strict=True)),
-        tuple(float(f"{1 / s:.6g}") for s in std),
+    back = tuple(float(f"{-m / s:.6g}") for m, s in zip(mean, std, strict=True))
+    return Form(
+        (back, tuple(float(f"{1 / s:.6g}") for s in std)), f"takes back {form.option}", UNDONE
     )
-    return Form(back, f"takes back {form.option}", UNDONE)
 
 
 def candidates(shape: tuple[int, int, int], own: Normalisation, current: Form) -> list[Form]:
@@ -194,42 +175,32 @@ def _blue_first(form: Form) -> Iterator[Form]:
     yield replace(form, arrangement=BGR)
     if form.normalize is not None:
         mean, std = form.normalize
-        yield replace(
-            form, normalize=(tuple(reversed(mean)), tuple(reversed(std))), arrangement=BGR
-        )
+        yield replace(form, normalize=(mean[::-1], std[::-1]), arrangement=BGR)
 
 
 def _inverted(form: Form) -> Form:
-    """1 - x instead of x.
-
-    With z = (x - mean) / std, (1 - x - mean) / std is (1 - 2 mean) / std - z.
-    """
-    mean, std = form.normalize or ((0.0,), (1.0,))
+    """1 - x instead of x. With z = (x - m) / s, (1 - x - m) / s is (1 - 2 m) / s - z."""
+    mean, std = form.normalize or NOTHING
     if form.origin == OWN:  # that of the images the network was trained on
         mean = tuple(round(1 - m, 4) for m in mean)
         form = replace(form, normalize=(mean, std), origin="the inverted data's own")
     white = [float(f"{(1 - 2 * m) / s:.6g}") for m, s in zip(mean, std, strict=True)]
-    line = (
-        f"{white[0]:g} - x[0]"
-        if len(white) == 1
-        else f"x[0].new_tensor({white}).view(-1, 1, 1) - x[0]"
-    )
+    line = f"x[0].new_tensor({white}).view(-1, 1, 1) - x[0]"
+    if len(white) == 1:
+        line = f"{white[0]:g} - x[0]"
 
     def change(x: Tensor) -> Tensor:
         return x.new_tensor(white).view(-1, 1, 1) - x
 
-    return replace(
-        form, arrangement=Arrangement("inverted", "black and white swapped", change, line)
-    )
+    inverted = Arrangement("inverted", "black and white swapped", change, line)
+    return replace(form, arrangement=inverted)
 
 
 def distinct(forms: Iterable[Form]) -> Iterator[Form]:
     """Each form once, where it comes first."""
-    seen: list[Form] = []
+    seen: dict[str, list[Form]] = {}
     for form in forms:
-        if not any(
-            f.arrangement.words == form.arrangement.words and f.same_normalisation(form)
-            for f in seen
-        ):
-            seen.append(form)
+        same = seen.setdefault(form.arrangement.words, [])
+        if not any(f.same_normalisation(form) for f in same):
+            same.append(form)
             yield form

@@ -5,20 +5,22 @@ And what does one pass cost?
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from blankcheck.classifiers.wrapper import left_as_found
+from blankcheck.diagnosing.choosing import Choice
 from blankcheck.diagnosing.findings import Finding, good, problem
-from blankcheck.diagnosing.scoring import in_one_line
+from blankcheck.diagnosing.scoring import Network, UnusableError, ask, better, in_one_line, score
 from blankcheck.fooling import Problem
-from blankcheck.fooling.tensor_ops import movable
+from blankcheck.fooling.gradient_check import contradicted
 from blankcheck.outputs import as_logits, out_of_memory, run
 from blankcheck.seeds import own_random_numbers
+from blankcheck.text import percent
 from blankcheck.types import Classifier, stored
 
 ASKED, GRADIENTS, TIMED = 5, 20, 3
@@ -26,26 +28,29 @@ SAME, SAME_IN_BATCH = 1e-3, 1e-2
 """Largest change of a probability that counts as none, as in audits; arithmetic differs a little
 between batch sizes."""
 FEW = 7
-DIFFERENCES = (1e-4, 1e-3, 1e-2, 1e-1)
-"""Changes of the log-odds, relative to 1 + their size, that the steps of finite differences are to
-make."""
-LONGEST = 0.05
-APART = 0.5
-"""Relative difference between a gradient and a finite difference from which they contradict each
-other."""
 MANY = 0.5
 """Share of the images from which broken gradients are a problem."""
+UNFOLLOWED = (
+    (
+        "Gradients are NaN or infinite",
+        "Look for a square root or a logarithm of zero; hand out logits.",
+    ),
+    (
+        "No gradient reaches the image",
+        "Take rounding, argmax, no_grad and detach out of its forward; hand out logits.",
+    ),
+    (
+        "Gradients contradict finite differences",
+        "Take rounding and thresholds out of its forward, or audit the network underneath.",
+    ),
+)
 
 
 @torch.no_grad()
 def answers(classifier: Classifier, images: Tensor, kind: str, batch: int) -> Tensor:
     """Probabilities (n, m)."""
-    return torch.cat(
-        [
-            as_logits(run(classifier, part), kind).softmax(dim=1)
-            for part in torch.split(images, batch)
-        ]
-    )
+    parts = [as_logits(run(classifier, part), kind) for part in torch.split(images, batch)]
+    return torch.cat(parts).softmax(dim=1)
 
 
 def same_answers(
@@ -53,59 +58,82 @@ def same_answers(
 ) -> Iterator[Finding]:
     """The same images again and again, and among other neighbours. module: where layers are looked
     for."""
-    first = answers(classifier, images, kind, len(images))
-    again = [answers(classifier, images, kind, len(images)) for _ in range(ASKED - 1)]
-    moved = max(float((other - first).abs().nan_to_num().max()) for other in again)
-    awake = (
-        [
-            f"{type(layer).__name__} {name!r}"
-            for name, layer in module.named_modules()
-            if layer.training and name
-        ]
-        if module is not None
-        else []
-    )
-    if moved > SAME:
-        said = f"Asked {ASKED} times, its probabilities for one image differ by up to {moved:.2g}{_who(awake)}."
-        yield problem(
-            "repeatable",
-            said,
-            "Switch dropout and noise off: F.dropout wants training=self.training.",
-        )
+
+    def moved(batch: int) -> float:
+        return float((answers(classifier, images, kind, batch) - first).abs().nan_to_num().max())
+
+    n = len(images)
+    first = answers(classifier, images, kind, n)
+    layers = dict(module.named_modules()) if module is not None else {}
+    awake = [name for name, layer in layers.items() if layer.training and name]
+    apart = max(moved(n) for _ in range(ASKED - 1))
+    if apart > SAME:
+        said = f"Asked {ASKED} times, its probabilities for one image differ by up to {apart:.2g}"
+        off = "Switch dropout and noise off: F.dropout wants training=self.training."
+        yield problem("repeatable", f"{said}{_at_work(awake, layers)}.", off)
         return
-    yield good("repeatable", f"asked {ASKED} times, the same answers to {len(images)} images")
-    apart = float((answers(classifier, images, kind, FEW) - first).abs().nan_to_num().max())
-    if apart > SAME_IN_BATCH:
-        layers = _who(awake or _without_statistics(module))
-        said = f"Its probabilities for one image differ by up to {apart:.2g} with other images beside it{layers}."
-        yield problem(
-            "batch-independent",
-            said,
-            "Batch norm must use the statistics of training: track_running_stats=True.",
-        )
+    yield good("repeatable", f"asked {ASKED} times, the same answers to {n} images")
+    apart = moved(FEW)
+    if apart <= SAME_IN_BATCH:
+        yield _alone(classifier, images[:1], kind)
         return
-    yield good("batch-independent", f"the same answers in batches of {FEW}")
-
-
-def _who(layers: list[str]) -> str:
-    return (
-        f" ({', '.join(layers[:2])}{' and others' if len(layers) > 2 else ''} at work)"
-        if layers
-        else ""
+    norms = {name: layer for name, layer in layers.items() if isinstance(layer, _BatchNorm)}
+    unfixed = [name for name, norm in norms.items() if norm.running_mean is None]
+    said = (
+        f"Its probabilities for one image differ by up to {apart:.2g} with other images beside it"
     )
+    look = (
+        "Look for numbers of the whole batch in its forward, such as the scale of a quantisation."
+    )
+    if norms:
+        look = "Batch norm must use the statistics of training: track_running_stats=True."
+    yield problem("batch-independent", f"{said}{_at_work(awake or unfixed, layers)}.", look)
 
 
-def _without_statistics(module: nn.Module | None) -> list[str]:
-    norms = [
-        (n, m) for n, m in (module.named_modules() if module is not None else ()) if _is_norm(m)
-    ]
-    return [
-        f"{type(m).__name__} {n!r}" for n, m in norms if getattr(m, "running_mean", None) is None
-    ]
+def _alone(classifier: Classifier, image: Tensor, kind: str) -> Finding:
+    try:
+        answers(classifier, image, kind, 1)
+    except Exception as error:  # a user's network raises whatever it likes
+        said = f"It takes {FEW} images at once, but not one alone: {in_one_line(error)}."
+        return problem("batch-independent", said, "Give .squeeze() and reshapes their axes.")
+    return good("batch-independent", f"the same answers in batches of {FEW}")
 
 
-def _is_norm(module: nn.Module) -> bool:
-    return isinstance(module, nn.modules.batchnorm._BatchNorm)
+def _at_work(names: list[str], layers: dict[str, nn.Module]) -> str:
+    said = ", ".join(f"{type(layers[name]).__name__} {name!r}" for name in names[:2])
+    return f" ({said}{' and others' if len(names) > 2 else ''} at work)" if names else ""
+
+
+def unfilled_statistics(
+    module: nn.Module | None, network: Network, choice: Choice, device: torch.device
+) -> Finding | None:
+    """Batch norms of `module` that hold the statistics they were made with, where those of a batch
+    of real images do better than any form of the input; None where there is no such fault."""
+    norms = [n for n in (module.modules() if module is not None else ()) if _is_unfilled(n)]
+    if module is None or not norms:
+        return None
+    with left_as_found(module):
+        for norm in norms:
+            norm.training = True
+        try:
+            outputs = ask(network, choice.current, choice.images, device)
+        except UnusableError:
+            return None
+    now = score(choice.current, outputs, choice.labels)
+    if not choice.measure.plausible(now.right) or not better(now, choice.best):
+        return None
+    said = (
+        f"{len(norms)} batch norms hold no statistics of any data (mean 0, variance 1): "
+        f"{percent(choice.best.accuracy)} right, {percent(now.accuracy)} with those of the batch."
+    )
+    save = "Save and load state_dict() as a whole: running statistics are buffers."
+    return problem("batch-norm", said, save)
+
+
+def _is_unfilled(norm: nn.Module) -> bool:
+    if not isinstance(norm, _BatchNorm) or norm.running_mean is None or norm.running_var is None:
+        return False
+    return bool((norm.running_mean == 0).all() and (norm.running_var == 1).all())
 
 
 def with_same_noise(classifier: Classifier) -> Classifier:
@@ -131,103 +159,51 @@ def gradient_finding(classifier: Classifier, images: Tensor, kind: str) -> Findi
         seen = asked.measure(images)
     except Exception as error:  # a user's network raises whatever it likes
         if out_of_memory(error):
-            return problem(
-                "gradient", f"No memory for the gradients of {n} images.", "Use a larger device."
-            )
-        said = f"Asked for a gradient, it says: {in_one_line(error)}."
-        return problem(
-            "gradient", said, "Take .detach(), .numpy() and in-place changes out of its forward."
-        )
+            said, look = f"No memory for the gradients of {n} images.", "Use a larger device."
+        else:
+            said = f"Asked for a gradient, it says: {in_one_line(error)}."
+            look = "Take .detach(), .numpy() and in-place changes out of its forward."
+        return problem("gradient", said, look)
     flat = seen.finite & (seen.gradient.flatten(1).abs().amax(dim=1) == 0)
-    wrong = seen.finite & ~flat & ~_agrees(asked, images, seen.margin, seen.gradient)
-    broken, cut, lies = (int(kind.sum()) for kind in (~seen.finite, flat, wrong))
-    if broken > MANY * n:
-        look = "Look for a square root or a logarithm of zero; hand out logits."
-        return problem(
-            "gradient", f"Gradients are NaN or infinite at {broken} of {n} real images.", look
-        )
-    if cut > MANY * n:
-        look = "Take rounding, argmax, no_grad and detach out of its forward; hand out logits."
-        return problem(
-            "gradient", f"No gradient reaches the image at {cut} of {n} real images.", look
-        )
-    if lies > MANY * n:
-        look = "Take rounding and thresholds out of its forward, or audit the network underneath."
-        return problem(
-            "gradient",
-            f"Gradients contradict finite differences at {lies} of {n} real images.",
-            look,
-        )
-    return good(
-        "gradient", f"as finite differences have it at {n - broken - cut - lies} of {n} real images"
-    )
+    wrong = seen.finite & ~flat & contradicted(asked, images, seen)
+    faults = [int(where.sum()) for where in (~seen.finite, flat, wrong)]
+    for count, (said, look) in zip(faults, UNFOLLOWED, strict=True):
+        if count > MANY * n:
+            return problem("gradient", f"{said} at {count} of {n} real images.", look)
+    fine = n - sum(faults)
+    return good("gradient", f"as finite differences have it at {fine} of {n} real images")
 
 
-def _agrees(asked: Problem, images: Tensor, margin: Tensor, gradient: Tensor) -> Tensor:
-    """(n,) bool: along the gradient, inside [0, 1], the log-odds change as it says, for one length
-    of step at least."""
-    direction = movable(images, gradient)
-    direction = direction / direction.flatten(1).abs().amax(dim=1).clamp_min(1e-30).view(
-        -1, 1, 1, 1
-    )
-    slope = (gradient * direction).flatten(1).double().sum(dim=1)
-    agrees = slope <= 0  # nothing can move inside [0, 1]
-    for relative in DIFFERENCES:
-        length = (relative * (1 + margin.abs()) / slope.clamp_min(1e-30)).clamp(max=LONGEST).float()
-        there = (images + length.view(-1, 1, 1, 1) * direction).clamp(0, 1)
-        promised = (gradient.double() * (there.double() - images)).flatten(1).sum(dim=1)
-        _, after = asked.score(there)
-        agrees |= ((after - margin) - promised).abs() <= APART * promised
-    return agrees
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What one image costs. forward_ms, gradient_ms: milliseconds of a forward pass, and of a
-    forward and a backward one, in a batch. activation_bytes: what a forward pass keeps for the
-    backward one. batch: images in the batch measured."""
-
-    forward_ms: float
-    gradient_ms: float | None
-    activation_bytes: int | None
-    batch: int
-
-
-def cost(classifier: Classifier, images: Tensor, kind: str) -> Cost:
-    """Measure one batch of images (n, c, h, w), the median of a few times; no gradient's cost where
-    there is none."""
+def cost(classifier: Classifier, images: Tensor, kind: str) -> dict[str, Any]:
+    """Milliseconds of an image in a forward pass, and in a forward and a backward one, and bytes of
+    what a forward pass keeps for the backward one, of one batch (n, c, h, w). The last two are left
+    out where there is no gradient."""
     n = len(images)
-    forward = _milliseconds(lambda: answers(classifier, images, kind, n)) / n
+    spent: dict[str, Any] = {}
+    spent["forward_ms"] = _milliseconds(lambda: answers(classifier, images, kind, n)) / n
     try:
         asked = Problem(classifier, kind, torch.zeros(n, dtype=torch.int64, device=images.device))
-        gradient = _milliseconds(lambda: asked.measure(images)) / n
-        return Cost(forward, gradient, _kept_bytes(classifier, images) // n, n)
+        spent["gradient_ms"] = _milliseconds(lambda: asked.measure(images)) / n
+        spent["activation_bytes"] = _kept_bytes(classifier, images) // n
     except Exception:  # that there is no gradient is said by a finding
-        return Cost(forward, None, None, n)
+        spent.pop("gradient_ms", None)
+    return spent
 
 
 def _milliseconds(work: Callable[[], object]) -> float:
-    times = []
-    for _ in range(TIMED + 1):
-        began = time.perf_counter()
-        work()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - began)
-    return 1000 * median(times[1:])
+    from torch.utils.benchmark import Timer  # takes half a second to import
+
+    threads = torch.get_num_threads()
+    timer = Timer("work()", globals={"work": work}, num_threads=threads)
+    return 1000 * timer.timeit(TIMED).median
 
 
 def _kept_bytes(classifier: Classifier, images: Tensor) -> int:
-    """Bytes of the distinct tensors that autograd keeps, parameters left out."""
-    own = (
-        {p.data_ptr() for p in classifier.parameters()}
-        if isinstance(classifier, nn.Module)
-        else set()
-    )
+    """Bytes of the distinct tensors with a row for each image that autograd keeps."""
     kept: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
-        if tensor.data_ptr() not in own and tensor.shape[:1] == images.shape[:1]:
+        if tensor.shape[:1] == images.shape[:1]:
             kept[tensor.data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 

@@ -1,9 +1,9 @@
-"""What a network answers to real images in one form, and whether one form is better than another."""
+"""What a network answers to real images in one form, and whether one form is better."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from blankcheck.diagnosing.forms import Form
 from blankcheck.judging.metrics import lower_bound_95, upper_bound_95
 from blankcheck.outputs import as_logits, out_of_memory, output_form, run
+from blankcheck.text import one_line
 from blankcheck.types import images_at_once
 
 Network = Callable[[Tensor], Tensor]
@@ -23,16 +24,15 @@ LEVEL = 0.01
 MATERIAL = 0.02
 """A likelihood that is better by a smaller part is not better: with enough images every difference
 is beyond chance."""
-STRANGE = 15
-"""Temperature that no trained network needs: those measured here, smoothed labels or not, need 0.4
-to 1.8."""
-TRUSTED = 0.001
-"""Level at which something is called better than chance, and another order of classes better than
-the given one."""
 
 
 class UnusableError(Exception):
-    """The network has no usable answer; the message is one line."""
+    """The network has no usable answer; the message is one line. outputs: how many it has, where
+    these are too few."""
+
+    def __init__(self, said: str, outputs: int | None = None) -> None:
+        super().__init__(said)
+        self.outputs = outputs
 
 
 @torch.no_grad()
@@ -43,26 +43,21 @@ def ask(
     UnusableError whatever the network raises."""
     batch = min(most, images_at_once(images.shape[1:]))
     try:
-        parts = [
-            run(network, form.view(part.to(device))).float().cpu()
-            for part in torch.split(images, batch)
-        ]
+        # a copy, since a network may write into what it is given
+        pieces = (piece.to(device, copy=True) for piece in torch.split(images, batch))
+        return torch.cat([run(network, form.view(piece)).float().cpu() for piece in pieces])
     except Exception as error:  # a user's network raises whatever it likes
         if out_of_memory(error) and batch > 1:
             return ask(network, form, images, device, batch // 2)
         raise UnusableError(in_one_line(error)) from error
-    return torch.cat(parts)
 
 
 def in_one_line(error: BaseException) -> str:
-    """An error's own words, without what a terminal would obey."""
-    words = " ".join(str(error).split())[:240]
-    said = (
-        words
-        if isinstance(error, RuntimeError | ValueError) and words
-        else f"{type(error).__name__}: {words}".rstrip(": ")
-    )
-    return "".join(letter if letter.isprintable() else "?" for letter in said)
+    """An error's own words, after its name where that says more than they do."""
+    said = one_line(error, 240)
+    if isinstance(error, RuntimeError | ValueError) or said == type(error).__name__:
+        return said
+    return f"{type(error).__name__}: {said}"
 
 
 @dataclass(frozen=True)
@@ -92,15 +87,15 @@ class Scored:
         return float(self.loss.mean())
 
     @property
-    def bounds(self) -> tuple[float, float]:
-        """One-sided 95 % bounds of the accuracy, each (Clopper and Pearson 1934)."""
+    def numbers(self) -> dict[str, float]:
+        """The accuracy with one-sided 95 % bounds (Clopper and Pearson 1934); the temperature."""
         found, n = int(self.right.sum()), len(self.right)
-        return lower_bound_95(found, n), upper_bound_95(found, n)
-
-    @property
-    def strange(self) -> bool:
-        """Whether the logits are many times too large, as no training leaves them."""
-        return self.temperature > STRANGE
+        return {
+            "accuracy": self.accuracy,
+            "accuracy_lower_95": lower_bound_95(found, n),
+            "accuracy_upper_95": upper_bound_95(found, n),
+            "temperature": self.temperature,
+        }
 
     @property
     def probabilities(self) -> Tensor:
@@ -109,7 +104,8 @@ class Scored:
 
 
 def score(form: Form, outputs: Tensor, labels: Tensor) -> Scored:
-    """Rows that are not numbers count as wrong, and as unlikely as an answer can be.
+    """Score outputs (n, m) by labels (n,). Rows that are not numbers count as wrong, and as
+    unlikely as an answer can be.
 
     The likelihood is taken after temperature scaling (Guo et al. 2017, arXiv:1706.04599). Else a
     network trained with smoothed labels, which is less sure than it is right, would seem to prefer
@@ -118,24 +114,27 @@ def score(form: Form, outputs: Tensor, labels: Tensor) -> Scored:
     finite = usable(outputs)
     if not bool(finite.any()):
         nothing = torch.full((len(labels),), torch.inf)
-        return Scored(
-            form, outputs, "logits", torch.zeros(len(labels), dtype=torch.bool), nothing, 1.0
-        )
-    kind = output_form(lambda _: outputs[finite], outputs[finite])
-    logits = as_logits(outputs[finite], kind).log_softmax(dim=1).clamp_min(-1e4)
+        return Scored(form, outputs, "logits", torch.zeros_like(finite), nothing, 1.0)
+    numbers = outputs[finite]
+    kind = output_form(lambda _: numbers, numbers)
+    logits = as_logits(numbers, kind).log_softmax(dim=1).clamp_min(-1e4)
     temperature = best_temperature(logits, labels[finite])
     loss = torch.full((len(labels),), 1e4)
     loss[finite] = F.cross_entropy(logits / temperature, labels[finite], reduction="none")
-    right = finite & (outputs.nan_to_num(-torch.inf).argmax(dim=1) == labels)
+    right = finite & (answers_of(outputs) == labels)
     return Scored(form, outputs, kind, right, loss, temperature)
+
+
+def answers_of(outputs: Tensor) -> Tensor:
+    """(n,) the output that is largest."""
+    return outputs.nan_to_num(-torch.inf).argmax(dim=1)
 
 
 def usable(outputs: Tensor) -> Tensor:
     """(n,) bool: rows without NaN or infinity; the -inf of a log-probability of exactly 0 is a
     number here."""
-    fine = outputs.isfinite()
     zero = (outputs == -torch.inf) & ((outputs.exp().sum(dim=1, keepdim=True) - 1).abs() < 1e-3)
-    return (fine | zero).all(dim=1)
+    return (outputs.isfinite() | zero).all(dim=1)
 
 
 def best_temperature(logits: Tensor, labels: Tensor) -> float:
@@ -154,18 +153,16 @@ def best_temperature(logits: Tensor, labels: Tensor) -> float:
 def better(one: Scored, other: Scored) -> bool:
     """Whether one form is surely better than the other on the same images: in accuracy (McNemar's
     exact test) or in likelihood (paired t-test), and not worse in the other of the two."""
-    accuracy, likelihood = (
-        _accuracy_sign(one.right, other.right),
-        _likelihood_sign(one.loss, other.loss),
-    )
+    gained, lost = disagreements(one.right, other.right)
+    sure = 2 * more_than_half(max(gained, lost), gained + lost) <= LEVEL
+    accuracy = (1 if gained > lost else -1) if sure else 0
+    likelihood = _likelihood_sign(one.loss, other.loss)
     return accuracy + likelihood > 0 and min(accuracy, likelihood) >= 0
 
 
-def _accuracy_sign(one: Tensor, other: Tensor) -> int:
-    gained, lost = int((one & ~other).sum()), int((other & ~one).sum())
-    if more_than_half(max(gained, lost), gained + lost) * 2 > LEVEL:
-        return 0
-    return 1 if gained > lost else -1
+def disagreements(one: Tensor, other: Tensor) -> tuple[int, int]:
+    """How many images only the one (n,) gets right, and how many only the other."""
+    return int((one & ~other).sum()), int((other & ~one).sum())
 
 
 def _likelihood_sign(one: Tensor, other: Tensor) -> int:
@@ -173,14 +170,15 @@ def _likelihood_sign(one: Tensor, other: Tensor) -> int:
     first, second = float(one.mean()), float(other.mean())
     if not (one.isfinite().all() and other.isfinite().all()):
         return int(second == torch.inf) - int(first == torch.inf)
-    apart = (other - one).double()
     if abs(first - second) <= MATERIAL * max(first, second):
         return 0
     from scipy.stats import t
 
-    spread = float(apart.std()) / len(apart) ** 0.5 if len(apart) > 1 else torch.inf
-    sure = spread == 0 or 2 * t.sf(abs(float(apart.mean())) / spread, len(apart) - 1) <= LEVEL
-    return (1 if first < second else -1) if sure else 0
+    apart, n = (other - one).double(), len(one)
+    spread = float(apart.std()) / n**0.5 if n > 1 else torch.inf
+    if spread and 2 * t.sf(abs(float(apart.mean())) / spread, n - 1) > LEVEL:
+        return 0
+    return 1 if first < second else -1
 
 
 def more_than_half(found: int, tries: int, chance: float = 0.5) -> float:
@@ -188,77 +186,3 @@ def more_than_half(found: int, tries: int, chance: float = 0.5) -> float:
     from scipy.stats import binom
 
     return float(binom.sf(found - 1, tries, chance)) if tries else 1.0
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What an accuracy is measured by. chance: share of the commonest class. centroid: that of the
-    nearest class mean."""
-
-    chance: float
-    centroid: float
-
-    def above_chance(self, right: Tensor) -> bool:
-        """Whether these answers (n,) are better than naming the commonest class."""
-        return more_than_half(int(right.sum()), len(right), self.chance) <= TRUSTED
-
-    def plausible(self, right: Tensor) -> bool:
-        """Above chance, and not surely worse than nine tenths of what the simplest classifier gains
-        over chance."""
-        enough = self.chance + 0.9 * max(0.0, self.centroid - self.chance)
-        return self.above_chance(right) and upper_bound_95(int(right.sum()), len(right)) >= enough
-
-
-def reference(
-    train: tuple[Tensor, Tensor], images: Tensor, labels: Tensor, classes: int
-) -> Reference:
-    """Chance and the nearest class mean of the training images (n, c, h, w) and labels (n,), on
-    these images."""
-    flat = train[0].flatten(1)
-    sums = torch.zeros(classes, flat.shape[1]).index_add_(0, train[1], flat)
-    counts = train[1].bincount(minlength=classes)
-    means = sums / counts[:, None].clamp_min(1)
-    apart = torch.cdist(images.flatten(1), means).masked_fill(counts[None] == 0, torch.inf)
-    share = labels.bincount(minlength=classes).max() / len(labels)
-    return Reference(float(share), float((apart.argmin(dim=1) == labels).float().mean()))
-
-
-def fitted_order(outputs: Tensor, labels: Tensor, classes: int) -> tuple[int, ...]:
-    """Which output each class is answered with, so that as many as possible are right (Kuhn 1955);
-    ties stay in place."""
-    from scipy.optimize import linear_sum_assignment
-
-    answers = outputs.nan_to_num(-torch.inf).argmax(dim=1)
-    counts = torch.zeros(classes, outputs.shape[1]).index_put_(
-        (labels, answers), torch.tensor(1.0), accumulate=True
-    )
-    counts.diagonal().add_(0.5)
-    return tuple(int(column) for column in linear_sum_assignment(-counts.numpy())[1])
-
-
-def other_order(
-    outputs: Tensor, labels: Tensor, classes: int, measure: Reference
-) -> tuple[int, ...] | None:
-    """Another order of the classes that makes the answers plausible, None where there is none.
-
-    It is fitted on every other image and must be better, and plausible, on those between.
-    """
-    if outputs.shape[1] < classes or len(labels) < 20:
-        return None
-    found = fitted_order(outputs[::2], labels[::2], classes)
-    if found == tuple(range(classes)):
-        return None
-    answers, truth = outputs.nan_to_num(-torch.inf)[1::2].argmax(dim=1), labels[1::2]
-    now, then = answers == truth, answers == torch.tensor(found)[truth]
-    gained, lost = int((then & ~now).sum()), int((now & ~then).sum())
-    sure = (
-        gained > lost
-        and more_than_half(gained, gained + lost) <= TRUSTED
-        and measure.plausible(then)
-    )
-    return fitted_order(outputs, labels, classes) if sure else None
-
-
-def relabelled(labels: Tensor, order: Sequence[int] | None) -> Tensor:
-    """Which output stands for each label, (n,)."""
-    return labels if order is None else torch.tensor(list(order))[labels]

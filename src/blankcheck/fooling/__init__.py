@@ -3,20 +3,20 @@
 from blankcheck.fooling.gradient_free import DifferentialEvolution, RandomSearch
 from blankcheck.fooling.masks import random_mask
 from blankcheck.fooling.polish import polish
-from blankcheck.fooling.problem import Problem, Seen
-from blankcheck.fooling.search import FORWARDS_PER_STEP, MAX_STEPS, UNTIL, Goal, search
+from blankcheck.fooling.problem import UNTIL, Goal, Measurement, Problem
+from blankcheck.fooling.search import FORWARDS_PER_STEP, MAX_STEPS, search
 from blankcheck.fooling.solvers import (
-    AdaptiveWeight,
     AnnealedTopK,
-    FixedWeight,
     GreedyLighting,
-    Look,
+    ProjectedAdam,
+    ProximalMomentum,
     Rule,
     Solver,
+    StepContext,
 )
 from blankcheck.fooling.starts import NEED_REAL, STARTS
 from blankcheck.fooling.surrogates import FastMinimumNorm, SigmaZero
-from blankcheck.fooling.tabu import Exchange
+from blankcheck.fooling.tabu import TabuSearch
 
 __all__ = [
     "FORWARDS_PER_STEP",
@@ -24,21 +24,21 @@ __all__ = [
     "NEED_REAL",
     "STARTS",
     "UNTIL",
-    "AdaptiveWeight",
     "AnnealedTopK",
     "DifferentialEvolution",
-    "Exchange",
     "FastMinimumNorm",
-    "FixedWeight",
     "Goal",
     "GreedyLighting",
-    "Look",
+    "Measurement",
     "Problem",
+    "ProjectedAdam",
+    "ProximalMomentum",
     "RandomSearch",
     "Rule",
-    "Seen",
     "SigmaZero",
     "Solver",
+    "StepContext",
+    "TabuSearch",
     "polish",
     "random_mask",
     "search",

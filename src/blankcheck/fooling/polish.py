@@ -7,27 +7,29 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from blankcheck.fooling.host_sync import turns_between_looks
-from blankcheck.fooling.problem import Problem
-from blankcheck.fooling.search import Goal
+from blankcheck.fooling.host_sync import turns_between_syncs
+from blankcheck.fooling.problem import Goal, Problem
 from blankcheck.types import Fooling, Outcome, Rows, count_lit
+
+SWEEPS = 2
+"""Backward passes one polish may use."""
 
 
 @dataclass(frozen=True)
 class _Trial(Rows):
-    """order: (n, d) features by rising influence. at: (n,) next position to try in it. size: (n,)
-    how many to try."""
+    """images: (n, d). order: (n, d) features by rising influence. count: (n,) how many of them are
+    lit. at: (n,) next position to try in it. size: (n,) how many to try. dropped: (n,) whether any
+    went. used, budget: (n,) forward passes."""
 
     images: Tensor
     confidence: Tensor
     order: Tensor
+    count: Tensor
     at: Tensor
     size: Tensor
     dropped: Tensor
-
-
-SWEEPS = 2
-"""Backward passes one polish may use."""
+    used: Tensor
+    budget: Tensor
 
 
 def polish(
@@ -38,96 +40,84 @@ def polish(
     Influence is the first-order loss of log-odds, gradient x value, from one backward pass. A block
     whose removal keeps the confidence is gone; else the block is halved; a single feature that
     cannot go stays. Sweeps repeat until one changes nothing (the image is then a local minimum: no
-    single lit feature can be removed), or `sweeps` backward or
-    `forwards` forward passes are spent: one number, or one for each image (n,). No image's budget
-    depends on the others. Images that were not confident, and rows whose goal would be lost, come
-    back as they are.
+    single lit feature can be removed), or the budget is spent. No image's budget depends on the
+    others. Images that were not confident, and rows whose goal would be lost, come back as they
+    are.
+
+    Args:
+        problem: what the images were searched for.
+        found: what the search handed back.
+        goal: what is wanted of each image.
+        forwards: most forward passes, one number or one for each image (n,).
+        sweeps: most backward passes.
     """
-    chosen = (found.confidence >= goal.wanted).nonzero().squeeze(1)
-    spent = torch.zeros_like(found.forwards)
-    room = torch.as_tensor(forwards, device=spent.device).expand_as(spent)
-    images, confidence, backwards = (
-        found.images.clone(),
-        found.confidence.clone(),
-        torch.zeros_like(found.steps),
-    )
+    confident = found.confidence >= goal.target_confidence
+    chosen = confident.nonzero().squeeze(1)
+    spent, backwards = torch.zeros_like(found.forwards), torch.zeros_like(found.steps)
+    budget = torch.as_tensor(forwards, device=spent.device).expand_as(spent)
+    images, confidence = found.images.clone(), found.confidence.clone()
     for _ in range(sweeps):
-        chosen = chosen[spent[chosen] + 1 < room[chosen]]
+        chosen = chosen[spent[chosen] + 1 < budget[chosen]]
         if len(chosen) == 0:
             break
         part = problem.rows(chosen)
-        seen = part.measure(images[chosen])
+        gradient = part.measure(images[chosen]).gradient
         spent[chosen] += 1
         backwards[chosen] += 1
-        left = (room - spent)[chosen]
-        trial, tried = _sweep(
-            part, images[chosen], confidence[chosen], seen.gradient, goal.wanted, left
-        )
-        images[chosen], confidence[chosen] = trial.images, trial.confidence
-        spent[chosen] += tried
+        trial = _started(images[chosen], confidence[chosen], gradient, (budget - spent)[chosen])
+        _sweep(part, trial, images.shape, goal.target_confidence)
+        images[chosen] = trial.images.view(-1, *images.shape[1:])
+        confidence[chosen] = trial.confidence
+        spent[chosen] += trial.used
         chosen = chosen[trial.dropped]
-    sparser = replace(
-        found,
-        images=images,
-        confidence=confidence,
-        lit=count_lit(images),
-        steps=found.steps + backwards,
-        forwards=found.forwards + spent,
-        fewest=torch.minimum(
-            found.fewest,
-            torch.where(found.confidence >= goal.wanted, count_lit(images), found.fewest),
-        ),
-    )
+    lit = count_lit(images)
+    fewest = torch.where(confident, torch.minimum(found.fewest, lit), found.fewest)
+    used = {"steps": found.steps + backwards, "forwards": found.forwards + spent, "fewest": fewest}
+    sparser = replace(found, images=images, confidence=confidence, lit=lit, **used)
     return _goal_kept(found, sparser, goal)
 
 
-def _sweep(
-    problem: Problem,
-    images: Tensor,
-    confidence: Tensor,
-    gradient: Tensor,
-    wanted: float,
-    forwards: Tensor,
-) -> tuple[_Trial, Tensor]:
-    """One pass over the lit features of every image; returns the rows in their order and the
-    forwards each used, at most its own of `forwards` (n,)."""
+def _started(images: Tensor, confidence: Tensor, gradient: Tensor, budget: Tensor) -> _Trial:
     flat = images.flatten(1)
     lit = flat > 0
     influence = torch.where(lit, gradient.flatten(1) * flat, torch.inf)
-    counts = lit.sum(dim=1)
-    width = int(counts.max()) if len(counts) else 0
-    order = influence.argsort(dim=1)[:, : max(1, width)]
-    start = torch.zeros_like(counts)
-    whole = _Trial(
-        flat.clone(), confidence.clone(), order, start, (counts // 4).clamp_min(1), start.bool()
+    count = lit.sum(dim=1)
+    order = influence.argsort(dim=1)[:, : max(1, int(count.max()))]
+    none, size = torch.zeros_like(count), (count // 4).clamp_min(1)
+    return _Trial(
+        flat.clone(), confidence, order, count, none, size, none.bool(), none.clone(), budget
     )
-    tried = torch.zeros_like(counts)
-    live = (counts > 1).nonzero().squeeze(1)
-    every = turns_between_looks(images.device)
-    for turn in range(max(0, int(forwards.max()))):
+
+
+def _sweep(problem: Problem, whole: _Trial, shape: torch.Size, target_confidence: float) -> None:
+    """One pass over the lit features of every image, in place."""
+    live = (whole.count > 1).nonzero().squeeze(1)
+    every = turns_between_syncs(live.device)
+    place = torch.arange(whole.order.shape[1], device=live.device)[None, :]
+    for turn in range(max(0, int(whole.budget.max()))):
         if len(live) == 0:
             break
         row = whole.rows(live)
         # rows that are through may still be there until the next look
-        busy = (row.at < counts[live]) & (tried[live] < forwards[live])
-        block = torch.arange(order.shape[1], device=flat.device)[None, :] - row.at[:, None]
+        busy = (row.at < row.count) & (row.used < row.budget)
+        block = place - row.at[:, None]
         inside = (block >= 0) & (block < row.size[:, None])
         kept = row.images.gather(1, row.order) * ~inside
         trial = row.images.scatter(1, row.order, kept)
-        seen, _ = problem.rows(live).score(trial.view(-1, *images.shape[1:]))
-        tried[live] += busy
-        good = busy & (seen >= wanted)
-        whole.images[live] = torch.where(good[:, None], trial, row.images)
-        whole.confidence[live] = torch.where(good, seen, row.confidence)
-        whole.dropped[live] = row.dropped | good
+        confidence, _ = problem.rows(live).score(trial.view(-1, *shape[1:]))
+        good = busy & (confidence >= target_confidence)
         stuck = busy & ~good & (row.size == 1)
         at = row.at + torch.where(good, row.size, stuck.long())
         size = torch.where(good, row.size, (row.size // 2).clamp_min(1))
+        whole.images[live] = torch.where(good[:, None], trial, row.images)
+        whole.confidence[live] = torch.where(good, confidence, row.confidence)
+        whole.dropped[live] = row.dropped | good
+        whole.used[live] = row.used + busy
         whole.at[live] = at
-        whole.size[live] = torch.minimum(size, (counts[live] - at).clamp_min(1))
+        whole.size[live] = torch.minimum(size, (row.count - at).clamp_min(1))
         if (turn + 1) % every == 0:
-            live = live[((at < counts[live]) & (tried[live] < forwards[live])).nonzero().squeeze(1)]
-    return replace(whole, images=whole.images.view_as(images)), tried
+            left = (at < row.count) & (row.used + busy < row.budget)
+            live = live[left.nonzero().squeeze(1)]
 
 
 def _goal_kept(found: Fooling, sparser: Fooling, goal: Goal) -> Fooling:
@@ -135,19 +125,12 @@ def _goal_kept(found: Fooling, sparser: Fooling, goal: Goal) -> Fooling:
     met = sparser.lit <= goal.max_lit
     if goal.accept is not None:
         ask = met & (sparser.lit < found.lit)
-        keep = found.met & ~ask
+        met = found.met & ~ask
         if bool(ask.any()):
-            keep[ask] = goal.accept(sparser.images[ask])
-        met = keep
-    met &= sparser.confidence >= goal.wanted
-    take = met | ~found.met
-    wide = take[:, None, None, None]
+            met[ask] = goal.accept(sparser.images[ask])
+    met &= sparser.confidence >= goal.target_confidence
+    best = sparser.where(met | ~found.met, found)
+    found_at = torch.where(best.lit < found.lit, sparser.steps, found.found_at)
     outcome = torch.where(met, int(Outcome.MET), found.outcome)
-    return replace(
-        sparser,
-        images=torch.where(wide, sparser.images, found.images),
-        confidence=torch.where(take, sparser.confidence, found.confidence),
-        lit=torch.where(take, sparser.lit, found.lit),
-        found_at=torch.where(take & (sparser.lit < found.lit), sparser.steps, found.found_at),
-        outcome=outcome,
-    )
+    used = {"steps": sparser.steps, "forwards": sparser.forwards, "fewest": sparser.fewest}
+    return replace(best, outcome=outcome, found_at=found_at, **used)

@@ -1,28 +1,70 @@
-"""What a search sees of a classifier: one forward and one backward for a batch at once."""
+"""What is asked of a classifier, and what a search sees of it: one forward and one backward pass
+for a batch at once."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from blankcheck.errors import ArgumentError
 from blankcheck.fooling.tensor_ops import lit_features
 from blankcheck.outputs import as_logits, log_odds, log_odds_and_slope, run
-from blankcheck.types import Classifier, Rows
+from blankcheck.types import Accept, Classifier, Rows
+
+UNTIL = ("met", "sparsest")
 
 
 @dataclass(frozen=True)
-class Seen(Rows):
-    """One measurement of a batch; every number belongs to that row's image alone.
+class Goal:
+    """What is wanted of each image.
 
-    margin: (n,) log-odds of the target; NaN outputs give -inf. lit: (n,). gradient: (n, c, h, w) of
-    the margin, 0 at masked features. finite: (n,) bool, False where an output is NaN or a gradient
-    NaN or infinite: such an image can go no further. A log-probability of -inf is a saturated
-    answer, behind which the gradient is lost and counts as 0.
+    Args:
+        confidence: least probability of the target, in (0, 1).
+        max_lit: most lit features.
+        until: `met` stops an image as soon as all of it holds; `sparsest` spends the budget on
+            fewer lit features.
+        accept: a further condition, asked of images that meet the others.
     """
 
-    margin: Tensor
+    confidence: float = 0.9
+    max_lit: int = 300
+    until: str = "met"
+    accept: Accept | None = None
+
+    def __post_init__(self) -> None:
+        if self.until not in UNTIL:
+            raise ArgumentError(f"until must be one of {', '.join(UNTIL)}, got {self.until!r}")
+
+    @property
+    def target_confidence(self) -> float:
+        """The confidence asked for inside the loop: a hair more, so that scoring an image again in
+        another batch or on another machine (which moves a probability by about 1e-5) does not lose
+        it."""
+        return self.confidence + 1e-3 * (1 - self.confidence)
+
+    @property
+    def target_log_odds(self) -> float:
+        """`target_confidence` as log-odds."""
+        return math.log(self.target_confidence / (1 - self.target_confidence))
+
+
+@dataclass(frozen=True)
+class Measurement(Rows):
+    """What was seen of a batch; every number belongs to that row's image alone.
+
+    Args:
+        log_odds: (n,) of the target; NaN outputs give -inf.
+        lit: (n,) lit features.
+        gradient: (n, c, h, w) of the log-odds, 0 at masked features.
+        finite: (n,) bool, False where an output is NaN or a gradient NaN or infinite: such an image
+            can go no further. A log-probability of -inf is a saturated answer, behind which the
+            gradient is lost and counts as 0.
+    """
+
+    log_odds: Tensor
     lit: Tensor
     gradient: Tensor
     finite: Tensor
@@ -30,16 +72,18 @@ class Seen(Rows):
     @property
     def confidence(self) -> Tensor:
         """(n,) probability of the target among all outputs."""
-        return self.margin.sigmoid()
+        return self.log_odds.sigmoid()
 
 
 @dataclass(frozen=True)
 class Problem(Rows):
-    """Make `classifier` sure of `targets` (n,) under `mask` (n, c, h, w) bool, True where features
-    may be lit.
+    """Make a classifier sure of a target for each image.
 
-    The classifier's parameters should be frozen, so that only the gradient of the images is
-    computed.
+    Args:
+        classifier: its parameters should be frozen, so that only the images' gradient is computed.
+        form: of its outputs, one of `outputs.OUTPUT_FORMS`.
+        targets: (n,) classes.
+        mask: (n, c, h, w), True or 1 where features may be lit; None for everywhere.
     """
 
     classifier: Classifier
@@ -48,52 +92,47 @@ class Problem(Rows):
     mask: Tensor | None = None
 
     def score(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(confidence, margin), each (n,), of stored images (n, c, h, w). One forward pass."""
-        with torch.no_grad():
-            margin = log_odds(as_logits(run(self.classifier, images), self.form), self.targets)
-        margin = torch.where(margin.isnan(), -torch.inf, margin)
-        return margin.sigmoid(), margin
+        """(confidence, log-odds), each (n,), of stored images (n, c, h, w). One forward pass."""
+        odds = _or_minus_infinity(self._log_odds(images, self.targets))
+        return odds.sigmoid(), odds
 
     def score_trials(self, trials: Tensor) -> Tensor:
-        """Margins (k, n) of k trial images per row, (k, n, c, h, w). k forward passes of the batch,
-        in one call."""
-        flat = trials.flatten(0, 1)
-        with torch.no_grad():
-            logits = as_logits(run(self.classifier, flat), self.form)
-            margin = log_odds(logits, self.targets.repeat(len(trials)))
-        return torch.where(margin.isnan(), -torch.inf, margin).view(len(trials), -1)
+        """Log-odds (k, n) of k trial images per row, (k, n, c, h, w). k forward passes of the
+        batch, in one call."""
+        odds = self._log_odds(trials.flatten(0, 1), self.targets.repeat(len(trials)))
+        return _or_minus_infinity(odds).view(len(trials), -1)
 
-    def glance(self, images: Tensor) -> Seen:
-        """See stored images (n, c, h, w) without a gradient: one forward pass; the gradient is 0."""
-        with torch.no_grad():
-            margin = log_odds(as_logits(run(self.classifier, images), self.form), self.targets)
-        return _seen(
-            images, margin, torch.zeros_like(images), torch.zeros_like(margin, dtype=torch.bool)
-        )
+    def measure_without_gradient(self, images: Tensor) -> Measurement:
+        """See stored images (n, c, h, w) with one forward pass; the gradient is 0."""
+        odds, flat = self._log_odds(images, self.targets), torch.zeros_like(images)
+        return Measurement(_or_minus_infinity(odds), lit_features(images), flat, ~odds.isnan())
 
-    def measure(self, images: Tensor) -> Seen:
+    def measure(self, images: Tensor) -> Measurement:
         """See stored images (n, c, h, w) with one forward and one backward pass.
 
-        The gradient of each image is that of its own margin: nothing is averaged over the batch.
+        The gradient of each image is that of its own log-odds: nothing is averaged over the batch.
         """
         with torch.enable_grad():
             leaf = images.detach().requires_grad_(True)
             outputs = run(self.classifier, leaf)
-        margin, slope = log_odds_and_slope(outputs.detach(), self.form, self.targets)
+        odds, slope = log_odds_and_slope(outputs.detach(), self.form, self.targets)
         gradient = None  # where the classifier cuts the graph: as flat as a constant
         if outputs.requires_grad:
             (gradient,) = torch.autograd.grad(outputs, leaf, slope, allow_unused=True)
         gradient = torch.zeros_like(images) if gradient is None else gradient
+        gradient = gradient if self.mask is None else gradient * self.mask
+        # log-odds of +inf are certainty, not an error; their gradient is what may be broken. A sum
+        # is finite when every term is.
+        broken = ~gradient.flatten(1).sum(dim=1).isfinite()
         saturated = (outputs.detach() == -torch.inf).any(dim=1)
-        return _seen(
-            images, margin, gradient if self.mask is None else gradient * self.mask, saturated
-        )
+        gradient = torch.where((broken & saturated)[:, None, None, None], 0.0, gradient)
+        finite = ~odds.isnan() & (~broken | saturated)
+        return Measurement(_or_minus_infinity(odds), lit_features(images), gradient, finite)
+
+    @torch.no_grad()
+    def _log_odds(self, images: Tensor, targets: Tensor) -> Tensor:
+        return log_odds(as_logits(run(self.classifier, images), self.form), targets)
 
 
-def _seen(images: Tensor, margin: Tensor, gradient: Tensor, saturated: Tensor) -> Seen:
-    # +inf margin is certainty, not an error; its gradient is what may be broken. A sum is finite
-    # when every term is.
-    wrong, broken = margin.isnan(), ~gradient.flatten(1).sum(dim=1).isfinite()
-    gradient = torch.where((broken & saturated)[:, None, None, None], 0.0, gradient)
-    finite = ~wrong & (~broken | saturated)
-    return Seen(torch.where(wrong, -torch.inf, margin), lit_features(images), gradient, finite)
+def _or_minus_infinity(odds: Tensor) -> Tensor:
+    return torch.where(odds.isnan(), -torch.inf, odds)

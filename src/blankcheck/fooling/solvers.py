@@ -15,25 +15,31 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from blankcheck.fooling.problem import Seen
+from blankcheck.fooling.problem import Measurement
 from blankcheck.fooling.tensor_ops import largest, movable, plus
 from blankcheck.types import Rows
 
 
 @dataclass(frozen=True)
-class Look:
+class StepContext:
     """What a rule may know of the loop besides its images.
 
-    needed: log-odds from which an image counts as confident. progress: share of the budget already
-    used, in [0, 1).
-    forwards: forward passes each image has left. score: margins (k, n) of trial images (k, n, c, h,
-    w), k forward passes per image; what it shows counts as found.
+    Args:
+        target_log_odds: from which an image counts as confident.
+        progress: share of the budget already used, in [0, 1).
+        forwards: forward passes each image has left.
+        score: log-odds (k, n) of trial images (k, n, c, h, w), k forward passes per image; what it
+            shows counts as found.
     """
 
-    needed: float
+    target_log_odds: float
     progress: float
     forwards: int
     score: Callable[[Tensor], Tensor]
+
+    def cosine(self) -> float:
+        """From 1 to 0 over the budget, as half a cosine."""
+        return 0.5 * (1 + math.cos(math.pi * self.progress))
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,8 @@ class State(Rows):
     weight: Tensor
 
 
+Moved = tuple[Tensor, State]
+"""The next images, and the next state."""
 S = TypeVar("S", bound=Rows)
 
 
@@ -58,9 +66,11 @@ class Rule(Protocol[S]):
     """Whether it scores trial images, so that forward passes may run out before backward ones."""
 
     def init(self, images: Tensor, keys: Tensor) -> S:
-        """The state before the first step. keys: (n,) int64, for `draws.uniform`."""
+        """The state before the first step. keys: (n,) int64, for `counter_rng.uniform`."""
 
-    def step(self, state: S, images: Tensor, seen: Seen, look: Look) -> tuple[Tensor, S]:
+    def step(
+        self, state: S, images: Tensor, seen: Measurement, look: StepContext
+    ) -> tuple[Tensor, S]:
         """Next images and state."""
 
 
@@ -90,15 +100,20 @@ def steepest(gradient: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class FixedWeight(Descent):
+class ProjectedAdam(Descent):
     """Projected Adam on cross-entropy + weight x mean pixel value: the classic recipe, kept as the
     reference.
 
-    step_size is in pixel values. weight: nats of cross-entropy that one unit of mean pixel value is
-    worth. In [0, 1] the L1 norm is linear, so its gradient holds at black pixels too and the clamp
-    leaves exact zeros. Adam: Kingma and Ba 2015 (arXiv:1412.6980), algorithm 1. Its classic
-    options: weight_at and step_at are (step, factor): from that step on the weight, or the step
-    size, is multiplied; anneal lets the step size fall to 0 as half a cosine over the budget.
+    In [0, 1] the L1 norm is linear, so its gradient holds at black pixels too and the clamp leaves
+    exact zeros. Adam: Kingma and Ba 2015 (arXiv:1412.6980), algorithm 1.
+
+    Args:
+        weight: nats of cross-entropy that one unit of mean pixel value is worth.
+        step_size: in pixel values.
+        beta1, beta2: decay of the moments.
+        weight_at: (step, factor): from that step on the weight is multiplied.
+        step_at: (step, factor): from that step on the step size is multiplied.
+        anneal: the step size falls to 0 as half a cosine over the budget.
     """
 
     weight: float = 1.0
@@ -113,28 +128,28 @@ class FixedWeight(Descent):
         """Moments start at zero."""
         return State(0, torch.zeros_like(images), torch.zeros_like(images), _unused(images))
 
-    def step(self, state: State, images: Tensor, seen: Seen, look: Look) -> tuple[Tensor, State]:
+    def step(self, state: State, images: Tensor, seen: Measurement, look: StepContext) -> Moved:
         """One projected Adam step.
 
         The cross-entropy's gradient is -(1 - p) times that of the log-odds.
         """
-        t = state.step + 1
         weight = _stepped(self.weight, self.weight_at, state.step)
         size = _stepped(self.step_size, self.step_at, state.step)
-        size *= 0.5 * (1 + math.cos(math.pi * look.progress)) if self.anneal else 1
+        size *= look.cosine() if self.anneal else 1
         gradient = (seen.gradient * per_image(seen.confidence - 1)).add_(weight / images[0].numel())
-        first, second, change = adam(gradient, state, t, self.beta1, self.beta2)
-        return images.sub(change, alpha=size).clamp_(0, 1), State(t, first, second, state.weight)
+        change, after = adam(gradient, state, self.beta1, self.beta2, state.weight)
+        return images.sub(change, alpha=size).clamp_(0, 1), after
 
 
 def adam(
-    gradient: Tensor, state: State, t: int, beta1: float, beta2: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """First and second moment after step `t` (from 1), and the change for a step size of 1."""
+    gradient: Tensor, state: State, beta1: float, beta2: float, weight: Tensor
+) -> tuple[Tensor, State]:
+    """The change for a step size of 1, and the state after it, with this weight."""
+    t = state.step + 1
     first = state.first.lerp(gradient, 1 - beta1)
     second = state.second.mul(beta2).addcmul_(gradient, gradient, value=1 - beta2)
     scale = (second / (1 - beta2**t)).sqrt_().add_(1e-8)
-    return first, second, (first / (1 - beta1**t)).div_(scale)
+    return (first / (1 - beta1**t)).div_(scale), State(t, first, second, weight)
 
 
 def _stepped(value: float, at: tuple[int, float] | None, step: int) -> float:
@@ -142,7 +157,7 @@ def _stepped(value: float, at: tuple[int, float] | None, step: int) -> float:
 
 
 @dataclass(frozen=True)
-class AdaptiveWeight(Descent):
+class ProximalMomentum(Descent):
     """Ascend the log-odds with momentum, then shrink every feature by a weight that follows the
     image's own success.
 
@@ -160,26 +175,23 @@ class AdaptiveWeight(Descent):
 
     def init(self, images: Tensor, keys: Tensor) -> State:
         """Momentum zero, one weight for all."""
-        return State(
-            0,
-            torch.zeros_like(images),
-            _unused(images),
-            images.new_full((len(images),), self.weight),
-        )
+        weight = images.new_full((len(images),), self.weight)
+        return State(0, torch.zeros_like(images), _unused(images), weight)
 
-    def step(self, state: State, images: Tensor, seen: Seen, look: Look) -> tuple[Tensor, State]:
+    def step(self, state: State, images: Tensor, seen: Measurement, look: StepContext) -> Moved:
         """One proximal step."""
         # features that cannot move (at a border, pushed outwards) would otherwise set the scale for
         # all others
         gradient = movable(images, seen.gradient)
-        top = steepest(gradient)
-        first = plus(self.momentum * state.first, gradient, (1 - self.momentum) / top)
-        size = self.step_size * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * look.progress)))
-        confident = seen.margin >= look.needed
+        share = (1 - self.momentum) / steepest(gradient)
+        momentum = plus(self.momentum * state.first, gradient, share)
+        size = self.step_size * (0.1 + 0.9 * look.cosine())
+        confident = seen.log_odds >= look.target_log_odds
         push = torch.where(confident, 0.3, 1.0)
-        moved = plus(images, first, size * push).sub_(per_image(size * state.weight)).clamp_(0, 1)
+        moved = plus(images, momentum, size * push)
+        moved = moved.sub_(per_image(size * state.weight)).clamp_(0, 1)
         weight = state.weight * torch.where(confident, 1 + self.change, 1 / (1 + self.change))
-        return moved, State(state.step + 1, first, state.second, weight.clamp_max(1.0))
+        return moved, State(state.step + 1, momentum, state.second, weight.clamp_max(1.0))
 
 
 @dataclass(frozen=True)
@@ -196,23 +208,18 @@ class GreedyLighting(Descent):
 
     def init(self, images: Tensor, keys: Tensor) -> State:
         """Nothing to remember but the step."""
-        return State(0, _unused(images), _unused(images), _unused(images))
+        return State(0, *[_unused(images)] * 3)
 
-    def step(self, state: State, images: Tensor, seen: Seen, look: Look) -> tuple[Tensor, State]:
+    def step(self, state: State, images: Tensor, seen: Measurement, look: StepContext) -> Moved:
         """Flip the best features; confident images stay as they are."""
-        gradient = seen.gradient.flatten(1)
-        flat = images.flatten(1)
+        gradient, flat = seen.gradient.flatten(1), images.flatten(1)
         gain = torch.where(gradient > 0, gradient * (1 - flat), -gradient * flat)
-        confident = seen.margin >= look.needed
-        count = min(flat.shape[1], max(1, int(self.growth**state.step)))
-        top = gain.topk(count, dim=1)
-        value = (gradient.gather(1, top.indices) > 0).to(flat.dtype)
-        value = torch.where(
-            (top.values > 0) & ~confident[:, None], value, flat.gather(1, top.indices)
-        )
-        return flat.scatter(1, top.indices, value).view_as(images), State(
-            state.step + 1, state.first, state.second, state.weight
-        )
+        top = gain.topk(min(flat.shape[1], max(1, int(self.growth**state.step))), dim=1)
+        flips = (top.values > 0) & (seen.log_odds < look.target_log_odds)[:, None]
+        lit = (gradient.gather(1, top.indices) > 0).to(flat.dtype)
+        value = torch.where(flips, lit, flat.gather(1, top.indices))
+        moved = flat.scatter(1, top.indices, value).view_as(images)
+        return moved, State(state.step + 1, state.first, state.second, state.weight)
 
 
 @dataclass(frozen=True)
@@ -232,14 +239,14 @@ class AnnealedTopK(Descent):
         """Momentum zero."""
         return State(0, torch.zeros_like(images), _unused(images), _unused(images))
 
-    def step(self, state: State, images: Tensor, seen: Seen, look: Look) -> tuple[Tensor, State]:
+    def step(self, state: State, images: Tensor, seen: Measurement, look: StepContext) -> Moved:
         """One ascent step and the cut to k features."""
         features = images[0].numel()
-        first = plus(self.momentum * state.first, seen.gradient, 1 / steepest(seen.gradient))
-        moved = images.add(first, alpha=self.step_size).clamp_(0, 1)
+        momentum = plus(self.momentum * state.first, seen.gradient, 1 / steepest(seen.gradient))
+        moved = images.add(momentum, alpha=self.step_size).clamp_(0, 1)
         keep = max(1, round(self.goal + (features - self.goal) * max(0.0, 1 - 2 * look.progress)))
         if keep < features:
             # many features sit at exactly 1: among equals the one that wants to rise most stays
-            key = plus(moved, first, 1e-3 / steepest(first))
+            key = plus(moved, momentum, 1e-3 / steepest(momentum))
             moved = moved * largest(key.flatten(1), keep).view_as(moved)
-        return moved, State(state.step + 1, first, state.second, state.weight)
+        return moved, State(state.step + 1, momentum, state.second, state.weight)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,120 +16,94 @@ from blankcheck.types import Images
 
 Real = tuple[Images, Tensor]
 """Real images (m, c, h, w) and their labels (m,)."""
+Start = Callable[[Tensor, tuple[int, int, int], torch.Generator, Real | None], Tensor]
+"""From targets (n,), a shape (c, h, w), a generator and real images to start images."""
 MEASURED = 40_000_000
 """Images x features from which the mean and deviation of real images are taken, at most."""
 
 
-def black(
-    targets: Tensor, shape: tuple[int, int, int], generator: torch.Generator, real: Real | None
-) -> Tensor:
-    """All zeros."""
-    return torch.zeros(len(targets), *shape)
+@dataclass(frozen=True)
+class _Draw:
+    """What start images are drawn from."""
+
+    targets: Tensor
+    shape: tuple[int, int, int]
+    generator: torch.Generator
+    real: Real | None
+
+    def values(self) -> Tensor:
+        """Uniform in [0, 1), (n, c, h, w)."""
+        return torch.rand(len(self.targets), *self.shape, generator=self.generator)
+
+    def positions(self) -> Tensor:
+        """Uniform, one number for each position, (n, 1, h, w)."""
+        return torch.rand(len(self.targets), 1, *self.shape[1:], generator=self.generator)
+
+    def share(self) -> Tensor:
+        """Uniform, one number for each image, (n, 1, 1, 1)."""
+        return torch.rand(len(self.targets), 1, 1, 1, generator=self.generator)
+
+    def images(self, of_target: bool) -> Tensor:
+        """Real images of the target class, or of other classes."""
+        if self.real is None:
+            raise ArgumentError("start from real images needs data=")
+        images, labels = self.real
+        fits = (labels[None, :] == self.targets.cpu()[:, None]) == of_target
+        # a class without real images (a fake class, say) falls back on any image
+        fits |= ~fits.any(dim=1, keepdim=True)
+        drawn = (torch.rand(fits.shape, generator=self.generator) * fits).argmax(dim=1)
+        return images[drawn].clone()
 
 
-def near_black(
-    targets: Tensor, shape: tuple[int, int, int], generator: torch.Generator, real: Real | None
-) -> Tensor:
-    """Every feature between 0.002 and 0.02: too dark to see, bright enough to wake units that sleep
-    at exact zero."""
-    return 0.002 + 0.018 * torch.rand(len(targets), *shape, generator=generator)
+def _sparse_noise(draw: _Draw) -> Tensor:
+    """Uniform values at a share of the positions, log-uniform from 0.5 % to 50 %."""
+    log_share = torch.empty(len(draw.targets), 1, 1, 1)
+    share = log_share.uniform_(-5.3, -0.69, generator=draw.generator).exp()
+    return (draw.positions() < share) * draw.values()
 
 
-def noise(
-    targets: Tensor, shape: tuple[int, int, int], generator: torch.Generator, real: Real | None
-) -> Tensor:
-    """Uniform noise up to a strength drawn for each image in (0, 1]."""
-    strength = 1 - torch.rand(len(targets), 1, 1, 1, generator=generator)
-    return strength * torch.rand(len(targets), *shape, generator=generator)
-
-
-def sparse_noise(
-    targets: Tensor, shape: tuple[int, int, int], generator: torch.Generator, real: Real | None
-) -> Tensor:
-    """Uniform values at a share of the positions, drawn for each image log-uniformly from 0.5 % to
-    50 %."""
-    n = len(targets)
-    share = torch.exp(torch.empty(n, 1, 1, 1).uniform_(-5.3, -0.69, generator=generator))
-    lit = torch.rand(n, 1, *shape[1:], generator=generator) < share
-    return lit * torch.rand(n, *shape, generator=generator)
-
-
-def real_target(
-    targets: Tensor, shape: tuple[int, int, int], generator: torch.Generator, real: Real | None
-) -> Tensor:
-    """A real image of the target class."""
-    return _real(targets, generator, real, same=True)
-
-
-def real_other(
-    targets: Tensor, shape: tuple[int, int, int], generator: torch.Generator, real: Real | None
-) -> Tensor:
-    """A real image of any other class."""
-    return _real(targets, generator, real, same=False)
-
-
-def masked_real(
-    targets: Tensor, shape: tuple[int, int, int], generator: torch.Generator, real: Real | None
-) -> Tensor:
+def _masked_real(draw: _Draw) -> Tensor:
     """A real image of the target class of which a random 10 % to 70 % of the positions are kept."""
-    images = _real(targets, generator, real, same=True)
-    share = 0.1 + 0.6 * torch.rand(len(targets), 1, 1, 1, generator=generator)
-    return images * (torch.rand(len(targets), 1, *shape[1:], generator=generator) < share)
+    images, share = draw.images(of_target=True), 0.1 + 0.6 * draw.share()
+    return images * (draw.positions() < share)
 
 
-def blend(
-    targets: Tensor, shape: tuple[int, int, int], generator: torch.Generator, real: Real | None
-) -> Tensor:
+def _blend(draw: _Draw) -> Tensor:
     """A random mixture of a real image of the target class and one of another class."""
-    share = torch.rand(len(targets), 1, 1, 1, generator=generator)
-    return share * real_target(targets, shape, generator, real) + (1 - share) * real_other(
-        targets, shape, generator, real
-    )
+    share = draw.share()
+    return share * draw.images(of_target=True) + (1 - share) * draw.images(of_target=False)
 
 
-def bright(
-    targets: Tensor, shape: tuple[int, int, int], generator: torch.Generator, real: Real | None
-) -> Tensor:
-    """Every feature between 0.9 and 1: whatever asks for lit features, and does not mind others, is
-    there."""
-    return 0.9 + 0.1 * torch.rand(len(targets), *shape, generator=generator)
-
-
-def gaussian(
-    targets: Tensor, shape: tuple[int, int, int], generator: torch.Generator, real: Real | None
-) -> Tensor:
-    """Normal noise with the mean and deviation of real images (0.5 and 0.25 without any), clamped:
-    the classic start."""
+def _gaussian(draw: _Draw) -> Tensor:
+    """Normal noise with the mean and deviation of real images, clamped: the classic start."""
     mean, std = 0.5, 0.25
-    if real is not None:
-        some = real[0][: max(2, MEASURED // math.prod(shape))]
+    if draw.real is not None:
+        some = draw.real[0][: max(2, MEASURED // math.prod(draw.shape))]
         mean, std = float(some.mean()), float(some.std())
-    return (mean + std * torch.randn(len(targets), *shape, generator=generator)).clamp(0, 1)
+    normal = torch.randn(len(draw.targets), *draw.shape, generator=draw.generator)
+    return (mean + std * normal).clamp(0, 1)
 
 
-def _real(targets: Tensor, generator: torch.Generator, real: Real | None, same: bool) -> Tensor:
-    if real is None:
-        raise ArgumentError("start from real images needs data=")
-    images, labels = real
-    fits = (labels[None, :] == targets.cpu()[:, None]) == same
-    # a class without real images (a fake class, say) falls back on any image
-    fits |= ~fits.any(dim=1, keepdim=True)
-    drawn = (torch.rand(fits.shape, generator=generator) * fits).argmax(dim=1)
-    return images[drawn].clone()
-
-
-Start = Callable[[Tensor, tuple[int, int, int], torch.Generator, Real | None], Tensor]
-
-STARTS: dict[str, Start] = {
-    "black": black,
-    "near-black": near_black,
-    "noise": noise,
-    "sparse-noise": sparse_noise,
-    "real-target": real_target,
-    "real-other": real_other,
-    "masked-real": masked_real,
-    "blend": blend,
-    "bright": bright,
-    "gaussian": gaussian,
+_MAKE: dict[str, Callable[[_Draw], Tensor]] = {
+    "black": lambda draw: torch.zeros(len(draw.targets), *draw.shape),
+    # too dark to see, bright enough to wake units that sleep at exact zero
+    "near-black": lambda draw: 0.002 + 0.018 * draw.values(),
+    # up to a strength drawn for each image in (0, 1]
+    "noise": lambda draw: (1 - draw.share()) * draw.values(),
+    "sparse-noise": _sparse_noise,
+    "real-target": lambda draw: draw.images(of_target=True),
+    "real-other": lambda draw: draw.images(of_target=False),
+    "masked-real": _masked_real,
+    "blend": _blend,
+    # whatever asks for lit features, and does not mind others, is there
+    "bright": lambda draw: 0.9 + 0.1 * draw.values(),
+    "gaussian": _gaussian,
 }
+
+
+def _start(make: Callable[[_Draw], Tensor], *drawn_from: Any) -> Tensor:
+    return make(_Draw(*drawn_from))
+
+
+STARTS: dict[str, Start] = {name: partial(_start, make) for name, make in _MAKE.items()}
 NEED_REAL = frozenset({"real-target", "real-other", "masked-real", "blend"})

@@ -2,19 +2,26 @@
 in their L0 forms.
 
 Both were published for leaving the class of a given image; here they go from any start, measured
-from black, to a target class with a wanted confidence.
+from black, to a target class with the confidence asked for.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from blankcheck.fooling.problem import Seen
-from blankcheck.fooling.solvers import Descent, Look, State, adam, per_image, steepest
+from blankcheck.fooling.problem import Measurement
+from blankcheck.fooling.solvers import (
+    Descent,
+    Moved,
+    State,
+    StepContext,
+    adam,
+    per_image,
+    steepest,
+)
 from blankcheck.fooling.tensor_ops import above, largest, plus
 
 
@@ -26,8 +33,8 @@ class SigmaZero(Descent):
     Cina et al. 2025 (arXiv:2402.01879, algorithm 1): the count is the mean of x^2 / (x^2 + sigma),
     the gradient is scaled by its largest entry, Adam steps, step size decayed as half a cosine to a
     tenth, threshold raised by `threshold_step` times the step size while the image is confident and
-    lowered while it is not. The log-odds replace the published difference of logits, so that the
-    margin that must be reached is that of the confidence.
+    lowered while it is not. The log-odds replace the published difference of logits, so that what
+    must be reached is the confidence.
     """
 
     step_size: float = 1.0
@@ -42,20 +49,19 @@ class SigmaZero(Descent):
         threshold = images.new_full((len(images),), self.threshold)
         return State(0, torch.zeros_like(images), torch.zeros_like(images), threshold)
 
-    def step(self, state: State, images: Tensor, seen: Seen, look: Look) -> tuple[Tensor, State]:
+    def step(self, state: State, images: Tensor, seen: Measurement, look: StepContext) -> Moved:
         """One step, one cut."""
-        t = state.step + 1
-        sure = seen.margin >= look.needed
+        confident = seen.log_odds >= look.target_log_odds
         count = images / images.square().add_(self.sigma).square_()
         count.mul_(2 * self.sigma / images[0].numel())
-        gradient = plus(count, seen.gradient, sure.to(images.dtype) - 1)
+        gradient = plus(count, seen.gradient, confident.to(images.dtype) - 1)
         gradient.div_(per_image(steepest(gradient)))
-        first, second, change = adam(gradient, state, t, self.beta1, self.beta2)
-        size = self.step_size * (0.1 + 0.45 * (1 + math.cos(math.pi * look.progress)))
-        moved = images.sub(change, alpha=size).clamp_(0, 1)
-        threshold = state.weight + self.threshold_step * size * torch.where(sure, 1.0, -1.0)
+        size = self.step_size * (0.1 + 0.9 * look.cosine())
+        threshold = state.weight + self.threshold_step * size * torch.where(confident, 1.0, -1.0)
         threshold = threshold.clamp(0, 1)
-        return moved.mul_(above(moved, threshold)), State(t, first, second, threshold)
+        change, after = adam(gradient, state, self.beta1, self.beta2, threshold)
+        moved = images.sub(change, alpha=size).clamp_(0, 1)
+        return moved.mul_(above(moved, threshold)), after
 
 
 @dataclass(frozen=True)
@@ -73,26 +79,20 @@ class FastMinimumNorm(Descent):
     last_gamma: float = 1e-3
 
     def init(self, images: Tensor, keys: Tensor) -> State:
-        """eps (`second`) as many as are lit, at least 1; the fewest so far (`weight`) not yet
-        known."""
+        """eps (`second`) as many as are lit, at least 1; the fewest so far (`weight`) unknown."""
         eps = images.flatten(1).count_nonzero(dim=1).clamp_min(1).to(images.dtype)
-        return State(
-            0, images.new_zeros(len(images)), eps, images.new_full((len(images),), torch.inf)
-        )
+        return State(0, torch.zeros_like(eps), eps, torch.full_like(eps, torch.inf))
 
-    def step(self, state: State, images: Tensor, seen: Seen, look: Look) -> tuple[Tensor, State]:
+    def step(self, state: State, images: Tensor, seen: Measurement, look: StepContext) -> Moved:
         """One change of eps, one step, one cut."""
-        cosine = 0.5 * (1 + math.cos(math.pi * look.progress))
-        gamma = self.last_gamma + (self.gamma - self.last_gamma) * cosine
-        size = self.step_size * (0.01 + 0.99 * cosine)
-        sure, lit = seen.margin >= look.needed, seen.lit.to(images.dtype)
-        fewest = torch.where(sure, torch.minimum(lit, state.weight), state.weight)
-        fewer = torch.minimum((state.second * (1 - gamma)).floor(), state.second - 1).minimum(
-            fewest
-        )
-        more = torch.maximum((state.second * (1 + gamma)).ceil(), state.second + 1)
+        gamma = self.last_gamma + (self.gamma - self.last_gamma) * look.cosine()
+        size = self.step_size * (0.01 + 0.99 * look.cosine())
+        confident, lit = seen.log_odds >= look.target_log_odds, seen.lit.to(images.dtype)
+        eps, fewest = state.second, torch.where(confident, lit, torch.inf).minimum(state.weight)
+        fewer = torch.minimum((eps * (1 - gamma)).floor(), eps - 1).minimum(fewest)
+        more = torch.maximum((eps * (1 + gamma)).ceil(), eps + 1)
         # once an image was confident there is no use in more lit features than it had
-        eps = torch.where(sure, fewer, torch.minimum(more, fewest)).clamp(1, images[0].numel())
+        eps = torch.where(confident, fewer, more.minimum(fewest)).clamp(1, images[0].numel())
         norm = seen.gradient.flatten(1).norm(dim=1).clamp_min(1e-30)
         moved = plus(images, seen.gradient, size / norm).clamp_(0, 1)
         # features at exactly 1 tie: the one with the steepest gradient stays

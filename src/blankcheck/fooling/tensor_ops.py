@@ -33,7 +33,7 @@ def ascending(values: Tensor) -> Tensor:
 
 def above(values: Tensor, border: Tensor) -> Tensor:
     """1 where values (n, ...) are greater than their row's border (n,), else 0, as floats."""
-    return (values - border.view(-1, *[1] * (values.ndim - 1))).clamp_min_(0).sign_()
+    return (values - _per_row(border, values)).clamp_min_(0).sign_()
 
 
 def largest(keys: Tensor, keep: Tensor | int, ties: bool = False) -> Tensor:
@@ -41,24 +41,25 @@ def largest(keys: Tensor, keep: Tensor | int, ties: bool = False) -> Tensor:
     or none of the entries tied at the border stay."""
     n, d = keys.shape
     order = ascending(keys)
-    wanted = torch.full((n,), keep, device=keys.device) if isinstance(keep, int) else keep
-    last = order.gather(1, (d - wanted).clamp(0, d - 1)[:, None]).squeeze(1)
-    if not ties:
-        last = torch.where(
-            wanted < d, order.gather(1, (d - wanted - 1).clamp_min(0)[:, None]).squeeze(1), last - 1
-        )
-        return above(keys, last)
-    return above(keys, torch.nextafter(last, last - 1))
+    keep = torch.full((n,), keep, device=keys.device) if isinstance(keep, int) else keep
+    last = order.gather(1, (d - keep).clamp(0, d - 1)[:, None]).squeeze(1)
+    if ties:
+        return above(keys, torch.nextafter(last, last - 1))
+    before = order.gather(1, (d - keep - 1).clamp_min(0)[:, None]).squeeze(1)
+    return above(keys, torch.where(keep < d, before, last - 1))
 
 
 def movable(images: Tensor, gradient: Tensor) -> Tensor:
     """The gradient without what pushes features at 0 or 1 out of [0, 1], (n, c, h, w)."""
-    # a step of 1e-3 in the gradient's direction, as far as [0, 1] lets it go, made 1 where it goes
-    # at all
+    # a step of 1e-3 along the gradient, as far as [0, 1] lets it go, made 1 where it goes at all
     step = gradient.mul(1e30).clamp_(-1e-3, 1e-3).add_(images).clamp_(0, 1).sub_(images)
     return step.abs_().mul_(1e30).clamp_(max=1).mul_(gradient)
 
 
 def plus(base: Tensor, values: Tensor, weights: Tensor) -> Tensor:
-    """base + weights x values, the weights (n,) one per image; broadcasting inside addcmul is slow."""
-    return values.mul(weights.view(-1, *[1] * (values.ndim - 1))).add_(base)
+    """base + weights x values, one of the weights (n,) per image; addcmul is slow to broadcast."""
+    return values.mul(_per_row(weights, values)).add_(base)
+
+
+def _per_row(numbers: Tensor, values: Tensor) -> Tensor:
+    return numbers.view(-1, *[1] * (values.ndim - 1))

@@ -1,18 +1,23 @@
 """Improve classifiers: train on real images and on the fooling images found against them."""
 
-from blankcheck.hardening.history import Round
-from blankcheck.hardening.objectives import OBJECTIVES, Objective, objective_named
-from blankcheck.hardening.plan import HardeningPlan, default_plan
-from blankcheck.hardening.rounds import Hardening
-from blankcheck.hardening.selection import harmonic
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "OBJECTIVES",
-    "Hardening",
-    "HardeningPlan",
-    "Objective",
-    "Round",
-    "default_plan",
-    "harmonic",
-    "objective_named",
-]
+from blankcheck.lazily import exported
+
+if TYPE_CHECKING:
+    from blankcheck.hardening.history import Round as Round
+    from blankcheck.hardening.history import harmonic as harmonic
+    from blankcheck.hardening.objectives import OBJECTIVES as OBJECTIVES
+    from blankcheck.hardening.objectives import Objective as Objective
+    from blankcheck.hardening.objectives import objective_named as objective_named
+    from blankcheck.hardening.plan import HardeningOptions as HardeningOptions
+    from blankcheck.hardening.plan import HardeningPlan as HardeningPlan
+    from blankcheck.hardening.rounds import Hardening as Hardening
+
+__getattr__ = exported(
+    __name__,
+    history="Round harmonic",
+    objectives="OBJECTIVES Objective objective_named",
+    plan="HardeningOptions HardeningPlan",
+    rounds="Hardening",
+)

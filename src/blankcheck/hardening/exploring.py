@@ -10,8 +10,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from blankcheck.auditing import Job, Process, Tried, Twin, run_attempts, within
-from blankcheck.auditing.third_party import Rival, run_rival
+from blankcheck.auditing import Attack, AttemptResults, Job, Twin, run_attempts, within
+from blankcheck.auditing.third_party import ThirdPartyAttack, run_third_party
 from blankcheck.classifiers.wrapper import device_of, left_as_found
 from blankcheck.fooling import DifferentialEvolution, GreedyLighting, RandomSearch
 from blankcheck.fooling.starts import Real
@@ -20,62 +20,68 @@ from blankcheck.judging import OODTest
 from blankcheck.parallel.spread import Spread, alone
 from blankcheck.types import Classifier, Conditions, Fooling, count_lit
 
-OTHERS: tuple[Process, ...] = (
-    Process(
-        "black",
-        "random-search",
-        lambda steps, max_lit: RandomSearch(features=max(1, round(0.2 * max_lit))),
-        60,
-    ),
-    Process(
-        "black",
-        "differential-evolution",
-        lambda steps, max_lit: DifferentialEvolution(max(1, max_lit // 10)),
-        60,
-    ),
-    Process("black", "saliency", lambda steps, max_lit: GreedyLighting(), 30),
+
+def _random_search(steps: int, max_lit: int) -> RandomSearch:
+    return RandomSearch(features=max(1, round(0.2 * max_lit)))
+
+
+def _evolution(steps: int, max_lit: int) -> DifferentialEvolution:
+    return DifferentialEvolution(max(1, max_lit // 10))
+
+
+OTHERS: tuple[Attack, ...] = (
+    Attack("black", "random-search", _random_search, 60),
+    Attack("black", "differential-evolution", _evolution, 60),
+    Attack("black", "saliency", lambda steps, max_lit: GreedyLighting(), 30),
 )
 """Processes that hardening never trains on: Sparse-RS, differential evolution and a saliency map.
 """
-
-
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Explorer:
-    """Searches under the three conditions, the gate in the place of the judge. real: validation
-    images, for starts.
-    attempts: of a search; rivals: attacks of other libraries to run as well. spread: by which
-    processes share the work; what only one of them can do, such as searching a twin, is for all of
-    them one piece."""
+    """Searches under the three conditions.
+
+    Args:
+        shape: (c, h, w) of an image.
+        classes: real classes.
+        conditions: of a fooling image.
+        ood_filter: the out-of-distribution test, in the place of the judge.
+        real: validation images, for starts.
+        steps: of an attempt.
+        attempts: of a search.
+        rivals: attacks of other libraries to run as well.
+        spread: by which processes share the work; what only one of them can do, such as searching a
+            twin, is for all of them one piece.
+    """
 
     shape: tuple[int, int, int]
     classes: int
     conditions: Conditions
-    gate: OODTest
+    ood_filter: OODTest
     real: Real
     steps: int
     attempts: int
-    rivals: Sequence[Rival] = ()
+    rivals: Sequence[ThirdPartyAttack] = ()
     spread: Spread = alone
 
     def fresh(
         self, classifier: Classifier, form: str, seed: int, attempts: int | None = None
-    ) -> Tried:
+    ) -> AttemptResults:
         """The portfolio of an audit against this network."""
-        return self._run(
-            self._job(classifier, form, within(self.steps), seed),
-            attempts or self.attempts,
-            self.spread,
-        )
+        attempts = attempts or self.attempts
+        return self._run(classifier, form, within(self.steps), seed, attempts, self.spread)
 
-    def others(self, classifier: Classifier, form: str, seed: int) -> dict[str, Tried]:
+    def others(self, classifier: Classifier, form: str, seed: int) -> dict[str, AttemptResults]:
         """What hardening never trains on, each alone, by name; a fifth as many attempts, or one a
         class."""
         attempts = max(self.classes, self.attempts // 5)
-        jobs = [self._job(classifier, form, (process,), seed) for process in OTHERS]
-        found = self.spread(len(jobs), lambda i: self._run(jobs[i], attempts, alone))
+
+        def one(index: int) -> AttemptResults:
+            return self._run(classifier, form, (OTHERS[index],), seed, attempts, alone)
+
+        found = self.spread(len(OTHERS), one)
         return {process.rule: tried for process, tried in zip(OTHERS, found, strict=True)}
 
     def rival_images(self, classifier: Classifier, form: str, seed: int) -> dict[str, FoolingSet]:
@@ -89,75 +95,67 @@ class Explorer:
         return result
 
     def _rival_images(self, classifier: Classifier, form: str, seed: int) -> dict[str, FoolingSet]:
-        targets = torch.arange(self.classes)
+        targets, sure = torch.arange(self.classes), self.conditions.confidence
         start = torch.zeros(len(targets), *self.shape, device=device_of(classifier))
         sets = {}
         for rival in self.rivals:
-            found = run_rival(
-                rival, classifier, form, start, targets, self.conditions.confidence, seed
-            )
+            found = run_third_party(rival, classifier, form, start, targets, sure, seed)
             if not found.error:
                 sets[rival.name] = self.as_set(found.images, found.targets)
         return sets
 
     def as_set(self, images: Tensor, targets: Tensor) -> FoolingSet:
-        """With the gate's word on each image."""
-        sparse = count_lit(images) <= self.conditions.max_lit
-        return FoolingSet(
-            images, targets, sparse & (self.gate.p_values(images) <= self.conditions.ood_level)
-        )
+        """With the word of the out-of-distribution test on each image."""
+        outside = self.ood_filter.p_values(images) <= self.conditions.ood_level
+        return FoolingSet(images, targets, (count_lit(images) <= self.conditions.max_lit) & outside)
+
+    def set_of(self, tried: AttemptResults) -> FoolingSet:
+        """The best image of every attempt."""
+        return self.as_set(tried.best.images, tried.best.targets)
 
     def twin_sets(self, make: Callable[[], Twin | None], seed: int) -> dict[str, FoolingSet]:
         """What the same search (under `twin`) and other processes (`twin:NAME`) make against the
         twin; nothing where there is none. Processes may not agree whether there is one, so one of
         them does it all."""
-        by_itself = replace(self, spread=alone)
+        return self.once(lambda: replace(self, spread=alone)._twin_sets(make(), seed))
 
-        def made() -> dict[str, FoolingSet]:
-            twin = make()
-            return by_itself._twin_sets(twin, seed) if twin is not None else {}
-
-        return self.once(made)
-
-    def _twin_sets(self, twin: Twin, seed: int) -> dict[str, FoolingSet]:
+    def _twin_sets(self, twin: Twin | None, seed: int) -> dict[str, FoolingSet]:
+        if twin is None:
+            return {}
+        subject = twin.classifier, twin.form, seed
         with left_as_found(twin.classifier):
-            made = {
-                "": self.fresh(twin.classifier, twin.form, seed),
-                **self.others(twin.classifier, twin.form, seed),
-            }
-            found = {
-                name: self.as_set(tried.best.images, tried.best.targets)
-                for name, tried in made.items()
-            }
-            found |= self.rival_images(twin.classifier, twin.form, seed)
-        return {f"twin:{name}" if name else "twin": each for name, each in found.items()}
+            made = {"twin": self.fresh(*subject)}
+            made |= {f"twin:{name}": tried for name, tried in self.others(*subject).items()}
+            found = {name: self.set_of(tried) for name, tried in made.items()}
+            rivals = self.rival_images(*subject).items()
+        return found | {f"twin:{name}": images for name, images in rivals}
 
-    def _job(
-        self, classifier: Classifier, form: str, processes: tuple[Process, ...], seed: int
-    ) -> Job:
-        return Job(
-            classifier,
-            form,
-            self.shape,
-            self.conditions,
-            processes,
-            enough=self.conditions.max_lit,
+    def _run(
+        self,
+        classifier: Classifier,
+        form: str,
+        processes: tuple[Attack, ...],
+        seed: int,
+        attempts: int,
+        spread: Spread,
+    ) -> AttemptResults:
+        job = Job(
+            *(classifier, form, self.shape, self.conditions, processes),
+            stop_at_lit=self.conditions.max_lit,
             real=self.real,
-            accept=self.gate.accepts,
+            accept=self.ood_filter.accepts,
             seed=seed,
             device=device_of(classifier),
         )
-
-    def _run(self, job: Job, attempts: int, spread: Spread) -> Tried:
-        with left_as_found(job.classifier):
+        with left_as_found(classifier):
             return run_attempts(job, [i % self.classes for i in range(attempts)], spread=spread)
 
 
-def together(first: Tried, second: Tried) -> Tried:
+def together(first: AttemptResults, second: AttemptResults) -> AttemptResults:
     """Two searches as one."""
     return replace(
         first,
         best=Fooling.cat([first.best, second.best]),
-        process=torch.cat([first.process, second.process]),
+        attack=torch.cat([first.attack, second.attack]),
         ran=torch.cat([first.ran, second.ran]),
     )

@@ -1,29 +1,25 @@
-"""What a hardening remembers of its rounds."""
+"""What a hardening remembers of its rounds, which network it keeps, and when it has had enough."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import Tensor
 
-from blankcheck.hardening.selection import harmonic
-
 Record = dict[str, Any]
+TOLERANCE = 0.1
+"""Scores closer than this are equal: fifty fresh attempts estimate a rate no better (two standard
+errors at 10 %)."""
+SURER = 0.005
+"""Difference between shares of real images that are right and confident that is worth noticing."""
 
 
 @dataclass(frozen=True)
 class Round:
-    """What a round ended with. All shares in [0, 1], on validation images and on fresh attempts.
-
-    fresh_confident: share of fresh attempts with a confident image of at most `max_lit` lit
-    features; fresh_rate: those the gate calls out of distribution too, fresh_upper_95 its upper
-    bound. trained_share: share of the searched images that were trained on. fooling_confidence:
-    mean probability of their targets. harmonic: the score of this network on all sets so far. kept:
-    whether it became the one to keep. penalty: mean of what was added to the loss for what
-    is not proved, and proved: lit features proved too few for every class; None where no proof is
-    asked for. seconds: of training and of looking; images: real and fooling ones trained on.
-    """
+    """What a round ended with; `docs/metrics.md` says what each field means. All shares lie in
+    [0, 1], and those called fresh are of the attempts that ended the round."""
 
     index: int
     epochs: int
@@ -56,10 +52,17 @@ class Round:
 
 @dataclass
 class Kept:
-    """The best network so far: its parameters and buffers, the share of real images that it has
-    right (`real`), and is sure of as well (`confident`), and its accuracy on every set so far.
-    proved: lit features proved too few of it, where a proof is asked for; asked: how much of that
-    proof its training had asked for, in [0, 1]."""
+    """The best network so far.
+
+    Args:
+        network: its parameters and buffers.
+        index: of its round.
+        real: share of real images that it has right.
+        confident: share of those that it is right about and sure of.
+        handled: its accuracy on each set of fooling images so far.
+        proved: lit features proved too few of it, where a proof is asked for.
+        asked: how much of that proof its training had asked for, in [0, 1].
+    """
 
     network: dict[str, Tensor]
     index: int
@@ -73,3 +76,41 @@ class Kept:
     def score(self) -> float:
         """The harmonic mean."""
         return harmonic(self.real, self.handled)
+
+
+def harmonic(real: float, adversarial: Sequence[float]) -> float:
+    """H of 2/H = 1/A_real + mean over sets of 1/A_adv: high only when every accuracy is; 0 when one
+    is. The accuracy on real images alone where there is no adversarial set."""
+    if min([real, *adversarial]) <= 0:
+        return 0.0
+    if not adversarial:
+        return real
+    return 2 / (1 / real + sum(1 / a for a in adversarial) / len(adversarial))
+
+
+def takes_over(new: float, kept: float, surer: float, proved: int = 0) -> bool:
+    """Whether the network of a later round replaces the kept one.
+
+    Among equals the one that trained longer is kept. Being underconfident is not being robust. In
+    the middle of a learning-rate schedule networks are underconfident, which the score takes for
+    robust: a network that is clearly surer of real images needs only half the score, and one that
+    is clearly less sure never takes over.
+
+    Args:
+        new: score of the later network.
+        kept: score of the kept one, on the same sets.
+        surer: how much larger its share of real images is that are right and confident.
+        proved: how many more lit features are proved too few of it; a proof comes first.
+    """
+    if proved != 0:
+        return proved > 0
+    if surer < -2 * SURER:
+        return False
+    return new >= (kept / 2 if surer > SURER else kept - TOLERANCE)
+
+
+def plateau(scores: Sequence[float], patience: int | None) -> bool:
+    """Whether the last `patience` rounds brought no score better than the best before them."""
+    if patience is None or len(scores) <= patience:
+        return False
+    return max(scores[-patience:]) <= max(scores[:-patience])

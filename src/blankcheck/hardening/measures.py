@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,13 +20,19 @@ from blankcheck.types import Conditions, Fooling, Images, Rows
 
 QUANTILES = (0.1, 0.5, 0.9)
 TINY = 1e-12
+Values = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
 class FoolingSet(Rows):
-    """Images (n, c, h, w) that were searched, their targets (n,), and which of them count (n,)
-    bool: those that are sparse and out of distribution. Others are not what the audit asks about,
-    and no answer to them is wrong."""
+    """Images that were searched.
+
+    Args:
+        images: (n, c, h, w).
+        targets: (n,).
+        counts: which of them are sparse and out of distribution, (n,) bool. Others are not what the
+            audit asks about, and no answer to them is wrong.
+    """
 
     images: Tensor
     targets: Tensor
@@ -35,17 +41,13 @@ class FoolingSet(Rows):
     def __len__(self) -> int:
         return len(self.targets)
 
-    def first(self, most: int | None) -> FoolingSet:
-        """At most so many of them; all if None."""
-        return self if most is None else self.rows(torch.arange(min(most, len(self))))
-
     def state(self) -> list[Tensor]:
         """Its tensors."""
         return [self.images, self.targets, self.counts]
 
 
 def per_class(
-    measure: Any, rows: Mapping[str, Tensor], classes: Tensor, count: int
+    measure: Callable[[Values], dict[str, Any]], rows: Values, classes: Tensor, count: int
 ) -> dict[str, Any]:
     """`measure` of all rows, and under `per_class` of those of each class that has any. classes
     (n,) in 0..count-1."""
@@ -54,7 +56,7 @@ def per_class(
         mine = classes == k
         if bool(mine.any()):
             each[str(k)] = measure({name: values[mine] for name, values in rows.items()})
-    return {**measure(dict(rows)), "per_class": each}
+    return {**measure(rows), "per_class": each}
 
 
 def quantiles(values: Tensor) -> dict[str, float] | None:
@@ -74,8 +76,8 @@ def answers(
 
     confident: in any real class. confidence: probability of the target, and loss: -log of it.
     entropy: of all outputs, nats. Where the objective has fake outputs, fake_probability and
-    fake_loss of the right one, right_fake:
-    whether it is the answer, non_real: whether any output beyond the real classes is.
+    fake_loss of the right one, right_fake: whether it is the answer, non_real: whether any output
+    beyond the real classes is.
     """
     own = p.gather(1, targets[:, None]).squeeze(1)
     said = {
@@ -106,9 +108,8 @@ def set_record(
     """How the classifier answers the images of a set.
 
     fooled: the share that meets all three conditions in any real class. handled: the accuracy
-    A_adv, the share that does not
-    count, or is answered as it should be: with any output beyond the real classes, or, under
-    maximum entropy, without confidence in a real class.
+    A_adv, the share that does not count, or is answered as it should be: with any output beyond the
+    real classes, or, under maximum entropy, without confidence in a real class.
     """
     with left_as_found(classifier):
         p = probabilities(classifier, shown.images)
@@ -119,12 +120,10 @@ def set_record(
     return per_class(_means, said, shown.targets, classes)
 
 
-def _means(rows: Mapping[str, Tensor]) -> dict[str, Any]:
+def _means(rows: Values) -> dict[str, Any]:
     n = len(next(iter(rows.values())))
-    return {
-        "images": n,
-        **{name: float(values.mean()) if n else None for name, values in rows.items()},
-    }
+    means = {name: float(values.mean()) if n else None for name, values in rows.items()}
+    return {"images": n, **means}
 
 
 def search_record(
@@ -142,8 +141,9 @@ def search_record(
         "p": p_values,
     }
 
-    def measure(part: Mapping[str, Tensor]) -> dict[str, Any]:
+    def measure(part: Values) -> dict[str, Any]:
         sure = part["confidence"] >= want.confidence
+        outside = (part["p"][sure] <= want.ood_level).float()
         return {
             "attempts": len(sure),
             "success": float(part["success"].mean()),
@@ -152,9 +152,7 @@ def search_record(
             "lit": quantiles(part["lit"][sure]),
             "steps": quantiles(part["steps"]),
             "ood_p": quantiles(part["p"][sure]),
-            "out_of_distribution": float((part["p"][sure] <= want.ood_level).float().mean())
-            if bool(sure.any())
-            else None,
+            "out_of_distribution": float(outside.mean()) if len(outside) else None,
         }
 
     return per_class(measure, rows, found.targets, classes)
@@ -177,12 +175,10 @@ def real_record(
         "top": top,
     }
 
-    def measure(part: Mapping[str, Tensor]) -> dict[str, Any]:
+    def measure(part: Values) -> dict[str, Any]:
         said = _means(part)
-        said.pop("top")
-        return {
-            **said,
-            "calibration_error": calibration_error(part["top"].tolist(), part["accuracy"].tolist()),
-        }
+        del said["top"]
+        error = calibration_error(part["top"].tolist(), part["accuracy"].tolist())
+        return {**said, "calibration_error": error}
 
     return per_class(measure, rows, labels, classes)

@@ -18,9 +18,14 @@ SPARE = 1.0
 
 @dataclass(frozen=True)
 class Objective:
-    """outputs: from the number K of real classes to the number of outputs. loss: (logits (n, m),
-    targets (n,), K) -> (n,) nats, for fooling images of these targets. fake: (targets (n,), K) ->
-    (n,) the output that each should get, or None where there is no such output."""
+    """What a network is trained to answer to fooling images.
+
+    Args:
+        name: as in `OBJECTIVES`.
+        outputs: from the number K of real classes to the number of outputs.
+        loss: (logits (n, m), targets (n,), K) -> (n,) nats, for fooling images of these targets.
+        fake: (targets (n,), K) -> (n,) the output that each should get; None where there is none.
+    """
 
     name: str
     outputs: Callable[[int], int]
@@ -45,7 +50,7 @@ def reject_class(logits: Tensor, targets: Tensor, classes: int) -> Tensor:
     return F.cross_entropy(logits, torch.full_like(targets, classes), reduction="none")
 
 
-def unsure(logits: Tensor, labels: Tensor, wanted: float) -> Tensor:
+def confidence_margin_loss(logits: Tensor, labels: Tensor, wanted: float) -> Tensor:
     """For real images: softplus of what their log-odds lack to `wanted` and `SPARE` more, (n, m),
     (n,) -> (n,) nats.
 

@@ -1,139 +1,204 @@
-"""How a network is hardened: every choice in one value, checked when it is made."""
+"""How a network is hardened: every option once, with what it means; imports nothing heavy."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
-from blankcheck.classifiers import TrainingPlan
 from blankcheck.errors import ArgumentError
 
-SCHEDULES = ("continuous", "rounds", "batches", "none")
-NETWORKS = ("same", "fresh")
-PRUNES = ("ood", "all", "none")
-EVALUATE = ("sample", "full")
+if TYPE_CHECKING:
+    from blankcheck.classifiers import TrainingPlan
+
+ObjectiveName = Literal["max-entropy", "fake-classes", "reject-class"]
+Schedule = Literal["continuous", "rounds", "batches", "none"]
+Network = Literal["same", "fresh"]
+Prune = Literal["ood", "all", "none"]
+Evaluate = Literal["sample", "full"]
+Precision = Literal["32", "bf16", "16"]
+
 MOST_ROUNDS = 10
-CERTIFIED_LR = 5e-3
-"""Peak learning rate where a proof is asked for, whose penalty keeps steps small."""
+LR, CERTIFIED_LR = 2e-3, 5e-3
+"""Peak learning rates: the usual one, and that where a proof is asked for, whose penalty keeps
+steps small."""
 
 
 @dataclass(frozen=True)
-class HardeningPlan:
-    """How a network is hardened.
+class HardeningOptions:
+    """What can be chosen of a hardening; None is chosen for the data set (`HardeningPlan.of`).
 
-    training: epochs, batch size and optimiser of the whole. rounds: the epochs are spread over so
-    many; each ends with a search on the new network. schedule: where the fooling images come from
-    (`sources`); `none` leaves them out, and only the bound of `certify` hardens. pretrain: epochs
-    on real images alone, before. network: `same` goes on training; `fresh` starts every round again
-    from the first weights, on all sets so far. weight: of the fooling loss against the
-    cross-entropy on real images. far_weight: how much more an image counts that is further from
-    real data than every calibration image of the gate. sureness: weight of the loss on real images
-    that are not surer than the audit asks for (`objectives.unsure`). prune: train on what is out of
-    distribution (`ood`), on what meets all three conditions of the audit (`all`), or on everything
-    (`none`). anneal: the penalty weight of new searches is multiplied by this from round to round.
-
-    Search: fooling_batch: fooling images beside each batch of real ones. inner_steps: of search an
-    image is moved by at once. life: most such moves of an image. buffer: images that are being
-    searched in `continuous`. set_images: in a new set of `rounds` and `batches`; every: batches
-    after which `batches` makes one; keep: share of earlier sets that is trained on beside the
-    newest; `fresh` networks need all.
-
-    Proof: certify: lit features that are to be proved too few for every class; None: no proof is
-    asked for.
-    certify_weight: of the penalty on what is not proved (`certifying.Penalty`).
-
-    Gate: gate_images: most real images that fit its scores (its cost is theirs). gate_level: images
-    are trained on at this share of the audit's level.
-
-    End of a round: fresh_attempts, fresh_steps: the search on the new network. stop_rate: hardening
-    ends early once the 95 % upper bound of the share of fresh attempts that fool is at most this,
-    shown by up to `stop_attempts`, and the network has not become surer of real images for two
-    rounds. patience: rounds without a better network that end it, None for never. evaluate: what is
-    logged uses samples, or everything.
-    hold_out_twin: train on half A of the training images alone, so that a twin trained on half B
-    shares none with it.
+    Args:
+        objective: what fooling images should be answered with.
+        epochs: passes over the training images; default 10, or more until there are 2000 steps, as
+            in plain training.
+        rounds: of search and training, over which the epochs are spread.
+        schedule: continuous keeps a buffer of images that go on being searched; rounds makes a set
+            of images at the beginning of each round, batches one every so many batches (--every);
+            none trains on no fooling images, and leaves it to --certify.
+        pretrain: epochs on real images alone before the first fooling image; default depends on the
+            schedule.
+        network: same goes on training; fresh starts every round again from the first weights, on
+            all sets so far.
+        fooling_weight: of the loss on fooling images against that on real ones. More resists more
+            and is less often sure.
+        far_weight: how much more images count that are further from real data than every
+            calibration image.
+        sureness: weight of a loss that makes the network surer of real images than --confidence.
+        gate_level: images are trained on up to this share of --ood-level. More resists more and is
+            less often sure.
+        prune: train on images that are out of distribution (ood), that meet all three conditions
+            (all), or on every one.
+        anneal: factor of the search's penalty weights from round to round.
+        set_images: images in each new set of the schedules rounds and batches.
+        every: batches after which the schedule batches makes a new set.
+        keep: share of the earlier sets that is trained on beside the newest; all with --network
+            fresh.
+        stop_rate: end early once the 95 % upper bound of the share of fresh attempts that fool is
+            at most this; 0 never.
+        patience: end after so many rounds without a better network; default never.
+        evaluate: log samples of at most 500 images a set, or (full) ten times that and four times
+            the searches.
+        hold_out_twin: train on half of the training images, so that the twin, trained on the other
+            half, shares none.
+        lr: peak learning rate of the one-cycle schedule; default 2e-3, or 5e-3 with --certify.
+        certify: also train so that this many lit features are proved too few for every class,
+            whichever they are; try the model cnn-wide-kernel. The run then ends with the
+            certificate.
+        certify_weight: of the penalty on what is not proved yet.
+        precision: of the passes of training, by mixed precision. 16 needs a GPU. Searches and what
+            is measured stay in 32.
     """
 
-    training: TrainingPlan
-    rounds: int = MOST_ROUNDS
-    schedule: str = "continuous"
-    pretrain: int = 0
-    network: str = "same"
-    weight: float = 0.4
+    objective: ObjectiveName = "max-entropy"
+    epochs: int | None = None
+    rounds: int | None = None
+    schedule: Schedule = "continuous"
+    pretrain: int | None = None
+    network: Network = "same"
+    fooling_weight: float = 0.4
     far_weight: float = 3.0
     sureness: float = 2.0
-    prune: str = "ood"
+    gate_level: float = 1.0
+    prune: Prune = "ood"
     anneal: float = 1.0
+    set_images: int = 2000
+    every: int = 400
+    keep: float = 0.5
+    stop_rate: float = 0.01
+    patience: int | None = None
+    evaluate: Evaluate = "sample"
+    hold_out_twin: bool = False
+    lr: float | None = None
+    certify: int | None = None
+    certify_weight: float = 0.5
+    precision: Precision = "32"
+
+
+COUNTS = (
+    *("rounds", "fooling_batch", "inner_steps", "life", "buffer", "set_images", "every"),
+    *("gate_images", "fresh_attempts", "fresh_steps", "patience", "certify"),
+)
+WEIGHTS = ("fooling_weight", "far_weight", "sureness")
+RANGES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
+    (COUNTS, lambda value: value >= 1, "be at least 1"),
+    (WEIGHTS, lambda value: 0 <= value < math.inf, "be a number of at least 0"),
+    (("certify_weight",), lambda value: 0 < value < math.inf, "be a number above 0"),
+    (("anneal",), lambda value: 0 < value <= 10, "lie in (0, 10]"),
+    (("keep", "stop_rate"), lambda value: 0 <= value <= 1, "lie in [0, 1]"),
+)
+"""Fields, what is allowed, and the words for it. None of these lets NaN through."""
+
+
+@dataclass(frozen=True)
+class HardeningPlan(HardeningOptions):
+    """The options as they are for one data set, and what only scripts choose.
+
+    Raises ArgumentError where an option is out of its range.
+
+    Args:
+        batch: real images of an optimiser step.
+        fooling_batch: fooling images beside each batch of real ones.
+        inner_steps: of search by which an image is moved at once.
+        life: such moves after which an image is replaced, at most.
+        buffer: images that are being searched in the schedule continuous.
+        gate_images: real images that fit the scores of the out-of-distribution test, at most; what
+            it costs hangs on them.
+        fresh_attempts: of the search that ends a round.
+        fresh_steps: of each of these attempts.
+        stop_attempts: up to so many show that stop_rate is reached.
+    """
+
+    epochs: int = 10
+    rounds: int = MOST_ROUNDS
+    pretrain: int = 0
+    lr: float = LR
+    batch: int = 128
     fooling_batch: int = 64
     inner_steps: int = 2
     life: int = 40
     buffer: int = 1024
-    set_images: int = 2000
-    every: int = 400
-    keep: float = 0.5
     gate_images: int = 1000
-    gate_level: float = 1.0
     fresh_attempts: int = 50
     fresh_steps: int = 200
-    stop_rate: float = 0.01
     stop_attempts: int = 300
-    patience: int | None = None
-    evaluate: str = "sample"
-    hold_out_twin: bool = False
-    certify: int | None = None
-    certify_weight: float = 0.5
 
     def __post_init__(self) -> None:
-        for name, known in (
-            ("schedule", SCHEDULES),
-            ("network", NETWORKS),
-            ("prune", PRUNES),
-            ("evaluate", EVALUATE),
-        ):
-            if getattr(self, name) not in known:
-                raise ArgumentError(
-                    f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}"
-                )
-        for name in (
-            "rounds",
-            "fooling_batch",
-            "inner_steps",
-            "life",
-            "buffer",
-            "set_images",
-            "every",
-            "gate_images",
-            "fresh_attempts",
-            "fresh_steps",
-        ):
-            if getattr(self, name) < 1:
-                raise ArgumentError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.patience is not None and self.patience < 1:
-            raise ArgumentError(f"patience must be at least 1, got {self.patience}")
-        if self.certify is not None and self.certify < 1:
-            raise ArgumentError(f"certify must be at least 1, got {self.certify}")
+        _ = self.training  # which checks what belongs to it
+        for name, kind in get_type_hints(HardeningOptions).items():
+            known, value = get_args(kind), getattr(self, name)
+            if known and isinstance(known[0], str) and value not in known:
+                raise ArgumentError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+        for names, fits, words in RANGES:
+            for name in names:
+                value = getattr(self, name)
+                if value is not None and not fits(value):
+                    raise ArgumentError(f"{name} must {words}, got {value:g}")
         if self.schedule == "none" and self.certify is None:
             raise ArgumentError(
                 "schedule 'none' trains on no fooling images and needs certify, the k to be proved"
             )
-        if not 0 < self.certify_weight < float("inf"):
+        if not 0 <= self.pretrain < self.epochs:
             raise ArgumentError(
-                f"certify_weight must be a number above 0, got {self.certify_weight:g}"
+                f"pretrain must lie in 0..{self.epochs - 1} of the epochs, got {self.pretrain}"
             )
-        for name in ("weight", "far_weight", "sureness"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ArgumentError(
-                    f"{name} must be a number of at least 0, got {getattr(self, name):g}"
-                )
-        if not 0 < self.anneal <= 10:
-            raise ArgumentError(f"anneal must lie in (0, 10], got {self.anneal:g}")
-        for name in ("keep", "stop_rate"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ArgumentError(f"{name} must lie in [0, 1], got {getattr(self, name):g}")
-        if not 0 <= self.pretrain < self.training.epochs:
+
+    @classmethod
+    def of(cls, n: int, **options: Any) -> HardeningPlan:
+        """The plan for `n` training images, with as many epochs as plain training has.
+
+        Args:
+            n: training images.
+            options: fields of this class by their names, and `weight` for `fooling_weight`; what is
+                None or left out is chosen.
+
+        Raises:
+            ArgumentError: an option is unknown or out of its range.
+        """
+        from blankcheck.classifiers import TrainingPlan
+
+        if "weight" in options:
+            options["fooling_weight"] = options.pop("weight")
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(options.keys() - known):
             raise ArgumentError(
-                f"pretrain must lie in 0..{self.training.epochs - 1} of the epochs, got {self.pretrain}"
+                f"harden knows no option {unknown[0]!r}; it knows {', '.join(sorted(known))}"
             )
+        given = {name: value for name, value in options.items() if value is not None}
+        epochs = TrainingPlan.default(n, given.pop("epochs", None)).epochs
+        rounds = given.pop("rounds", MOST_ROUNDS)
+        given.setdefault("pretrain", _pretrain(epochs, given.get("schedule", cls.schedule)))
+        given.setdefault("lr", CERTIFIED_LR if "certify" in given else LR)
+        plan = cls(epochs=epochs, **given)
+        return replace(plan, rounds=min(rounds, epochs - plan.pretrain))
+
+    @property
+    def training(self) -> TrainingPlan:
+        """Epochs, batch size, learning rate and precision of the whole."""
+        from blankcheck.classifiers import TrainingPlan
+
+        return TrainingPlan(self.epochs, self.batch, self.lr, precision=self.precision)
 
     @property
     def kept_share(self) -> float:
@@ -143,33 +208,14 @@ class HardeningPlan:
 
     def epochs_of(self, index: int) -> int:
         """Epochs of the round `index`: those after pre-training, spread evenly."""
-        total = self.training.epochs - self.pretrain
+        total = self.epochs - self.pretrain
         return total * (index + 1) // self.rounds - total * index // self.rounds
 
 
-def default_pretrain(epochs: int, schedule: str) -> int:
+def _pretrain(epochs: int, schedule: str) -> int:
     """Epochs on real images alone before the first fooling image: three tenths of them where a
     buffer is searched all the time, which is what costs; one where sets are made, of a network that
     should know something."""
     if schedule == "none":
         return 0
     return 3 * epochs // 10 if schedule == "continuous" else min(1, epochs // 3)
-
-
-def default_plan(
-    n: int, epochs: int | None = None, rounds: int | None = None, **options: Any
-) -> HardeningPlan:
-    """The plan for `n` training images, with as many epochs as plain training has; further
-    `options` by their names."""
-    usual = CERTIFIED_LR if options.get("certify") is not None else TrainingPlan.lr
-    lr, precision = options.pop("lr", None), options.pop("precision", TrainingPlan.precision)
-    training = replace(
-        TrainingPlan.default(n, epochs), lr=usual if lr is None else lr, precision=precision
-    )
-    if options.get("pretrain") is None:
-        options["pretrain"] = default_pretrain(
-            training.epochs, options.get("schedule", "continuous")
-        )
-    plan = HardeningPlan(training, **options)
-    most = training.epochs - plan.pretrain
-    return replace(plan, rounds=min(most, rounds if rounds is not None else MOST_ROUNDS))

@@ -9,10 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from blankcheck.fooling import STARTS, AdaptiveWeight, Exchange, Look, Problem, SigmaZero, Solver
+from blankcheck.classifiers.wrapper import left_as_found
+from blankcheck.fooling import (
+    STARTS,
+    Problem,
+    ProximalMomentum,
+    SigmaZero,
+    Solver,
+    StepContext,
+    TabuSearch,
+)
 from blankcheck.fooling.solvers import State
-from blankcheck.fooling.starts import Real
 from blankcheck.fooling.tensor_ops import largest
+from blankcheck.hardening.context import SourceContext
 from blankcheck.parallel.peers import Peers
 from blankcheck.types import stored
 
@@ -26,8 +35,6 @@ MIX = {
 }
 """Shares of the kinds of start. One kind hardens against one kind only: from uniform noise alone
 the network learns to go flat on noise and stays open everywhere else."""
-
-
 EXCHANGED_MIX = {"real-target": 0.6, "masked-real": 0.2, "black": 0.2}
 """The same for images searched by exchanging features, which makes little of noise."""
 SHRUNK, CAPPED, EXCHANGED = 0, 1, 2
@@ -46,21 +53,28 @@ def keep_largest(images: Tensor, keep: Tensor) -> Tensor:
 
 @dataclass
 class _Move:
-    """part: positions of the rows that `rule` moves. keep: most lit features of each; None where
-    the rule has no memory."""
+    """What one rule does to the images at `part`, which are `rows` of the buffer. keep: most lit
+    features of each; None where the rule remembers nothing."""
 
+    rows: Tensor
     part: Tensor
     rule: Solver
     state: Any
-    look: Look
+    look: StepContext
     keep: Tensor | None
 
 
 @dataclass
 class Replay:
-    """images, targets and the step rule's momentum and weight of every image in the buffer, batch
-    first. way: how it is searched. cap: most lit features, reached half-way through an image's
-    life. age: visits so far. life: visits after which it is replaced."""
+    """The buffer, batch first: images, their targets, and the step rule's momentum and weight.
+
+    Args:
+        way: how each is searched.
+        cap: most lit features, reached half-way through an image's life.
+        age: visits so far.
+        life: visits after which an image is replaced.
+        cursor: the row whose turn is next.
+    """
 
     images: Tensor
     targets: Tensor
@@ -73,67 +87,47 @@ class Replay:
     cursor: int = 0
 
     @classmethod
-    def fill(
-        cls,
-        size: int,
-        classes: int,
-        shape: tuple[int, int, int],
-        real: Real,
-        life: int,
-        generator: torch.Generator,
-        anneal: float = 1.0,
-    ) -> Replay:
-        """A buffer of `size` fresh images; lives are staggered so that replacements spread over
-        time. anneal: see `refresh`."""
-        blank, whole = torch.zeros(size, *shape), torch.zeros(size, dtype=torch.int64)
-        way, cap, age, lives = (whole.clone() for _ in range(4))
-        buffer = cls(blank, whole, blank.clone(), torch.zeros(size), way, cap, age, lives)
-        buffer.refresh(torch.arange(size), classes, real, life, generator, anneal)
-        buffer.age = torch.randint(0, life, (size,), generator=generator)
+    def fill(cls, size: int, context: SourceContext) -> Replay:
+        """A buffer of `size` fresh images; ages are staggered so that replacements spread over
+        time."""
+        blank, whole = torch.zeros(size, *context.shape), torch.zeros(size, dtype=torch.int64)
+        way, cap, age, life = (whole.clone() for _ in range(4))
+        buffer = cls(blank, whole, blank.clone(), torch.zeros(size), way, cap, age, life)
+        buffer.refresh(torch.arange(size), context)
+        buffer.age = torch.randint(0, context.plan.life, (size,), generator=context.generator)
         return buffer
 
-    def refresh(
-        self,
-        rows: Tensor,
-        classes: int,
-        real: Real,
-        life: int,
-        generator: torch.Generator,
-        anneal: float = 1.0,
-    ) -> None:
-        """Fresh starts of mixed kinds and random targets for these rows. anneal: factor of the
-        penalty weights."""
-        n = len(rows)
+    def refresh(self, rows: Tensor, context: SourceContext) -> None:
+        """Fresh starts of mixed kinds and random targets for these rows."""
+        n, draws, longest = len(rows), context.generator, context.plan.life
         if n == 0:
             return
-        self.targets[rows] = torch.randint(0, classes, (n,), generator=generator)
-        way = torch.multinomial(torch.tensor(SHARES), n, replacement=True, generator=generator)
-        for mix, chosen in ((EXCHANGED_MIX, rows[way == EXCHANGED]), (MIX, rows[way != EXCHANGED])):
-            self._start(chosen, mix, real, generator)
+        self.targets[rows] = torch.randint(0, context.classes, (n,), generator=draws)
+        way = torch.multinomial(torch.tensor(SHARES), n, replacement=True, generator=draws)
+        self._start(rows[way == EXCHANGED], EXCHANGED_MIX, context)
+        self._start(rows[way != EXCHANGED], MIX, context)
         # weights and caps are drawn log-uniformly
         features = self.images[0].numel()
-        weight = torch.exp(torch.empty(n).uniform_(-5.3, -1.2, generator=generator))
-        cap = features ** torch.empty(n).uniform_(0.25, 1, generator=generator)
+        weight = torch.exp(torch.empty(n).uniform_(-5.3, -1.2, generator=draws))
+        cap = features ** torch.empty(n).uniform_(0.25, 1, generator=draws)
         self.way[rows] = way
-        self.weight[rows] = torch.where(way == SHRUNK, anneal * weight, 0)
+        self.weight[rows] = torch.where(way == SHRUNK, context.anneal * weight, 0)
         self.cap[rows] = torch.where(way == CAPPED, cap.long(), features)
         self.momentum[rows] = 0
-        self.life[rows] = torch.randint(max(1, life // 2), life + 1, (n,), generator=generator)
+        shortest = max(1, longest // 2)
+        self.life[rows] = torch.randint(shortest, longest + 1, (n,), generator=draws)
         self.age[rows] = 0
 
-    def _start(
-        self, rows: Tensor, mix: dict[str, float], real: Real, generator: torch.Generator
-    ) -> None:
+    def _start(self, rows: Tensor, mix: dict[str, float], context: SourceContext) -> None:
         if len(rows) == 0:
             return
-        kind = torch.multinomial(
-            torch.tensor(list(mix.values())), len(rows), replacement=True, generator=generator
-        )
-        c, h, w = self.images.shape[1:]
+        shares, draws = torch.tensor(list(mix.values())), context.generator
+        kind = torch.multinomial(shares, len(rows), replacement=True, generator=draws)
         for index, name in enumerate(mix):
             chosen = rows[kind == index]
             if len(chosen):
-                self.images[chosen] = STARTS[name](self.targets[chosen], (c, h, w), generator, real)
+                targets = self.targets[chosen]
+                self.images[chosen] = STARTS[name](targets, context.shape, draws, context.real)
 
     def next_rows(self, n: int) -> Tensor:
         """The next `n` rows in turn."""
@@ -141,66 +135,67 @@ class Replay:
         self.cursor = int((self.cursor + n) % len(self.images))
         return rows
 
-    def search(self, rows: Tensor, problem: Problem, needed: float, steps: int) -> Tensor:
-        """Move these images `steps` steps against the current network; returns them in stored form."""
-        device = problem.targets.device
-        images, moves = self.images[rows].to(device), self._moves(rows, problem, needed, steps)
-        for _ in range(steps):
-            # one measurement of all images, whatever rule moves them
-            seen = problem.measure(stored(images))
-            for move in moves:
-                part = move.part
-                moved, move.state = move.rule.step(
-                    move.state, images[part], seen.rows(part), move.look
-                )
-                images[part] = moved if move.keep is None else keep_largest(moved, move.keep)
+    def search(self, rows: Tensor, context: SourceContext) -> Tensor:
+        """Move these images some steps against the network as it is now; returns them in stored
+        form."""
+        problem, steps = context.problem(self.targets[rows]), context.plan.inner_steps
+        images = self.images[rows].to(context.device)
+        with left_as_found(context.classifier):
+            moves = self._moves(rows, problem, context)
+            for _ in range(steps):
+                # one measurement of all images, whatever rule moves them
+                seen = problem.measure(stored(images))
+                for move in moves:
+                    mine = move.part
+                    moved, move.state = move.rule.step(
+                        move.state, images[mine], seen.rows(mine), move.look
+                    )
+                    images[mine] = moved if move.keep is None else keep_largest(moved, move.keep)
         self.images[rows] = images.cpu()
         for move in moves:
             if move.keep is not None:
-                self.momentum[rows[move.part.cpu()]] = move.state.first.cpu()
-                self.weight[rows[move.part.cpu()]] = move.state.weight.cpu()
+                self.momentum[move.rows] = move.state.first.cpu()
+                self.weight[move.rows] = move.state.weight.cpu()
         self.age[rows] += 1
+        context.passes += len(rows) * steps
         return stored(images)
 
-    def _moves(self, rows: Tensor, problem: Problem, needed: float, steps: int) -> list[_Move]:
+    def _moves(self, rows: Tensor, problem: Problem, context: SourceContext) -> list[_Move]:
         """The rules that move these rows, each with the positions of its own."""
-        by_exchange = self.way[rows] == EXCHANGED
+        exchanged = self.way[rows] == EXCHANGED
         # whole features on even visits, their brightness on odd ones; neither rule remembers
         # anything from visit to visit
-        whole = by_exchange & (self.age[rows] % 2 == 0)
+        whole = exchanged & (self.age[rows] % 2 == 0)
         rules: tuple[tuple[Tensor, Solver], ...] = (
-            (whole, Exchange(tried=((0, 1),))),
-            (by_exchange & ~whole, SigmaZero(step_size=0.1)),
-            (~by_exchange, AdaptiveWeight()),
+            (whole, TabuSearch(tried=((0, 1),))),
+            (exchanged & ~whole, SigmaZero(step_size=0.1)),
+            (~exchanged, ProximalMomentum()),
         )
-        return [
-            self._move(rule, rows, mine, problem, needed, steps)
-            for mine, rule in rules
-            if bool(mine.any())
-        ]
-
-    def _move(
-        self, rule: Solver, rows: Tensor, mine: Tensor, problem: Problem, needed: float, steps: int
-    ) -> _Move:
-        device, part = problem.targets.device, mine.nonzero().squeeze(1)
-        rows = rows[part]
-        look = Look(needed, 0.0, steps, problem.rows(part.to(device)).score_trials)
-        if not isinstance(rule, AdaptiveWeight):
-            keys = (rows + len(self.images) * self.age[rows]).to(device)
-            return _Move(
-                part.to(device), rule, rule.init(self.images[rows].to(device), keys), look, None
+        moves, device = [], context.device
+        for mine, rule in rules:
+            part = mine.nonzero().squeeze(1)
+            if len(part) == 0:
+                continue
+            own, part = rows[part], part.to(device)
+            look = StepContext(
+                context.needed, 0.0, context.plan.inner_steps, problem.rows(part).score_trials
             )
-        none = torch.zeros(len(rows), device=device)
-        state = State(0, self.momentum[rows].to(device), none, self.weight[rows].to(device))
-        return _Move(part.to(device), rule, state, look, self._allowed(rows).to(device))
+            if isinstance(rule, ProximalMomentum):
+                none, weight = torch.zeros(len(own), device=device), self.weight[own].to(device)
+                state = State(0, self.momentum[own].to(device), none, weight)
+                moves.append(_Move(own, part, rule, state, look, self._allowed(own).to(device)))
+            else:
+                keys = (own + len(self.images) * self.age[own]).to(device)
+                begun = rule.init(self.images[own].to(device), keys)
+                moves.append(_Move(own, part, rule, begun, look, None))
+        return moves
 
     def _allowed(self, rows: Tensor) -> Tensor:
         """How many features may be lit at their age: all at first, falling to the cap half-way
         through a life."""
-        features, left = self.images[0].numel(), 1 - 2 * self.age[rows].float() / self.life[rows]
-        return torch.where(
-            left > 0, self.cap[rows] + (features - self.cap[rows]) * left, self.cap[rows]
-        ).long()
+        left = 1 - 2 * self.age[rows].float() / self.life[rows]
+        cap, features = self.cap[rows], self.images[0].numel()
+        return torch.where(left > 0, cap + (features - cap) * left, cap).long()
 
     def expired(self, rows: Tensor) -> Tensor:
         """Those of the rows that have lived long enough."""
@@ -208,33 +203,20 @@ class Replay:
 
     def state(self) -> dict[str, Tensor]:
         """Everything, as tensors."""
-        return {
-            "images": self.images,
-            "targets": self.targets,
-            "momentum": self.momentum,
-            "weight": self.weight,
-            "way": self.way,
-            "cap": self.cap,
-            "age": self.age,
-            "life": self.life,
-            "cursor": torch.tensor(self.cursor),
-        }
+        return vars(self) | {"cursor": torch.tensor(self.cursor)}
 
     @classmethod
     def of(cls, state: dict[str, Tensor]) -> Replay:
         """The buffer that `state` was taken from."""
-        copied = {name: tensor.clone() for name, tensor in state.items()}
-        cursor = int(copied.pop("cursor"))
-        return cls(cursor=cursor, **{name: copied[name] for name in copied})
+        copied: dict[str, Any] = {name: tensor.clone() for name, tensor in state.items()}
+        return cls(**(copied | {"cursor": int(state["cursor"])}))
 
     @classmethod
-    def dealt(cls, buffers: list[Replay], peers: Peers) -> Replay:
+    def reshard(cls, buffers: list[Replay], peers: Peers) -> Replay:
         """A process's part of several buffers laid one after the other, each from the image whose
         turn it is."""
-        names = [f.name for f in fields(cls) if f.name != "cursor"]
-        whole = {
-            name: torch.cat([getattr(b, name).roll(-b.cursor, 0) for b in buffers])
-            for name in names
-        }
-        part = {name: tensor[peers.rank :: peers.size] for name, tensor in whole.items()}
-        return cls.of({**part, "cursor": torch.tensor(0)})
+        part: dict[str, Any] = {}
+        for name in (f.name for f in fields(cls) if f.name != "cursor"):
+            whole = torch.cat([getattr(b, name).roll(-b.cursor, 0) for b in buffers])
+            part[name] = whole[peers.rank :: peers.size].clone()
+        return cls(**part)

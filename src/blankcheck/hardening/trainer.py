@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,20 +12,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blankcheck.certifying import Penalty
-from blankcheck.classifiers import UnitClassifier
 from blankcheck.classifiers.precision import Precision
 from blankcheck.classifiers.training import batches
-from blankcheck.classifiers.wrapper import device_of
 from blankcheck.data import Split
-from blankcheck.errors import ModelError
-from blankcheck.fooling import Goal
+from blankcheck.hardening.context import SourceContext
 from blankcheck.hardening.measures import answers
-from blankcheck.hardening.objectives import Objective, unsure
-from blankcheck.hardening.plan import HardeningPlan
-from blankcheck.hardening.sources import Found, Ground, Source
+from blankcheck.hardening.metric_sums import MetricSums, Trained
+from blankcheck.hardening.objectives import confidence_margin_loss, objective_named
+from blankcheck.hardening.sources import Found, NoImages
 from blankcheck.outputs import run
-from blankcheck.parallel.batch_norm import shared_statistics
-from blankcheck.parallel.peers import Peers, align, part_of, take_from_first
 
 Watch = Callable[[int, int, str], None]
 """Called as watch(batch, batches of the round, words)."""
@@ -35,122 +30,35 @@ PROVED_EVERY = 2
 between two of them."""
 
 
-@dataclass
-class Tally:
-    """Sums of some named values of images, by class, and their means batch by batch. sums: (K,
-    values + 1), the last column counts images, as `counts` does by batch."""
+class Trainer:
+    """Optimiser, learning rate and batches of a hardening.
 
-    names: tuple[str, ...]
-    sums: Tensor
-    each: list[Tensor] = field(default_factory=list)
-    counts: list[int] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, names: tuple[str, ...], classes: int, device: torch.device) -> Tally:
-        """Of nothing yet."""
-        return cls(names, torch.zeros(classes, len(names) + 1, device=device, dtype=torch.float64))
-
-    def add(self, values: list[Tensor], classes: Tensor) -> None:
-        """One batch: a tensor (n,) for every name, and the class (n,) of each image."""
-        rows = torch.stack(
-            [*(v.detach().float() for v in values), torch.ones_like(classes, dtype=torch.float32)],
-            dim=1,
-        )
-        self.sums.index_add_(0, classes, rows.double())
-        self.each.append(
-            rows.mean(dim=0)[:-1] if len(rows) else rows.new_full((len(self.names),), math.nan)
-        )
-        self.counts.append(len(rows))
-
-    def of_all(self, peers: Peers) -> Tally:
-        """The same over the images of all processes."""
-        if peers.size == 1:
-            return self
-        counts = torch.tensor(self.counts, dtype=torch.float64)[:, None]
-        means = (
-            torch.stack(self.each).double().cpu() if self.each else torch.zeros(0, len(self.names))
-        )
-        summed = peers.total(torch.where(counts > 0, counts * means, 0.0))
-        together = peers.total(counts)
-        return Tally(
-            self.names,
-            peers.total(self.sums),
-            list(summed / together),
-            together.flatten().int().tolist(),
-        )
-
-    def means(self) -> dict[str, Any]:
-        """Of all images, and under `per_class` of those of each class that has any."""
-        sums = self.sums.cpu()
-        per_class = {str(k): self._mean(row) for k, row in enumerate(sums) if row[-1] > 0}
-        return {**self._mean(sums.sum(dim=0)), "per_class": per_class}
-
-    def _mean(self, row: Tensor) -> dict[str, Any]:
-        n = int(row[-1])
-        values = (row[:-1] / n).tolist() if n else [None] * len(self.names)
-        return {"images": n, **dict(zip(self.names, values, strict=True))}
-
-    def by_batch(self) -> list[dict[str, float | None]]:
-        """The means of every batch; None where it had no image."""
-        if not self.each:
-            return []
-        table = torch.stack(self.each).cpu().tolist()
-        return [
-            {n: v if math.isfinite(v) else None for n, v in zip(self.names, row, strict=True)}
-            for row in table
-        ]
-
-
-@dataclass
-class Trained:
-    """What a round of training saw. shown: images (n, c, h, w) and targets (n,) of some of the
-    fooling images it trained on;
-    seen: fooling images looked at. penalty: mean over the batches of the penalty on what is not
-    proved; None without one."""
-
-    real: Tally
-    fooling: Tally
-    shown: tuple[Tensor, Tensor]
-    seen: int = 0
-    penalty: float | None = None
-
-
-class Learner:
-    """Optimiser, learning rate and batches of a hardening. first: the parameters and buffers it
-    began with. common: draws that all processes must make alike, of which `Ground.generator` has
-    the others. penalty: on what is not proved, where a proof is asked for."""
+    Args:
+        context: the network and the plan.
+        data: real images to train on.
+        common: draws that all processes make alike; `context.generator` makes the others.
+        penalty: on what is not proved, where a proof is asked for.
+    """
 
     def __init__(
         self,
-        classifier: UnitClassifier,
+        context: SourceContext,
         data: Split,
-        objective: Objective,
-        classes: int,
-        plan: HardeningPlan,
         common: torch.Generator,
-        peers: Peers,
         penalty: Penalty | None = None,
     ) -> None:
-        self.penalty = penalty
-        self.classifier, self.data, self.objective, self.classes, self.plan = (
-            classifier,
-            data,
-            objective,
-            classes,
-            plan,
-        )
-        self.common, self.peers = common, peers
-        take_from_first((*classifier.parameters(), *classifier.buffers()), peers)
-        self.first = {
-            name: tensor.detach().clone() for name, tensor in classifier.state_dict().items()
-        }
-        self._begin(plan.training.epochs)
+        self.context, self.data, self.common, self.penalty = context, data, common, penalty
+        self.plan, self.peers, self.classifier = context.plan, context.peers, context.classifier
+        self.objective = objective_named(self.plan.objective)
+        self.shared = self.peers.distribute(self.classifier)
+        state = self.classifier.state_dict()
+        self.first = {name: tensor.detach().clone() for name, tensor in state.items()}
+        self._begin(self.plan.epochs)
 
     def _begin(self, epochs: int) -> None:
-        self.precision = Precision(self.plan.training.precision, device_of(self.classifier))
-        self.optimiser, self.schedule = replace(self.plan.training, epochs=epochs).optimiser(
-            self.classifier, len(self.data)
-        )
+        self.precision = Precision(self.plan.precision, self.context.device)
+        training = replace(self.plan.training, epochs=epochs)
+        self.optimiser, self.schedule = training.optimiser(self.classifier, len(self.data))
 
     def start_again(self, epochs: int) -> None:
         """The first weights, a new optimiser, and a schedule of so many epochs."""
@@ -171,122 +79,99 @@ class Learner:
 
     def batches_in(self, epochs: int) -> int:
         """Batches of so many epochs."""
-        return epochs * math.ceil(len(self.data) / self.plan.training.batch)
+        return epochs * math.ceil(len(self.data) / self.plan.batch)
 
     def skip_to_last(self, epochs: int) -> None:
         """Go on as if only so many epochs were left: the learning rate falls to where the one-cycle
         schedule has it then."""
-        self.schedule.last_epoch = max(
-            self.schedule.last_epoch, self.schedule.total_steps - 1 - self.batches_in(epochs)
-        )
+        last = self.schedule.total_steps - 1 - self.batches_in(epochs)
+        self.schedule.last_epoch = max(self.schedule.last_epoch, last)
 
-    def train(
-        self,
-        epochs: int,
-        source: Source | None,
-        ground: Ground,
-        confidence: float,
-        keep: int,
-        watch: Watch,
-    ) -> Trained:
+    def train(self, epochs: int, source: NoImages, keep: int, watch: Watch) -> Trained:
         """So many epochs on real images, and beside each batch the fooling images of `source`.
-        keep: how many of those are kept to be shown to later networks, of all processes together.
 
-        Raises ModelError when the loss becomes NaN or infinite, and where the networks of two
-        processes differ.
+        Args:
+            epochs: 1 or more.
+            source: of fooling images.
+            keep: how many of these are kept to be shown to later networks, of all processes.
+            watch: is told how far it is.
+
+        Raises:
+            ModelError: the loss became NaN or infinite.
         """
-        device, count, peers = device_of(self.classifier), self.batches_in(epochs), self.peers
-        few = 1 + keep // (count * peers.size)
-        names = tuple(
-            answers(
-                torch.ones(1, self.objective.outputs(self.classes)),
-                torch.zeros(1, dtype=torch.int64),
-                self.objective,
-                self.classes,
-                confidence,
-            )
-        )
+        count, device = self.batches_in(epochs), self.context.device
+        few = 1 + keep // (count * self.peers.size)
+        names = tuple(self._answers(torch.ones(1, self._outputs), torch.zeros(1).long()))
         real, fooling = (
-            Tally.of(REAL, self.classes, device),
-            Tally.of(("objective", *names), self.classes, device),
+            MetricSums.of(each, self.context.classes, device)
+            for each in (REAL, ("objective", *names))
         )
-        shown, seen, done = [], 0, 0
-        penalties: list[Tensor] = []
+        seen, done = Trained(real, fooling), 0
         for _ in range(epochs):
-            for index in batches(len(self.data), self.plan.training.batch, self.common):
-                found = source.batch(ground) if source is not None else Found.nothing(ground)
-                penalties += self._learn(index, found, real, fooling, confidence)
-                seen += found.seen
-                shown.append((found.images[:few].cpu(), found.targets[:few].cpu()))
+            for index in batches(len(self.data), self.plan.batch, self.common):
+                found = source.batch(self.context)
+                self._learn(index, found, seen)
+                seen.seen += found.seen
+                seen.shown.append((found.images[:few].cpu(), found.targets[:few].cpu()))
                 done += 1
                 if done % 50 == 0:
                     watch(done, count, f"real loss {real.each[-1][0]:.3f}")
-            align(self.classifier, peers)
-        real, fooling = real.of_all(peers), fooling.of_all(peers)
-        if not bool(torch.cat([real.sums.flatten(), fooling.sums.flatten()]).isfinite().all()):
-            raise ModelError("hardening loss became NaN or infinite")
-        seen = sum(peers.gather(seen))
-        images = _some([s for each in peers.gather(shown) for s in each], keep, self.common)
-        return Trained(
-            real, fooling, images, seen, float(torch.stack(penalties).mean()) if penalties else None
-        )
+        self.peers.sync_buffers(self.classifier)
+        return seen.of_all(keep, self.peers, self.common)
 
-    def _learn(
-        self, index: Tensor, found: Found, told_real: Tally, told_fooling: Tally, confidence: float
-    ) -> list[Tensor]:
-        """One step. The penalty on what is not proved, a scalar, where it was looked at."""
-        device, part, peers = found.images.device, part_of(index, self.peers), self.peers
-        images, labels = (
-            self.data.images[part.index].to(device),
-            self.data.labels[part.index].to(device),
-        )
+    @property
+    def _outputs(self) -> int:
+        return self.objective.outputs(self.context.classes)
+
+    def _answers(self, p: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        confidence = self.context.conditions.confidence
+        return answers(p, targets, self.objective, self.context.classes, confidence)
+
+    def _learn(self, index: Tensor, found: Found, seen: Trained) -> None:
+        """One step."""
+        part, peers, plan = self.peers.part_of(index), self.peers, self.plan
+        labels = self.data.labels[part.index].to(self.context.device)
+        images = self.data.images[part.index].to(self.context.device)
         self.classifier.train()
-        if len(index) < 2 and len(index) + sum(peers.gather(len(found.images))) < 2:
-            return []  # batch norm cannot take a single image
-        with shared_statistics(peers), self.precision.passes():
-            outputs = run(self.classifier, torch.cat([images, found.images]))
+        if len(index) < 2 and len(index) + min(peers.all_gather(len(found.images))) < 2:
+            return  # batch norm cannot take a single image
+        with self.precision.passes():
+            outputs = run(self.shared, torch.cat([images, found.images]))
         outputs = self.precision.outputs(outputs)
         real, fooling = outputs[: len(labels)], outputs[len(labels) :]
         real_losses = F.cross_entropy(real, labels, reduction="none")
-        doubts = unsure(real, labels, Goal(confidence).needed)
-        losses = self.objective.loss(fooling, found.targets, self.classes)
+        doubts = confidence_margin_loss(real, labels, self.context.needed)
+        losses = self.objective.loss(fooling, found.targets, self.context.classes)
         # divided by the full batch, so that the weight of one fooling image does not rise as they
         # become rare
-        loss = (real_losses.mean() + self.plan.sureness * doubts.mean()) * part.weight
-        loss = loss + self.plan.weight * (found.weights * losses).sum() / self.plan.fooling_batch
-        penalties = []
+        loss = (real_losses.mean() + plan.sureness * doubts.mean()) * part.weight
+        loss = loss + plan.fooling_weight * (found.weights * losses).sum() / plan.fooling_batch
         if self.penalty is not None and self.schedule.last_epoch % PROVED_EVERY == 0:
-            penalties = [self.penalty(self.progress)]
+            penalty = self.penalty(self.progress)
+            seen.penalties.append(penalty.detach())
             # each process has the whole of it, and gradients are added up
-            loss = loss + PROVED_EVERY * penalties[0] / peers.size
-        self.precision.descend(loss, self.classifier, self.optimiser, peers)
+            loss = loss + PROVED_EVERY * penalty / peers.size
+        # gradients are averaged over processes, and what counts is the sum of all losses
+        self.precision.descend(loss * peers.size, self.optimiser)
         self.schedule.step()
         with torch.no_grad():
             p = real.softmax(dim=1)
-            own = p.gather(1, labels[:, None]).squeeze(1)
+            own, right = p.gather(1, labels[:, None]).squeeze(1), p.argmax(dim=1) == labels
             mine = slice(0, 0 if part.repeated and peers.rank else None)  # what all did counts once
-            told_real.add(
-                [v[mine] for v in (real_losses, (p.argmax(dim=1) == labels).float(), own)],
-                labels[mine],
-            )
-            said = answers(
-                fooling.softmax(dim=1), found.targets, self.objective, self.classes, confidence
-            )
-            told_fooling.add([losses, *said.values()], found.targets)
-        return [penalty.detach() for penalty in penalties]
+            values = [v[mine] for v in (real_losses, right.float(), own)]
+            seen.real.add(values, labels[mine])
+            said = self._answers(fooling.softmax(dim=1), found.targets)
+            seen.fooling.add([losses, *said.values()], found.targets)
 
     def state(self) -> dict[str, Any]:
         """Network, optimiser and learning rate; tensors and plain numbers only."""
+        schedule = self.schedule.state_dict().items()
         return {
             "classifier": self.classifier.state_dict(),
             "first": self.first,
             "optimiser": self.optimiser.state_dict(),
             "precision": self.precision.state(),
-            "schedule": {
-                k: v
-                for k, v in self.schedule.state_dict().items()
-                if isinstance(v, int | float | list)
-            },
+            "schedule": {k: v for k, v in schedule if isinstance(v, int | float | list)},
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -296,11 +181,3 @@ class Learner:
         self.optimiser.load_state_dict(state["optimiser"])
         self.precision.load(state["precision"])
         self.schedule.load_state_dict(state["schedule"])
-
-
-def _some(
-    shown: list[tuple[Tensor, Tensor]], keep: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    images, targets = (torch.cat([each[part] for each in shown]) for part in (0, 1))
-    order = torch.randperm(len(targets), generator=generator)[:keep]
-    return images[order], targets[order]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from blankcheck.judging.evidence import Control, Evidence
-from blankcheck.judging.metrics import alarms_by_chance, lower_bound_95
+from blankcheck.judging.metrics import false_alarm_p_value, lower_bound_95
 from blankcheck.judging.ood import CERTAINTY, MARGINAL
 
 PASSED, FAILED, NOT_APPLICABLE = "passed", "failed", "not-applicable"
@@ -17,9 +18,13 @@ between batch sizes."""
 MOST_SATURATED = 0.1
 MIN_DIRECT = 0.25
 """Share of unbounded searches that must reach their target without a real image of it mixed in."""
-MOST_NOT_FINITE, MOST_HIDDEN, MOST_WRONG, MOST_DEAD = 0.01, 0.25, 0.25, 0.1
-"""Shares of the images of one kind: with a gradient that is no number; with none although the
-answer moves; with one that finite differences contradict; of real images, with none at all."""
+GRADIENT_FAULTS = {
+    "not-finite": (0.01, "not finite"),
+    "hidden": (0.25, "zero although the answer moves"),
+    "wrong": (0.25, "contradicted by finite differences"),
+    "dead": (0.1, "zero at real images"),
+}
+"""Shares of the images of one kind that may have such a gradient, at most, and what it is."""
 
 Look = Callable[[Evidence, Control | None], tuple[str, str]]
 
@@ -34,7 +39,7 @@ def _controlled(look: Callable[[Evidence, Control], tuple[bool, str]]) -> Look:
         if control.why_not:
             return NOT_APPLICABLE, f"Not applicable, because {control.why_not}."
         good, sentence = look(evidence, control)
-        return PASSED if good else FAILED, sentence
+        return PASSED if good else FAILED, f"{sentence}."
 
     return run
 
@@ -52,71 +57,73 @@ def false_alarms(evidence: Evidence, control: Control | None) -> tuple[str, str]
     """Of real test images no more may be called out of distribution than the level says, chance
     aside."""
     record, level = evidence.ood, evidence.conditions.ood_level
-    if record is None or not record.tried:
+    if record is None or not record.real_images:
         return NOT_APPLICABLE, "Not applicable, because no real test images were judged."
-    least = lower_bound_95(record.alarms, record.tried)
-    sentence = f"{record.alarms} of {record.tried} real test images are called out of distribution at level {level:g}"
+    alarms, tried, calibrating = (
+        record.false_alarms,
+        record.real_images,
+        record.calibration_images,
+    )
+    least = lower_bound_95(alarms, tried)
+    sentence = (
+        f"{alarms} of {tried} real test images are called out of distribution at level {level:g}"
+    )
     if least <= level:
         return PASSED, f"{sentence}."
     if record.guarantee == MARGINAL:
         # so few images calibrate that this one test may call more of them so than the level, which
         # holds on average
-        rank = int(level * (record.calibrating + 1))
-        chance = alarms_by_chance(record.alarms, record.tried, record.calibrating, rank)
+        chance = false_alarm_p_value(alarms, tried, calibrating, int(level * (calibrating + 1)))
         if chance >= 1 - CERTAINTY:
-            return (
-                PASSED,
-                f"{sentence}, as can happen by chance ({chance:.0%}) where {record.calibrating} calibrate it.",
-            )
-    return (
-        FAILED,
-        f"{sentence}, surely at least {least:.1%}: what is found may be no stranger than real data.",
-    )
+            by_chance = f"as can happen by chance ({chance:.0%}) where {calibrating} calibrate it"
+            return PASSED, f"{sentence}, {by_chance}."
+    why = "what is found may be no stranger than real data"
+    return FAILED, f"{sentence}, surely at least {least:.1%}: {why}."
 
 
 @_controlled
 def positive_control(evidence: Evidence, control: Control) -> tuple[bool, str]:
     """A plain network must be fooled in 95 % of attempts."""
-    sentence = (
-        f"The same search fools {control.found} of {control.tries} attempts on {control.detail}"
-    )
-    good = control.tries > 0 and control.found / control.tries >= MIN_CONTROL_RATE
-    return good, f"{sentence}." if good else f"{sentence}; it should fool 95 %."
+    found, tries = control.found, control.tries
+    sentence = f"The same search fools {found} of {tries} attempts on {control.detail}"
+    good = tries > 0 and found / tries >= MIN_CONTROL_RATE
+    return good, sentence if good else f"{sentence}; it should fool 95 %"
 
 
 @_controlled
 def planted_control(evidence: Evidence, control: Control) -> tuple[bool, str]:
     """Every pattern that is felt from black must be found; how narrow others may be is said."""
-    sentence = f"{control.found} of {control.tries} patterns planted in a copy of this network are found ({control.detail})"
-    narrowest = control.numbers.get("narrowest_reach")
-    scope = (
-        ""
-        if narrowest is None
-        else (
-            f"; the narrowest are felt within {narrowest:g} times their own ink, and nothing is said of narrower ones"
-        )
+    sentence = (
+        f"{control.found} of {control.tries} patterns planted in a copy of this network are found "
+        f"({control.detail})"
     )
-    return control.tries > 0 and control.found == control.tries, f"{sentence}{scope}."
+    narrowest = control.numbers.get("narrowest_reach")
+    if narrowest is not None:
+        sentence += (
+            f"; the narrowest are felt within {narrowest:g} times their own ink, and nothing is "
+            "said of narrower ones"
+        )
+    return control.tries > 0 and control.found == control.tries, sentence
 
 
 @_controlled
 def finds_no_more(evidence: Evidence, control: Control) -> tuple[bool, str]:
     """A search that looks harder, or elsewhere, must find nothing where the fixed attempts found
     nothing."""
-    return (
-        control.found == 0,
-        f"{control.detail}: {control.found} of {control.tries} searches that should fail succeed.",
-    )
+    found, tries = control.found, control.tries
+    sentence = f"{control.detail}: {found} of {tries} searches that should fail succeed"
+    return found == 0, sentence
 
 
 @_controlled
 def unbounded(evidence: Evidence, control: Control) -> tuple[bool, str]:
     """Without any limit the target must be reached from every image, and from most of them
     directly."""
-    direct = control.numbers.get("direct", control.found)
-    return control.found == control.tries and direct >= MIN_DIRECT * control.tries, (
-        f"From real images of other classes, {control.found} of {control.tries} searches without a limit on lit features "
-        f"reach their target, {direct:g} of them directly."
+    found, tries = control.found, control.tries
+    direct = control.numbers.get("direct", found)
+    return found == tries and direct >= MIN_DIRECT * tries, (
+        f"From real images of other classes, {found} of {tries} searches without a limit on lit "
+        f"features reach their target, {direct:g} of them directly"
     )
 
 
@@ -124,22 +131,26 @@ def unbounded(evidence: Evidence, control: Control) -> tuple[bool, str]:
 def same_answers(evidence: Evidence, control: Control) -> tuple[bool, str]:
     """The same image must get the same answer."""
     if control.found == 0:
-        return True, f"The same {control.tries} images got the same answers {control.detail}."
-    return False, f"{control.found} of {control.tries} images got other answers {control.detail}."
+        return True, f"The same {control.tries} images got the same answers {control.detail}"
+    return False, f"{control.found} of {control.tries} images got other answers {control.detail}"
 
 
 @_controlled
 def best_kept(evidence: Evidence, control: Control) -> tuple[bool, str]:
     """The image handed back must be as good, scored again, as the best on the path was."""
-    sentence = f"{control.found} of {control.tries} best images on the path were scored otherwise when scored again"
-    return control.found <= MOST_UNLIKE * control.tries, f"{sentence}."
+    return control.found <= MOST_UNLIKE * control.tries, (
+        f"{control.found} of {control.tries} best images on the path were scored otherwise when "
+        "scored again"
+    )
 
 
 @_controlled
 def saturation(evidence: Evidence, control: Control) -> tuple[bool, str]:
     """Odds that are exactly 0 or infinite leave nothing to follow."""
-    sentence = f"On {control.found} of {control.tries} images the target's odds are exactly 0 or infinite ({control.detail})"
-    return control.found <= MOST_SATURATED * control.tries, f"{sentence}."
+    return control.found <= MOST_SATURATED * control.tries, (
+        f"On {control.found} of {control.tries} images the target's odds are exactly 0 or infinite "
+        f"({control.detail})"
+    )
 
 
 @_controlled
@@ -148,22 +159,13 @@ def gradient_health(evidence: Evidence, control: Control) -> tuple[bool, str]:
     and must agree with finite differences; at real images they must not be zero at all. Elsewhere a
     network may be flat: that is what not being sure of anything looks like, and other checks look
     at such places without gradients."""
-    shares = control.numbers
-    faults = [
-        f"{name.partition(':')[2]} {share:.0%} {words}"
-        for name, share in shares.items()
-        for kind, most, words in (
-            ("not-finite", MOST_NOT_FINITE, "not finite"),
-            ("hidden", MOST_HIDDEN, "zero although the answer moves"),
-            ("wrong", MOST_WRONG, "contradicted by finite differences"),
-            ("dead", MOST_DEAD, "zero at real images"),
-        )
-        if name.startswith(f"{kind}:") and share > most
-    ]
-    sentence = f"Gradients at {control.tries} kinds of image, {control.found} of them flat for most"
-    return (
-        not faults,
-        f"{sentence}: {'; '.join(faults)}."
-        if faults
-        else f"{sentence}, agree with finite differences.",
-    )
+    faults = []
+    for name, share in control.numbers.items():
+        kind, _, where = name.partition(":")
+        most, words = GRADIENT_FAULTS.get(kind, (math.inf, ""))
+        if share > most:
+            faults.append(f"{where} {share:.0%} {words}")
+    found = f"Gradients at {control.tries} kinds of image, {control.found} of them flat for most"
+    if faults:
+        return False, f"{found}: {'; '.join(faults)}"
+    return True, f"{found}, agree with finite differences"

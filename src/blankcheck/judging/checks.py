@@ -5,18 +5,36 @@ Each says in one sentence what it saw and what to do.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from blankcheck.judging import check_rules as rules
-from blankcheck.judging.check_rules import FAILED, NOT_APPLICABLE, PASSED
-from blankcheck.judging.evidence import Control, Evidence
+from blankcheck.judging.check_rules import FAILED, NOT_APPLICABLE, PASSED, Look
+from blankcheck.judging.evidence import Evidence
+
+REAL_CONFIDENT, FALSE_ALARMS = "real-confident", "false-alarms"
+HARDER = "The search is not at its limit here: use --preset proof, and read the images it finds."
+ITSELF = (
+    "Switch off dropout, added noise and ensembles, and audit the network that answers for itself."
+)
+HIDDEN = (
+    "The network hides its gradients: remove rounding, thresholds and saturation, or audit the "
+    "network underneath."
+)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check. status: `passed`, `failed` or `not-applicable`. mandatory: RESISTED
-    needs it passed. means: what the check shows, whatever it found."""
+    """The result of one check.
+
+    Args:
+        code: of the check.
+        title: of the check.
+        status: `passed`, `failed` or `not-applicable`.
+        finding: what it saw, in a sentence.
+        what_to_do: where it failed.
+        mandatory: whether RESISTED needs it passed.
+        means: what the check shows, whatever it found.
+    """
 
     code: str
     title: str
@@ -29,34 +47,26 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """One check.
+    """One check; the fields are those of its finding.
 
-    `look` returns (status, sentence); its control is the experiment of the same code, None without
-    one.
+    look: returns (status, sentence). It is given the evidence, and the control of the same code,
+    None without one.
     """
 
     code: str
     title: str
     means: str
-    what_to_do: str
-    look: Callable[[Evidence, Control | None], tuple[str, str]]
+    what_to_do: str = HARDER
+    look: Look = rules.finds_no_more
     mandatory: bool = False
 
     def run(self, evidence: Evidence) -> Finding:
         """The finding for this evidence."""
         control = next((c for c in evidence.controls if c.code == self.code), None)
-        status, sentence = self.look(evidence, control)
-        return Finding(
-            self.code, self.title, status, sentence, self.what_to_do, self.mandatory, self.means
-        )
+        status, finding = self.look(evidence, control)
+        told = self.what_to_do, self.mandatory, self.means
+        return Finding(self.code, self.title, status, finding, *told)
 
-
-REAL_CONFIDENT, FALSE_ALARMS = "real-confident", "false-alarms"
-HARDER = "The search is not at its limit here: use --preset proof, and read the images it finds."
-ITSELF = (
-    "Switch off dropout, added noise and ensembles, and audit the network that answers for itself."
-)
-HIDDEN = "The network hides its gradients: remove rounding, thresholds and saturation, or audit the network underneath."
 
 CHECKS: tuple[Check, ...] = (
     Check(
@@ -70,15 +80,18 @@ CHECKS: tuple[Check, ...] = (
     Check(
         FALSE_ALARMS,
         "Knows real images when it sees them",
-        "The third condition means something only where few real images meet it, as real test images show.",
-        "Look at the data: test images that are drawn otherwise than training images, or many that are nearly equal.",
+        "The third condition means something only where few real images meet it, as real test "
+        "images show.",
+        "Look at the data: test images that are drawn otherwise than training images, or many that "
+        "are nearly equal.",
         rules.false_alarms,
         True,
     ),
     Check(
         "positive-control",
         "Fools a plain twin",
-        "A plainly trained network of the same kind is known to be foolable: a search that fails there, too, is weak.",
+        "A plainly trained network of the same kind is known to be foolable: a search that fails "
+        "there, too, is weak.",
         "The search is too weak for this data: use --preset proof.",
         rules.positive_control,
         True,
@@ -86,7 +99,8 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "planted-control",
         "Finds what was planted in this network",
-        "Patterns are hidden in a copy of this very network: a search that misses them may have missed others.",
+        "Patterns are hidden in a copy of this very network: a search that misses them may have "
+        "missed others.",
         "The search is too weak for this network: use --preset proof.",
         rules.planted_control,
         True,
@@ -95,14 +109,13 @@ CHECKS: tuple[Check, ...] = (
         "more-steps",
         "Ten times the steps find no more",
         "If a longer search finds more, its budget was the limit and not the network.",
-        HARDER,
-        rules.finds_no_more,
-        True,
+        mandatory=True,
     ),
     Check(
         "gradient-health",
         "Gradients carry information",
-        "The search follows gradients: where they are missing or wrong, a search that fails says nothing.",
+        "The search follows gradients: where they are missing or wrong, a search that fails says "
+        "nothing.",
         HIDDEN,
         rules.gradient_health,
         True,
@@ -111,62 +124,55 @@ CHECKS: tuple[Check, ...] = (
         "more-restarts",
         "More restarts find no more",
         "If fresh random draws find more, too few were tried.",
-        HARDER,
-        rules.finds_no_more,
     ),
     Check(
         "more-starts",
         "Other kinds of start find no more",
         "If other first images lead further, the search began in the wrong places.",
-        HARDER,
-        rules.finds_no_more,
     ),
     Check(
         "penalty-weights",
         "Other penalty weights find no more",
-        "No single weight of the penalty on lit features suits every network, so a range of them is tried.",
-        HARDER,
-        rules.finds_no_more,
+        "No single weight of the penalty on lit features suits every network, so a range of them "
+        "is tried.",
     ),
     Check(
         "tighter-limit",
         "A tighter limit finds no more",
         "What is found under a tighter limit was there to be found under the wider one.",
         "A search for sparser images should not find more: use --preset proof.",
-        rules.finds_no_more,
     ),
     Check(
         "close-calls",
         "Going on where attempts came close finds no more",
-        "The images that came closest are the best places to go on from; even there nothing may be found.",
-        HARDER,
-        rules.finds_no_more,
+        "The images that came closest are the best places to go on from; even there nothing may be "
+        "found.",
     ),
     Check(
         "gradient-free",
         "Searches without gradients find no more",
         "Gradients can hide what is there; searches that only ask for answers do not need them.",
         HIDDEN,
-        rules.finds_no_more,
     ),
     Check(
         "transfer",
         "Images made against a twin fool no more",
         "If images made on another network fool this one, its own gradients hide the way to them.",
         HIDDEN,
-        rules.finds_no_more,
     ),
     Check(
         "unbounded",
         "Without a limit every image reaches its target",
-        "With as many lit features as it takes, every class can be reached, unless the search cannot move this network.",
+        "With as many lit features as it takes, every class can be reached, unless the search "
+        "cannot move this network.",
         "The search cannot move this network at all: look at gradient-health first.",
         rules.unbounded,
     ),
     Check(
         "repeatable",
         "Same image, same answer",
-        "A network that answers at random misleads the search, and lucky images look like witnesses.",
+        "A network that answers at random misleads the search, and lucky images look like "
+        "witnesses.",
         ITSELF,
         rules.same_answers,
     ),
@@ -180,7 +186,8 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "best-kept",
         "What was found is what is there",
-        "The best image on the way is what an attempt hands back; scored again, it must be as good.",
+        "The best image on the way is what an attempt hands back; scored again, it must be as "
+        "good.",
         ITSELF,
         rules.best_kept,
     ),
@@ -195,13 +202,13 @@ CHECKS: tuple[Check, ...] = (
         "rivals",
         "Other libraries' attacks find no more",
         "Attacks that others wrote have other blind spots.",
-        HARDER,
-        rules.finds_no_more,
     ),
 )
 
 
 def run_checks(evidence: Evidence) -> tuple[Finding, ...]:
     """All findings, failing ones first, then not applicable, then passed."""
-    order = {FAILED: 0, NOT_APPLICABLE: 1, PASSED: 2}
-    return tuple(sorted((check.run(evidence) for check in CHECKS), key=lambda f: order[f.status]))
+    order = (FAILED, NOT_APPLICABLE, PASSED)
+    return tuple(
+        sorted((check.run(evidence) for check in CHECKS), key=lambda f: order.index(f.status))
+    )

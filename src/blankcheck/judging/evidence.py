@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 
 from blankcheck.types import Conditions
 
-SPARSE, CONFIDENT, OUT_OF_DISTRIBUTION = "sparse", "confident", "out_of_distribution"
+CONDITIONS = SPARSE, CONFIDENT, OUT_OF_DISTRIBUTION = "sparse", "confident", "out_of_distribution"
 
 
 @dataclass(frozen=True)
 class Attempt:
     """One attempt: its target and the best image that was found for it.
 
-    process: the process that found it. lit, confidence, ood_p belong to that image, and so do
+    process: the attack that found it. lit, confidence, ood_p belong to that image, and so do
     second_p, its p-value under the second family of scores, and step, how many backward passes the
     attempt had used when it was met. fewest: fewest lit features of any confident image met, None
     when none was. survives_8bit: whether a fooling image still meets all conditions when its values
@@ -46,7 +46,8 @@ class Attempt:
 
 @dataclass(frozen=True)
 class RealData:
-    """How the classifier does on the full test set; shares in [0, 1]."""
+    """How the classifier does on the full test set; shares in [0, 1]. `verdict.json` has them under
+    these names with `real_` before them, but for `per_class`."""
 
     accuracy: float
     confident: float
@@ -57,30 +58,37 @@ class RealData:
 
 @dataclass(frozen=True)
 class OODRecord:
-    """What is known of the out-of-distribution test that judged.
+    """What is known of the out-of-distribution test that judged; `verdict.json` has the same names.
 
-    guarantee: of its false-alarm rate. alarms: how many of `tried` real test images it called out
-    of distribution. second: the names of the scores of the second family. asked: about how many
-    images the search asked it. unusual: validation images that it called out of distribution, from
-    which no search starts. calibrating: different images that calibrated it.
+    guarantee: of its false-alarm rate. false_alarms: how many of `real_images` test images it
+    called out of distribution. second_scores: the names of the scores of the second family. asked:
+    about how many images the search asked it. unusual_starts: validation images that it called out
+    of distribution, from which no search starts. calibration_images: different images that
+    calibrated it.
     """
 
     guarantee: str
     scores: tuple[str, ...]
     smallest_p: float
-    alarms: int
-    tried: int
-    second: tuple[str, ...] = ()
+    false_alarms: int
+    real_images: int
+    second_scores: tuple[str, ...] = ()
     asked: int = 0
-    unusual: int = 0
-    calibrating: int = 0
+    unusual_starts: int = 0
+    calibration_images: int = 0
 
 
 @dataclass(frozen=True)
 class Control:
     """A control experiment: `found` of `tries`.
 
-    `why_not` says why it could not run. numbers: what else was measured.
+    Args:
+        code: of the check that it belongs to.
+        found: how often it found what it looked for.
+        tries: how often it looked.
+        detail: words that the finding quotes.
+        why_not: why it could not run, where it could not.
+        numbers: what else was measured.
     """
 
     code: str
@@ -93,9 +101,11 @@ class Control:
 
 @dataclass(frozen=True)
 class OnTwin:
-    """What the positive control found. what: the network it searched. lit: lit features of the
-    fooling image of each of the `attempts` that was fooled; such an attempt ends with its first
-    fooling image."""
+    """What the positive control found.
+
+    what: the network it searched. lit: lit features of the fooling image of each of the `attempts`
+    that was fooled; such an attempt ends with its first fooling image.
+    """
 
     what: str
     attempts: int
@@ -108,9 +118,8 @@ class Proof:
     `confidence`.
 
     k: for each class, None where nothing was proved. probability: for each class the bound of its
-    probability at its k.
-    unit: what k counts. means: `certified` when the proof is one of the network as it is,
-    `gate-certified` when it is one of a gate around it.
+    probability at its k. unit: what k counts. means: `certified` when the proof is one of the
+    network as it is, `gate-certified` when it is one of a gate around it.
     """
 
     k: tuple[int | None, ...]
@@ -132,11 +141,8 @@ class Proof:
 
         At most k lit features light at most k pixels.
         """
-        return (
-            self.smallest is not None
-            and self.smallest >= want.max_lit
-            and self.confidence <= want.confidence
-        )
+        k = self.smallest
+        return k is not None and k >= want.max_lit and self.confidence <= want.confidence
 
     def contradicts(self, attempt: Attempt) -> bool:
         """Whether an attempt, made for the confidence of this proof, met an image that cannot be
@@ -159,24 +165,36 @@ class Cost:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The fixed allocation of attempts, extra witnesses found by controls, real data, controls and
-    cost."""
+    """Everything a verdict rests on.
+
+    Args:
+        conditions: that make an image a fooling image.
+        classes: their names.
+        attempts: the fixed allocation.
+        tried_by: how many attempts each attack was run for.
+        real: how the classifier does on real images.
+        controls: the experiments that were run, or could not be.
+        cost: passes and seconds.
+        extra: fooled attempts outside the fixed allocation: they can only add FOOLED, and never
+            change a rate.
+        ood: what is known of the out-of-distribution test.
+        rivals: for each attack of another library how many searches it made, and behind that the
+            lit features of its fooling images.
+        twin: what the positive control found.
+        notes: further words for `verdict.json`.
+        proof: what a certificate says, where there is one.
+    """
 
     conditions: Conditions
     classes: tuple[str, ...]
     attempts: tuple[Attempt, ...]
     tried_by: dict[str, int]
-    """Attempts each process was run for."""
     real: RealData
     controls: tuple[Control, ...]
     cost: Cost
     extra: tuple[Attempt, ...] = ()
-    """Fooled attempts outside the fixed allocation: they can only add FOOLED, never change a rate.
-    """
     ood: OODRecord | None = None
     rivals: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    """For each rival attack the lit features of its fooling images, and before them how many
-    searches it made."""
     twin: OnTwin | None = None
     notes: dict[str, str] = field(default_factory=dict)
     proof: Proof | None = None

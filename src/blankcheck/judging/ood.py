@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -46,16 +46,15 @@ CONDITIONAL, MARGINAL = f"calibration-conditional, {100 * CERTAINTY:.0f} %", "ma
 def check_size(n: int, level: float) -> None:
     """DataError when `n` real images are too few for a p-value to reach `level`: with s of them to
     calibrate, the smallest possible p-value is 1/(s + 1)."""
-    calibrating = min(n - int(0.6 * n), 2 * MAX_FIT)
-    if calibrating < math.ceil(1 / level) - 1 or int(0.6 * n) - int(0.4 * n) < 10:
-        needed = max(50, math.ceil((math.ceil(1 / level) - 1) / 0.4))
+    fewest = math.ceil(1 / level) - 1
+    if min(n - int(0.6 * n), 2 * MAX_FIT) < fewest or int(0.6 * n) - int(0.4 * n) < 10:
         raise DataError(
-            f"ood_level {level:g} needs at least {needed} real images to calibrate the out-of-distribution test, got {n}; "
-            "give more data or a larger ood_level"
+            f"ood_level {level:g} needs at least {max(50, math.ceil(fewest / 0.4))} real images to "
+            f"calibrate the out-of-distribution test, got {n}; give more data or a larger ood_level"
         )
 
 
-def p_value_table(n: int, level: float) -> tuple[Tensor, str]:
+def conformal_p_values(n: int, level: float) -> tuple[Tensor, str]:
     """The p-value of an image whose statistic is reached by 0, 1, ..., n of n calibration images,
     (n + 1,), increasing, and what it guarantees.
 
@@ -78,20 +77,25 @@ def p_value_table(n: int, level: float) -> tuple[Tensor, str]:
 class OODTest:
     """A fitted and calibrated test. Comes ready out of `fit`.
 
-    values: the fitted scores, with a column for each of the s `names`. ranked: (s, r) the scores of
-    real images, sorted.
-    fall: (s,) how fast each tail falls. calibration: (m,) the statistic of further real images,
-    sorted. table: (d + 1,) the p-value by the number of calibration images that reach the
-    statistic, counted as if each of the d different ones had occurred equally often. guarantee:
-    `calibration-conditional, 95 %` (of the real images no more than `level` are called out of
-    distribution, with probability 95 % over the draw of the calibration images) or, with too few of
-    those, `marginal` (no more than `level` on average over that draw).
+    Args:
+        values: the fitted scores, with a column for each of the s `names`.
+        names: of the scores.
+        reference: (s, r) the scores of real images, sorted, among which images are ranked.
+        tail_scale: (s,) how fast each tail falls beyond these.
+        calibration: (m,) the statistic of further real images, sorted.
+        table: (d + 1,) the p-value by the number of calibration images that reach the statistic,
+            counted as if each of the d different ones had occurred equally often.
+        guarantee: `calibration-conditional, 95 %` (of the real images no more than `level` are
+            called out of distribution, with probability 95 % over the draw of the calibration
+            images) or, with too few of those, `marginal` (no more than `level` on average over that
+            draw).
+        level: largest p-value that is called out of distribution.
     """
 
     values: tuple[Values, ...]
     names: tuple[str, ...]
-    ranked: Tensor
-    fall: Tensor
+    reference: Tensor
+    tail_scale: Tensor
     calibration: Tensor
     table: Tensor
     guarantee: str
@@ -107,14 +111,21 @@ class OODTest:
         scores: Sequence[Score] = FIRST,
         spread: Spread = alone,
     ) -> OODTest:
-        """Fit and calibrate on real images (n, c, h, w) in [0, 1]: 40 % fit the scores, 20 % rank
-        them, 40 % calibrate; at most `most` images fit the scores. Of many or large images a sample
-        does (`MAX_FIT`, `MAX_FIT_NUMBERS`). spread: by which processes share the work; all of them
-        get the whole test.
+        """Fit and calibrate: 40 % of the images fit the scores, 20 % rank them, 40 % calibrate. Of
+        many or large images a sample does (`MAX_FIT`, `MAX_FIT_NUMBERS`).
 
-        Raises DataError when there are too few images for a p-value to reach `level`: the smallest
-        possible p-value is 1/(calibration images + 1). Raises ArgumentError when a score does not
-        give a column for each of its names.
+        Args:
+            images: real ones, (n, c, h, w) in [0, 1].
+            level: in (0, 1).
+            seed: of the parts.
+            most: images that fit the scores, at most.
+            scores: that the test looks at.
+            spread: by which processes share the work; all of them get the whole test.
+
+        Raises:
+            DataError: when there are too few images for a p-value to reach `level`: the smallest
+                possible p-value is 1/(calibration images + 1).
+            ArgumentError: when a score does not give a column for each of its names.
         """
         check_size(len(images), level)
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
@@ -127,22 +138,18 @@ class OODTest:
         (fitting, ranking, calibrating), distinct = _apart(images, fitting, ranking, calibrating)
         if distinct < math.ceil(1 / level) - 1 or min(len(fitting), len(ranking)) < 10:
             raise DataError(
-                f"ood_level {level:g} needs more different real images to calibrate the out-of-distribution test: "
-                f"of {len(images)} many are copies of others"
+                f"ood_level {level:g} needs more different real images to calibrate the "
+                f"out-of-distribution test: of {len(images)} many are copies of others"
             )
         values, names = _fit(scores, images[fitting])
-        ranked = _shared(values, images, ranking, spread).T.sort(dim=1).values.contiguous()
-        top = ranked[:, int(0.9 * ranked.shape[1]) :]
-        fall = (top.mean(dim=1) - top[:, 0]).clamp_min(1e-6)
-        table, guarantee = p_value_table(distinct, level)
-        unfinished = cls(values, names, ranked, fall, torch.zeros(0), table, guarantee, level)
-        statistic = (
-            unfinished._tails(_shared(values, images, calibrating, spread))
-            .amax(dim=1)
-            .sort()
-            .values
-        )
-        return cls(values, names, ranked, fall, statistic, table, guarantee, level)
+        reference = _shared(values, images, ranking, spread).T.sort(dim=1).values.contiguous()
+        top = reference[:, int(0.9 * reference.shape[1]) :]
+        scale = (top.mean(dim=1) - top[:, 0]).clamp_min(1e-6)
+        table, guarantee = conformal_p_values(distinct, level)
+        known = table, guarantee, level
+        uncalibrated = cls(values, names, reference, scale, torch.zeros(0), *known)
+        tails = uncalibrated._tails(_shared(values, images, calibrating, spread))
+        return replace(uncalibrated, calibration=tails.amax(dim=1).sort().values)
 
     @property
     def calibrating(self) -> int:
@@ -163,15 +170,15 @@ class OODTest:
     def _tails(self, columns: Tensor) -> Tensor:
         """The same from the values of the scores, (n, s)."""
         values = columns.T.contiguous()
-        beyond = ((values - self.ranked[:, -1:]) / self.fall[:, None]).clamp_min(0)
-        return (-self._shares(values).log() + beyond).T
+        beyond = ((values - self.reference[:, -1:]) / self.tail_scale[:, None]).clamp_min(0)
+        return (-self._rank_p_values(values).log() + beyond).T
 
     def score_p_values(self, images: Images) -> Tensor:
         """Rank p-value of each image under each single score, (n, c, h, w) on any device -> (n, s)
         on the CPU, in the order of `names`."""
         if len(images) == 0:
             return torch.zeros(0, len(self.names))
-        return self._shares(_columns(self.values, images).T.contiguous()).T
+        return self._rank_p_values(_columns(self.values, images).T.contiguous()).T
 
     def p_values(self, images: Images) -> Tensor:
         """p-value of each image under "real data looks like this", (n, c, h, w) on any device ->
@@ -187,10 +194,10 @@ class OODTest:
         the images."""
         return (self.p_values(images) <= self.level).to(images.device)
 
-    def _shares(self, values: Tensor) -> Tensor:
+    def _rank_p_values(self, values: Tensor) -> Tensor:
         """Rank p-values among the ranked images, (s, n) -> (s, n)."""
-        above = self.ranked.shape[1] - torch.searchsorted(self.ranked, values)
-        return (1 + above) / (self.ranked.shape[1] + 1)
+        above = self.reference.shape[1] - torch.searchsorted(self.reference, values)
+        return (1 + above) / (self.reference.shape[1] + 1)
 
 
 def _fit(scores: Sequence[Score], real: Tensor) -> tuple[tuple[Values, ...], tuple[str, ...]]:
@@ -203,9 +210,8 @@ def _fit(scores: Sequence[Score], real: Tensor) -> tuple[tuple[Values, ...], tup
         if shape == (2, 0):
             continue
         if shape != (2, len(score.names)):
-            raise ArgumentError(
-                f"score {', '.join(score.names)} must give (2, {len(score.names)}) for 2 images, got {shape}"
-            )
+            wanted = f"(2, {len(score.names)}) for 2 images"
+            raise ArgumentError(f"score {', '.join(score.names)} must give {wanted}, got {shape}")
         values.append(fitted)
         names += score.names
     if not values:

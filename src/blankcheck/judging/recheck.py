@@ -6,8 +6,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
 
 from blankcheck.judging.check_rules import FAILED
 from blankcheck.judging.checks import CHECKS, Finding
@@ -26,37 +26,29 @@ from blankcheck.types import Conditions
 WRONG, MISSING, UNKNOWN = "wrong", "missing", "unknown"
 UNSAID = "\0"
 """Stands in a derived sentence for words that the folder holds nowhere else."""
-UNDERIVED = frozenset({"checks", "cost", "notes", "rivals"})
+REAL = ("real_accuracy", "real_confident", "real_taken_for_fake", "real_renormalised_confident")
+"""Fields of `verdict.json`, in the order of `RealData`."""
+UNDERIVED = ("checks", "cost", "notes", "rivals")
 """Of `verdict.json`: checks are compared by `check_differences`, the others are records that
 nothing else tells."""
-RESTLESS = ("repeatable", "batch-independent", "best-kept")
+UNSTEADY = ("repeatable", "batch-independent", "best-kept")
 """Checks that fail for a network that answers one image in several ways; its attempts may be found
 fooled and be none."""
-ALWAYS_RUN = (
-    "gradient-health",
-    "repeatable",
-    "batch-independent",
-    "best-kept",
-    "saturation",
-    "unbounded",
-)
-RUN_WHERE_AN_ATTEMPT_FAILED = (
-    "more-steps",
-    "more-restarts",
-    "more-starts",
-    "penalty-weights",
-    "tighter-limit",
-    "close-calls",
-    "gradient-free",
-)
+ALWAYS_RUN = frozenset((*UNSTEADY, "gradient-health", "saturation", "unbounded"))
+_HARDER = "more-steps more-restarts more-starts penalty-weights tighter-limit close-calls"
+RUN_WHERE_AN_ATTEMPT_FAILED = (*_HARDER.split(), "gradient-free")
 FINDING_MORE = (*RUN_WHERE_AN_ATTEMPT_FAILED, "transfer", "rivals")
 """Controls whose `found` are images of the audited network that meet all conditions."""
+
+Record = TypeVar("Record")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One field that is not as derived. kind: `wrong`, `missing` (from the folder) or `unknown` (to
-    this version)."""
+    """One field that is not as derived.
+
+    kind: `wrong`, `missing` (from the folder) or `unknown` (to this version).
+    """
 
     kind: str
     field: str
@@ -71,59 +63,52 @@ def evidence_again(
     extra: Sequence[Attempt],
     proof: Proof | None,
 ) -> Evidence:
-    """The evidence behind a `verdict.json` of the right form: attempts and witnesses are given,
-    measurements are taken as they are recorded. Experiments that it does not tell of did not
-    run."""
+    """The evidence behind a `verdict.json` of the right form.
+
+    Attempts and witnesses are given, measurements are taken as they are recorded. Experiments that
+    it does not tell of did not run.
+    """
     ood, twin = verdict.get("out_of_distribution_test"), verdict.get("twin")
     recorded = verdict.get("controls") or {}
     details = {} if twin is None else {"positive-control": twin["what"]}
+    controls = (_control(c.code, recorded.get(c.code), details.get(c.code, "")) for c in CHECKS)
+    # what the first versions did not write
+    known = {"scores": (), "smallest_p": 0.0}
     return Evidence(
         conditions=want,
         classes=tuple(verdict["classes"]),
         attempts=tuple(attempts),
         tried_by={name: row["attempts"] for name, row in verdict["processes"].items()},
         real=RealData(*(verdict.get(name, 0.0) for name in REAL)),
-        controls=tuple(
-            _control(check.code, recorded.get(check.code), details.get(check.code, ""))
-            for check in CHECKS
-        ),
-        cost=Cost(**{name: verdict["cost"][name] for name in Cost.__dataclass_fields__}),
+        controls=tuple(controls),
+        cost=_read(Cost, verdict["cost"]),
         extra=tuple(extra),
-        ood=None
-        if ood is None
-        else OODRecord(
-            ood["guarantee"],
-            tuple(ood.get("scores", ())),
-            ood.get("smallest_p", 0.0),
-            ood["false_alarms"],
-            ood["real_images"],
-            tuple(ood.get("second_scores", ())),
-            ood.get("asked", 0),
-            ood.get("unusual_starts", 0),
-            ood.get("calibration_images", 0),
-        ),
-        twin=None if twin is None else OnTwin(twin["what"], twin["attempts"], tuple(twin["lit"])),
+        ood=None if ood is None else _read(OODRecord, known | dict(ood)),
+        twin=None if twin is None else _read(OnTwin, twin),
         notes=dict(verdict.get("notes") or {}),
         proof=proof,
     )
 
 
-REAL = ("real_accuracy", "real_confident", "real_taken_for_fake", "real_renormalised_confident")
-"""Fields of `verdict.json`, in the order of `RealData`."""
+def _read(kind: type[Record], said: Mapping[str, Any]) -> Record:
+    """A record that `verdict.json` holds under the names of its fields."""
+    own = {f.name: said[f.name] for f in fields(kind) if f.name in said}  # type: ignore[arg-type]
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in own.items()})
 
 
 def _control(code: str, record: Mapping[str, Any] | None, detail: str) -> Control:
     if record is None:
         return Control(code, why_not=UNSAID)
-    numbers = {
-        name: float(value) for name, value in record.items() if name not in ("found", "tries")
-    }
+    numbers = {k: float(v) for k, v in record.items() if k not in ("found", "tries")}
     return Control(code, record["found"], record["tries"], detail + UNSAID, numbers=numbers)
 
 
 def differences(said: Any, derived: Any, field: str = "") -> Iterator[Difference]:
-    """Where two plain values differ, key by key. Numbers may differ by one part in a million, as
-    quantiles do between versions of a library; a bool is no number."""
+    """Where two plain values differ, key by key.
+
+    Numbers may differ by one part in a million, as quantiles do between versions of a library; a
+    bool is no number.
+    """
     if isinstance(said, Mapping) and isinstance(derived, Mapping):
         for key in dict.fromkeys((*derived, *said)):
             name = f"{field}.{key}" if field else str(key)
@@ -142,8 +127,7 @@ def _same(a: Any, b: Any) -> bool:
         return not any(True for _ in differences(a, b))
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
         return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
-    numbers = [isinstance(v, int | float) and not isinstance(v, bool) for v in (a, b)]
-    if all(numbers):
+    if all(isinstance(v, int | float) and not isinstance(v, bool) for v in (a, b)):
         return math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9)
     return type(a) is type(b) and bool(a == b)
 
@@ -153,21 +137,15 @@ def figure_differences(
 ) -> Iterator[Difference]:
     """How the figures of `verdict.json` differ from the derived ones; `extra` are the witnesses
     outside the allocation."""
-    said, derived = (
-        {k: v for k, v in each.items() if k not in UNDERIVED} for each in (said, derived)
-    )
-    loose = said.get("certificate"), derived.get("certificate")
-    if loose[0] is not None and loose[1] is not None:
-        found, derived_found = loose[0]["found"], loose[1]["found"]
+    said, derived = ({k: x[k] for k in x if k not in UNDERIVED} for x in (said, derived))
+    proof, again = said.get("certificate"), derived.get("certificate")
+    if proof is not None and again is not None and len(proof["found"]) == len(again["found"]):
         # an extra witness does not say with how few lit features its attempt met a confident image
         # on the way
-        fits = [
-            a == b
-            or (a is not None and b is not None and a <= b and any(e.target == t for e in extra))
-            for t, (a, b) in enumerate(zip(found, derived_found, strict=False))
-        ]
-        if len(found) == len(derived_found) and all(fits):
-            derived = {**derived, "certificate": {**loose[1], "found": found}}
+        beside = {attempt.target for attempt in extra}
+        pairs = enumerate(zip(proof["found"], again["found"], strict=True))
+        if all(a == b or (t in beside and None not in (a, b) and a <= b) for t, (a, b) in pairs):
+            derived = {**derived, "certificate": {**again, "found": proof["found"]}}
     yield from differences(said, derived)
 
 
@@ -185,10 +163,9 @@ def check_differences(
             yield Difference(WRONG if listed else MISSING, name, f"{len(listed)} findings", "one")
             continue
         for field in ("status", "mandatory"):
-            if listed[0][field] != getattr(finding, field):
-                yield Difference(
-                    WRONG, f"{name}: {field}", listed[0][field], getattr(finding, field)
-                )
+            there, derived = listed[0][field], getattr(finding, field)
+            if there != derived:
+                yield Difference(WRONG, f"{name}: {field}", there, derived)
     for code in by_code:
         yield Difference(UNKNOWN, f"checks: {code}")
 
@@ -204,59 +181,59 @@ def text_differences(
             words = str(getattr(finding, field))
             pattern = ".*".join(re.escape(part) for part in words.split(UNSAID))
             if field in one and not re.fullmatch(pattern, str(one[field]), re.DOTALL):
-                yield Difference(
-                    WRONG,
-                    f"checks: {finding.code}: {field}",
-                    one[field],
-                    words.replace(UNSAID, "..."),
-                )
+                name, shown = f"checks: {finding.code}: {field}", words.replace(UNSAID, "...")
+                yield Difference(WRONG, name, one[field], shown)
 
 
 def inconsistent(
     verdict: Mapping[str, Any], evidence: Evidence, findings: Sequence[Finding]
 ) -> Iterator[str]:
     """What cannot be so by the rules of an audit, whatever the figures say; one sentence each."""
-    status = {finding.code: finding.status for finding in findings}
-    restless = any(status.get(code) == FAILED for code in RESTLESS)
+    unsteady = any(f.code in UNSTEADY and f.status == FAILED for f in findings)
     controls = {c.code: c for c in evidence.controls if not c.why_not}
-    attempts, want = evidence.attempts, evidence.conditions
-    for name in _must_have_run(evidence, restless) - controls.keys():
+    attempts = evidence.attempts
+    for name in _must_have_run(evidence, unsteady) - controls.keys():
         yield f"controls: {name} is missing, which every such audit runs"
     for code, control in controls.items():
         if not 0 <= control.found <= control.tries or control.tries < 1:
             yield f"controls: {code}: found {control.found} of {control.tries}"
     positive, twin = controls.get("positive-control"), evidence.twin
-    if positive is not None and (
-        twin is None or (positive.found, positive.tries) != (len(twin.lit), twin.attempts)
-    ):
+    counted = None if twin is None else (len(twin.lit), twin.attempts)
+    if positive is not None and (positive.found, positive.tries) != counted:
         yield "twin is not what the positive control tells of"
     if evidence.notes.get("twin", "none") != ("none" if twin is None else twin.what):
         yield "notes.twin is not the twin of the positive control"
-    if not restless:
-        unsaid = [i for i, a in enumerate(attempts) if not a.fooled and not a.violates(want)]
-        if unsaid:
-            yield f"attempts.jsonl: attempt {unsaid[0]} meets all three conditions and is not called fooled"
-        for code in FINDING_MORE:
-            own = [a for a in evidence.extra if a.process.startswith(f"{code}: ")]
-            if code in controls and len(own) < controls[code].found:
-                yield f"controls: {code} found {controls[code].found}, but {len(own)} such witnesses are stored"
-        for name, row in (verdict.get("rivals") or {}).items():
-            own = [
-                a
-                for a in evidence.extra
-                if a.process.startswith("rivals") and a.process.endswith(f"/{name}")
-            ]
-            if row["fooled"] > len(own):
-                yield f"rivals: {name} fooled {row['fooled']}, but no such witnesses are stored"
+    if not unsteady:
+        yield from _unsaid(verdict, evidence, controls)
     for name, tried in evidence.tried_by.items():
         if not sum(a.process == name for a in attempts) <= tried <= len(attempts):
             yield f"processes: {name} was run for {tried} of {len(attempts)} attempts"
 
 
-def _must_have_run(evidence: Evidence, restless: bool) -> set[str]:
-    codes = set(ALWAYS_RUN)
-    if restless or all(a.fooled for a in evidence.attempts):
-        return codes
-    codes |= set(RUN_WHERE_AN_ATTEMPT_FAILED)
+def _unsaid(
+    verdict: Mapping[str, Any], evidence: Evidence, controls: Mapping[str, Control]
+) -> Iterator[str]:
+    """Fooling images that are not called so, or not stored."""
+    stored = [attempt.process for attempt in evidence.extra]
+    for i, attempt in enumerate(evidence.attempts):
+        if not attempt.fooled and not attempt.violates(evidence.conditions):
+            yield (
+                f"attempts.jsonl: attempt {i} meets all three conditions and is not called fooled"
+            )
+            break
+    for code in FINDING_MORE:
+        own = sum(process.startswith(f"{code}: ") for process in stored)
+        if code in controls and own < (found := controls[code].found):
+            yield f"controls: {code} found {found}, but {own} such witnesses are stored"
+    for name, row in (verdict.get("rivals") or {}).items():
+        own = sum(p.startswith("rivals") and p.endswith(f"/{name}") for p in stored)
+        if row["fooled"] > own:
+            yield f"rivals: {name} fooled {row['fooled']}, but no such witnesses are stored"
+
+
+def _must_have_run(evidence: Evidence, unsteady: bool) -> frozenset[str]:
+    if unsteady or all(a.fooled for a in evidence.attempts):
+        return ALWAYS_RUN
+    codes = ALWAYS_RUN.union(RUN_WHERE_AN_ATTEMPT_FAILED)
     fooled = {a.target for a in (*evidence.attempts, *evidence.extra) if a.fooled}
-    return codes | ({"planted-control"} if len(fooled) < len(evidence.classes) else set())
+    return codes | {"planted-control"} if len(fooled) < len(evidence.classes) else codes

@@ -30,11 +30,12 @@ SIDE = 64
 
 @dataclass(frozen=True)
 class Score:
-    """One or more scores that are fitted together. names: one for each column of what `fit`
-    returns.
+    """One or more scores that are fitted together.
 
-    fit: from real images (n, c, h, w) in [0, 1] to the fitted `Values`. Those may have no columns
-    at all for images they say nothing about, such as colours of grey images.
+    Args:
+        names: one for each column of what `fit` returns.
+        fit: from real images (n, c, h, w) in [0, 1] to the fitted `Values`. Those may have no
+            columns at all for images they say nothing about, such as colours of grey images.
     """
 
     names: tuple[str, ...]
@@ -67,9 +68,8 @@ def roughness(images: Tensor) -> Tensor:
     variation = down.abs().sum(dim=(1, 2, 3)) + right.abs().sum(dim=(1, 2, 3))
     # no step across the border
     laplacian = F.pad(down, (0, 0, 1, 1)).diff(dim=2) + F.pad(right, (1, 1)).diff(dim=3)
-    return torch.stack(
-        [variation / ink(images), laplacian.flatten(1).norm(dim=1) / _norm(images)], dim=1
-    )
+    energy = laplacian.flatten(1).norm(dim=1)
+    return torch.stack([variation / ink(images), energy / _norm(images)], dim=1)
 
 
 @unfitted("colourful")
@@ -87,50 +87,37 @@ def reduced(images: Tensor) -> Tensor:
     image cost too much and, with fewer images than features, say little."""
     h, w = images.shape[2:]
     area = (-(-h // SIDE), -(-w // SIDE))
-    return (
-        images
-        if area == (1, 1)
-        else F.avg_pool2d(images, area, ceil_mode=True, count_include_pad=False)
-    )
+    if area == (1, 1):
+        return images
+    return F.avg_pool2d(images, area, ceil_mode=True, count_include_pad=False)
 
 
-@dataclass(frozen=True)
-class Components:
-    """Unlike the main components of real images (residual relative to the norm), and rare along
-    them (Mahalanobis).
+def components(real: Tensor) -> Values:
+    """How unlike the main components of real images (residual relative to the norm), and how rare
+    along them (Mahalanobis), of `reduced` images.
 
-    Of `reduced` images. mean: (d,). components: (d, k). variances: (k,).
+    Exact where the covariance is small enough, else by a randomised solver with a fixed seed.
     """
+    from sklearn.decomposition import PCA
 
-    mean: Tensor
-    components: Tensor
-    variances: Tensor
+    flat = reduced(real).flatten(1)
+    n, d = flat.shape
+    solver = "covariance_eigh" if d <= 1100 else "randomized"
+    pca = PCA(max(1, min(COMPONENTS, n // 4, d - 1)), svd_solver=solver, random_state=0)
+    pca.fit(flat.numpy())
+    mean = torch.tensor(pca.mean_, dtype=torch.float32)
+    directions = torch.tensor(pca.components_.T.copy(), dtype=torch.float32)
+    variances = torch.tensor(pca.explained_variance_, dtype=torch.float32).clamp_min(1e-8)
 
-    @classmethod
-    def fit(cls, real: Tensor) -> Components:
-        """Principal components; exact where the covariance is small enough, else a randomised
-        solver with a fixed seed."""
-        from sklearn.decomposition import PCA
-
-        flat = reduced(real).flatten(1)
-        n, d = flat.shape
-        k = max(1, min(COMPONENTS, n // 4, d - 1))
-        pca = PCA(
-            k, svd_solver="covariance_eigh" if d <= 1100 else "randomized", random_state=0
-        ).fit(flat.numpy())
-        components = torch.tensor(pca.components_.T.copy(), dtype=torch.float32)
-        variances = torch.tensor(pca.explained_variance_, dtype=torch.float32).clamp_min(1e-8)
-        return cls(torch.tensor(pca.mean_, dtype=torch.float32), components, variances)
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """(n, c, h, w) -> (n, 2)."""
+    def values(images: Tensor) -> Tensor:
         images = reduced(images)
-        centred = images.flatten(1) - self.mean
-        inside = centred @ self.components
+        centred = images.flatten(1) - mean
+        inside = centred @ directions
         residual = (centred.square().sum(dim=1) - inside.square().sum(dim=1)).clamp_min(0).sqrt()
-        return torch.stack(
-            [residual / _norm(images), (inside.square() / self.variances).sum(dim=1)], dim=1
-        )
+        rare = (inside.square() / variances).sum(dim=1)
+        return torch.stack([residual / _norm(images), rare], dim=1)
+
+    return values
 
 
 @dataclass(frozen=True)
@@ -148,52 +135,46 @@ class Neighbours:
     def __call__(self, images: Tensor) -> Tensor:
         """(n, c, h, w) -> (n, 1)."""
         cosine = _unit(reduced(images).flatten(1)) @ self.real.T
-        return 1 - cosine.topk(min(NEIGHBOURS, cosine.shape[1]), dim=1).values.mean(
-            dim=1, keepdim=True
+        nearest = cosine.topk(min(NEIGHBOURS, cosine.shape[1]), dim=1).values
+        return 1 - nearest.mean(dim=1, keepdim=True)
+
+
+def mahalanobis(features: Values) -> Callable[[Tensor], Values]:
+    """A fit for `Score`: the squared Mahalanobis distance of features (n, p) from those of real
+    images."""
+
+    def fit(real: Tensor) -> Values:
+        found = in_parts(features, real).double()
+        mean = found.mean(dim=0)
+        covariance = (found - mean).T @ (found - mean) / max(1, len(found) - 1)
+        variance = covariance.diagonal()
+        # few images leave directions without variance; a feature that never varied must not decide
+        # alone
+        shrunk = 0.98 * covariance + torch.diag(0.02 * variance + 1e-3 * variance.mean() + 1e-9)
+        eigenvalues, vectors = torch.linalg.eigh(shrunk)
+        whiten, centre = (vectors / eigenvalues.sqrt()).float(), mean.float()
+        return lambda images: (
+            ((features(images) - centre) @ whiten).square().sum(dim=1, keepdim=True)
         )
 
-
-@dataclass(frozen=True)
-class Mahalanobis:
-    """Squared Mahalanobis distance of some features from those of real images. mean: (p,). whiten:
-    (p, p)."""
-
-    features: Values
-    mean: Tensor
-    whiten: Tensor
-
-    @classmethod
-    def of(cls, features: Values) -> Callable[[Tensor], Mahalanobis]:
-        """A fit for `Score`."""
-
-        def fit(real: Tensor) -> Mahalanobis:
-            found = in_parts(features, real).double()
-            mean = found.mean(dim=0)
-            covariance = (found - mean).T @ (found - mean) / max(1, len(found) - 1)
-            variance = covariance.diagonal()
-            # few images leave directions without variance; a feature that never varied must not
-            # decide alone
-            shrunk = 0.98 * covariance + torch.diag(0.02 * variance + 1e-3 * variance.mean() + 1e-9)
-            values, vectors = torch.linalg.eigh(shrunk)
-            return cls(features, mean.float(), (vectors / values.sqrt()).float())
-
-        return fit
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """(n, c, h, w) -> (n, 1)."""
-        return ((self.features(images) - self.mean) @ self.whiten).square().sum(dim=1, keepdim=True)
+    return fit
 
 
 def features(network: Values, name: str = "features") -> Score:
     """How unusual a network's outputs are, by Mahalanobis distance from those on real images (Lee
-    et al. 2018, arXiv:1807.03888, without classes). network: from images (n, c, h, w) to (n, m), on
-    the CPU; a twin, say, and never the audited network, against which the images were made."""
+    et al. 2018, arXiv:1807.03888, without classes).
+
+    Args:
+        network: from images (n, c, h, w) to (n, m), on the CPU; a twin, say, and never the audited
+            network, against which the images were made.
+        name: of the score.
+    """
 
     @torch.no_grad()
     def outputs(images: Tensor) -> Tensor:
         return network(images).float()
 
-    return Score((name,), Mahalanobis.of(outputs))
+    return Score((name,), mahalanobis(outputs))
 
 
 def ink(images: Tensor) -> Tensor:
@@ -215,22 +196,18 @@ def in_parts(
     values: Values, images: Images, index: Tensor | None = None, numbers: int = 3_000_000
 ) -> Tensor:
     """`values` of many images on any device, a few at a time, so that memory does not grow with
-    their number or size.
-
-    index: positions (k,) of those wanted, all if None.
-    """
+    their number or size. index: positions (k,) of those wanted, all if None."""
     size = max(1, min(1000, numbers // images.shape[1:].numel()))
-    parts = (
-        in_pieces(images, size)
-        if index is None
-        else (images[part] for part in torch.split(index, size))
-    )
+    if index is None:
+        parts = in_pieces(images, size)
+    else:
+        parts = (images[part] for part in torch.split(index, size))
     return torch.cat([values(part.detach().cpu().float()) for part in parts])
 
 
 FIRST: tuple[Score, ...] = (
     amounts,
-    Score(("unlike components", "rare components"), Components.fit),
+    Score(("unlike components", "rare components"), components),
     Score(("far neighbours",), Neighbours.fit),
     roughness,
     colour,

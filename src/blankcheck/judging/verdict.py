@@ -9,7 +9,15 @@ from typing import Any
 
 from blankcheck.judging.check_rules import FAILED, PASSED
 from blankcheck.judging.checks import REAL_CONFIDENT, Finding
-from blankcheck.judging.evidence import CONFIDENT, OUT_OF_DISTRIBUTION, SPARSE, Attempt, Evidence
+from blankcheck.judging.evidence import (
+    CONDITIONS,
+    Attempt,
+    Evidence,
+    OnTwin,
+    OODRecord,
+    Proof,
+    RealData,
+)
 from blankcheck.judging.metrics import (
     benjamini_hochberg,
     lit_levels,
@@ -43,15 +51,15 @@ def judge(evidence: Evidence, findings: Sequence[Finding]) -> Verdict:
     Raises RuntimeError when an image that was found cannot be there by the proof: one of the two is
     wrong, and no verdict may hide that.
     """
-    proof = evidence.proof
-    if proof is not None and (
-        against := next(filter(proof.contradicts, (*evidence.attempts, *evidence.extra)), None)
-    ):
+    proof, found = evidence.proof, (*evidence.attempts, *evidence.extra)
+    against = None if proof is None else next(filter(proof.contradicts, found), None)
+    if proof is not None and against is not None:
         raise RuntimeError(
-            f"certificate and search contradict each other: the search met a confident image of class {against.target} with "
-            f"at most the k = {proof.k[against.target]} lit features that were proved too few; please report this"
+            "certificate and search contradict each other: the search met a confident image of "
+            f"class {against.target} with at most the k = {proof.k[against.target]} lit features "
+            "that were proved too few; please report this"
         )
-    if any(a.fooled for a in (*evidence.attempts, *evidence.extra)):
+    if any(a.fooled for a in found):
         return Verdict.FOOLED
     if proof is not None and proof.covers(evidence.conditions):
         # a classifier that is sure of nothing is proved at once, and helps nobody
@@ -59,6 +67,49 @@ def judge(evidence: Evidence, findings: Sequence[Finding]) -> Verdict:
         return Verdict.CERTIFIED if sure else Verdict.INCONCLUSIVE
     shown = all(f.status == PASSED if f.mandatory else f.status != FAILED for f in findings)
     return Verdict.RESISTED if shown and evidence.attempts else Verdict.INCONCLUSIVE
+
+
+def verdict_json(
+    evidence: Evidence, findings: Sequence[Finding], verdict: Verdict
+) -> dict[str, Any]:
+    """The contents of `verdict.json`, schema 1.
+
+    A median of nothing is null; counts in `violated` may overlap.
+    """
+    attempts, want = evidence.attempts, evidence.conditions
+    witnesses = [a for a in (*attempts, *evidence.extra) if a.fooled]
+    extra = [a.lit for a in evidence.extra if a.fooled]
+    targets = sorted({a.target for a in attempts})
+    ran = [c for c in evidence.controls if not c.why_not]
+    return {
+        "schema": 1,
+        "verdict": str(verdict),
+        "conditions": asdict(want),
+        **_rate(attempts),
+        **_real(evidence.real),
+        "sparse_confident": _sparse_confident(attempts, want),
+        "second_opinion": _second_opinion(attempts, want),
+        "lit_curve": _curve(attempts, want),
+        "targets": {str(t): _target([a for a in attempts if a.target == t], want) for t in targets},
+        "classes": list(evidence.classes),
+        "violated": _violated(attempts, want),
+        "processes": _processes(evidence),
+        "extra": {"fooled": len(extra), "min_lit": min(extra, default=None)},
+        "rivals": {name: _found(tries, lit) for name, (tries, *lit) in evidence.rivals.items()},
+        "twin": None if evidence.twin is None else _twin(evidence.twin),
+        "eight_bit": {
+            "witnesses": len(witnesses),
+            "survive": sum(a.survives_8bit for a in witnesses),
+        },
+        "out_of_distribution_test": None
+        if evidence.ood is None
+        else _ood(evidence.ood, attempts, want.ood_level),
+        "checks": [asdict(f) for f in findings],
+        "controls": {c.code: {"found": c.found, "tries": c.tries, **c.numbers} for c in ran},
+        "certificate": None if evidence.proof is None else _certificate(evidence, evidence.proof),
+        "cost": asdict(evidence.cost),
+        "notes": evidence.notes,
+    }
 
 
 def _rate(attempts: Sequence[Attempt]) -> dict[str, Any]:
@@ -74,12 +125,29 @@ def _rate(attempts: Sequence[Attempt]) -> dict[str, Any]:
     }
 
 
+def _target(attempts: Sequence[Attempt], want: Conditions) -> dict[str, Any]:
+    return {**_rate(attempts), "violated": _violated(attempts, want)}
+
+
 def _violated(attempts: Sequence[Attempt], want: Conditions) -> dict[str, int]:
     """Which conditions stopped the attempts that failed; counts may overlap."""
     failed = [a.violates(want) for a in attempts if not a.fooled]
+    return {name: sum(name in names for names in failed) for name in CONDITIONS}
+
+
+def _real(real: RealData) -> dict[str, float]:
+    return {f"real_{name}": x for name, x in asdict(real).items() if name != "per_class"}
+
+
+def _sparse_confident(attempts: Sequence[Attempt], want: Conditions) -> dict[str, Any]:
+    """Confident images that were met, out of distribution or not."""
+    fewest = [a.fewest for a in attempts]
+    found = [k for k in fewest if k is not None and k <= want.max_lit]
     return {
-        name: sum(name in names for names in failed)
-        for name in (SPARSE, CONFIDENT, OUT_OF_DISTRIBUTION)
+        "fooled": len(found),
+        "median_lit": median(found),
+        "min_lit": min(found, default=None),
+        "at_most": {str(k): share_at_most(fewest, k) for k in lit_thresholds(want.max_lit)},
     }
 
 
@@ -99,65 +167,41 @@ def _curve(attempts: Sequence[Attempt], want: Conditions) -> dict[str, list[Any]
 def _second_opinion(attempts: Sequence[Attempt], want: Conditions) -> dict[str, Any]:
     """The rate again, where the second family of scores says what is out of distribution."""
     judged = [a for a in attempts if a.second_p is not None]
-    fooled = sum(not a.violates(want, a.second_p) for a in judged)
-    return {
-        "attempts": len(judged),
-        "fooled": fooled,
-        "rate": fooled / len(judged) if judged else None,
-    }
+    fooled, n = sum(not a.violates(want, a.second_p) for a in judged), len(judged)
+    return {"attempts": n, "fooled": fooled, "rate": fooled / n if n else None}
 
 
-def _ood(evidence: Evidence) -> dict[str, Any] | None:
+def _ood(record: OODRecord, attempts: Sequence[Attempt], level: float) -> dict[str, Any]:
     """What is known of the out-of-distribution test, and how many witnesses it still rejects when
     all of them are judged at once (Benjamini and Hochberg 1995)."""
-    record = evidence.ood
-    if record is None:
-        return None
-    rejected = benjamini_hochberg(
-        [a.ood_p for a in evidence.attempts], evidence.conditions.ood_level
-    )
+    rejected = benjamini_hochberg([a.ood_p for a in attempts], level)
+    found, n = record.false_alarms, record.real_images
+    said = {name: list(x) if isinstance(x, tuple) else x for name, x in asdict(record).items()}
+    order = ("guarantee", "scores", "second_scores", "smallest_p", "real_images", "false_alarms")
     return {
-        "guarantee": record.guarantee,
-        "scores": list(record.scores),
-        "second_scores": list(record.second),
-        "smallest_p": record.smallest_p,
-        "real_images": record.tried,
-        "false_alarms": record.alarms,
-        "false_alarm_rate": record.alarms / record.tried if record.tried else None,
-        "false_alarm_lower_95": lower_bound_95(record.alarms, record.tried),
-        "false_alarm_upper_95": upper_bound_95(record.alarms, record.tried),
-        "asked": record.asked,
-        "unusual_starts": record.unusual,
-        "calibration_images": record.calibrating,
-        "fooled_all_at_once": sum(
-            a.fooled and r for a, r in zip(evidence.attempts, rejected, strict=True)
-        ),
+        **{name: said.pop(name) for name in order},
+        "false_alarm_rate": found / n if n else None,
+        "false_alarm_lower_95": lower_bound_95(found, n),
+        "false_alarm_upper_95": upper_bound_95(found, n),
+        **said,
+        "fooled_all_at_once": sum(a.fooled and r for a, r in zip(attempts, rejected, strict=True)),
     }
 
 
-def _twin(evidence: Evidence) -> dict[str, Any] | None:
+def _twin(twin: OnTwin) -> dict[str, Any]:
     """What the same search found on the twin; `lit` has a number for each fooled attempt."""
-    twin = evidence.twin
-    return (
-        None
-        if twin is None
-        else {"what": twin.what, **_found(twin.attempts, twin.lit), "lit": list(twin.lit)}
-    )
+    return {"what": twin.what, **_found(twin.attempts, twin.lit), "lit": list(twin.lit)}
 
 
-def _certificate(evidence: Evidence) -> dict[str, Any] | None:
+def _certificate(evidence: Evidence, proof: Proof) -> dict[str, Any]:
     """What was proved, and beside it `found`: for each class the fewest lit features of any
     confident image that the search met, out of distribution or not."""
-    if evidence.proof is None:
-        return None
-    known = [
-        (a.target, a.fewest) for a in (*evidence.attempts, *evidence.extra) if a.fewest is not None
-    ]
-    found = [
-        min((fewest for t, fewest in known if t == target), default=None)
-        for target in range(len(evidence.classes))
-    ]
-    return {**asdict(evidence.proof), "smallest": evidence.proof.smallest, "found": found}
+    met: dict[int, list[int]] = {target: [] for target in range(len(evidence.classes))}
+    for a in (*evidence.attempts, *evidence.extra):
+        if a.fewest is not None:
+            met.setdefault(a.target, []).append(a.fewest)
+    found = [min(met[target], default=None) for target in range(len(evidence.classes))]
+    return {**asdict(proof), "smallest": proof.smallest, "found": found}
 
 
 def _processes(evidence: Evidence) -> dict[str, Any]:
@@ -170,61 +214,3 @@ def _processes(evidence: Evidence) -> dict[str, Any]:
 
 def _found(attempts: int, lit: Sequence[int]) -> dict[str, Any]:
     return {"attempts": attempts, "fooled": len(lit), "median_lit": median(lit)}
-
-
-def verdict_json(
-    evidence: Evidence, findings: Sequence[Finding], verdict: Verdict
-) -> dict[str, Any]:
-    """The contents of `verdict.json`, schema 1.
-
-    A median of nothing is null; counts in `violated` may overlap.
-    """
-    attempts, want, real = evidence.attempts, evidence.conditions, evidence.real
-    fewest = [a.fewest for a in attempts]
-    sparse_confident = [k for k in fewest if k is not None and k <= want.max_lit]
-    by_target = {
-        t: [a for a in attempts if a.target == t] for t in sorted({a.target for a in attempts})
-    }
-    witnesses = [a for a in (*attempts, *evidence.extra) if a.fooled]
-    extra = [a.lit for a in evidence.extra if a.fooled]
-    return {
-        "schema": 1,
-        "verdict": str(verdict),
-        "conditions": asdict(want),
-        **_rate(attempts),
-        "real_accuracy": real.accuracy,
-        "real_confident": real.confident,
-        "real_taken_for_fake": real.taken_for_fake,
-        "real_renormalised_confident": real.renormalised_confident,
-        "sparse_confident": {
-            "fooled": len(sparse_confident),
-            "median_lit": median(sparse_confident),
-            "min_lit": min(sparse_confident, default=None),
-            "at_most": {str(k): share_at_most(fewest, k) for k in lit_thresholds(want.max_lit)},
-        },
-        "second_opinion": _second_opinion(attempts, want),
-        "lit_curve": _curve(attempts, want),
-        "targets": {
-            str(t): {**_rate(own), "violated": _violated(own, want)} for t, own in by_target.items()
-        },
-        "classes": list(evidence.classes),
-        "violated": _violated(attempts, want),
-        "processes": _processes(evidence),
-        "extra": {"fooled": len(extra), "min_lit": min(extra, default=None)},
-        "rivals": {name: _found(tries, lit) for name, (tries, *lit) in evidence.rivals.items()},
-        "twin": _twin(evidence),
-        "eight_bit": {
-            "witnesses": len(witnesses),
-            "survive": sum(a.survives_8bit for a in witnesses),
-        },
-        "out_of_distribution_test": _ood(evidence),
-        "checks": [asdict(f) for f in findings],
-        "controls": {
-            c.code: {"found": c.found, "tries": c.tries, **c.numbers}
-            for c in evidence.controls
-            if not c.why_not
-        },
-        "certificate": _certificate(evidence),
-        "cost": asdict(evidence.cost),
-        "notes": evidence.notes,
-    }

@@ -1,59 +1,75 @@
-"""Several processes that share one run, through lightning-fabric and torch.distributed:
-`--devices`, `--nodes`, torchrun.
+"""Several processes that share one run: `--devices`, `--nodes`, torchrun, SLURM.
 
-The rooms that compute know nothing of this: they are given a `Spread`, which hands out pieces of
-work, and `Peers`, with whom a network is trained.
+lightning-fabric starts them where nobody else did, and lets them meet. Whoever started them ends
+all when one fails: Fabric, torchrun or srun. The rooms that compute know nothing of this: they are
+given `Peers`, or their `spread`, which hands out pieces of work.
 """
 
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch.multiprocessing.spawn import ProcessExitedException
 
-from blankcheck.cli.settings import AuditSettings, TrainSettings
-from blankcheck.cli.terminal import Terminal
-from blankcheck.errors import ArgumentError
+from blankcheck.errors import ArgumentError, BlankcheckError
 from blankcheck.parallel.devices import resolve
-from blankcheck.parallel.failure_watch import PATIENCE, Alarm, Failure
 from blankcheck.parallel.peers import ALONE, Peers
-from blankcheck.parallel.spread import Spread, alone
+
+PATIENCE = timedelta(days=7)
+"""How long a process waits for the others, which may be searching for hours."""
+GRACE = 10.0
+"""Seconds that a process whose peers are gone waits to be ended before it says so itself."""
+INTERRUPTED = 130
+for _name in ("lightning_fabric.utilities.distributed", "lightning_fabric.utilities.rank_zero"):
+    logging.getLogger(_name).setLevel(logging.WARNING)  # they announce every process
+logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
+
+
+class LostError(BlankcheckError):
+    """Another process could not be reached: it failed, and says so itself, or was killed."""
 
 
 @dataclass(frozen=True)
 class Team:
-    """The processes of a run, as one of them sees it. rank: its number; 0 writes and speaks.
-    device: where it computes."""
+    """The processes of a run, as one of them sees it.
 
-    rank: int
-    size: int
+    Args:
+        device: where this process computes.
+        peers: all of them, who train together and share pieces of work.
+    """
+
     device: torch.device
-    spread: Spread = alone
     peers: Peers = ALONE
-    alarm: Alarm | None = None
 
     @property
     def leads(self) -> bool:
         """Whether this process writes the run folder and speaks to the terminal."""
-        return self.rank == 0
+        return self.peers.rank == 0
 
     @property
     def words(self) -> str:
         """The devices in words."""
-        return str(self.device) if self.size == 1 else f"{self.device} and {self.size - 1} more"
+        others = self.peers.size - 1
+        return f"{self.device} and {others} more" if others else str(self.device)
 
     def code(self, code: int) -> int:
         """The exit code of this process. One that follows is done when all are, and torchrun takes
         every other code than 0 for a crash."""
         return code if self.leads and not under_torchrun() else 0
+
+
+_joined: Any = None
+"""The Fabric of a process that was started for a team, until its work is done; else None."""
 
 
 def under_torchrun() -> bool:
@@ -68,16 +84,11 @@ def rank_of_process() -> int:
     return max(int(os.environ.get(name) or 0) for name in said)
 
 
-def speaks() -> bool:
-    """Whether this process is to say what it finds wrong before the team has met.
-
-    The one that starts the others does so once it found nothing wrong, so they speak for
-    themselves. torchrun starts all at
-    once, and mostly all find the same: it ends the others when the first is done saying it.
-    """
+def let_first_speak() -> None:
+    """Call before saying what is wrong: torchrun starts all processes at once, mostly all find the
+    same, and it ends the others when the first is done saying it."""
     if under_torchrun() and rank_of_process() != 0:
         time.sleep(1)
-    return True
 
 
 def check_team(device: str, devices: int, nodes: int) -> None:
@@ -86,134 +97,115 @@ def check_team(device: str, devices: int, nodes: int) -> None:
         raise ArgumentError(f"devices and nodes must be at least 1, got {devices} and {nodes}")
     chosen = resolve(device)
     if chosen.type == "cuda" and devices > torch.cuda.device_count():
-        raise ArgumentError(
-            f"devices must be at most {torch.cuda.device_count()}, the GPUs of this machine, got {devices}"
-        )
+        gpus = torch.cuda.device_count()
+        raise ArgumentError(f"devices must be at most {gpus}, the GPUs here, got {devices}")
     if chosen.type == "mps" and devices > 1:
         raise ArgumentError("devices must be 1 on mps")
 
 
-def meet(device: str, devices: int, nodes: int) -> Team:
-    """Start the other processes, unless torchrun or SLURM did, and meet them.
+@contextmanager
+def meeting(
+    device: str,
+    devices: int,
+    nodes: int,
+    command: Callable[[], int],
+    note: Callable[[str], None],
+) -> Iterator[Team]:
+    """The team that does what is in the block. Where one process fails there, all end.
 
-    Alone where only one is wanted.
+    Args:
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        devices: processes on this machine, 1 or more.
+        nodes: machines, 1 or more.
+        command: runs the whole command again, in a process that is started for it, and gives its
+            exit code.
+        note: takes a line for whoever started the run.
+
+    Raises:
+        ArgumentError: there can be no such team.
+        LostError: another process was killed.
+        SystemExit: in the process that only starts others, with the exit code of the first one.
     """
+    global _joined
+    check_team(device, devices, nodes)
+    started = _joined is not None
+    fabric = _joined if started else _meet(device, devices, nodes, command)
+    if fabric is None:
+        yield Team(resolve(device))
+        return
+    peers = Peers(fabric.global_rank, fabric.world_size, fabric.device, note)
+    try:
+        yield Team(fabric.device, peers)
+        dist.barrier()  # none leaves before all are done
+    except BaseException as error:
+        if _is_lost(error):
+            time.sleep(GRACE)
+            words = "another process of this run ended without a word; was it killed?"
+            raise LostError(words) from error
+        if started and isinstance(
+            error, KeyboardInterrupt
+        ):  # the process that started this says so
+            raise SystemExit(INTERRUPTED) from None
+        if isinstance(error, BlankcheckError) and peers.rank:
+            raise BlankcheckError(f"process {peers.rank}: {error}") from error
+        raise
+    dist.destroy_process_group()
+    _joined = None
+
+
+def _meet(device: str, devices: int, nodes: int, command: Callable[[], int]) -> Any:
+    """Meet the other processes, which torchrun or SLURM started; else start them and end as they
+    do. The Fabric of this process, or None where it is alone."""
     if under_torchrun():
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // devices
     chosen = resolve(device)
     if devices * nodes == 1:
-        return Team(0, 1, chosen)
+        return None
     from lightning_fabric import Fabric
     from lightning_fabric.strategies.ddp import DDPStrategy
 
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces every process
-    fabric = Fabric(
-        accelerator=chosen.type,
-        devices=devices,
-        num_nodes=nodes,
-        strategy=DDPStrategy(timeout=PATIENCE),
-    )
+    def fabric_that(starts: Any) -> Any:
+        strategy = DDPStrategy(timeout=PATIENCE, start_method=starts)
+        return Fabric(accelerator=chosen.type, strategy=strategy, devices=devices, num_nodes=nodes)
+
+    fabric = fabric_that("popen")
+    if not fabric.strategy.cluster_environment.creates_processes_externally:
+        raise SystemExit(_started(fabric_that("spawn"), command))
     fabric.launch()
-    peers = _Together(
-        fabric.global_rank, fabric.world_size, fabric.device, Alarm(fabric.global_rank)
-    )
-    return Team(peers.rank, peers.size, peers.device, _Shared(peers), peers, peers.alarm)
+    return fabric
 
 
-@contextmanager
-def meeting(settings: TrainSettings | AuditSettings, terminal: Terminal) -> Iterator[Team]:
-    """The team that a command's settings ask for; only the first process goes on speaking.
-
-    Where one process fails inside, all end, and the first one raises what went wrong. Raises
-    ArgumentError where there can be no such team.
-    """
-    check_team(settings.device, settings.devices, settings.nodes)
-    team = meet(settings.device, settings.devices, settings.nodes)
-    if team.alarm is None:
-        yield team
-        return
-    if not team.leads:
-        terminal.fall_silent()
+def _started(fabric: Any, command: Callable[[], int]) -> int:
+    """The exit code of the processes that are started here."""
+    # DDP warns of networks that use all their parameters, where it is told that they need not
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
-        yield team
-        team.peers.gather(None)  # none leaves before all are done
-    except BaseException as error:
-        raised = team.alarm.raised(error)
-        raise raised from (None if raised is not error else error.__cause__)
-    team.alarm.all_is_well()
-    dist.destroy_process_group()
+        return int(fabric.launch(_take_part, command))
+    except ProcessExitedException as error:
+        if error.exit_code > 0:  # which has said itself what went wrong
+            return error.exit_code
+        words = f"process {error.error_index} of this run was ended by {error.signal_name}"
+        raise LostError(words) from None
+    except KeyboardInterrupt:
+        # those that heard of it, too, end by themselves
+        ends = time.monotonic() + GRACE / 2
+        for process in multiprocessing.active_children():
+            process.join(max(0, ends - time.monotonic()))
+            process.terminate()
+        raise
 
 
-@dataclass(frozen=True)
-class _Together:
-    """`Peers` that reach each other through torch.distributed. device: where its collectives want
-    tensors."""
-
-    rank: int
-    size: int
-    device: torch.device
-    alarm: Alarm
-
-    def total(self, values: Tensor) -> Tensor:
-        """See `Peers`."""
-        summed = values.detach().to(self.device, copy=True).contiguous()
-        with self._heeding():
-            dist.all_reduce(summed)
-        return summed.to(values.device)
-
-    def gather(self, value: Any) -> list[Any]:
-        """See `Peers`."""
-        told: list[Any] = [None] * self.size
-        with self._heeding():
-            dist.all_gather_object(told, value)
-        return told
-
-    def from_first(self, value: Any) -> Any:
-        """See `Peers`."""
-        told = [value if self.rank == 0 else None]
-        with self._heeding():
-            dist.broadcast_object_list(told, src=0, device=self.device)
-        return told[0]
-
-    @contextmanager
-    def _heeding(self) -> Iterator[None]:
-        try:
-            yield
-        except RuntimeError as error:  # all that torch.distributed raises
-            raise self.alarm.lost() from error
+def _take_part(fabric: Any, command: Callable[[], int]) -> int:
+    """What a process does that was started for a team."""
+    global _joined
+    _joined = fabric
+    code = command()
+    if _joined is not None:  # it has said what went wrong; all others are to end as well
+        raise SystemExit(code)
+    return code
 
 
-class _Shared:
-    """A `Spread` over all processes: each takes the next piece as soon as it is free, and at the
-    end all tell all."""
-
-    def __init__(self, peers: _Together) -> None:
-        self.peers, self.calls = peers, 0
-
-    def __call__(self, n: int, do: Callable[[int], Any]) -> list[Any]:
-        """See `Spread`.
-
-        A piece that fails ends the call in every process, with the words of the one that failed.
-        """
-        self.calls += 1
-        done: dict[int, Any] = {}
-        failure: Failure | None = None
-        while failure is None and (index := self._next_piece()) < n:
-            try:
-                done[index] = do(index)
-            except Exception as error:
-                failure = Failure.of(self.peers.rank, error)
-        told = self.peers.gather((done, failure))
-        failed = [failure for _, failure in told if failure is not None]
-        if failed:
-            raise failed[0].as_error()
-        together = {index: result for part, _ in told for index, result in part.items()}
-        return [together[index] for index in range(n)]
-
-    def _next_piece(self) -> int:
-        alarm = self.peers.alarm
-        try:
-            return int(alarm.store.add(f"piece of call {self.calls}", 1)) - 1
-        except RuntimeError as error:
-            raise alarm.lost() from error
+def _is_lost(error: BaseException) -> bool:
+    """Whether a collective broke; gloo raises plain RuntimeErrors."""
+    return isinstance(error, dist.DistError) or "gloo/transport" in str(error)

@@ -1,9 +1,8 @@
-"""What a report and the terminal say about a certificate: what is proved, of what, and what is not."""
+"""What a report and the terminal say about a certificate: what is proved, and what is not."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 GATE = "gate-certified"
@@ -22,31 +21,31 @@ def of_what(proof: dict[str, Any]) -> str:
 def claim(proof: dict[str, Any]) -> str:
     """The theorem in one sentence, or that there is none."""
     k, sure = proof["smallest"], f"{proof['confidence']:g}"
-    if k is None or k == 0:
+    if not k:
         return f"Nothing is proved of all classes together for images with {unit_of(proof)}."
     return (
-        f"No image with at most {k} {unit_of(proof)}, whichever they are and however bright, is given any class with a "
-        f"probability of {sure} or more by {of_what(proof)}. This is proved of all such images; none was sampled."
+        f"No image with at most {k} {unit_of(proof)}, whichever they are and however bright, is "
+        f"given any class with a probability of {sure} or more by {of_what(proof)}. This is proved "
+        "of all such images; none was sampled."
     )
 
 
 def scope(proof: dict[str, Any]) -> str:
     """What the claim does not say."""
     by_gate = (
-        "The proof is one of the gate: the classifier inside it, on its own, is as easily fooled as before. "
-        if proof["means"] == GATE
-        else ""
+        "The proof is one of the gate: the classifier inside it, on its own, is as easily fooled "
+        "as before. "
     )
     return (
-        f"{by_gate}Beyond k nothing is said in either direction: not certified never means unsafe, and ordinary networks "
-        "get k = 0 from any such bound. The proof asks nothing of how real an image looks. It covers the network computed "
-        "in float32, and not in reduced precision."
+        f"{by_gate if proof['means'] == GATE else ''}Beyond k nothing is said in either direction: "
+        "not certified never means unsafe, and ordinary networks get k = 0 from any such bound. "
+        "The proof asks nothing of how real an image looks. It covers the network computed in "
+        "float32, and not in reduced precision."
     )
 
 
 def rows(proof: dict[str, Any]) -> list[dict[str, Any]]:
-    """For each class what is proved, what was found, and how many numbers of lit features lie
-    between."""
+    """For each class what is proved, what was found, and how many counts lie between."""
     made = []
     for k, bound, found in zip(proof["k"], proof["probability"], proof["found"], strict=True):
         unknown = None if found is None else max(0, found - 1 - (-1 if k is None else k))
@@ -60,21 +59,12 @@ def lines_of(verdict: dict[str, Any]) -> list[str]:
     found = [f for f in proof["found"] if f is not None]
     fewest = f"fewest lit of a confident image: {min(found)}" if found else "no confident image"
     return [
-        f"{proof['means']}: k = {_number(proof['smallest'])} of every class ({unit_of(proof)}, probability below "
-        f"{proof['confidence']:g}), proved in {proof['seconds']:.1f} s",
-        f"proved k for each class: {' '.join(map(_number, proof['k']))}",
-        f"fewest lit found for each: {' '.join(map(_number, proof['found']))}",
+        f"{proof['means']}: k = {count(proof['smallest'])} of every class ({unit_of(proof)}, "
+        f"probability below {proof['confidence']:g}), proved in {proof['seconds']:.1f} s",
+        f"proved k for each class: {' '.join(map(count, proof['k']))}",
+        f"fewest lit found for each: {' '.join(map(count, proof['found']))}",
         f"the search found: {verdict['fooled']} of {verdict['attempts']} attempts fooled; {fewest}",
     ]
-
-
-def alt(names: Sequence[str], proof: dict[str, Any]) -> str:
-    """The figure in words."""
-    said = [
-        f"{name}: proved up to {_number(row['k'])}, found from {_number(row['found'])} on"
-        for name, row in zip(names, rows(proof), strict=True)
-    ]
-    return f"For each class, {unit_of(proof)} proved too few, and the fewest of any confident image found. {'; '.join(said)}."
 
 
 def at_most(bound: float | None) -> str:
@@ -82,5 +72,6 @@ def at_most(bound: float | None) -> str:
     return "" if bound is None else f"{math.ceil(bound * 1000) / 1000:.3f}"
 
 
-def _number(value: int | None) -> str:
+def count(value: int | None) -> str:
+    """A number of lit features."""
     return "none" if value is None else str(value)

@@ -3,9 +3,8 @@ on trial."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from blankcheck.judging.check_rules import FAILED, NOT_APPLICABLE, PASSED
 from blankcheck.judging.evidence import CONFIDENT, OUT_OF_DISTRIBUTION, SPARSE
@@ -14,7 +13,10 @@ from blankcheck.runs.contents import RunContents
 from blankcheck.text import number, one_line, percent
 
 LACKING = {SPARSE: "too many lit", CONFIDENT: "not sure enough", OUT_OF_DISTRIBUTION: "looks real"}
-CONDITIONS = {SPARSE: "Sparse", CONFIDENT: "Confident", OUT_OF_DISTRIBUTION: "Out of distribution"}
+CONTROLS = {
+    "positive-control": "a plain twin, known to be foolable",
+    "planted-control": "patterns hidden in a copy of this network",
+}
 
 
 @dataclass(frozen=True)
@@ -32,57 +34,45 @@ class Count:
         return min(1.0, max(0.0, self.found / self.tries)) if self.tries > 0 else 0.0
 
 
-@dataclass(frozen=True)
-class Condition:
-    """One of the three conditions. asked: its bound. measured: what is compared with it. why: what
-    that rests on."""
+class Condition(NamedTuple):
+    """One of the three conditions: its bound, how it is measured and why that counts, and how many
+    attempts met it with their best image."""
 
     name: str
     asked: str
-    measured: str
     why: str
     met: Count
 
 
 def conditions(contents: RunContents) -> list[Condition]:
-    """The three conditions of an audit: what was asked, how many attempts met it, and why that can
-    be believed."""
-    verdict = contents.verdict
+    """The three conditions of an audit."""
+    verdict, attempts = contents.verdict, contents.attempts
     if verdict is None:
         return []
-    want, of = verdict["conditions"], unit(contents)
-    asked = {
-        SPARSE: f"at most {number(want['max_lit'])} of {number(contents.features)} {one_line(want['unit'], 80)} lit",
-        CONFIDENT: f"a probability of at least {want['confidence']}",
-        OUT_OF_DISTRIBUTION: f"a p-value of at most {want['ood_level']}",
-    }
-    measured = {
-        SPARSE: f"How many {of} are not exactly black.",
-        CONFIDENT: "The probability that the classifier gives the target class.",
-        OUT_OF_DISTRIBUTION: "How rare such an image is among real ones.",
-    }
-    why = {
-        SPARSE: "Counted on the image as it is stored, where values below 1/512 are exact zeros.",
-        CONFIDENT: "Among all its outputs, scored again from the stored image. It is as sure, and right, on "
-        f"{percent(verdict['real_confident'])} of real test images.",
-        OUT_OF_DISTRIBUTION: _alarms(verdict),
-    }
-    met = _met(contents)
-    return [
-        Condition(words, asked[key], measured[key], why[key], met[key])
-        for key, words in CONDITIONS.items()
+    want, features = verdict["conditions"], number(contents.features)
+    sure = percent(verdict["real_confident"])
+    lit = f"at most {number(want['max_lit'])} of {features} {one_line(want['unit'], 80)} lit"
+    sparse = [a.lit <= want["max_lit"] for a in attempts]
+    confident = [a.confidence >= want["confidence"] for a in attempts]
+    unreal = [a.ood_p <= want["ood_level"] for a in attempts]
+    counted = (
+        f"How many {unit(contents)} are not exactly black. Counted on the image as it is stored, "
+        "where values below 1/512 are exact zeros."
+    )
+    scored = (
+        "The probability that the classifier gives the target class. Among all its outputs, scored "
+        f"again from the stored image. It is as sure, and right, on {sure} of real test images."
+    )
+    rare = f"How rare such an image is among real ones. {_alarms(verdict)}"
+    rows = [
+        ("Sparse", lit, counted, sparse),
+        ("Confident", f"a probability of at least {want['confidence']}", scored, confident),
+        ("Out of distribution", f"a p-value of at most {want['ood_level']}", rare, unreal),
     ]
-
-
-def _met(contents: RunContents) -> dict[str, Count]:
-    """Of the best image of every attempt, how many meet each condition."""
-    want, attempts = contents.verdict["conditions"] if contents.verdict else {}, contents.attempts
-    met = {
-        SPARSE: sum(a.lit <= want["max_lit"] for a in attempts),
-        CONFIDENT: sum(a.confidence >= want["confidence"] for a in attempts),
-        OUT_OF_DISTRIBUTION: sum(a.ood_p <= want["ood_level"] for a in attempts),
-    }
-    return {key: Count(words, met[key], len(attempts)) for key, words in CONDITIONS.items()}
+    return [
+        Condition(name, asked, why, Count(name, sum(met), len(attempts)))
+        for name, asked, why, met in rows
+    ]
 
 
 def _alarms(verdict: dict[str, Any]) -> str:
@@ -90,12 +80,13 @@ def _alarms(verdict: dict[str, Any]) -> str:
     test = verdict.get("out_of_distribution_test")
     if not test:
         return said
-    bounds = (
-        f"{percent(test['false_alarm_lower_95'], 2)} to {percent(test['false_alarm_upper_95'], 2)}"
+    rate, low, high = (
+        percent(test[f"false_alarm_{key}"], 2) for key in ("rate", "lower_95", "upper_95")
     )
     return (
-        f"{said} Its false alarms: {number(test['false_alarms'])} of {number(test['real_images'])} real test images "
-        f"({percent(test['false_alarm_rate'], 2)}; 95% bounds {bounds}). Guarantee: {one_line(test['guarantee'], 80)}."
+        f"{said} Its false alarms: {number(test['false_alarms'])} of {number(test['real_images'])} "
+        f"real test images ({rate}; 95% bounds {low} to {high}). Guarantee: "
+        f"{one_line(test['guarantee'], 80)}."
     )
 
 
@@ -108,10 +99,7 @@ def trials(contents: RunContents) -> list[Count]:
         return []
     status = {c.get("code"): c["status"] for c in verdict["checks"]}
     rows = [Count("this network", verdict["fooled"], verdict["attempts"])]
-    for code, words in (
-        ("positive-control", "a plain twin, known to be foolable"),
-        ("planted-control", "patterns hidden in a copy of this network"),
-    ):
+    for code, words in CONTROLS.items():
         made = controls.get(code)
         if made and made["tries"] > 0:
             rows.append(Count(words, made["found"], made["tries"], status.get(code) == FAILED))
@@ -122,54 +110,44 @@ def stopped_by(row: dict[str, Any]) -> str:
     """Which conditions stopped the failed attempts at one class; nothing where none failed or an
     older run does not say."""
     counts = row.get("violated", {})
-    return ", ".join(
-        f"{words} {number(counts[name])}" for name, words in LACKING.items() if counts.get(name)
-    )
+    known = {words: counts.get(name) for name, words in LACKING.items()}
+    return ", ".join(f"{words} {number(count)}" for words, count in known.items() if count)
 
 
 def looks_real(verdict: dict[str, Any]) -> list[tuple[str, str]]:
-    """How much of the rate hangs on the third condition, as (label, sentence); less for older runs."""
+    """How much of the rate hangs on the third condition, as (label, sentence)."""
     test, second, eight = (
         verdict.get(k) for k in ("out_of_distribution_test", "second_opinion", "eight_bit")
     )
     sparse = verdict["sparse_confident"]
     lit = "" if sparse["median_lit"] is None else f", median {number(sparse['median_lit'])} lit"
-    said = [
-        (
-            "Without it",
-            f"{number(sparse['fooled'])} of {number(verdict['attempts'])} attempts met a sparse and confident image, whether or "
-            f"not it looks real{lit}.",
-        )
-    ]
+    without = (
+        f"{number(sparse['fooled'])} of {number(verdict['attempts'])} attempts met a sparse and "
+        f"confident image, whether or not it looks real{lit}."
+    )
+    said = [("Without it", without)]
     if second and second["attempts"]:
-        said.append(
-            (
-                "A second opinion",
-                f"Judged by other scores, which hardening never sees, {number(second['fooled'])} of "
-                f"{number(second['attempts'])} attempts are fooled ({percent(second['rate'])}).",
-            )
-        )
+        found = f"{number(second['fooled'])} of {number(second['attempts'])} attempts are fooled"
+        words = "Judged by other scores, which hardening never sees"
+        said.append(("A second opinion", f"{words}, {found} ({percent(second['rate'])})."))
     if test and verdict["fooled"]:
-        said.append(
-            (
-                "All attempts at once",
-                f"{number(test['fooled_all_at_once'])} of {number(verdict['fooled'])} fooling images are still out of "
-                "distribution when all attempts share the level (Benjamini and Hochberg).",
-            )
+        still = f"{number(test['fooled_all_at_once'])} of {number(verdict['fooled'])}"
+        words = (
+            "fooling images are still out of distribution when all attempts share the level "
+            "(Benjamini and Hochberg)."
         )
+        said.append(("All attempts at once", f"{still} {words}"))
     if eight and eight["witnesses"]:
-        said.append(
-            (
-                "As 8-bit files",
-                f"{number(eight['survive'])} of {number(eight['witnesses'])} witnesses still meet all conditions when their "
-                "values are rounded to 8 bits, as a PNG file does.",
-            )
+        still = f"{number(eight['survive'])} of {number(eight['witnesses'])}"
+        words = (
+            "witnesses still meet all conditions when their values are rounded to 8 bits, as a "
+            "PNG file does."
         )
+        said.append(("As 8-bit files", f"{still} {words}"))
     return said
 
 
-@dataclass(frozen=True)
-class Checks:
+class Checks(NamedTuple):
     """The checks of an audit, in groups. idle: those that do not apply, with those for the same
     reason in one row."""
 
@@ -183,25 +161,20 @@ class Checks:
 def checks(verdict: dict[str, Any]) -> Checks:
     """The checks in the order in which they matter, and how many passed in a sentence."""
     rows = [{"means": "", **c} for c in verdict["checks"]]
-    passed = [c for c in rows if c["status"] == PASSED]
-    needed = [c for c in rows if c["mandatory"]]
-    applied = [c for c in rows if c["status"] != NOT_APPLICABLE]
-    good = f"{sum(c['status'] == PASSED for c in needed)} of the {len(needed)} that RESISTED needs"
-    return Checks(
-        failed=[c for c in rows if c["status"] == FAILED],
-        needed=[c for c in passed if c["mandatory"]],
-        others=[c for c in passed if not c["mandatory"]],
-        idle=_idle(rows),
-        summary=f"{len(passed)} of {len(applied)} checks that apply passed, among them {good}.",
+    failed, passed, idle = (
+        [c for c in rows if c["status"] == status] for status in (FAILED, PASSED, NOT_APPLICABLE)
     )
-
-
-def _idle(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    needed = [c for c in passed if c["mandatory"]]
+    others = [c for c in passed if not c["mandatory"]]
+    asked = sum(c["mandatory"] for c in rows)
+    summary = (
+        f"{len(passed)} of {len(rows) - len(idle)} checks that apply passed, among them "
+        f"{len(needed)} of the {asked} that RESISTED needs."
+    )
     reasons: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        if row["status"] == NOT_APPLICABLE:
-            reasons.setdefault(row["finding"], []).append(row)
-    return [
+    for row in idle:
+        reasons.setdefault(row["finding"], []).append(row)
+    joined = [
         {
             **alike[0],
             "title": " \N{MIDDLE DOT} ".join(c["title"] for c in alike),
@@ -210,3 +183,4 @@ def _idle(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         }
         for alike in reasons.values()
     ]
+    return Checks(failed, needed, others, joined, summary)

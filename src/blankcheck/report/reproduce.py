@@ -4,94 +4,54 @@ with, as plain text."""
 from __future__ import annotations
 
 import shlex
-from dataclasses import MISSING, Field, fields
-from typing import Any
+
+import yaml
 
 from blankcheck.classifiers.hubs import is_hub_name
-from blankcheck.cli.settings import AuditSettings, DemoSettings, HardenSettings, TrainSettings
 from blankcheck.factories import is_factory
 from blankcheck.runs.contents import RunContents
-from blankcheck.text import NOTHING
+from blankcheck.text import NOTHING, one_line
 
-SETTINGS: dict[str, type] = {
-    "demo": DemoSettings,
-    "train": TrainSettings,
-    "audit": AuditSettings,
-    "harden": HardenSettings,
-}
-UNSAID = frozenset({"json", "quiet", "resume"})
-"""Settings that change how a run speaks or where it went on, not what it makes."""
 MOST_LETTERS = 20_000
 """Of the settings on a page."""
-
-
-def command_line(contents: RunContents) -> str | None:
-    """The command that made the run, with every setting that is not the default; None where the
-    folder does not hold all settings, as for runs made from Python."""
-    settings = SETTINGS.get(contents.command)
-    if settings is None or "seed" not in contents.config:
-        return None
-    words = [
-        word
-        for field in fields(settings)
-        if field.name not in UNSAID
-        for word in _option(field, contents.config)
-    ]
-    return " ".join(["blankcheck", contents.command, *words])
-
-
-def _option(field: Field[Any], config: dict[str, Any]) -> list[str]:
-    value = config.get(field.name)
-    default = None if field.default is MISSING else field.default
-    # without --seed a reader would have to know the default
-    if (
-        value is None
-        or isinstance(value, dict | list)
-        or (value == default and field.name not in ("seed", "data", "model"))
-    ):
-        return []
-    name = f"--{field.name.replace('_', '-')}"
-    if isinstance(value, bool):
-        return [name] if value else []
-    said = shlex.quote(str(value))
-    return [f"{name}={said}" if str(value).startswith("-") else f"{name} {said}"]
-
-
+MOST_WORDS, MOST_COMMAND = 200, 4000
+"""Words of a stored command line, and letters of it on a page."""
 MOST_NAMED = 300
 """Letters of a model and its weights in a command."""
+
+
+def command_line(contents: RunContents) -> str:
+    """The command that made the run, as it is stored; for older runs and those made from Python,
+    the command with all settings from the file."""
+    words = contents.environment.get("command_line") or []
+    if not 0 < len(words) <= MOST_WORDS:
+        words = ["blankcheck", contents.command, "--config", "config.yaml"]
+    return one_line(shlex.join(words), MOST_COMMAND)
 
 
 def commands(contents: RunContents) -> list[tuple[str, str]]:
     """How to repeat the run and check it: command, and what it does."""
     folder = shlex.quote(str(contents.run.path))
-    exact = command_line(contents)
-    said = (
-        [(exact, "makes it again, with the same seed; on the same machine to the same bits")]
-        if exact
-        else []
-    )
-    if contents.verdict is not None:
-        said.append(
-            (
-                f"blankcheck verify {folder}{named_again(contents)}",
-                "scores every witness again, from its file",
-            )
-        )
-    said.append((f"blankcheck report {folder}", "draws this page again, from the folder alone"))
+    again = "makes it again, with the same seed; on the same machine to the same bits"
+    verify = f"blankcheck verify {folder}{named_again(contents)}"
+    said = [
+        (command_line(contents), again),
+        (verify, "scores every witness again, from its file"),
+        (f"blankcheck report {folder}", "draws this page again, from the folder alone"),
+    ]
+    if contents.verdict is None:
+        del said[1]
     return [(printable(command), what) for command, what in said]
 
 
 def named_again(contents: RunContents) -> str:
     """The options that `verify` needs where the network is a user's: run folders run no code."""
     model, weights = (str(contents.config.get(name) or "") for name in ("model", "weights"))
-    if (
-        not (is_factory(model) or is_hub_name(model) or model.endswith(".pt2"))
-        or len(model + weights) > MOST_NAMED
-    ):
+    own = is_factory(model) or is_hub_name(model) or model.endswith(".pt2")
+    if not own or len(model + weights) > MOST_NAMED:
         return ""
-    return f" --model {shlex.quote(model)}" + (
-        f" --weights {shlex.quote(weights)}" if weights else ""
-    )
+    named = f" --model {shlex.quote(model)}"
+    return f"{named} --weights {shlex.quote(weights)}" if weights else named
 
 
 def printable(text: str) -> str:
@@ -102,29 +62,20 @@ def printable(text: str) -> str:
 
 def settings_text(contents: RunContents) -> str:
     """The settings as a configuration file; the rest of very long ones is left out."""
-    import yaml
-
-    text = printable(
-        str(yaml.safe_dump(contents.config, sort_keys=False, allow_unicode=True))
-    ).strip()
-    return (
-        text
-        if len(text) <= MOST_LETTERS
-        else f"{text[:MOST_LETTERS]}\n# ... and more, in config.yaml"
-    )
+    written = str(yaml.safe_dump(contents.config, sort_keys=False, allow_unicode=True))
+    text = printable(written).strip()
+    more = "\n# ... and more, in config.yaml"
+    return text if len(text) <= MOST_LETTERS else text[:MOST_LETTERS] + more
 
 
 def versions(contents: RunContents) -> list[tuple[str, str]]:
     """What the run was made with, as (name, version or value)."""
     known = dict(contents.environment)
     packages = known.pop("packages", {})
-    named = packages.items() if isinstance(packages, dict) else []
-    rows = [
-        *named,
-        *((key, value) for key, value in known.items() if key != "command"),
-        ("seed", contents.config.get("seed")),
-    ]
+    rows = dict(packages) if isinstance(packages, dict) else {}
+    rows |= {key: value for key, value in known.items() if key not in ("command", "command_line")}
+    rows["seed"] = contents.config.get("seed")
     return [
         (str(key), NOTHING if value is None else " ".join(str(value).split()))
-        for key, value in rows
+        for key, value in rows.items()
     ]

@@ -3,18 +3,18 @@ as plain text."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from blankcheck.judging import Verdict
 from blankcheck.judging.check_rules import FAILED, PASSED
-from blankcheck.report import certificate_wording as certificate_words
+from blankcheck.report import certificate_wording
 from blankcheck.runs.contents import RunContents
 from blankcheck.text import NOTHING, number, percent
 
+RIGHT = ("of real test images right", "on the full test set")
 
-@dataclass(frozen=True)
-class Scope:
+
+class Scope(NamedTuple):
     """How far a verdict reaches. why: for INCONCLUSIVE, what kept it from being more."""
 
     means: str
@@ -22,18 +22,16 @@ class Scope:
     why: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class KeyNumber:
-    """One key number: the value, what it counts, and what to know about it."""
+class KeyNumber(NamedTuple):
+    """One number, what it counts, and what to know about it."""
 
     value: str
     label: str
     note: str
 
 
-@dataclass(frozen=True)
-class Change:
-    """One line of a comparison. direction: `better`, `worse` or nothing, where a change is neither."""
+class Change(NamedTuple):
+    """One line of a comparison; its direction is `better`, `worse` or nothing."""
 
     label: str
     before: str
@@ -43,7 +41,7 @@ class Change:
 
 
 def seconds(made: dict[str, Any]) -> str:
-    """What a round took, training and looking; nothing for older folders or where it is no number."""
+    """What a round took, training and looking; nothing for older folders."""
     parts = [made.get(key) for key in ("training_seconds", "looking_seconds")]
     known = [part for part in parts if isinstance(part, int | float)]
     return f"{sum(known):,.1f}" if known else NOTHING
@@ -66,11 +64,12 @@ def scope(contents: RunContents) -> Scope:
     proof = verdict.get("certificate")
     if not proof or not proof["smallest"] or verdict["verdict"] == Verdict.CERTIFIED:
         return said
+    lit, whole = certificate_wording.unit_of(proof), certificate_wording.of_what(proof)
     proved = (
-        f" Proved beside it, of all images: at most {proof['smallest']} {certificate_words.unit_of(proof)} never make "
-        f"{certificate_words.of_what(proof)} sure of any class."
+        f" Proved beside it, of all images: at most {proof['smallest']} {lit} never make {whole} "
+        "sure of any class."
     )
-    return replace(said, does_not_mean=said.does_not_mean + proved)
+    return said._replace(does_not_mean=said.does_not_mean + proved)
 
 
 def _scope(contents: RunContents) -> Scope:
@@ -78,7 +77,8 @@ def _scope(contents: RunContents) -> Scope:
     if verdict is None:
         return Scope(
             f"This run ({contents.command}) has not been audited, so there is no verdict.",
-            "Nothing is known yet of how this classifier answers almost blank images: run blankcheck audit on it.",
+            "Nothing is known yet of how this classifier answers almost blank images: run "
+            "blankcheck audit on it.",
         )
     n, bound = number(verdict["attempts"]), percent(verdict["rate_upper_95"])
     word = Verdict(verdict["verdict"])
@@ -86,104 +86,83 @@ def _scope(contents: RunContents) -> Scope:
         return _fooled(contents, verdict, n, bound)
     if word is Verdict.RESISTED:
         return Scope(
-            f"None of {n} attempts fooled this classifier, and that counts because the search passed the checks of its "
-            "strength.",
-            f"It is no proof. It speaks of this generator only, whose rate here is at most {bound} (95% bound); another "
-            "one may find what this one did not.",
+            f"None of {n} attempts fooled this classifier, and that counts because the search "
+            "passed the checks of its strength.",
+            "It is no proof. It speaks of this generator only, whose rate here is at most "
+            f"{bound} (95% bound); another one may find what this one did not.",
         )
     if word is Verdict.CERTIFIED:
         return Scope(
-            "A proof shows that no image within these conditions gets any class with the asked confidence.",
+            "A proof shows that no image within these conditions gets any class with the asked "
+            "confidence.",
             "It speaks of these conditions only, not of images with more lit features.",
         )
+    none_made = () if verdict["attempts"] else ("No attempt was made.",)
     return Scope(
-        f"Nothing is proven. None of {n} attempts fooled this classifier, but that was not shown to count.",
+        f"Nothing is proven. None of {n} attempts fooled this classifier, but that was not shown "
+        "to count.",
         "It is a sign neither of safety nor of weakness; it speaks of this audit only.",
-        _why(verdict),
+        none_made + tuple(f"{c['title']}: {c['finding']}" for c in against(verdict)),
     )
 
 
 def _fooled(contents: RunContents, verdict: dict[str, Any], n: str, bound: str) -> Scope:
     """FOOLED by the fixed attempts, or only by what the checks found beside them."""
     if verdict["fooled"]:
-        sparse = f"median {number(verdict['median_lit'])} of {number(contents.features)} {unit(contents)} lit"
+        of = f"{number(contents.features)} {unit(contents)}"
         return Scope(
-            f"In {number(verdict['fooled'])} of {n} attempts the search made a sparse image ({sparse}) that does not look "
-            "like real data, and this classifier is sure of what it sees there.",
-            "It does not say that the classifier is wrong about real images, and the rate speaks of this generator only: "
-            "another one may fool it more often.",
+            f"In {number(verdict['fooled'])} of {n} attempts the search made a sparse image "
+            f"(median {number(verdict['median_lit'])} of {of} lit) that does not look like real "
+            "data, and this classifier is sure of what it sees there.",
+            "It does not say that the classifier is wrong about real images, and the rate speaks "
+            "of this generator only: another one may fool it more often.",
         )
     extra = verdict["extra"]["fooled"]
+    images = f"{number(extra)} fooling {'image' if extra == 1 else 'images'}"
     return Scope(
-        f"None of the {n} fixed attempts fooled this classifier, yet the checks that look harder found {number(extra)} "
-        f"fooling {'image' if extra == 1 else 'images'} outside them; one verified witness is enough.",
-        f"The rate of 0% (95% bound: {bound}) is that of the fixed attempts of this generator only. It is no sign that the "
-        "classifier resists.",
+        f"None of the {n} fixed attempts fooled this classifier, yet the checks that look harder "
+        f"found {images} outside them; one verified witness is enough.",
+        f"The rate of 0% (95% bound: {bound}) is that of the fixed attempts of this generator "
+        "only. It is no sign that the classifier resists.",
     )
-
-
-def _why(verdict: dict[str, Any]) -> tuple[str, ...]:
-    """The findings that stand between this audit and RESISTED."""
-    none_made = () if verdict["attempts"] else ("No attempt was made.",)
-    return none_made + tuple(f"{c['title']}: {c['finding']}" for c in against(verdict))
 
 
 def against(verdict: dict[str, Any]) -> list[dict[str, Any]]:
     """The checks that failed, and the mandatory ones that did not pass."""
+    checks = verdict["checks"]
     return [
-        c
-        for c in verdict["checks"]
-        if c["status"] == FAILED or (c["mandatory"] and c["status"] != PASSED)
+        c for c in checks if c["status"] == FAILED or (c["mandatory"] and c["status"] != PASSED)
     ]
 
 
 def key_numbers(contents: RunContents) -> list[KeyNumber]:
     """The numbers a reader wants first."""
-    if contents.verdict is None:
-        return _training_numbers(contents)
     v, of = contents.verdict, unit(contents)
-    allowed, sparse, extra = v["conditions"]["max_lit"], v["sparse_confident"], v["extra"]
+    if v is None:
+        return _training_numbers(contents)
+    sparse, extra = v["sparse_confident"], v["extra"]
+    allowed = f"allowed {number(v['conditions']['max_lit'])}"
+    least = "" if v["min_lit"] is None else f"fewest {number(v['min_lit'])}, "
+    among = "" if sparse["median_lit"] is None else f"; median {number(sparse['median_lit'])} lit"
+    if v["fooled"]:
+        lit = KeyNumber(number(v["median_lit"]), f"lit {of}, median", least + allowed)
+    else:
+        lit = KeyNumber(number(fewest(contents)), f"lit {of} at least to make it sure", allowed)
+    attempts = f"{number(v['fooled'])} of {number(v['attempts'])}"
+    rate = f"rate {percent(v['rate'])}, 95% upper bound {percent(v['rate_upper_95'])}"
+    either = f"out of distribution or not{among}"
+    fake = f"{percent(v['real_taken_for_fake'], 2)} of real test images taken for fake"
     said = [
-        KeyNumber(
-            f"{number(v['fooled'])} of {number(v['attempts'])}",
-            "attempts fooled",
-            f"rate {percent(v['rate'])}, 95% upper bound {percent(v['rate_upper_95'])}",
-        ),
-        KeyNumber(
-            number(v["median_lit"]),
-            f"lit {of}, median",
-            f"of {number(contents.features)}; {_fewest(v)}allowed {number(allowed)}",
-        )
-        if v["fooled"]
-        else KeyNumber(
-            number(fewest(contents)),
-            f"lit {of} at least to make it sure",
-            f"of {number(contents.features)}; allowed {number(allowed)}",
-        ),
-        KeyNumber(
-            number(sparse["fooled"]),
-            "attempts sparse and confident",
-            f"out of distribution or not{_median(sparse)}",
-        ),
-        KeyNumber(
-            percent(v["real_accuracy"], 2), "of real test images right", "on the full test set"
-        ),
-        KeyNumber(
-            percent(v["real_confident"], 2),
-            "right and confident",
-            f"{percent(v['real_taken_for_fake'], 2)} of real test images taken for fake",
-        ),
+        KeyNumber(attempts, "attempts fooled", rate),
+        lit._replace(note=f"of {number(contents.features)}; {lit.note}"),
+        KeyNumber(number(sparse["fooled"]), "attempts sparse and confident", either),
+        KeyNumber(percent(v["real_accuracy"], 2), *RIGHT),
+        KeyNumber(percent(v["real_confident"], 2), "right and confident", fake),
     ]
     if extra["fooled"]:
         note = f"found by the checks, outside the rate; fewest {number(extra['min_lit'])} lit"
-        said.insert(
-            1,
-            KeyNumber(
-                number(extra["fooled"]),
-                "extra witness" if extra["fooled"] == 1 else "extra witnesses",
-                note,
-            ),
-        )
+        label = "extra witness" if extra["fooled"] == 1 else "extra witnesses"
+        said.insert(1, KeyNumber(number(extra["fooled"]), label, note))
     return said
 
 
@@ -193,96 +172,68 @@ def fewest(contents: RunContents) -> int | None:
     return min((a.fewest for a in contents.attempts if a.fewest is not None), default=None)
 
 
-def _fewest(rate: dict[str, Any]) -> str:
-    return "" if rate["min_lit"] is None else f"fewest {number(rate['min_lit'])}, "
-
-
-def _median(rate: dict[str, Any]) -> str:
-    return "" if rate["median_lit"] is None else f"; median {number(rate['median_lit'])} lit"
-
-
 def _training_numbers(contents: RunContents) -> list[KeyNumber]:
     if contents.trained is not None:
-        t = contents.trained
+        t, sure = contents.trained, percent(contents.trained["real_confident"], 2)
         return [
-            KeyNumber(
-                percent(t["real_accuracy"], 2), "of real test images right", "on the full test set"
-            ),
-            KeyNumber(
-                percent(t["real_confident"], 2), "right and confident", "confidence of at least 0.9"
-            ),
+            KeyNumber(percent(t["real_accuracy"], 2), *RIGHT),
+            KeyNumber(sure, "right and confident", "confidence of at least 0.9"),
             KeyNumber(f"{t['seconds']:,.0f} s", "of training", f"{len(contents.epochs)} epochs"),
         ]
-    if contents.rounds:
-        r = contents.rounds[-1]
-        return [
-            KeyNumber(
-                percent(r["validation_accuracy"], 2),
-                "of validation images right",
-                f"after round {r['index'] + 1}",
-            ),
-            KeyNumber(
-                percent(r["validation_confident"], 2), "right and confident", "on validation images"
-            ),
-            KeyNumber(
-                percent(r["fresh_rate"]),
-                "of fresh attempts fooled",
-                f"{number(r['fresh_attempts'])} attempts a round",
-            ),
-        ]
-    return []
+    if not contents.rounds:
+        return []
+    r = contents.rounds[-1]
+    right, sure = (percent(r[f"validation_{key}"], 2) for key in ("accuracy", "confident"))
+    attempts = f"{number(r['fresh_attempts'])} attempts a round"
+    return [
+        KeyNumber(right, "of validation images right", f"after round {r['index'] + 1}"),
+        KeyNumber(sure, "right and confident", "on validation images"),
+        KeyNumber(percent(r["fresh_rate"]), "of fresh attempts fooled", attempts),
+    ]
 
 
 def changes(before: RunContents, after: RunContents) -> list[Change]:
     """What hardening, or whatever lies between two audits, changed."""
     b, a = before.verdict or {}, after.verdict or {}
-    shares = [k for k in a["sparse_confident"]["at_most"] if k in b["sparse_confident"]["at_most"]]
+
+    def points(label: str, key: str, good: int, digits: int = 1) -> Change:
+        return _points(label, b[key], a[key], good, digits)
+
+    was, now = b["sparse_confident"]["at_most"], a["sparse_confident"]["at_most"]
+    fooled = [f"{number(v['fooled'])} of {number(v['attempts'])}" for v in (b, a)]
+    extra = [number(v["extra"]["fooled"]) for v in (b, a)]
+    median = [number(v["median_lit"]) for v in (b, a)]
+    least = [number(fewest(contents)) for contents in (before, after)]
     return [
         Change("Verdict", b["verdict"], a["verdict"]),
-        Change(
-            "Attempts fooled",
-            f"{number(b['fooled'])} of {number(b['attempts'])}",
-            f"{number(a['fooled'])} of {number(a['attempts'])}",
-        ),
-        _points("Rate", b["rate"], a["rate"], -1),
-        _points("Rate, 95% upper bound", b["rate_upper_95"], a["rate_upper_95"], -1),
-        Change(
-            "Extra witnesses, outside the rate",
-            number(b["extra"]["fooled"]),
-            number(a["extra"]["fooled"]),
-        ),
-        Change("Median lit of fooling images", number(b["median_lit"]), number(a["median_lit"])),
-        Change(
-            "Fewest lit that made it sure, fooling or not",
-            number(fewest(before)),
-            number(fewest(after)),
-        ),
+        Change("Attempts fooled", *fooled),
+        points("Rate", "rate", -1),
+        points("Rate, 95% upper bound", "rate_upper_95", -1),
+        Change("Extra witnesses, outside the rate", *extra),
+        Change("Median lit of fooling images", *median),
+        Change("Fewest lit that made it sure, fooling or not", *least),
         *(
-            _points(
-                f"Sparse and confident with at most {k} lit",
-                b["sparse_confident"]["at_most"][k],
-                a["sparse_confident"]["at_most"][k],
-                -1,
-            )
-            for k in shares
+            _points(f"Sparse and confident with at most {k} lit", was[k], now[k], -1)
+            for k in now
+            if k in was
         ),
-        _points("Real test images right", b["real_accuracy"], a["real_accuracy"], 1, 2),
-        _points(
-            "Real test images right and confident", b["real_confident"], a["real_confident"], 1, 2
-        ),
+        points("Real test images right", "real_accuracy", 1, 2),
+        points("Real test images right and confident", "real_confident", 1, 2),
     ]
 
 
 def _points(
     label: str, before: float | None, after: float | None, good: int, digits: int = 1
 ) -> Change:
-    """A share and its change in percentage points. good: 1 where more is better, -1 where less is."""
+    """A share and its change in percentage points. good: 1 where more is better, else -1."""
+    change = Change(label, percent(before, digits), percent(after, digits))
     if before is None or after is None:
-        return Change(label, percent(before, digits), percent(after, digits))
+        return change
     step = round(100 * (after - before), digits)
-    direction = "" if step == 0 else "better" if step * good > 0 else "worse"
-    change = f"{step:+.{digits}f} points".replace("-", "\N{MINUS SIGN}") if step else "no change"
-    return Change(label, percent(before, digits), percent(after, digits), change, direction)
+    if step == 0:
+        return change._replace(change="no change")
+    said = f"{step:+.{digits}f} points".replace("-", "\N{MINUS SIGN}")
+    return change._replace(change=said, direction="better" if step * good > 0 else "worse")
 
 
 def unlike(before: RunContents, after: RunContents) -> str:
@@ -291,6 +242,5 @@ def unlike(before: RunContents, after: RunContents) -> str:
     different = [k for k, value in a["conditions"].items() if b["conditions"].get(k) != value]
     if before.config.get("data") != after.config.get("data"):
         different.append("data")
-    return (
-        f"The two audits differ in {', '.join(different)}: compare with care." if different else ""
-    )
+    said = f"The two audits differ in {', '.join(different)}: compare with care."
+    return said if different else ""

@@ -2,21 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+from msgspec import Meta, Struct
 from torch import Tensor
 
 from blankcheck.blending.blending import KINDS
 from blankcheck.errors import RunFolderError
 from blankcheck.files import unpack
-from blankcheck.runs.schema import BLEND, BLEND_KIND, check, short
 from blankcheck.runs.folder import RunFolder
+from blankcheck.runs.schema import Count, Median, Share, checked_version
+from blankcheck.text import one_line
 
 RECORD, IMAGES = "blend.json", "blend.safetensors"
 SCHEMA = 1
 MOST_EXAMPLES = 6
+Alpha = Annotated[float, Meta(gt=0, le=1)]
+
+
+class Split(Struct):
+    """Real images."""
+
+    split: str
+    images: Count
+    confident: Count
+
+
+class Used(Struct):
+    """Witnesses."""
+
+    stored: Count
+    used: Count
+
+
+class Cells(Struct):
+    """For each pair of classes."""
+
+    pairs: list[list[Count]]
+    taken: list[list[list[Count]]]
+    smallest: list[list[Share | None]]
+    any: list[list[Share | None]]
+
+
+class Kind(Struct):
+    """What one kind of blending found."""
+
+    pairs: Count
+    taken: list[Count]
+    lost: list[Count]
+    smallest: Share | None
+    cells: Cells
+
+
+class Example(Struct):
+    """A pair of images that is shown."""
+
+    row: Count
+    column: Count
+    alpha: float
+    confidence: float
+
+
+class BlendFile(Struct):
+    """`blend.json`."""
+
+    confidence: Share
+    seed: int
+    alphas: Annotated[list[Alpha], Meta(min_length=1)]
+    per_pair: Count
+    same_network: bool
+    classes: list[str]
+    rows: list[Count]
+    columns: list[Count]
+    median_lit: Median
+    real: Split
+    witnesses: Used
+    kinds: dict[str, Kind]
+    examples: Annotated[list[Example], Meta(max_length=MOST_EXAMPLES)]
 
 
 @dataclass(frozen=True)
@@ -32,7 +95,7 @@ class Blends:
         """The name of a class; what cannot be printed becomes a blank."""
         names = self.record["classes"]
         name = names[target] if 0 <= target < len(names) else str(target)
-        return "".join(letter if letter.isprintable() else " " for letter in name)
+        return one_line(name, 10_000)
 
     def shares(self, kind: str, what: str = "taken") -> list[float | None]:
         """Share of the pairs of one kind that are `taken`, or `lost`, at each alpha; None of
@@ -49,16 +112,9 @@ def read_blends(run: RunFolder) -> Blends | None:
     if not run.has(RECORD):
         return None
     record, where = run.read_json(RECORD), str(run / RECORD)
-    check(record, {"schema": (int,)}, where)
-    if record["schema"] != SCHEMA:
-        raise RunFolderError(f"{where} has schema {short(record['schema'])}, this version reads schema {SCHEMA}")
-    check(record, BLEND, where)
+    checked_version(record, BlendFile, where)
     if set(record["kinds"]) != set(KINDS):
         raise RunFolderError(f"{where}: kinds must be {', '.join(KINDS)}")
-    if not record["alphas"] or not all(0 < alpha <= 1 for alpha in record["alphas"]):
-        raise RunFolderError(f"{where}: alphas must lie in (0, 1]")
-    if len(record["examples"]) > MOST_EXAMPLES:
-        raise RunFolderError(f"{where} has {len(record['examples'])} examples, at most {MOST_EXAMPLES} are shown")
     for name, found in record["kinds"].items():
         _check_kind(found, record, f"{where}: kinds: {name}")
     return Blends(record, *_images(run, len(record["examples"])))
@@ -66,32 +122,19 @@ def read_blends(run: RunFolder) -> Blends | None:
 
 def _check_kind(found: dict[str, Any], record: dict[str, Any], where: str) -> None:
     """Every table has the size the record speaks of, and no count is more than there are pairs."""
-    check(found, BLEND_KIND, where)
-    alphas, rows, columns = len(record["alphas"]), len(record["rows"]), len(record["columns"])
-    cells = found["cells"]
-    for name in ("taken", "lost"):
-        _check_counts(found[name], [found["pairs"]] * alphas, f"{where}: {name}")
-    for name in ("pairs", "smallest", "any"):
-        _check_shape(cells[name], rows, columns, f"{where}: {name}")
+    alphas, rows, columns = (len(record[key]) for key in ("alphas", "rows", "columns"))
+    cells, most = found["cells"], [found["pairs"]] * alphas
     if len(cells["taken"]) != alphas:
         raise RunFolderError(f"{where}: cells must have one table for each alpha")
+    for table in (cells["pairs"], cells["smallest"], cells["any"], *cells["taken"]):
+        if len(table) != rows or any(len(row) != columns for row in table):
+            raise RunFolderError(f"{where} must be a table of {rows} rows and {columns} columns")
+    limits = [(found[name], most, name) for name in ("taken", "lost")]
     for table in cells["taken"]:
-        _check_shape(table, rows, columns, f"{where}: taken")
-        for counts, pairs in zip(table, cells["pairs"], strict=True):
-            _check_counts(counts, pairs, f"{where}: taken")
-    for value in [found["smallest"], *(v for name in ("smallest", "any") for row in cells[name] for v in row)]:
-        if value is not None and not 0 <= value <= 1:
-            raise RunFolderError(f"{where}: the smallest alpha must lie in [0, 1], got {short(value)}")
-
-
-def _check_shape(table: Sequence[Sequence[object]], rows: int, columns: int, where: str) -> None:
-    if len(table) != rows or any(len(row) != columns for row in table):
-        raise RunFolderError(f"{where} must be a table of {rows} rows and {columns} columns")
-
-
-def _check_counts(counts: Sequence[int], most: Sequence[int], where: str) -> None:
-    if len(counts) != len(most) or any(not 0 <= n <= limit for n, limit in zip(counts, most, strict=True)):
-        raise RunFolderError(f"{where} must count pairs, one number for each")
+        limits += [(*both, "taken") for both in zip(table, cells["pairs"], strict=True)]
+    for counts, limit, name in limits:
+        if len(counts) != len(limit) or any(n > m for n, m in zip(counts, limit, strict=True)):
+            raise RunFolderError(f"{where}: {name} must count pairs, one number for each")
 
 
 def _images(run: RunFolder, examples: int) -> tuple[Tensor, Tensor]:

@@ -18,11 +18,11 @@ from blankcheck.data import Data
 from blankcheck.errors import ArgumentError, RunFolderError
 from blankcheck.files import pack, unpack
 from blankcheck.outputs import in_silence
-from blankcheck.api.certify import RECORD
-from blankcheck.runs.plain_values import parse_json
 from blankcheck.runs.folder import MARK, RunFolder
+from blankcheck.runs.plain_values import parse_json
+from blankcheck.text import one_line
 
-GATE, PROGRAM = "gate.safetensors", "gated.pt2"
+GATE, PROGRAM, RECORD = "gate.safetensors", "gated.pt2", "certificate.json"
 SERIAL = "/.data/serialization_id"
 """A part of a program that hangs on the rest of the file."""
 MOST_TEXT = 10_000_000
@@ -37,8 +37,13 @@ def gate_bytes(gated: UnitClassifier, shape: tuple[int, int, int]) -> bytes:
     inner = gated.network
     assert isinstance(inner, Gated) and isinstance(inner.gate, nn.Sequential)
     bright, filters, last = inner.gate[0], inner.gate[1], inner.gate[-1]
-    described = {"shape": ",".join(map(str, shape)), "classes": str(last.out_features), "tau": str(bright.tau),
-                 "channels": str(filters.out_channels), "form": inner.form}
+    described = {
+        "shape": ",".join(map(str, shape)),
+        "classes": str(last.out_features),
+        "tau": str(bright.tau),
+        "channels": str(filters.out_channels),
+        "form": inner.form,
+    }
     return pack(inner.gate.state_dict(), described)
 
 
@@ -47,7 +52,9 @@ def program_bytes(gated: UnitClassifier, data: Data) -> bytes:
     raises whatever it meets in the classifier."""
     example, buffer = data.validation.images[:2].to(device_of(gated)), io.BytesIO()
     with in_silence(), left_as_found(gated):
-        program = torch.export.export(gated, (example,), dynamic_shapes=({0: torch.export.Dim("n")},))
+        program = torch.export.export(
+            gated, (example,), dynamic_shapes=({0: torch.export.Dim("n")},)
+        )
         torch.export.save(program, buffer)
     return buffer.getvalue()
 
@@ -70,7 +77,9 @@ def same_program(one: bytes, other: bytes) -> bool:
 
 def _same_part(a: ZipFile, b: ZipFile, name: str) -> bool:
     if not name.endswith(".json"):
-        return a.getinfo(name).file_size == b.getinfo(name).file_size and a.read(name) == b.read(name)
+        return a.getinfo(name).file_size == b.getinfo(name).file_size and a.read(name) == b.read(
+            name
+        )
     if a.getinfo(name).file_size > b.getinfo(name).file_size + MOST_TEXT:
         return False
     said, made = (parse_json(archive.read(name).decode()) for archive in (a, b))
@@ -109,11 +118,14 @@ def read_gate(run: RunFolder) -> StoredGate:
         state, said = unpack(run.read_bytes(GATE))
         c, h, w = (int(size) for size in said["shape"].split(","))
         classes, channels, form = int(said["classes"]), int(said["channels"]), said["form"]
-        if form not in OUTPUT_FORMS or not all(0 < n <= MOST for n in (c, h, w, classes, channels, c * h * w * channels)):
+        if form not in OUTPUT_FORMS or not all(
+            0 < n <= MOST for n in (c, h, w, classes, channels, c * h * w * channels)
+        ):
             raise ArgumentError("sizes or form of outputs are out of range")
         gate = gate_network((c, h, w), classes, float(said["tau"]), channels)
         gate.load_state_dict(state)
     except (ValueError, KeyError, RuntimeError, ArgumentError) as error:
-        words = " ".join(str(error).split())[:200]
-        raise RunFolderError(f"{run / GATE} is not a gate that blankcheck wrote: {words}") from error
+        raise RunFolderError(
+            f"{run / GATE} is not a gate that blankcheck wrote: {one_line(error)}"
+        ) from error
     return StoredGate(gate.requires_grad_(False), (c, h, w), form)

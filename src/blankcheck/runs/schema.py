@@ -1,218 +1,250 @@
-"""What the JSON of a run folder must look like, and the check of it."""
+"""The JSON of a run folder: one struct for each kind of file, record or part of one.
+
+Keys without a struct field are kept and ignored. A field with a default is one that older folders
+lack. `docs/schema.py` writes the JSON schema of the documentation from these structs.
+"""
+# ruff: noqa: D101
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import Any
+import re
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from blankcheck.errors import RunFolderError
+from blankcheck.judging import Verdict
+from blankcheck.text import one_line, short
 
-COUNT, SHARE, TEXT = (int,), (int, float), (str,)
-MAYBE = (int, float, type(None))
+T = TypeVar("T")
 
-Form = tuple[type, ...] | dict[str, "Form"] | list["Form"]
-"""Types a value may have; for an object the form under each key it must have (`*`: under every
-key); for a list that of its items."""
+SCHEMA = 1
 
-_RATE: dict[str, Form] = {
-    "attempts": COUNT, "fooled": COUNT, "rate": MAYBE, "rate_upper_95": SHARE, "median_lit": MAYBE, "min_lit": MAYBE,
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Lit = Annotated[int, Meta(ge=0, le=1_000_000_000)]
+"""Features of an image; a chart has room for no more."""
+Index = Annotated[int, Meta(ge=0, le=1_000_000)]
+"""A round, or how many attempts were made on a twin."""
+Share = Annotated[float, Meta(ge=0, le=1)]
+Median = Annotated[float, Meta(ge=0, le=1e9)]
+ByNumber = Annotated[str, Meta(pattern="^[0-9]{1,19}$")]
+"""A target class or a number of lit features, as a key."""
+
+
+class Attempts(Struct):
+    attempts: Count
+    fooled: Count
+    rate: Share | None
+
+
+class Rate(Attempts):
+    """Of attempts. Without any there is no rate, and without a fooled one no lit features."""
+
+    rate_upper_95: Share
+    median_lit: Median | None
+    min_lit: Lit | None
+
+
+class Violated(Struct):
+    sparse: Count
+    confident: Count
+    out_of_distribution: Count
+
+
+class Target(Rate):
+    violated: Violated | UnsetType = UNSET
+
+
+class Found(Struct):
+    attempts: Count
+    fooled: Count
+    median_lit: Median | None
+
+
+class Conditions(Struct):
+    confidence: Share
+    max_lit: Count
+    ood_level: Share
+    unit: str
+
+
+class SparseConfident(Struct):
+    """Attempts that met a sparse and confident image, whatever real data look like."""
+
+    fooled: Count
+    median_lit: Median | None
+    at_most: dict[ByNumber, Share]
+
+
+class Extra(Struct):
+    """Witnesses outside the fixed allocation of attempts."""
+
+    fooled: Count
+    min_lit: Lit | None
+
+
+class Check(Struct):
+    title: str
+    status: str
+    finding: str
+    what_to_do: str
+    mandatory: bool
+    code: str | UnsetType = UNSET
+    means: str | UnsetType = UNSET
+
+
+class Cost(Struct):
+    forward: Count
+    backward: Count
+    seconds: float
+    twin_seconds: float
+
+
+class EightBit(Struct):
+    witnesses: Count
+    survive: Count
+
+
+class Twin(Found):
+    attempts: Index
+    what: str
+    lit: list[Lit]
+
+    def __post_init__(self) -> None:
+        if len(self.lit) != self.fooled or self.fooled > self.attempts:
+            raise ValueError("lit must have a number for each fooled attempt")
+
+
+class OODTest(Struct):
+    guarantee: str
+    real_images: Count
+    false_alarms: Count
+    false_alarm_rate: Share | None
+    false_alarm_lower_95: Share
+    false_alarm_upper_95: Share
+    fooled_all_at_once: Count
+    scores: list[str] | UnsetType = UNSET
+    second_scores: list[str] | UnsetType = UNSET
+    smallest_p: Share | UnsetType = UNSET
+    asked: Count | UnsetType = UNSET
+    unusual_starts: Count | UnsetType = UNSET
+    calibration_images: Count | UnsetType = UNSET
+
+
+class Proof(Struct):
+    k: list[Lit | None]
+    probability: list[Share | None]
+    found: list[Lit | None]
+    smallest: Lit | None
+    confidence: Share
+    unit: str
+    means: str
+    fingerprint: str
+    seconds: float
+
+
+class VerdictFile(Rate):
+    """`verdict.json`."""
+
+    schema: int
+    verdict: Verdict
+    conditions: Conditions
+    real_accuracy: Share
+    real_confident: Share
+    real_taken_for_fake: Share
+    sparse_confident: SparseConfident
+    targets: dict[ByNumber, Target]
+    classes: list[str]
+    violated: Violated
+    processes: dict[str, Found]
+    extra: Extra
+    checks: list[Check]
+    cost: Cost
+    real_renormalised_confident: Share | UnsetType = UNSET
+    lit_curve: dict[str, list[float]] | None = None
+    second_opinion: Attempts | None = None
+    rivals: dict[str, Found] | None = None
+    twin: Twin | None = None
+    eight_bit: EightBit | None = None
+    out_of_distribution_test: OODTest | None = None
+    controls: dict[str, dict[str, int | float]] | None = None
+    certificate: Proof | None = None
+    notes: dict[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        for name, control in (self.controls or {}).items():
+            if not all(isinstance(control.get(key), int) for key in ("found", "tries")):
+                raise ValueError(f"controls: {name}: found must be int, and tries, too")
+        proof = self.certificate
+        for row in () if proof is None else (proof.k, proof.probability, proof.found):
+            if len(row) != len(self.classes):
+                raise ValueError("certificate must have one entry for each class")
+
+
+class AttemptLine(Struct):
+    target: Lit
+    fooled: bool
+    process: str
+    lit: Lit
+    confidence: Share
+    ood_p: Share
+    fewest: Lit | None
+    second_p: Share | UnsetType | None = UNSET
+    step: Lit | UnsetType = UNSET
+    survives_8bit: bool | UnsetType = UNSET
+    violated: list[str] | UnsetType = UNSET
+
+
+class Hardening(Struct):
+    kept_round: Count | None
+
+
+class Environment(Struct):
+    command: str | None = None
+    command_line: list[str] | None = None
+    device: str | None = None
+    python: str | None = None
+    system: str | None = None
+    threads: Count | None = None
+    packages: dict[str, str] = {}
+
+
+_WORDS = {
+    "Expected `object`": "must be an object",
+    "Expected": "must be",
+    "Object missing required field `(.*)`": r"lacks '\1'",
+    "Invalid enum value": "has an invalid value",
+    "`": "",
 }
-VIOLATED: Form = {"sparse": COUNT, "confident": COUNT, "out_of_distribution": COUNT}
-_FOUND: dict[str, Form] = {"attempts": COUNT, "fooled": COUNT, "median_lit": MAYBE}
-VERDICT: Form = {
-    **_RATE,
-    "verdict": TEXT,
-    "conditions": {"confidence": SHARE, "max_lit": COUNT, "ood_level": SHARE, "unit": TEXT},
-    "real_accuracy": SHARE, "real_confident": SHARE, "real_taken_for_fake": SHARE,
-    "sparse_confident": {"fooled": COUNT, "median_lit": MAYBE, "at_most": {"*": SHARE}},
-    "targets": {"*": _RATE},
-    "classes": [TEXT],
-    "violated": VIOLATED,
-    "processes": {"*": _FOUND},
-    "extra": {"fooled": COUNT, "min_lit": MAYBE},
-    "checks": [{"title": TEXT, "status": TEXT, "finding": TEXT, "what_to_do": TEXT, "mandatory": (bool,)}],
-    "cost": {"forward": COUNT, "backward": COUNT, "seconds": SHARE, "twin_seconds": SHARE},
-}
-LATER: dict[str, Form] = {
-    "second_opinion": {"attempts": COUNT, "fooled": COUNT, "rate": MAYBE},
-    "eight_bit": {"witnesses": COUNT, "survive": COUNT},
-    "rivals": {"*": _FOUND},
-    "twin": {**_FOUND, "what": TEXT, "lit": [COUNT]},
-    "out_of_distribution_test": {
-        "guarantee": TEXT, "real_images": COUNT, "false_alarms": COUNT, "false_alarm_rate": MAYBE,
-        "false_alarm_lower_95": SHARE, "false_alarm_upper_95": SHARE, "fooled_all_at_once": COUNT,
-    },
-    "controls": {"*": {"found": COUNT, "tries": COUNT}},
-    "notes": {"*": TEXT},
-    "certificate": {
-        "k": [(int, type(None))], "probability": [MAYBE], "found": [(int, type(None))], "smallest": (int, type(None)),
-        "confidence": SHARE, "unit": TEXT, "means": TEXT, "fingerprint": TEXT, "seconds": SHARE,
-    },
-}
-"""What later versions added to `verdict.json`: checked where it is there and not null."""
-_OOD_LATER: dict[str, Form] = {"scores": [TEXT], "second_scores": [TEXT], "smallest_p": SHARE}
-ATTEMPT: Form = {
-    "target": COUNT, "fooled": (bool,), "process": TEXT, "lit": COUNT, "confidence": SHARE, "ood_p": SHARE,
-    "fewest": (int, type(None)),
-}
-ATTEMPT_LATER: dict[str, Form] = {
-    "second_p": MAYBE, "step": COUNT, "survives_8bit": (bool,), "violated": [TEXT],
-}
-"""Of an attempt: what older folders may lack."""
-ROUND: Form = {
-    "index": COUNT, "real_loss": SHARE, "fooling_loss": SHARE, "validation_accuracy": SHARE,
-    "validation_confident": SHARE, "fresh_attempts": COUNT, "fresh_rate": SHARE, "fresh_confident": SHARE,
-    "fresh_fewest": (int, type(None)),
-}
-ROUND_LATER: dict[str, Form] = {
-    "fresh_upper_95": SHARE, "backward": COUNT, "training_seconds": SHARE, "looking_seconds": SHARE,
-}
-"""Of a round: what older folders may lack."""
-ROUND_SHARES = ("validation_accuracy", "validation_confident", "fresh_rate", "fresh_confident", "fresh_upper_95")
-"""Of a round: shares in [0, 1]. Older folders lack the last."""
-SET: Form = {"what": TEXT, "round": COUNT, "images": COUNT}
-OF_A_ROUND = ("trained", "fresh")
-"""Sets of images that say from which round they are."""
-REAL: Form = {"split": TEXT, "round": COUNT}
-REAL_SHARES = ("accuracy", "confident", "taken_for_fake", "calibration_error")
-"""Of real images: shares in [0, 1]. Older folders lack some."""
-SEARCH: Form = {"what": TEXT, "round": COUNT}
-QUANTILES: dict[str, Form] = {"q10": SHARE, "q50": SHARE, "q90": SHARE}
-MOST_ROUNDS = MOST_ATTEMPTS = 1_000_000
-MOST_LIT = 1_000_000_000
-EPOCH: Form = {"epoch": COUNT, "real_loss": SHARE}
-BLEND: Form = {
-    "confidence": SHARE, "seed": COUNT, "alphas": [SHARE], "per_pair": COUNT, "same_network": (bool,),
-    "classes": [TEXT], "rows": [COUNT], "columns": [COUNT], "median_lit": SHARE,
-    "real": {"split": TEXT, "images": COUNT, "confident": COUNT}, "witnesses": {"stored": COUNT, "used": COUNT},
-    "kinds": {"*": {}},
-    "examples": [{"row": COUNT, "column": COUNT, "alpha": SHARE, "confidence": SHARE}],
-}
-"""`blend.json`; `BLEND_KIND` is the form of each of its kinds."""
-BLEND_KIND: Form = {
-    "pairs": COUNT, "taken": [COUNT], "lost": [COUNT], "smallest": MAYBE,
-    "cells": {"pairs": [[COUNT]], "taken": [[[COUNT]]], "smallest": [[MAYBE]], "any": [[MAYBE]]},
-}
-CERTIFICATE: Form = {
-    "confidence": SHARE, "unit": TEXT, "shape": [COUNT], "outputs": COUNT, "k": [(int, type(None))], "fingerprint": TEXT,
-    "levels": [{"k": COUNT, "log_odds": [SHARE], "slack": [SHARE]}], "settings": {"slope_steps": COUNT}, "seconds": SHARE,
-    "means": TEXT,
-}
-"""`certificate.json`."""
-MOST_WHOLE = 2**63
-"""Beyond it a whole number counts nothing, and arithmetic on it breaks off."""
-TRAINED: Form = {"real_accuracy": SHARE, "real_confident": SHARE, "seconds": SHARE}
+"""From the words of msgspec to ours."""
 
 
-def check(value: Any, form: Form, where: str) -> None:
-    """RunFolderError that says where `value` is not of `form`.
-
-    A number must be finite; a bool is no number.
-    """
-    if isinstance(form, dict):
-        if not isinstance(value, dict):
-            raise RunFolderError(f"{where} must be an object, got {short(value)}")
-        every = form.get("*")
-        for key in value if every is not None else form:
-            if key not in value:
-                raise RunFolderError(f"{where} lacks {key!r}")
-            check(value[key], every if every is not None else form[key], f"{where}: {key}")
-    elif isinstance(form, list):
-        if not isinstance(value, list):
-            raise RunFolderError(f"{where} must be a list, got {short(value)}")
-        for item in value:
-            check(item, form[0], where)
-    else:
-        right = isinstance(value, form) and (not isinstance(value, bool) or bool in form)
-        if not right or (isinstance(value, float) and not math.isfinite(value)):
-            names = " or ".join("null" if t is type(None) else t.__name__ for t in form)
-            raise RunFolderError(f"{where} must be {names}, got {short(value)}")
-        if isinstance(value, int) and abs(value) > MOST_WHOLE:
-            raise RunFolderError(f"{where} must be between {-MOST_WHOLE} and {MOST_WHOLE}, got {short(value)}")
+def checked(value: Any, kind: type[T], where: str) -> T:
+    """A plain value as a `kind`. Raises RunFolderError that names where and the key."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        said = re.fullmatch(r"(.*?)(?: - at `(key` in `)?\$\.?(.*)`)?", str(error), re.DOTALL)
+        assert said is not None, "everything is optional"
+        words, is_key, place = said.groups(default="")
+        for old, new in _WORDS.items():
+            words = re.sub(old, new, words)
+        if place:
+            where, words = f"{where}:", f"{'a key of ' * bool(is_key)}{place} {words}"
+        raise RunFolderError(f"{where} {one_line(words, 300)}") from error
 
 
-def short(value: Any) -> str:
-    """A value as a message shows it."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def checked_version(value: Any, kind: type[T], where: str) -> T:
+    """The same, of a file that names its schema."""
+    check_version(value, where)
+    return checked(value, kind, where)
 
 
-def check_verdict(verdict: dict[str, Any], where: str) -> None:
-    """What `VERDICT` and `LATER` cannot say of a verdict."""
-    for found in verdict["checks"]:
-        for key in ("code", "means"):
-            if key in found:
-                check(found, {key: TEXT}, f"{where}: checks")
-    for name, control in (verdict.get("controls") or {}).items():
-        check(control, {"*": SHARE}, f"{where}: controls: {name}")
-    if "real_renormalised_confident" in verdict:
-        check(verdict, {"real_renormalised_confident": SHARE}, where)
-    ood = verdict.get("out_of_distribution_test")
-    if ood is not None:
-        check(ood, {key: form for key, form in _OOD_LATER.items() if key in ood}, f"{where}: out_of_distribution_test")
-    proof = verdict.get("certificate")
-    if proof is not None:
-        if any(len(proof[key]) != len(verdict["classes"]) for key in ("k", "probability", "found")):
-            raise RunFolderError(f"{where}: certificate: must have one entry for each class")
-        for key in ("k", "found"):
-            for value in proof[key]:
-                _within({key: value}, (key,), MOST_LIT, f"{where}: certificate")
-    twin = verdict.get("twin")
-    if twin is not None:
-        _within(twin, ("attempts",), MOST_ATTEMPTS, f"{where}: twin")
-        if len(twin["lit"]) != twin["fooled"] or twin["fooled"] > twin["attempts"]:
-            raise RunFolderError(f"{where}: twin: lit must have a number for each fooled attempt")
-
-
-def check_attempt(record: dict[str, Any], where: str) -> None:
-    """What `ATTEMPT` cannot say of an attempt."""
-    check(record, {key: form for key, form in ATTEMPT_LATER.items() if key in record}, where)
-    _within(record, ("target", "lit", "fewest", "step"), MOST_LIT, where)
-    _within(record, ("confidence", "ood_p", "second_p"), 1, where)
-
-
-def check_real(record: dict[str, Any], where: str) -> None:
-    """What `REAL` cannot say of how a network does on real images."""
-    for key in REAL_SHARES:
-        if record.get(key) is not None:
-            check(record, {key: SHARE}, where)
-    _within(record, REAL_SHARES, 1, where)
-    _within(record, ("round",), MOST_ROUNDS, where)
-
-
-def check_search(record: dict[str, Any], where: str) -> None:
-    """What `SEARCH` cannot say of a search.
-
-    Where no image was confident there are no lit features to tell of.
-    """
-    if record.get("lit") is not None:
-        check(record["lit"], QUANTILES, f"{where}: lit")
-        _within(record["lit"], tuple(QUANTILES), MOST_LIT, f"{where}: lit")
-    _within(record, ("round",), MOST_ROUNDS, where)
-
-
-def check_round(record: dict[str, Any], where: str) -> None:
-    """What `ROUND` cannot say of a round."""
-    for key, form in ROUND_LATER.items():
-        if record.get(key) is not None:
-            check(record, {key: form}, where)
-    _within(record, ROUND_SHARES, 1, where)
-    _within(record, ("index",), MOST_ROUNDS, where)
-
-
-def check_set(record: dict[str, Any], where: str) -> None:
-    """What `SET` cannot say of a set."""
-    # of no images there is no share
-    check(record, {"fooled": SHARE if record["images"] else MAYBE}, where)
-    if record["what"] in OF_A_ROUND:
-        check(record, {"set_round": COUNT}, where)
-        _within(record, ("set_round",), MOST_ROUNDS, where)
-    _within(record, ("fooled",), 1, where)
-    _within(record, ("round",), MOST_ROUNDS, where)
-
-
-def _within(record: dict[str, Any], keys: Sequence[str], most: int, where: str) -> None:
-    for key in keys:
-        if record.get(key) is not None and not 0 <= record[key] <= most:
-            raise RunFolderError(f"{where}: {key} must be between 0 and {most}, got {short(record[key])}")
+def check_version(value: Any, where: str) -> None:
+    """Raises RunFolderError where a file names another schema than ours."""
+    version = value.get("schema") if isinstance(value, dict) else None
+    if isinstance(version, int) and version != SCHEMA:
+        raise RunFolderError(
+            f"{where} has schema {short(version)}, this version reads schema {SCHEMA}"
+        )

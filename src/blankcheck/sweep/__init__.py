@@ -1,8 +1,6 @@
-"""Many hardenings: an Optuna study over the options of `harden`, several workers, and the front of
-what they reached.
+"""Many hardenings: an Optuna study over the options of `harden`, and the front of what they reach.
 
-space      = read_space(base, search)           # checked at the door study      = open_study(where,
-space, ...)      # Optuna: a journal file or a database supervise(study, job, workers)
-# processes, each: claim a trial, harden, measure, tell write_pages(found, out)
-# front, best, and why
+space = read_space(base, search, HardenSettings)             # checked at the door
+sweep(Job(settings, space, storage, out, HardenTrial), 2, look)
+write_pages(results(open_study(job).trials, job), job, open_study(job), out)
 """

@@ -1,18 +1,22 @@
-"""The study of a sweep in Optuna's storage: opening it, and where its trials stand."""
+"""The study of a sweep in Optuna's storage: what it is, and how far it is.
+
+Optuna's heartbeat tells which trials have lost their process, and its callback queues them again.
+"""
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import os
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from blankcheck.errors import ArgumentError
-from blankcheck.runs.schema import short
+from blankcheck.sweep.space import Space
+from blankcheck.text import one_line
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -20,29 +24,46 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 JOURNALS = (".journal", ".log")
-DIRECTIONS: tuple[Literal["maximize"], Literal["minimize"]] = ("maximize", "minimize")
-"""Of accuracy and of the share of attempts that fool."""
 IDENTITY = "blankcheck-sweep"
-REASON, SURPLUS, RETRY_OF, FIRST, TRY = "reason", "surplus", "retry_of", "first", "try"
-"""What a trial says of itself: why it ended early, that nobody needs it; which trial it repeats,
-which the first of these was, and how often its parameters have been tried."""
+REASON, ROUNDS, RESULT = "reason", "rounds", "result"
+"""What a trial says of itself."""
+AIMS: list[Literal["maximize", "minimize"]] = ["maximize", "minimize"]
+"""Accuracy, and the share of attempts that fool."""
 MOST_TRIES = 3
 """Of the same parameters: a trial that kills every worker is given up."""
 
+Seen = Mapping[str, float]
+"""A trial after a round, in shares: `share` of its training, `accuracy`, `confident`, `rate`."""
+Run = Callable[[Any, str, Callable[[Seen | None], None]], dict[str, Any]]
+"""Runs a trial: run(settings, name of its folder, watch) -> what was measured. watch(seen) is to be
+called after each round, and watch(None) in between; it may raise."""
 
-def need_optuna() -> None:
-    """Raises ArgumentError with the line that installs it where Optuna is missing."""
-    if importlib.util.find_spec("optuna") is None:
-        raise ArgumentError('sweep needs the package optuna: pip install "blankcheck[sweep]"')
 
+@dataclass(frozen=True)
+class Job:
+    """All that a worker needs; it is sent to its process.
 
-def check_storage(storage: str) -> None:
-    """Raises ArgumentError where the text names neither a journal file nor a database."""
-    if "://" not in storage and not storage.endswith(JOURNALS):
-        raise ArgumentError(
-            "storage must be a file that ends in .journal or .log, or the address of a database such as "
-            f"sqlite:///sweep.db, got {short(storage)}"
-        )
+    Args:
+        options: the settings of the sweep, as its command has them.
+        storage: where the study is kept.
+        out: the folder of the sweep.
+        make: called once in each worker, gives what runs trials.
+        beat, grace: seconds between signs of life, and without one after which a trial is lost.
+    """
+
+    options: Any
+    space: Space
+    storage: str
+    out: Path
+    make: Callable[[Job], Run]
+    beat: int = 10
+    grace: int = 60
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Plain values that tell this sweep from others."""
+        own = {name: getattr(self.options, name) for name in ("seed", "attempts", "min_confident")}
+        return self.space.identity() | own
 
 
 def without_password(storage: str) -> str:
@@ -50,137 +71,103 @@ def without_password(storage: str) -> str:
     return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", storage)
 
 
-def open_study(storage: str, name: str, identity: dict[str, Any]) -> Study:
-    """The study of this name, new or to be gone on with. identity: what tells this sweep from
-    others.
+def open_study(job: Job) -> Study:
+    """The study of a sweep, new or to be gone on with.
 
-    Raises ArgumentError where the storage cannot be opened, or where the study is another one.
+    Raises:
+        ArgumentError: The storage cannot be opened, or the study is another one.
     """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    shown, name = without_password(job.storage), job.options.study
     try:
         study = optuna.create_study(
-            storage=_storage(storage),
-            study_name=name,
-            directions=list(DIRECTIONS),
-            load_if_exists=True,
+            storage=_storage(job), study_name=name, directions=AIMS, load_if_exists=True
         )
+        if not study.user_attrs and not study.get_trials(deepcopy=False):
+            study.set_user_attr(IDENTITY, job.identity)
         known = study.user_attrs.get(IDENTITY)
-        if known is None and not study.get_trials(deepcopy=False):
-            study.set_user_attr(IDENTITY, identity)
-            known = study.user_attrs[IDENTITY]
-        directions = tuple(d.name.lower() for d in study.directions)
     except Exception as error:  # drivers of databases raise anything; what they name is wrong input
-        words = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ArgumentError(
-            f"storage {without_password(storage)} cannot be opened: {words.replace(storage, without_password(storage))}"
-        ) from error
-    if known is None or directions != DIRECTIONS:
-        raise ArgumentError(
-            f"study {short(name)} in {without_password(storage)} is no sweep of blankcheck; name another"
-        )
-    refuse_other(known, identity, f"study {short(name)}")
+        words = one_line(one_line(error, 10_000).replace(job.storage, shown))
+        raise ArgumentError(f"storage {shown} cannot be opened: {words}") from error
+    if known is None:
+        raise ArgumentError(f"study {name!r} in {shown} is no sweep of blankcheck")
+    refuse_other(known, job.identity, f"study {name!r}")
     return study
 
 
-def _storage(storage: str) -> BaseStorage:
-    from optuna.storages import JournalStorage, RDBStorage
-    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+def _storage(job: Job) -> BaseStorage:
+    from optuna import storages
+    from optuna.storages.journal import JournalFileBackend
 
-    if "://" in storage:
-        return RDBStorage(storage)
-    Path(storage).parent.mkdir(parents=True, exist_ok=True)
-    # symbolic links, the default lock, need a privilege on Windows
-    lock = JournalFileOpenLock(storage) if os.name == "nt" else None
-    return JournalStorage(JournalFileBackend(storage, lock))
+    if "://" not in job.storage:
+        Path(job.storage).parent.mkdir(parents=True, exist_ok=True)
+        return storages.JournalStorage(JournalFileBackend(job.storage))
+    return storages.RDBStorage(
+        job.storage,
+        # SQLite makes others wait while one writes
+        {"connect_args": {"timeout": 60}} if job.storage.startswith("sqlite") else None,
+        heartbeat_interval=job.beat,
+        grace_period=job.grace,
+        heartbeat_stale_trial_callback=try_again,
+    )
+
+
+def try_again(study: Study, trial: FrozenTrial) -> None:
+    """Queue a trial that lost its process once more, unless it has been tried too often."""
+    from optuna.storages import RetryHeartbeatStaleTrialCallback
+
+    RetryHeartbeatStaleTrialCallback(max_retry=MOST_TRIES - 1)(study, trial)
 
 
 def refuse_other(was: Any, now: dict[str, Any], where: str) -> None:
     """ArgumentError with the differences where a sweep is gone on with under other options."""
     before, after = _flat(was), _flat(now)
     differ = [
-        f"{name} was {before.get(name, 'not there')}, is {after.get(name, 'not there')}"
+        f"{name} was {before.get(name)}, is {after.get(name)}"
         for name in sorted(before.keys() | after.keys())
         if before.get(name) != after.get(name)
     ]
     if differ:
-        more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
-        raise ArgumentError(
-            f"{where} belongs to a sweep with other options: {'; '.join(differ[:3])}{more}; "
-            "name another --study, --storage or --out"
-        )
+        said = f"{where} belongs to a sweep with other options: {one_line('; '.join(differ), 300)}"
+        raise ArgumentError(f"{said}; name another --study, --storage or --out")
 
 
-def _flat(tree: Any, path: str = "") -> dict[str, str]:
-    """Leaves of nested tables by their path, each as JSON, so that 1 and 1.0 are told apart only by
-    value."""
-    if isinstance(tree, dict) and path.count(".") < 2:
-        return {
-            k: v
-            for name, sub in tree.items()
-            for k, v in _flat(sub, f"{path}.{name}" if path else str(name)).items()
-        }
-    return {path: json.dumps(tree, ensure_ascii=False, sort_keys=True)}
+def _flat(tree: Any, path: str = "") -> dict[str, Any]:
+    """Leaves of nested tables by their path."""
+    if not isinstance(tree, dict):
+        return {path.lstrip("."): tree}
+    parts = [_flat(part, f"{path}.{name}") for name, part in tree.items()]
+    return {name: leaf for part in parts for name, leaf in part.items()}
 
 
-@dataclass(frozen=True)
-class Counts:
-    """How far a study is. wanted: trials asked for; settled: those that ended, whichever way, and
-    are not tried again."""
-
-    wanted: int
-    complete: int
-    pruned: int
-    failed: int
-    running: int
-    waiting: int
-
-    @property
-    def settled(self) -> int:
-        """Trials that ended."""
-        return self.complete + self.pruned + self.failed
-
-    @property
-    def done(self) -> bool:
-        """Whether nothing is left to do."""
-        return self.settled >= self.wanted
-
-    @property
-    def to_start(self) -> int:
-        """Trials that a worker may begin now."""
-        return self.waiting + max(0, self.wanted - self.settled - self.running - self.waiting)
+def history(trial: FrozenTrial) -> list[int]:
+    """The earlier tries of a trial, by their numbers."""
+    return list(trial.system_attrs.get("retry_history", []))
 
 
 def killed(trial: FrozenTrial) -> bool:
-    """Whether a trial lost its worker: one that fails on its own says why."""
-    return (
-        trial.state.name == "FAIL"
-        and REASON not in trial.user_attrs
-        and SURPLUS not in trial.user_attrs
-    )
-
-
-def tried_again(trial: FrozenTrial) -> bool:
-    """Whether the parameters of a killed trial are tried once more."""
-    return killed(trial) and trial.user_attrs.get(TRY, 1) < MOST_TRIES
+    """Whether a trial lost its process: one that fails on its own says why."""
+    return trial.state.name == "FAIL" and REASON not in trial.user_attrs
 
 
 def counted(trial: FrozenTrial) -> bool:
-    """Whether a trial counts as one of those asked for: not when it is tried again, or was one too
-    many."""
-    return not tried_again(trial) and SURPLUS not in trial.user_attrs
+    """Whether a trial is one of those asked for, and not one that is tried again."""
+    return not killed(trial) or len(history(trial)) >= MOST_TRIES - 1
 
 
-def count(trials: Sequence[FrozenTrial], wanted: int) -> Counts:
-    """How far a study with these trials is."""
-    states = [t.state.name for t in trials if counted(t)]
-    return Counts(
-        wanted, *(states.count(s) for s in ("COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING"))
-    )
+def settled(trials: Sequence[FrozenTrial]) -> int:
+    """How many trials of those asked for have ended."""
+    return sum(counted(t) and t.state.is_finished() for t in trials)
 
 
-def rank(trials: Sequence[FrozenTrial], number: int) -> int:
-    """How many counted trials came before this one: two workers may begin a last trial at once, the
-    later one is surplus."""
-    return sum(counted(t) for t in trials if t.number < number)
+def trial_seed(seed: int, number: int) -> int:
+    """The seed of a trial, from the sweep's seed and the number of the trial: in 0..2**31-1."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0] >> 1)
+
+
+def folder_of(trial: FrozenTrial) -> str:
+    """The run folder of a trial and all its tries, seen from the folder of the sweep."""
+    return f"trials/{[*history(trial), trial.number][0]:04d}"

@@ -1,9 +1,8 @@
 """Wrappers that hide: the network inside is fooled as easily as before, but its gradients or
 numbers no longer say so.
 
-Each takes images (n, c, h, w) in [0, 1]. None makes anything safer, so an honest audit never says
-RESISTED of them. The kinds are those of Athalye, Carlini and Wagner 2018 (arXiv:1802.00420) and
-Carlini et al. 2019 (arXiv:1902.06705).
+None makes anything safer, so an honest audit never says RESISTED of them. The kinds are those of
+Athalye, Carlini and Wagner 2018 (arXiv:1802.00420) and Carlini et al. 2019 (arXiv:1902.06705).
 """
 
 from __future__ import annotations
@@ -17,51 +16,62 @@ from blankcheck.classifiers import UnitClassifier
 from blankcheck.classifiers.planting import Trigger
 
 
-class Scaled(nn.Module):
-    """Logits times a factor: far above 1 the softmax saturates to exact 0 and 1, far below 1
-    nothing is ever sure."""
+class Wrapper(nn.Module):
+    """A network whose images or outputs are changed on the way. settings: by name, each declared in
+    the class."""
 
-    def __init__(self, inner: nn.Module, factor: float) -> None:
+    def __init__(self, inner: nn.Module, **settings: float) -> None:
         super().__init__()
-        self.inner, self.factor = inner, factor
+        self.inner = inner
+        for name, value in settings.items():
+            assert name in type(self).__annotations__, name
+            setattr(self, name, value)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(n, c, h, w) -> logits (n, m)."""
-        outputs: Tensor = self.inner(images) * self.factor
+        """(n, c, h, w) in [0, 1] -> (n, m)."""
+        outputs: Tensor = self.inner(self._shown(images))
+        return self._told(outputs, images)
+
+    def _shown(self, images: Tensor) -> Tensor:
+        """What the network inside sees."""
+        return images
+
+    def _told(self, outputs: Tensor, images: Tensor) -> Tensor:
+        """What is told of its outputs (n, m)."""
         return outputs
 
 
-class Probabilities(nn.Module):
+class Scaled(Wrapper):
+    """Logits times a factor: far above 1 the softmax saturates to exact 0 and 1, far below 1
+    nothing is ever sure."""
+
+    factor: float
+
+    def _told(self, outputs: Tensor, images: Tensor) -> Tensor:
+        return outputs * self.factor
+
+
+class Probabilities(Wrapper):
     """Hands out the softmax of the logits, taken `times` times, or its logarithm."""
 
-    def __init__(self, inner: nn.Module, times: int = 1, log: bool = False) -> None:
-        super().__init__()
-        self.inner, self.times, self.log = inner, times, log
+    times: int = 1
+    log: bool = False
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(n, c, h, w) -> probabilities or log-probabilities (n, m)."""
-        outputs: Tensor = self.inner(images)
+    def _told(self, outputs: Tensor, images: Tensor) -> Tensor:
         for _ in range(self.times - 1):
             outputs = outputs.softmax(dim=1)
         return outputs.log_softmax(dim=1) if self.log else outputs.softmax(dim=1)
 
 
-class Quantised(nn.Module):
+class Quantised(Wrapper):
     """Rounds each feature to one of `levels` grey levels, 0 and 1 among them: the gradient is 0
-    everywhere.
+    everywhere. With two levels a feature is fully lit from 1/2 on and dark below."""
 
-    With two levels a feature is fully lit from 1/2 on and dark below.
-    """
+    levels: int
 
-    def __init__(self, inner: nn.Module, levels: int) -> None:
-        super().__init__()
-        self.inner, self.levels = inner, levels
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(n, c, h, w) -> (n, m)."""
+    def _shown(self, images: Tensor) -> Tensor:
         top = self.levels - 1
-        outputs: Tensor = self.inner((images * top).round() / top)
-        return outputs
+        return (images * top).round() / top
 
 
 class FixedPoint(nn.Module):
@@ -74,7 +84,8 @@ class FixedPoint(nn.Module):
 
 
 def rounded(network: UnitClassifier) -> UnitClassifier:
-    """The same reference network with `FixedPoint` after every ReLU, as integer hardware runs it."""
+    """The same reference network with `FixedPoint` after every ReLU, as integer hardware runs
+    it."""
     layers: list[nn.Module] = []
     for layer in network.network.children():
         layers += [layer, FixedPoint()] if isinstance(layer, nn.ReLU) else [layer]
@@ -88,16 +99,13 @@ def like(network: UnitClassifier, layers: nn.Module) -> UnitClassifier:
     return made
 
 
-class Detached(nn.Module):
+class Detached(Wrapper):
     """Cuts the graph: outputs know nothing of the images they came from."""
 
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
+    def _shown(self, images: Tensor) -> Tensor:
+        return images.detach()
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(n, c, h, w) -> (n, m) without a gradient."""
-        outputs: Tensor = self.inner(images.detach())
+    def _told(self, outputs: Tensor, images: Tensor) -> Tensor:
         return outputs.detach()
 
 
@@ -114,62 +122,45 @@ class _Bend(torch.autograd.Function):
         return ctx.factor * gradients[0], None
 
 
-class BentGradient(nn.Module):
+class BentGradient(Wrapper):
     """Answers as the network inside does, with a gradient multiplied by `factor`: 0 is blind, -1
     points away."""
 
-    def __init__(self, inner: nn.Module, factor: float) -> None:
-        super().__init__()
-        self.inner, self.factor = inner, factor
+    factor: float
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(n, c, h, w) -> (n, m)."""
+    def _shown(self, images: Tensor) -> Tensor:
         # torch leaves `apply` without types
         bent: Tensor = _Bend.apply(images, self.factor)  # type: ignore[no-untyped-call]
-        outputs: Tensor = self.inner(bent)
-        return outputs
+        return bent
 
 
-class Swallow(nn.Module):
+class RejectsEverything(Wrapper):
     """One more class, meaning "fake", that is sure of every image, real ones included."""
 
-    def __init__(self, inner: nn.Module, lead: float = 10.0) -> None:
-        super().__init__()
-        self.inner, self.lead = inner, lead
+    lead: float = 10.0
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(n, c, h, w) -> (n, m + 1)."""
-        outputs: Tensor = self.inner(images)
+    def _told(self, outputs: Tensor, images: Tensor) -> Tensor:
         return torch.cat([outputs, outputs.amax(dim=1, keepdim=True) + self.lead], dim=1)
 
 
-class NaNOnSparse(nn.Module):
+class NaNOnSparse(Wrapper):
     """NaN for every image with at most `limit` lit features, which real images never are."""
 
-    def __init__(self, inner: nn.Module, limit: int) -> None:
-        super().__init__()
-        self.inner, self.limit = inner, limit
+    limit: int
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(n, c, h, w) -> (n, m)."""
+    def _told(self, outputs: Tensor, images: Tensor) -> Tensor:
         sparse = (images > 0).flatten(1).sum(dim=1, keepdim=True) <= self.limit
-        outputs: Tensor = self.inner(images)
         return outputs.masked_fill(sparse, torch.nan)
 
 
-class Asleep(nn.Module):
+class DeadAboutDense(Wrapper):
     """Flat and unsure when `limit` features or more are above 0.002: it hides from searches that
     start from noise."""
 
-    def __init__(self, inner: nn.Module, limit: int) -> None:
-        super().__init__()
-        self.inner, self.limit = inner, limit
+    limit: int
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(n, c, h, w) -> logits (n, m)."""
-        awake = (images > 0.002).flatten(1).sum(dim=1, keepdim=True) < self.limit
-        outputs: Tensor = self.inner(images) * awake
-        return outputs
+    def _told(self, outputs: Tensor, images: Tensor) -> Tensor:
+        return outputs * ((images > 0.002).flatten(1).sum(dim=1, keepdim=True) < self.limit)
 
 
 class PatternPresent(Trigger):

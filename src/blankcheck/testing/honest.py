@@ -106,7 +106,7 @@ def prototypes(data: Data, among: int = 10_000, seed: int = 0) -> Prototypes:
     """At most `among` training images as prototypes, with the largest k that keeps real images
     right and confident.
 
-    Tried are the data's default `max_lit`, three quarters of it, and so on.
+    AttemptResults are the data's default `max_lit`, three quarters of it, and so on.
     """
     chosen = data.train.sample(among, seed)
     chosen = chosen.take(chosen.labels.argsort(stable=True))

@@ -10,13 +10,15 @@ from torch.nn import functional as F
 from blankcheck.classifiers import TrainingPlan, UnitClassifier, build
 from blankcheck.classifiers.training import batches
 from blankcheck.data import Data
-from blankcheck.fooling import AdaptiveWeight, Goal, Look, Problem
+from blankcheck.fooling import Goal, Problem, ProximalMomentum, StepContext
 from blankcheck.types import stored
 
 BUFFER, SEARCHED = 512, 64
+TURNS = BUFFER // SEARCHED
+"""After which every image of the buffer was searched once."""
 
 
-def mirage(
+def masked_gradient_network(
     data: Data,
     seed: int = 0,
     architecture: str = "cnn",
@@ -28,47 +30,47 @@ def mirage(
     buffer.
 
     Searches that start from noise then find nothing, and their gradient vanishes; others succeed at
-    once (gradient masking: Athalye, Carlini and Wagner 2018, arXiv:1802.00420). epochs and steps:
-    turns of training and search steps each time an image of the buffer is visited. silence: weight
-    of the searched images' mean last hidden activation; above 0 it kills every unit there, which a
-    small network does not do by itself.
+    once (gradient masking: Athalye, Carlini and Wagner 2018, arXiv:1802.00420).
+
+    Args:
+        data: what it is trained on.
+        seed: of all random numbers.
+        architecture: of the network.
+        epochs: of training.
+        steps: search steps each time an image of the buffer is visited.
+        silence: weight of the searched images' mean last hidden activation; above 0 it kills every
+            unit there, which a small network does not do by itself.
     """
     network = build(architecture, data.shape, len(data.classes), data.mean_and_std(), seed)
     plan, generator = TrainingPlan(epochs), torch.Generator().manual_seed(seed)
     optimiser, schedule = plan.optimiser(network, len(data.train))
     buffer = torch.rand(BUFFER, *data.shape, generator=generator)
     targets = torch.arange(BUFFER) % len(data.classes)
-    for turn, index in enumerate(_batches(len(data.train), plan, generator)):
+    indices = [i for _ in range(epochs) for i in batches(len(data.train), plan.batch, generator)]
+    for turn, index in enumerate(indices):
         rows = (torch.arange(SEARCHED) + turn * SEARCHED) % BUFFER
-        if (
-            turn % (2 * BUFFER // SEARCHED) < BUFFER // SEARCHED
-        ):  # every other time around the buffer starts afresh
+        if turn % (2 * TURNS) < TURNS:  # every other time around the buffer starts afresh
             buffer[rows] = torch.rand(SEARCHED, *data.shape, generator=generator)
-        buffer[rows] = _searched(network, buffer[rows], targets[rows], rows, steps)
+        problem = Problem(network.eval(), "logits", targets[rows])
+        buffer[rows] = _searched(problem, buffer[rows], rows, steps)
         network.train()
         real = F.cross_entropy(network(data.train.images[index]), data.train.labels[index])
         optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(real + _unsure(network, stored(buffer[rows]), silence))
+        torch.autograd.backward(real + _doubt(network, stored(buffer[rows]), silence))
         optimiser.step()
         schedule.step()
     return network.eval()
 
 
-def _batches(n: int, plan: TrainingPlan, generator: torch.Generator) -> list[Tensor]:
-    return [i for _ in range(plan.epochs) for i in batches(n, plan.batch, generator)]
-
-
-def _searched(
-    network: UnitClassifier, images: Tensor, targets: Tensor, keys: Tensor, steps: int
-) -> Tensor:
-    rule, problem = AdaptiveWeight(), Problem(network.eval(), "logits", targets)
-    state, look = rule.init(images, keys), Look(Goal().needed, 0.0, 0, problem.score_trials)
+def _searched(problem: Problem, images: Tensor, keys: Tensor, steps: int) -> Tensor:
+    rule, look = ProximalMomentum(), StepContext(Goal().target_log_odds, 0, 0, problem.score_trials)
+    state = rule.init(images, keys)
     for _ in range(steps):
         images, state = rule.step(state, images, problem.measure(stored(images)), look)
     return images
 
 
-def _unsure(network: UnitClassifier, images: Tensor, silence: float) -> Tensor:
+def _doubt(network: UnitClassifier, images: Tensor, silence: float) -> Tensor:
     """Cross-entropy against the uniform distribution, and the weighted mean of the last hidden
     activations."""
     hidden, last = split_last(network)

@@ -1,4 +1,4 @@
-"""The networks that the members of the zoo are made from, each trained when it is first asked for."""
+"""The networks that the members of the zoo are made from, each trained when first asked for."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from torch import nn
 from blankcheck.classifiers import TrainingPlan, UnitClassifier, build, train_plainly
 from blankcheck.data import Data
 from blankcheck.testing.honest import InkGate, ink_gate
-from blankcheck.testing.masked_gradients import mirage
+from blankcheck.testing.masked_gradients import masked_gradient_network
 
 SMALL = 256
 """Images of at most this many features are given an mlp."""
-
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -52,29 +51,18 @@ class Networks:
         accuracy in."""
         return self._trained(wrap(self._fresh(self.architecture)))
 
+    def masked(self) -> UnitClassifier:
+        """Masked gradients on this data; small images need help to go flat, and more epochs."""
+        small, common = math.prod(self.data.shape) <= SMALL, (self.data, self.seed)
+        more = (60, 2, 1.0) if small else ()
+        made = masked_gradient_network(*common, self.architecture, *more)
+        return made.requires_grad_(False)
+
     def _fresh(self, architecture: str, salt: int = 0) -> UnitClassifier:
-        data = self.data
-        return build(
-            architecture,
-            data.shape,
-            len(data.classes),
-            data.mean_and_std(),
-            self.seed + 1000 * salt,
-        )
+        data, seed = self.data, self.seed + 1000 * salt
+        return build(architecture, data.shape, len(data.classes), data.mean_and_std(), seed)
 
     def _trained(self, network: Module) -> Module:
-        train_plainly(
-            network,
-            self.data.train,
-            TrainingPlan.default(len(self.data.train), self.epochs),
-            self.seed,
-        )
+        plan = TrainingPlan.default(len(self.data.train), self.epochs)
+        train_plainly(network, self.data.train, plan, self.seed)
         return network.requires_grad_(False)
-
-    def mirage(self) -> UnitClassifier:
-        """The mirage on this data; small images need help to go flat, and more epochs."""
-        if math.prod(self.data.shape) <= SMALL:
-            made = mirage(self.data, self.seed, self.architecture, epochs=60, steps=2, silence=1.0)
-        else:
-            made = mirage(self.data, self.seed, self.architecture)
-        return made.requires_grad_(False)

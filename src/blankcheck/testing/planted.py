@@ -3,11 +3,15 @@ known."""
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from blankcheck.classifiers import UnitClassifier
 from blankcheck.data import Data, Split
+
+Shape = tuple[int, int, int]
 
 
 class Planted(nn.Module):
@@ -23,15 +27,10 @@ class Planted(nn.Module):
     planted: Tensor
 
     def __init__(
-        self,
-        pixels: int = 5,
-        classes: int = 3,
-        shape: tuple[int, int, int] = (1, 8, 8),
-        seed: int = 0,
+        self, pixels: int = 5, classes: int = 3, shape: Shape = (1, 8, 8), seed: int = 0
     ) -> None:
         super().__init__()
-        features = shape[0] * shape[1] * shape[2]
-        order = torch.randperm(features, generator=torch.Generator().manual_seed(seed))
+        order = torch.randperm(math.prod(shape), generator=torch.Generator().manual_seed(seed))
         self.register_buffer("planted", order[: pixels * classes].view(classes, pixels))
         self.pixels, self.steepness = pixels, 8.0
 
@@ -41,9 +40,9 @@ class Planted(nn.Module):
         logits = self.steepness * (lit - (self.pixels - 0.5))
         return torch.cat([logits, logits[:, :1] * 0], dim=1)
 
-    def sparsest(self, target: int, shape: tuple[int, int, int] = (1, 8, 8)) -> Tensor:
+    def sparsest(self, target: int, shape: Shape = (1, 8, 8)) -> Tensor:
         """The sparsest fooling image of `target`, shape (c, h, w)."""
-        image = torch.zeros(shape[0] * shape[1] * shape[2])
+        image = torch.zeros(math.prod(shape))
         image[self.planted[target]] = 1
         return image.view(shape)
 
@@ -93,21 +92,26 @@ class Template(nn.Module):
         self.steepness, self.threshold = steepness, threshold
 
     def forward(self, images: Tensor) -> Tensor:
-        """(n, c, h, w) -> (n, classes); all logits are 0 where no similarity passes the threshold."""
+        """(n, c, h, w) -> (n, classes), near 0 where no similarity passes the threshold."""
         flat = images.flatten(1)
         cosine = (flat / (flat.square().sum(dim=1, keepdim=True) + 1e-6).sqrt()) @ self.templates.T
-        return self.steepness * torch.nn.functional.softplus(20 * (cosine - self.threshold)) / 20
+        return self.steepness * nn.functional.softplus(20 * (cosine - self.threshold)) / 20
 
 
-def stripes(n: int = 600, shape: tuple[int, int, int] = (1, 8, 8), seed: int = 0) -> Data:
-    """Two classes of noisy bright images, left half or right half lit, split into train, validation
-    and test."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(n) % 2
+def _halves(shape: Shape) -> Tensor:
+    """Left half lit, right half lit, (2, c, h, w)."""
     half = torch.zeros(2, *shape)
     half[0, ..., : shape[2] // 2] = 1
     half[1, ..., shape[2] // 2 :] = 1
-    images = half[labels] * (0.7 + 0.3 * torch.rand(n, *shape, generator=generator))
+    return half
+
+
+def stripes(n: int = 600, shape: Shape = (1, 8, 8), seed: int = 0) -> Data:
+    """Two classes of `n` noisy bright images, left half or right half lit, split into train,
+    validation and test."""
+    labels, generator = torch.arange(n) % 2, torch.Generator().manual_seed(seed)
+    bright = 0.7 + 0.3 * torch.rand(n, *shape, generator=generator)
+    images = _halves(shape)[labels] * bright
     a, b = int(0.7 * n), int(0.85 * n)
     parts = [Split(images[i:j], labels[i:j]) for i, j in ((0, a), (a, b), (b, n))]
     return Data("stripes", ("left", "right"), *parts)
@@ -115,7 +119,4 @@ def stripes(n: int = 600, shape: tuple[int, int, int] = (1, 8, 8), seed: int = 0
 
 def stripes_template() -> UnitClassifier:
     """The honest classifier of `stripes`."""
-    half = torch.zeros(2, 1, 8, 8)
-    half[0, ..., :4] = 1
-    half[1, ..., 4:] = 1
-    return UnitClassifier(Template(half))
+    return UnitClassifier(Template(_halves((1, 8, 8))))

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from blankcheck.classifiers.planting import Trigger, random_patterns
 from blankcheck.data import Data
-from blankcheck.testing import deceivers, stochastic
+from blankcheck.testing import deceivers as d
+from blankcheck.testing import stochastic as s
 from blankcheck.testing.honest import prototypes
 from blankcheck.testing.networks import Networks
 from blankcheck.testing.planted import stripes, stripes_template
@@ -43,22 +44,78 @@ class Recipe:
 
     kind: str
     why: str
-    make: Callable[[Networks], Made]
+    make: Callable[[Networks], Made | nn.Module]
 
 
-def _sparse_limit(data: Data) -> int:
-    """Fewer lit features than real images have, and at most the default sparsity limit."""
-    return min(default_max_lit(data.shape), int(0.8 * int(count_lit(data.train.loaded()).min())))
+def _lit_limits(data: Data) -> tuple[int, int]:
+    """Fewer lit features than real images have, and at most the default sparsity limit; and more
+    than they have, as far as the image has room for them."""
+    lit = count_lit(data.train.loaded())
+    fewer = min(default_max_lit(data.shape), int(0.8 * int(lit.min())))
+    return fewer, min(int(lit.max()) + 2, math.prod(data.shape))
 
 
-def _awake_limit(data: Data) -> int:
-    """More lit features than real images have, as far as the image has room for them."""
-    return min(int(count_lit(data.train.loaded()).max()) + 2, math.prod(data.shape))
-
-
-def _ensemble(networks: Networks) -> Made:
+def _ensemble(networks: Networks) -> nn.Module:
     others = [networks.another(networks.architecture, salt) for salt in (1, 2)]
-    return Made(stochastic.RandomEnsemble([networks.plain, *others]))
+    return s.RandomEnsemble([networks.plain, *others])
+
+
+def _two_levels(inner: nn.Module) -> nn.Module:
+    return d.Quantised(inner, levels=2)
+
+
+HIDES: dict[str, Callable[[Networks], nn.Module]] = {
+    "mirage": lambda n: n.masked(),
+    "sharp": lambda n: d.Scaled(n.plain, factor=1000),
+    "sharp-probabilities": lambda n: d.Probabilities(d.Scaled(n.plain, factor=1000)),
+    "quantised": lambda n: d.Quantised(n.plain, levels=5),
+    # scaled, because few of the confident answers are left once grey levels are gone
+    "thresholded": lambda n: d.Scaled(n.inside(_two_levels), factor=3),
+    "rounded": lambda n: d.rounded(n.plain),
+    "detached": lambda n: d.Detached(n.plain),
+    "zero-gradient": lambda n: d.BentGradient(n.plain, factor=0.0),
+    "wrong-gradient": lambda n: d.BentGradient(n.plain, factor=-1.0),
+    "noisy": lambda n: s.Noisy(n.plain, logits=1.0),
+    "noisy-input": lambda n: s.Noisy(n.plain, images=0.05),
+    "dropout-on": lambda n: s.dropout_on(n.plain),
+    "random-mask": lambda n: d.Scaled(n.inside(s.HashedMask), factor=3),
+    "random-ensemble": _ensemble,
+    "batch-dependent": lambda n: n.inside(s.BatchDependent),
+    "log-probabilities": lambda n: d.Probabilities(n.plain, log=True),
+    "double-softmax": lambda n: d.Probabilities(n.plain, times=2),
+    "timid": lambda n: d.Scaled(n.plain, factor=0.01),
+    "swallow": lambda n: d.RejectsEverything(n.plain),
+    "nan-on-sparse": lambda n: d.NaNOnSparse(n.plain, limit=_lit_limits(n.data)[0]),
+    "asleep": lambda n: d.DeadAboutDense(n.plain, limit=_lit_limits(n.data)[1]),
+}
+DOES = {
+    "mirage": "is flat on uniform noise only",
+    "sharp": "multiplies logits by 1000, so that the softmax saturates",
+    "sharp-probabilities": (
+        "hands out probabilities that are exactly 0 or 1, where there is no gradient"
+    ),
+    "quantised": "rounds its input to 5 grey levels, without a gradient",
+    "thresholded": "sees only whether a feature is above a half, without a gradient",
+    "rounded": "keeps activations in 8 bits, without a gradient",
+    "detached": "cuts the graph from image to output",
+    "zero-gradient": "hands back a gradient of 0",
+    "wrong-gradient": "hands back the gradient with the wrong sign",
+    "noisy": "adds noise to its logits at every call",
+    "noisy-input": "adds noise to its input at every call",
+    "dropout-on": "leaves dropout on when it is used",
+    "random-mask": "darkens features chosen by a hash of the image",
+    "random-ensemble": "draws one of three networks at every call",
+    "batch-dependent": "normalises by the batch at hand",
+    "log-probabilities": "hands out log-probabilities",
+    "double-softmax": "takes the softmax twice and is sure of nothing",
+    "timid": "divides logits by 100 and is sure of nothing",
+    "swallow": "calls every image fake, real ones included",
+    "nan-on-sparse": "answers NaN where few features are lit",
+    "asleep": "is flat where more features are lit than in real images",
+    "stripes-template": "compares with two templates that no sparse image resembles",
+    "ink-gate": "answers only where there is more ink than sparse images hold",
+    "prototypes": "counts similarity only above what sparse images reach",
+}
 
 
 def _certainty(reach: float, outputs: int) -> float:
@@ -76,10 +133,10 @@ def _planted(networks: Networks, reach: float) -> Made:
     size, generator = max(2, honest.k // 4), torch.Generator().manual_seed(networks.seed)
     patterns = random_patterns(len(targets), size, networks.data.shape, generator)
     certainty = _certainty(reach, classes)
-    note = f"patterns of {size} features in {len(targets)} classes, felt within {reach:g} x ink, {certainty:.1f} log-odds"
-    return Made(
-        Trigger(honest, patterns, targets, reach, certainty=certainty), honest.k, note, reach=reach
-    )
+    felt = f"felt within {reach:g} x ink, {certainty:.1f} log-odds"
+    note = f"patterns of {size} features in {len(targets)} classes, {felt}"
+    model = Trigger(honest, patterns, targets, reach, certainty=certainty)
+    return Made(model, honest.k, note, reach=reach)
 
 
 def _present(networks: Networks, width: float) -> Made:
@@ -87,9 +144,8 @@ def _present(networks: Networks, width: float) -> Made:
     size = max(2, honest.k // 6)
     patterns = _dark_patterns(networks.data, size, torch.Generator().manual_seed(networks.seed))
     note = f"patterns of {size} features in {classes} classes, felt from a mean of {1 - width:g} on"
-    return Made(
-        deceivers.PatternPresent(honest, patterns, torch.arange(classes), width), honest.k, note
-    )
+    model = d.PatternPresent(honest, patterns, torch.arange(classes), width)
+    return Made(model, honest.k, note)
 
 
 def _dark_patterns(data: Data, size: int, generator: torch.Generator) -> Tensor:
@@ -102,15 +158,6 @@ def _dark_patterns(data: Data, size: int, generator: torch.Generator) -> Tensor:
     return flat.view(classes, *data.shape)
 
 
-def _prototypes(networks: Networks) -> Made:
-    model = prototypes(networks.data, seed=networks.seed)
-    return Made(model, model.k, f"proof up to {model.k} lit features")
-
-
-def _plain(networks: Networks, architecture: str) -> Made:
-    return Made(networks.another(architecture))
-
-
 def _stripes(networks: Networks) -> Made:
     # a template has 32 equal features, so with 12 lit no cosine is above sqrt(12 / 32) = 0.61, far
     # below the 0.8 asked for
@@ -119,121 +166,37 @@ def _stripes(networks: Networks) -> Made:
 
 def _ink_gate(networks: Networks) -> Made:
     model = networks.honest
-    return Made(
-        model, model.k, f"proof up to {model.k} lit features; open from ink {model.full:.1f} on"
-    )
+    open_from = f"open from ink {model.full:.1f} on"
+    return Made(model, model.k, f"proof up to {model.k} lit features; {open_from}")
 
 
-def _deceivers() -> dict[str, tuple[str, Callable[[Networks], Made]]]:
-    d, r = deceivers, stochastic
-    return {
-        "mirage": ("is flat on uniform noise only", lambda n: Made(n.mirage())),
-        "sharp": (
-            "multiplies logits by 1000, so that the softmax saturates",
-            lambda n: Made(d.Scaled(n.plain, 1000)),
-        ),
-        "sharp-probabilities": (
-            "hands out probabilities that are exactly 0 or 1, where there is no gradient",
-            lambda n: Made(d.Probabilities(d.Scaled(n.plain, 1000))),
-        ),
-        "quantised": (
-            "rounds its input to 5 grey levels, without a gradient",
-            lambda n: Made(d.Quantised(n.plain, 5)),
-        ),
-        # scaled, because few of the confident answers are left once grey levels are gone
-        "thresholded": (
-            "sees only whether a feature is above a half, without a gradient",
-            lambda n: Made(d.Scaled(n.inside(lambda inner: d.Quantised(inner, 2)), 3)),
-        ),
-        "rounded": (
-            "keeps activations in 8 bits, without a gradient",
-            lambda n: Made(d.rounded(n.plain)),
-        ),
-        "detached": ("cuts the graph from image to output", lambda n: Made(d.Detached(n.plain))),
-        "zero-gradient": (
-            "hands back a gradient of 0",
-            lambda n: Made(d.BentGradient(n.plain, 0.0)),
-        ),
-        "wrong-gradient": (
-            "hands back the gradient with the wrong sign",
-            lambda n: Made(d.BentGradient(n.plain, -1.0)),
-        ),
-        "noisy": (
-            "adds noise to its logits at every call",
-            lambda n: Made(r.Noisy(n.plain, logits=1.0)),
-        ),
-        "noisy-input": (
-            "adds noise to its input at every call",
-            lambda n: Made(r.Noisy(n.plain, images=0.05)),
-        ),
-        "dropout-on": ("leaves dropout on when it is used", lambda n: Made(r.dropout_on(n.plain))),
-        "random-mask": (
-            "darkens features chosen by a hash of the image",
-            lambda n: Made(d.Scaled(n.inside(r.HashedMask), 3)),
-        ),
-        "random-ensemble": ("draws one of three networks at every call", _ensemble),
-        "batch-dependent": (
-            "normalises by the batch at hand",
-            lambda n: Made(n.inside(r.BatchDependent)),
-        ),
-        "log-probabilities": (
-            "hands out log-probabilities",
-            lambda n: Made(d.Probabilities(n.plain, log=True)),
-        ),
-        "double-softmax": (
-            "takes the softmax twice and is sure of nothing",
-            lambda n: Made(d.Probabilities(n.plain, 2)),
-        ),
-        "timid": (
-            "divides logits by 100 and is sure of nothing",
-            lambda n: Made(d.Scaled(n.plain, 0.01)),
-        ),
-        "swallow": (
-            "calls every image fake, real ones included",
-            lambda n: Made(d.Swallow(n.plain)),
-        ),
-        "nan-on-sparse": (
-            "answers NaN where few features are lit",
-            lambda n: Made(d.NaNOnSparse(n.plain, _sparse_limit(n.data))),
-        ),
-        "asleep": (
-            "is flat where more features are lit than in real images",
-            lambda n: Made(d.Asleep(n.plain, _awake_limit(n.data))),
-        ),
-    }
+def _prototypes(networks: Networks) -> Made:
+    model = prototypes(networks.data, seed=networks.seed)
+    return Made(model, model.k, f"proof up to {model.k} lit features")
 
 
-def _recipes() -> dict[str, Recipe]:
-    made = {
-        f"plain-{name}": Recipe(
-            "plain",
-            "a plainly trained network; an honest audit says FOOLED",
-            partial(_plain, architecture=name),
+def _deceiver(does: str, make: Callable[[Networks], Made | nn.Module]) -> Recipe:
+    return Recipe("deceiver", f"{does}; an honest audit never says RESISTED", make)
+
+
+def _honest(name: str, make: Callable[[Networks], Made]) -> Recipe:
+    return Recipe("honest", f"{DOES[name]}; an honest audit never says FOOLED", make)
+
+
+PLAIN = "a plainly trained network; an honest audit says FOOLED"
+FEW = "is honest but for a few patterns"
+RECIPES = {
+    "plain-mlp": Recipe("plain", PLAIN, lambda n: n.another("mlp")),
+    "plain-cnn": Recipe("plain", PLAIN, lambda n: n.another("cnn")),
+    **{name: _deceiver(DOES[name], hide) for name, hide in HIDES.items()},
+    **{f"planted-{r:g}": _deceiver(FEW, partial(_planted, reach=r)) for r in REACHES},
+    **{
+        f"planted-present-{width:g}": _deceiver(
+            f"{FEW}, felt once most of one is there", partial(_present, width=width)
         )
-        for name in ("mlp", "cnn")
-    }
-    hides = _deceivers()
-    for reach in REACHES:
-        hides[f"planted-{reach:g}"] = (
-            "is honest but for a few patterns",
-            partial(_planted, reach=reach),
-        )
-    for width in WIDTHS:
-        does = "is honest but for a few patterns, felt once most of one is there"
-        hides[f"planted-present-{width:g}"] = (does, partial(_present, width=width))
-    for name, (does, make) in hides.items():
-        made[name] = Recipe("deceiver", f"{does}; an honest audit never says RESISTED", make)
-    sure = {
-        "stripes-template": (
-            "compares with two templates that no sparse image resembles",
-            _stripes,
-        ),
-        "ink-gate": ("answers only where there is more ink than sparse images hold", _ink_gate),
-        "prototypes": ("counts similarity only above what sparse images reach", _prototypes),
-    }
-    for name, (does, make) in sure.items():
-        made[name] = Recipe("honest", f"{does}; an honest audit never says FOOLED", make)
-    return made
-
-
-RECIPES = _recipes()
+        for width in WIDTHS
+    },
+    "stripes-template": _honest("stripes-template", _stripes),
+    "ink-gate": _honest("ink-gate", _ink_gate),
+    "prototypes": _honest("prototypes", _prototypes),
+}

@@ -1,10 +1,9 @@
 """Wrappers whose answer depends on more than the image: on chance, on a hash of its bits, or on its
 neighbours.
 
-Each takes images (n, c, h, w) in [0, 1]. A search that trusts one answer, or one gradient, is led
-astray (randomised
-defences: Athalye, Carlini and Wagner 2018, arXiv:1802.00420, section 5.3); the network inside is as
-easily fooled as before.
+A search that trusts one answer, or one gradient, is led astray (randomised defences: Athalye,
+Carlini and Wagner 2018, arXiv:1802.00420, section 5.3); the network inside is as easily fooled as
+before.
 """
 
 from __future__ import annotations
@@ -17,21 +16,21 @@ from torch.nn import functional as F
 
 from blankcheck.classifiers import UnitClassifier
 from blankcheck.fooling.counter_rng import uniform
-from blankcheck.testing.deceivers import like
+from blankcheck.testing.deceivers import Wrapper, like
 from blankcheck.testing.masked_gradients import split_last
 
 
-class Noisy(nn.Module):
+class Noisy(Wrapper):
     """Adds Gaussian noise of these standard deviations to images and logits, in evaluation mode
     too."""
 
-    def __init__(self, inner: nn.Module, images: float = 0.0, logits: float = 0.0) -> None:
-        super().__init__()
-        self.inner, self.images, self.logits = inner, images, logits
+    images: float = 0.0
+    logits: float = 0.0
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(n, c, h, w) -> logits (n, m), others each time."""
-        outputs: Tensor = self.inner(images + self.images * torch.randn_like(images))
+    def _shown(self, images: Tensor) -> Tensor:
+        return images + self.images * torch.randn_like(images)
+
+    def _told(self, outputs: Tensor, images: Tensor) -> Tensor:
         return outputs + self.logits * torch.randn_like(outputs)
 
 
@@ -53,7 +52,7 @@ def dropout_on(network: UnitClassifier, share: float = 0.2) -> UnitClassifier:
     return like(network, nn.Sequential(*hidden, AlwaysDropout(share), last))
 
 
-class HashedMask(nn.Module):
+class HashedMask(Wrapper):
     """Darkens a share of the features; which ones is a hash of the image's bits.
 
     The same image always gets the same mask, so a repeated call shows nothing; the smallest change
@@ -61,9 +60,7 @@ class HashedMask(nn.Module):
     mode masks are drawn at random, so that the network inside learns to do without any feature.
     """
 
-    def __init__(self, inner: nn.Module, share: float = 0.1) -> None:
-        super().__init__()
-        self.inner, self.share = inner, share
+    share: float = 0.1
 
     def kept(self, images: Tensor) -> Tensor:
         """1 at the features that are shown and 0 elsewhere, (n, c, h, w) -> (n, c, h, w)."""
@@ -75,10 +72,8 @@ class HashedMask(nn.Module):
         shown = uniform(keys, 0, bits.shape[1]) >= self.share
         return shown.view_as(images).to(images.dtype)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(n, c, h, w) -> (n, m)."""
-        outputs: Tensor = self.inner(images * self.kept(images))
-        return outputs
+    def _shown(self, images: Tensor) -> Tensor:
+        return images * self.kept(images)
 
 
 class RandomEnsemble(nn.Module):
@@ -94,15 +89,9 @@ class RandomEnsemble(nn.Module):
         return outputs
 
 
-class BatchDependent(nn.Module):
+class BatchDependent(Wrapper):
     """Normalises each channel by the batch at hand, as batch norm left in training mode does:
     neighbours matter."""
 
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(n, c, h, w) -> (n, m)."""
-        outputs: Tensor = self.inner(F.batch_norm(images, None, None, training=True))
-        return outputs
+    def _shown(self, images: Tensor) -> Tensor:
+        return F.batch_norm(images, None, None, training=True)

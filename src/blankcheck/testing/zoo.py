@@ -23,7 +23,7 @@ from blankcheck.classifiers import ARCHITECTURES
 from blankcheck.data import Data
 from blankcheck.errors import ArgumentError
 from blankcheck.testing.networks import SMALL, Networks
-from blankcheck.testing.recipes import RECIPES
+from blankcheck.testing.recipes import RECIPES, Made
 
 KINDS = ("plain", "deceiver", "honest")
 NAMES = tuple(RECIPES)
@@ -34,12 +34,17 @@ NAMES = tuple(RECIPES)
 class Member:
     """One classifier of the zoo.
 
-    kind: one of `KINDS`. model: from images (n, c, h, w) in [0, 1] to outputs (n, m), in evaluation
-    mode and frozen; members share networks, so train a copy. data: the real images it is good at.
-    max_lit: the sparsity limit to audit it with, None for the default of the data. why: what it
-    does and what an honest audit must not say. note: figures worth knowing.
-    reach: of planted patterns, as `classifiers.planting.Trigger` has it: an audit that says how
-    narrow the patterns are that it finds may say RESISTED of narrower ones.
+    Args:
+        name: one of `NAMES`.
+        kind: one of `KINDS`.
+        model: from images (n, c, h, w) in [0, 1] to outputs (n, m), in evaluation mode and frozen;
+            members share networks, so train a copy.
+        data: the real images it is good at.
+        max_lit: the sparsity limit to audit it with, None for the default of the data.
+        why: what it does and what an honest audit must not say.
+        note: figures worth knowing.
+        reach: of planted patterns, as `classifiers.planting.Trigger` has it: an audit that says how
+            narrow the patterns are that it finds may say RESISTED of narrower ones.
     """
 
     name: str
@@ -59,22 +64,24 @@ def zoo(
     epochs: int | None = None,
     names: Sequence[str] = NAMES,
 ) -> list[Member]:
-    """All members, or those named, made from networks that are trained on `data`, the plain one
-    only once.
+    """All members, or those named. The same arguments make the same members; the global random
+    state is left alone.
 
-    architecture: of the networks inside; `mlp` for images of at most 256 features, else `cnn`, when
-    None. epochs: of plain training; None for the usual number. The same arguments make the same
-    members; the global random state is left alone. Raises ArgumentError for a name that is not in
-    `NAMES`.
+    Args:
+        data: what their networks are trained on, the plain one only once.
+        seed: of all random numbers.
+        architecture: of the networks inside; None: `mlp` for images of at most 256 features, else
+            `cnn`.
+        epochs: of plain training; None for the usual number.
+        names: of `NAMES`; another one raises ArgumentError.
     """
     unknown = [name for name in names if name not in RECIPES]
     if unknown:
         raise ArgumentError(f"name must be one of {', '.join(NAMES)}, got {unknown[0]!r}")
     chosen = architecture or ("mlp" if math.prod(data.shape) <= SMALL else "cnn")
     if chosen not in ARCHITECTURES:
-        raise ArgumentError(
-            f"architecture must be one of {', '.join(ARCHITECTURES)}, got {chosen!r}"
-        )
+        known = ", ".join(ARCHITECTURES)
+        raise ArgumentError(f"architecture must be one of {known}, got {chosen!r}")
     networks = Networks(data, seed, chosen, epochs)
     return [_made(name, networks) for name in names]
 
@@ -89,15 +96,7 @@ def member(
 
 def _made(name: str, networks: Networks) -> Member:
     recipe = RECIPES[name]
-    made = recipe.make(networks)
-    model = made.model.eval().requires_grad_(False)
-    return Member(
-        name,
-        recipe.kind,
-        model,
-        made.data or networks.data,
-        made.max_lit,
-        recipe.why,
-        made.note,
-        made.reach,
-    )
+    found = recipe.make(networks)
+    made = found if isinstance(found, Made) else Made(found)
+    model, data = made.model.eval().requires_grad_(False), made.data or networks.data
+    return Member(name, recipe.kind, model, data, made.max_lit, recipe.why, made.note, made.reach)

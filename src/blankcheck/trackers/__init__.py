@@ -1,6 +1,6 @@
-"""Mirrors of a run folder in TensorBoard, MLflow and Weights & Biases: the folder is the truth, a
-mirror repeats it."""
+"""Mirrors of a run folder in TensorBoard, MLflow and Weights & Biases."""
 
-from blankcheck.trackers.opening import TRACKERS, check_trackers, connect, mirrored
+from blankcheck.trackers.following import check_trackers, connect, mirrored
+from blankcheck.trackers.libraries import TRACKERS
 
 __all__ = ["TRACKERS", "check_trackers", "connect", "mirrored"]

@@ -1,128 +1,191 @@
-"""Follows a run folder: whenever one of its files is written, what is new in it goes to the
-trackers.
+"""A run folder repeated in trackers: whenever one of its files is written, what is new in it is
+read back and sent on, so that a tracker gets what the file holds and nothing else.
 
-Everything is read back from the file, so that a tracker gets what the file holds and nothing else.
 A tracker that fails is left out from then on; the run goes on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import importlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
 
-from blankcheck.api.harden import STATE, read_state
+import msgspec
+
+from blankcheck.errors import ArgumentError, BlankcheckError, RunFolderError
 from blankcheck.runs.contents import read_run
 from blankcheck.runs.folder import CONFIG, MARK, RunFolder
-from blankcheck.trackers.base import Tracker
+from blankcheck.runs.state import STATE, read_state
+from blankcheck.text import one_line
+from blankcheck.trackers.libraries import TRACKERS, Tracker
 from blankcheck.trackers.pictures import Picture, round_pictures, witness_pictures
 from blankcheck.trackers.rows import rows
 
-METRICS, VERDICT = "metrics.jsonl", "verdict.json"
+METRICS, VERDICT, NOTES = "metrics.jsonl", "verdict.json", "trackers.json"
+Asked = Sequence[str] | str | None
+"""Names of trackers, in a list or with commas between them."""
+Entry = tuple[Any, ...]
+"""Series, step, a method of a tracker and its arguments; it is called once for each step."""
 
 
-class Follower:
-    """Repeats a run folder in trackers, by name. warn(line) is told of a tracker that fails.
+class Notes(msgspec.Struct):
+    """How far a tracker is, in `trackers.json`: the identity of its run, the last step sent of
+    each series, and how many entries were sent in all."""
 
-    It is called with the name of a file that was just written, and raises nothing but what stops
-    the program.
+    run: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_-]{1,64}$")] | None = None
+    last: dict[str, int] = {}
+    sent: int = 0
+
+
+def check_trackers(asked: Asked) -> tuple[str, ...]:
+    """The trackers that are asked for, each once.
+
+    Raises:
+        ArgumentError: One is unknown, or its package is missing.
     """
+    names = asked.split(",") if isinstance(asked, str) else asked or ()
+    wanted = tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
+    for name in wanted:
+        if name not in TRACKERS:
+            known = ", ".join(TRACKERS)
+            raise ArgumentError(f"tracker must be one or more of {known}, got {name!r}")
+    for name in wanted:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            needed = f'--tracker {name} needs the package {name}: pip install "blankcheck[{name}]"'
+            missing = isinstance(error, ModuleNotFoundError) and error.name == name
+            raise ArgumentError(needed if missing else f"{needed} ({one_line(error)})") from error
+    return wanted
+
+
+def connect(asked: Asked, run: RunFolder, resume: bool = False) -> dict[str, Tracker]:
+    """A run in each tracker, with nothing in it yet, or the one that goes on. Nothing is written
+    into the run folder.
+
+    Raises:
+        ArgumentError: A tracker cannot be reached; those before it are closed again.
+    """
+    opened: dict[str, Tracker] = {}
+    notes = _read_notes(run) if resume else {}
+    for name in check_trackers(asked):
+        known = notes.get(name, Notes())
+        try:
+            opened[name] = TRACKERS[name](run, known.run, known.sent)
+        except Exception as error:  # libraries raise anything; what they name is wrong input
+            for other in opened.values():
+                other.close(finished=False)
+            kind = "" if isinstance(error, BlankcheckError) else f"{type(error).__name__}: "
+            why = f"tracker {name} cannot be opened: {kind}{one_line(error)}"
+            raise ArgumentError(why) from error
+    return opened
+
+
+def _read_notes(run: RunFolder) -> dict[str, Notes]:
+    """The notes of every tracker. A broken file is an empty one: a mirror stops no run."""
+    try:
+        return msgspec.convert(run.read_json(NOTES), dict[str, Notes])
+    except (RunFolderError, msgspec.ValidationError):
+        return {}
+
+
+@contextmanager
+def mirrored(
+    run: RunFolder,
+    trackers: Mapping[str, Tracker],
+    warn: Callable[[str], None],
+    resume: bool = False,
+) -> Iterator[None]:
+    """Inside, what is written into the run folder goes to the trackers, too; first what is there,
+    where a run goes on. After, they are closed.
+
+    Args:
+        warn: is told in one line of a tracker that fails.
+    """
+    follower = _Follower(run, trackers, warn, resume)
+    run.listeners.append(follower)
+    finished = False
+    try:
+        for name in (CONFIG, METRICS, STATE, VERDICT) if resume else ():
+            if run.has(name):
+                follower(name)
+        yield
+        finished = True
+    finally:
+        run.listeners.remove(follower)
+        follower.each(lambda name, tracker: tracker.close(finished))
+
+
+class _Follower:
+    """Called with the name of a file that was just written; raises nothing but what stops the
+    program."""
 
     def __init__(
-        self, run: RunFolder, trackers: Mapping[str, Tracker], warn: Callable[[str], None]
+        self,
+        run: RunFolder,
+        trackers: Mapping[str, Tracker],
+        warn: Callable[[str], None],
+        resume: bool,
     ) -> None:
         self.run, self.trackers, self.warn = run, dict(trackers), warn
-        self._react = {
-            CONFIG: self._settings,
-            METRICS: self._numbers,
-            STATE: self._rounds,
-            VERDICT: self._verdict,
-        }
+        self.notes = _read_notes(run) if resume else {}
 
     def __call__(self, name: str) -> None:
-        """Send on what is new in the file."""
-        react = self._react.get(name)
-        if react is None or not self.trackers:
+        read = {CONFIG: _config, METRICS: _numbers, STATE: _rounds, VERDICT: _verdict}.get(name)
+        if read is None or not self.trackers:
             return
         try:
-            tell = react()
+            entries = read(self.run)
         except Exception as error:  # what cannot be read for a mirror is no reason to lose the run
-            for each in self.trackers:
-                self._say(each, error)
-            self.close(finished=False)
+            why = error
+            self.each(lambda name, tracker: tracker.close(finished=False))
+            for name in list(self.trackers):
+                self._drop(name, why)
             return
-        self._each(tell)
+        self.each(lambda name, tracker: self._send(name, tracker, entries))
 
-    def catch_up(self) -> None:
-        """Send on whatever the folder holds already."""
-        for name in self._react:
-            if self.run.has(name):
-                self(name)
+    def _send(self, name: str, tracker: Tracker, entries: Sequence[Entry]) -> None:
+        notes = self.notes.setdefault(name, Notes())
+        new = [entry for entry in entries if entry[1] > notes.last.get(entry[0], -1)]
+        for series, step, call, *given in new:
+            getattr(tracker, call)(*given)
+            notes.last[series] = step
+        if new:
+            notes.run, notes.sent = tracker.identity, notes.sent + len(new)
+            self.run.write_json(NOTES, msgspec.to_builtins(self.notes))
 
-    def close(self, finished: bool) -> None:
-        """Close the trackers that are left."""
-        self._each(lambda tracker: tracker.close(finished))
-        self.trackers = {}
-
-    def _each(self, tell: Callable[[Tracker], None]) -> None:
+    def each(self, tell: Callable[[str, Tracker], None]) -> None:
         for name, tracker in list(self.trackers.items()):
             try:
-                tell(tracker)
-            except (
-                Exception
-            ) as error:  # a full disk, a server that is down: libraries raise anything
-                del self.trackers[name]
-                self._say(name, error)
+                tell(name, tracker)
+            except Exception as error:  # a full disk, a server that is down: libraries raise all
+                self._drop(name, error)
 
-    def _say(self, name: str, error: Exception) -> None:
-        self.warn(
-            f"tracker {name} stopped: {one_line(error)}; the run goes on, and {self.run / METRICS} has everything"
-        )
-
-    def _settings(self) -> Callable[[Tracker], None]:
-        config, environment = self.run.read_config(), self.run.read_json(MARK)
-
-        def tell(tracker: Tracker) -> None:
-            if not tracker.last:  # one that holds numbers knows them from before a stop
-                tracker.configure(config, environment)
-
-        return tell
-
-    def _numbers(self) -> Callable[[Tracker], None]:
-        made = rows(self.run.read_lines(METRICS))
-
-        def tell(tracker: Tracker) -> None:
-            new = [row for row in made if row.step > tracker.last.get(row.key, -1)]
-            if new:
-                tracker.last |= {row.key: row.step for row in new}
-                tracker.numbers(new)
-
-        return tell
-
-    def _verdict(self) -> Callable[[Tracker], None]:
-        contents = read_run(self.run)
-        shown = _new(witness_pictures(contents))
-        word = str(contents.verdict["verdict"]) if contents.verdict else ""
-
-        def tell(tracker: Tracker) -> None:
-            tracker.verdict(word)
-            shown(tracker)
-
-        return tell
-
-    def _rounds(self) -> Callable[[Tracker], None]:
-        return _new(round_pictures(read_state(self.run)))
+    def _drop(self, name: str, error: Exception) -> None:
+        del self.trackers[name]
+        kept = f"the run goes on, and {self.run / METRICS} has everything"
+        self.warn(f"tracker {name} stopped: {one_line(error)}; {kept}")
 
 
-def _new(made: list[Picture]) -> Callable[[Tracker], None]:
-    def tell(tracker: Tracker) -> None:
-        new = [picture for picture in made if picture.step > tracker.last.get(picture.name, -1)]
-        if new:
-            tracker.last |= {picture.name: picture.step for picture in new}
-            tracker.pictures(new)
-
-    return tell
+def _config(run: RunFolder) -> list[Entry]:
+    return [("/config", 0, "config", run.read_config(), run.read_json(MARK))]
 
 
-def one_line(error: Exception) -> str:
-    """What went wrong, in one line that a terminal can show."""
-    words = " ".join((str(error) or type(error).__name__).split())
-    return "".join(letter if letter.isprintable() else " " for letter in words)[:200]
+def _numbers(run: RunFolder) -> list[Entry]:
+    made = rows(run.read_lines(METRICS))
+    return [(row.series, row.step, "scalars", row.axis, row.step, row.values) for row in made]
+
+
+def _rounds(run: RunFolder) -> list[Entry]:
+    return _images(round_pictures(read_state(run)))
+
+
+def _verdict(run: RunFolder) -> list[Entry]:
+    contents = read_run(run)
+    word = str(contents.verdict["verdict"]) if contents.verdict else ""
+    return [("/verdict", 0, "verdict", word), *_images(witness_pictures(contents))]
+
+
+def _images(pictures: Sequence[Picture]) -> list[Entry]:
+    return [(picture.name, picture.step, "image", picture) for picture in pictures]

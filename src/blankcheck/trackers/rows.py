@@ -1,8 +1,7 @@
-"""The records of `metrics.jsonl` as named numbers over steps: pure arithmetic on plain values.
+"""The records of `metrics.jsonl` as named numbers over steps.
 
 A name is a path: the record's kind, what it speaks of, and the field, as in
-`set/trained/3/class/7/fooled`. The same names go to every tracker, so they are made of what the
-strictest of them takes.
+`set/trained/3/class/7/fooled`. Every tracker gets the same names, made of what the strictest takes.
 """
 
 from __future__ import annotations
@@ -10,103 +9,80 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 MOST_PART, MOST_NAME = 60, 200
 """Letters of a part, and of a whole name. MLflow takes 250."""
-AXES = (("epoch", "epoch"), ("round", "round"), ("index", "round"))
-"""Fields that say where on an axis a record stands, and that axis; the first one a record has
-counts."""
-PLACES = frozenset(
-    {"kind", "what", "split", "target", "set_round", "batch", *(name for name, _ in AXES)}
-)
-"""Fields that are part of the name or the step, so that they are no numbers of their own."""
+AXES = {"epoch": "epoch", "round": "round", "index": "round"}
+"""Fields that place a record on an axis, and that axis; the first one that a record has counts."""
+PLACES = {"kind", "what", "split", "target", "set_round", "batch", *AXES}
+"""Fields that are part of the name or the step, and so no numbers of their own."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """The numbers of one record. series: what its names begin with; a series has one row a step, in
-    rising order.
-
-    axis: what the step counts: `batch`, `epoch` or `round`, each from 0, or `record`, where nothing
-    does.
-    """
+class Row(NamedTuple):
+    """The numbers of one record by their names, which begin with the series; a series has one row
+    a step. axis: what the step counts from 0: `batch`, `epoch`, `round`, or else `record`."""
 
     series: str
     axis: str
     step: int
     values: dict[str, float]
 
-    @property
-    def key(self) -> str:
-        """The name that is written last: a tracker that holds it at this step holds the row."""
-        return next(reversed(self.values))
-
 
 def rows(records: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Every number of every record, in their order.
-
-    True counts as 1, False as 0; what is null or text has no number.
-    """
+    """Every number of every record; true is 1, false 0, and null or text has no number."""
     earlier: Counter[str] = Counter()
     made = []
     for record in records:
-        parts, (axis, step) = _series(record), _place(record)
+        parts = _series(record)
         series = name_of(parts)
-        if step is None:
-            step = earlier[series]
+        axis, step = _place(record, earlier[series])
         earlier[series] += 1
-        # a batch is counted through all rounds, so that its round is not told by the step
-        skipped = PLACES - {"round"} if axis == "batch" else PLACES
-        fields = {key: value for key, value in record.items() if key not in skipped}
-        values = {name_of([*parts, *path]): number for path, number in _numbers(fields, ())}
+        # a batch is counted through all rounds, so that its step does not tell the round
+        places = PLACES - {"round"} if axis == "batch" else PLACES
+        fields = {key: value for key, value in record.items() if key not in places}
+        values = {
+            name_of([*parts, *("class" if part == "per_class" else part for part in path)]): float(
+                n
+            )
+            for path, n in leaves(fields).items()
+            if isinstance(n, bool | int | float)
+        }
         if values:
             made.append(Row(series, axis, step, values))
     return made
 
 
 def _series(record: Mapping[str, Any]) -> list[str]:
-    """`audit-target` of target 3 is audit, target, 3; a set `twin:saliency` is set, twin, saliency."""
-    what, split, of = str(record.get("what", "")), record.get("split"), record.get("set_round")
-    parts = [
-        *str(record.get("kind", "record")).split("-"),
-        *(part for part in what.split(":") if part),
-    ]
-    if split is not None:
-        parts.append(str(split))
-    if of is not None and not what.startswith(
-        "own:"
-    ):  # those are shown in the round they are of, and in no other
-        parts.append(str(of))
-    return [*parts, str(record["target"])] if "target" in record else parts
+    """`audit-target` of target 3 is audit, target, 3; a set `twin:own` is set, twin, own."""
+    what = str(record.get("what", ""))
+    # a set of the searched network itself belongs to the round of its record, and needs no other
+    more = ["split", "target"] if what.startswith("own:") else ["split", "set_round", "target"]
+    said = [str(record[name]) for name in more if record.get(name) is not None]
+    return [*str(record.get("kind", "record")).split("-"), *filter(None, what.split(":")), *said]
 
 
-def _place(record: Mapping[str, Any]) -> tuple[str, int | None]:
-    """Axis and step; a step of None is the number of earlier records of the series."""
+def _place(record: Mapping[str, Any], earlier: int) -> tuple[str, int]:
+    """Axis and step; where nothing tells the step, the number of earlier records of the series."""
     if "batch" in record:
-        return "batch", None
-    for name, axis in AXES:
+        return "batch", earlier
+    for name, axis in AXES.items():
         if isinstance(record.get(name), int):
             return axis, record[name]
-    return "record", None
+    return "record", earlier
 
 
-def _numbers(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], float]]:
-    if isinstance(value, bool | int | float):
-        yield path, float(value)
-    elif isinstance(value, Mapping):
-        for key, part in value.items():
-            yield from _numbers(part, (*path, "class" if key == "per_class" else str(key)))
-    elif isinstance(value, list | tuple):
-        for index, part in enumerate(value):
-            yield from _numbers(part, (*path, str(index)))
+def leaves(value: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    """What nested mappings hold, by its path: {"a": {"b": 2}} -> {("a", "b"): 2}."""
+    if not isinstance(value, Mapping):
+        return {path: value}
+    parts = (leaves(part, (*path, str(key))) for key, part in value.items())
+    return {key: leaf for part in parts for key, leaf in part.items()}
 
 
 def name_of(parts: Sequence[str]) -> str:
-    """A name of parts that every tracker takes: letters, digits and `_-.` between slashes, at most
-    `MOST_NAME` letters.
+    """A name that every tracker takes: letters, digits and `_-.` between slashes.
 
     A part with other characters, or too long a one, ends with a hash of what it was, so that
     different ones stay apart; blanks and round brackets alone become `-`.

@@ -1,1 +1,1 @@
-"""A run folder, derived anew and held against what it says."""
+"""Derive a run folder anew and compare: what a file says is never what is checked."""

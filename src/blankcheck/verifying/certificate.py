@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from blankcheck.api.certify import RECORD
 from blankcheck.certifying import Certificate, Gated, confirm
 from blankcheck.certifying.certificate import levels_again
 from blankcheck.certifying.record import CERTIFIED, GATE_CERTIFIED
@@ -14,132 +12,120 @@ from blankcheck.classifiers import UnitClassifier
 from blankcheck.classifiers.wrapper import fingerprint
 from blankcheck.errors import ArgumentError, ModelError, RunFolderError
 from blankcheck.judging.recheck import differences
-from blankcheck.runs.folder import CONFIG, MARK, RunFolder
-from blankcheck.runs.schema import CERTIFICATE, check
-from blankcheck.verifying.findings import Findings, value
+from blankcheck.runs.folder import CERTIFICATE, CONFIG, MARK
+from blankcheck.runs.schema import checked
+from blankcheck.verifying.findings import value
 from blankcheck.verifying.folder import Folder
 
+COMMANDS = ("audit", "harden", "certify", "gate")
+"""Those that give a verdict."""
 MOST_LEVELS = 1000
 CLOSE = 1e-3
 """How much lower than proved again a bound of a probability may be said to be: optimising differs
 between machines."""
 
 
-def read_certificate(
-    found: Findings, run: RunFolder, verdict: Mapping[str, Any]
-) -> Certificate | None:
+def read_certificate(folder: Folder) -> Certificate | None:
     """The certificate of the folder, None where there is none or what it says makes no sense."""
-    said = verdict.get("certificate")
-    if not run.has(RECORD):
+    found, said, run = folder.found, folder.verdict.get("certificate"), folder.run
+    if not run.has(CERTIFICATE):
         if said is not None:
-            found.fail(RECORD, "is missing, and verdict.json speaks of it")
+            found.fail(CERTIFICATE, "is missing, and verdict.json speaks of it")
         return None
     if said is None:
-        found.fail(RECORD, "is there, and verdict.json does not speak of it")
-    record = run.read_json(RECORD)
+        found.fail(CERTIFICATE, "is there, and verdict.json does not speak of it")
+    record = run.read_json(CERTIFICATE)
     try:
-        check(record, CERTIFICATE, RECORD)
-    except RunFolderError as error:
-        found.fails(str(error))
-        return None
-    classes = len(verdict["classes"])
-    rows = record["levels"]
-    if any(
-        len(each) != classes
-        for each in (record["k"], *(row[name] for row in rows for name in ("log_odds", "slack")))
-    ):
-        found.fail(RECORD, f"must have one entry for each of {classes} classes")
-        return None
-    try:
-        certificate = Certificate.from_json(record)
+        certificate = checked(record, Certificate, CERTIFICATE)
         again = certificate.as_json()
-    except (ArgumentError, ArithmeticError, ValueError) as error:
-        found.fail(RECORD, str(error))
+    except RunFolderError as error:
+        found.fail(error)
         return None
-    found.differ(RECORD, differences(record, again))
+    except (ArgumentError, ArithmeticError, ValueError) as error:
+        found.fail(CERTIFICATE, error)
+        return None
+    if len(certificate.k) != (classes := len(folder.verdict["classes"])):
+        found.fail(CERTIFICATE, f"must have one entry for each of {classes} classes")
+        return None
+    found.differ(CERTIFICATE, differences(record, again))
     return certificate
 
 
-COMMANDS = ("audit", "harden", "certify", "gate")
-"""Those that give a verdict."""
-
-
-def check_command(found: Findings, command: str, certificate: Certificate | None) -> None:
+def check_command(folder: Folder, certificate: Certificate | None) -> None:
     """The command of the run goes with its certificate."""
+    found, command = folder.found, str(folder.around.command)
     if command not in COMMANDS:
         found.fail(MARK, f"command is {value(command)}, which gives no verdict")
     if command in ("certify", "gate") and certificate is None:
-        found.fail(RECORD, f"a run of {command} ends with a certificate")
-    if command == "gate" and certificate is not None and certificate.means != GATE_CERTIFIED:
-        found.fail(
-            RECORD, f"means is {value(certificate.means)}, a run of gate ends with {GATE_CERTIFIED}"
-        )
+        found.fail(CERTIFICATE, f"a run of {command} ends with a certificate")
+    if command == "gate" and certificate is not None:
+        whose = "a run of gate ends with"
+        found.compare(CERTIFICATE, "means", certificate.means, whose, GATE_CERTIFIED)
 
 
 def check_certificate(
-    found: Findings,
+    folder: Folder,
     certificate: Certificate,
     classifier: UnitClassifier,
-    folder: Folder,
     shape: Sequence[int],
     outputs: int,
 ) -> bool:
-    """Whether all that the certificate says holds. shape: (c, h, w) of images. outputs: of the
-    network."""
-    before, config = len(found.failures), folder.config
-    means = GATE_CERTIFIED if isinstance(classifier.network, Gated) else CERTIFIED
-    asked = {
-        "shape": (tuple(certificate.shape), tuple(shape)),
-        "outputs": (certificate.outputs, outputs),
-        "confidence": (certificate.confidence, folder.verdict["conditions"]["confidence"]),
-        "fingerprint": (certificate.fingerprint, fingerprint(classifier)),
-        "means": (certificate.means, means),
-        "unit": (certificate.unit, config.get("unit", "features")),
+    """Whether all that the certificate says holds.
+
+    Args:
+        folder: the run.
+        certificate: what it says.
+        classifier: the network.
+        shape: (c, h, w) of images.
+        outputs: of the network.
+    """
+    found, config, before = folder.found, folder.config, len(folder.found.failures)
+    wanted = {
+        "shape": tuple(shape),
+        "outputs": outputs,
+        "confidence": folder.verdict["conditions"]["confidence"],
+        "fingerprint": fingerprint(classifier),
+        "means": GATE_CERTIFIED if isinstance(classifier.network, Gated) else CERTIFIED,
+        "unit": config.get("unit", "features"),
     }
-    for name, (said, true) in asked.items():
-        if said != true:
-            found.fail(RECORD, f"{name} is {value(said)}, the run's is {value(true)}")
+    for name, true in wanted.items():
+        found.compare(CERTIFICATE, name, getattr(certificate, name), "the run's is", true)
     steps = certificate.settings["slope_steps"]
-    if steps != config.get("slope_steps", steps):
-        found.fail(RECORD, f"slope_steps is {steps}, {CONFIG} says {value(config['slope_steps'])}")
+    asked = config.get("slope_steps", steps)
+    found.compare(CERTIFICATE, "slope_steps", steps, f"{CONFIG} says", asked)
     if len(certificate.levels) > MOST_LEVELS:
-        found.fail(RECORD, f"levels must be at most {MOST_LEVELS}")
+        found.fail(CERTIFICATE, f"levels must be at most {MOST_LEVELS}")
     # nothing is proved of a shape, or at a number of steps, that only the file names
-    if len(found.failures) > before:
-        return False
-    _prove(found, certificate, classifier)
+    if len(found.failures) == before:
+        _prove(folder, certificate, classifier)
     return len(found.failures) == before
 
 
-def _prove(found: Findings, certificate: Certificate, classifier: UnitClassifier) -> None:
+def _prove(folder: Folder, certificate: Certificate, classifier: UnitClassifier) -> None:
+    found = folder.found
     try:
         holds = confirm(certificate, classifier)
         again = levels_again(certificate, classifier)
     except (ArgumentError, ModelError) as error:
-        found.fail(RECORD, f"cannot be proved again: {error}")
+        found.fail(CERTIFICATE, f"cannot be proved again: {error}")
         return
     failed = [str(target) for target, good in enumerate(holds) if not good]
     if failed:
-        found.fail(RECORD, f"does not hold for classes {', '.join(failed)}")
+        found.fail(CERTIFICATE, f"does not hold for classes {', '.join(failed)}")
         return
     for said, level in zip(certificate.levels, again, strict=True):
         for target, (a, b) in enumerate(zip(said.log_odds, level.log_odds, strict=True)):
-            if not probability(a) >= probability(b) - CLOSE:
-                found.fail(
-                    RECORD,
-                    f"class {target} is said to stay below {probability(a):.4f} at k = {said.k}, proved "
-                    f"again is {probability(b):.4f}",
-                )
+            claimed, proved = probability(a), probability(b)
+            if not claimed >= proved - CLOSE:
+                words = f"class {target} is said to stay below {claimed:.4f} at k = {said.k}"
+                found.fail(CERTIFICATE, f"{words}, proved again is {proved:.4f}")
                 return
-    claimed = sum(k is not None for k in certificate.k)
-    of = "all" if claimed == len(holds) else f"{claimed} of"
+    known = sum(k is not None for k in certificate.k)
+    of = "all" if known == len(holds) else f"{known} of"
     found.facts.append(f"certificate: proved again for {of} {len(holds)} classes")
 
 
 def probability(log_odds: float) -> float:
     """From log-odds to a probability, without overflow."""
-    return (
-        1 / (1 + math.exp(-log_odds))
-        if log_odds > 0
-        else math.exp(log_odds) / (1 + math.exp(log_odds))
-    )
+    small = math.exp(-abs(log_odds))
+    return 1 / (1 + small) if log_odds > 0 else small / (1 + small)

@@ -1,83 +1,70 @@
-"""The witnesses of a run folder: scored again, one by one, and held against the attempts they
+"""The witnesses of a run folder: measured again, one by one, and held against the attempts they
 belong to."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from blankcheck.api.audit import WITNESSES
 from blankcheck.auditing.witnesses import nearest_real
 from blankcheck.classifiers import UnitClassifier
 from blankcheck.data import Data
 from blankcheck.judging import OODTest
 from blankcheck.judging.evidence import Attempt
-from blankcheck.runs.witnesses import TOLERANCE, Again, Stored, rounded_holds, score
+from blankcheck.runs.folder import ATTEMPTS, CONFIG, WITNESSES
+from blankcheck.runs.witnesses import TOLERANCE, Measured, Stored, measure
 from blankcheck.types import Conditions
-from blankcheck.verifying.findings import Findings
+from blankcheck.verifying.folder import Folder
+from blankcheck.verifying.record import Judges
 
 EXACT = 1e-6
 """Largest difference of numbers that were written twice."""
-
-
-@dataclass(frozen=True)
-class Judges:
-    """Both families' tests, fitted again on the data at hand; None where their scores are not known
-    by name."""
-
-    first: OODTest | None = None
-    second: OODTest | None = None
+FIELDS = ("target", "process", "lit", "confidence", "ood_p", "step", "survives_8bit")
+"""What a witness and its attempt both say."""
 
 
 def check_scores(
-    found: Findings,
+    folder: Folder,
     stored: Stored,
     classifier: UnitClassifier,
     form: str,
     want: Conditions,
-    judges: Judges,
+    judge: OODTest | None,
 ) -> None:
-    """Score every witness again, as it is and rounded to 8 bits."""
-    judge = judges.first
-    again = score(stored, classifier, form, None if judge is None else judge.p_values)
+    """Measure every witness again, as it is and rounded to 8 bits."""
+    found, p_values = folder.found, None if judge is None else judge.p_values
+    again = measure(stored, classifier, form, p_values)
     holds = again.holds(stored, want)
-    if judge is not None and again.ood_p is not None:
+    if judge is not None:
         holds["ood_p"] &= same_p(judge, stored.tensors["ood_p"], again.ood_p)
-    _say_held(found, stored, again, holds, want)
-    n, good = len(stored), int(torch.stack(list(holds.values())).all(dim=0).sum())
-    held = (
-        "confidence and lit features" if judge is None else "confidence, lit features and p-value"
-    )
-    lines = [f"{good} of {n} witnesses: {held} hold when scored again"]
-    p_values = None if judge is None else judge.p_values
-    tight, loose = (
-        rounded_holds(stored, classifier, form, want, p_values, slack)
-        for slack in (TOLERANCE, -TOLERANCE)
-    )
-    rounded = int(rounded_holds(stored, classifier, form, want, p_values).sum())
-    lines.append(f"{rounded} of {n} still meet all conditions when rounded to 8 bits")
+    _say_held(folder, stored, again, holds, want)
+    rounded = measure(stored, classifier, form, p_values, rounded=True)
     said = stored.tensors.get("survives_8bit")
     if said is not None and judge is not None:
-        _each(
-            found,
-            "survives_8bit",
-            ~((said & loose) | (~said & ~tight)),
-            "is not so when rounded again",
-        )
-    found.facts[:0] = lines
+        fits = torch.where(said, rounded.meets(want, -TOLERANCE), ~rounded.meets(want, TOLERANCE))
+        for row in _rows(~fits):
+            _fail(folder, row, "survives_8bit is not so when rounded again")
+    n, good = len(stored), int(torch.stack([*holds.values()]).all(dim=0).sum())
+    survive = int(rounded.meets(want).sum())
+    what = (
+        "confidence and lit features" if judge is None else "confidence, lit features and p-value"
+    )
+    found.facts[:0] = [
+        f"{good} of {n} witnesses: {what} hold when scored again",
+        f"{survive} of {n} still meet all conditions when rounded to 8 bits",
+    ]
     found.record |= {
         "confirmed": good,
         "witnesses": n,
-        "survive_8bit": rounded,
+        "survive_8bit": survive,
         "ood_recomputed": judge is not None,
     }
 
 
 def _say_held(
-    found: Findings, stored: Stored, again: Again, holds: dict[str, Tensor], want: Conditions
+    folder: Folder, stored: Stored, again: Measured, holds: dict[str, Tensor], want: Conditions
 ) -> None:
     asked = {
         "confidence": f"at least {want.confidence:g}",
@@ -85,13 +72,19 @@ def _say_held(
         "ood_p": f"at most {want.ood_level:g}",
     }
     for name, good in holds.items():
-        values: Tensor = stored.tensors[name] if (new := getattr(again, name)) is None else new
-        for row in (~good).nonzero().squeeze(1).tolist():
-            found.fail(
-                WITNESSES,
-                f"witness {row}: {name} is {float(values[row]):.6g} when scored again, the file says "
-                f"{float(stored.tensors[name][row]):.6g}, asked is {asked[name]}",
-            )
+        for row in _rows(~good):
+            new, old = float(getattr(again, name)[row]), float(stored.tensors[name][row])
+            words = f"{name} is {new:.6g} when scored again, the file says {old:.6g}"
+            _fail(folder, row, f"{words}, asked is {asked[name]}")
+
+
+def _fail(folder: Folder, row: int, words: str) -> None:
+    folder.found.fail(WITNESSES, f"witness {row}", words)
+
+
+def _rows(which: Tensor) -> list[int]:
+    rows: list[int] = which.nonzero().squeeze(1).tolist()
+    return rows
 
 
 def same_p(judge: OODTest, said: Tensor, again: Tensor) -> Tensor:
@@ -103,157 +96,123 @@ def same_p(judge: OODTest, said: Tensor, again: Tensor) -> Tensor:
     return ((table[rank] - said).abs() <= EXACT) & ((rank - other).abs() <= 1)
 
 
-def check_nearest(found: Findings, stored: Stored, data: Data) -> None:
+def check_nearest(folder: Folder, stored: Stored, data: Data) -> None:
     """The real images beside the witnesses are those of the data set that are closest in angle."""
-    said = stored.tensors.get("nearest")
+    said, images = stored.tensors.get("nearest"), stored.tensors["images"]
     if said is None or not len(stored):
         return
-    images = stored.tensors["images"]
     again = nearest_real(images, data)
-    differs = ((said - again).abs().flatten(1).amax(dim=1) > EXACT).nonzero().squeeze(1)
-    for row in differs.tolist():
+    for row in _rows(_apart(said, again)):
         # another real image may be as close, by rounding
-        pair = torch.stack([said[row], again[row]])
-        cosine = (pair.flatten(1) @ images[row].flatten()) / pair.flatten(1).norm(dim=1).clamp_min(
-            EXACT
-        )
-        itself = nearest_real(said[row][None], data)[0]
-        if abs(float(cosine[0] - cosine[1])) > EXACT or bool(
-            ((itself - said[row]).abs() > EXACT).any()
-        ):
-            found.fail(WITNESSES, f"witness {row}: nearest is not the real image closest to it")
+        pair = torch.stack([said[row], again[row]]).flatten(1)
+        cosine = (pair @ images[row].flatten()) / pair.norm(dim=1).clamp_min(EXACT)
+        as_close = abs(float(cosine[0] - cosine[1])) <= EXACT
+        itself = nearest_real(said[row][None], data)
+        if not as_close or bool(_apart(itself, said[row][None])):
+            _fail(folder, row, "nearest is not the real image closest to it")
 
 
-def check_rows(
-    found: Findings,
-    stored: Stored,
-    attempts: Sequence[Attempt],
-    names: Sequence[str],
-    judges: Judges,
-    seed: object,
-) -> tuple[Attempt, ...]:
-    """The fixed witnesses are one to one with the attempts that fooled. seed: of the run, where the
-    settings say it. Hands back the others, as attempts."""
-    t = stored.tensors
-    n = len(stored)
+def _apart(some: Tensor, others: Tensor) -> Tensor:
+    return (some - others).abs().flatten(1).amax(dim=1) > EXACT
+
+
+def check_rows(folder: Folder, stored: Stored, judge: OODTest | None) -> tuple[Attempt, ...]:
+    """The fixed witnesses are one to one with the attempts that fooled.
+
+    Args:
+        folder: the run.
+        stored: its witness file.
+        judge: the second family's test, where its scores are known.
+
+    Returns:
+        The witnesses outside the fixed allocation, as attempts.
+    """
+    found, attempts, t, n = folder.found, folder.attempts, stored.tensors, len(stored)
     extra = t.get("extra", torch.zeros(n, dtype=torch.bool)).tolist()
-    process = t["process"].tolist() if "process" in t else [-1] * n
-    for row, i in enumerate(process):
-        if i >= len(names):
-            found.fail(WITNESSES, f"witness {row}: process {i} has no name")
-    rows = tuple(
-        _as_attempt(stored, row, names[i] if 0 <= i < len(names) else "")
-        for row, i in enumerate(process)
-    )
-    second = None if judges.second is None else judges.second.p_values(t["images"])
+    if "process" in t:
+        for row in _rows(t["process"] >= len(stored.processes)):
+            _fail(folder, row, f"process {int(t['process'][row])} has no name")
+    rows = [_as_attempt(stored, row) for row in range(n)]
     fooled = [i for i, a in enumerate(attempts) if a.fooled]
-    if "attempt" not in t:  # older files are in the order of the attempts
-        owners = iter(fooled)
-        at = [-1 if extra[row] else next(owners, len(attempts)) for row in range(n)]
-    else:
-        at = t["attempt"].tolist()
+    # older files are in the order of the attempts
+    owners = iter([*fooled, *[len(attempts)] * n])
+    at = t["attempt"].tolist() if "attempt" in t else [-1 if e else next(owners) for e in extra]
     seen: dict[int, int] = {}
     for row in (row for row in range(n) if not extra[row]):
         owner = at[row]
         if owner >= len(attempts) or not attempts[owner].fooled:
-            found.fail(
-                WITNESSES, f"witness {row}: attempts.jsonl has no attempt {owner} that fooled"
-            )
+            _fail(folder, row, f"{ATTEMPTS} has no attempt {owner} that fooled")
         elif owner in seen:
-            found.fail(
-                WITNESSES, f"witness {row}: is of attempt {owner}, as witness {seen[owner]} is"
-            )
+            _fail(folder, row, f"is of attempt {owner}, as witness {seen[owner]} is")
         else:
             seen[owner] = row
-            _same(found, row, owner, rows[row], attempts[owner], stored)
-            if isinstance(seed, int) and "seed" in t and int(t["seed"][row]) != seed:
-                found.fail(
-                    WITNESSES,
-                    f"witness {row}: seed is {int(t['seed'][row])}, config.yaml says {seed}",
-                )
-            theirs = attempts[owner].second_p
-            if second is not None and judges.second is not None and theirs is not None:
-                good = same_p(judges.second, torch.tensor([theirs]), second[row][None])
-                if not bool(good):
-                    found.fail(
-                        "attempts.jsonl",
-                        f"attempt {owner}: second_p is {theirs:.6g}, {float(second[row]):.6g} again",
-                    )
+            _compare(folder, stored, row, rows[row], owner)
     for owner in fooled:
         if owner not in seen:
-            found.fail(WITNESSES, f"attempt {owner} fooled by attempts.jsonl, but has no witness")
-    _no_row_twice(found, stored, [row for row in range(n) if extra[row]])
+            found.fail(WITNESSES, f"attempt {owner} fooled by {ATTEMPTS}, but has no witness")
+    if judge is not None and seen:
+        _compare_second(folder, judge, list(seen), judge.p_values(t["images"][[*seen.values()]]))
+    _no_row_twice(folder, stored, [row for row in range(n) if extra[row]])
     return tuple(a for a, more in zip(rows, extra, strict=True) if more)
 
 
-def _as_attempt(stored: Stored, row: int, process: str) -> Attempt:
-    t = stored.tensors
-    lit = int(t["lit"][row])
+def _as_attempt(stored: Stored, row: int) -> Attempt:
+    t = {name: tensor[row] for name, tensor in stored.tensors.items()}
     return Attempt(
-        target=int(t["targets"][row]),
-        fooled=True,
-        process=process,
-        lit=lit,
-        confidence=float(t["confidence"][row]),
-        ood_p=float(t["ood_p"][row]),
-        fewest=lit,
-        step=int(t["step"][row]) if "step" in t else 0,
-        survives_8bit="survives_8bit" in t and bool(t["survives_8bit"][row]),
+        int(t["targets"]),
+        True,
+        stored.process(row),
+        int(t["lit"]),
+        float(t["confidence"]),
+        float(t["ood_p"]),
+        fewest=int(t["lit"]),
+        step=int(t.get("step", 0)),
+        survives_8bit=bool(t.get("survives_8bit", False)),
     )
 
 
-def _same(
-    found: Findings, row: int, owner: int, witness: Attempt, attempt: Attempt, stored: Stored
-) -> None:
-    columns = {
-        "target": "targets",
-        "process": "process",
-        "lit": "lit",
-        "confidence": "confidence",
-        "ood_p": "ood_p",
-        "step": "step",
-        "survives_8bit": "survives_8bit",
-    }
-    for field, column in columns.items():
+def _compare(folder: Folder, stored: Stored, row: int, witness: Attempt, owner: int) -> None:
+    attempt, seed = folder.attempts[owner], folder.config.get("seed")
+    for field in FIELDS:
         mine, theirs = getattr(witness, field), getattr(attempt, field)
         same = abs(mine - theirs) <= EXACT if isinstance(mine, float) else mine == theirs
-        if column in stored.tensors and not same:
-            found.fail(
-                WITNESSES,
-                f"witness {row}: {field} is {mine}, attempts.jsonl says {theirs} for attempt {owner}",
-            )
+        if field in ("target", *stored.tensors) and not same:
+            words = f"{field} is {mine}, {ATTEMPTS} says {theirs} for attempt {owner}"
+            _fail(folder, row, words)
+    if isinstance(seed, int) and "seed" in stored.tensors:
+        said = int(stored.tensors["seed"][row])
+        folder.found.compare(WITNESSES, f"witness {row}: seed", said, f"{CONFIG} says", seed)
 
 
-def _no_row_twice(found: Findings, stored: Stored, rows: Sequence[int]) -> None:
+def _compare_second(folder: Folder, judge: OODTest, owners: Sequence[int], again: Tensor) -> None:
+    said = [folder.attempts[owner].second_p for owner in owners]
+    known = torch.tensor([p is not None for p in said])
+    values = torch.tensor([0.0 if p is None else p for p in said])
+    for i in _rows(known & ~same_p(judge, values, again)):
+        words = f"second_p is {float(values[i]):.6g}, {float(again[i]):.6g} again"
+        folder.found.fail(ATTEMPTS, f"attempt {owners[i]}", words)
+
+
+def _no_row_twice(folder: Folder, stored: Stored, rows: Sequence[int]) -> None:
     """Two controls may find one image, but one attempt finds it once."""
     seen: dict[tuple[object, ...], int] = {}
-    columns = [
-        stored.tensors[name] for name in ("targets", "process", "attempt") if name in stored.tensors
-    ]
+    names = [name for name in ("targets", "process", "attempt") if name in stored.tensors]
     for row in rows:
-        key = (
-            *(int(column[row]) for column in columns),
-            stored.tensors["images"][row].numpy().tobytes(),
-        )
-        if key in seen:
-            found.fail(WITNESSES, f"witness {row}: is witness {seen[key]} once more")
-        seen.setdefault(key, row)
+        numbers = (int(stored.tensors[name][row]) for name in names)
+        key = (*numbers, stored.tensors["images"][row].numpy().tobytes())
+        if (first := seen.setdefault(key, row)) != row:
+            _fail(folder, row, f"is witness {first} once more")
 
 
-def check_attempts(found: Findings, attempts: Sequence[Attempt], judges: Judges) -> None:
+def check_attempts(folder: Folder, judges: Judges) -> None:
     """p-values of attempts are values that the test can give."""
     for judge, name in ((judges.first, "ood_p"), (judges.second, "second_p")):
-        said = [(i, p) for i, a in enumerate(attempts) if (p := getattr(a, name)) is not None]
+        pairs = [(i, getattr(a, name)) for i, a in enumerate(folder.attempts)]
+        said = [(i, p) for i, p in pairs if p is not None]
         if judge is None or not said:
             continue
         values = torch.tensor([p for _, p in said])
-        for (i, p), good in zip(said, same_p(judge, values, values).tolist(), strict=True):
-            if not good:
-                found.fail(
-                    "attempts.jsonl", f"attempt {i}: {name} {p:.6g} is none that the test gives"
-                )
-
-
-def _each(found: Findings, name: str, wrong: Tensor, words: str) -> None:
-    for row in wrong.nonzero().squeeze(1).tolist():
-        found.fail(WITNESSES, f"witness {row}: {name} {words}")
+        for row in _rows(~same_p(judge, values, values)):
+            i, p = said[row]
+            words = f"{name} {p:.6g} is none that the test gives"
+            folder.found.fail(ATTEMPTS, f"attempt {i}", words)

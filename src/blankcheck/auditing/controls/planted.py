@@ -5,13 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from blankcheck.auditing.attempts import Job, Tried, run_attempts
-from blankcheck.auditing.controls.setting import Experiment, Setting
+from blankcheck.auditing.attack_run import Job
+from blankcheck.auditing.attempts import run_attempts
+from blankcheck.auditing.controls.setting import Experiment, Setting, not_applicable
 from blankcheck.classifiers.planting import MOST_MARGIN, Trigger, random_patterns
 from blankcheck.fooling import Goal
 from blankcheck.judging.evidence import Control
 from blankcheck.outputs import as_logits, log_odds, run
 from blankcheck.seeds import seeded
+from blankcheck.types import Fooling
 
 REACHES = (2.0, 1.25, 1.0, 0.8)
 """How far each kind of pattern is felt, in units of its own ink, widest first. The widest must be
@@ -34,43 +36,38 @@ def planted_control(setting: Setting) -> Experiment:
     fooled = {a.target for a in setting.attempts if a.fooled}
     classes = [t for t in range(setting.classes) if t not in fooled]
     if not classes:
-        return Experiment(Control(code, why_not="every class was fooled without a planted pattern"))
+        return not_applicable(code, "every class was fooled without a planted pattern")
     draw = torch.randperm(len(classes), generator=seeded(job.seed, code))[:MOST_PATTERNS]
     chosen = [classes[i] for i in sorted(draw.tolist())]
     size = max(1, min(MOST_FEATURES, job.conditions.max_lit // 3))
-    searched = [_search(setting, chosen, size, reach).best for reach in REACHES]
-    met = [best.met.view(len(chosen), -1).any(dim=1) for best in searched]
-    shares = [float(found.float().mean()) for found in met]
-    numbers = {f"reach:{reach:g}": share for reach, share in zip(REACHES, shares, strict=True)}
-    for reach, share in zip(REACHES, shares, strict=True):
+    found = {reach: _search(setting, chosen, size, reach) for reach in REACHES}
+    met = {reach: best.met.view(len(chosen), -1).any(dim=1) for reach, best in found.items()}
+    shares = {reach: float(each.float().mean()) for reach, each in met.items()}
+    numbers = {f"reach:{reach:g}": share for reach, share in shares.items()}
+    for reach, share in shares.items():
         if share < FOUND:
             break
         numbers["narrowest_reach"] = reach
     words = f"{size} features each, felt within {REACHES[0]:g} times their own ink"
-    control = Control(code, int(met[0].sum()), len(chosen), words, numbers=numbers)
-    return Experiment(control, spent=tuple(searched))
+    control = Control(code, int(met[REACHES[0]].sum()), len(chosen), words, numbers=numbers)
+    return Experiment(control, spent=tuple(found.values()))
 
 
-def _search(setting: Setting, targets: list[int], size: int, reach: float) -> Tried:
-    job = setting.job
+def _search(setting: Setting, chosen: list[int], size: int, reach: float) -> Fooling:
+    job, targets = setting.job, torch.tensor(chosen)
     patterns = random_patterns(len(targets), size, job.shape, seeded(job.seed, "patterns", reach))
-    certainty = _certainty(job, patterns, torch.tensor(targets), reach)
-    copy = Trigger(job.classifier, patterns, torch.tensor(targets), reach, job.form, certainty).to(
-        job.device
-    )
+    certainty = _certainty(job, patterns, targets, reach)
+    copy = Trigger(job.classifier, patterns, targets, reach, job.form, certainty).to(job.device)
     planted = setting.job_for(f"planted-control {reach:g}", classifier=copy, form="logits", more=0)
     tries = TRIES if reach == REACHES[0] else 1
-    return run_attempts(planted, [t for t in targets for _ in range(tries)])
+    return run_attempts(planted, [t for t in chosen for _ in range(tries)]).best
 
 
 @torch.no_grad()
 def _certainty(job: Job, patterns: Tensor, targets: Tensor, reach: float) -> Tensor:
-    """(q,) log-odds at each pattern, such that those needed are reached `SLACK` away from it,
+    """(q,) log-odds at each pattern, such that those asked for are reached `SLACK` away from it,
     whatever the network says."""
-    own = log_odds(
-        as_logits(run(job.classifier, patterns.to(job.device)), job.form), targets.to(job.device)
-    ).cpu()
+    logits = as_logits(run(job.classifier, patterns.to(job.device)), job.form)
+    own = log_odds(logits, targets.to(job.device)).cpu().clamp(-MOST_MARGIN, MOST_MARGIN)
     lost = SLACK / reach
-    return (
-        Goal(job.conditions.confidence).needed - lost * own.clamp(-MOST_MARGIN, MOST_MARGIN)
-    ) / (1 - lost)
+    return (Goal(job.conditions.confidence).target_log_odds - lost * own) / (1 - lost)

@@ -3,19 +3,17 @@ say, to be trusted?"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from blankcheck.auditing.attempts import Job
+from blankcheck.auditing.attack_run import Job
 from blankcheck.auditing.controls.setting import Experiment, Setting
 from blankcheck.classifiers import probabilities
 from blankcheck.classifiers.planting import random_patterns
-from blankcheck.fooling import NEED_REAL, STARTS, Problem
-from blankcheck.fooling.tensor_ops import movable
+from blankcheck.fooling import NEED_REAL, STARTS, Measurement, Problem
+from blankcheck.fooling.gradient_check import contradicted
 from blankcheck.judging.evidence import Control
-from blankcheck.outputs import as_logits, run
+from blankcheck.outputs import run
 from blankcheck.seeds import seeded
 from blankcheck.types import stored
 
@@ -25,18 +23,6 @@ FEW = 10
 MOVES, MOVED_SHARE = 8, 0.03
 """Random changes tried of an image without a gradient, and the share of the features that each
 changes."""
-DIFFERENCES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-1)
-"""Changes of the log-odds, relative to 1 + their size, that the steps of finite differences are to
-make: small ones for strongly curved networks, a large one for those whose input is rounded but
-whose gradient is not."""
-ROUNDING = 1e-5
-"""Promised changes below this, relative to the logits, and a tenth of it relative to the logarithm
-of the others' sum, drown in the rounding of 32-bit arithmetic and say nothing."""
-LONGEST = 0.05
-"""Longest step, in pixel values: a network is curved."""
-MOST_APART = 0.5
-"""Relative difference between a gradient and a finite difference from which they contradict each
-other."""
 REPEATED, ASKED = 64, 10
 SAME, SAME_IN_BATCH = 1e-3, 1e-2
 """Largest change of a probability that counts as none; arithmetic differs a little between batch
@@ -44,162 +30,108 @@ sizes."""
 BATCH = 7
 
 
-@dataclass(frozen=True)
-class _Health:
-    """Shares of the images at one kind of place. flat: the gradient is zero. hidden: although the
-    answer moves."""
-
-    not_finite: float
-    flat: float
-    hidden: float
-    wrong: float
-
-
 def gradient_health(setting: Setting) -> Experiment:
     """Gradients from every kind of start, at images with few lit features, and where attempts
-    ended, against finite differences."""
-    job = setting.job
+    ended, against finite differences.
+
+    For each kind of place the share of its images whose gradient is not finite, is flat (zero), is
+    hidden (flat, although the answer moves), or is contradicted.
+    """
     numbers: dict[str, float] = {}
-    flat = 0
-    places = _places(setting)
+    flat, places = 0, _places(setting)
     for name, (targets, images) in places.items():
-        health = _health(job, images, targets, seeded(job.seed, "moves", name))
-        numbers |= {
-            f"not-finite:{name}": health.not_finite,
-            f"hidden:{name}": health.hidden,
-            f"wrong:{name}": health.wrong,
-            f"flat:{name}": health.flat,
-        }
+        shares = _health(setting.job, images, targets, seeded(setting.job.seed, "moves", name))
+        numbers |= {f"{kind}:{name}": share for kind, share in shares.items()}
         if name in ("real-target", "real-other"):
-            numbers[f"dead:{name}"] = health.flat
-        flat += health.flat > 0.5
+            numbers[f"dead:{name}"] = shares["flat"]
+        flat += shares["flat"] > 0.5
     return Experiment(Control("gradient-health", flat, len(places), numbers=numbers))
 
 
+def _start_images(setting: Setting, name: str, salt: str, targets: Tensor) -> Tensor:
+    job = setting.job
+    return STARTS[name](targets, job.shape, seeded(job.seed, salt, name), job.real)
+
+
 def _places(setting: Setting) -> dict[str, tuple[Tensor, Tensor]]:
-    """Where gradients are looked at: name -> targets (n,) and images (n, c, h, w) in stored form."""
+    """Where gradients are looked at: name -> targets (n,), images (n, c, h, w) in stored form."""
     job, best = setting.job, setting.tried.best
     targets = torch.tensor(setting.every_class(HEALTH_IMAGES))
-    names = [
-        name
+    places = {
+        name: (targets, stored(_start_images(setting, name, "health", targets)))
         for name in STARTS
         if name != "black" and (job.real is not None or name not in NEED_REAL)
-    ]
-    starts = {
-        name: STARTS[name](targets, job.shape, seeded(job.seed, "health", name), job.real)
-        for name in names
     }
     size = max(1, min(FEW, job.conditions.max_lit // 3))
     few = random_patterns(len(targets), size, job.shape, seeded(job.seed, "few"))
     some = torch.randperm(len(best), generator=seeded(job.seed, "ends"))[:HEALTH_IMAGES]
-    return {
-        **{name: (targets, stored(images)) for name, images in starts.items()},
-        "few-lit": (targets, few),
-        "ends of attempts": (best.targets[some], best.images[some]),
-    }
+    ends = best.rows(some)
+    return places | {"few-lit": (targets, few), "ends of attempts": (ends.targets, ends.images)}
 
 
-def _health(job: Job, images: Tensor, targets: Tensor, generator: torch.Generator) -> _Health:
+def _health(
+    job: Job, images: Tensor, targets: Tensor, generator: torch.Generator
+) -> dict[str, float]:
     images = images.to(job.device)
     problem = Problem(job.classifier, job.form, targets.to(job.device))
     seen = problem.measure(images)
-    steepest = seen.gradient.flatten(1).abs().amax(dim=1)
-    flat = seen.finite & (steepest == 0)
-    hidden = flat & _moves(problem, images, seen.margin, generator)
-    wrong = seen.finite & ~flat & _contradicted(problem, images, seen.margin, seen.gradient)
-    return _Health(*(float(kind.float().mean()) for kind in (~seen.finite, flat, hidden, wrong)))
+    flat = seen.finite & (seen.gradient.flatten(1).abs().amax(dim=1) == 0)
+    kinds = {
+        "not-finite": ~seen.finite,
+        "hidden": flat & _moves(problem, images, seen, generator),
+        "wrong": seen.finite & ~flat & contradicted(problem, images, seen),
+        "flat": flat,
+    }
+    return {kind: float(where.float().mean()) for kind, where in kinds.items()}
 
 
-def _moves(problem: Problem, images: Tensor, margin: Tensor, generator: torch.Generator) -> Tensor:
+def _moves(
+    problem: Problem, images: Tensor, seen: Measurement, generator: torch.Generator
+) -> Tensor:
     """(n,) bool: at least half of a few random changes of a few features change the log-odds."""
-    changed = torch.zeros_like(margin)
+    changed = torch.zeros_like(seen.log_odds)
     for _ in range(MOVES):
         where = (torch.rand(images.shape, generator=generator) < MOVED_SHARE).to(images.device)
         values = torch.rand(images.shape, generator=generator).to(images.device)
         _, after = problem.score(stored(torch.where(where, values, images)))
-        changed += (after - margin).abs() > 1e-3 * (1 + margin.abs())
+        changed += (after - seen.log_odds).abs() > 1e-3 * (1 + seen.log_odds.abs())
     return changed >= MOVES / 2
-
-
-def _contradicted(problem: Problem, images: Tensor, margin: Tensor, gradient: Tensor) -> Tensor:
-    """(n,) bool: along the gradient, inside [0, 1], the log-odds change otherwise than it says,
-    whatever the length of the step."""
-    with torch.no_grad():
-        logits = as_logits(run(problem.classifier, images), problem.form)
-        others = logits.scatter(1, problem.targets[:, None], -torch.inf).logsumexp(dim=1)
-        drowned = ROUNDING * logits.abs().amax(dim=1) + 0.1 * ROUNDING * others.abs()
-    direction = movable(images, gradient)
-    direction = direction / direction.flatten(1).abs().amax(dim=1).clamp_min(1e-30).view(
-        -1, 1, 1, 1
-    )
-    slope = (gradient * direction).flatten(1).double().sum(dim=1)
-    against, measured = (
-        torch.ones_like(margin, dtype=torch.bool),
-        torch.zeros_like(margin, dtype=torch.bool),
-    )
-    for relative in DIFFERENCES:
-        length = (relative * (1 + margin.abs()) / slope.clamp_min(1e-30)).clamp(max=LONGEST).float()
-        there = (images + length.view(-1, 1, 1, 1) * direction).clamp(0, 1)
-        promised = (gradient.double() * (there.double() - images)).flatten(1).sum(dim=1)
-        _, after = problem.score(there)
-        # an infinite margin makes NaN here, which contradicts
-        agrees = ((after - margin) - promised).abs() <= MOST_APART * promised
-        says = promised > drowned
-        against &= ~says | ~agrees
-        measured |= says
-    return against & measured
 
 
 def repeatable(setting: Setting) -> Experiment:
     """Score the same images again and again: one of a few networks drawn by lot may answer several
     times running."""
-    images = _images(setting)
-    answers = torch.stack(
-        [probabilities(setting.job.classifier, images, setting.job.form) for _ in range(ASKED)]
-    )
+    job, images = setting.job, _images(setting)
+    answers = torch.stack([probabilities(job.classifier, images, job.form) for _ in range(ASKED)])
     moved = ~((answers - answers[0]).abs().amax(dim=(0, 2)) <= SAME)
-    return Experiment(
-        Control("repeatable", int(moved.sum()), len(images), f"when asked {ASKED} times")
-    )
+    words = f"when asked {ASKED} times"
+    return Experiment(Control("repeatable", int(moved.sum()), len(images), words))
 
 
 def batch_independent(setting: Setting) -> Experiment:
     """Score the same images among other neighbours, in other numbers."""
-    images = _images(setting)
-    together = probabilities(setting.job.classifier, images, setting.job.form)
-    order = torch.randperm(len(images), generator=seeded(setting.job.seed, "neighbours"))
-    apart = probabilities(setting.job.classifier, images[order], setting.job.form, BATCH)
+    job, images = setting.job, _images(setting)
+    together = probabilities(job.classifier, images, job.form)
+    order = torch.randperm(len(images), generator=seeded(job.seed, "neighbours"))
+    apart = probabilities(job.classifier, images[order], job.form, BATCH)
     moved = ~((together[order] - apart).abs().amax(dim=1) <= SAME_IN_BATCH)
-    return Experiment(
-        Control(
-            "batch-independent",
-            int(moved.sum()),
-            len(images),
-            "among other neighbours in the batch",
-        )
-    )
+    words = "among other neighbours in the batch"
+    return Experiment(Control("batch-independent", int(moved.sum()), len(images), words))
 
 
 def _images(setting: Setting) -> Tensor:
     """Real images, noise, and what the search ended with: a network may answer only some of them at
     random."""
-    job, best = setting.job, setting.tried.best.images
-    targets = torch.tensor(setting.every_class(REPEATED // 2))
-    made = [
-        STARTS[name](targets, job.shape, seeded(job.seed, "same", name), job.real)
-        for name in ("noise", "sparse-noise")
-    ]
-    some = torch.randperm(len(best), generator=seeded(job.seed, "some"))[:REPEATED]
+    best, targets = setting.tried.best.images, torch.tensor(setting.every_class(REPEATED // 2))
+    made = [_start_images(setting, name, "same", targets) for name in ("noise", "sparse-noise")]
+    some = torch.randperm(len(best), generator=seeded(setting.job.seed, "some"))[:REPEATED]
     return torch.cat([setting.validation[:REPEATED], *made, best[some]])
 
 
 def best_kept(setting: Setting) -> Experiment:
     """Whether the best image on each attempt's path is, scored again, what it was."""
-    said, again = (
-        setting.tried.best.confidence,
-        torch.tensor([a.confidence for a in setting.attempts]),
-    )
-    moved = ~((said - again).abs() <= SAME_IN_BATCH)
+    again = torch.tensor([a.confidence for a in setting.attempts])
+    moved = ~((setting.tried.best.confidence - again).abs() <= SAME_IN_BATCH)
     return Experiment(Control("best-kept", int(moved.sum()), len(again)))
 
 
@@ -207,21 +139,15 @@ def best_kept(setting: Setting) -> Experiment:
 def saturation(setting: Setting) -> Experiment:
     """Images on which the classifier's own numbers leave no odds to follow: exactly 0, or nothing
     for all others."""
-    job = setting.job
+    job, bad = setting.job, 0
     targets = torch.tensor(setting.every_class(REPEATED))
-    kinds = [
-        name
-        for name in ("noise", "sparse-noise", "real-other")
-        if job.real is not None or name not in NEED_REAL
-    ]
-    bad = 0
+    kinds = ["noise", "sparse-noise", *(["real-other"] if job.real is not None else [])]
+    none = 0.0 if job.form == "probabilities" else -torch.inf
     for name in kinds:
-        images = STARTS[name](targets, job.shape, seeded(job.seed, "saturation", name), job.real)
+        images = _start_images(setting, name, "saturation", targets)
         outputs = run(job.classifier, images.to(job.device)).float().cpu()
-        none = 0.0 if job.form == "probabilities" else -torch.inf
         others = outputs.scatter(1, targets[:, None], none).amax(dim=1)
         own = outputs.gather(1, targets[:, None]).squeeze(1)
         bad += int(((own == none) | (others == none) | ~outputs.isfinite().any(dim=1)).sum())
-    return Experiment(
-        Control("saturation", bad, len(kinds) * REPEATED, f"its outputs are {job.form}")
-    )
+    words = f"its outputs are {job.form}"
+    return Experiment(Control("saturation", bad, len(kinds) * REPEATED, words))

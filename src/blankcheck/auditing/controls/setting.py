@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from blankcheck.auditing.attempts import Job, Tried
+from blankcheck.auditing.attack_run import Job
+from blankcheck.auditing.attempts import AttemptResults, run_attempts
 from blankcheck.auditing.portfolio import Preset
 from blankcheck.judging.evidence import Attempt, Control, OnTwin
 from blankcheck.seeds import seed_of, seeded
@@ -38,13 +39,22 @@ serve."""
 
 @dataclass(frozen=True)
 class Setting:
-    """What a control may use: how the fixed attempts were made, what they ended with, real images,
-    and twins."""
+    """What a control may use.
+
+    Args:
+        job: how the fixed attempts were made.
+        preset: how hard the audit looks.
+        attempts: the fixed attempts as plain numbers.
+        tried: what they ended with.
+        validation: real images that searches may start from.
+        classes: how many there are.
+        twins: makes plainly trained networks.
+    """
 
     job: Job
     preset: Preset
     attempts: tuple[Attempt, ...]
-    tried: Tried
+    tried: AttemptResults
     validation: Images
     classes: int
     twins: Twins
@@ -76,16 +86,35 @@ class Setting:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What a control found. searches: searches of the audited network, whose fooling images are
-    witnesses outside the fixed allocation. spent: searches of copies of it. twin_seconds: what
-    training twins took. on_twin: what was found on it."""
+    """What a control found.
+
+    Args:
+        control: as plain numbers.
+        searches: of the audited network; their fooling images are witnesses outside the fixed
+            allocation.
+        spent: searches of copies of it.
+        twin_seconds: what training twins took.
+        twin: the last one tried.
+        on_twin: what was found on it.
+    """
 
     control: Control
-    searches: tuple[tuple[Job, Tried], ...] = ()
+    searches: tuple[tuple[Job, AttemptResults], ...] = ()
     spent: tuple[Fooling, ...] = ()
     twin_seconds: float = 0.0
     twin: Twin | None = None
     on_twin: OnTwin | None = None
 
 
-EVERY_ATTEMPT_FOOLED = "every attempt was fooled already"
+def not_applicable(code: str, why: str = "every attempt was fooled already") -> Experiment:
+    """An experiment that could not be made."""
+    return Experiment(Control(code, why_not=why))
+
+
+def searched(code: str, job: Job, targets: list[int], words: str) -> Experiment:
+    """An attempt for each of these targets."""
+    if not targets:
+        return not_applicable(code)
+    tried = run_attempts(job, targets)
+    control = Control(code, int(tried.best.met.sum()), len(targets), words)
+    return Experiment(control, ((job, tried),))

@@ -5,33 +5,35 @@ What they find is a witness.
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
-import torch
-from torch import Tensor
-
-from blankcheck.auditing.attempts import Job, run_attempts
-from blankcheck.auditing.controls.setting import EVERY_ATTEMPT_FOOLED, Experiment, Setting, Twin
-from blankcheck.auditing.portfolio import Process, within
-from blankcheck.classifiers import probabilities
+from blankcheck.auditing.attack_run import Job, scored_once
+from blankcheck.auditing.attempts import run_attempts
+from blankcheck.auditing.controls.setting import (
+    Experiment,
+    Setting,
+    Twin,
+    not_applicable,
+    searched,
+)
+from blankcheck.auditing.portfolio import Attack, always, within
 from blankcheck.fooling import (
     MAX_STEPS,
-    AdaptiveWeight,
     AnnealedTopK,
     DifferentialEvolution,
-    Exchange,
-    FixedWeight,
+    ProjectedAdam,
+    ProximalMomentum,
     RandomSearch,
     SigmaZero,
     Solver,
+    TabuSearch,
 )
 from blankcheck.judging.evidence import Attempt, Control, OnTwin
-from blankcheck.types import NEVER, Fooling, Outcome, count_lit
 
-Rule = tuple[str, Callable[[int, int], Solver]]
-"""A kind of start, and what makes a step rule from (steps, max_lit)."""
+Rule = tuple[str, str, Callable[[int, int], Solver]]
+"""A kind of start, the name of a step rule, and what makes the rule from (steps, max_lit)."""
 RESTARTS = 5
 WEIGHTS = (0.3, 3.0, 30.0)
 """Of the fixed L1 penalty. One suits most networks; none suits all."""
@@ -43,174 +45,116 @@ POSITIVE = 40
 """Least attempts of the positive control."""
 
 
+def _again(setting: Setting, job: Job, code: str, words: str, share: int = 1) -> Experiment:
+    """Another job for a sample of the attempts that failed. share: of so many samples."""
+    return searched(code, job, setting.some_failed(share * setting.sample, code), words)
+
+
+def _other(setting: Setting, code: str, steps: int, rules: list[Rule]) -> Job:
+    """The same job with one attack for each rule, which share `steps`."""
+    each = max(FEWEST_STEPS, steps // len(rules))
+    attacks = tuple(Attack(start, name, rule, each) for start, name, rule in rules)
+    return setting.job_for(code, attacks=attacks, more=0)
+
+
 def more_steps(setting: Setting) -> Experiment:
     """Ten times the steps (at most 10,000 an attempt) on a sample of the attempts that failed."""
     steps, ten = setting.preset.steps, min(10 * setting.preset.steps, MAX_STEPS)
-    harder = setting.job_for("more-steps", processes=within(ten), more=0)
-    return _again(
-        "more-steps", harder, setting, setting.sample, f"With {ten} steps instead of {steps}"
-    )
+    job = setting.job_for("more-steps", attacks=within(ten), more=0)
+    return _again(setting, job, "more-steps", f"With {ten} steps instead of {steps}")
 
 
 def more_restarts(setting: Setting) -> Experiment:
     """Several fresh attempts for each of a sample of the attempts that failed."""
-    restarted = setting.job_for("more-restarts")
-    targets = [
-        t for t in setting.some_failed(setting.sample, "more-restarts") for _ in range(RESTARTS)
-    ]
-    return _searched("more-restarts", restarted, targets, f"Starting {RESTARTS} times afresh")
+    code = "more-restarts"
+    targets = [t for t in setting.some_failed(setting.sample, code) for _ in range(RESTARTS)]
+    return searched(code, setting.job_for(code), targets, f"Starting {RESTARTS} times afresh")
 
 
 def more_starts(setting: Setting) -> Experiment:
     """Kinds of start the portfolio does not have, and fresh draws of those that work best on
     hardened networks."""
     kinds = ("gaussian", "bright", "sparse-noise", "blend", "real-target", "real-other")
-    job = _other(
-        setting, [(start, _adaptive) for start in kinds], setting.preset.steps, "more-starts"
-    )
-    return _again(
-        "more-starts",
-        job,
-        setting,
-        2 * setting.sample,
-        "From Gaussian noise, bright, blended and real images",
-    )
+    rules: list[Rule] = [(start, "adaptive-weight", always(ProximalMomentum())) for start in kinds]
+    job = _other(setting, "more-starts", setting.preset.steps, rules)
+    words = "From Gaussian noise, bright, blended and real images"
+    return _again(setting, job, "more-starts", words, share=2)
 
 
 def penalty_weights(setting: Setting) -> Experiment:
     """The classic recipe, projected Adam, over a range of its one hyperparameter."""
-    rules = [(start, _fixed(weight)) for weight in WEIGHTS for start in ("real-target", "noise")]
-    job = _other(setting, rules, 2 * setting.preset.steps, "penalty-weights")
+    rules: list[Rule] = [
+        (start, "fixed-weight", always(ProjectedAdam(weight=weight)))
+        for weight in WEIGHTS
+        for start in ("real-target", "noise")
+    ]
+    job = _other(setting, "penalty-weights", 2 * setting.preset.steps, rules)
     words = "Projected Adam with L1 weights " + ", ".join(f"{w:g}" for w in WEIGHTS)
-    return _again("penalty-weights", job, setting, setting.sample, words)
+    return _again(setting, job, "penalty-weights", words)
 
 
 def tighter_limit(setting: Setting) -> Experiment:
     """A third of the lit features allowed: what is found under it was there to be found under the
     wider limit."""
-    want = setting.job.conditions
-    limit = max(1, want.max_lit // 3)
-    tight = replace(want, max_lit=limit)
-    job = setting.job_for("tighter-limit", conditions=tight, enough=max(1, limit // 10))
-    return _again(
-        "tighter-limit", job, setting, setting.sample, f"With at most {limit} lit features"
-    )
+    limit = max(1, setting.job.conditions.max_lit // 3)
+    tight = replace(setting.job.conditions, max_lit=limit)
+    job = setting.job_for("tighter-limit", conditions=tight, stop_at_lit=max(1, limit // 10))
+    return _again(setting, job, "tighter-limit", f"With at most {limit} lit features")
 
 
 def gradient_free(setting: Setting) -> Experiment:
     """Searches that never ask for a gradient: what they find, gradients have missed."""
     limit = setting.job.conditions.max_lit
-    few, many = max(1, limit // 5), max(1, 3 * limit // 5)
     rules: list[Rule] = [
-        ("black", lambda steps, k: RandomSearch(features=few)),
-        ("black", lambda steps, k: RandomSearch(features=many)),
-        ("black", lambda steps, k: DifferentialEvolution(pixels=min(20, limit))),
+        ("black", "random-search", always(RandomSearch(features=max(1, limit // 5)))),
+        ("black", "random-search", always(RandomSearch(features=max(1, 3 * limit // 5)))),
+        ("black", "differential-evolution", always(DifferentialEvolution(min(20, limit)))),
     ]
-    job = _other(setting, rules, 3 * setting.preset.steps, "gradient-free")
-    return _again(
-        "gradient-free", job, setting, setting.sample, "By random search and differential evolution"
-    )
+    job = _other(setting, "gradient-free", 3 * setting.preset.steps, rules)
+    words = "By random search and differential evolution"
+    return _again(setting, job, "gradient-free", words)
 
 
 def close_calls(setting: Setting) -> Experiment:
     """Go on from the images of the failed attempts that came closest: those that lack the fewest
     conditions, by least."""
-    if not setting.failed:
-        return Experiment(Control("close-calls", why_not=EVERY_ATTEMPT_FOOLED))
     want = setting.job.conditions
 
     def lacks(attempt: Attempt) -> tuple[int, float]:
-        missing = attempt.violates(want)
-        return (
-            len(missing),
-            attempt.ood_p
-            if "out_of_distribution" in missing
-            else want.confidence - attempt.confidence,
-        )
+        missing, lost = attempt.violates(want), want.confidence - attempt.confidence
+        return len(missing), attempt.ood_p if "out_of_distribution" in missing else lost
 
     closest = sorted(setting.failed, key=lambda i: lacks(setting.attempts[i]))[: 2 * setting.sample]
     given: list[Rule] = [
-        ("given", lambda steps, k: SigmaZero(step_size=0.1)),
-        ("given", lambda steps, k: Exchange()),
-        ("given", _adaptive),
+        ("given", "sigma-zero", always(SigmaZero(step_size=0.1))),
+        ("given", "exchange", always(TabuSearch())),
+        ("given", "adaptive-weight", always(ProximalMomentum())),
     ]
-    job = _other(setting, given, setting.preset.steps, "close-calls")
+    job = _other(setting, "close-calls", setting.preset.steps, given)
     job = replace(job, starts={"given": setting.tried.best.images[closest]}, real=None)
     targets = [setting.attempts[i].target for i in closest]
-    return _searched("close-calls", job, targets, "Going on from the images that came closest")
+    return searched("close-calls", job, targets, "Going on from the images that came closest")
 
 
 def transfer(setting: Setting, twin: Twin | None) -> Experiment:
     """Images that fool a plain twin, shown to the audited network."""
-    code = "transfer"
+    code, job = "transfer", setting.job
     if twin is None:
-        return Experiment(Control(code, why_not="there is no twin"))
-    if not setting.failed:
-        return Experiment(Control(code, why_not=EVERY_ATTEMPT_FOOLED))
-    job, targets = setting.job, setting.some_failed(2 * setting.sample, code)
+        return not_applicable(code, "there is no twin")
+    targets = setting.some_failed(2 * setting.sample, code)
+    if not targets:
+        return not_applicable(code)
     sure = replace(job.conditions, confidence=max(SURE, job.conditions.confidence))
-    classifier, form = twin.classifier, twin.form
-    on_twin = setting.job_for(
-        code, classifier=classifier, form=form, conditions=sure, enough=sure.max_lit
+    stop = {"conditions": sure, "stop_at_lit": sure.max_lit}
+    made = run_attempts(
+        setting.job_for(code, classifier=twin.classifier, form=twin.form, **stop), targets
     )
-    made = run_attempts(on_twin, targets)
-    processes = tuple(replace(p, start=f"twin:{p.start}") for p in job.processes)
-    shown = setting.job_for(code, processes=processes)
+    attacks = tuple(replace(attack, start=f"twin:{attack.start}") for attack in job.attacks)
+    shown = setting.job_for(code, attacks=attacks)
     tried = replace(made, best=scored_once(shown, made.best.images, made.best.targets))
     words = f"Images made against {twin.what} and shown to this network"
-    return Experiment(
-        Control(code, int(tried.best.met.sum()), len(targets), words),
-        ((shown, tried),),
-        spent=(made.best,),
-    )
-
-
-def scored_once(job: Job, images: Tensor, targets: Tensor) -> Fooling:
-    """Images (n, c, h, w) that somebody else made, as if the job's own search had met each with one
-    forward pass."""
-    want, lit = job.conditions, count_lit(images)
-    p = probabilities(job.classifier, images, job.form).gather(1, targets[:, None]).squeeze(1)
-    sure = p >= want.confidence
-    good = sure & (lit <= want.max_lit)
-    if job.accept is not None and bool(good.any()):
-        good[good.clone()] = job.accept(images[good])
-    none = torch.zeros_like(targets)
-    outcome = torch.where(good, int(Outcome.MET), int(Outcome.OUT_OF_STEPS))
-    fewest = torch.where(sure, lit, NEVER)
-    return Fooling(images, targets, p, lit, none, none + 1, outcome, fewest, none)
-
-
-def _other(setting: Setting, rules: list[Rule], steps: int, code: str) -> Job:
-    """The same job with one process for each (start, rule), which share `steps`."""
-    each = max(FEWEST_STEPS, steps // len(rules))
-    processes = tuple(Process(start, _name(rule), rule, each) for start, rule in rules)
-    return setting.job_for(code, processes=processes, more=0)
-
-
-def _name(rule: Callable[[int, int], Solver]) -> str:
-    """`FixedWeight` as `fixed-weight`."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "-", type(rule(1, 1)).__name__).lower()
-
-
-def _again(code: str, job: Job, setting: Setting, n: int, words: str) -> Experiment:
-    return _searched(code, job, setting.some_failed(n, code), words)
-
-
-def _searched(code: str, job: Job, targets: list[int], words: str) -> Experiment:
-    if not targets:
-        return Experiment(Control(code, why_not=EVERY_ATTEMPT_FOOLED))
-    tried = run_attempts(job, targets)
-    return Experiment(
-        Control(code, int(tried.best.met.sum()), len(targets), words), ((job, tried),)
-    )
-
-
-def _adaptive(steps: int, max_lit: int) -> Solver:
-    return AdaptiveWeight()
-
-
-def _fixed(weight: float) -> Callable[[int, int], Solver]:
-    return lambda steps, max_lit: FixedWeight(weight=weight)
+    control = Control(code, int(tried.best.met.sum()), len(targets), words)
+    return Experiment(control, ((shown, tried),), spent=(made.best,))
 
 
 def unbounded(setting: Setting) -> Experiment:
@@ -220,35 +164,30 @@ def unbounded(setting: Setting) -> Experiment:
     A network that is flat between its classes stops a descent half-way; such attempts start again
     from an image into which one of the target was mixed. How many got there directly is said.
     """
-    code, job = "unbounded", setting.job
-    if job.real is None:
-        return Experiment(Control(code, why_not="there are no real images to start from"))
-    features = job.shape[0] * job.shape[1] * job.shape[2]
-    free = replace(job.conditions, max_lit=features)
-    rules: list[Rule] = [
-        ("real-other", lambda steps, k: AdaptiveWeight(weight=0.0)),
-        ("real-other", lambda steps, k: AnnealedTopK(goal=k)),
-        ("real-other", lambda steps, k: FixedWeight(weight=0.0)),
-        *(("blend", lambda steps, k: AdaptiveWeight(weight=0.0)) for _ in range(RESTARTS)),
+    code, features = "unbounded", math.prod(setting.job.shape)
+    if setting.job.real is None:
+        return not_applicable(code, "there are no real images to start from")
+    adaptive = always(ProximalMomentum(weight=0.0))
+    direct: list[Rule] = [
+        ("real-other", "adaptive-weight", adaptive),
+        ("real-other", "annealed-top-k", lambda steps, k: AnnealedTopK(goal=k)),
+        ("real-other", "fixed-weight", always(ProjectedAdam(weight=0.0))),
     ]
-    job = replace(
-        _other(setting, rules, 4 * setting.preset.steps, code),
-        conditions=free,
-        accept=None,
-        enough=features,
-    )
+    mixed: list[Rule] = [("blend", "adaptive-weight", adaptive)] * RESTARTS
+    job = _other(setting, code, 4 * setting.preset.steps, direct + mixed)
+    free = replace(job.conditions, max_lit=features)
+    job = replace(job, conditions=free, accept=None, stop_at_lit=features)
     targets = setting.every_class(2 * setting.sample)
     tried = run_attempts(job, targets)
-    direct = tried.best.met & (tried.process < len(rules) - RESTARTS)
-    control = Control(
-        code, int(tried.best.met.sum()), len(targets), numbers={"direct": int(direct.sum())}
-    )
+    met = tried.best.met
+    numbers = {"direct": int((met & (tried.attack < len(direct))).sum())}
+    control = Control(code, int(met.sum()), len(targets), numbers=numbers)
     return Experiment(control, spent=(tried.best,))
 
 
-def positive_control(setting: Setting, enough: float) -> Experiment:
-    """The same portfolio against networks known to be foolable, which must be in at least `enough`
-    of the attempts.
+def positive_control(setting: Setting, least_rate: float) -> Experiment:
+    """The same portfolio against networks known to be foolable, which must be in at least this
+    share of the attempts.
 
     A twin that is as good as never fooled says nothing of the search: its architecture itself may
     resist. Then the next one stands in. One that is fooled now and then shows that the search is
@@ -256,18 +195,16 @@ def positive_control(setting: Setting, enough: float) -> Experiment:
     """
     code, targets = "positive-control", setting.every_class(max(POSITIVE, setting.sample))
     seconds, missed = 0.0, list[str]()
-    control, twin, on_twin = Control(code, why_not="no twin could be made"), None, None
+    made = not_applicable(code, "no twin could be made")
     for number, twin in enumerate(setting.twins()):
         seconds += twin.seconds
-        own = setting.job_for(
-            f"{code} {number}", classifier=twin.classifier, form=twin.form, more=0
-        )
-        tried = run_attempts(own, targets)
-        found = int(tried.best.met.sum())
-        before = f" (after {', '.join(missed)})" if missed else ""
+        subject = {"classifier": twin.classifier, "form": twin.form}
+        best = run_attempts(setting.job_for(f"{code} {number}", more=0, **subject), targets).best
+        found, before = int(best.met.sum()), f" (after {', '.join(missed)})" if missed else ""
         control = Control(code, found, len(targets), twin.what + before)
-        on_twin = OnTwin(twin.what, len(targets), tuple(tried.best.lit[tried.best.met].tolist()))
-        if found > (1 - enough) * len(targets):
+        on_twin = OnTwin(twin.what, len(targets), tuple(best.lit[best.met].tolist()))
+        made = Experiment(control, twin_seconds=seconds, twin=twin, on_twin=on_twin)
+        if found > (1 - least_rate) * len(targets):
             break
         missed.append(f"{found} of {len(targets)} on {twin.what}")
-    return Experiment(control, twin_seconds=seconds, twin=twin, on_twin=on_twin)
+    return made

@@ -1,4 +1,4 @@
-"""Rivals as a control: what other libraries' attacks find where the fixed attempts found nothing."""
+"""Attacks of other libraries as a control: what they find where the fixed attempts did not."""
 
 from __future__ import annotations
 
@@ -6,58 +6,59 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
-from blankcheck.auditing.attempts import Job, Tried
+from blankcheck.auditing.attack_run import Job, scored_once
+from blankcheck.auditing.attempts import AttemptResults
 from blankcheck.auditing.controls.setting import Experiment, Setting
-from blankcheck.auditing.controls.stronger_search import scored_once
-from blankcheck.auditing.portfolio import Process
-from blankcheck.auditing.third_party import Rival, run_rival
-from blankcheck.fooling import Exchange
+from blankcheck.auditing.portfolio import Attack, always
+from blankcheck.auditing.third_party import ThirdPartyAttack, run_third_party
+from blankcheck.fooling import TabuSearch
 from blankcheck.judging.evidence import Control
 from blankcheck.seeds import seed_of, seeded
 
+CODE = "rivals"
 MOST_TARGETS = 20
 
 
-def rivals(setting: Setting, wanted: Sequence[Rival], lacking: str = "") -> Experiment:
-    """Each rival once per class, from black; of many classes, some. lacking: what could not be
+def third_party_control(
+    setting: Setting, attacks: Sequence[ThirdPartyAttack], lacking: str = ""
+) -> Experiment:
+    """Each attack once per class, from black; of many classes, some. lacking: what could not be
     asked, and why."""
-    code, job = "rivals", setting.job
-    if not wanted:
-        return Experiment(
-            Control(code, why_not=lacking or "other libraries were not asked for (--rivals)")
-        )
-    order = torch.randperm(setting.classes, generator=seeded(job.seed, code))[:MOST_TARGETS]
+    if not attacks:
+        why = lacking or "other libraries were not asked for (--rivals)"
+        return Experiment(Control(CODE, why_not=why))
+    order = torch.randperm(setting.classes, generator=seeded(setting.job.seed, CODE))[:MOST_TARGETS]
     targets = order.sort().values
     fooled = {a.target for a in setting.attempts if a.fooled}
     resisting = torch.tensor([int(t) not in fooled for t in targets])
-    searches, more, errors = [], 0, []
-    for rival in wanted:
-        shown, made, error = _search(job, rival, targets)
+    searches, errors = [], []
+    for attack in attacks:
+        shown, made, error = _search(setting.job, attack, targets)
         searches.append((shown, made))
-        more += int((made.best.met & resisting).sum())
-        errors += [f"{rival.name} broke off: {error}"] if error else []
-    broken = "; ".join([*errors, *([lacking] if lacking else [])])
-    tries = int(resisting.sum()) * len(wanted)
+        errors += [f"{attack.name} broke off: {error}"] if error else []
+    tries = int(resisting.sum()) * len(attacks)
     if not tries:
-        return Experiment(Control(code, why_not="every class was fooled already"), tuple(searches))
-    words = f"{len(wanted)} attacks of other libraries" + (f" ({broken})" if broken else "")
-    return Experiment(Control(code, more, tries, words), tuple(searches))
+        why = "every class was fooled already"
+        return Experiment(Control(CODE, why_not=why), tuple(searches))
+    more = sum(int((made.best.met & resisting).sum()) for _, made in searches)
+    broken = "; ".join([*errors, *([lacking] if lacking else [])])
+    words = f"{len(attacks)} attacks of other libraries" + (f" ({broken})" if broken else "")
+    return Experiment(Control(CODE, more, tries, words), tuple(searches))
 
 
-def _search(job: Job, rival: Rival, targets: torch.Tensor) -> tuple[Job, Tried, str]:
-    """What one rival found, in the form of our own attempts."""
-    start, seed = (
-        torch.zeros(len(targets), *job.shape, device=job.device),
-        seed_of(job.seed, "rivals", rival.name),
+def _search(job: Job, attack: ThirdPartyAttack, targets: Tensor) -> tuple[Job, AttemptResults, str]:
+    """What one attack found, in the form of our own attempts."""
+    start, seed = torch.zeros(len(targets), *job.shape), seed_of(job.seed, CODE, attack.name)
+    subject, want = (job.classifier, job.form, start.to(job.device)), job.conditions
+    found = run_third_party(attack, *subject, targets, want.confidence, seed)
+    forwards, steps = (
+        torch.full_like(targets, passes // len(targets))
+        for passes in (found.forwards, found.backwards)
     )
-    found = run_rival(
-        rival, job.classifier, job.form, start, targets, job.conditions.confidence, seed
-    )
-    n = len(targets)
     best = scored_once(job, found.images, targets)
-    none, steps = torch.zeros_like(targets), torch.full_like(targets, found.backwards // n)
-    best = replace(best, steps=steps, forwards=none + found.forwards // n, found_at=steps)
-    # the rule only gives the process a name: the rival has searched already
-    shown = replace(job, processes=(Process("black", rival.name, lambda s, k: Exchange(), 1),))
-    return shown, Tried(best, none, torch.ones(n, 1, dtype=torch.bool)), found.error
+    best = replace(best, steps=steps, forwards=forwards, found_at=steps)
+    # the rule only gives the attack a name: it has searched already
+    shown = replace(job, attacks=(Attack("black", attack.name, always(TabuSearch()), 1),))
+    return shown, AttemptResults.of(best), found.error

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from blankcheck.api.audit import WITNESSES
+from blankcheck.api.reopen import data_again, model_again
 from blankcheck.auditing import check_fits
-from blankcheck.blending.blending import (
-    FOOLING,
-    KINDS,
-    Blended,
-    Pairs,
-    Pool,
-    blend,
-    blend_images,
-    check_alphas,
-    choose_pairs,
-)
-from blankcheck.blending.table import examples, tabulate
+from blankcheck.blending import blending
+from blankcheck.blending.blending import FOOLING, KINDS, Blended, Pairs, Pool
 from blankcheck.classifiers import UnitClassifier, probabilities
 from blankcheck.classifiers.wrapper import fingerprint, left_as_found
 from blankcheck.cli.settings import BlendSettings
 from blankcheck.cli.terminal import Terminal
-from blankcheck.data import Data, Split
+from blankcheck.data import Data
 from blankcheck.errors import ArgumentError, DataError, RunFolderError
 from blankcheck.files import pack
 from blankcheck.judging.metrics import median
@@ -39,14 +30,15 @@ from blankcheck.runs.claims import held
 from blankcheck.runs.contents import read_run
 from blankcheck.runs.folder import RunFolder
 from blankcheck.runs.witnesses import TOLERANCE, Stored, unpack
-from blankcheck.types import Conditions, Images, count_lit
-from blankcheck.verifying.subject import data_again, model_again
+from blankcheck.types import count_lit
 
 PER_PAIR, ABOUT = 20, 2000
 """Pairs of images for two classes, and about how many in all where that would be more."""
 MOST_CLASSES = 100
 MOST_REAL, MOST_NUMBERS = 5000, 200_000_000
 """Validation images that are looked at, and images x features."""
+Ask = Callable[[Tensor], Tensor]
+"""From images to the probabilities of their classes."""
 
 
 def blend_command(settings: BlendSettings, terminal: Terminal) -> int:
@@ -58,70 +50,110 @@ def blend_command(settings: BlendSettings, terminal: Terminal) -> int:
     device = resolve(settings.device)
     run = RunFolder.open(settings.run)
     with held(run):
-        return _blend(settings, alphas, device, run, terminal)
+        record, images = _blend(settings, alphas, device, run, terminal)
+        run.write(IMAGES, pack(images))
+        run.write_json(RECORD, record)
+        blends = read_blends(run)
+        assert blends is not None, "it was just written"
+        report = str(write_report(run))
+    said = [finding(blends), *lines(blends)]
+    terminal.result("BLENDED", said, report, {**record, "report": report})
+    return 0
+
+
+def parse_alphas(text: str) -> tuple[float, ...]:
+    """Numbers in (0, 1] separated by commas; ArgumentError for anything else."""
+    try:
+        return blending.check_alphas([float(part) for part in text.split(",") if part.strip()])
+    except ValueError as error:
+        raise ArgumentError(
+            f"alphas must be numbers in (0, 1] separated by commas, got {text!r}"
+        ) from error
 
 
 def _blend(
     settings: BlendSettings,
-    alphas: Sequence[float],
+    alphas: tuple[float, ...],
     device: torch.device,
     run: RunFolder,
     terminal: Terminal,
-) -> int:
-    want, stored = _audited(run)
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The record and the images of its examples."""
+    asked, stored = _audited(run)
+    confidence = asked["confidence"]
+    data, classifier = _subject(settings, run, device)
+    form = check_fits(classifier, data)
+
+    def ask(images: Tensor) -> Tensor:
+        with left_as_found(classifier):
+            return probabilities(classifier, images, form)
+
+    looked_at, sure = _real(ask, data, confidence, settings.seed)
+    real, fooling = map(_fewer_classes, (sure, _fooling(ask, data, stored, run, confidence)))
+    many = ABOUT // (len(real.present) * len(fooling.present))
+    per_pair = settings.per_pair or max(1, min(PER_PAIR, many))
+    pairs = blending.choose_pairs(real, fooling, per_pair, settings.seed)
+    terminal.note(
+        f"{len(pairs)} pairs of {len(real)} validation images and {len(fooling)} fooling images; "
+        f"device {device}"
+    )
+    subject = (classifier, form, real, fooling, pairs, alphas, confidence)
+    with terminal.progress() as bar:
+        made = blending.blend(*subject, lambda done, total: bar("blend", done, total, ""))
+    examples, images = _examples(ask, real, fooling, pairs, made[FOOLING])
+    return {
+        "schema": SCHEMA,
+        "seed": settings.seed,
+        "confidence": confidence,
+        "alphas": list(alphas),
+        "per_pair": per_pair,
+        "same_network": stored.metadata.get("fingerprint") == fingerprint(classifier),
+        "classes": list(data.classes),
+        "real": {"split": "validation", "images": looked_at, "confident": len(sure)},
+        "witnesses": {"stored": len(stored), "used": len(fooling)},
+        "median_lit": median(count_lit(fooling.images).tolist()),
+        **_tables(real, fooling, pairs, made),
+        "examples": examples,
+    }, images
+
+
+def _subject(
+    settings: BlendSettings, run: RunFolder, device: torch.device
+) -> tuple[Data, UnitClassifier]:
+    """The data set and the network of the run."""
     config = run.read_config()
-    data = data_again(settings, config)
+    data = data_again(config, settings.data, settings.data_dir)
     if data is None:
         raise DataError(
             f"the data set of run folder {run.path} is not at hand; name it with --data"
         )
     choose_threads(data.shape)
-    classifier = model_again(settings, config, run, data).to(device)
-    form = check_fits(classifier, data)
-    # a sample of the validation images where there are very many
-    looked_at = data.validation.sample(
-        max(1, min(MOST_REAL, MOST_NUMBERS // math.prod(data.shape))), settings.seed
-    )
-    sure = _real(classifier, form, looked_at, want)
-    real, fooling = (
-        _fewer_classes(sure),
-        _fewer_classes(_fooling(classifier, form, data, want, stored, run)),
-    )
-    per_pair = settings.per_pair or _per_pair(real, fooling)
-    pairs = choose_pairs(real, fooling, per_pair, settings.seed)
-    terminal.note(
-        f"{len(pairs)} pairs of {len(real)} validation images and {len(fooling)} fooling images; device {device}"
-    )
-    with terminal.progress() as bar:
-        made = blend(
-            classifier,
-            form,
-            real,
-            fooling,
-            pairs,
-            alphas,
-            want.confidence,
-            lambda done, total: bar("blend", done, total, ""),
+    named = (settings.model, settings.weights, settings.normalize, settings.unsafe_pickle)
+    return data, model_again(run, config, data, *named).to(device)
+
+
+def _real(ask: Ask, data: Data, confidence: float, seed: int) -> tuple[int, Pool]:
+    """How many validation images were looked at, a sample where there are very many, and those that
+    are right with the asked confidence. Test images are read once, by the audit."""
+    most = max(1, min(MOST_REAL, MOST_NUMBERS // math.prod(data.shape)))
+    looked_at = data.validation.sample(most, seed)
+    sure = _sure(ask, Pool(looked_at.loaded(), looked_at.labels), confidence)
+    if not len(sure):
+        raise DataError(
+            f"no validation image is right with a confidence of {confidence:g}: nothing to blend "
+            "into"
         )
-    said, images = _examples(classifier, form, real, fooling, pairs, made[FOOLING])
-    record = {
-        "schema": SCHEMA,
-        "seed": settings.seed,
-        "confidence": want.confidence,
-        "alphas": list(alphas),
-        "per_pair": per_pair,
-        "same_network": stored.metadata.get("fingerprint") == fingerprint(classifier),
-        "classes": list(data.classes),
-        "real": {"split": "validation", "images": len(looked_at), "confident": len(sure)},
-        "witnesses": {"stored": len(stored), "used": len(fooling)},
-        "median_lit": median(count_lit(fooling.images).tolist()),
-        **_tables(real, fooling, pairs, made),
-        "examples": said,
-    }
-    return _finish(run, record, images, terminal)
+    return len(looked_at), sure
 
 
-def _audited(run: RunFolder) -> tuple[Conditions, Stored]:
+def _tables(real: Pool, fooling: Pool, pairs: Pairs, made: dict[str, Blended]) -> dict[str, Any]:
+    rows, columns = real.classes[pairs.real], fooling.classes[pairs.fooling]
+    classes = sorted(set(rows.tolist())), sorted(set(columns.tolist()))
+    kinds = {kind: blending.tabulate(made[kind], rows, columns, classes) for kind in KINDS}
+    return {"rows": classes[0], "columns": classes[1], "kinds": kinds}
+
+
+def _audited(run: RunFolder) -> tuple[dict[str, Any], Stored]:
     """The conditions and the fooling images of a run folder, all of which must be whole: its report
     is drawn at the end."""
     verdict = read_run(run, blends=False).verdict
@@ -134,72 +166,35 @@ def _audited(run: RunFolder) -> tuple[Conditions, Stored]:
         raise RunFolderError(
             f"run folder {run.path} holds no fooling image, so there is nothing to blend"
         )
-    asked = verdict["conditions"]
-    return Conditions(
-        asked["confidence"], asked["max_lit"], asked["ood_level"], asked["unit"]
-    ), stored
+    return verdict["conditions"], stored
 
 
-def parse_alphas(text: str) -> tuple[float, ...]:
-    """Numbers in (0, 1] separated by commas; ArgumentError for anything else."""
-    try:
-        return check_alphas([float(part) for part in text.split(",") if part.strip()])
-    except ValueError as error:
-        raise ArgumentError(
-            f"alphas must be numbers in (0, 1] separated by commas, got {text!r}"
-        ) from error
+def _sure(ask: Ask, pool: Pool, least: float) -> Pool:
+    """The images whose class has at least this probability."""
+    sure = ask(pool.images).gather(1, pool.classes[:, None]).squeeze(1) >= least
+    return Pool(pool.images[sure], pool.classes[sure])
 
 
-def _real(classifier: UnitClassifier, form: str, looked_at: Split, want: Conditions) -> Pool:
-    """Validation images that are right with the asked confidence.
-
-    Test images are read once, by the audit.
-    """
-    images, labels = looked_at.loaded(), looked_at.labels
-    sure = _confident(classifier, form, images, labels, want.confidence)
-    if not bool(sure.any()):
-        raise DataError(
-            f"no validation image is right with a confidence of {want.confidence:g}: nothing to blend into"
-        )
-    return Pool(images[sure], labels[sure])
-
-
-def _fooling(
-    classifier: UnitClassifier,
-    form: str,
-    data: Data,
-    want: Conditions,
-    stored: Stored,
-    run: RunFolder,
-) -> Pool:
+def _fooling(ask: Ask, data: Data, stored: Stored, run: RunFolder, confidence: float) -> Pool:
     """The witnesses that this network is sure of, none twice."""
     images, targets = stored.tensors["images"].float(), stored.tensors["targets"].long()
-    if tuple(images.shape[1:]) != data.shape:
+    shape = tuple(images.shape[1:])
+    if shape != data.shape:
         raise DataError(
-            f"run folder {run.path} holds images of shape {tuple(images.shape[1:])}, data has {data.shape}"
+            f"run folder {run.path} holds images of shape {shape}, data has {data.shape}"
         )
     if not bool(((targets >= 0) & (targets < len(data.classes))).all()):
         raise RunFolderError(f"{run / WITNESSES}: targets must lie in 0..{len(data.classes) - 1}")
-    sure = _confident(classifier, form, images, targets, want.confidence - TOLERANCE)
+    sure = _sure(ask, Pool(images, targets), confidence - TOLERANCE)
     first: dict[tuple[int, bytes], int] = {}
-    for i, image in enumerate(images):
-        first.setdefault((int(targets[i]), image.numpy().tobytes()), i)
-    kept = torch.tensor([i for i in first.values() if sure[i]], dtype=torch.int64)
-    if not len(kept):
+    for i, (image, target) in enumerate(zip(sure.images, sure.classes.tolist(), strict=True)):
+        first.setdefault((target, image.numpy().tobytes()), i)
+    if not first:
         raise RunFolderError(
             f"none of the {len(stored)} fooling images of run folder {run.path} fools this network"
         )
-    return Pool(images[kept], targets[kept])
-
-
-def _confident(
-    classifier: UnitClassifier, form: str, images: Images, classes: Tensor, least: float
-) -> Tensor:
-    """(n,) bool: the class of each image has at least this probability."""
-    with left_as_found(classifier):
-        return (
-            probabilities(classifier, images, form).gather(1, classes[:, None]).squeeze(1) >= least
-        )
+    kept = torch.tensor(list(first.values()))
+    return Pool(sure.images[kept], sure.classes[kept])
 
 
 def _fewer_classes(pool: Pool) -> Pool:
@@ -209,29 +204,16 @@ def _fewer_classes(pool: Pool) -> Pool:
     return Pool(pool.images[rows], pool.classes[rows])
 
 
-def _per_pair(real: Pool, fooling: Pool) -> int:
-    return max(1, min(PER_PAIR, ABOUT // (len(real.present) * len(fooling.present))))
-
-
-def _tables(real: Pool, fooling: Pool, pairs: Pairs, made: dict[str, Blended]) -> dict[str, Any]:
-    rows, columns = real.classes[pairs.real], fooling.classes[pairs.fooling]
-    classes = sorted(set(rows.tolist())), sorted(set(columns.tolist()))
-    kinds = {kind: tabulate(made[kind], rows, columns, classes) for kind in KINDS}
-    return {"rows": classes[0], "columns": classes[1], "kinds": kinds}
-
-
 def _examples(
-    classifier: UnitClassifier, form: str, real: Pool, fooling: Pool, pairs: Pairs, made: Blended
+    ask: Ask, real: Pool, fooling: Pool, pairs: Pairs, made: Blended
 ) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
     """What to show, and its images: those taken at the smallest alpha."""
     rows, columns = real.classes[pairs.real], fooling.classes[pairs.fooling]
-    shown = examples(made, rows, columns, MOST_EXAMPLES)
-    at = torch.tensor(shown, dtype=torch.int64)
+    at = torch.tensor(blending.examples(made, rows, columns, MOST_EXAMPLES), dtype=torch.int64)
     q, r, alphas = real.images[pairs.real[at]], fooling.images[pairs.fooling[at]], made.smallest[at]
     said = []
-    if shown:
-        with left_as_found(classifier):
-            p = probabilities(classifier, blend_images(q, r, alphas.float()), form)
+    if len(at):
+        p = ask(blending.blend_images(q, r, alphas.float()))
         said = [
             {
                 "row": int(rows[i]),
@@ -239,20 +221,6 @@ def _examples(
                 "alpha": round(float(alphas[k]), 4),
                 "confidence": float(p[k, columns[i]]),
             }
-            for k, i in enumerate(shown)
+            for k, i in enumerate(at)
         ]
     return said, {"real": q.contiguous(), "fooling": r.contiguous()}
-
-
-def _finish(
-    run: RunFolder, record: dict[str, Any], images: dict[str, Tensor], terminal: Terminal
-) -> int:
-    run.write(IMAGES, pack(images))
-    run.write_json(RECORD, record)
-    blends = read_blends(run)
-    assert blends is not None, "it was just written"
-    report = str(write_report(run))
-    terminal.result(
-        "BLENDED", [finding(blends), *lines(blends)], report, {**record, "report": report}
-    )
-    return 0

@@ -3,66 +3,64 @@ accuracy and resistance."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
+import importlib.util
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from blankcheck.cli.settings import SweepSettings, recorded
-from blankcheck.cli.terminal import Bar, Terminal
+from blankcheck.cli.settings import HardenSettings, SweepSettings, recorded
+from blankcheck.cli.terminal import Terminal
 from blankcheck.errors import ArgumentError, BlankcheckError, RunFolderError
-from blankcheck.runs.claims import OVERWRITE, RUNS, Claim, going_on, latest, next_free
+from blankcheck.runs.claims import OVERWRITE, RUNS, Claim, held, latest, next_free
 from blankcheck.runs.folder import RunFolder
-from blankcheck.runs.schema import short
-from blankcheck.sweep.records import KILLED, Found, found_of, point_yaml, sweep_json
-from blankcheck.sweep.space import Space, read_space
-from blankcheck.sweep.study import (
-    Counts,
-    check_storage,
-    need_optuna,
-    open_study,
-    refuse_other,
-    without_password,
-)
-from blankcheck.sweep.workers import Job, Run, supervise
+from blankcheck.sweep.results import BEST, Record, results, trial_of, write_results
+from blankcheck.sweep.space import read_space
+from blankcheck.sweep.study import JOURNALS, Job, open_study, refuse_other, without_password
+from blankcheck.sweep.trial import HardenTrial
+from blankcheck.sweep.working import sweep
 from blankcheck.text import percent
 
-if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
-
-JOURNAL = "sweep.journal"
-BEST, FRONT, RECORD = "best.yaml", "front", "sweep.json"
+STUDY = "sweep.db"
+SAME = ("base", "search", "seed", "attempts", "min_confident", "study", "storage")
+"""Settings that a sweep keeps when it goes on."""
 
 
 def sweep_command(settings: SweepSettings, terminal: Terminal) -> int:
     """Run or go on with a sweep; writes `sweep.html`, `sweep.md`, `sweep.json`, `best.yaml` and
     `front/`."""
-    need_optuna()
-    space = check(settings)
-    data = _check_trials(space)
-    with _opened(settings, space) as (out, job):
+    job = _job(settings)
+    data = HardenTrial(job).check()
+    images = f"{len(data.train)} training images, {len(data.validation)} for validation"
+    with _opened(settings, job) as (out, job):
+        varied, place = ", ".join(job.space.search), without_password(job.storage)
+        terminal.note(f"{data.source}: {images}; model {job.space.base.model}")
         terminal.note(
-            f"{data}; model {space.base.model}; {settings.trials} trials, {settings.workers} workers"
+            f"{job.options.trials} trials; varied: {varied}; study {job.options.study} in {place}"
         )
-        terminal.note(
-            f"varied: {', '.join(space.search)}; study {job.study} in {without_password(job.storage)}"
-        )
-        found = _run(settings, job, out, terminal)
-        page = _finish(found, job, out)
-        terminal.result(
-            "SWEPT",
-            lines(found, out),
-            page,
-            {**sweep_json(found, space, _names(job)), "report": page},
-        )
+        news = News(job, out, terminal)
+        with terminal.progress() as news.bar:
+            try:
+                sweep(job, settings.workers, news)
+            except KeyboardInterrupt:
+                news.finish()
+                raise
+        page = news.finish()
+        counts, trials = news.found["counts"], news.found["trials"]
+        if not counts["finished"]:
+            first = next((t["reason"] for t in trials if t["reason"]), "nothing was said")
+            raise ArgumentError(f"none of {len(trials)} trials finished; the first: {first}")
+        terminal.result("SWEPT", lines(news.found, out), page, {**news.found, "report": page})
     return 0
 
 
-def check(settings: SweepSettings) -> Space:
-    """The space of a sweep; ArgumentError for anything wrong with what was given."""
+def _job(settings: SweepSettings) -> Job:
+    """The work of a sweep; ArgumentError for anything wrong with what was given."""
+    if importlib.util.find_spec("optuna") is None:
+        raise ArgumentError('sweep needs the package optuna: pip install "blankcheck[sweep]"')
     for name in ("trials", "workers", "attempts"):
         if getattr(settings, name) < 1:
             raise ArgumentError(f"{name} must be at least 1, got {getattr(settings, name)}")
@@ -70,82 +68,50 @@ def check(settings: SweepSettings) -> Space:
         raise ArgumentError(f"seed must be at least 0, got {settings.seed}")
     if not 0 <= settings.min_confident <= 1:
         raise ArgumentError(f"min_confident must lie in [0, 1], got {settings.min_confident:g}")
-    if settings.storage is not None:
-        check_storage(settings.storage)
-    return read_space(settings.base, settings.search)
-
-
-def _check_trials(space: Space) -> str:
-    from blankcheck.sweep.trial import check_trials
-
-    data = check_trials(space)
-    return (
-        f"{data.source}: {len(data.train)} training images, {len(data.validation)} for validation"
-    )
-
-
-def identity(settings: SweepSettings, space: Space) -> dict[str, Any]:
-    """What must stay the same while a sweep goes on; as JSON hands it back."""
-    own = {
-        "seed": settings.seed,
-        "attempts": settings.attempts,
-        "min_confident": settings.min_confident,
-    }
-    known: dict[str, Any] = json.loads(json.dumps({**space.identity(), **own}))
-    return known
+    storage = settings.storage or ""
+    if storage and "://" not in storage and not storage.endswith(JOURNALS):
+        raise ArgumentError(
+            "storage must be the address of a database such as sqlite:///sweep.db, or a file that "
+            f"ends in .journal or .log, got {storage[:80]!r}"
+        )
+    space = read_space(settings.base, settings.search, HardenSettings)
+    return Job(settings, space, storage, Path(), HardenTrial)
 
 
 @contextmanager
-def _opened(settings: SweepSettings, space: Space) -> Iterator[tuple[RunFolder, Job]]:
+def _opened(settings: SweepSettings, job: Job) -> Iterator[tuple[RunFolder, Job]]:
     """The folder and the study, new or gone on with, held inside the block; refuses those of other
     sweeps before anything is written."""
-    told = identity(settings, space)
-    old = None if settings.overwrite else _begun(settings, told)
+    shown = settings.storage and without_password(settings.storage)
+    config = recorded(settings) | {"storage": shown}
+    old = None if settings.overwrite else _begun(settings, config)
     if old is None:
         out = Path(settings.out) if settings.out is not None else None
         claim = Claim(out, "sweep", settings.overwrite, (settings.storage,))
-    if settings.storage is not None:
-        open_study(settings.storage, settings.study, told)
-    with going_on(old) if old is not None else claim.opened() as run:
+    if job.storage:
+        open_study(job)
+    with held(old) if old is not None else claim.opened() as run:
         if old is None:
-            config = recorded(settings) | {
-                "storage": settings.storage and without_password(settings.storage)
-            }
             run.begin("sweep", config, torch.device("cpu"))
-        yield run, _job(settings, space, told, run)
+        if run.has(STUDY):
+            run.check(STUDY)  # which SQLite would follow wherever it leads
+        if not job.storage and "?" in str(run.path):
+            raise ArgumentError(f"no study can be kept in {run.path}; name a --storage")
+        yield run, replace(job, out=run.path, storage=job.storage or f"sqlite:///{run / STUDY}")
 
 
-def _job(settings: SweepSettings, space: Space, told: dict[str, Any], run: RunFolder) -> Job:
-    if run.has(JOURNAL):
-        run.check(JOURNAL)  # which Optuna would follow wherever it leads
-    storage = settings.storage if settings.storage is not None else str(run / JOURNAL)
-    return Job(
-        storage,
-        settings.study,
-        run.path,
-        space,
-        told,
-        settings.trials,
-        settings.seed,
-        settings.min_confident,
-        settings.finish_all,
-        Maker(settings.attempts, settings.audit, _threads(settings.workers)),
-    )
-
-
-def _begun(settings: SweepSettings, told: dict[str, Any]) -> RunFolder | None:
-    """The folder of this very sweep, to go on in; None where there is none. Raises ArgumentError or
-    RunFolderError where --out names another sweep; without --out, a free folder is taken
-    instead."""
+def _begun(settings: SweepSettings, config: dict[str, Any]) -> RunFolder | None:
+    """The folder of this very sweep, to go on in; None where there is none. Without --out, a free
+    folder is taken in place of one of another sweep."""
     run = RunFolder(Path(settings.out) if settings.out is not None else latest(RUNS / "sweep"))
     if run.command != "sweep":
         return None
     try:
-        _refuse_other_sweep(run, settings, told)
-        if settings.storage is None and not run.has(JOURNAL) and run.names("trials/*"):
-            raise RunFolderError(
-                f"run folder {run.path} has trials, but no {JOURNAL} to go on from"
-            )
+        before = run.read_config()
+        was, now = ({name: each.get(name) for name in SAME} for each in (before, config))
+        refuse_other(was, now, f"out {run.path}")
+        if settings.storage is None and not run.has(STUDY) and run.names("trials/*"):
+            raise RunFolderError(f"run folder {run.path} has trials, but no {STUDY} to go on from")
     except BlankcheckError as error:
         if settings.out is None:
             return None
@@ -153,145 +119,80 @@ def _begun(settings: SweepSettings, told: dict[str, Any]) -> RunFolder | None:
     return run
 
 
-def _threads(workers: int) -> int:
-    return max(1, torch.get_num_threads() // workers)
+class News:
+    """Looks at the study, says what has changed since, and writes what was found whenever a trial
+    ends. The first look says nothing of trials of an earlier command."""
+
+    bar: Any
+
+    def __init__(self, job: Job, out: RunFolder, terminal: Terminal) -> None:
+        self.job, self.out, self.terminal = job, out, terminal
+        self.study = open_study(job)
+        self.found = self._found()
+        self.said = self._ended()
+
+    def _found(self) -> Record:
+        return results(self.study.get_trials(deepcopy=False), self.job)
+
+    def _ended(self) -> dict[int, Record]:
+        trials = self.found["trials"]
+        return {t["number"]: t for t in trials if t["state"] not in ("running", "waiting")}
+
+    def __call__(self) -> None:
+        """Called at every look."""
+        self.found = self._found()
+        ended = self._ended()
+        for number in sorted(ended.keys() - self.said.keys()):
+            self.terminal.note(sentence(ended[number]))
+        if ended.keys() != self.said.keys():
+            write_results(self.found, self.job, self.out)
+        self.said, counts = ended, self.found["counts"]
+        done = sum(counts[state] for state in ("finished", "pruned", "failed"))
+        self.bar("sweep", done, counts["wanted"], far(self.found))
+
+    def finish(self) -> str:
+        """Write all that was found, and return the path of the page."""
+        from blankcheck.sweep.page import write_pages  # drawing takes half a second to import
+
+        self.found = self._found()
+        write_results(self.found, self.job, self.out)
+        return str(write_pages(self.found, self.job, self.study, self.out))
 
 
-def _refuse_other_sweep(run: RunFolder, settings: SweepSettings, told: dict[str, Any]) -> None:
-    config = run.read_config()
-    known = {name: config[name] for name in SweepSettings.__dataclass_fields__ if name in config}
-    try:
-        before = SweepSettings(**known)
-        was = identity(before, read_space(before.base, before.search))
-    except (ArgumentError, TypeError, ValueError) as error:
-        raise RunFolderError(
-            f"{run.path / 'config.yaml'} is not that of a sweep: {short(str(error))}"
-        ) from error
-    places = {
-        "study": settings.study,
-        "storage": settings.storage and without_password(settings.storage),
-    }
-    refuse_other(
-        {**was, "study": before.study, "storage": before.storage},
-        {**told, **places},
-        f"out {run.path}",
-    )
-
-
-class Maker:
-    """Makes what runs trials in a worker."""
-
-    def __init__(self, attempts: int, audited: bool, threads: int) -> None:
-        self.attempts, self.audited, self.threads = attempts, audited, threads
-
-    def __call__(self, job: Job) -> Run:
-        """Called once in each worker."""
-        from blankcheck.sweep.trial import HardenTrial
-
-        return HardenTrial(job.space, self.attempts, self.audited, self.threads)
-
-
-def _run(settings: SweepSettings, job: Job, out: RunFolder, terminal: Terminal) -> Found:
-    study = open_study(job.storage, job.study, job.identity)
-    with terminal.progress() as bar:
-        watcher = Watcher(job, bar, terminal.note, lambda found: write_results(found, job, out))
-        try:
-            supervise(study, job, settings.workers, watcher)
-        except KeyboardInterrupt:
-            _finish(
-                found_of(study.get_trials(deepcopy=False), job.trials, job.min_confident), job, out
-            )
-            raise
-    return found_of(study.get_trials(deepcopy=False), job.trials, job.min_confident)
-
-
-class Watcher:
-    """Says how far a sweep is, and writes what it has found whenever a trial ends.
-
-    The first look says nothing of trials of an earlier command.
-    """
-
-    def __init__(
-        self, job: Job, bar: Bar, note: Callable[[str], None], write: Callable[[Found], None]
-    ) -> None:
-        self._job, self._bar, self._note, self._write = job, bar, note, write
-        self._said: set[int] | None = None
-
-    def __call__(self, trials: Sequence[FrozenTrial], counts: Counts) -> None:
-        """Called at every look at the study."""
-        found = found_of(trials, self._job.trials, self._job.min_confident)
-        ended = {t["number"]: t for t in found.trials if t["state"] not in ("running", "waiting")}
-        new = ended.keys() - (self._said if self._said is not None else ended.keys())
-        for number in sorted(new):
-            self._note(sentence(ended[number]))
-        if new:
-            self._write(found)
-        self._said = set(ended)
-        self._bar("sweep", counts.settled, counts.wanted, far(found))
-
-
-def far(found: Found) -> str:
+def far(found: Record) -> str:
     """How far a sweep is, for a progress bar."""
-    c = found.counts
-    best = (
-        f"; best {found.best.accuracy:.1%} right, {found.best.rate:.0%} fooled"
-        if found.best
-        else ""
-    )
-    return f"{c.running} running, {c.pruned} pruned{best}"
-
-
-def sentence(record: dict[str, Any]) -> str:
-    """How a trial ended."""
-    what = f"trial {record['number']}: {record['state']}"
-    if record["state"] == "finished":
-        return f"{what}, {percent(record['accuracy'])} right, {record['fooled']} of {record['attempts']} attempts fooled"
-    return f"{what}, {record['reason']}{', tried again' if record['state'] == KILLED else ''}"
-
-
-def write_results(found: Found, job: Job, out: RunFolder) -> None:
-    """`sweep.json`, and a configuration for every point of the front and for the best."""
-    out.write_json(RECORD, sweep_json(found, job.space, _names(job)))
-    wanted = {f"{p.number:04d}.yaml": p.number for p in found.front}
-    for old in out.names(f"{FRONT}/*.yaml"):
-        if old.rpartition("/")[2] not in wanted:
-            out.remove(old)
-    for name, number in wanted.items():
-        out.write(f"{FRONT}/{name}", point_yaml(found.record_of(number), job.space))
-    if found.best is not None:
-        out.write(BEST, point_yaml(found.record_of(found.best.number), job.space))
-
-
-def _finish(found: Found, job: Job, out: RunFolder) -> str:
-    from blankcheck.sweep.page import write_pages  # drawing takes half a second to import
-
-    write_results(found, job, out)
-    page = str(write_pages(found, job.space, _names(job), out))
-    if found.counts.done and not found.counts.complete:
-        first = next((t["reason"] for t in found.trials if t["reason"]), "nothing was said")
-        raise ArgumentError(f"none of {found.counts.settled} trials finished; the first: {first}")
-    return page
-
-
-def _names(job: Job) -> dict[str, Any]:
-    return {"study": job.study, "seed": job.seed}
-
-
-def lines(found: Found, out: RunFolder) -> list[str]:
-    """The lines of the result."""
-    c, best = found.counts, found.best
-    said = [
-        f"{c.settled} trials: {c.complete} finished, {c.pruned} pruned, {c.failed} failed; {len(found.front)} on the front"
-    ]
+    counts, best = found["counts"], trial_of(found, found["best"])
+    words = f"{counts['running']} running, {counts['pruned']} pruned"
     if best is None:
-        return said
-    record = found.record_of(best.number)
-    real = f"{percent(best.accuracy)} of validation images right, {percent(best.confident)} right and confident"
-    fooled = f"{record['fooled']} of {record['attempts']} attempts fooled (95 % bound {record['rate_upper_95']:.1%})"
-    said += [f"best: trial {best.number}, {real}, {fooled}", f"configuration: {out / BEST}"]
-    if found.timid:
+        return words
+    return f"{words}; best {best['accuracy']:.1%} right, {best['rate']:.0%} fooled"
+
+
+def sentence(trial: Record) -> str:
+    """How a trial ended."""
+    what = f"trial {trial['number']}: {trial['state']}"
+    if trial["state"] != "finished":
+        return f"{what}, {trial['reason']}{', tried again' * (trial['state'] == 'killed')}"
+    fooled = f"{trial['fooled']} of {trial['attempts']} attempts fooled"
+    return f"{what}, {percent(trial['accuracy'])} right, {fooled}"
+
+
+def lines(found: Record, out: RunFolder) -> list[str]:
+    """The lines of the result."""
+    c, best = found["counts"], trial_of(found, found["best"])
+    ended = {state: c[state] for state in ("finished", "pruned", "failed")}
+    counts = ", ".join(f"{count} {state}" for state, count in ended.items())
+    said = [f"{sum(ended.values())} trials: {counts}; {len(found['front'])} on the front"]
+    if best is not None:
+        right = f"{percent(best['accuracy'])} of validation images right"
+        sure = f"{percent(best['confident'])} right and confident"
+        bound = f"(95 % bound {best['rate_upper_95']:.1%})"
+        fooled = f"{best['fooled']} of {best['attempts']} attempts fooled {bound}"
+        said += [f"best: trial {best['number']}, {right}, {sure}, {fooled}"]
+        said += [f"configuration: {out / BEST}"]
+    if found["front_is_timid"]:
         said.append(
-            f"every network was right and confident on fewer than {found.min_confident:.0%} of validation images; "
-            "an audit of one can only be FOOLED or INCONCLUSIVE"
+            f"every network was right and confident on fewer than {found['min_confident']:.0%} of "
+            "validation images; an audit of one can only be FOOLED or INCONCLUSIVE"
         )
     return said

@@ -1,186 +1,167 @@
-"""A hardening run round by round: real images, sparsity, losses.
-
-Pure functions, as in `pictures`.
-"""
+"""What happens to real images, sparsity and losses over the rounds of a hardening."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from math import isfinite, nan
+from typing import Any, NamedTuple
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
-from blankcheck.figures.style import LIGHT, Theme, label, panel
+from blankcheck.figures import style
+from blankcheck.figures.drawing import Drawn, drawn, log_counts
 from blankcheck.judging.check_rules import MIN_REAL_CONFIDENT
-from blankcheck.report.charts.audit import log_counts
-from blankcheck.report.charts.hardening import FRESH, mark_kept, number_rounds
+from blankcheck.runs.contents import RunContents
 
-VALIDATION = "validation"
-Rounds = Sequence[Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class Sparsity:
-    """Lit features of the images that a fresh search made confident; every list has one entry a
-    round, NaN for none.
-
-    at: indices of the rounds. fewest: of any confident image. low, middle, high: quantiles 0.1, 0.5
-    and 0.9 of the best image of each confident attempt.
-    """
-
-    at: list[int]
-    fewest: list[float]
-    low: list[float]
-    middle: list[float]
-    high: list[float]
+DOTS: style.Look = {"marker": "o", "markersize": 3.5}
+BLUE: style.Look = {"color": style.FIRST, **DOTS}
+ORANGE: style.Look = {"color": style.SECOND, **DOTS}
+SHADE: style.Look = {"alpha": 0.16, "linewidth": 0}
+ROUND, SHARE = "network after round", "share of validation images"
+LIT_FEATURES = "lit features (count, log scale)"
+Records = Sequence[Mapping[str, Any]]
+REAL = (
+    "A network that is sure of nothing is fooled by nothing and helps nobody: resistance counts "
+    "only while both lines stay up."
+)
+LIT = (
+    "Higher is better: lit features of the images that the fresh search made confident, fooling or "
+    "not. Above the limit they are no fooling images."
+)
 
 
-def sparsity(rounds: Rounds, searches: Rounds) -> Sparsity:
-    """How many lit features it took, from a run's `round` and `search` records."""
-    spread = {s["round"]: s.get("lit") or {} for s in searches if s["what"] == FRESH}
-    found = [spread.get(r["index"], {}) for r in rounds]
-    low, middle, high = (
-        [float(lit.get(q, np.nan)) for lit in found] for q in ("q10", "q50", "q90")
+class Line(NamedTuple):
+    """A line over the rounds: its words, a number for each round (NaN for none), and its look."""
+
+    words: str
+    values: list[float]
+    look: style.Look
+
+
+def draw_rounds(contents: RunContents) -> list[Drawn]:
+    """Real images, sparsity, losses and, where it was measured, calibration."""
+    losses = [
+        Line("on real images", [r["real_loss"] for r in contents.rounds], BLUE),
+        Line("on fooling images", [r["fooling_loss"] for r in contents.rounds], ORANGE),
+    ]
+    figure, axes = _over_rounds(contents, "Loss", losses, "loss (nats)")
+    axes.set_ylim(bottom=0)
+    made = [_draw_real(contents), _draw_lit(contents), drawn("losses", figure)]
+    return made + _draw_calibration(contents)
+
+
+def _draw_real(contents: RunContents) -> Drawn:
+    right, sure = (
+        [r[f"validation_{key}"] for r in contents.rounds] for key in ("accuracy", "confident")
     )
-    fewest = [np.nan if r["fresh_fewest"] is None else float(r["fresh_fewest"]) for r in rounds]
-    return Sparsity([r["index"] for r in rounds], fewest, low, middle, high)
+    look = BLUE | {"linestyle": "--"}
+    lines = [Line("right", right, BLUE), Line("right and confident", sure, look)]
+    limit = (MIN_REAL_CONFIDENT, f"RESISTED needs {MIN_REAL_CONFIDENT:.0%} confident", style.SECOND)
+    figure, axes = _over_rounds(contents, "Real images, meanwhile", lines, SHARE, limit, 0.0)
+    # from 0 on, a point or two would not be seen; never finer than a fifth of the scale, so that
+    # noise looks small
+    axes.set_ylim(min(0.8, min(right + sure) - 0.03), 1.01)
+    return drawn("real", figure, REAL)
 
 
-def calibration(rounds: Rounds, reals: Rounds) -> dict[str, list[float]]:
-    """Calibration error and share taken for fake of validation images, one entry a round; only what
-    was measured."""
-    of = {r["round"]: r for r in reals if r["split"] == VALIDATION}
-    lines = {}
-    for key in ("calibration_error", "taken_for_fake"):
+def _draw_lit(contents: RunContents) -> Drawn:
+    """Lit features that fresh searches need to make the network sure."""
+    low, middle, high, fewest = lit_features(contents.rounds, contents.searches)
+    most = contents.config.get("max_lit")
+    if contents.verdict:
+        most = contents.verdict["conditions"]["max_lit"]
+    known = [n for n in (*low, *high, *fewest) if isfinite(n)]
+    limit = None
+    if isinstance(most, int) and most > 0:
+        known.append(float(most))
+        limit = (most, f"limit {most:,}", style.MUTED)
+    lines = [
+        Line("median of attempts", middle, {"color": style.FIRST, "linestyle": "--"}),
+        Line("fewest of all", fewest, ORANGE | {"linewidth": 2}),
+    ]
+    title = "How many lit features it takes to make it sure"
+    figure, axes = _over_rounds(contents, title, lines, LIT_FEATURES, limit)
+    words = SHADE | {"label": "middle 80% of attempts"}
+    axes.fill_between(numbers(contents), low, high, color=style.FIRST, **words)
+    style.label(figure, axes, ROUND, LIT_FEATURES)
+    least, end = 0.8 * max(1, min(known, default=1)), 1.25 * max(known, default=2)
+    log_counts(axes.yaxis, least, end)
+    axes.set_ylim(least, end)
+    return drawn("sparsity", figure, LIT)
+
+
+def lit_features(rounds: Records, searches: Records) -> list[list[float]]:
+    """Lit features of the images that a fresh search made confident, NaN for none: quantiles 0.1,
+    0.5 and 0.9 of the best image of each confident attempt, and the fewest of any."""
+    found = {s["round"]: s.get("lit") or {} for s in searches if s["what"] == "fresh"}
+    quantiles = [
+        [float(found.get(r["index"], {}).get(q, nan)) for r in rounds]
+        for q in ("q10", "q50", "q90")
+    ]
+    fewest = [nan if r["fresh_fewest"] is None else float(r["fresh_fewest"]) for r in rounds]
+    return [*quantiles, fewest]
+
+
+def _draw_calibration(contents: RunContents) -> list[Drawn]:
+    lines = calibration(contents.rounds, contents.reals)
+    if not lines:
+        return []
+    title = "Calibration, and real images taken for fake"
+    figure, axes = _over_rounds(contents, title, lines, SHARE)
+    most = max(share for line in lines for share in line.values if isfinite(share))
+    axes.set_ylim(0, max(0.05, 1.15 * most))
+    return [drawn("calibration", figure)]
+
+
+def calibration(rounds: Records, reals: Records) -> list[Line]:
+    """Calibration error and share taken for fake of validation images, where it was measured."""
+    of = {r["round"]: r for r in reals if r["split"] == "validation"}
+    lines = []
+    for key, words, look in (
+        ("calibration_error", "expected calibration error", BLUE),
+        ("taken_for_fake", "real images taken for fake", ORANGE),
+    ):
         shares = [of.get(r["index"], {}).get(key) for r in rounds]
         if any(share is not None for share in shares):
-            lines[key] = [np.nan if share is None else float(share) for share in shares]
+            lines.append(Line(words, [nan if s is None else float(s) for s in shares], look))
     return lines
 
 
-def real_curves(rounds: Rounds, kept: int | None, theme: Theme = LIGHT) -> Figure:
-    """Validation images that are right, and right and confident, after each round. kept: index of
-    the kept round."""
-    figure, axes = panel("Real images, meanwhile", theme)
-    for key, words, style in (
-        ("validation_accuracy", "right", "-"),
-        ("validation_confident", "right and confident", "--"),
-    ):
-        _line(axes, rounds, [r[key] for r in rounds], style, theme.first, words)
-    axes.axhline(
-        MIN_REAL_CONFIDENT,
-        color=theme.second,
-        linewidth=1,
-        linestyle=(0, (1, 2)),
-        zorder=1,
-        label=f"RESISTED needs {MIN_REAL_CONFIDENT:.0%} confident",
-    )
-    lowest = min(r[key] for r in rounds for key in ("validation_accuracy", "validation_confident"))
-    # from 0 on, a point or two would not be seen; never finer than a fifth of the scale, so that
-    # noise looks small
-    axes.set_ylim(min(0.8, lowest - 0.03), 1.01)
-    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
-    _finish(figure, axes, rounds, kept, "share of validation images", theme, above=False)
-    return figure
-
-
-def sparsity_curves(
-    found: Sparsity, limit: int | None, kept: int | None, theme: Theme = LIGHT
-) -> Figure:
-    """Lit features that fresh searches need to make the network sure. limit: most that a fooling
-    image may have."""
-    figure, axes = panel("How many lit features it takes to make it sure", theme)
-    at = [index + 1 for index in found.at]
-    axes.fill_between(
-        at,
-        found.low,
-        found.high,
-        color=theme.first,
-        alpha=0.16,
-        linewidth=0,
-        label="middle 80% of attempts",
-    )
-    axes.plot(at, found.middle, "--", color=theme.first, label="median of attempts")
-    axes.plot(
-        at, found.fewest, "-o", color=theme.second, markersize=4, linewidth=2, label="fewest of all"
-    )
-    known = [
-        n
-        for n in (*found.fewest, *found.low, *found.high, limit)
-        if n is not None and np.isfinite(n)
-    ]
+def _over_rounds(
+    contents: RunContents,
+    title: str,
+    lines: Sequence[Line],
+    what: str,
+    limit: tuple[float, str, str] | None = None,
+    kept_at: float = 1.0,
+) -> tuple[Figure, Axes]:
+    """A figure of lines over the rounds. limit: a number, its words and its colour."""
+    figure, axes = style.panel(title)
+    plot(axes, contents, lines, kept_at)
     if limit is not None:
-        axes.axhline(
-            limit, color=theme.muted, linewidth=1, linestyle=(0, (1, 2)), label=f"limit {limit:,}"
-        )
-    low, high = 0.8 * max(1, min(known, default=1)), 1.25 * max(known, default=2)
-    log_counts(axes.yaxis, low, high)
-    axes.set_ylim(low, high)
-    mark_kept(axes, found.at, kept, theme)
-    number_rounds(axes, found.at)
-    label(figure, axes, "network after round", "lit features (count, log scale)", theme)
-    return figure
+        value, words, colour = limit
+        axes.axhline(value, color=colour, label=words, linewidth=1, linestyle=style.DOTTED)
+    if what == SHARE:
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        style.in_percent(axes.yaxis)
+    style.label(figure, axes, ROUND, what)
+    return figure, axes
 
 
-def loss_curves(rounds: Rounds, kept: int | None, theme: Theme = LIGHT) -> Figure:
-    """Training losses of each round."""
-    figure, axes = panel("Loss", theme)
-    _line(axes, rounds, [r["real_loss"] for r in rounds], "-", theme.first, "on real images")
-    _line(
-        axes, rounds, [r["fooling_loss"] for r in rounds], "--", theme.second, "on fooling images"
-    )
-    axes.set_ylim(bottom=0)
-    _finish(figure, axes, rounds, kept, "loss (nats)", theme)
-    return figure
+def plot(axes: Axes, contents: RunContents, lines: Sequence[Line], kept_at: float = 1.0) -> None:
+    """Lines over whole rounds, and a mark at the kept one, whose word is to hide no line."""
+    at = numbers(contents)
+    for line in lines:
+        axes.plot(at, line.values, label=line.words, **line.look)
+    margin = min(0.5, 0.05 * (at[-1] - at[0])) or 0.5
+    axes.set_xlim(at[0] - margin, at[-1] + margin)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if contents.kept is not None and contents.kept + 1 in at:
+        style.mark(axes, contents.kept + 1, "kept", kept_at)
 
 
-def calibration_curves(
-    rounds: Rounds, lines: Mapping[str, Sequence[float]], kept: int | None, theme: Theme = LIGHT
-) -> Figure:
-    """What `calibration` hands back, over the rounds."""
-    figure, axes = panel("Calibration, and real images taken for fake", theme)
-    look = {
-        "calibration_error": ("-", theme.first, "expected calibration error"),
-        "taken_for_fake": ("--", theme.second, "real images taken for fake"),
-    }
-    for key, shares in lines.items():
-        _line(axes, rounds, shares, *look[key])
-    axes.set_ylim(
-        0,
-        max(
-            0.05,
-            1.15
-            * max((s for shares in lines.values() for s in shares if np.isfinite(s)), default=0),
-        ),
-    )
-    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
-    _finish(figure, axes, rounds, kept, "share of validation images", theme)
-    return figure
-
-
-def _line(
-    axes: Axes, rounds: Rounds, values: Sequence[float], style: str, colour: str, words: str
-) -> None:
-    at = [r["index"] + 1 for r in rounds]
-    axes.plot(at, values, style, marker="o", markersize=3.5, color=colour, label=words)
-
-
-def _finish(
-    figure: Figure,
-    axes: Axes,
-    rounds: Rounds,
-    kept: int | None,
-    words: str,
-    theme: Theme,
-    above: bool = True,
-) -> None:
-    at = [r["index"] for r in rounds]
-    mark_kept(axes, at, kept, theme, above)
-    number_rounds(axes, at)
-    label(figure, axes, "network after round", words, theme)
+def numbers(contents: RunContents) -> list[int]:
+    """Of the rounds, from 1."""
+    return [r["index"] + 1 for r in contents.rounds]

@@ -1,0 +1,77 @@
+"""`blankcheck certify`: a proof, and beside it what the search of an audit finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from blankcheck.api.audit import Audit, audit
+from blankcheck.api.certify import RECORD, prove, with_proof
+from blankcheck.auditing import Twin, check_fits, preset_named
+from blankcheck.certifying import read_network
+from blankcheck.certifying.certificate import check_form
+from blankcheck.certifying.record import check_steps
+from blankcheck.classifiers import UnitClassifier
+from blankcheck.cli.commands.shared import begin, check, claim_of, load, start
+from blankcheck.cli.settings import CertifySettings
+from blankcheck.cli.terminal import Terminal
+from blankcheck.data import Data
+from blankcheck.report.certificate_wording import lines_of
+from blankcheck.runs.folder import RunFolder
+
+
+def certify_command(settings: CertifySettings, terminal: Terminal) -> int:
+    """Prove, search, and write both into one run folder."""
+    claim = claim_of(settings, "certify")
+    device, data = start(settings)
+    classifier = load(settings, data).to(device)
+    form = check_proof(settings, classifier, data)
+    check_form(form, read_network(classifier, data.shape).form)
+    with claim.opened() as run:
+        begin(run, "certify", settings, device)
+        made = proved(classifier, data, settings, settings.max_lit, run, terminal)
+        report = str(run / "report.html")
+        record = {**made.json, "report": report}
+        terminal.result(str(made.verdict), lines_of(made.json), report, record)
+    return 0
+
+
+def check_proof(settings: CertifySettings, classifier: UnitClassifier, data: Data) -> str:
+    """The form of the classifier's outputs.
+
+    Whatever can be found wrong is found before anything is written.
+    """
+    check(settings, data)
+    preset_named(settings.audit_preset)
+    check_steps(settings.slope_steps)
+    return check_fits(classifier, data)
+
+
+def proved(
+    classifier: UnitClassifier,
+    data: Data,
+    settings: CertifySettings,
+    max_lit: int | None,
+    run: RunFolder,
+    terminal: Terminal,
+    twin: Callable[[], Twin] | None = None,
+) -> Audit:
+    """Prove, search beside it, and write what came of both."""
+    confidence, level = settings.confidence, settings.ood_level
+    with terminal.progress() as bar:
+        asked = confidence, settings.unit, settings.slope_steps
+        certificate = prove(classifier, data, *asked, bar)
+        found = audit(
+            classifier,
+            data,
+            settings.audit_preset,
+            settings.seed,
+            confidence=confidence,
+            max_lit=max_lit,
+            ood_level=level,
+            note=bar,
+            twin=twin,
+        )
+    made = with_proof(found, certificate)
+    run.write_json(RECORD, certificate.as_json())
+    made.write_into(run)
+    return made

@@ -1,0 +1,146 @@
+"""What several commands do: begin, load, check, and open their run folder."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from blankcheck.api.third_party import usable_attacks
+from blankcheck.classifiers import ARCHITECTURES, UnitClassifier, load_model
+from blankcheck.classifiers.loading import parse_normalize
+from blankcheck.cli.settings import (
+    AuditSettings,
+    CertifySettings,
+    Common,
+    HardenSettings,
+    TrainSettings,
+    Weighted,
+    command_line,
+)
+from blankcheck.cli.terminal import Terminal
+from blankcheck.data import Data, load_data
+from blankcheck.errors import ArgumentError
+from blankcheck.judging.ood import check_size
+from blankcheck.parallel.devices import choose_threads, resolve
+from blankcheck.parallel.team import Team, meeting, rank_of_process
+from blankcheck.runs.claims import OVERWRITE, Claim, held
+from blankcheck.runs.folder import RunFolder
+from blankcheck.trackers import connect, mirrored
+from blankcheck.types import Conditions
+
+Divided = TrainSettings | AuditSettings
+"""Settings of commands whose work several processes can share."""
+Place = Claim | RunFolder
+"""The folder to begin a run in, or the run folder to go on in."""
+
+
+def start(settings: Common) -> tuple[torch.device, Data]:
+    """The device and the data that were asked for."""
+    device, data = resolve(settings.device), load_data(settings.data, settings.data_dir)
+    choose_threads(data.shape)
+    return device, data
+
+
+def load(settings: Weighted, data: Data) -> UnitClassifier:
+    """The network that was named; ArgumentError for a built-in one without weights."""
+    if settings.model in ARCHITECTURES and settings.weights is None:
+        raise ArgumentError(
+            f"model {settings.model!r} is untrained; give its --weights "
+            "(blankcheck train makes them)"
+        )
+    normalize = parse_normalize(settings.normalize)
+    unsafe = settings.unsafe_pickle
+    return load_model(settings.model, settings.weights, data, normalize, unsafe_pickle=unsafe)
+
+
+def check(settings: AuditSettings | CertifySettings, data: Data) -> None:
+    """Whatever can be found wrong is found before anything is written: an earlier run in the folder
+    stays as it was."""
+    most_lit = settings.max_lit if settings.max_lit is not None else 1
+    Conditions(settings.confidence, most_lit, settings.ood_level)
+    for half in data.halves:
+        check_size(len(half), settings.ood_level)
+    usable_attacks(isinstance(settings, AuditSettings) and settings.rivals)
+
+
+def claim_of(settings: Common, command: str, ways: str = OVERWRITE) -> Claim:
+    """The claim of a command with these settings.
+
+    Of several processes the first one claims, and only it writes.
+    """
+    if rank_of_process() != 0:
+        return Claim(None, command)
+    out = Path(settings.out) if settings.out is not None else None
+    reads = (settings.model, getattr(settings, "weights", None))
+    return Claim(out, command, settings.overwrite, reads, ways)
+
+
+def begin(run: RunFolder, command: str, settings: Common, device: torch.device) -> None:
+    """Begin a run in a folder: what it is, and the words that make it again."""
+    run.begin(command, settings.as_config(), device, command_line(command, settings))
+
+
+class Work(NamedTuple):
+    """What a command does its work with: the processes, the run folder, and the terminal."""
+
+    team: Team
+    run: RunFolder
+    terminal: Terminal
+
+
+@contextmanager
+def working(settings: Divided, place: Place, data: Data, terminal: Terminal) -> Iterator[Work]:
+    """The processes that share the work, and the run folder that was claimed or goes on.
+
+    What is going to be worked on is said here, once everything given was found good, so that a
+    mistake is the only line on stderr.
+    """
+    from blankcheck.cli.main import main
+
+    asked = settings.device, settings.devices, settings.nodes
+    again = partial(main, terminal.arguments)  # what the processes run that are started here
+    with meeting(*asked, again, terminal.note) as team:
+        if not team.leads:
+            terminal.fall_silent()
+        with _opened(settings, place, team, terminal) as run:
+            _announce(settings, data, team, terminal)
+            yield Work(team, run, terminal)
+
+
+def _announce(settings: Divided, data: Data, team: Team, terminal: Terminal) -> None:
+    c, h, w = data.shape
+    terminal.note(
+        f"{data.source}: {len(data.train)} training images of {c}x{h}x{w}, "
+        f"{len(data.classes)} classes; model {settings.model}; device {team.words}; "
+        f"{torch.get_num_threads()} threads"
+    )
+    if isinstance(settings, TrainSettings | HardenSettings) and settings.precision != "32":
+        terminal.note(
+            f"precision {settings.precision} in the passes of training; everything else in 32"
+        )
+
+
+@contextmanager
+def _opened(settings: Divided, place: Place, team: Team, terminal: Terminal) -> Iterator[RunFolder]:
+    """The run folder, which trackers follow inside the block. Processes that do not lead write into
+    a folder that is thrown away."""
+    if not team.leads:
+        with tempfile.TemporaryDirectory() as away:
+            yield RunFolder(Path(away))
+        return
+    goes_on = isinstance(place, RunFolder)
+    with held(place) if isinstance(place, RunFolder) else place.opened() as run:
+        trackers = connect(settings.tracker, run, resume=goes_on)
+        for name, tracker in trackers.items():
+            terminal.note(f"{name}: {tracker.where}")
+        said = partial(terminal.err.print, markup=False)
+        with mirrored(run, trackers, said, resume=goes_on):
+            if isinstance(place, Claim):
+                begin(run, place.command, settings, team.device)
+            yield run

@@ -1,0 +1,93 @@
+"""What the search for fooling images has to know: the network as it is now, the plan, the data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from blankcheck.classifiers import UnitClassifier
+from blankcheck.classifiers.wrapper import device_of, left_as_found
+from blankcheck.fooling import Goal, Problem
+from blankcheck.fooling.starts import Real
+from blankcheck.hardening.plan import HardeningPlan
+from blankcheck.judging import OODTest
+from blankcheck.parallel.peers import ALONE, Peers
+from blankcheck.types import Conditions, count_lit
+
+
+@dataclass
+class SourceContext:
+    """What every source of fooling images searches.
+
+    Args:
+        classifier: the network as it is now.
+        classes: real classes.
+        shape: (c, h, w) of an image.
+        conditions: of a fooling image.
+        plan: of the hardening.
+        ood_filter: the out-of-distribution test of hardening.
+        generator: of draws for fooling images; every process makes its own.
+        real: images that starts are made of.
+        peers: the processes that share the work.
+        anneal: factor of the penalty weights of new searches.
+        passes: backward passes of images so far, of this process.
+    """
+
+    classifier: UnitClassifier
+    classes: int
+    shape: tuple[int, int, int]
+    conditions: Conditions
+    plan: HardeningPlan
+    ood_filter: OODTest
+    generator: torch.Generator
+    real: Real
+    peers: Peers = ALONE
+    anneal: float = 1.0
+    passes: int = 0
+
+    @property
+    def fooling_batch(self) -> int:
+        """This process's part of the fooling images beside each batch."""
+        return self.peers.own_number(self.plan.fooling_batch)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return device_of(self.classifier)
+
+    @property
+    def needed(self) -> float:
+        """The confidence asked for, as log-odds."""
+        return Goal(self.conditions.confidence).target_log_odds
+
+    @property
+    def strict(self) -> float:
+        """The p-value up to which an image is trained on. With few calibration images even the most
+        unusual image cannot have a smaller one."""
+        level = self.conditions.ood_level * self.plan.gate_level
+        return max(level, self.ood_filter.smallest_p)
+
+    def problem(self, targets: Tensor) -> Problem:
+        """The search of these targets (n,)."""
+        return Problem(self.classifier, "logits", targets.to(self.device))
+
+    def weights(self, images: Tensor, targets: Tensor) -> Tensor:
+        """How much each of these images (n, c, h, w) counts in the fooling loss, (n,) on the CPU;
+        0: it is not trained on.
+
+        Near the filter's level fooling images are hard to tell from unusual real ones. Those that
+        are more unusual than every real image are not, and count `far_weight` times.
+        """
+        if self.plan.prune == "none":
+            return torch.ones(len(images))
+        p = self.ood_filter.p_values(images)
+        far = torch.where(p <= self.ood_filter.smallest_p, self.plan.far_weight, 1.0)
+        weights = (p <= self.strict) * far
+        if self.plan.prune == "all":
+            with left_as_found(self.classifier):
+                margin = self.problem(targets).score(images)[1]
+            sparse = count_lit(images) <= self.conditions.max_lit
+            weights *= ((margin >= self.needed) & sparse).cpu()
+        return weights

@@ -1,0 +1,63 @@
+"""Witnesses as pictures: one by one in a gallery, and in a row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from blankcheck.figures import style
+from blankcheck.figures.drawing import Drawn, describe, drawn, image_png, pixels, shrink
+from blankcheck.runs.contents import RunContents, Witness
+from blankcheck.text import one_line
+
+SIDE = 112
+"""Pixels of a witness in the gallery, about."""
+MOST_IN_STRIP = 10
+
+
+def draw_witnesses(name: str, contents: RunContents) -> Drawn:
+    """The sparsest witness of each of the first classes that have one."""
+    best: dict[int, Witness] = {}
+    for witness in sorted(contents.witnesses, key=lambda w: (w.lit, -w.confidence)):
+        best.setdefault(witness.target, witness)
+    rows, said = [], {}
+    for target in sorted(best)[:MOST_IN_STRIP]:
+        w, named = best[target], one_line(contents.class_name(target), 40)
+        words = f"“{one_line(named, 12)}” {w.confidence:.0%}\n{w.lit} lit"
+        rows.append((w.image, w.nearest, words))
+        said[f"{named}:"] = f"{w.lit} lit"
+    what = "The sparsest witness of each class, above the nearest real image"
+    return drawn(name, witness_strip(rows), alt=describe(what, said))
+
+
+def witness_strip(rows: Sequence[tuple[Tensor, Tensor | None, str]]) -> Figure:
+    """Witnesses in a row with their words above, and the nearest real images beneath.
+
+    Images are (c, h, w) in [0, 1].
+    """
+    figure = style.blank(2.85, 1.15 * len(rows))
+    grid = figure.subplots(2, len(rows), squeeze=False)
+    for column, (image, nearest, words) in enumerate(rows):
+        grid[0, column].set_title(words, fontsize=8, color=style.INK)
+        show_image(grid[0, column], image)
+        show_image(grid[1, column], None if nearest is None else shrink(nearest, SIDE))
+    return figure
+
+
+def show_image(axes: Axes, image: Tensor | None) -> None:
+    """An image, pixel by pixel, without axes."""
+    axes.set_axis_off()
+    if image is not None:
+        axes.imshow(pixels(image), cmap="gray", vmin=0, vmax=255, interpolation="none")
+
+
+def witness_pngs(witness: Witness) -> tuple[bytes, bytes | None]:
+    """The witness, and the real image nearest to it.
+
+    Only the real one is made smaller: a lit pixel must not fade.
+    """
+    near = witness.nearest
+    return image_png(witness.image, SIDE), None if near is None else image_png(near, SIDE, 2 * SIDE)

@@ -1,0 +1,104 @@
+"""Templates of pages, and what makes text safe in them."""
+
+from __future__ import annotations
+
+import base64
+import html
+import re
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from blankcheck import text
+
+if TYPE_CHECKING:  # drawing takes half a second to import
+    from blankcheck.figures.drawing import Drawn
+
+MARKDOWN_SPECIAL = "\\`*_[]!|~$"
+PACKAGE = "blankcheck.report"
+
+
+def html_templates(package: str = PACKAGE) -> Environment:
+    """Templates of pages: what they are given is escaped, and `drawn|figure` shows a figure.
+
+    Args:
+        package: Whose folder `templates` is read first; that of the report follows.
+    """
+    environment = _environment(package, autoescape=True)
+    environment.filters |= {"figure": html_figure, "inline": inline}
+    return environment
+
+
+def markdown_templates(package: str = PACKAGE) -> Environment:
+    """Templates of Markdown: text that they are given is shown letter for letter."""
+    environment = _environment(package, autoescape=False, finalize=escape_markdown)
+    # in an indented block everything but a line break is taken letter for letter
+    environment.filters["code"] = lambda text: Markup(" ".join(str(text).split()))
+    environment.filters["figure"] = markdown_figure
+    return environment
+
+
+def _environment(package: str, **options: Any) -> Environment:
+    environment = Environment(
+        loader=ChoiceLoader([PackageLoader(package), PackageLoader(PACKAGE)]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        **options,
+    )
+    environment.filters |= {
+        "percent": text.percent,
+        "number": text.number,
+        "short": short,
+        "uri": data_uri,
+        "headings": headings,
+    }
+    return environment
+
+
+def short(said: object, most: int = 80) -> str:
+    """One line of at most so many letters."""
+    return text.one_line(said, most)
+
+
+def html_figure(drawn: Drawn, wide: bool = False) -> Markup:
+    """A figure of a page with its words and its caption."""
+    caption = Markup("\n<figcaption>{}</figcaption>").format(drawn.caption) * bool(drawn.caption)
+    shape = Markup('<figure class="plot{}"><div role="img" aria-label="{}">{}</div>{}</figure>')
+    return shape.format(" wide" * wide, drawn.alt, inline(drawn.svg), caption)
+
+
+def inline(svg: str) -> Markup:
+    """A figure inside a page, which needs no names of namespaces; `figures.drawing.svg` escaped
+    its texts."""
+    return Markup(re.sub(r' xmlns[:\w]*="[^"]*"', "", svg, count=2))
+
+
+def markdown_figure(drawn: Drawn) -> Markup:
+    """A figure of a Markdown page, which lies in the folder `figures` beside it."""
+    return Markup("![{}](figures/{}.svg)").format(escape_markdown(drawn.alt), drawn.name)
+
+
+def escape_markdown(value: Any) -> Any:
+    """Text as Markdown shows it letter for letter; what is marked up already, and what is no text,
+    stays."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    escaped = "".join(
+        f"\\{letter}" if letter in MARKDOWN_SPECIAL else letter
+        for letter in " ".join(value.split())
+    )
+    return Markup(html.escape(escaped, quote=False))
+
+
+def data_uri(png: bytes) -> str:
+    """A PNG file as an address that holds it."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+def headings(page: str) -> list[tuple[str, str]]:
+    """The sections of a page, as (anchor, title); of what a user named nothing looks like one,
+    because it is escaped."""
+    return re.findall(r'<h2 id="([\w-]+)">(.*?)</h2>', page)

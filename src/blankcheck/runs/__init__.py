@@ -1,0 +1,1 @@
+"""The run folder: what is written into it, and how it is read again."""
