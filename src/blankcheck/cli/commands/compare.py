@@ -26,16 +26,14 @@ from blankcheck.text import NOTHING, number, percent
 MOST_SAID = 6
 """Pairs that are said one by one on the terminal; the pages say them all."""
 COLUMNS = {
-    "verdict": "verdict",
-    "fooled": "rate",
-    "lit": "median_lit",
-    "fewest": "min_lit",
-    "right": "real_accuracy",
-    "confident": "real_confident",
+    "verdict": ("verdict", 50),
+    "fooled": ("rate", 0),
+    "lit": ("median_lit", 0),
+    "fewest": ("min_lit", 80),
+    "right": ("real_accuracy", 60),
+    "confident": ("real_confident", 70),
 }
-"""Columns of the table, and what of a run's record they show."""
-NEEDS = {"verdict": 50, "fewest": 80, "right": 60, "confident": 70}
-"""How wide a terminal must be to show a column."""
+"""What of a run's record a column shows, and how wide a terminal must be for it."""
 SHORTEST = 4
 SORTED_BY = {"rate": "rate", "lit": "median_lit", "accuracy": "real_accuracy"}
 
@@ -96,7 +94,7 @@ def _sorted(runs: Sequence[Run], by: str) -> list[Run]:
 def table(made: Comparison, width: int) -> list[str]:
     """The runs as lines of at most `width` columns, one row a run; a narrow terminal shows fewer
     columns."""
-    columns = [name for name in COLUMNS if width >= NEEDS.get(name, 0)]
+    columns = [name for name, (_, least) in COLUMNS.items() if width >= least]
     rows = [[_cell(run, name) for name in columns] for run in made.runs]
     taken = sum(max(map(len, cells)) + 2 for cells in zip(columns, *rows, strict=True))
     grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
@@ -112,7 +110,7 @@ def table(made: Comparison, width: int) -> list[str]:
 
 
 def _cell(run: Run, column: str) -> str:
-    value = run.record[COLUMNS[column]]
+    value = run.record[COLUMNS[column][0]]
     if column == "verdict":
         return str(value)
     shown = number(value) if column in ("lit", "fewest") else percent(value)
