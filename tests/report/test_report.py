@@ -24,7 +24,7 @@ from blankcheck.figures import drawing, style
 from blankcheck.judging import Control, Evidence, Finding, RealData, judge, verdict_json
 from blankcheck.judging.check_rules import FAILED, NOT_APPLICABLE, PASSED
 from blankcheck.judging.evidence import Attempt, Cost, OnTwin, OODRecord
-from blankcheck.report.charts import audit, images
+from blankcheck.report.charts import audit, certificate, images
 from blankcheck.report.page import write_report
 from blankcheck.report.rendering import escape_markdown, headings, html_templates
 from blankcheck.runs.folder import RunFolder
@@ -676,9 +676,11 @@ def test_a_figure_has_the_colours_of_the_page_and_the_same_bytes_every_time(real
         drawing.svg(audit.per_class_bars(["#d55e00", "b"], [0.1, 1.0], [0.4, 1.0])) for _ in "ab"
     )
     assert first == second and ">#d55e00</text>" in first
-    drawn = re.sub(r"<style>.*?</style>|>[^<]*<", "", first)
-    assert set(re.findall(r"#[0-9a-f]{6}\b", drawn)) <= {"#000000"}
-    assert style.VARIABLES[style.SECOND] in drawn and "prefers-color-scheme:dark" in first
+    proved = certificate.bars(["a"], [{"k": 3, "found": 9}], "lit features")
+    for drawn in (first, drawing.svg(proved)):
+        drawn = re.sub(r"<style>.*?</style>|>[^<]*<", "", drawn)
+        assert set(re.findall(r"#[0-9a-f]{6}\b", drawn)) <= {"#000000"}
+    assert style.VARIABLES[style.SECOND] in first and "prefers-color-scheme:dark" in first
 
 
 def test_every_colour_has_one_for_dark_screens():

@@ -37,6 +37,7 @@ from blankcheck.text import percent
 NO_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 TAG = re.compile(r"<[^<>]*>")
 COLOUR = re.compile(r"(?<=: )#[0-9a-f]{6}")
+FILL = re.compile(r' fill="(#[0-9a-f]{6})"')
 NUMBERED = re.compile(r' id="[A-Za-z0-9.]+_\d+"')
 FAMILY = re.compile(r" font-family: [^;\"]*;")
 REFERENCE = re.compile(r'(?: id="|url\(#|href="#)')
@@ -82,6 +83,7 @@ def svg(figure: Figure) -> str:
 
 def _themed(tag: str, own: str) -> str:
     """A tag with variables for colours, the font of the page, and ids that begin with `own`."""
+    tag = FILL.sub(r' style="fill: \1"', tag)
     tag = COLOUR.sub(lambda colour: VARIABLES.get(colour.group(), colour.group()), tag)
     return REFERENCE.sub(rf"\g<0>{own}", FAMILY.sub("", NUMBERED.sub("", tag)))
 

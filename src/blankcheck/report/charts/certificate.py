@@ -61,5 +61,5 @@ def bars(names: Sequence[str], rows: Sequence[dict[str, Any]], unit: str) -> Fig
     style.name_rows(axes, names)
     axes.set_xlim(0, end)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    style.label(figure, axes, unit, "", columns=3)
+    style.label(figure, axes, unit, "")
     return figure
