@@ -173,9 +173,11 @@ def table(runs: list[dict[str, Row]]) -> list[str]:
     references = [torch.stack([r.fewest() for r in run.values()]).amin(dim=0) for run in runs]
     lines = [
         "",
-        f"Reference, per target 0-9: {'; '.join(' '.join(map(str, r.tolist())) for r in references)}",
+        "Reference, per target 0-9: "
+        f"{'; '.join(' '.join(map(str, r.tolist())) for r in references)}",
         "",
-        "| method | reach 0.9, % | median lit | median of lit / reference | targets at reference | distinct of 100 "
+        "| method | reach 0.9, % | median lit | median of lit / reference | targets at reference | "
+        "distinct of 100 "
         "| forwards, backwards per image | time / its passes alone |",
         "|---|---|---|---|---|---|---|---|",
     ]
@@ -210,7 +212,10 @@ def classes_lost(runs: list[dict[str, Row]]) -> str:
             [r.fewest() for label, r in run.items() if not label.startswith("**")]
         ).amin(dim=0)
         lost += int((ours > others).sum())
-    return f"Targets on which a rival found fewer lit features than the last row of ours: {lost} of {10 * len(runs)}."
+    return (
+        f"Targets on which a rival found fewer lit features than the last row of ours: {lost} "
+        f"of {10 * len(runs)}."
+    )
 
 
 def learning(networks: list[nn.Module], data: bc.Data) -> str:
@@ -235,7 +240,10 @@ def learning(networks: list[nn.Module], data: bc.Data) -> str:
             for mask in masks
         ]
         means.append(float(torch.stack(lit).mean()))
-    return f"TabuSearch, 100 steps: {means[0]:.2f} lit features on average; without learning from its trials {means[1]:.2f}."
+    return (
+        f"TabuSearch, 100 steps: {means[0]:.2f} lit features on average; without learning from "
+        f"its trials {means[1]:.2f}."
+    )
 
 
 def starts(model: nn.Module, data: bc.Data) -> list[str]:
@@ -245,7 +253,8 @@ def starts(model: nn.Module, data: bc.Data) -> list[str]:
         found = bc.fool(model, range(10), PER_TARGET, data=data, start=start, steps=1000)
         lit = found.lit[found.met].tolist()
         lines.append(
-            f"| {start} | {100 * len(lit) / len(found):.0f} | {statistics.median(lit) if lit else '-'} |"
+            f"| {start} | {100 * len(lit) / len(found):.0f} | "
+            f"{statistics.median(lit) if lit else '-'} |"
         )
     return lines
 
@@ -300,7 +309,8 @@ def rule_costs(model: nn.Module, shape: tuple[int, int, int]) -> list[str]:
     share = early(model, shape)
     lines += [
         "",
-        f"90 of 100 images finished after a tenth of the budget: {share:.2f} of the time with nobody finishing.",
+        f"90 of 100 images finished after a tenth of the budget: {share:.2f} of the time with "
+        "nobody finishing.",
     ]
     return lines
 
@@ -339,7 +349,8 @@ def main() -> None:
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE
     ).stdout.strip()
     lines = [
-        f"Commit {commit}, {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}."
+        f"Commit {commit}, {platform.machine()}, {torch.get_num_threads()} threads, torch "
+        f"{torch.__version__}."
     ]
     for kind in chosen.kinds:
         data = bc.load_data("cifar10" if kind == "resnet" else "mnist")
@@ -363,7 +374,8 @@ def main() -> None:
         if kind == "mlp":
             lines += [
                 "",
-                f"All images with at most two fully lit pixels, tried one by one: {'; '.join(map(pairs, networks))}.",
+                "All images with at most two fully lit pixels, tried one by one: "
+                f"{'; '.join(map(pairs, networks))}.",
             ]
         if kind in ("cnn", "mlp"):
             lines += rule_costs(networks[0], data.shape)

@@ -1,4 +1,4 @@
-"""The contract: every command's examples run as its help shows them, and leave the files promised."""
+"""The contract: examples of every command run as its help shows them and leave the files promised."""
 
 from __future__ import annotations
 
