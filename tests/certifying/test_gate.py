@@ -35,13 +35,22 @@ from blankcheck.errors import ArgumentError, ModelError, RunFolderError
 from blankcheck.runs.folder import RunFolder
 from blankcheck.runs.gate_file import GATE, PROGRAM, same_program
 
-K, PLAN = 6, GatePlan(steps=150)
+K = 6
 
 
 @pytest.fixture(scope="module")
-def gated(plain, digits):
-    gate = fit_gate(digits.train, digits.shape, 10, 10, K, plan=PLAN)
-    return UnitClassifier(Gated(plain, gate)).eval()
+def run(weights, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "g"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PRESETS, "smoke", Preset(attempts=20, per_target=2, steps=30))
+        given = f"--data digits --model mlp --weights {weights} --out {out} --quiet"
+        assert main(f"gate {given} --k {K} --gate-steps 150".split()) == 0
+        yield out  # verify counts attempts by the preset
+
+
+@pytest.fixture(scope="module")
+def gated(run, plain):
+    return with_gate(RunFolder.open(run), plain)
 
 
 def test_exactly_the_asked_k_is_certified_for_every_class(gated, digits):
@@ -285,16 +294,6 @@ def test_a_gate_that_cannot_be_set_ends(value):
         layers = read_network(gate, (1, 4, 4)).layers()
         bounds, slack = gate_bounds(layers, Sparse(3), torch.zeros((), dtype=torch.float64))
         assert value == 1e12 and bool((bounds + slack < theta).all())
-
-
-@pytest.fixture(scope="module")
-def run(weights, tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "g"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(PRESETS, "smoke", Preset(attempts=20, per_target=2, steps=30))
-        given = f"--data digits --model mlp --weights {weights} --out {out} --quiet"
-        assert main(f"gate {given} --k {K} --gate-steps 150".split()) == 0
-        yield out  # verify counts attempts by the preset
 
 
 def test_the_run_folder_says_that_the_gate_is_certified(run):

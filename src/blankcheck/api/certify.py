@@ -93,7 +93,7 @@ def check_gate(
     return k, outputs
 
 
-def with_gate(
+def put_gate_around(
     classifier: UnitClassifier,
     data: Data,
     form: str,

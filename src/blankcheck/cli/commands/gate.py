@@ -4,7 +4,7 @@ is."""
 from __future__ import annotations
 
 from blankcheck.api.audit import MODEL, Audit
-from blankcheck.api.certify import check_gate, with_gate
+from blankcheck.api.certify import check_gate, put_gate_around
 from blankcheck.api.twins import get_twins
 from blankcheck.certifying import GatePlan
 from blankcheck.classifiers import UnitClassifier, evaluate
@@ -32,7 +32,7 @@ def gate_command(settings: GateSettings, terminal: Terminal) -> int:
     with claim.opened() as run:
         begin(run, "gate", settings, device)
         with terminal.progress() as bar:
-            gated = with_gate(classifier, data, form, k, confidence, unit, plan, bar)
+            gated = put_gate_around(classifier, data, form, k, confidence, unit, plan, bar)
         if classifier.describe.get("architecture"):
             run.write(MODEL, model_bytes(classifier))
         run.write(GATE, gate_bytes(gated, data.shape))
