@@ -592,6 +592,10 @@ BROKEN: dict[str, tuple[Callable[[RunFolder], object], str]] = {
         _file("config.yaml", "!!python/object/apply:os.system [true]"),
         "not readable",
     ),
+    "a command line of numbers": (
+        _file("environment.json", '{"command_line": ["blankcheck", 7]}'),
+        r"command_line\[1\] must be str",
+    ),
     "surroundings are a list": (_file("environment.json", "[]"), "must be an object"),
 }
 
@@ -776,9 +780,7 @@ def test_the_stored_command_is_shown_quoted(tmp_path):
     assert "command_line" not in page
 
 
-@pytest.mark.parametrize(
-    "stored", [None, "blankcheck audit", [], ["blankcheck", 7], {"a": 1}, ["x"] * 201]
-)
+@pytest.mark.parametrize("stored", [None, [], ["x"] * 201])
 def test_a_run_without_a_stored_command_names_its_settings(tmp_path, stored):
     run = make_run(tmp_path / "a")
     run.write_json("environment.json", run.read_json("environment.json") | {"command_line": stored})
