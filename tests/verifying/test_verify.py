@@ -200,7 +200,6 @@ def test_an_audit_from_python_is_confirmed_with_its_data(plain, digits, tmp_path
     np.savez(tmp_path / "d.npz", **arrays)
     data = bc.load_data(f"npz:{tmp_path / 'd.npz'}")
     bc.audit(plain, data, preset="smoke").save(tmp_path / "own")
-    assert told(capsys, tmp_path / "own")[0] == 0
     shutil.move(tmp_path / "d.npz", tmp_path / "moved.npz")
     code, said = told(capsys, tmp_path / "own")
     assert code == 13 and "p-values were taken from the file" in said
