@@ -492,7 +492,7 @@ OF_BOTHS = {
         "does not hold|smallest is",
     ),
     "unit in both": (say(unit="pixels"), "unit is 'pixels', the run's is 'features'"),
-    "unit of nothing": (say(unit="furlongs"), "unit or means is unknown, got 'furlongs'"),
+    "unit of nothing": (say(unit="furlongs"), "unit or means is unknown"),
     "confidence": (say(confidence=0.99), "confidence is 0.99, the run's is 0.9"),
     "means": (say(means="gate-certified"), "means is 'gate-certified'"),
     "fingerprint": (say(fingerprint="0" * 16), "fingerprint is"),
