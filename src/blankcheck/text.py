@@ -16,7 +16,7 @@ def one_line(text: object, most: int = 200) -> str:
     Returns:
         The text without line breaks, control letters and letters that turn others round.
     """
-    said = str(text)
+    said = str(text)[: 100 * most]  # of megabytes, no more is looked at
     if not said.strip() and isinstance(text, BaseException):
         said = type(text).__name__
     line = " ".join("".join(c if c.isprintable() else " " for c in said).split())

@@ -592,6 +592,10 @@ BROKEN: dict[str, tuple[Callable[[RunFolder], object], str]] = {
         _file("config.yaml", "!!python/object/apply:os.system [true]"),
         "not readable",
     ),
+    "a command line of numbers": (
+        _file("environment.json", '{"command_line": ["blankcheck", 7]}'),
+        r"command_line\[1\] must be str",
+    ),
     "surroundings are a list": (_file("environment.json", "[]"), "must be an object"),
     "a command of numbers": (
         _file("environment.json", '{"command_line": ["blankcheck", 7]}'),

