@@ -31,6 +31,7 @@ types: setup
 
 docs: setup
 	$(BIN)/python docs/commands.py
+	$(BIN)/python docs/schema.py
 	$(BIN)/sphinx-build -E -W --keep-going -q -b html docs docs/_build/html
 
 bench: setup

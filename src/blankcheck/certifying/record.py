@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import operator
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -20,7 +19,7 @@ SLOPE_STEPS, MOST_STEPS = 20, 1000
 """Of optimising the relaxation where it does not succeed at once: by default, and at most."""
 MOST_FEATURES = 10_000_000
 """Of an image."""
-NO_BOUND = sys.float_info.max
+NO_BOUND = math.nextafter(math.inf, 0)
 """What stands for a bound where nothing is proved, since files hold no infinity."""
 CERTIFIED, GATE_CERTIFIED = "certified", "gate-certified"
 FOREIGN = "certificate is not one that blankcheck wrote"
