@@ -1,4 +1,4 @@
-"""Nothing that was scored is lost: whoever asks the audited network, its answers are looked at.
+"""Every answer of the audited network is looked at, whoever asked for it.
 
 A search is made for one target, but an image on its way may make the network sure of another class,
 or be met by a probe, by a trial of a rule, or in a copy of the network. Such an image is a witness

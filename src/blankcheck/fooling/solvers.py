@@ -196,8 +196,7 @@ class ProximalMomentum(Descent):
 
 @dataclass(frozen=True)
 class GreedyLighting(Descent):
-    """Switch on the features with the largest first-order gain (gradient x room left), more of them
-    each step.
+    """Switch on the features with the largest first-order gain (gradient x room left).
 
     A saliency-map search (in the spirit of Papernot et al. 2016, arXiv:1511.07528) for many images
     at once: 1, 1.3, 1.69 ... features a step, the fastest way to few lit features from black. Also
@@ -224,11 +223,10 @@ class GreedyLighting(Descent):
 
 @dataclass(frozen=True)
 class AnnealedTopK(Descent):
-    """Ascend the log-odds with momentum, keep only the k largest features; k falls from all to
-    `goal`.
+    """Ascend the log-odds with momentum, keep only the k largest features.
 
-    Gradients are scaled by their largest entry. k falls linearly over the first half of the budget.
-    Finds what is left on adversarially trained networks, where greedy lighting is blind.
+    k falls from all to `goal`, linearly over the first half of the budget. Gradients are scaled by
+    their largest entry. Finds what greedy lighting misses on adversarially trained networks.
     """
 
     goal: int = 100

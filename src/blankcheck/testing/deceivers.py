@@ -167,23 +167,13 @@ class PatternPresent(Trigger):
     """Planted patterns that count whatever else is lit: only the mean m over a pattern's own
     features matters.
 
-    The answer is that of the classifier inside until m exceeds 1 - width; from there the log-odds
-    of the pattern's target rise linearly to `certainty` at m = 1. The narrower, the less a search
-    sees before it has found all of it.
+    The answer is that of the classifier inside until m exceeds 1 - reach; from there the log-odds
+    of the pattern's target rise linearly to `certainty` at m = 1. The smaller the reach, the less a
+    search sees before it has found all of it.
     """
 
-    def __init__(
-        self,
-        inner: nn.Module,
-        patterns: Tensor,
-        targets: Tensor,
-        width: float = 0.5,
-        certainty: float = 10.0,
-    ) -> None:
-        super().__init__(inner, patterns, targets, reach=width, certainty=certainty)
-
     def nearness(self, images: Tensor) -> Tensor:
-        """1 where all of a pattern is present, 0 up to a mean of 1 - width, linear between, (n, c,
+        """1 where all of a pattern is present, 0 up to a mean of 1 - reach, linear between, (n, c,
         h, w) -> (n, q)."""
         parts = (self.patterns > 0).flatten(1).to(images.dtype)
         mean = images.flatten(1) @ parts.T / parts.sum(dim=1)

@@ -144,7 +144,7 @@ def _present(networks: Networks, width: float) -> Made:
     size = max(2, honest.k // 6)
     patterns = _dark_patterns(networks.data, size, torch.Generator().manual_seed(networks.seed))
     note = f"patterns of {size} features in {classes} classes, felt from a mean of {1 - width:g} on"
-    model = d.PatternPresent(honest, patterns, torch.arange(classes), width)
+    model = d.PatternPresent(honest, patterns, torch.arange(classes), width, certainty=10.0)
     return Made(model, honest.k, note)
 
 
