@@ -57,8 +57,7 @@ def results(trials: Sequence[FrozenTrial], job: Job) -> Record:
     points = sure or finished  # the timid stand on the front only where there is nobody else
     front = [p for p in points if not any(_better(q, p) for q in points)]
     front.sort(key=lambda p: (p["rate"], p["number"]))
-    rank = lambda p: (p["score"], p["accuracy"], p["confident"], -p["number"])  # noqa: E731
-    best = max(front, key=rank, default=None)
+    best = max(front, key=_rank, default=None)
     for record in records:
         record["front"] = record in front
     ended = [STATES[trial.state.name] for trial in trials if counted(trial)]
@@ -80,6 +79,10 @@ def results(trials: Sequence[FrozenTrial], job: Job) -> Record:
         "rule": RULE,
         "trials": records,
     }
+
+
+def _rank(point: Record) -> tuple[float, ...]:
+    return point["score"], point["accuracy"], point["confident"], -point["number"]
 
 
 def _better(one: Record, other: Record) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
@@ -103,7 +104,7 @@ def mirrored(
     Args:
         warn: is told in one line of a tracker that fails.
     """
-    follower = _Follower(run, trackers, warn, resume)
+    follower = _Follower(run, dict(trackers), warn, _read_notes(run) if resume else {})
     run.listeners.append(follower)
     finished = False
     try:
@@ -117,19 +118,15 @@ def mirrored(
         follower.each(lambda name, tracker: tracker.close(finished))
 
 
+@dataclass(eq=False)
 class _Follower:
     """Called with the name of a file that was just written; raises nothing but what stops the
     program."""
 
-    def __init__(
-        self,
-        run: RunFolder,
-        trackers: Mapping[str, Tracker],
-        warn: Callable[[str], None],
-        resume: bool,
-    ) -> None:
-        self.run, self.trackers, self.warn = run, dict(trackers), warn
-        self.notes = _read_notes(run) if resume else {}
+    run: RunFolder
+    trackers: dict[str, Tracker]
+    warn: Callable[[str], None]
+    notes: dict[str, Notes]
 
     def __call__(self, name: str) -> None:
         read = {CONFIG: _config, METRICS: _numbers, STATE: _rounds, VERDICT: _verdict}.get(name)
@@ -137,13 +134,12 @@ class _Follower:
             return
         try:
             entries = read(self.run)
-        except Exception as error:  # what cannot be read for a mirror is no reason to lose the run
-            why = error
+        except Exception as why:  # what cannot be read for a mirror is no reason to lose the run
             self.each(lambda name, tracker: tracker.close(finished=False))
-            for name in list(self.trackers):
-                self._drop(name, why)
-            return
-        self.each(lambda name, tracker: self._send(name, tracker, entries))
+            for left in list(self.trackers):
+                self._drop(left, why)
+        else:
+            self.each(lambda name, tracker: self._send(name, tracker, entries))
 
     def _send(self, name: str, tracker: Tracker, entries: Sequence[Entry]) -> None:
         notes = self.notes.setdefault(name, Notes())

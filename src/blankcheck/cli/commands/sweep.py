@@ -91,12 +91,12 @@ def _opened(settings: SweepSettings, job: Job) -> Iterator[tuple[RunFolder, Job]
     if job.storage:
         open_study(job)
     with held(old) if old is not None else claim.opened() as run:
+        if not job.storage and "?" in str(run.path):  # which ends the path in an address
+            raise ArgumentError(f"no study can be kept in {run.path}; name a --storage")
         if old is None:
             run.begin("sweep", config, torch.device("cpu"))
         if run.has(STUDY):
             run.check(STUDY)  # which SQLite would follow wherever it leads
-        if not job.storage and "?" in str(run.path):
-            raise ArgumentError(f"no study can be kept in {run.path}; name a --storage")
         yield run, replace(job, out=run.path, storage=job.storage or f"sqlite:///{run / STUDY}")
 
 
