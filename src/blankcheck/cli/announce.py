@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 
 import torch
 
@@ -24,8 +23,7 @@ def meeting(settings: TrainSettings | AuditSettings, terminal: Terminal) -> Iter
     from blankcheck.cli.main import main
 
     wanted = settings.device, settings.devices, settings.nodes
-    again = partial(main, terminal.arguments)
-    with processes.meeting(*wanted, again, terminal.note) as team:
+    with processes.meeting(*wanted, main, terminal.note) as team:
         if not team.leads:
             terminal.fall_silent()
         yield team

@@ -160,7 +160,7 @@ def _run(arguments: list[str]) -> int:
         k: v for k, v in chosen[chosen.command].as_dict().items() if k != "config"
     }
     settings = make(**options)
-    return command(settings, Terminal(settings.quiet, settings.json, arguments))
+    return command(settings, Terminal(settings.quiet, settings.json))
 
 
 def _let_go_of_stdout() -> None:

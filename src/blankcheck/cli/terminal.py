@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -44,12 +44,9 @@ class _Console(Console):
 
 class Terminal:
     """Where a command says what it does. quiet: no progress, no notes. as_json: the result as one
-    JSON object. arguments: of the command line, for processes that run it again."""
+    JSON object."""
 
-    def __init__(
-        self, quiet: bool = False, as_json: bool = False, arguments: Sequence[str] = ()
-    ) -> None:
-        self.arguments = list(arguments)
+    def __init__(self, quiet: bool = False, as_json: bool = False) -> None:
         self.quiet, self.as_json, self.muted = quiet, as_json, False
         self.out = _Console(file=sys.stdout, highlight=False, soft_wrap=True)
         self.err = _Console(file=sys.stderr, highlight=False, soft_wrap=True)
