@@ -62,8 +62,9 @@ def child(chosen: argparse.Namespace) -> int:
         options = ["--data", chosen.data, "--model", chosen.model, "--weights", chosen.weights]
         options += ["--preset", chosen.preset, "--devices", chosen.processes, "--device", "cpu"]
         options += ["--out", chosen.folder / "run", "--overwrite", "--quiet"]
+        sys.argv[1:] = ["audit", *map(str, options)]  # which the processes it starts read, too
         with suppress(SystemExit):
-            blankcheck(["audit", *map(str, options)])
+            blankcheck()
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         started = (used.ru_utime + used.ru_stime) / chosen.processes
     rank = os.environ.get("LOCAL_RANK", "0")

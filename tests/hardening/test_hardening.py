@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import os
 import random
@@ -57,15 +58,14 @@ def hardening(digits, plan=SMALL, twin=lambda: None) -> Hardening:
 )
 def test_going_on_after_a_stop_equals_not_stopping(digits, changes):
     plan = replace(SMALL, **changes)
-    whole = hardening(digits, plan)
-    rounds = list(whole.rounds())
-    first = hardening(digits, plan)
-    for _ in first.rounds():
-        break
+    whole, rounds = hardening(digits, plan), []
+    for made in whole.rounds():
+        rounds.append(made)
+        if made.index == 0:
+            stopped = copy.deepcopy((whole.state(), whole.records))
     second = hardening(digits, plan)
-    second.load_state(first.state(), first.records)
-    rest = list(second.rounds())
-    assert [r.index for r in rest] == [1, 2]
+    second.load_state(*stopped)
+    assert [r.index for r in second.rounds()] == [1, 2]
     assert fingerprint(second.classifier) == fingerprint(whole.classifier)
     assert second.history == rounds and second.records == whole.records
     assert second.kept.index == whole.kept.index

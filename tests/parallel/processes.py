@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch.multiprocessing
 
 from blankcheck.parallel.peers import Peers
 
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # as `parallel.team` does
 # one process imports what all need, and each of them is a copy of it
 multiprocessing.set_forkserver_preload(["blankcheck.hardening.rounds", "sklearn.datasets"])
 

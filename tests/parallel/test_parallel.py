@@ -160,7 +160,7 @@ def hardened(peers, plan, start=None):
     """What a hardening ends with, and its state after the first round."""
     work, middle = hardening(plan, peers), None
     if start is not None:
-        work.load_state(*start)
+        work.load_state(*copy.deepcopy(start))  # what is passed to processes is shared by them
     for made in work.rounds():
         if made.index == 0:
             middle = copy.deepcopy((work.state(), work.records))
