@@ -44,20 +44,20 @@ from blankcheck.auditing import CHUNK, Job, ood_test, preset_named, run_attempts
 from blankcheck.classifiers import TrainingPlan, UnitClassifier, build, train_plainly
 from blankcheck.classifiers.loading import save_model
 from blankcheck.cli.main import main as blankcheck
-from blankcheck.parallel.team import meeting
+from blankcheck.parallel.team import Started, meeting
 from blankcheck.types import Conditions, default_max_lit
 
 TARGETS = {"search": 1.7, "command": 1.5}
 """Times as fast with two processes as with one, aimed at."""
 
 
-def child(chosen: argparse.Namespace) -> int:
+def child(chosen: argparse.Namespace, joined: Started | None = None) -> int:
     """One run, in each of its processes; leaves CPU seconds, and those of the search, in the
     folder. The mean CPU seconds where the command starts its processes itself."""
     torch.set_num_threads(1)
     seconds, started = None, 0.0
     if chosen.child == "search":
-        seconds = searched(chosen)
+        seconds = searched(chosen, joined)
     else:
         options = ["--data", chosen.data, "--model", chosen.model, "--weights", chosen.weights]
         options += ["--preset", chosen.preset, "--devices", chosen.processes, "--device", "cpu"]
@@ -73,7 +73,7 @@ def child(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def searched(chosen: argparse.Namespace) -> float:
+def searched(chosen: argparse.Namespace, joined: Started | None = None) -> float:
     """Seconds of the attempts of an audit."""
     data = bc.load_data(chosen.data)
     model = (
@@ -92,7 +92,7 @@ def searched(chosen: argparse.Namespace) -> float:
         accept=ood_test(data, want.ood_level).accepts,
     )
     targets = [t for t in range(classes) for _ in range(preset.for_targets(classes))]
-    with meeting("cpu", chosen.processes, 1, partial(child, chosen), print) as team:
+    with meeting("cpu", chosen.processes, 1, partial(child, chosen), print, joined) as team:
         team.peers.all_gather(None)  # all are ready
         began = wall()
         run_attempts(job, targets, spread=team.peers.spread)

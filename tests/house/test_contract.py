@@ -1,4 +1,4 @@
-"""The contract: examples of every command run as its help shows them and leave the files promised."""
+"""The contract: the examples of every command run and leave the files that were promised."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import fields
 from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentError
 
@@ -26,6 +26,9 @@ from blankcheck.cli.commands.registry import COMMANDS
 from blankcheck.cli.parser import command_parser, parser
 from blankcheck.errors import BlankcheckError
 from blankcheck.text import one_line
+
+if TYPE_CHECKING:
+    from blankcheck.parallel.team import Started
 
 UNEXPECTED, USAGE, INTERRUPTED = 1, 2, 130
 MOST_LETTERS = 4000
@@ -38,10 +41,15 @@ def entry() -> None:
     sys.exit(main())
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code."""
+def main(arguments: Sequence[str] | None = None, started: Started | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        arguments: the words of the command line; default those of this process.
+        started: what `parallel.team` gives a process that it starts for the same command.
+    """
     try:
-        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        code = _run(list(sys.argv[1:] if arguments is None else arguments), started)
         if sys.stdout is not None:  # as it is where it was closed beforehand
             sys.stdout.flush()
         return code
@@ -66,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], started: Started | None) -> int:
     name, *options = arguments or [""]
     try:
         if name not in COMMANDS:
@@ -82,7 +90,7 @@ def _run(arguments: list[str]) -> int:
     settings = command.settings(**{k: v for k, v in given.items() if k != "config"})
     from blankcheck.cli.terminal import Terminal
 
-    return command.run(settings, Terminal(settings.quiet, settings.json, arguments))
+    return command.run(settings, Terminal(settings.quiet, settings.json, arguments, started))
 
 
 def _in_words(message: str, name: str) -> str:

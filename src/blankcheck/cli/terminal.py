@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -23,6 +23,9 @@ from rich.progress import (
 )
 from rich.table import Column
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from blankcheck.parallel.team import Started
 
 Bar = Callable[[str, int, int, str], None]
 """Progress by stage: `bar(stage, done, all, words)`."""
@@ -41,12 +44,16 @@ class _Console(Console):
 
 class Terminal:
     """Where a command says what it does. quiet: no progress, no notes. as_json: the result as one
-    JSON object. arguments: of the command line, for processes that run it again."""
+    JSON object. arguments, started: what `main` was given, for processes that run it again."""
 
     def __init__(
-        self, quiet: bool = False, as_json: bool = False, arguments: Sequence[str] = ()
+        self,
+        quiet: bool = False,
+        as_json: bool = False,
+        arguments: Sequence[str] = (),
+        started: Started | None = None,
     ) -> None:
-        self.arguments = list(arguments)
+        self.arguments, self.started = list(arguments), started
         self.quiet, self.as_json, self.muted = quiet, as_json, False
         self.out = _Console(file=sys.stdout, highlight=False, soft_wrap=True)
         self.err = _Console(file=sys.stderr, highlight=False, soft_wrap=True)

@@ -68,8 +68,17 @@ class Team:
         return code if self.leads and not under_torchrun() else 0
 
 
-_joined: Any = None
-"""The Fabric of a process that was started for a team, until its work is done; else None."""
+@dataclass
+class Started:
+    """What a process is given that was started for a team.
+
+    Args:
+        fabric: its place among the others.
+        done: whether all of them have done their work.
+    """
+
+    fabric: Any
+    done: bool = False
 
 
 def under_torchrun() -> bool:
@@ -108,8 +117,9 @@ def meeting(
     device: str,
     devices: int,
     nodes: int,
-    command: Callable[[], int],
+    command: Callable[[Started], int],
     note: Callable[[str], None],
+    started: Started | None = None,
 ) -> Iterator[Team]:
     """The team that does what is in the block. Where one process fails there, all end.
 
@@ -120,16 +130,15 @@ def meeting(
         command: runs the whole command again, in a process that is started for it, and gives its
             exit code.
         note: takes a line for whoever started the run.
+        started: what `command` was given, in a process that was started for it.
 
     Raises:
         ArgumentError: there can be no such team.
         LostError: another process was killed.
         SystemExit: in the process that only starts others, with the exit code of the first one.
     """
-    global _joined
     check_team(device, devices, nodes)
-    started = _joined is not None
-    fabric = _joined if started else _meet(device, devices, nodes, command)
+    fabric = started.fabric if started else _meet(device, devices, nodes, command)
     if fabric is None:
         yield Team(resolve(device))
         return
@@ -142,18 +151,17 @@ def meeting(
             time.sleep(GRACE)
             words = "another process of this run ended without a word; was it killed?"
             raise LostError(words) from error
-        if started and isinstance(
-            error, KeyboardInterrupt
-        ):  # the process that started this says so
-            raise SystemExit(INTERRUPTED) from None
+        if started and isinstance(error, KeyboardInterrupt):
+            raise SystemExit(INTERRUPTED) from None  # the process that started this says so
         if isinstance(error, BlankcheckError) and peers.rank:
             raise BlankcheckError(f"process {peers.rank}: {error}") from error
         raise
     dist.destroy_process_group()
-    _joined = None
+    if started:
+        started.done = True
 
 
-def _meet(device: str, devices: int, nodes: int, command: Callable[[], int]) -> Any:
+def _meet(device: str, devices: int, nodes: int, command: Callable[[Started], int]) -> Any:
     """Meet the other processes, which torchrun or SLURM started; else start them and end as they
     do. The Fabric of this process, or None where it is alone."""
     if under_torchrun():
@@ -176,7 +184,7 @@ def _meet(device: str, devices: int, nodes: int, command: Callable[[], int]) -> 
     return fabric
 
 
-def _started(fabric: Any, command: Callable[[], int]) -> int:
+def _started(fabric: Any, command: Callable[[Started], int]) -> int:
     """The exit code of the processes that are started here."""
     # DDP warns of networks that use all their parameters, where it is told that they need not
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
@@ -196,12 +204,11 @@ def _started(fabric: Any, command: Callable[[], int]) -> int:
         raise
 
 
-def _take_part(fabric: Any, command: Callable[[], int]) -> int:
+def _take_part(fabric: Any, command: Callable[[Started], int]) -> int:
     """What a process does that was started for a team."""
-    global _joined
-    _joined = fabric
-    code = command()
-    if _joined is not None:  # it has said what went wrong; all others are to end as well
+    started = Started(fabric)
+    code = command(started)
+    if not started.done:  # it has said what went wrong; all others are to end as well
         raise SystemExit(code)
     return code
 

@@ -105,7 +105,7 @@ def working(settings: Divided, place: Place, data: Data, terminal: Terminal) -> 
 
     asked = settings.device, settings.devices, settings.nodes
     again = partial(main, terminal.arguments)  # what the processes run that are started here
-    with meeting(*asked, again, terminal.note) as team:
+    with meeting(*asked, again, terminal.note, terminal.started) as team:
         if not team.leads:
             terminal.fall_silent()
         with _opened(settings, place, team, terminal) as run:
