@@ -5,7 +5,6 @@ Reads nothing from the network.
 
 from __future__ import annotations
 
-import inspect
 import re
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import blankcheck
 project = "blankcheck"
 copyright = "the blankcheck authors"
 version = release = blankcheck.__version__
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 
 myst_enable_extensions = ["colon_fence"]
@@ -44,7 +43,7 @@ def setup(app: Any) -> None:
     """What the pages need beyond Sphinx and MyST."""
     app.connect("source-read", with_results)
     app.connect("source-read", without_missing_guides)
-    app.connect("autodoc-process-docstring", as_fields)
+    app.connect("autodoc-process-docstring", with_literals)
 
 
 def with_results(app: Any, page: str, source: list[str]) -> None:
@@ -70,47 +69,8 @@ def without_missing_guides(app: Any, page: str, source: list[str]) -> None:
         source[0] = "\n".join(there)
 
 
-def as_fields(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
-    """Docstrings say `name: what it is.` in running text, of parameters and of a dataclass's
-    fields; here it is a list."""
-    text = re.sub(
-        r"`([^`]*)`", lambda m: f"``{m[1]}``" if m[1].startswith(".") else m[0], "\n".join(lines)
-    )  # `.pt`
-    lines[:] = text.split("\n")
-    if what not in ("function", "method", "class"):
-        return
-    try:
-        known = list(inspect.signature(thing).parameters)
-    except (TypeError, ValueError):
-        return
-    said: dict[str, str] = {}
-    paragraphs = text.split("\n\n")
-    for i, paragraph in enumerate(paragraphs):
-        if not paragraph.startswith(" "):
-            paragraphs[i], found = split(" ".join(paragraph.split()), known)
-            said |= found
-    fields = [
-        f":param {name}: {said.get(name, '')}"
-        for name in known
-        if said and name not in ("self", "cls")
-    ]
-    lines[:] = "\n\n".join([*filter(None, paragraphs), "\n".join(fields)]).split("\n")
-
-
-def split(paragraph: str, known: list[str]) -> tuple[str, dict[str, str]]:
-    """What stands before the first `name: text` of a known name, and these texts."""
-    marks = [
-        m
-        for m in re.finditer(
-            r"(?:^(?:[A-Z][\w ]*: )?|(?<=\. )|(?<=; ))((?:\w+, )*\w+): ", paragraph
-        )
-        if set(m[1].split(", ")) <= set(known)
-    ]
-    if not marks:
-        return paragraph, {}
-    ends = [m.start() for m in marks[1:]] + [len(paragraph)]
-    texts = {}
-    for mark, end in zip(marks, ends, strict=True):
-        text = paragraph[mark.end() : end].strip().rstrip(";")
-        texts |= dict.fromkeys(mark[1].split(", "), text)
-    return paragraph[: marks[0].start()].strip(), texts
+def with_literals(
+    app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]
+) -> None:
+    """In docstrings, `.pt` is a literal and no name to link to."""
+    lines[:] = [re.sub(r"`(\.[^`]*)`", r"``\1``", line) for line in lines]
