@@ -96,9 +96,9 @@ def place(tmp_path_factory, digits):
         yield folder
 
 
-def words(command: str, example: str) -> list[str]:
+def words(example: str) -> list[str]:
     """One example, with as little training as its command allows, in folders that may exist."""
-    given = shlex.split(example)
+    command, *given = shlex.split(example)
     if command in ("train", "harden"):
         given += ["--epochs", "2"]
     if command == "sweep":
@@ -130,12 +130,13 @@ ORDER = (
 
 @pytest.mark.parametrize("command", ORDER)
 def test_the_examples_of_a_command_run_as_they_stand(place, command, capsys):
-    for example in EXAMPLES[command]:
+    shown = [line for line in EXAMPLES.splitlines() if line.split()[0] == command]
+    for example in shown:
         if any(word in example for word in ELSEWHERE):
             continue
-        code = main(words(command, example))
+        code = main(words(example))
         said = capsys.readouterr()
-        assert code in CODES.get(command, {0}), f"{command} {example}: {code}\n{said.err}"
+        assert code in CODES.get(command, {0}), f"{example}: {code}\n{said.err}"
 
 
 @pytest.mark.parametrize("folder", FILES)

@@ -46,22 +46,23 @@ train --data mnist --model cnn --out runs/plain
 train --data npz:images.npz --model net.py:make --epochs 20 --tracker tensorboard --out runs/plain
 audit --data mnist --model cnn --weights runs/plain/model.safetensors --out runs/a
 audit --data mnist --model net.py:make --weights net.pt --normalize 0.1307/0.3081 \
---preset smoke --out runs/a
+--preset smoke --out runs/mine
 audit --data npz:images.npz --model timm:resnet18 --preset proof --devices 4 --json
 harden --data mnist --model cnn --out runs/h
-harden --data mnist --model net.py:make --weights net.pt --normalize 0.1307/0.3081 --out runs/h
+harden --data mnist --model net.py:make --weights net.pt --normalize 0.1307/0.3081 \
+--out runs/mine-hardened
 harden --data mnist --model cnn --out runs/h --resume
 harden --data mnist --model cnn --out runs/h --overwrite
 report runs/a
 report runs/h --before runs/a
 verify runs/a
-verify runs/a --model net.py:make --weights net.pt
+verify runs/mine --model net.py:make --weights net.pt
 compare runs/before runs/after --out runs/compare
 compare runs/* --sort accuracy --json
 blend runs/a
-blend runs/a --model net.py:make --weights net.pt --alphas 0.1,0.3
+blend runs/mine --model net.py:make --weights net.pt --alphas 0.1,0.3
 certify --data mnist --model net.py:make --weights net.pt --normalize 0.1307/0.3081 --out runs/c
-certify --data digits --model mlp --weights runs/plain/model.safetensors \
+certify --data mnist --model cnn --weights runs/plain/model.safetensors \
 --audit-preset standard --out runs/c
 gate --data mnist --model cnn --weights runs/plain/model.safetensors --k 30 --out runs/g
 gate --data mnist --model net.py:make --weights net.pt --normalize 0.1307/0.3081 --k 30 \
