@@ -153,20 +153,20 @@ def harden(
         if run is not None:
             _keep_state(work, run)
         watch(made, 0, 0, "")
-    return _finished(work, data)
-
-
-def _finished(work: Hardening, data: Data) -> Hardened:
-    """The kept network, and what it does on test images, which are read here and nowhere before."""
-    network, kept = work.classifier, work.kept
+    kept = work.kept
     assert kept is not None, "a plan has at least one round"
     network.load_state_dict(kept.network)
     network.eval()
-    test, sure = data.test, work.conditions.confidence
-    real = real_record(network, test.images, test.labels, len(data.classes), sure)
+    # test images are read here and nowhere before
+    test, classes = data.test, len(data.classes)
+    real = real_record(network, test.images, test.labels, classes, confidence)
     last = {"kind": "real", "split": "test", "round": kept.index, **real}
-    records = (*work.records, *(r.metrics() for r in work.history), last)
+    records = (*_logged(work), last)
     return Hardened(network, tuple(work.history), kept.index, records, data.source)
+
+
+def _logged(work: Hardening) -> list[dict[str, Any]]:
+    return [*work.records, *(r.metrics() for r in work.history)]
 
 
 def plan_of(
@@ -191,15 +191,13 @@ def check_network(
     with left_as_found(model), torch.no_grad():
         got = model(data.validation.images[:2].to(device_of(model))).shape[1]
     if got != outputs:
-        raise ModelError(
-            f"objective {objective!r} needs a model with {outputs} outputs, this one has {got}"
-        )
+        needed = f"needs a model with {outputs} outputs, this one has {got}"
+        raise ModelError(f"objective {objective!r} {needed}")
     if plan.certify is None:
         return
     if plan.certify > (most := math.prod(data.shape)):
-        raise ArgumentError(
-            f"certify must lie in 1..{most}, the features of an image, got {plan.certify}"
-        )
+        limits = f"1..{most}, the features of an image"
+        raise ArgumentError(f"certify must lie in {limits}, got {plan.certify}")
     read_network(model, data.shape)
 
 
@@ -211,7 +209,7 @@ def _keep_state(work: Hardening, run: RunFolder) -> None:
         return
     # seconds stand in metrics.jsonl alone, so that equal runs have equal states
     state["history"] = [each | dict.fromkeys(SECONDS, 0.0) for each in state["history"]]
-    run.write_lines("metrics.jsonl", [*work.records, *(r.metrics() for r in work.history)])
+    run.write_lines("metrics.jsonl", _logged(work))
     run.write(STATE, state_bytes(state))
 
 
