@@ -173,9 +173,8 @@ def plan_of(
     data: Data, epochs: int | None, rounds: int | None, options: dict[str, Any]
 ) -> HardeningPlan:
     """The plan for this data; ArgumentError where it is impossible or names an unknown option."""
-    half = options.get("hold_out_twin", False)
-    images = len(data.halves[0] if half else data.train)
-    return HardeningPlan.of(images, epochs=epochs, rounds=rounds, **options)
+    train = data.halves[0] if options.get("hold_out_twin", False) else data.train
+    return HardeningPlan.of(len(train), epochs=epochs, rounds=rounds, **options)
 
 
 def check_network(

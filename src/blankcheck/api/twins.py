@@ -105,13 +105,9 @@ def _draw_anew(network: nn.Module) -> bool:
 def _plan(half: Split, work: int | None = MOST_WORK) -> TrainingPlan:
     """work: images x features of all epochs, at most, unless they are no more than `TWIN_EPOCHS`;
     None for no limit."""
-    if len(half) >= 5000:
-        return TrainingPlan(TWIN_EPOCHS)
-    plan = TrainingPlan.default(len(half))
-    if work is None:
-        return plan
-    most = max(TWIN_EPOCHS, work // math.prod(half.images.shape))
-    return replace(plan, epochs=min(plan.epochs, most))
+    plan = TrainingPlan(TWIN_EPOCHS) if len(half) >= 5000 else TrainingPlan.default(len(half))
+    most = math.inf if work is None else max(TWIN_EPOCHS, work // math.prod(half.images.shape))
+    return plan if most >= plan.epochs else replace(plan, epochs=int(most))
 
 
 def _trained(

@@ -86,10 +86,8 @@ def summary(verdict: dict[str, Any]) -> list[str]:
     if v["extra"]["fooled"]:
         lines.append(f"found by the controls, outside the rate: {v['extra']['fooled']}")
     if v["real_accuracy"] < PLAUSIBLE:
-        lines.append(
-            "is the network known to be right so rarely? If not, run blankcheck doctor: its input "
-            "may not be what it was trained on"
-        )
+        rarely = "is the network known to be right so rarely? If not, run blankcheck doctor"
+        lines.append(f"{rarely}: its input may not be what it was trained on")
     return lines + _on_checks(verdict)
 
 

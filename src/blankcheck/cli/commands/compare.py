@@ -79,11 +79,12 @@ def compare_command(settings: CompareSettings, terminal: Terminal) -> int:
 def _sorted(runs: Sequence[Run], by: str) -> list[Run]:
     """The order shown: the best first, those that cannot be told apart by name."""
 
+    name, sign = SORTED_BY.get(by), 1 if by == "rate" else -1
+
     def key(run: Run) -> tuple[float, str]:
-        value = run.record[SORTED_BY[by]] if by in SORTED_BY else 0
-        if value is None:  # no attempts are the worst rate; no fooling image is better than any
-            return math.inf if by == "rate" else -math.inf, run.name
-        return (value if by == "rate" else -value), run.name
+        value = run.record[name] if name is not None else 0
+        # no attempts are the worst rate; no fooling image is better than any
+        return sign * (math.inf if value is None else value), run.name
 
     return sorted(runs, key=key)
 
@@ -91,8 +92,11 @@ def _sorted(runs: Sequence[Run], by: str) -> list[Run]:
 def table(made: Comparison, width: int) -> list[str]:
     """The runs as lines of at most `width` columns, one row a run; a narrow terminal shows fewer
     columns."""
-    columns = [name for name, (_, least, _) in COLUMNS.items() if width >= least]
-    rows = [[_cell(run, name) for name in columns] for run in made.runs]
+    columns = {name: column for name, column in COLUMNS.items() if width >= column[1]}
+    rows = [
+        [form(run.record[key]).replace(NOTHING, "-") for key, _, form in columns.values()]
+        for run in made.runs
+    ]
     taken = sum(max(map(len, cells)) + 2 for cells in zip(columns, *rows, strict=True))
     grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
     grid.add_column("run", no_wrap=True, max_width=max(SHORTEST, width - taken))
@@ -103,8 +107,3 @@ def table(made: Comparison, width: int) -> list[str]:
     text = io.StringIO()
     Console(file=text, width=width, color_system=None).print(grid)
     return text.getvalue().splitlines()
-
-
-def _cell(run: Run, column: str) -> str:
-    name, _, form = COLUMNS[column]
-    return form(run.record[name]).replace(NOTHING, "-")

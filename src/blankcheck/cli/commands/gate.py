@@ -46,10 +46,9 @@ def gate_command(settings: GateSettings, terminal: Terminal) -> int:
             made = proved(gated, data, limited, run, bar, make_twin)
         before = evaluate(classifier, data.test, len(data.classes), confidence, form)
         after = made.evidence.real
-        line = (
-            f"real test images: {before.accuracy:.2%} right and {before.confident:.2%} right and "
-            f"confident without the gate, {after.accuracy:.2%} and {after.confident:.2%} with it"
-        )
+        then = f"{before.accuracy:.2%} right and {before.confident:.2%} right and confident"
+        now = f"{after.accuracy:.2%} and {after.confident:.2%} with it"
+        line = f"real test images: {then} without the gate, {now}"
         without = {"real_accuracy": before.accuracy, "real_confident": before.confident}
         said = [*lines_of(made.json), line]
         say(made, said, run, terminal, gate=str(run / GATE), without_gate=without)
