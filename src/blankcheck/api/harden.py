@@ -201,8 +201,7 @@ def check_network(
 
 
 def _keep_state(work: Hardening, run: RunFolder) -> None:
-    """Metrics first: a kill in between leaves records of a round that the state does not know,
-    which are dropped later."""
+    """Metrics first: after a kill in between, those of a round without state are dropped later."""
     state = work.state()
     if work.peers.rank != 0:
         return
@@ -213,8 +212,7 @@ def _keep_state(work: Hardening, run: RunFolder) -> None:
 
 
 def _resume(work: Hardening, run: RunFolder) -> None:
-    """Put the state back, which the first process reads for all; nothing was kept yet when the run
-    stopped in its first round."""
+    """Put the state back, if there is one already; the first process reads it for all."""
     try:
         read = _state_and_records(run) if work.peers.rank == 0 else None
         state, records = work.peers.broadcast_object(read)

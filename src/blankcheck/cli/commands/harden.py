@@ -90,8 +90,7 @@ def _watch(bar: Bar) -> Watch:
 
 
 def _place(settings: HardenSettings) -> shared.Place:
-    """The folder to begin in, or the run folder to go on in; refuses settings that differ from
-    those it was begun with."""
+    """The folder to begin in, or the run folder to go on in, which was begun with these settings."""
     if settings.resume and settings.overwrite:
         raise ArgumentError("resume goes on where overwrite begins anew; give one of the two")
     if not settings.resume or rank_of_process() != 0:
@@ -105,11 +104,9 @@ def _place(settings: HardenSettings) -> shared.Place:
         none = "no state of a hardening to go on from"
         raise RunFolderError(f"run folder {run.path} has {none}: it is {what}")
     before, now = run.read_config(), settings.as_config()
-    different = [
-        f"{name} was {before.get(name)!r}, is {value!r}"
-        for name, value in now.items()
-        if name not in CHANGEABLE and before.get(name) != value
-    ]
+    kept = {name: value for name, value in now.items() if name not in CHANGEABLE}
+    pairs = [(name, before.get(name), value) for name, value in kept.items()]
+    different = [f"{name} was {old!r}, is {new!r}" for name, old, new in pairs if old != new]
     if different:
         said = f"--resume goes on with the settings of {run.path}"
         raise ArgumentError(f"{said}: {'; '.join(different)}")

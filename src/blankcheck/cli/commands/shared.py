@@ -122,8 +122,7 @@ def working(settings: Divided, place: Place, data: Data, terminal: Terminal) -> 
 
 @contextmanager
 def _opened(settings: Divided, place: Place, team: Team, terminal: Terminal) -> Iterator[RunFolder]:
-    """The run folder, which trackers follow inside the block. Processes that do not lead write into
-    a folder that is thrown away."""
+    """The run folder, which trackers follow; processes that do not lead get one that is removed."""
     if not team.leads:
         with tempfile.TemporaryDirectory() as away:
             yield RunFolder(Path(away))
