@@ -103,7 +103,7 @@ def _draw_anew(network: nn.Module) -> bool:
 
 
 def _plan(half: Split, work: int | None = MOST_WORK) -> TrainingPlan:
-    """work: images x features of all epochs, at most, beyond the first `TWIN_EPOCHS`; None: all."""
+    """work: most images x features of all epochs, of which there are `TWIN_EPOCHS` at least."""
     plan = TrainingPlan(TWIN_EPOCHS) if len(half) >= 5000 else TrainingPlan.default(len(half))
     most = math.inf if work is None else max(TWIN_EPOCHS, work // math.prod(half.images.shape))
     return plan if most >= plan.epochs else replace(plan, epochs=int(most))

@@ -90,7 +90,7 @@ def _watch(bar: Bar) -> Watch:
 
 
 def _place(settings: HardenSettings) -> shared.Place:
-    """The folder to begin in, or the run folder to go on in, which was begun with these settings."""
+    """The folder to begin in, or the one to go on in, which was begun with these settings."""
     if settings.resume and settings.overwrite:
         raise ArgumentError("resume goes on where overwrite begins anew; give one of the two")
     if not settings.resume or rank_of_process() != 0:
