@@ -12,6 +12,7 @@ from blankcheck.api.audit import MODEL
 from blankcheck.auditing import check_fits
 from blankcheck.auditing.fool import PROBE_IMAGES
 from blankcheck.certifying import Gated
+from blankcheck.certifying.record import MOST_FEATURES
 from blankcheck.classifiers import ARCHITECTURES, UnitClassifier, load_model
 from blankcheck.classifiers.loading import parse_normalize
 from blankcheck.classifiers.wrapper import left_as_found
@@ -22,9 +23,6 @@ from blankcheck.outputs import output_form
 from blankcheck.runs.folder import RunFolder
 from blankcheck.runs.gate_file import is_gate_run, read_gate
 from blankcheck.types import images_at_once
-
-MOST_FEATURES = 10_000_000
-"""Of an image that a network is shown because a file says that its images have this shape."""
 
 
 def data_again(

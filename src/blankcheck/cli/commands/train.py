@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from blankcheck.api.audit import MODEL
@@ -26,9 +27,8 @@ def train_command(settings: TrainSettings, terminal: Terminal) -> int:
     classifier = load_model(settings.model, data=data).to(device)
     if classifier.describe.get("exported"):
         raise ArgumentError("model is a .pt2 program, which can be audited but not trained")
-    epochs = TrainingPlan.default(len(data.train), settings.epochs).epochs
-    how: dict[str, Any] = {"precision": settings.precision, "augment": settings.augment}
-    plan = TrainingPlan(epochs, settings.batch, settings.lr, **how)
+    how = {name: getattr(settings, name) for name in ("batch", "lr", "precision", "augment")}
+    plan = replace(TrainingPlan.default(len(data.train), settings.epochs), **how)
     check_precision(plan.precision, device)
     with working(settings, claim, data, terminal) as work:
         _train(classifier.to(work.team.device), data, plan, settings.seed, work)
