@@ -17,8 +17,6 @@ from blankcheck.cli.options import recorded as recorded
 from blankcheck.hardening.plan import HardeningOptions, Precision
 
 Preset = Literal["smoke", "standard", "proof"]
-Unit = Literal["features", "pixels"]
-SortBy = Literal["rate", "lit", "accuracy", "name"]
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,7 @@ class CertifySettings(Weighted):
     confidence: float = 0.9
     max_lit: int | None = None
     ood_level: float = 0.01
-    unit: Unit = "features"
+    unit: Literal["features", "pixels"] = "features"
     slope_steps: int = SLOPE_STEPS
 
 
@@ -207,7 +205,7 @@ class CompareSettings:
     runs: list[str]
     out: str | None = None
     overwrite: bool = False
-    sort: SortBy = "rate"
+    sort: Literal["rate", "lit", "accuracy", "name"] = "rate"
     json: bool = False
     quiet: bool = False
 
