@@ -14,13 +14,9 @@ import blankcheck
 from blankcheck.cli.commands.registry import COMMANDS
 from blankcheck.cli.help import in_groups
 from blankcheck.cli.main import main
+from blankcheck.cli.options import command_line
 from blankcheck.cli.parser import command_parser
-from blankcheck.cli.settings import (
-    AuditSettings,
-    CompareSettings,
-    HardenSettings,
-    command_line,
-)
+from blankcheck.cli.settings import AuditSettings, CompareSettings, HardenSettings
 
 HEAVY = ("torch", "numpy", "scipy", "matplotlib", "sklearn")
 DOOR = f"""

@@ -20,17 +20,8 @@ from blankcheck.classifiers import UnitClassifier, load_model
 from blankcheck.classifiers.loading import model_bytes
 from blankcheck.classifiers.wrapper import device_of
 from blankcheck.data import Data
-from blankcheck.judging import (
-    FIRST,
-    Evidence,
-    Finding,
-    Score,
-    Verdict,
-    judge,
-    run_checks,
-    verdict_json,
-)
-from blankcheck.judging.evidence import Attempt
+from blankcheck.judging import FIRST, Finding, Score, Verdict, judge, run_checks, verdict_json
+from blankcheck.judging.evidence import Attempt, Evidence
 from blankcheck.parallel.spread import Spread, alone
 from blankcheck.runs.claims import Claim
 from blankcheck.runs.folder import RunFolder
@@ -101,7 +92,6 @@ class Audit:
 
     @property
     def _architecture(self) -> str:
-        """The built-in network that was audited; empty for any other."""
         known = self.classifier.describe if isinstance(self.classifier, UnitClassifier) else {}
         return str(known.get("architecture", ""))
 
@@ -122,16 +112,9 @@ class Audit:
         Raises:
             RunFolderError: a run is there and `overwrite` is not given.
         """
-        want = self.evidence.conditions
-        said = {
-            "data": self.source,
-            "model": self._architecture,
-            "seed": self.seed,
-            "preset": self.preset,
-            "confidence": want.confidence,
-            "max_lit": want.max_lit,
-            "ood_level": want.ood_level,
-        }
+        said: dict[str, Any] = {"data": self.source, "model": self._architecture}
+        said |= {"seed": self.seed, "preset": self.preset, **asdict(self.evidence.conditions)}
+        del said["unit"]  # which no setting chooses
         claim = Claim(Path(folder), "audit", overwrite, ways="overwrite=True begins anew")
         with claim.opened() as run:
             run.begin("audit", config or said, device_of(self.classifier))
@@ -234,9 +217,8 @@ def _confirmed(found: Gathered, classifier: Classifier, data: Data) -> tuple[Gat
     def still(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
         return tuple(replace(a, fooled=bool(next(confirmed))) if a.fooled else a for a in attempts)
 
-    attempts = still(found.evidence.attempts)
-    extra = tuple(a for a in still(found.evidence.extra) if a.fooled)
+    attempts, extra = still(found.evidence.attempts), still(found.evidence.extra)
+    extra = tuple(a for a in extra if a.fooled)
     evidence = replace(found.evidence, attempts=attempts, extra=extra)
-    witnesses = found.witnesses.rows(kept.to(torch.bool))
-    found = replace(found, evidence=evidence, witnesses=witnesses)
+    found = replace(found, evidence=evidence, witnesses=found.witnesses.rows(kept))
     return found, pack(found, data)

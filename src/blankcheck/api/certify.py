@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -59,27 +60,41 @@ def with_proof(made: Audit, certificate: Certificate) -> Audit:
     """
     evidence = replace(made.evidence, proof=proof_of(certificate))
     judged = replace(made, gathered=replace(made.gathered, evidence=evidence))
-    _ = judged.verdict
+    _ = judged.verdict  # which raises
     return judged
 
 
 def proof_of(certificate: Certificate) -> Proof:
     """What a verdict needs of a certificate."""
-    said = certificate.as_json() | {"probability": tuple(certificate.as_json()["probability"])}
+    said = certificate.as_json()
+    said["probability"] = tuple(said["probability"])
     return Proof(**{name: said[name] for name in Proof.__dataclass_fields__})
 
 
-def check_gate(
+# the arguments say which classifier the gate is for, and what it is to do
+def gate_for(
     classifier: UnitClassifier,
     data: Data,
+    form: str,
     k: int | None,
     confidence: float,
     unit: str,
     plan: GatePlan,
-) -> tuple[int, int]:
-    """The k of a gate, and the number of outputs of the classifier it is for.
+) -> Callable[[Note], UnitClassifier]:
+    """What trains a gate on the data and puts it around a classifier; it is told whom to tell how
+    far the training is.
 
-    Raises ArgumentError with one line where no such gate can be made.
+    Args:
+        classifier: any; its outputs need no proof.
+        data: that it was made for.
+        form: of its outputs.
+        k: lit features or pixels for which the gate is shut.
+        confidence: that none of their images is to be given.
+        unit: what k counts.
+        plan: how the gate is trained.
+
+    Raises:
+        ArgumentError: where no such gate can be made.
     """
     c, h, w = data.shape
     most = h * w if unit == "pixels" else c * h * w
@@ -90,36 +105,13 @@ def check_gate(
     with left_as_found(classifier), torch.no_grad():
         outputs = classifier(data.validation.images[:1].to(device_of(classifier))).shape[1]
     most_open(confidence, outputs)
-    return k, outputs
 
+    def train(note: Note) -> UnitClassifier:
+        def watch(step: int, loss: float) -> None:
+            note("gate", step, plan.steps, f"loss {loss:.3f}")
 
-def put_gate_around(
-    classifier: UnitClassifier,
-    data: Data,
-    form: str,
-    k: int,
-    confidence: float,
-    unit: str,
-    plan: GatePlan,
-    note: Note,
-) -> UnitClassifier:
-    """Train a gate on the data and put it around a classifier.
+        size = data.shape, len(data.classes), outputs
+        gate = fit_gate(data.train, *size, k, confidence, unit, plan, watch)
+        return UnitClassifier(Gated(classifier, gate.to(device_of(classifier)), form)).eval()
 
-    Args:
-        classifier: any; its outputs need no proof.
-        data: that it was made for.
-        form: of its outputs.
-        k: lit features or pixels for which the gate is shut.
-        confidence: that none of their images is to be given.
-        unit: what k counts.
-        plan: how the gate is trained.
-        note: told how far the training is.
-    """
-    k, outputs = check_gate(classifier, data, k, confidence, unit, plan)
-
-    def watch(step: int, loss: float) -> None:
-        note("gate", step, plan.steps, f"loss {loss:.3f}")
-
-    size = data.shape, len(data.classes), outputs
-    gate = fit_gate(data.train, *size, k, confidence, unit, plan, watch)
-    return UnitClassifier(Gated(classifier, gate.to(device_of(classifier)), form)).eval()
+    return train

@@ -153,29 +153,28 @@ def harden(
         if run is not None:
             _keep_state(work, run)
         watch(made, 0, 0, "")
-    return _finished(work, data)
-
-
-def _finished(work: Hardening, data: Data) -> Hardened:
-    """The kept network, and what it does on test images, which are read here and nowhere before."""
-    network, kept = work.classifier, work.kept
+    kept = work.kept
     assert kept is not None, "a plan has at least one round"
     network.load_state_dict(kept.network)
     network.eval()
-    test, sure = data.test, work.conditions.confidence
-    real = real_record(network, test.images, test.labels, len(data.classes), sure)
+    # test images are read here and nowhere before
+    test, classes = data.test, len(data.classes)
+    real = real_record(network, test.images, test.labels, classes, confidence)
     last = {"kind": "real", "split": "test", "round": kept.index, **real}
-    records = (*work.records, *(r.metrics() for r in work.history), last)
+    records = (*_logged(work), last)
     return Hardened(network, tuple(work.history), kept.index, records, data.source)
+
+
+def _logged(work: Hardening) -> list[dict[str, Any]]:
+    return [*work.records, *(r.metrics() for r in work.history)]
 
 
 def plan_of(
     data: Data, epochs: int | None, rounds: int | None, options: dict[str, Any]
 ) -> HardeningPlan:
     """The plan for this data; ArgumentError where it is impossible or names an unknown option."""
-    half = options.get("hold_out_twin", False)
-    images = len(data.halves[0] if half else data.train)
-    return HardeningPlan.of(images, epochs=epochs, rounds=rounds, **options)
+    train = data.halves[0] if options.get("hold_out_twin", False) else data.train
+    return HardeningPlan.of(len(train), epochs=epochs, rounds=rounds, **options)
 
 
 def check_network(
@@ -191,33 +190,29 @@ def check_network(
     with left_as_found(model), torch.no_grad():
         got = model(data.validation.images[:2].to(device_of(model))).shape[1]
     if got != outputs:
-        raise ModelError(
-            f"objective {objective!r} needs a model with {outputs} outputs, this one has {got}"
-        )
+        needed = f"needs a model with {outputs} outputs, this one has {got}"
+        raise ModelError(f"objective {objective!r} {needed}")
     if plan.certify is None:
         return
     if plan.certify > (most := math.prod(data.shape)):
-        raise ArgumentError(
-            f"certify must lie in 1..{most}, the features of an image, got {plan.certify}"
-        )
+        limits = f"1..{most}, the features of an image"
+        raise ArgumentError(f"certify must lie in {limits}, got {plan.certify}")
     read_network(model, data.shape)
 
 
 def _keep_state(work: Hardening, run: RunFolder) -> None:
-    """Metrics first: a kill in between leaves records of a round that the state does not know,
-    which are dropped later."""
+    """Metrics first: after a kill in between, those of a round without state are dropped later."""
     state = work.state()
     if work.peers.rank != 0:
         return
     # seconds stand in metrics.jsonl alone, so that equal runs have equal states
     state["history"] = [each | dict.fromkeys(SECONDS, 0.0) for each in state["history"]]
-    run.write_lines("metrics.jsonl", [*work.records, *(r.metrics() for r in work.history)])
+    run.write_lines("metrics.jsonl", _logged(work))
     run.write(STATE, state_bytes(state))
 
 
 def _resume(work: Hardening, run: RunFolder) -> None:
-    """Put the state back, which the first process reads for all; nothing was kept yet when the run
-    stopped in its first round."""
+    """Put the state back, if there is one already; the first process reads it for all."""
     try:
         read = _state_and_records(run) if work.peers.rank == 0 else None
         state, records = work.peers.broadcast_object(read)

@@ -12,6 +12,7 @@ from blankcheck.api.audit import MODEL
 from blankcheck.auditing import check_fits
 from blankcheck.auditing.fool import PROBE_IMAGES
 from blankcheck.certifying import Gated
+from blankcheck.certifying.record import MOST_FEATURES
 from blankcheck.classifiers import ARCHITECTURES, UnitClassifier, load_model
 from blankcheck.classifiers.loading import parse_normalize
 from blankcheck.classifiers.wrapper import left_as_found
@@ -22,9 +23,6 @@ from blankcheck.outputs import output_form
 from blankcheck.runs.folder import RunFolder
 from blankcheck.runs.gate_file import is_gate_run, read_gate
 from blankcheck.types import images_at_once
-
-MOST_FEATURES = 10_000_000
-"""Of an image that a network is shown because a file says that its images have this shape."""
 
 
 def data_again(
@@ -44,9 +42,8 @@ def data_again(
         return load_data(source, data_dir)
     source = text_of(config, "data")
     try:
-        if runs_code(source):
-            return None
-        return load_data(source, data_dir or text_of(config, "data_dir") or None)
+        folder = data_dir or text_of(config, "data_dir") or None
+        return None if runs_code(source) else load_data(source, folder)
     except Exception:  # not at hand is an answer here, and the result says so
         return None
 
@@ -79,17 +76,14 @@ def model_again(
     """
     name = model or text_of(config, "model")
     if model is None and name not in ARCHITECTURES:
-        raise ArgumentError(
-            f"run folder {run.path} names the model {name!r}; run folders run no code: "
-            "name it with --model"
-        )
+        refused = "run folders run no code: name it with --model"
+        raise ArgumentError(f"run folder {run.path} names the model {name!r}; {refused}")
     if weights is None and (name in ARCHITECTURES or run.has(MODEL)):
         weights = str(run.check(MODEL))  # of a hardening these, and not the ones that it began with
     elif weights is None:
         weights = text_of(config, "weights") or None
-    normalization = parse_normalize(normalize or text_of(config, "normalize"))
-    network = load_model(name, weights, data, normalization, unsafe_pickle=unsafe_pickle)
-    return with_gate(run, network, data)
+    named = name, weights, data, parse_normalize(normalize or text_of(config, "normalize"))
+    return with_gate(run, load_model(*named, unsafe_pickle=unsafe_pickle), data)
 
 
 def text_of(config: Mapping[str, Any], key: str) -> str:
@@ -98,28 +92,21 @@ def text_of(config: Mapping[str, Any], key: str) -> str:
     return said if isinstance(said, str) else ""
 
 
-def with_gate(
-    run: RunFolder, classifier: UnitClassifier, data: Data | None = None
-) -> UnitClassifier:
-    """The classifier, with the gate around it where the run is one of `blankcheck gate`.
+def with_gate(run: RunFolder, network: UnitClassifier, data: Data | None = None) -> UnitClassifier:
+    """The network, with the gate around it where the run is one of `blankcheck gate`.
 
     The form of the outputs inside is found by looking, not taken from the file.
     """
     if not is_gate_run(run):
-        return classifier
+        return network
     stored = read_gate(run)
-    form = form_again(classifier, stored.shape, data)
-    return UnitClassifier(Gated(classifier, stored.gate, form)).eval()
+    form = form_again(network, stored.shape, data)
+    return UnitClassifier(Gated(network, stored.gate, form)).eval()
 
 
 def form_again(classifier: UnitClassifier, shape: tuple[int, int, int], data: Data | None) -> str:
-    """Which form the outputs have: on real images where they are at hand, else on noise.
-
-    Args:
-        classifier: the network.
-        shape: (c, h, w) of its images.
-        data: the data set, where it is at hand.
-    """
+    """Which form the outputs (of images of this shape) have: on real images where they are at hand,
+    else on noise."""
     if data is not None:
         return check_fits(classifier, data)
     if math.prod(shape) > MOST_FEATURES:

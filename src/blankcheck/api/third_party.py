@@ -19,14 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from blankcheck.auditing.third_party import (
-    Asked,
-    EachClass,
-    OneClass,
-    Run,
-    ThirdPartyAttack,
-    available,
-)
+from blankcheck.auditing.third_party import Asked, EachClass, OneClass, Run, available
+from blankcheck.auditing.third_party import ThirdPartyAttack as Attack
 from blankcheck.errors import ArgumentError
 
 NOT_NEEDED = {"visdom": (), "torchvision": ("models",)}
@@ -117,22 +111,18 @@ def stand_ins(names: Mapping[str, tuple[str, ...]]) -> Iterator[None]:
             del sys.modules[name]
 
 
+_ART = "adversarial-robustness-toolbox"
 _LIBRARIES: dict[Callable[..., Run], tuple[str, str, str]] = {
-    adversarial_library: ("adversarial-library", "adv-lib", "pip install --no-deps adv-lib"),
-    foolbox: ("Foolbox", "foolbox", "pip install foolbox"),
-    toolbox: (
-        "ART",
-        "adversarial-robustness-toolbox",
-        "pip install adversarial-robustness-toolbox",
-    ),
+    adversarial_library: ("adversarial-library", "adv-lib", "--no-deps adv-lib"),
+    foolbox: ("Foolbox", "foolbox", "foolbox"),
+    toolbox: ("ART", _ART, _ART),
 }
 
 
-def _attack(title: str, library: Callable[..., Run], name: str, **options: Any) -> ThirdPartyAttack:
-    label, package, install = _LIBRARIES[library]
-    return ThirdPartyAttack(
-        f"{title} ({label})", package, install, partial(library, name, **options)
-    )
+def _attack(title: str, library: Callable[..., Run], name: str, **options: Any) -> Attack:
+    label, package, asked = _LIBRARIES[library]
+    make = partial(library, name, **options)
+    return Attack(f"{title} ({label})", package, f"pip install {asked}", make)
 
 
 _EAD = {"binary_search_steps": 4, "steps": 250, "initial_const": 1.0}
@@ -151,7 +141,7 @@ arXiv:2106.01538), EAD (Chen et al. 2018, arXiv:1709.04114) and the Jacobian sal
 et al. 2016, arXiv:1511.07528). All of them start from black."""
 
 
-def usable_attacks(wanted: bool) -> tuple[list[ThirdPartyAttack], str]:
+def usable_attacks(wanted: bool) -> tuple[list[Attack], str]:
     """The attacks of other libraries that can be run, and what is lacking in words; none where they
     are not wanted.
 

@@ -8,7 +8,7 @@ import hashlib
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,21 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from blankcheck.auditing import Twin
-from blankcheck.classifiers import (
-    ARCHITECTURES,
-    TrainingPlan,
-    UnitClassifier,
-    build,
-    evaluate,
-    output_form,
-    train_plainly,
-)
+from blankcheck.classifiers import ARCHITECTURES, UnitClassifier, build, evaluate
+from blankcheck.classifiers.training import TrainingPlan, train_plainly
 from blankcheck.classifiers.wrapper import devices_of
 from blankcheck.data import Data, Split
 from blankcheck.data.named import cache_folder
 from blankcheck.data.splits import fingerprint
 from blankcheck.errors import DataError
 from blankcheck.files import MOST_TENSORS, pack, read_file, unpack
+from blankcheck.outputs import output_form
 from blankcheck.seeds import own_random_numbers, seed_of
 from blankcheck.text import one_line
 from blankcheck.types import Classifier
@@ -67,15 +61,17 @@ def get_twins(classifier: Classifier, data: Data, device: torch.device) -> Itera
     twin = _trained(fresh, data, half, device, "a plain twin") if fresh is not None else None
     if twin is not None:
         yield twin
-    known = (
-        classifier.describe.get("architecture") if isinstance(classifier, UnitClassifier) else None
-    )
+    known = classifier.describe if isinstance(classifier, UnitClassifier) else {}
     for name in ("cnn", "mlp") if min(data.shape[1:]) >= 8 else ("mlp",):
-        if name != known or twin is None:
-            stand_in = build(name, data.shape, len(data.classes), data.mean_and_std(), TWIN_SEED)
+        if name != known.get("architecture") or twin is None:
+            stand_in = _built(name, data)
             made = _trained(stand_in, data, half, device, f"a plain reference {name}")
             if made is not None:
                 yield made
+
+
+def _built(name: str, data: Data) -> UnitClassifier:
+    return build(name, data.shape, len(data.classes), data.mean_and_std(), TWIN_SEED)
 
 
 def _fresh_copy(classifier: Classifier, data: Data) -> UnitClassifier | None:
@@ -83,7 +79,7 @@ def _fresh_copy(classifier: Classifier, data: Data) -> UnitClassifier | None:
         return None
     name = classifier.describe.get("architecture", "")
     if name in ARCHITECTURES:
-        return build(name, data.shape, len(data.classes), data.mean_and_std(), TWIN_SEED)
+        return _built(name, data)
     parameters = sum(p.numel() for p in classifier.parameters())
     try:
         fresh = copy.deepcopy(classifier)
@@ -96,7 +92,7 @@ def _draw_anew(network: nn.Module) -> bool:
     """Reset every module that holds parameters of its own; False when one cannot be."""
     with own_random_numbers(TWIN_SEED, devices_of(network)):
         for module in network.modules():
-            if not any(True for _ in module.parameters(recurse=False)):
+            if next(module.parameters(recurse=False), None) is None:
                 continue
             reset = getattr(module, "reset_parameters", None)
             if not callable(reset):
@@ -107,15 +103,10 @@ def _draw_anew(network: nn.Module) -> bool:
 
 
 def _plan(half: Split, work: int | None = MOST_WORK) -> TrainingPlan:
-    """work: images x features of all epochs, at most, unless they are no more than `TWIN_EPOCHS`;
-    None for no limit."""
-    if len(half) >= 5000:
-        return TrainingPlan(TWIN_EPOCHS)
-    plan = TrainingPlan.default(len(half))
-    if work is None:
-        return plan
-    most = max(TWIN_EPOCHS, work // math.prod(half.images.shape))
-    return replace(plan, epochs=min(plan.epochs, most))
+    """work: most images x features of all epochs, of which there are `TWIN_EPOCHS` at least."""
+    plan = TrainingPlan(TWIN_EPOCHS) if len(half) >= 5000 else TrainingPlan.default(len(half))
+    most = math.inf if work is None else max(TWIN_EPOCHS, work // math.prod(half.images.shape))
+    return plan if most >= plan.epochs else replace(plan, epochs=int(most))
 
 
 def _trained(
@@ -161,27 +152,16 @@ def _cached(path: Path, network: nn.Module) -> tuple[dict[str, Tensor] | None, s
         known, _ = unpack(read_file(path, MOST_TENSORS))
     except FileNotFoundError:
         return None, ""
-    except ValueError as error:
-        return None, one_line(error)
-    except OSError:
-        return None, "cannot be read"
-    if _shapes(known) != _shapes(network.state_dict()):
-        return None, "is that of another network"
-    return known, ""
-
-
-def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    except (ValueError, OSError) as error:
+        return None, one_line(error) if isinstance(error, ValueError) else "cannot be read"
+    one, other = ({n: t.shape for n, t in each.items()} for each in (known, network.state_dict()))
+    return (known, "") if one == other else (None, "is that of another network")
 
 
 def _keep(network: nn.Module, path: Path) -> None:
-    """Written beside its name and renamed: several audits may train the same twin at once.
-
-    A twin that cannot be kept, for a full disk or another's folder, is none the worse; the next
-    audit trains it again.
-    """
-    temporary = path.with_suffix(f".{os.getpid()}.part")
-    raw = pack(network.state_dict())
+    """Written beside its name and renamed: several audits may train the same twin at once. A twin
+    that cannot be kept, for a full disk or another's folder, is trained again by the next audit."""
+    temporary, raw = path.with_suffix(f".{os.getpid()}.part"), pack(network.state_dict())
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

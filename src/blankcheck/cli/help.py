@@ -1,5 +1,4 @@
-"""What the command line says of itself: the headings of options, examples, and how they are laid
-out."""
+"""What the command line says of itself: headings of options, examples, and their layout."""
 
 from __future__ import annotations
 
@@ -91,10 +90,8 @@ class Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
 
 def heading(settings: type, name: str) -> str:
     """The heading under which an option of a command stands."""
-    first = next(
-        cls for cls in reversed(settings.__mro__) if name in vars(cls).get("__annotations__", ())
-    )
-    return HEADINGS.get(name) or HEADINGS_OF_CLASSES.get(first.__name__, "of this command")
+    owners = [c.__name__ for c in settings.__mro__ if name in vars(c).get("__annotations__", ())]
+    return HEADINGS.get(name) or HEADINGS_OF_CLASSES.get(owners[-1], "of this command")
 
 
 def in_groups(settings: type) -> dict[str, list[Field[Any]]]:

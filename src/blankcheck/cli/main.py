@@ -1,10 +1,7 @@
 """The command line: `blankcheck COMMAND ...`, also `python -m blankcheck`.
 
-Exit codes: 0 done (audit: resisted or certified; verify: everything confirmed), 10 fooled, 11
-inconclusive, 12 something in a run folder was not confirmed, 13 what is at hand confirms a part of
-it, 2 wrong usage or bad input (also a file that was named and is not there, and a folder that must
-not be written over), 130 Ctrl-C, 1 what the machine refuses (a full disk, no permission, no memory,
-a pipe that nobody reads, in one line) and anything unexpected, which alone shows a traceback.
+The exit codes stand in `help.FIRST`. Every error that can be foreseen is one line; anything
+unexpected shows a traceback.
 
 Nothing here imports torch before the options of a command are known to be good.
 """
@@ -65,12 +62,16 @@ def main(arguments: Sequence[str] | None = None, started: Started | None = None)
         words = refused_by_machine(error)
         if words is None:
             raise
-        _let_go_of_stdout()
+        try:
+            sys.stdout.flush()
+        except (OSError, ValueError):
+            # or Python would try again when it ends, and complain
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _refuse(words, UNEXPECTED)
     except KeyboardInterrupt:
-        sys.stderr.write(
-            "blankcheck: interrupted; harden goes on with --resume, sweep with the same command\n"
-        )
+        go_on = "harden goes on with --resume, sweep with the same command"
+        sys.stderr.write(f"blankcheck: interrupted; {go_on}\n")
         return INTERRUPTED
 
 
@@ -118,7 +119,6 @@ def _in_words(message: str, name: str) -> str:
 
 
 def _kind(hint: Any) -> str:
-    """The values of a type, in words."""
     if get_origin(hint) is Literal:
         return f"one of {', '.join(get_args(hint))}"
     if get_origin(hint) is UnionType:
@@ -127,17 +127,7 @@ def _kind(hint: Any) -> str:
     return names.get(hint, str(hint))
 
 
-def _let_go_of_stdout() -> None:
-    """What could not be written is not tried again, and complained about, when Python ends."""
-    try:
-        sys.stdout.flush()
-    except (OSError, ValueError):
-        with suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def _refuse(message: str, code: int = USAGE) -> int:
-    """One line, whatever the message was."""
     with suppress(OSError):
         sys.stderr.write(f"blankcheck: error: {one_line(message, MOST_LETTERS)}\n")
     return code

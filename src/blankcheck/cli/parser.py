@@ -19,8 +19,9 @@ from blankcheck.cli.help import FIRST, Formatter, examples, in_groups
 from blankcheck.errors import ArgumentError
 
 FILES = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
-"""What a completion script offers for options that have no choices, most of which are files or
-folders."""
+"""What a completion script offers for options without choices, most of which are files or folders.
+"""
+FORM: dict[str, Any] = {"formatter_class": Formatter, "exit_on_error": False}
 
 
 def parser(options: bool = True) -> ArgumentParser:
@@ -30,25 +31,14 @@ def parser(options: bool = True) -> ArgumentParser:
         options: with the options of every command; without, it is quicker and knows only their
             names and summaries.
     """
-    top = ArgumentParser(
-        prog="blankcheck",
-        description="Is your classifier sure of what it sees, or just sure?",
-        epilog=FIRST,
-        formatter_class=Formatter,
-        exit_on_error=False,
-        version=__version__,
-    )
-    top.add_argument(
-        "--print-completion",
-        choices=("bash", "zsh", "tcsh"),
-        action=PrintCompletion,
-        default=SUPPRESS,
-        dest=SUPPRESS,
-        help="print a completion script for a shell, and end",
-    )
-    commands = top.add_subcommands(
-        required=True, dest="command", title="commands", description=None, metavar="COMMAND"
-    )
+    words = "Is your classifier sure of what it sees, or just sure?"
+    named: dict[str, Any] = {"prog": "blankcheck", "version": __version__, **FORM}
+    top = ArgumentParser(description=words, epilog=FIRST, **named)
+    words = "print a completion script for a shell, and end"
+    shells: dict[str, Any] = {"choices": ("bash", "zsh", "tcsh"), "action": PrintCompletion}
+    top.add_argument("--print-completion", help=words, default=SUPPRESS, dest=SUPPRESS, **shells)
+    labels: dict[str, Any] = {"title": "commands", "description": None, "metavar": "COMMAND"}
+    commands = top.add_subcommands(required=True, dest="command", **labels)
     for name, command in COMMANDS.items():
         sub = command_parser(name) if options else ArgumentParser(exit_on_error=False)
         commands.add_subcommand(name, sub, help=command.summary)
@@ -58,27 +48,17 @@ def parser(options: bool = True) -> ArgumentParser:
 def command_parser(name: str) -> ArgumentParser:
     """The parser of one command: a field of its settings without a default is positional."""
     settings, usage = COMMANDS[name].settings, f"blankcheck {name} [options]"
-    hints = get_type_hints(settings)
-    helps: dict[str, str] = {}
+    hints, helps = get_type_hints(settings), dict[str, str]()
     for cls in reversed(settings.__mro__):
         helps |= {p.arg_name: p.description or "" for p in parse(cls.__doc__ or "").params}
-    one = ArgumentParser(
-        description=COMMANDS[name].summary,
-        epilog=examples(name),
-        formatter_class=Formatter,
-        exit_on_error=False,
-    )
-    one.add_argument(
-        "--config",
-        action=CheckedConfig,
-        help="a YAML file of these options, such as a run folder's config.yaml",
-    )
+    one = ArgumentParser(description=COMMANDS[name].summary, epilog=examples(name), **FORM)
+    words = "a YAML file of these options, such as a run folder's config.yaml"
+    one.add_argument("--config", action=CheckedConfig, help=words)
     for title, members in in_groups(settings).items():
         group = one.add_argument_group(title)
         for field in members:
             _add_option(group, field, hints[field.name], " ".join(helps[field.name].split()))
-            if field.default is MISSING:
-                usage += f" {field.name.upper()}"
+            usage += f" {field.name.upper()}" if field.default is MISSING else ""
     one.usage = usage
     return one
 
@@ -107,9 +87,7 @@ def _true_or_false(value: object) -> bool:
 class CheckedConfig(ActionConfigFile):
     """`--config FILE`: a file that is neither endless nor deep, with its values written out."""
 
-    def __call__(
-        self, parser: Any, cfg: Any, values: Any, option_string: str | None = None
-    ) -> None:
+    def __call__(self, parser: Any, cfg: Any, values: Any, option: str | None = None) -> None:
         """Raises ArgumentError with one line for any other."""
         from blankcheck.files import read_file
         from blankcheck.runs.plain_values import parse_yaml
@@ -122,19 +100,16 @@ class CheckedConfig(ActionConfigFile):
             parse_yaml(text, values=False)
         except ValueError as error:
             raise ArgumentError(f"config {values[:200]} cannot be used: {error}") from error
-        super().__call__(parser, cfg, values, option_string)  # type: ignore[no-untyped-call]
+        super().__call__(parser, cfg, values, option)  # type: ignore[no-untyped-call]
 
 
 class PrintCompletion(argparse.Action):
     """`--print-completion SHELL`: write a completion script to stdout and end."""
 
-    def __call__(
-        self, given: Any, namespace: Any, values: Any, option_string: str | None = None
-    ) -> None:
+    def __call__(self, given: Any, space: Any, values: Any, option: str | None = None) -> None:
         """Raises ArgumentError where the package that writes such scripts is missing."""
         if importlib.util.find_spec("shtab") is None:
-            raise ArgumentError(
-                "--print-completion needs the package shtab: pip install 'blankcheck[completion]'"
-            )
+            install = "pip install 'blankcheck[completion]'"
+            raise ArgumentError(f"--print-completion needs the package shtab: {install}")
         sys.stdout.write(f"{parser().get_completion_script(f'shtab-{values}')}\n")
         raise SystemExit(0)

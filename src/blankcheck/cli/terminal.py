@@ -6,21 +6,13 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rich import progress
 from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Column
 from rich.text import Text
 
@@ -42,25 +34,20 @@ class _Console(Console):
         raise
 
 
+@dataclass
 class Terminal:
     """Where a command says what it does. quiet: no progress, no notes. as_json: the result as one
     JSON object. arguments, started: what `main` was given, for processes that run it again."""
 
-    def __init__(
-        self,
-        quiet: bool = False,
-        as_json: bool = False,
-        arguments: Sequence[str] = (),
-        started: Started | None = None,
-    ) -> None:
-        self.arguments, self.started = list(arguments), started
-        self.quiet, self.as_json, self.muted = quiet, as_json, False
-        self.out = _Console(file=sys.stdout, highlight=False, soft_wrap=True)
-        self.err = _Console(file=sys.stderr, highlight=False, soft_wrap=True)
+    quiet: bool = False
+    as_json: bool = False
+    arguments: Sequence[str] = ()
+    started: Started | None = None
 
-    def fall_silent(self) -> None:
-        """Say nothing any more: another process speaks."""
-        self.quiet, self.muted = True, True
+    def __post_init__(self) -> None:
+        self.muted = False  # whether another process speaks
+        streams = sys.stdout, sys.stderr
+        self.out, self.err = (_Console(file=f, highlight=False, soft_wrap=True) for f in streams)
 
     def note(self, text: str) -> None:
         """One line of news on stderr."""
@@ -93,18 +80,18 @@ class Terminal:
         """A bar on stderr while the block runs; where no terminal shows it, one line per finished
         stage."""
         rest = Column(no_wrap=True, overflow="ellipsis", ratio=1)
-        columns: list[ProgressColumn] = [
-            TextColumn("{task.description:>9}"),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[words]}", table_column=rest),
+        columns: list[progress.ProgressColumn] = [
+            progress.TextColumn("{task.description:>9}"),
+            progress.TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            progress.TimeRemainingColumn(compact=True),
+            progress.TextColumn("{task.fields[words]}", table_column=rest),
         ]
         if self.err.width >= WIDE:
-            columns[1:1] = [BarColumn(min(30, self.err.width // 5))]
-            columns[3:3] = [Rate(), TimeElapsedColumn()]
+            columns[1:1] = [progress.BarColumn(min(30, self.err.width // 5))]
+            columns[3:3] = [Rate(), progress.TimeElapsedColumn()]
         hidden = self.quiet or not self.err.is_terminal
-        shown = Progress(*columns, console=self.err, disable=hidden, expand=True)
-        tasks: dict[str, TaskID] = {}
+        shown = progress.Progress(*columns, console=self.err, disable=hidden, expand=True)
+        tasks: dict[str, progress.TaskID] = {}
 
         def bar(stage: str, done: int, total: int, words: str) -> None:
             if hidden:
@@ -113,17 +100,16 @@ class Terminal:
                 return
             if stage not in tasks:
                 tasks[stage] = shown.add_task(stage, words="")
-            task, all_ = tasks[stage], max(1, total)
-            shown.update(task, completed=done, total=all_, words=escape(words))
+            shown.update(tasks[stage], completed=done, total=max(1, total), words=escape(words))
 
         with shown:
             yield bar
 
 
-class Rate(ProgressColumn):
+class Rate(progress.ProgressColumn):
     """How many of what is counted are done per second."""
 
-    def render(self, task: Task) -> Text:
+    def render(self, task: progress.Task) -> Text:
         """Nothing before anything is done."""
         speed = task.finished_speed or task.speed
         return Text(f"{speed:.3g}/s" if speed else "")

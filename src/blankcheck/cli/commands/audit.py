@@ -7,7 +7,8 @@ from typing import Any
 from blankcheck.api.audit import Audit, audit
 from blankcheck.auditing import check_fits, preset_named
 from blankcheck.classifiers import UnitClassifier
-from blankcheck.cli.commands.shared import Work, check, claim_of, load, start, working
+from blankcheck.cli.commands import shared
+from blankcheck.cli.commands.shared import Work
 from blankcheck.cli.settings import AuditSettings
 from blankcheck.cli.terminal import Terminal
 from blankcheck.data import Data
@@ -27,72 +28,66 @@ EXIT = {"RESISTED": 0, "CERTIFIED": 0, "FOOLED": 10, "INCONCLUSIVE": 11}
 def audit_command(settings: AuditSettings, terminal: Terminal) -> int:
     """Audit; the exit code says the verdict."""
     check_trackers(settings.tracker)
-    claim = claim_of(settings, "audit")
-    device, data = start(settings)
-    classifier = load(settings, data).to(device)
-    check(settings, data)
+    claim = shared.claim_of(settings, "audit")
+    device, data = shared.start(settings)
+    classifier = shared.load(settings, data).to(device)
+    shared.check(settings, data)
     check_fits(classifier, data)
-    with working(settings, claim, data, terminal) as work:
+    with shared.working(settings, claim, data, terminal) as work:
         announce_audit(settings, data, terminal)
         made = audited(classifier.to(work.team.device), data, settings, work)
         if work.team.leads:
-            say(made, work)
+            conclude(made, work)
     return work.team.code(EXIT[str(made.verdict)])
 
 
 def announce_audit(settings: AuditSettings, data: Data, terminal: Terminal) -> None:
     """How hard an audit looks, and for what."""
     preset, classes = preset_named(settings.preset), len(data.classes)
+    attempts, features = preset.for_targets(classes) * classes, data.train.images[0].numel()
     lit = settings.max_lit if settings.max_lit is not None else default_max_lit(data.shape)
-    terminal.note(
-        f"audit {settings.preset}: {preset.for_targets(classes) * classes} attempts of at most "
-        f"{preset.steps} steps; fooling: confidence >= {settings.confidence:g}, at most {lit} lit "
-        f"of {data.train.images[0].numel()} features, p <= {settings.ood_level:g}"
-    )
+    fooling = f"confidence >= {settings.confidence:g}, at most {lit} lit of {features} features"
+    searched = f"audit {settings.preset}: {attempts} attempts of at most {preset.steps} steps"
+    terminal.note(f"{searched}; fooling: {fooling}, p <= {settings.ood_level:g}")
 
 
 def audited(classifier: UnitClassifier, data: Data, settings: AuditSettings, work: Work) -> Audit:
     """The audit that was asked for, with its progress on the terminal."""
     with work.terminal.progress() as bar:
-        spread, search = work.team.peers.spread, settings.search()
+        spread, search = work.team.peers.spread, shared.search_of(settings)
         return audit(classifier, data, settings.preset, note=bar, spread=spread, **search)
 
 
-def say(made: Audit, work: Work) -> None:
+def conclude(made: Audit, work: Work) -> None:
     """Write an audit into the run folder, and say what it found."""
     made.write_into(work.run)
-    report = str(work.run / "report.html")
     proof = [] if made.json["certificate"] is None else lines_of(made.json)[:3]
-    lines, record = [*summary(made.json), *proof], {**made.json, "report": report}
-    work.terminal.result(str(made.verdict), lines, report, record)
+    shared.say(made, [*summary(made.json), *proof], work.run, work.terminal)
 
 
 def summary(verdict: dict[str, Any]) -> list[str]:
     """The lines of a result block."""
     v, want, cost = verdict, verdict["conditions"], verdict["cost"]
-    lit = (
-        "" if v["median_lit"] is None else f", median {v['median_lit']} lit (fewest {v['min_lit']})"
-    )
+    fewest = f", median {v['median_lit']} lit (fewest {v['min_lit']})"
+    bound = f"(95 % bound {v['rate_upper_95']:.1%}){'' if v['median_lit'] is None else fewest}"
+    least = f"confidence >= {want['confidence']:g}, at most {want['max_lit']} lit features"
+    sparse, other = v["sparse_confident"]["fooled"], v["second_opinion"]["fooled"]
+    scores = f"fooled where other scores say what is out of distribution: {other}"
+    right = f"{v['real_accuracy']:.2%} right, {v['real_confident']:.2%} right and confident"
+    passes = f"{cost['backward']} backward and {cost['forward']} forward passes"
+    twin = f"(and {cost['twin_seconds']:.1f} s to train the twin)"
     lines = [
-        f"{v['fooled']} of {v['attempts']} attempts fooled "
-        f"(95 % bound {v['rate_upper_95']:.1%}){lit}",
-        f"conditions: confidence >= {want['confidence']:g}, at most {want['max_lit']} lit "
-        f"features, out of distribution at {want['ood_level']:g}",
-        f"sparse and confident, out of distribution or not: {v['sparse_confident']['fooled']}; "
-        f"fooled where other scores say what is out of distribution: "
-        f"{v['second_opinion']['fooled']}",
-        f"real test images: {v['real_accuracy']:.2%} right, "
-        f"{v['real_confident']:.2%} right and confident",
-        f"cost: {cost['backward']} backward and {cost['forward']} forward passes, "
-        f"{cost['seconds']:.1f} s (and {cost['twin_seconds']:.1f} s to train the twin)",
+        f"{v['fooled']} of {v['attempts']} attempts fooled {bound}",
+        f"conditions: {least}, out of distribution at {want['ood_level']:g}",
+        f"sparse and confident, out of distribution or not: {sparse}; {scores}",
+        f"real test images: {right}",
+        f"cost: {passes}, {cost['seconds']:.1f} s {twin}",
     ]
     if v["extra"]["fooled"]:
         lines.append(f"found by the controls, outside the rate: {v['extra']['fooled']}")
     if v["real_accuracy"] < PLAUSIBLE:
-        lines.append(
-            "is the network known to be right so rarely? If not, run blankcheck doctor: its input "
-            "may not be what it was trained on"
-        )
+        rarely = "is the network known to be right so rarely? If not, run blankcheck doctor"
+        lines.append(f"{rarely}: its input may not be what it was trained on")
     return lines + _on_checks(verdict)
 
 
@@ -102,9 +97,7 @@ def _on_checks(verdict: dict[str, Any]) -> list[str]:
         return [f"{c['code']} {c['status']}: {c['finding']}" for c in against(verdict)]
     failed = [c for c in verdict["checks"] if c["status"] == FAILED]
     lines = [f"{c['code']} failed: {c['finding']}" for c in failed if c["code"] == FALSE_ALARMS]
-    others = len(failed) - len(lines)
-    if others:
-        lines.append(
-            f"{others} checks of the search failed, which matters only where nothing is found"
-        )
+    if others := len(failed) - len(lines):
+        only = "which matters only where nothing is found"
+        lines.append(f"{others} checks of the search failed, {only}")
     return lines

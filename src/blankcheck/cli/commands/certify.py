@@ -11,9 +11,9 @@ from blankcheck.certifying import read_network
 from blankcheck.certifying.certificate import check_form
 from blankcheck.certifying.record import check_steps
 from blankcheck.classifiers import UnitClassifier
-from blankcheck.cli.commands.shared import begin, check, claim_of, load, start
+from blankcheck.cli.commands.shared import begin, check, claim_of, load, say, search_of, start
 from blankcheck.cli.settings import CertifySettings
-from blankcheck.cli.terminal import Terminal
+from blankcheck.cli.terminal import Bar, Terminal
 from blankcheck.data import Data
 from blankcheck.report.certificate_wording import lines_of
 from blankcheck.runs.folder import RunFolder
@@ -28,18 +28,15 @@ def certify_command(settings: CertifySettings, terminal: Terminal) -> int:
     check_form(form, read_network(classifier, data.shape).form)
     with claim.opened() as run:
         begin(run, "certify", settings, device)
-        made = proved(classifier, data, settings, settings.max_lit, run, terminal)
-        report = str(run / "report.html")
-        record = {**made.json, "report": report}
-        terminal.result(str(made.verdict), lines_of(made.json), report, record)
+        with terminal.progress() as bar:
+            made = proved(classifier, data, settings, run, bar)
+        say(made, lines_of(made.json), run, terminal)
     return 0
 
 
 def check_proof(settings: CertifySettings, classifier: UnitClassifier, data: Data) -> str:
-    """The form of the classifier's outputs.
-
-    Whatever can be found wrong is found before anything is written.
-    """
+    """The form of the classifier's outputs; raises for all that can be found wrong before anything
+    is written."""
     check(settings, data)
     preset_named(settings.audit_preset)
     check_steps(settings.slope_steps)
@@ -50,27 +47,15 @@ def proved(
     classifier: UnitClassifier,
     data: Data,
     settings: CertifySettings,
-    max_lit: int | None,
     run: RunFolder,
-    terminal: Terminal,
+    bar: Bar,
     twin: Callable[[], Twin] | None = None,
 ) -> Audit:
     """Prove, search beside it, and write what came of both."""
-    confidence, level = settings.confidence, settings.ood_level
-    with terminal.progress() as bar:
-        asked = confidence, settings.unit, settings.slope_steps
-        certificate = prove(classifier, data, *asked, bar)
-        found = audit(
-            classifier,
-            data,
-            settings.audit_preset,
-            settings.seed,
-            confidence=confidence,
-            max_lit=max_lit,
-            ood_level=level,
-            note=bar,
-            twin=twin,
-        )
+    asked = settings.confidence, settings.unit, settings.slope_steps
+    certificate = prove(classifier, data, *asked, bar)
+    search = search_of(settings)
+    found = audit(classifier, data, settings.audit_preset, note=bar, twin=twin, **search)
     made = with_proof(found, certificate)
     run.write_json(RECORD, certificate.as_json())
     made.write_into(run)

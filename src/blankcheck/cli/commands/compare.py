@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from blankcheck.cli.settings import CompareSettings, command_line, recorded
+from blankcheck.cli.options import command_line, recorded
+from blankcheck.cli.settings import CompareSettings
 from blankcheck.cli.terminal import Terminal
 from blankcheck.compare import wording
 from blankcheck.compare.pairs import Comparison, compare_runs
@@ -25,15 +28,15 @@ from blankcheck.text import NOTHING, number, percent
 
 MOST_SAID = 6
 """Pairs that are said one by one on the terminal; the pages say them all."""
-COLUMNS = {
-    "verdict": ("verdict", 50),
-    "fooled": ("rate", 0),
-    "lit": ("median_lit", 0),
-    "fewest": ("min_lit", 80),
-    "right": ("real_accuracy", 60),
-    "confident": ("real_confident", 70),
+COLUMNS: dict[str, tuple[str, int, Callable[[Any], str]]] = {
+    "verdict": ("verdict", 50, str),
+    "fooled": ("rate", 0, percent),
+    "lit": ("median_lit", 0, number),
+    "fewest": ("min_lit", 80, number),
+    "right": ("real_accuracy", 60, percent),
+    "confident": ("real_confident", 70, percent),
 }
-"""What of a run's record a column shows, and how wide a terminal must be for it."""
+"""What of a run's record a column shows, how wide a terminal must be for it, and its form."""
 SHORTEST = 4
 SORTED_BY = {"rate": "rate", "lit": "median_lit", "accuracy": "real_accuracy"}
 
@@ -44,27 +47,21 @@ def compare_command(settings: CompareSettings, terminal: Terminal) -> int:
 
     paths = list({Path(path).resolve(): path for path in reversed(settings.runs)}.values())[::-1]
     if len(paths) < 2:
-        raise ArgumentError(
-            f"compare needs at least two different run folders, got {', '.join(paths) or 'none'}"
-        )
+        got = ", ".join(paths) or "none"
+        raise ArgumentError(f"compare needs at least two different run folders, got {got}")
     out = Path(settings.out) if settings.out is not None else None
     claim = Claim(out, "compare", settings.overwrite, paths)
     folders = [read_run(RunFolder.open(path), blends=False) for path in paths]
     runs = [run_of(name, run) for name, run in zip(names_of(paths), folders, strict=True)]
     made = compare_runs(_sorted(runs, settings.sort), runs[0])
-    record = {
-        "schema": 1,
-        "headline": wording.headline(made),
-        "reference": made.reference.record["run"],
-        "level": LEVEL,
-        "tests": made.tests,
-        "warnings": wording.warnings(made),
-        "runs": [run.record for run in made.runs],
-        "comparisons": [pair.record for pair in made.pairs],
-    }
+    headline, warnings = wording.headline(made), wording.warnings(made)
+    reference = made.reference.record["run"]
+    record = {"schema": 1, "headline": headline, "reference": reference, "level": LEVEL}
+    record |= {"tests": made.tests, "warnings": warnings}
+    record["runs"] = [run.record for run in made.runs]
+    record["comparisons"] = [pair.record for pair in made.pairs]
+    config, words = recorded(settings) | {"runs": paths}, command_line("compare", settings)
     with claim.opened() as folder:
-        words = command_line("compare", settings)
-        config = recorded(settings) | {"runs": paths}
         folder.begin("compare", config, torch.device("cpu"), words)
         if len(paths) < len(settings.runs):
             terminal.note("a folder that is named twice counts once")
@@ -74,7 +71,7 @@ def compare_command(settings: CompareSettings, terminal: Terminal) -> int:
     if len(said) > MOST_SAID:
         said = [*said[:MOST_SAID], f"{len(said) - MOST_SAID} more pairs stand in compare.json"]
     shown = table(made, max(20, terminal.out.width - 2))
-    lines = [wording.headline(made), *wording.warnings(made), *shown, *said]
+    lines = [headline, *warnings, *shown, *said]
     terminal.result("COMPARED", lines, page, {**record, "report": page})
     return 0
 
@@ -82,11 +79,12 @@ def compare_command(settings: CompareSettings, terminal: Terminal) -> int:
 def _sorted(runs: Sequence[Run], by: str) -> list[Run]:
     """The order shown: the best first, those that cannot be told apart by name."""
 
+    name, sign = SORTED_BY.get(by), 1 if by == "rate" else -1
+
     def key(run: Run) -> tuple[float, str]:
-        value = run.record[SORTED_BY[by]] if by in SORTED_BY else 0
-        if value is None:  # no attempts are the worst rate; no fooling image is better than any
-            value = 2 if by == "rate" else float("inf")
-        return (value if by == "rate" else -value), run.name
+        value = run.record[name] if name is not None else 0
+        # no attempts are the worst rate; no fooling image is better than any
+        return sign * (math.inf if value is None else value), run.name
 
     return sorted(runs, key=key)
 
@@ -94,8 +92,11 @@ def _sorted(runs: Sequence[Run], by: str) -> list[Run]:
 def table(made: Comparison, width: int) -> list[str]:
     """The runs as lines of at most `width` columns, one row a run; a narrow terminal shows fewer
     columns."""
-    columns = [name for name, (_, least) in COLUMNS.items() if width >= least]
-    rows = [[_cell(run, name) for name in columns] for run in made.runs]
+    columns = {name: column for name, column in COLUMNS.items() if width >= column[1]}
+    rows = [
+        [form(run.record[key]).replace(NOTHING, "-") for key, _, form in columns.values()]
+        for run in made.runs
+    ]
     taken = sum(max(map(len, cells)) + 2 for cells in zip(columns, *rows, strict=True))
     grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
     grid.add_column("run", no_wrap=True, max_width=max(SHORTEST, width - taken))
@@ -103,15 +104,6 @@ def table(made: Comparison, width: int) -> list[str]:
         grid.add_column(name, justify="left" if name == "verdict" else "right", no_wrap=True)
     for run, cells in zip(made.runs, rows, strict=True):
         grid.add_row(escape(run.name), *cells)
-    console = Console(file=io.StringIO(), width=width, color_system=None)
-    with console.capture() as captured:
-        console.print(grid)
-    return captured.get().splitlines()
-
-
-def _cell(run: Run, column: str) -> str:
-    value = run.record[COLUMNS[column][0]]
-    if column == "verdict":
-        return str(value)
-    shown = number(value) if column in ("lit", "fewest") else percent(value)
-    return "-" if shown == NOTHING else shown
+    text = io.StringIO()
+    Console(file=text, width=width, color_system=None).print(grid)
+    return text.getvalue().splitlines()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from pathlib import Path
 
 from blankcheck.api.audit import MODEL
 from blankcheck.cli.commands.audit import audit_command
@@ -22,35 +21,25 @@ from blankcheck.trackers import check_trackers
 def demo_command(settings: DemoSettings, terminal: Terminal) -> int:
     """Train, audit, harden and audit again; one report of both."""
     check_trackers(settings.tracker)
-    with claim_of(settings, "demo").opened() as run:
-        begin(run, "demo", settings, resolve(settings.device))
-        for name in INNER["demo"]:
-            run.below(name)
-        _demo(settings, run.path, terminal)
-    return 0
-
-
-def _demo(settings: DemoSettings, out: Path, terminal: Terminal) -> None:
     # what was in the folders inside is gone with the earlier demo
-    shared = {f.name: getattr(settings, f.name) for f in fields(settings)} | {"overwrite": True}
-    del shared["out"]
+    common = {f.name: getattr(settings, f.name) for f in fields(settings)} | {"overwrite": True}
     quiet = Terminal(terminal.quiet, as_json=False)
     if terminal.as_json:
         quiet.out = terminal.err
-    quiet.note("1/3 train a network plainly")
-    train_command(TrainSettings(**shared, out=str(out / "plain")), quiet)
-    quiet.note("2/3 audit it")
-    weights = str(out / "plain" / MODEL)
-    audit_command(AuditSettings(**shared, out=str(out / "audit"), weights=weights), quiet)
-    quiet.note("3/3 harden a network of the same kind, and audit it")
-    harden_command(HardenSettings(**shared, out=str(out / "hardened")), quiet)
-    before, after = RunFolder.open(out / "audit"), RunFolder.open(out / "hardened")
-    with held(after):
-        report = str(write_report(after, before))
-    plain, hardened = (run.read_json("verdict.json") for run in (before, after))
-    line = (
-        f"plain: {plain['verdict']}, {plain['rate']:.1%} of attempts; "
-        f"hardened: {hardened['verdict']}, {hardened['rate']:.1%} of attempts"
-    )
-    record = {"plain": plain, "hardened": hardened, "report": report}
-    terminal.result("DONE", [line], report, record)
+    with claim_of(settings, "demo").opened() as run:
+        begin(run, "demo", settings, resolve(settings.device))
+        first, second, third = (common | {"out": str(run.below(n))} for n in INNER["demo"])
+        quiet.note("1/3 train a network plainly")
+        train_command(TrainSettings(**first), quiet)
+        quiet.note("2/3 audit it")
+        audit_command(AuditSettings(**second, weights=str(run / "plain" / MODEL)), quiet)
+        quiet.note("3/3 harden a network of the same kind, and audit it")
+        harden_command(HardenSettings(**third), quiet)
+        before, after = (RunFolder.open(each["out"]) for each in (second, third))
+        with held(after):
+            report = str(write_report(after, before))
+        plain, hardened = (each.read_json("verdict.json") for each in (before, after))
+        record = {"plain": plain, "hardened": hardened}
+        said = [f"{n}: {v['verdict']}, {v['rate']:.1%} of attempts" for n, v in record.items()]
+        terminal.result("DONE", ["; ".join(said)], report, {**record, "report": report})
+    return 0

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from blankcheck.api.audit import MODEL
 from blankcheck.api.certify import RECORD, prove, with_proof
-from blankcheck.api.harden import Hardened, check_network, harden, plan_of
+from blankcheck.api.harden import Watch, check_network, harden, plan_of
 from blankcheck.classifiers import ARCHITECTURES, UnitClassifier
 from blankcheck.classifiers.precision import check_precision
-from blankcheck.cli.commands.audit import announce_audit, audited, say
-from blankcheck.cli.commands.shared import Place, Work, check, claim_of, load, start, working
+from blankcheck.cli.commands import shared
+from blankcheck.cli.commands.audit import announce_audit, audited, conclude
 from blankcheck.cli.settings import HardenSettings
-from blankcheck.cli.terminal import Terminal
-from blankcheck.data import Data
+from blankcheck.cli.terminal import Bar, Terminal
 from blankcheck.errors import ArgumentError, RunFolderError
 from blankcheck.hardening import HardeningPlan, Round
 from blankcheck.parallel.team import rank_of_process
@@ -28,21 +29,26 @@ processes draw other random numbers.)"""
 def harden_command(settings: HardenSettings, terminal: Terminal) -> int:
     """Harden, then audit the hardened network into the same run folder."""
     check_trackers(settings.tracker)
-    place = _place(settings)
-    device, data = start(settings)
-    check(settings, data)
+    place, objective = _place(settings), settings.objective
+    device, data = shared.start(settings)
+    shared.check(settings, data)
     network: UnitClassifier | str = settings.model
     if settings.weights is not None or settings.model not in ARCHITECTURES:
-        network = load(settings, data).to(device)
+        network = shared.load(settings, data).to(device)
         if network.describe.get("exported"):
             raise ArgumentError("model is a .pt2 program, which can be audited but not hardened")
-    plan = plan_of(data, settings.epochs, settings.rounds, settings.options())
+    length: dict[str, Any] = {"epochs": settings.epochs, "rounds": settings.rounds}
+    plan = plan_of(data, **length, options=settings.options())
     check_precision(settings.precision, device)
-    check_network(network, data, settings.objective, plan)
-    with working(settings, place, data, terminal) as work:
-        terminal.note(_plan_in_words(settings, plan))
+    check_network(network, data, objective, plan)
+    with shared.working(settings, place, data, terminal) as work:
+        terminal.note(_in_words(objective, plan))
         announce_audit(settings, data, terminal)
-        hardened = _harden(network, data, settings, work)
+        how = {**length, **shared.search_of(settings), **settings.options()}
+        how |= {"run": work.run, "device": work.team.device, "peers": work.team.peers}
+        with terminal.progress() as bar:
+            how |= {"resume": settings.resume, "watch": _watch(bar)}
+            hardened = harden(network, data, objective, **how)
         if work.team.leads:
             hardened.write_into(work.run)
         made = audited(hardened.model, data, settings, work)
@@ -52,85 +58,56 @@ def harden_command(settings: HardenSettings, terminal: Terminal) -> int:
             made = with_proof(made, certificate)
             work.run.write_json(RECORD, certificate.as_json())
         if work.team.leads:
-            say(made, work)
+            conclude(made, work)
     return 0
 
 
-def _plan_in_words(settings: HardenSettings, plan: HardeningPlan) -> str:
-    words = (
-        f"hardening: {settings.objective}, schedule {plan.schedule}; {plan.epochs} "
-        f"epochs, the first {plan.pretrain} on real images alone, the others over {plan.rounds} "
-        "rounds"
-    )
+def _in_words(objective: str, plan: HardeningPlan) -> str:
+    first = f"the first {plan.pretrain} on real images alone"
+    epochs = f"{plan.epochs} epochs, {first}, the others over {plan.rounds} rounds"
+    words = f"hardening: {objective}, schedule {plan.schedule}; {epochs}"
     if plan.certify is None:
         return words
     return f"{words}; to be proved: at most {plan.certify} lit features are too few for any class"
 
 
-def _harden(
-    network: UnitClassifier | str, data: Data, settings: HardenSettings, work: Work
-) -> Hardened:
-    with work.terminal.progress() as bar:
-        rounds = 0
+def _watch(bar: Bar) -> Watch:
+    """What `harden` tells its progress, for a bar of each round."""
+    rounds = 0
 
-        def watch(made: Round | None, batch: int, batches: int, words: str) -> None:
-            nonlocal rounds
-            if made is None:
-                # one more for the search that ends the round
-                bar(f"round {rounds}", batch, batches + 1, words)
-                return
-            rounds = made.index + 1
-            rates = f"accuracy {made.validation_accuracy:.2%}, fooled {made.fresh_rate:.0%}"
-            proved = "" if made.proved is None else f", k = {made.proved} proved"
-            words = f"{rates}, fewest lit {made.fresh_fewest}{proved}"
-            bar(f"round {made.index}", 1, 1, words)
+    def watch(made: Round | None, batch: int, batches: int, words: str) -> None:
+        nonlocal rounds
+        if made is None:
+            # one more for the search that ends the round
+            bar(f"round {rounds}", batch, batches + 1, words)
+            return
+        rounds = made.index + 1
+        rates = f"accuracy {made.validation_accuracy:.2%}, fooled {made.fresh_rate:.0%}"
+        proved = "" if made.proved is None else f", k = {made.proved} proved"
+        bar(f"round {made.index}", 1, 1, f"{rates}, fewest lit {made.fresh_fewest}{proved}")
 
-        return harden(
-            network,
-            data,
-            settings.objective,
-            epochs=settings.epochs,
-            rounds=settings.rounds,
-            run=work.run,
-            resume=settings.resume,
-            watch=watch,
-            device=work.team.device,
-            peers=work.team.peers,
-            **settings.search(),
-            **settings.options(),
-        )
+    return watch
 
 
-def _place(settings: HardenSettings) -> Place:
-    """The folder to begin in, or the run folder to go on in."""
+def _place(settings: HardenSettings) -> shared.Place:
+    """The folder to begin in, or the one to go on in, which was begun with these settings."""
     if settings.resume and settings.overwrite:
         raise ArgumentError("resume goes on where overwrite begins anew; give one of the two")
-    if settings.resume and rank_of_process() == 0:
-        return _resumed(settings)
-    return claim_of(settings, "harden", f"--resume goes on, {OVERWRITE}")
-
-
-def _resumed(settings: HardenSettings) -> RunFolder:
-    """The run folder to go on in; refuses settings that differ from those it was begun with."""
+    if not settings.resume or rank_of_process() != 0:
+        return shared.claim_of(settings, "harden", f"--resume goes on, {OVERWRITE}")
     run = RunFolder.open(settings.out if settings.out is not None else latest(RUNS / "harden"))
-    begun, lacking = run.command, ""
     # a run that was stopped in its first round has no state yet; it begins again, nothing is lost
     ended = any(run.has(name) for name in (MODEL, "hardening.json", "verdict.json"))
-    if begun == "harden" and ended and not run.has(STATE):
-        lacking = f", and has no {STATE}"
-    if begun != "harden" or lacking:
-        raise RunFolderError(
-            f"run folder {run.path} has no state of a hardening to go on from: "
-            f"it is a run of {begun}{lacking}"
-        )
-    before = run.read_config()
-    different = [
-        f"{name} was {before.get(name)!r}, is {value!r}"
-        for name, value in settings.as_config().items()
-        if name not in CHANGEABLE and before.get(name) != value
-    ]
+    begun, lacks = run.command, ended and not run.has(STATE)
+    if begun != "harden" or lacks:
+        what = f"a run of {begun}{f', and has no {STATE}' if begun == 'harden' else ''}"
+        none = "no state of a hardening to go on from"
+        raise RunFolderError(f"run folder {run.path} has {none}: it is {what}")
+    before, now = run.read_config(), settings.as_config()
+    kept = {name: value for name, value in now.items() if name not in CHANGEABLE}
+    pairs = [(name, before.get(name), value) for name, value in kept.items()]
+    different = [f"{name} was {old!r}, is {new!r}" for name, old, new in pairs if old != new]
     if different:
-        raise ArgumentError(
-            f"--resume goes on with the settings of {run.path}: {'; '.join(different)}"
-        )
+        said = f"--resume goes on with the settings of {run.path}"
+        raise ArgumentError(f"{said}: {'; '.join(different)}")
     return run

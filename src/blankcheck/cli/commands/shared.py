@@ -7,22 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
+from blankcheck.api.audit import Audit
 from blankcheck.api.third_party import usable_attacks
 from blankcheck.classifiers import ARCHITECTURES, UnitClassifier, load_model
 from blankcheck.classifiers.loading import parse_normalize
-from blankcheck.cli.settings import (
-    AuditSettings,
-    CertifySettings,
-    Common,
-    HardenSettings,
-    TrainSettings,
-    Weighted,
-    command_line,
-)
+from blankcheck.cli.options import Common, Weighted, command_line
+from blankcheck.cli.settings import AuditSettings, CertifySettings, HardenSettings, TrainSettings
 from blankcheck.cli.terminal import Terminal
 from blankcheck.data import Data, load_data
 from blankcheck.errors import ArgumentError
@@ -50,30 +44,24 @@ def start(settings: Common) -> tuple[torch.device, Data]:
 def load(settings: Weighted, data: Data) -> UnitClassifier:
     """The network that was named; ArgumentError for a built-in one without weights."""
     if settings.model in ARCHITECTURES and settings.weights is None:
-        raise ArgumentError(
-            f"model {settings.model!r} is untrained; give its --weights "
-            "(blankcheck train makes them)"
-        )
-    normalize = parse_normalize(settings.normalize)
-    unsafe = settings.unsafe_pickle
-    return load_model(settings.model, settings.weights, data, normalize, unsafe_pickle=unsafe)
+        ways = "give its --weights (blankcheck train makes them)"
+        raise ArgumentError(f"model {settings.model!r} is untrained; {ways}")
+    named = settings.model, settings.weights, data, parse_normalize(settings.normalize)
+    return load_model(*named, unsafe_pickle=settings.unsafe_pickle)
 
 
 def check(settings: AuditSettings | CertifySettings, data: Data) -> None:
     """Whatever can be found wrong is found before anything is written: an earlier run in the folder
     stays as it was."""
-    most_lit = settings.max_lit if settings.max_lit is not None else 1
-    Conditions(settings.confidence, most_lit, settings.ood_level)
+    max_lit = settings.max_lit if settings.max_lit is not None else 1
+    Conditions(settings.confidence, max_lit, settings.ood_level)
     for half in data.halves:
         check_size(len(half), settings.ood_level)
     usable_attacks(isinstance(settings, AuditSettings) and settings.rivals)
 
 
 def claim_of(settings: Common, command: str, ways: str = OVERWRITE) -> Claim:
-    """The claim of a command with these settings.
-
-    Of several processes the first one claims, and only it writes.
-    """
+    """The claim of a command. Of several processes the first one claims, and only it writes."""
     if rank_of_process() != 0:
         return Claim(None, command)
     out = Path(settings.out) if settings.out is not None else None
@@ -86,8 +74,20 @@ def begin(run: RunFolder, command: str, settings: Common, device: torch.device) 
     run.begin(command, settings.as_config(), device, command_line(command, settings))
 
 
+def search_of(settings: AuditSettings | CertifySettings) -> dict[str, Any]:
+    """What `audit` and `harden` are told of the search, by the names of their arguments."""
+    names = ("seed", "confidence", "max_lit", "ood_level", "rivals")
+    return {name: getattr(settings, name) for name in names if hasattr(settings, name)}
+
+
+def say(made: Audit, lines: list[str], run: RunFolder, terminal: Terminal, **more: Any) -> None:
+    """The verdict of an audit that stands in a run folder. more: for the JSON record alone."""
+    report = str(run / "report.html")
+    terminal.result(str(made.verdict), lines, report, {**made.json, "report": report, **more})
+
+
 class Work(NamedTuple):
-    """What a command does its work with: the processes, the run folder, and the terminal."""
+    """What a command does its work with."""
 
     team: Team
     run: RunFolder
@@ -106,30 +106,23 @@ def working(settings: Divided, place: Place, data: Data, terminal: Terminal) -> 
     asked = settings.device, settings.devices, settings.nodes
     again = partial(main, terminal.arguments)  # what the processes run that are started here
     with meeting(*asked, again, terminal.note, terminal.started) as team:
-        if not team.leads:
-            terminal.fall_silent()
+        terminal.muted = not team.leads
+        terminal.quiet = terminal.quiet or terminal.muted
         with _opened(settings, place, team, terminal) as run:
-            _announce(settings, data, team, terminal)
+            c, h, w = data.shape
+            images = f"{data.source}: {len(data.train)} training images of {c}x{h}x{w}"
+            where = f"device {team.words}; {torch.get_num_threads()} threads"
+            classes = f"{len(data.classes)} classes; model {settings.model}"
+            terminal.note(f"{images}, {classes}; {where}")
+            if isinstance(settings, TrainSettings | HardenSettings) and settings.precision != "32":
+                passes = "the passes of training; everything else in 32"
+                terminal.note(f"precision {settings.precision} in {passes}")
             yield Work(team, run, terminal)
-
-
-def _announce(settings: Divided, data: Data, team: Team, terminal: Terminal) -> None:
-    c, h, w = data.shape
-    terminal.note(
-        f"{data.source}: {len(data.train)} training images of {c}x{h}x{w}, "
-        f"{len(data.classes)} classes; model {settings.model}; device {team.words}; "
-        f"{torch.get_num_threads()} threads"
-    )
-    if isinstance(settings, TrainSettings | HardenSettings) and settings.precision != "32":
-        terminal.note(
-            f"precision {settings.precision} in the passes of training; everything else in 32"
-        )
 
 
 @contextmanager
 def _opened(settings: Divided, place: Place, team: Team, terminal: Terminal) -> Iterator[RunFolder]:
-    """The run folder, which trackers follow inside the block. Processes that do not lead write into
-    a folder that is thrown away."""
+    """The run folder, which trackers follow; processes that do not lead get one that is removed."""
     if not team.leads:
         with tempfile.TemporaryDirectory() as away:
             yield RunFolder(Path(away))

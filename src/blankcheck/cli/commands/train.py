@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from blankcheck.api.audit import MODEL
-from blankcheck.classifiers import (
-    TrainingPlan,
-    UnitClassifier,
-    evaluate,
-    load_model,
-    train_plainly,
-)
+from blankcheck.classifiers import TrainingPlan, UnitClassifier, evaluate, load_model, train_plainly
 from blankcheck.classifiers.loading import model_bytes
 from blankcheck.classifiers.precision import check_precision
 from blankcheck.cli.commands.shared import Work, claim_of, start, working
@@ -32,22 +27,15 @@ def train_command(settings: TrainSettings, terminal: Terminal) -> int:
     classifier = load_model(settings.model, data=data).to(device)
     if classifier.describe.get("exported"):
         raise ArgumentError("model is a .pt2 program, which can be audited but not trained")
-    plan = TrainingPlan(
-        TrainingPlan.default(len(data.train), settings.epochs).epochs,
-        settings.batch,
-        settings.lr,
-        precision=settings.precision,
-        augment=settings.augment,
-    )
+    how = {name: getattr(settings, name) for name in ("batch", "lr", "precision", "augment")}
+    plan = replace(TrainingPlan.default(len(data.train), settings.epochs), **how)
     check_precision(plan.precision, device)
     with working(settings, claim, data, terminal) as work:
         _train(classifier.to(work.team.device), data, plan, settings.seed, work)
     return 0
 
 
-def _train(
-    classifier: UnitClassifier, data: Data, plan: TrainingPlan, seed: int, work: Work
-) -> None:
+def _train(network: UnitClassifier, data: Data, plan: TrainingPlan, seed: int, work: Work) -> None:
     """Train, and where this process leads, keep the network and say how good it is."""
     team, run, terminal = work
     records: list[dict[str, Any]] = []
@@ -61,18 +49,20 @@ def _train(
                 run.write_lines("metrics.jsonl", records)
             bar("train", epoch + 1, plan.epochs, f"loss {loss:.4f}")
 
-        train_plainly(classifier, data.train, plan, seed, watch, peers=team.peers)
+        train_plainly(network, data.train, plan, seed, watch, peers=team.peers)
     if not team.leads:
         return
     seconds = time.monotonic() - began
-    run.write(MODEL, model_bytes(classifier))
-    real = evaluate(classifier, data.test, len(data.classes), 0.9)
-    record = {"real_accuracy": real.accuracy, "real_confident": real.confident, "seconds": seconds}
+    run.write(MODEL, model_bytes(network))
+    real = evaluate(network, data.test, len(data.classes), 0.9)
+    record: dict[str, Any] = {
+        "real_accuracy": real.accuracy,
+        "real_confident": real.confident,
+        "seconds": seconds,
+    }
     run.write_lines("metrics.jsonl", [*records, {"kind": "train", **record}])
     report, weights = str(write_report(run)), str(run / MODEL)
-    lines = [
-        f"{real.accuracy:.2%} of test images right, {real.confident:.2%} with confidence >= 0.9, "
-        f"{seconds:.0f} s",
-        f"weights: {weights}",
-    ]
-    terminal.result("TRAINED", lines, report, {**record, "weights": weights, "report": report})
+    sure = f"{real.confident:.2%} with confidence >= 0.9"
+    line = f"{real.accuracy:.2%} of test images right, {sure}, {seconds:.0f} s"
+    record |= {"weights": weights, "report": report}
+    terminal.result("TRAINED", [line, f"weights: {weights}"], report, record)

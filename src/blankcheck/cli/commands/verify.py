@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from blankcheck.cli.settings import VerifySettings
 from blankcheck.cli.terminal import Terminal
 from blankcheck.runs.folder import RunFolder
@@ -9,27 +11,18 @@ from blankcheck.verifying.verify import verify
 
 NOT_CONFIRMED, IN_PART = 12, 13
 WORDS = {0: "CONFIRMED", NOT_CONFIRMED: "NOT CONFIRMED", IN_PART: "CONFIRMED IN PART"}
-MOST_FAILURES = 100
+MOST_SHOWN = 100
 """In the JSON record; the others are counted."""
 
 
 def verify_command(settings: VerifySettings, terminal: Terminal) -> int:
     """0 where everything is confirmed, 12 where something is not, 13 where what is at hand confirms
     a part."""
-    found = verify(
-        RunFolder.open(settings.run),
-        model=settings.model,
-        weights=settings.weights,
-        normalize=settings.normalize,
-        data=settings.data,
-        data_dir=settings.data_dir,
-        unsafe_pickle=settings.unsafe_pickle,
-    )
+    given = asdict(settings)
+    run, *_ = (given.pop(name) for name in ("run", "json", "quiet"))
+    found = verify(RunFolder.open(run), **given)
     code = NOT_CONFIRMED if found.failures else IN_PART if found.lacking else 0
-    record = found.record | {
-        "failed": len(found.failures),
-        "failures": found.failures[:MOST_FAILURES],
-        "not_confirmed": found.lacking[:MOST_FAILURES],
-    }
+    shown = {"failures": found.failures[:MOST_SHOWN], "not_confirmed": found.lacking[:MOST_SHOWN]}
+    record = {**found.record, "failed": len(found.failures), **shown}
     terminal.result(WORDS[code], found.lines(), None, record)
     return code
