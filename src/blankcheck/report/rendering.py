@@ -40,21 +40,11 @@ def markdown_templates(package: str = PACKAGE) -> Environment:
 
 
 def _environment(package: str, **options: Any) -> Environment:
-    environment = Environment(
-        loader=ChoiceLoader([PackageLoader(package), PackageLoader(PACKAGE)]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        **options,
-    )
-    environment.filters |= {
-        "percent": text.percent,
-        "number": text.number,
-        "short": short,
-        "uri": data_uri,
-        "headings": headings,
-    }
+    loader = ChoiceLoader([PackageLoader(package), PackageLoader(PACKAGE)])
+    options |= dict.fromkeys(("trim_blocks", "lstrip_blocks", "keep_trailing_newline"), True)
+    environment = Environment(loader=loader, undefined=StrictUndefined, **options)
+    named = {"short": short, "uri": data_uri, "headings": headings}
+    environment.filters |= {"percent": text.percent, "number": text.number, **named}
     return environment
 
 
@@ -86,10 +76,7 @@ def escape_markdown(value: Any) -> Any:
     stays."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
-    escaped = "".join(
-        f"\\{letter}" if letter in MARKDOWN_SPECIAL else letter
-        for letter in " ".join(value.split())
-    )
+    escaped = re.sub(f"[{re.escape(MARKDOWN_SPECIAL)}]", r"\\\g<0>", " ".join(value.split()))
     return Markup(html.escape(escaped, quote=False))
 
 
