@@ -32,18 +32,9 @@ class Count(NamedTuple):
         return min(1.0, max(0.0, self.found / self.tries)) if self.tries > 0 else 0.0
 
 
-class Condition(NamedTuple):
-    """One of the three conditions: its bound, how it is measured and why that counts, and how many
-    attempts met it with their best image."""
-
-    name: str
-    asked: str
-    why: str
-    met: Count
-
-
-def conditions(contents: RunContents) -> list[Condition]:
-    """The three conditions of an audit."""
+def conditions(contents: RunContents) -> list[dict[str, Any]]:
+    """The three conditions of an audit: `name`, what is `asked`, how it is measured and `why` that
+    counts, and how many attempts `met` it with their best image."""
     verdict, attempts = contents.verdict, contents.attempts
     if verdict is None:
         return []
@@ -67,7 +58,10 @@ def conditions(contents: RunContents) -> list[Condition]:
         ("Confident", f"a probability of at least {want['confidence']}", scored, confident),
         ("Out of distribution", f"a p-value of at most {want['ood_level']}", rare, unreal),
     ]
-    return [Condition(*row, Count(row[0], met, len(attempts))) for *row, met in rows]
+    return [
+        {"name": name, "asked": asked, "why": why, "met": Count(name, met, len(attempts))}
+        for name, asked, why, met in rows
+    ]
 
 
 def _alarms(verdict: dict[str, Any]) -> str:
@@ -133,19 +127,9 @@ def looks_real(verdict: dict[str, Any]) -> list[tuple[str, str]]:
     return said
 
 
-class Checks(NamedTuple):
-    """The checks of an audit, in groups. idle: those that do not apply, with those for the same
-    reason in one row."""
-
-    failed: list[dict[str, Any]]
-    needed: list[dict[str, Any]]
-    others: list[dict[str, Any]]
-    idle: list[dict[str, Any]]
-    summary: str
-
-
-def checks(verdict: dict[str, Any]) -> Checks:
-    """The checks in the order in which they matter, and how many passed in a sentence."""
+def checks(verdict: dict[str, Any]) -> dict[str, Any]:
+    """The checks in groups: `failed`, `needed` and `others` that passed, and `idle`, which do not
+    apply, those for the same reason in one row. `summary` says in a sentence how many passed."""
     rows = [{"means": "", **c} for c in verdict["checks"]]
     kinds = (FAILED, PASSED, NOT_APPLICABLE)
     failed, passed, idle = ([c for c in rows if c["status"] == kind] for kind in kinds)
@@ -161,4 +145,5 @@ def checks(verdict: dict[str, Any]) -> Checks:
             first["mandatory"] |= row["mandatory"]
         else:
             reasons[row["finding"]] = {**row, "means": ""}
-    return Checks(failed, needed, others, list(reasons.values()), summary)
+    passes = {"needed": needed, "others": others}
+    return {"failed": failed, **passes, "idle": list(reasons.values()), "summary": summary}

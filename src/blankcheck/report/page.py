@@ -7,7 +7,6 @@ import base64
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,44 +50,6 @@ class Tile(NamedTuple):
     witness: Witness
     image: str
     nearest: str | None
-
-
-@dataclass(frozen=True)
-class Shown:
-    """One run as the templates see it.
-
-    Args:
-        name: `Before`, `After` or empty.
-        gallery: For each class its name, how many witnesses it has, and the sparsest of them.
-        more: What the gallery shows only when it is opened, by class.
-    """
-
-    name: str
-    contents: RunContents
-    gallery: list[tuple[str, int, list[Tile]]]
-    more: list[tuple[str, list[Tile]]]
-    hero: Tile | None
-    scope: wording.Scope
-    numbers: list[wording.KeyNumber]
-    targets: list[tuple[str, dict[str, Any]]]
-    conditions: list[evidence.Condition]
-    trials: list[evidence.Count]
-    checks: evidence.Checks | None
-
-    @property
-    def verdict(self) -> dict[str, Any] | None:
-        """What `verdict.json` holds."""
-        return self.contents.verdict
-
-    @property
-    def large(self) -> bool:
-        """Whether images are too large to be shown small: a single lit pixel would be lost."""
-        return any(max(w.image.shape[1:]) >= LARGE for w in self.contents.witnesses)
-
-    @property
-    def word(self) -> str:
-        """The verdict in one word."""
-        return str(self.verdict["verdict"]) if self.verdict else "NOT AUDITED"
 
 
 def write_report(run: RunFolder, before: RunFolder | None = None) -> Path:
@@ -149,23 +110,29 @@ def _values(named: Sequence[tuple[str, RunContents]]) -> dict[str, Any]:
     }
 
 
-def _shown(name: str, contents: RunContents) -> Shown:
-    gallery = _gallery(contents)
+def _shown(name: str, contents: RunContents) -> dict[str, Any]:
+    """One run as the templates see it. name: `Before`, `After` or empty."""
+    verdict, gallery = contents.verdict, _gallery(contents)
+    fooled = wording.most_fooled(contents, MOST_ROWS)
     tiles = [tile for _, _, row in gallery for tile in row]
-    more = [(name, row[1:] if i < FIRST else row) for i, (name, _, row) in enumerate(gallery)]
-    return Shown(
-        name,
-        contents,
-        gallery,
-        [(name, row) for name, row in more if row],
-        min(tiles, key=lambda tile: _sparsest_first(tile.witness), default=None),
-        wording.scope(contents),
-        wording.key_numbers(contents),
-        [(contents.class_name(t), row) for t, row in wording.most_fooled(contents, MOST_ROWS)],
-        evidence.conditions(contents),
-        evidence.trials(contents),
-        evidence.checks(contents.verdict) if contents.verdict else None,
-    )
+    rest = [(of, row[1:] if i < FIRST else row) for i, (of, _, row) in enumerate(gallery)]
+    return {
+        "name": name,
+        "contents": contents,
+        "verdict": verdict,
+        "word": verdict["verdict"] if verdict else "NOT AUDITED",
+        "gallery": gallery,
+        "more": [(of, row) for of, row in rest if row],  # shown only when it is opened
+        "hero": min(tiles, key=lambda tile: _sparsest_first(tile.witness), default=None),
+        # shown small, a single lit pixel would be lost
+        "large": any(max(w.image.shape[1:]) >= LARGE for w in contents.witnesses),
+        "scope": wording.scope(contents),
+        "numbers": wording.key_numbers(contents),
+        "targets": [(contents.class_name(target), row) for target, row in fooled],
+        "conditions": evidence.conditions(contents),
+        "trials": evidence.trials(contents),
+        "checks": evidence.checks(verdict) if verdict else None,
+    }
 
 
 def _gallery(contents: RunContents) -> list[tuple[str, int, list[Tile]]]:

@@ -76,8 +76,7 @@ def _draw_real(contents: RunContents) -> Drawn:
     lines = [Line("right", right, BLUE), Line("right and confident", sure, look)]
     limit = (MIN_REAL_CONFIDENT, f"RESISTED needs {MIN_REAL_CONFIDENT:.0%} confident", style.SECOND)
     figure, axes = _over_rounds(contents, "Real images, meanwhile", lines, SHARE, limit, 0.0)
-    # from 0 on, a point or two would not be seen; never finer than a fifth of the scale, so that
-    # noise looks small
+    # from 0 on a point or two would not be seen, and on a finer scale noise would look large
     axes.set_ylim(min(0.8, min(right + sure) - 0.03), 1.01)
     return drawn("real", figure, REAL)
 
@@ -131,10 +130,12 @@ def _draw_calibration(contents: RunContents) -> list[Drawn]:
 def calibration(rounds: Records, reals: Records) -> list[Line]:
     """Calibration error and share taken for fake of validation images, where it was measured."""
     of = {r["round"]: r for r in reals if r["split"] == "validation"}
-    lines, looks = [], {"expected calibration error": BLUE, "real images taken for fake": ORANGE}
-    for key, (words, look) in zip(
-        ("calibration_error", "taken_for_fake"), looks.items(), strict=True
-    ):
+    measured = {
+        "calibration_error": ("expected calibration error", BLUE),
+        "taken_for_fake": ("real images taken for fake", ORANGE),
+    }
+    lines = []
+    for key, (words, look) in measured.items():
         shares = [of.get(r["index"], {}).get(key) for r in rounds]
         if any(share is not None for share in shares):
             lines.append(Line(words, [nan if s is None else float(s) for s in shares], look))
