@@ -1,5 +1,4 @@
-"""What a report says of the evidence: the three conditions, what the third rests on, and the search
-on trial."""
+"""What a report says of the evidence: the three conditions, the checks, the search on trial."""
 
 from __future__ import annotations
 

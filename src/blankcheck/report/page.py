@@ -1,5 +1,4 @@
-"""The report of a run: `report.html`, one file that needs nothing else, and `report.md`, drawn from
-the run folder alone."""
+"""The report of a run, `report.html` and `report.md`, drawn from the run folder alone."""
 
 from __future__ import annotations
 

@@ -72,8 +72,7 @@ def markdown_figure(drawn: Drawn) -> Markup:
 
 
 def escape_markdown(value: Any) -> Any:
-    """Text as Markdown shows it letter for letter; what is marked up already, and what is no text,
-    stays."""
+    """Text as Markdown shows it letter for letter; what is no text, or marked up, stays."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
     escaped = re.sub(f"[{re.escape(MARKDOWN_SPECIAL)}]", r"\\\g<0>", " ".join(value.split()))
@@ -86,6 +85,5 @@ def data_uri(png: bytes) -> str:
 
 
 def headings(page: str) -> list[tuple[str, str]]:
-    """The sections of a page, as (anchor, title); of what a user named nothing looks like one,
-    because it is escaped."""
+    """The sections of a page, as (anchor, title); what a user named is escaped, and is none."""
     return re.findall(r'<h2 id="([\w-]+)">(.*?)</h2>', page)

@@ -1,5 +1,4 @@
-"""What a report says of doing the run again: the command, its settings and the versions it ran
-with, as plain text."""
+"""What a report says of doing the run again: the command, its settings and its versions."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What a report says: the verdict's scope, the key numbers and the difference between two audits,
-as plain text."""
+"""What a report says: the verdict's scope, the key numbers, and what changed between two audits."""
 
 from __future__ import annotations
 

@@ -97,10 +97,7 @@ class Blends:
 
 
 def read_blends(run: RunFolder) -> Blends | None:
-    """What a run folder holds of blending; None when nothing.
-
-    RunFolderError when it is broken or not what it should be.
-    """
+    """What a run folder holds of blending; None when nothing, RunFolderError when it is broken."""
     if not run.has(RECORD):
         return None
     record, where = run.read_json(RECORD), str(run / RECORD)

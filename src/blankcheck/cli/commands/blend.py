@@ -42,8 +42,7 @@ Ask = Callable[[Tensor], Tensor]
 
 
 def blend_command(settings: BlendSettings, terminal: Terminal) -> int:
-    """Blend; writes `blend.json` and `blend.safetensors` into the run folder, and draws its report
-    again."""
+    """Blend, write `blend.json` and `blend.safetensors` into the run folder, draw its report."""
     alphas = parse_alphas(settings.alphas)
     if settings.per_pair is not None and settings.per_pair < 1:
         raise ArgumentError(f"per_pair must be at least 1, got {settings.per_pair}")
@@ -62,8 +61,7 @@ def blend_command(settings: BlendSettings, terminal: Terminal) -> int:
 
 
 def parse_alphas(text: str) -> tuple[float, ...]:
-    """Numbers in (0, 1] separated by commas, in order, each once; ArgumentError for anything
-    else."""
+    """The numbers of a text in order, each once; ArgumentError unless each lies in (0, 1]."""
     try:
         alphas = [float(part) for part in text.split(",") if part.strip()]
     except ValueError as error:
@@ -124,8 +122,7 @@ def _blend(
 
 
 def _audited(run: RunFolder) -> tuple[float, Stored]:
-    """The asked confidence and the fooling images of a run folder, all of which must be whole: its
-    report is drawn at the end."""
+    """The asked confidence and the witnesses; all must be whole, for the report is drawn again."""
     verdict, folder = read_run(run, blends=False).verdict, f"run folder {run.path}"
     if verdict is None:
         raise RunFolderError(f"{folder} has no verdict.json, so it has no fooling images to blend")
@@ -138,7 +135,6 @@ def _audited(run: RunFolder) -> tuple[float, Stored]:
 def _subject(
     settings: BlendSettings, run: RunFolder, device: torch.device
 ) -> tuple[Data, UnitClassifier]:
-    """The data set and the network of the run."""
     config = run.read_config()
     data = data_again(config, settings.data, settings.data_dir)
     if data is None:
@@ -155,8 +151,8 @@ def _sure(ask: Ask, pool: Pool, least: float) -> Pool:
 
 
 def _real(ask: Ask, data: Data, confidence: float, seed: int) -> tuple[int, Pool]:
-    """How many validation images were looked at, a sample where there are very many, and those that
-    are right with the asked confidence. Test images are read once, by the audit."""
+    """How many validation images were looked at (test images are read once, by the audit), and
+    those that are right with the asked confidence."""
     most = max(1, min(MOST_REAL, MOST_NUMBERS // math.prod(data.shape)))
     looked_at = data.validation.sample(most, seed)
     sure = _sure(ask, Pool(looked_at.loaded(), looked_at.labels), confidence)

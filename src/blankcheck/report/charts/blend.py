@@ -50,7 +50,6 @@ def draw_blends(blends: Blends) -> Drawn:
 
 
 def _curves(figure: SubFigure, blends: Blends) -> None:
-    """Share of the pairs that are taken for the added image's class, and that lose their own."""
     figure.set_facecolor(style.PAPER)
     panels = figure.subplots(1, 2, sharey=True)
     found = [s for kind in NAMES for what in WHAT for s in blends.shares(kind, what)]

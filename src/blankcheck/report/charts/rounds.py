@@ -1,5 +1,4 @@
-"""How often images fool the network after each round of a hardening, and what happens to real
-images, sparsity and losses meanwhile."""
+"""The rounds of a hardening: how often images fool the network, real images, sparsity, losses."""
 
 from __future__ import annotations
 
