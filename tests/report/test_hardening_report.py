@@ -15,8 +15,7 @@ from blankcheck.errors import RunFolderError
 from blankcheck.figures import drawing
 from blankcheck.judging.metrics import upper_bound_95
 from blankcheck.report.charts.forgetting import forgetting, forgetting_matrix
-from blankcheck.report.charts.rounds import Line, calibration, lit_features
-from blankcheck.report.charts.success import success
+from blankcheck.report.charts.rounds import Line, calibration, lit_features, success
 from blankcheck.runs.folder import RunFolder
 
 HARDENING = ("success", "forgetting", "real", "sparsity", "losses")

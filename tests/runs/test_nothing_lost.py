@@ -33,7 +33,7 @@ from blankcheck.cli.settings import HardenSettings
 from blankcheck.errors import BlankcheckError, ModelError, RunFolderError
 from blankcheck.runs.claims import BusyError, Claim, held, latest, next_free
 from blankcheck.runs.contents import read_run
-from blankcheck.runs.folder import EVENTS, LOCK, MARK, RunFolder
+from blankcheck.runs.folder import EVENTS, FIGURES, LOCK, MARK, RunFolder
 from blankcheck.runs.plain_values import parse_json, parse_yaml
 from blankcheck.runs.safe_folder import PARTIAL
 from blankcheck.runs.state import STATE, read_state, state_bytes
@@ -114,17 +114,25 @@ def test_a_folder_that_holds_a_run_is_refused_and_stays_as_it_is(line, weights, 
 
 def test_overwrite_begins_anew_and_leaves_what_is_not_ours(tmp_path):
     models = "model.safetensors gate.safetensors gated.pt2 state/state.pt sweep.journal"
-    records = "doctor.json verdict.json blend.json front/0001.yaml figures/lit.svg"
+    records = "doctor.json verdict.json blend.json front/0001.yaml figures/lit-curve.svg"
     run = begun(tmp_path / "x")
     for name in (*models.split(), *records.split(), f"{EVENTS}/events.out.tfevents.1"):
         run.write(name, b"old")
-    run.write("figures/mine.txt", b"mine")
-    run.write("notes.txt", b"mine")
+    ours = ("notes.txt", "figures/mine.txt", "figures/mine.svg", "figures/mine.png")
+    for name in ours:
+        run.write(name, b"mine")
     assert main(["train", "--epochs", "1", "--out", str(run.path), "--overwrite", "--quiet"]) == 0
     left = held_bytes(run.path)
     assert not {name for name, raw in left.items() if raw == b"old"}
-    assert left["notes.txt"] == left["figures/mine.txt"] == b"mine" and run.command == "train"
+    assert all(left[name] == b"mine" for name in ours) and run.command == "train"
     assert "overwrite" not in run.read_config(), "who repeats the run has no leave to overwrite"
+
+
+def test_every_figure_that_is_drawn_is_known_to_be_ours():
+    package = Path(bc.__file__).parent
+    text = "".join(path.read_text() for path in package.rglob("*.py"))
+    drawn = set(re.findall(r'\bdrawn\("([\w-]+)"', text))
+    assert len(drawn) > 10 and drawn <= set(FIGURES.split())
 
 
 def test_a_demo_that_is_begun_anew_takes_the_folders_inside_along(tmp_path):

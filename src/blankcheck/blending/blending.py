@@ -9,10 +9,11 @@ drawn at random.
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import count
+from statistics import median_high
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,13 +24,10 @@ from blankcheck.errors import ArgumentError
 from blankcheck.seeds import seeded
 from blankcheck.types import Classifier, images_at_once
 
-FOOLING, REAL, SHUFFLED = "fooling", "real", "shuffled"
-KINDS = (FOOLING, REAL, SHUFFLED)
-COARSE, FINE = 0.05, 0.001
-"""The smallest alpha is looked for in steps of `COARSE` up to 1, then halved down to `FINE`."""
+KINDS = FOOLING, REAL, SHUFFLED = "fooling", "real", "shuffled"
+COARSE, FINE, NEVER = 0.05, 0.001, math.inf
+"""The smallest alpha: in steps of `COARSE` up to 1, then halved down to `FINE`; or `NEVER`."""
 BATCH = 500
-NEVER = math.inf
-"""The smallest alpha of a pair that is not taken at any up to 1."""
 Ask = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """From rows, and an alpha for each, to whether they are taken and have lost their own class."""
 
@@ -44,6 +42,9 @@ class Pool:
     def __len__(self) -> int:
         return len(self.images)
 
+    def __getitem__(self, rows: Tensor) -> Pool:
+        return Pool(self.images[rows], self.classes[rows])
+
     @property
     def present(self) -> list[int]:
         """The classes that have an image, in order."""
@@ -54,8 +55,7 @@ class Pool:
         return (self.classes == target).nonzero().squeeze(1)
 
 
-@dataclass(frozen=True)
-class Pairs:
+class Pairs(NamedTuple):
     """Positions of Q among the real images, of R among the fooling images, and of the real image in
     R's place, -1 where its class has none; and seeds of the shuffles. (n,) int64 each."""
 
@@ -64,12 +64,8 @@ class Pairs:
     stand_in: Tensor
     order: Tensor
 
-    def __len__(self) -> int:
-        return len(self.real)
 
-
-@dataclass(frozen=True)
-class Blended:
+class Blended(NamedTuple):
     """What became of the pairs with one kind of image in R's place: taken and lost (the real
     image's class is no more the likeliest), (alphas, n) bool; the smallest alpha at which a pair is
     taken, else `NEVER`, (n,); and whether there was such an image, (n,) bool."""
@@ -78,16 +74,6 @@ class Blended:
     lost: Tensor
     smallest: Tensor
     there: Tensor
-
-
-def check_alphas(alphas: Sequence[float]) -> tuple[float, ...]:
-    """The shares in order, each once; ArgumentError unless each lies in (0, 1]."""
-    for alpha in alphas:
-        if not 0 < alpha <= 1:
-            raise ArgumentError(f"alphas must lie in (0, 1], got {alpha:g}")
-    if not alphas:
-        raise ArgumentError("alphas must name at least one share")
-    return tuple(sorted(set(alphas)))
 
 
 def blend_images(real: Tensor, fooling: Tensor, alpha: float | Tensor) -> Tensor:
@@ -104,9 +90,8 @@ def shuffle_pixels(images: Tensor, order: Tensor) -> Tensor:
         order: (n,) int64 seeds, so that a shuffle does not depend on its batch.
     """
     n, c, h, w = images.shape
-    places = torch.stack(
-        [torch.randperm(h * w, generator=seeded("shuffle", int(seed))) for seed in order.tolist()]
-    )
+    drawn = (seeded("shuffle", int(seed)) for seed in order.tolist())
+    places = torch.stack([torch.randperm(h * w, generator=generator) for generator in drawn])
     return images.flatten(2).gather(2, places[:, None].expand(n, c, h * w)).view_as(images)
 
 
@@ -122,23 +107,19 @@ def choose_pairs(real: Pool, fooling: Pool, per_pair: int, seed: int) -> Pairs:
     """
     parts = []
     for q, r in ((q, r) for q in real.present for r in fooling.present if q != r):
-        generator = seeded(seed, "blend", q, r)
-        ours, theirs, others = (
-            found[torch.randperm(len(found), generator=generator)]
-            for found in (real.of(q), fooling.of(r), real.of(r))
-        )
+        draw, found = seeded(seed, "blend", q, r), (real.of(q), fooling.of(r), real.of(r))
+        ours, theirs, others = (f[torch.randperm(len(f), generator=draw)] for f in found)
         n = min(per_pair, len(ours) * len(theirs))
         at = torch.arange(n)
         # every time the fooling images have been gone through, they meet the next real ones
         first = (at + at // math.lcm(len(ours), len(theirs))) % len(ours)
         stand_in = others[at % len(others)] if len(others) else torch.full((n,), -1)
-        order = torch.randint(2**62, (n,), generator=generator)
+        order = torch.randint(2**62, (n,), generator=draw)
         parts.append((ours[first], theirs[at % len(theirs)], stand_in, order))
     if not parts:
-        raise ArgumentError(
-            "nothing to blend: every fooling image is of the class of the only real images"
-        )
-    return Pairs(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        why = "every fooling image is of the class of the only real images"
+        raise ArgumentError(f"nothing to blend: {why}")
+    return Pairs(*map(torch.cat, zip(*parts, strict=True)))
 
 
 def blend(
@@ -164,50 +145,37 @@ def blend(
         progress: Called with blocks of pairs done, and in all.
     """
 
-    def scanned(kind: str, block: Tensor) -> Blended:
-        images, own = real.images[pairs.real[block]], real.classes[pairs.real[block]]
-        other, targets = _in_place(kind, real, fooling, pairs, block)
+    def scanned(kind: str, block: Pairs) -> Blended:
+        q, own = real.images[block.real], real.classes[block.real]
+        r, targets = fooling.images[block.fooling], fooling.classes[block.fooling]
+        if kind == REAL:
+            r = real.images[block.stand_in.clamp_min(0)]
+        elif kind == SHUFFLED:
+            r = shuffle_pixels(r, block.order)
 
         def ask(rows: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
-            p = probabilities(classifier, blend_images(images[rows], other[rows], alpha), form)
+            p = probabilities(classifier, blend_images(q[rows], r[rows], alpha), form)
             taken = p.gather(1, targets[rows, None]).squeeze(1) >= confidence
             return taken, p.argmax(dim=1) != own[rows]
 
-        there = (pairs.stand_in[block] >= 0) | (kind != REAL)
-        return _scan(ask, there, alphas)
+        return _scan(ask, (block.stand_in >= 0) | (kind != REAL), alphas)
 
     at_once = min(BATCH, images_at_once(fooling.images.shape[1:]))
-    blocks = torch.split(torch.arange(len(pairs)), at_once)
-    work = [(kind, block) for kind in KINDS for block in blocks]
-    made: dict[str, list[Blended]] = {kind: [] for kind in KINDS}
+    blocks = [Pairs(*rows) for rows in zip(*(torch.split(c, at_once) for c in pairs), strict=True)]
+    made, total, done = {}, len(KINDS) * len(blocks), count()
     with left_as_found(classifier):
-        for count, (kind, block) in enumerate(work):
-            progress(count, len(work))
-            made[kind].append(scanned(kind, block))
-    progress(len(work), len(work))
-    return {kind: _joined(parts) for kind, parts in made.items()}
-
-
-def _in_place(
-    kind: str, real: Pool, fooling: Pool, pairs: Pairs, block: Tensor
-) -> tuple[Tensor, Tensor]:
-    """What stands in R's place, and the classes of R."""
-    images = fooling.images[pairs.fooling[block]]
-    if kind == REAL:
-        images = real.images[pairs.stand_in[block].clamp_min(0)]
-    elif kind == SHUFFLED:
-        images = shuffle_pixels(images, pairs.order[block])
-    return images, fooling.classes[pairs.fooling[block]]
-
-
-def _joined(parts: Sequence[Blended]) -> Blended:
-    names = ("taken", "lost", "smallest", "there")
-    return Blended(*(torch.cat([getattr(p, name) for p in parts], dim=-1) for name in names))
+        for kind in KINDS:
+            parts = []
+            for block in blocks:
+                progress(next(done), total)
+                parts.append(scanned(kind, block))
+            made[kind] = Blended(*(torch.cat(c, dim=-1) for c in zip(*parts, strict=True)))
+    progress(total, total)
+    return made
 
 
 def _scan(ask: Ask, there: Tensor, alphas: Sequence[float]) -> Blended:
-    """Up the grid, asking at `alphas` about every row and elsewhere about those not taken yet; then
-    halve."""
+    """Up the grid, asking at `alphas` of all rows, else of those not taken yet; then halve."""
     n = len(there)
     grid = sorted({round(k * COARSE, 10) for k in range(1, round(1 / COARSE) + 1)} | set(alphas))
     taken, lost = torch.zeros(2, len(alphas), n, dtype=torch.bool)
@@ -231,50 +199,42 @@ def _scan(ask: Ask, there: Tensor, alphas: Sequence[float]) -> Blended:
     return Blended(taken, lost, high, there)
 
 
-def tabulate(
-    made: Blended, rows: Tensor, columns: Tensor, classes: tuple[Sequence[int], Sequence[int]]
-) -> dict[str, Any]:
+def tabulate(made: Blended, rows: Tensor, columns: Tensor) -> dict[str, Any]:
     """Plain numbers of one kind.
 
     Args:
         made: What became of the pairs.
         rows: (n,) the class of Q of each pair.
         columns: (n,) the class of R of each pair.
-        classes: Those of the rows and of the columns of the table.
 
     Returns:
         `pairs`, `taken` and `lost` (for each alpha) in all; `smallest` the median over all pairs,
-        null where half of them are never taken; in `cells` the same by class of Q and class of R,
-        with `any`, the smallest alpha at which any is taken.
+        null where half of them are never taken (the upper of two); in `cells` the same by class of
+        Q and class of R, with `any`, the smallest alpha at which any is taken.
     """
-    cells = [[made.there & (rows == q) & (columns == r) for r in classes[1]] for q in classes[0]]
-    smallest = [[made.smallest[cell] for cell in row] for row in cells]
+    of_r = [made.there & (columns == r) for r in torch.unique(columns)]
+    cells = [[cell & (rows == q) for cell in of_r] for q in torch.unique(rows)]
+    smallest = [[made.smallest[cell].tolist() for cell in row] for row in cells]
 
     def counts(among: Tensor) -> list[list[int]]:
-        return [[int((among & cell).sum()) for cell in row] for row in cells]
+        return [[int(among[cell].sum()) for cell in row] for row in cells]
 
     return {
         "pairs": int(made.there.sum()),
         "taken": made.taken.sum(dim=1).tolist(),
         "lost": made.lost.sum(dim=1).tolist(),
-        "smallest": _median(made.smallest[made.there]),
+        "smallest": _known(median_high, made.smallest[made.there].tolist()),
         "cells": {
             "pairs": counts(made.there),
             "taken": [counts(taken) for taken in made.taken],
-            "smallest": [[_median(values) for values in row] for row in smallest],
-            "any": [
-                [_finite(min(values.tolist(), default=NEVER)) for values in row] for row in smallest
-            ],
+            "smallest": [[_known(median_high, values) for values in row] for row in smallest],
+            "any": [[_known(min, values) for values in row] for row in smallest],
         },
     }
 
 
-def _median(values: Tensor) -> float | None:
-    """The upper median, so that one pair taken of two does not make a number of half of never."""
-    return _finite(statistics.median_high(values.tolist())) if len(values) else None
-
-
-def _finite(value: float) -> float | None:
+def _known(pick: Callable[[Sequence[float]], float], values: Sequence[float]) -> float | None:
+    value = pick(values or [NEVER])
     return None if math.isinf(value) else round(value, 4)
 
 
@@ -282,12 +242,8 @@ def examples(made: Blended, columns: Tensor, rows: Tensor, most: int) -> list[in
     """Positions of pairs to show: of each class of R the pair taken at the smallest alpha, classes
     of Q not shown yet first; the smallest `most` of them, in order of alpha."""
     chosen: list[int] = []
-    shown: set[int] = set()
     order = [i for i in made.smallest.argsort(stable=True).tolist() if made.smallest[i].isfinite()]
-    for target in sorted(set(columns.tolist())):
-        own = [i for i in order if int(columns[i]) == target]
-        if own:
-            best = next((i for i in own if int(rows[i]) not in shown), own[0])
-            shown.add(int(rows[best]))
-            chosen.append(best)
+    for target in torch.unique(columns):
+        own = [i for i in order if columns[i] == target]
+        chosen += sorted(own, key=lambda i: bool((rows[chosen] == rows[i]).any()))[:1]
     return sorted(chosen, key=lambda i: float(made.smallest[i]))[:most]

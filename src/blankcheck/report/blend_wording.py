@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from blankcheck.blending.blending import FOOLING, REAL, SHUFFLED
+from blankcheck.blending.blending import FOOLING, KINDS
 from blankcheck.runs.blend_record import Blends
 from blankcheck.text import number, percent
 
-NAMES = {
-    FOOLING: "fooling image",
-    REAL: "real image of its class",
-    SHUFFLED: "its pixels, shuffled",
-}
+NAMES = dict(
+    zip(KINDS, ("fooling image", "real image of its class", "its pixels, shuffled"), strict=True)
+)
 """What is added to the real image."""
 OTHER = "The network is not the one that was audited: its fingerprint differs."
 
@@ -20,17 +18,15 @@ def finding(blends: Blends) -> str:
     the last one."""
     fooling, real, shuffled = (blends.shares(kind) for kind in NAMES)
     at = next((i for i, share in enumerate(fooling) if share and share >= 0.5), -1)
-    in_place = {"a real image of that class in its place": real, "its pixels shuffled": shuffled}
-    against = "; ".join(
-        f"{percent(shares[at], 0)} with {words}"
-        for words, shares in in_place.items()
-        if shares[at] is not None
-    )
+    said = {
+        "a real image of that class in its place": real[at],
+        "its pixels shuffled": shuffled[at],
+    }
+    known = [f"{percent(s, 0)} with {words}" for words, s in said.items() if s is not None]
     added, lost = blends.record["alphas"][at], blends.shares(FOOLING, "lost")[at]
-    return (
-        f"With {percent(added, 0)} of a fooling image added, {percent(fooling[at], 0)} of real "
-        f"images are taken for its class ({against}); {percent(lost, 0)} lose their own."
-    )
+    taken = f"{percent(fooling[at], 0)} of real images are taken for its class"
+    against = f"({'; '.join(known)}); {percent(lost, 0)} lose their own."
+    return f"With {percent(added, 0)} of a fooling image added, {taken} {against}"
 
 
 def half(blends: Blends, kind: str) -> str:

@@ -20,24 +20,21 @@ def of_what(proof: dict[str, Any]) -> str:
 
 def claim(proof: dict[str, Any]) -> str:
     """The theorem in one sentence, or that there is none."""
-    k, sure = proof["smallest"], f"{proof['confidence']:g}"
+    k, lit = proof["smallest"], unit_of(proof)
     if not k:
-        return f"Nothing is proved of all classes together for images with {unit_of(proof)}."
-    return (
-        f"No image with at most {k} {unit_of(proof)}, whichever they are and however bright, is "
-        f"given any class with a probability of {sure} or more by {of_what(proof)}. This is proved "
-        "of all such images; none was sampled."
-    )
+        return f"Nothing is proved of all classes together for images with {lit}."
+    which = f"No image with at most {k} {lit}, whichever they are and however bright,"
+    sure = f"is given any class with a probability of {proof['confidence']:g} or more"
+    proved = "This is proved of all such images; none was sampled."
+    return f"{which} {sure} by {of_what(proof)}. {proved}"
 
 
 def scope(proof: dict[str, Any]) -> str:
     """What the claim does not say."""
-    by_gate = (
-        "The proof is one of the gate: the classifier inside it, on its own, is as easily fooled "
-        "as before. "
-    )
+    inside = "the classifier inside it, on its own, is as easily fooled as before"
+    by_gate = f"The proof is one of the gate: {inside}. " if proof["means"] == GATE else ""
     return (
-        f"{by_gate if proof['means'] == GATE else ''}Beyond k nothing is said in either direction: "
+        f"{by_gate}Beyond k nothing is said in either direction: "
         "not certified never means unsafe, and ordinary networks get k = 0 from any such bound. "
         "The proof asks nothing of how real an image looks. It covers the network computed in "
         "float32, and not in reduced precision."

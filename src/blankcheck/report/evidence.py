@@ -1,9 +1,7 @@
-"""What a report says of the evidence: the three conditions, what the third rests on, and the search
-on trial."""
+"""What a report says of the evidence: the three conditions, the checks, the search on trial."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from blankcheck.judging.check_rules import FAILED, NOT_APPLICABLE, PASSED
@@ -19,8 +17,7 @@ CONTROLS = {
 }
 
 
-@dataclass(frozen=True)
-class Count:
+class Count(NamedTuple):
     """`found` of `tries`, with its words. failed: whether so few are bad news."""
 
     words: str
@@ -34,27 +31,18 @@ class Count:
         return min(1.0, max(0.0, self.found / self.tries)) if self.tries > 0 else 0.0
 
 
-class Condition(NamedTuple):
-    """One of the three conditions: its bound, how it is measured and why that counts, and how many
-    attempts met it with their best image."""
-
-    name: str
-    asked: str
-    why: str
-    met: Count
-
-
-def conditions(contents: RunContents) -> list[Condition]:
-    """The three conditions of an audit."""
+def conditions(contents: RunContents) -> list[dict[str, Any]]:
+    """The three conditions of an audit: `name`, what is `asked`, how it is measured and `why` that
+    counts, and how many attempts `met` it with their best image."""
     verdict, attempts = contents.verdict, contents.attempts
     if verdict is None:
         return []
     want, features = verdict["conditions"], number(contents.features)
     sure = percent(verdict["real_confident"])
     lit = f"at most {number(want['max_lit'])} of {features} {one_line(want['unit'], 80)} lit"
-    sparse = [a.lit <= want["max_lit"] for a in attempts]
-    confident = [a.confidence >= want["confidence"] for a in attempts]
-    unreal = [a.ood_p <= want["ood_level"] for a in attempts]
+    sparse = sum(a.lit <= want["max_lit"] for a in attempts)
+    confident = sum(a.confidence >= want["confidence"] for a in attempts)
+    unreal = sum(a.ood_p <= want["ood_level"] for a in attempts)
     counted = (
         f"How many {unit(contents)} are not exactly black. Counted on the image as it is stored, "
         "where values below 1/512 are exact zeros."
@@ -70,7 +58,7 @@ def conditions(contents: RunContents) -> list[Condition]:
         ("Out of distribution", f"a p-value of at most {want['ood_level']}", rare, unreal),
     ]
     return [
-        Condition(name, asked, why, Count(name, sum(met), len(attempts)))
+        {"name": name, "asked": asked, "why": why, "met": Count(name, met, len(attempts))}
         for name, asked, why, met in rows
     ]
 
@@ -80,14 +68,11 @@ def _alarms(verdict: dict[str, Any]) -> str:
     test = verdict.get("out_of_distribution_test")
     if not test:
         return said
-    rate, low, high = (
-        percent(test[f"false_alarm_{key}"], 2) for key in ("rate", "lower_95", "upper_95")
-    )
-    return (
-        f"{said} Its false alarms: {number(test['false_alarms'])} of {number(test['real_images'])} "
-        f"real test images ({rate}; 95% bounds {low} to {high}). Guarantee: "
-        f"{one_line(test['guarantee'], 80)}."
-    )
+    keys = ("rate", "lower_95", "upper_95")
+    rate, low, high = (percent(test[f"false_alarm_{key}"], 2) for key in keys)
+    alarms = f"{number(test['false_alarms'])} of {number(test['real_images'])} real test images"
+    bounds, guarantee = f"95% bounds {low} to {high}", one_line(test["guarantee"], 80)
+    return f"{said} Its false alarms: {alarms} ({rate}; {bounds}). Guarantee: {guarantee}."
 
 
 def trials(contents: RunContents) -> list[Count]:
@@ -116,9 +101,8 @@ def stopped_by(row: dict[str, Any]) -> str:
 
 def looks_real(verdict: dict[str, Any]) -> list[tuple[str, str]]:
     """How much of the rate hangs on the third condition, as (label, sentence)."""
-    test, second, eight = (
-        verdict.get(k) for k in ("out_of_distribution_test", "second_opinion", "eight_bit")
-    )
+    keys = ("out_of_distribution_test", "second_opinion", "eight_bit")
+    test, second, eight = map(verdict.get, keys)
     sparse = verdict["sparse_confident"]
     lit = "" if sparse["median_lit"] is None else f", median {number(sparse['median_lit'])} lit"
     without = (
@@ -132,55 +116,33 @@ def looks_real(verdict: dict[str, Any]) -> list[tuple[str, str]]:
         said.append(("A second opinion", f"{words}, {found} ({percent(second['rate'])})."))
     if test and verdict["fooled"]:
         still = f"{number(test['fooled_all_at_once'])} of {number(verdict['fooled'])}"
-        words = (
-            "fooling images are still out of distribution when all attempts share the level "
-            "(Benjamini and Hochberg)."
-        )
-        said.append(("All attempts at once", f"{still} {words}"))
+        words = "are still out of distribution when all attempts share the level"
+        by = "(Benjamini and Hochberg)"
+        said.append(("All attempts at once", f"{still} fooling images {words} {by}."))
     if eight and eight["witnesses"]:
         still = f"{number(eight['survive'])} of {number(eight['witnesses'])}"
-        words = (
-            "witnesses still meet all conditions when their values are rounded to 8 bits, as a "
-            "PNG file does."
-        )
-        said.append(("As 8-bit files", f"{still} {words}"))
+        words = "still meet all conditions when their values are rounded to 8 bits"
+        said.append(("As 8-bit files", f"{still} witnesses {words}, as a PNG file does."))
     return said
 
 
-class Checks(NamedTuple):
-    """The checks of an audit, in groups. idle: those that do not apply, with those for the same
-    reason in one row."""
-
-    failed: list[dict[str, Any]]
-    needed: list[dict[str, Any]]
-    others: list[dict[str, Any]]
-    idle: list[dict[str, Any]]
-    summary: str
-
-
-def checks(verdict: dict[str, Any]) -> Checks:
-    """The checks in the order in which they matter, and how many passed in a sentence."""
+def checks(verdict: dict[str, Any]) -> dict[str, Any]:
+    """The checks in groups: `failed`, `needed` and `others` that passed, and `idle`, which do not
+    apply, those for the same reason in one row. `summary` says in a sentence how many passed."""
     rows = [{"means": "", **c} for c in verdict["checks"]]
-    failed, passed, idle = (
-        [c for c in rows if c["status"] == status] for status in (FAILED, PASSED, NOT_APPLICABLE)
-    )
+    kinds = (FAILED, PASSED, NOT_APPLICABLE)
+    failed, passed, idle = ([c for c in rows if c["status"] == kind] for kind in kinds)
     needed = [c for c in passed if c["mandatory"]]
     others = [c for c in passed if not c["mandatory"]]
     asked = sum(c["mandatory"] for c in rows)
-    summary = (
-        f"{len(passed)} of {len(rows) - len(idle)} checks that apply passed, among them "
-        f"{len(needed)} of the {asked} that RESISTED needs."
-    )
-    reasons: dict[str, list[dict[str, Any]]] = {}
+    among = f"among them {len(needed)} of the {asked} that RESISTED needs"
+    summary = f"{len(passed)} of {len(rows) - len(idle)} checks that apply passed, {among}."
+    reasons: dict[str, dict[str, Any]] = {}
     for row in idle:
-        reasons.setdefault(row["finding"], []).append(row)
-    joined = [
-        {
-            **alike[0],
-            "title": " \N{MIDDLE DOT} ".join(c["title"] for c in alike),
-            "means": "",
-            "mandatory": any(c["mandatory"] for c in alike),
-        }
-        for alike in reasons.values()
-    ]
-    return Checks(failed, needed, others, joined, summary)
+        if first := reasons.get(row["finding"]):
+            first["title"] += f" \N{MIDDLE DOT} {row['title']}"
+            first["mandatory"] |= row["mandatory"]
+        else:
+            reasons[row["finding"]] = {**row, "means": ""}
+    passes = {"needed": needed, "others": others}
+    return {"failed": failed, **passes, "idle": list(reasons.values()), "summary": summary}

@@ -1,14 +1,13 @@
-"""The report of a run: `report.html`, one file that needs nothing else, and `report.md`, drawn from
-the run folder alone."""
+"""The report of a run, `report.html` and `report.md`, drawn from the run folder alone."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
@@ -30,6 +29,7 @@ LARGE = 64
 MOST_ROWS = 100
 """Of the per-class table."""
 WORDS = {
+    "FIRST": FIRST,
     "unit_of": wording.unit,
     "seconds": wording.seconds,
     "stopped_by": evidence.stopped_by,
@@ -43,51 +43,12 @@ WORDS = {
 """What templates call for their sentences."""
 
 
-@dataclass(frozen=True)
-class Tile:
+class Tile(NamedTuple):
     """A witness of the gallery with its images as data URIs."""
 
     witness: Witness
     image: str
     nearest: str | None
-
-
-@dataclass(frozen=True)
-class Shown:
-    """One run as the templates see it.
-
-    Args:
-        name: `Before`, `After` or empty.
-        gallery: For each class its name, how many witnesses it has, and the sparsest of them.
-        more: What the gallery shows only when it is opened, by class.
-    """
-
-    name: str
-    contents: RunContents
-    gallery: list[tuple[str, int, list[Tile]]]
-    more: list[tuple[str, list[Tile]]]
-    hero: Tile | None
-    scope: wording.Scope
-    numbers: list[wording.KeyNumber]
-    targets: list[tuple[str, dict[str, Any]]]
-    conditions: list[evidence.Condition]
-    trials: list[evidence.Count]
-    checks: evidence.Checks | None
-
-    @property
-    def verdict(self) -> dict[str, Any] | None:
-        """What `verdict.json` holds."""
-        return self.contents.verdict
-
-    @property
-    def large(self) -> bool:
-        """Whether images are too large to be shown small: a single lit pixel would be lost."""
-        return any(max(w.image.shape[1:]) >= LARGE for w in self.contents.witnesses)
-
-    @property
-    def word(self) -> str:
-        """The verdict in one word."""
-        return str(self.verdict["verdict"]) if self.verdict else "NOT AUDITED"
 
 
 def write_report(run: RunFolder, before: RunFolder | None = None) -> Path:
@@ -111,13 +72,13 @@ def write_report(run: RunFolder, before: RunFolder | None = None) -> Path:
     named = [("", read_run(run))]
     if before is not None:
         named = [("Before", read_run(before)), ("After", named[0][1])]
-    for _, contents in named:
-        if before is not None and contents.verdict is None:
+    for name, contents in named:
+        if name and contents.verdict is None:
             raise RunFolderError(f"run folder {contents.run.path} has no verdict.json to compare")
     figures = draw(named)
     for name, drawn in figures.items():
         run.write(f"figures/{name}.svg", _bytes(drawn.svg))
-    values = {**_values(named), "figures": figures}
+    values = _values(named) | {"figures": figures}
     run.write("report.md", _bytes(markdown_templates().get_template("report.md.j2").render(values)))
     page = html_templates()
     # the page may run this one script and nothing else, whatever a name in it holds
@@ -134,77 +95,70 @@ def _bytes(page: str) -> bytes:
 
 def _values(named: Sequence[tuple[str, RunContents]]) -> dict[str, Any]:
     shown = [_shown(name, contents) for name, contents in named]
-    first, last = shown[0].contents, shown[-1].contents
+    first, last = named[0][1], named[-1][1]
     pair = len(shown) == 2
     return {
+        **WORDS,
         "runs": shown,
-        "FIRST": FIRST,
         "last": shown[-1],
         "pair": pair,
         "title": wording.title(last),
         "unit": wording.unit(last),
         "changes": wording.changes(first, last) if pair else [],
         "unlike": wording.unlike(first, last) if pair else "",
-        **WORDS,
     }
 
 
-def _shown(name: str, contents: RunContents) -> Shown:
-    gallery = _gallery(contents)
+def _shown(name: str, contents: RunContents) -> dict[str, Any]:
+    """One run as the templates see it. name: `Before`, `After` or empty."""
+    verdict, gallery = contents.verdict, _gallery(contents)
+    fooled = wording.most_fooled(contents, MOST_ROWS)
     tiles = [tile for _, _, row in gallery for tile in row]
-    more = [(name, row[1:] if i < FIRST else row) for i, (name, _, row) in enumerate(gallery)]
-    return Shown(
-        name,
-        contents,
-        gallery,
-        [(name, row) for name, row in more if row],
-        min(tiles, key=lambda tile: _sparsest_first(tile.witness), default=None),
-        wording.scope(contents),
-        wording.key_numbers(contents),
-        _target_rows(contents),
-        evidence.conditions(contents),
-        evidence.trials(contents),
-        evidence.checks(contents.verdict) if contents.verdict else None,
-    )
+    rest = [(of, row[1:] if i < FIRST else row) for i, (of, _, row) in enumerate(gallery)]
+    return {
+        "name": name,
+        "contents": contents,
+        "verdict": verdict,
+        "word": verdict["verdict"] if verdict else "NOT AUDITED",
+        "gallery": gallery,
+        "more": [(of, row) for of, row in rest if row],  # shown only when it is opened
+        "hero": min(tiles, key=lambda tile: _sparsest_first(tile.witness), default=None),
+        # shown small, a single lit pixel would be lost
+        "large": any(max(w.image.shape[1:]) >= LARGE for w in contents.witnesses),
+        "scope": wording.scope(contents),
+        "numbers": wording.key_numbers(contents),
+        "targets": [(contents.class_name(target), row) for target, row in fooled],
+        "conditions": evidence.conditions(contents),
+        "trials": evidence.trials(contents),
+        "checks": evidence.checks(verdict) if verdict else None,
+    }
 
 
 def _gallery(contents: RunContents) -> list[tuple[str, int, list[Tile]]]:
-    """For each class its name, how many witnesses it has, and the sparsest, no image twice."""
-    by_class: dict[int, dict[bytes, Witness]] = {}
-    counts: dict[int, int] = {}
-    for witness in sorted(contents.witnesses, key=_sparsest_first):
-        by_class.setdefault(witness.target, {}).setdefault(witness.image.numpy().tobytes(), witness)
-        counts[witness.target] = counts.get(witness.target, 0) + 1
-    rows: dict[int, list[Tile]] = {target: [] for target in sorted(by_class)}
-    for tile in _tiles([list(by_class[target].values()) for target in rows]):
-        rows[tile.witness.target].append(tile)
-    return [(contents.class_name(t), counts[t], tiles) for t, tiles in rows.items() if tiles]
+    """For each class its name, how many witnesses it has, and the sparsest, no image twice.
 
-
-def _sparsest_first(witness: Witness) -> tuple[int, float]:
-    return witness.lit, -witness.confidence
-
-
-def _tiles(classes: Sequence[Sequence[Witness]]) -> Iterator[Tile]:
-    """The sparsest of every class, then the second of every class, so that a full gallery leaves no
-    class out first."""
+    The sparsest of every class is shown, then the second of every class, so that a full gallery
+    leaves no class out first.
+    """
     from blankcheck.report.charts.images import witness_pngs
 
-    spent = 0
+    by_class: dict[int, dict[bytes, Witness]] = {}
+    for witness in sorted(contents.witnesses, key=_sparsest_first):
+        by_class.setdefault(witness.target, {}).setdefault(witness.image.numpy().tobytes(), witness)
+    classes = [list(by_class[target].values()) for target in sorted(by_class)]
     in_turn = [c[rank] for rank in range(PER_CLASS) for c in classes if rank < len(c)]
+    rows: dict[int, list[Tile]] = {}
+    spent = 0
     for witness in in_turn[:MOST_TILES]:
         image, nearest = witness_pngs(witness)
         spent += len(image) + len(nearest or b"")
         if spent > MOST_BYTES:
-            return
-        yield Tile(witness, data_uri(image), None if nearest is None else data_uri(nearest))
+            break
+        tile = Tile(witness, data_uri(image), None if nearest is None else data_uri(nearest))
+        rows.setdefault(witness.target, []).append(tile)
+    counts = Counter(witness.target for witness in contents.witnesses)
+    return [(contents.class_name(t), counts[t], rows[t]) for t in sorted(rows)]
 
 
-def _target_rows(contents: RunContents) -> list[tuple[str, dict[str, Any]]]:
-    """The classes in order; of very many, those fooled most."""
-    targets = contents.verdict["targets"] if contents.verdict else {}
-    rows = [(int(target), row) for target, row in targets.items()]
-    rows.sort(key=lambda item: (-(item[1]["rate"] or 0.0), item[0]))
-    return [
-        (contents.class_name(t), row) for t, row in sorted(rows[:MOST_ROWS], key=lambda r: r[0])
-    ]
+def _sparsest_first(witness: Witness) -> tuple[int, float]:
+    return witness.lit, -witness.confidence

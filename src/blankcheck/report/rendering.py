@@ -40,21 +40,11 @@ def markdown_templates(package: str = PACKAGE) -> Environment:
 
 
 def _environment(package: str, **options: Any) -> Environment:
-    environment = Environment(
-        loader=ChoiceLoader([PackageLoader(package), PackageLoader(PACKAGE)]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        **options,
-    )
-    environment.filters |= {
-        "percent": text.percent,
-        "number": text.number,
-        "short": short,
-        "uri": data_uri,
-        "headings": headings,
-    }
+    loader = ChoiceLoader([PackageLoader(package), PackageLoader(PACKAGE)])
+    options |= dict.fromkeys(("trim_blocks", "lstrip_blocks", "keep_trailing_newline"), True)
+    environment = Environment(loader=loader, undefined=StrictUndefined, **options)
+    named = {"short": short, "uri": data_uri, "headings": headings}
+    environment.filters |= {"percent": text.percent, "number": text.number, **named}
     return environment
 
 
@@ -82,14 +72,10 @@ def markdown_figure(drawn: Drawn) -> Markup:
 
 
 def escape_markdown(value: Any) -> Any:
-    """Text as Markdown shows it letter for letter; what is marked up already, and what is no text,
-    stays."""
+    """Text as Markdown shows it letter for letter; what is no text, or marked up, stays."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
-    escaped = "".join(
-        f"\\{letter}" if letter in MARKDOWN_SPECIAL else letter
-        for letter in " ".join(value.split())
-    )
+    escaped = re.sub(f"[{re.escape(MARKDOWN_SPECIAL)}]", r"\\\g<0>", " ".join(value.split()))
     return Markup(html.escape(escaped, quote=False))
 
 
@@ -99,6 +85,5 @@ def data_uri(png: bytes) -> str:
 
 
 def headings(page: str) -> list[tuple[str, str]]:
-    """The sections of a page, as (anchor, title); of what a user named nothing looks like one,
-    because it is escaped."""
+    """The sections of a page, as (anchor, title); what a user named is escaped, and is none."""
     return re.findall(r'<h2 id="([\w-]+)">(.*?)</h2>', page)

@@ -1,5 +1,4 @@
-"""What a report says of doing the run again: the command, its settings and the versions it ran
-with, as plain text."""
+"""What a report says of doing the run again: the command, its settings and its versions."""
 
 from __future__ import annotations
 
@@ -34,13 +33,10 @@ def commands(contents: RunContents) -> list[tuple[str, str]]:
     folder = shlex.quote(str(contents.run.path))
     again = "makes it again, with the same seed; on the same machine to the same bits"
     verify = f"blankcheck verify {folder}{named_again(contents)}"
-    said = [
-        (command_line(contents), again),
-        (verify, "scores every witness again, from its file"),
-        (f"blankcheck report {folder}", "draws this page again, from the folder alone"),
-    ]
-    if contents.verdict is None:
-        del said[1]
+    said = [(command_line(contents), again)]
+    if contents.verdict is not None:
+        said.append((verify, "scores every witness again, from its file"))
+    said.append((f"blankcheck report {folder}", "draws this page again, from the folder alone"))
     return [(printable(command), what) for command, what in said]
 
 
@@ -71,11 +67,6 @@ def settings_text(contents: RunContents) -> str:
 def versions(contents: RunContents) -> list[tuple[str, str]]:
     """What the run was made with, as (name, version or value)."""
     known = dict(contents.environment)
-    packages = known.pop("packages", {})
-    rows = dict(packages) if isinstance(packages, dict) else {}
-    rows |= {key: value for key, value in known.items() if key not in ("command", "command_line")}
-    rows["seed"] = contents.config.get("seed")
-    return [
-        (str(key), NOTHING if value is None else " ".join(str(value).split()))
-        for key, value in rows.items()
-    ]
+    rows = {**(known.pop("packages", None) or {}), **known, "seed": contents.config.get("seed")}
+    shown = [item for item in rows.items() if item[0] not in ("command", "command_line")]
+    return [(key, NOTHING if v is None else " ".join(str(v).split())) for key, v in shown]

@@ -1,5 +1,4 @@
-"""What a report says: the verdict's scope, the key numbers and the difference between two audits,
-as plain text."""
+"""What a report says: the verdict's scope, the key numbers, and what changed between two audits."""
 
 from __future__ import annotations
 
@@ -22,12 +21,8 @@ class Scope(NamedTuple):
     why: tuple[str, ...] = ()
 
 
-class KeyNumber(NamedTuple):
-    """One number, what it counts, and what to know about it."""
-
-    value: str
-    label: str
-    note: str
+KeyNumber = tuple[str, str, str]
+"""One number, what it counts, and what to know about it."""
 
 
 class Change(NamedTuple):
@@ -42,7 +37,7 @@ class Change(NamedTuple):
 
 def seconds(made: dict[str, Any]) -> str:
     """What a round took, training and looking; nothing for older folders."""
-    parts = [made.get(key) for key in ("training_seconds", "looking_seconds")]
+    parts = (made.get("training_seconds"), made.get("looking_seconds"))
     known = [part for part in parts if isinstance(part, int | float)]
     return f"{sum(known):,.1f}" if known else NOTHING
 
@@ -64,12 +59,10 @@ def scope(contents: RunContents) -> Scope:
     proof = verdict.get("certificate")
     if not proof or not proof["smallest"] or verdict["verdict"] == Verdict.CERTIFIED:
         return said
-    lit, whole = certificate_wording.unit_of(proof), certificate_wording.of_what(proof)
-    proved = (
-        f" Proved beside it, of all images: at most {proof['smallest']} {lit} never make {whole} "
-        "sure of any class."
-    )
-    return said._replace(does_not_mean=said.does_not_mean + proved)
+    lit = f"at most {proof['smallest']} {certificate_wording.unit_of(proof)}"
+    proved = f"{lit} never make {certificate_wording.of_what(proof)} sure of any class."
+    more = f"{said.does_not_mean} Proved beside it, of all images: {proved}"
+    return said._replace(does_not_mean=more)
 
 
 def _scope(contents: RunContents) -> Scope:
@@ -80,8 +73,8 @@ def _scope(contents: RunContents) -> Scope:
             "Nothing is known yet of how this classifier answers almost blank images: run "
             "blankcheck audit on it.",
         )
-    n, bound = number(verdict["attempts"]), percent(verdict["rate_upper_95"])
-    word = Verdict(verdict["verdict"])
+    word, n = Verdict(verdict["verdict"]), number(verdict["attempts"])
+    bound = percent(verdict["rate_upper_95"])
     if word is Verdict.FOOLED:
         return _fooled(contents, verdict, n, bound)
     if word is Verdict.RESISTED:
@@ -129,10 +122,8 @@ def _fooled(contents: RunContents, verdict: dict[str, Any], n: str, bound: str) 
 
 def against(verdict: dict[str, Any]) -> list[dict[str, Any]]:
     """The checks that failed, and the mandatory ones that did not pass."""
-    checks = verdict["checks"]
-    return [
-        c for c in checks if c["status"] == FAILED or (c["mandatory"] and c["status"] != PASSED)
-    ]
+    checks = ((c["status"], c["mandatory"], c) for c in verdict["checks"])
+    return [c for status, needed, c in checks if status == FAILED or (needed and status != PASSED)]
 
 
 def key_numbers(contents: RunContents) -> list[KeyNumber]:
@@ -145,25 +136,33 @@ def key_numbers(contents: RunContents) -> list[KeyNumber]:
     least = "" if v["min_lit"] is None else f"fewest {number(v['min_lit'])}, "
     among = "" if sparse["median_lit"] is None else f"; median {number(sparse['median_lit'])} lit"
     if v["fooled"]:
-        lit = KeyNumber(number(v["median_lit"]), f"lit {of}, median", least + allowed)
+        lit, label = number(v["median_lit"]), f"lit {of}, median"
     else:
-        lit = KeyNumber(number(fewest(contents)), f"lit {of} at least to make it sure", allowed)
+        least, lit, label = "", number(fewest(contents)), f"lit {of} at least to make it sure"
     attempts = f"{number(v['fooled'])} of {number(v['attempts'])}"
     rate = f"rate {percent(v['rate'])}, 95% upper bound {percent(v['rate_upper_95'])}"
     either = f"out of distribution or not{among}"
     fake = f"{percent(v['real_taken_for_fake'], 2)} of real test images taken for fake"
     said = [
-        KeyNumber(attempts, "attempts fooled", rate),
-        lit._replace(note=f"of {number(contents.features)}; {lit.note}"),
-        KeyNumber(number(sparse["fooled"]), "attempts sparse and confident", either),
-        KeyNumber(percent(v["real_accuracy"], 2), *RIGHT),
-        KeyNumber(percent(v["real_confident"], 2), "right and confident", fake),
+        (attempts, "attempts fooled", rate),
+        (lit, label, f"of {number(contents.features)}; {least}{allowed}"),
+        (number(sparse["fooled"]), "attempts sparse and confident", either),
+        (percent(v["real_accuracy"], 2), *RIGHT),
+        (percent(v["real_confident"], 2), "right and confident", fake),
     ]
     if extra["fooled"]:
         note = f"found by the checks, outside the rate; fewest {number(extra['min_lit'])} lit"
         label = "extra witness" if extra["fooled"] == 1 else "extra witnesses"
-        said.insert(1, KeyNumber(number(extra["fooled"]), label, note))
+        said.insert(1, (number(extra["fooled"]), label, note))
     return said
+
+
+def most_fooled(contents: RunContents, most: int) -> list[tuple[int, dict[str, Any]]]:
+    """The target classes in order, each with its numbers; of very many, those fooled most."""
+    targets = contents.verdict["targets"] if contents.verdict else {}
+    rows = [(int(target), row) for target, row in targets.items()]
+    rows.sort(key=lambda item: (-(item[1]["rate"] or 0.0), item[0]))
+    return sorted(rows[:most], key=lambda item: item[0])
 
 
 def fewest(contents: RunContents) -> int | None:
@@ -176,9 +175,9 @@ def _training_numbers(contents: RunContents) -> list[KeyNumber]:
     if contents.trained is not None:
         t, sure = contents.trained, percent(contents.trained["real_confident"], 2)
         return [
-            KeyNumber(percent(t["real_accuracy"], 2), *RIGHT),
-            KeyNumber(sure, "right and confident", "confidence of at least 0.9"),
-            KeyNumber(f"{t['seconds']:,.0f} s", "of training", f"{len(contents.epochs)} epochs"),
+            (percent(t["real_accuracy"], 2), *RIGHT),
+            (sure, "right and confident", "confidence of at least 0.9"),
+            (f"{t['seconds']:,.0f} s", "of training", f"{len(contents.epochs)} epochs"),
         ]
     if not contents.rounds:
         return []
@@ -186,20 +185,17 @@ def _training_numbers(contents: RunContents) -> list[KeyNumber]:
     right, sure = (percent(r[f"validation_{key}"], 2) for key in ("accuracy", "confident"))
     attempts = f"{number(r['fresh_attempts'])} attempts a round"
     return [
-        KeyNumber(right, "of validation images right", f"after round {r['index'] + 1}"),
-        KeyNumber(sure, "right and confident", "on validation images"),
-        KeyNumber(percent(r["fresh_rate"]), "of fresh attempts fooled", attempts),
+        (right, "of validation images right", f"after round {r['index'] + 1}"),
+        (sure, "right and confident", "on validation images"),
+        (percent(r["fresh_rate"]), "of fresh attempts fooled", attempts),
     ]
 
 
 def changes(before: RunContents, after: RunContents) -> list[Change]:
     """What hardening, or whatever lies between two audits, changed."""
-    b, a = before.verdict or {}, after.verdict or {}
-
-    def points(label: str, key: str, good: int, digits: int = 1) -> Change:
-        return _points(label, b[key], a[key], good, digits)
-
-    was, now = b["sparse_confident"]["at_most"], a["sparse_confident"]["at_most"]
+    both = b, a = before.verdict or {}, after.verdict or {}
+    was, now = met = b["sparse_confident"]["at_most"], a["sparse_confident"]["at_most"]
+    sparse = {k: f"Sparse and confident with at most {k} lit" for k in now if k in was}
     fooled = [f"{number(v['fooled'])} of {number(v['attempts'])}" for v in (b, a)]
     extra = [number(v["extra"]["fooled"]) for v in (b, a)]
     median = [number(v["median_lit"]) for v in (b, a)]
@@ -207,25 +203,20 @@ def changes(before: RunContents, after: RunContents) -> list[Change]:
     return [
         Change("Verdict", b["verdict"], a["verdict"]),
         Change("Attempts fooled", *fooled),
-        points("Rate", "rate", -1),
-        points("Rate, 95% upper bound", "rate_upper_95", -1),
+        _points("Rate", both, "rate", -1),
+        _points("Rate, 95% upper bound", both, "rate_upper_95", -1),
         Change("Extra witnesses, outside the rate", *extra),
         Change("Median lit of fooling images", *median),
         Change("Fewest lit that made it sure, fooling or not", *least),
-        *(
-            _points(f"Sparse and confident with at most {k} lit", was[k], now[k], -1)
-            for k in now
-            if k in was
-        ),
-        points("Real test images right", "real_accuracy", 1, 2),
-        points("Real test images right and confident", "real_confident", 1, 2),
+        *(_points(label, met, k, -1) for k, label in sparse.items()),
+        _points("Real test images right", both, "real_accuracy", 1, 2),
+        _points("Real test images right and confident", both, "real_confident", 1, 2),
     ]
 
 
-def _points(
-    label: str, before: float | None, after: float | None, good: int, digits: int = 1
-) -> Change:
+def _points(label: str, both: tuple[Any, Any], key: str, good: int, digits: int = 1) -> Change:
     """A share and its change in percentage points. good: 1 where more is better, else -1."""
+    before, after = (made[key] for made in both)
     change = Change(label, percent(before, digits), percent(after, digits))
     if before is None or after is None:
         return change

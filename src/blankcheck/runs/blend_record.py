@@ -1,10 +1,12 @@
 """`blend.json` and `blend.safetensors` of a run folder, read and checked."""
+# ruff: noqa: D101
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import numpy as np
 from msgspec import Meta, Struct
 from torch import Tensor
 
@@ -13,7 +15,6 @@ from blankcheck.errors import RunFolderError
 from blankcheck.files import unpack
 from blankcheck.runs.folder import RunFolder
 from blankcheck.runs.schema import Count, Median, Share, checked_version
-from blankcheck.text import one_line
 
 RECORD, IMAGES = "blend.json", "blend.safetensors"
 SCHEMA = 1
@@ -22,16 +23,12 @@ Alpha = Annotated[float, Meta(gt=0, le=1)]
 
 
 class Split(Struct):
-    """Real images."""
-
     split: str
     images: Count
     confident: Count
 
 
 class Used(Struct):
-    """Witnesses."""
-
     stored: Count
     used: Count
 
@@ -46,8 +43,6 @@ class Cells(Struct):
 
 
 class Kind(Struct):
-    """What one kind of blending found."""
-
     pairs: Count
     taken: list[Count]
     lost: list[Count]
@@ -56,8 +51,6 @@ class Kind(Struct):
 
 
 class Example(Struct):
-    """A pair of images that is shown."""
-
     row: Count
     column: Count
     alpha: float
@@ -92,10 +85,9 @@ class Blends:
     fooling: Tensor
 
     def name(self, target: int) -> str:
-        """The name of a class; what cannot be printed becomes a blank."""
+        """The name of a class as the file says it, else its number."""
         names = self.record["classes"]
-        name = names[target] if 0 <= target < len(names) else str(target)
-        return one_line(name, 1000)
+        return str(names[target] if target < len(names) else target)
 
     def shares(self, kind: str, what: str = "taken") -> list[float | None]:
         """Share of the pairs of one kind that are `taken`, or `lost`, at each alpha; None of
@@ -105,10 +97,7 @@ class Blends:
 
 
 def read_blends(run: RunFolder) -> Blends | None:
-    """What a run folder holds of blending; None when nothing.
-
-    RunFolderError when it is broken or not what it should be.
-    """
+    """What a run folder holds of blending; None when nothing, RunFolderError when it is broken."""
     if not run.has(RECORD):
         return None
     record, where = run.read_json(RECORD), str(run / RECORD)
@@ -123,17 +112,16 @@ def read_blends(run: RunFolder) -> Blends | None:
 def _check_kind(found: dict[str, Any], record: dict[str, Any], where: str) -> None:
     """Every table has the size the record speaks of, and no count is more than there are pairs."""
     alphas, rows, columns = (len(record[key]) for key in ("alphas", "rows", "columns"))
-    cells, most = found["cells"], [found["pairs"]] * alphas
+    cells = found["cells"]
     if len(cells["taken"]) != alphas:
         raise RunFolderError(f"{where}: cells must have one table for each alpha")
     for table in (cells["pairs"], cells["smallest"], cells["any"], *cells["taken"]):
         if len(table) != rows or any(len(row) != columns for row in table):
             raise RunFolderError(f"{where} must be a table of {rows} rows and {columns} columns")
-    limits = [(found[name], most, name) for name in ("taken", "lost")]
-    for table in cells["taken"]:
-        limits += [(*both, "taken") for both in zip(table, cells["pairs"], strict=True)]
-    for counts, limit, name in limits:
-        if len(counts) != len(limit) or any(n > m for n, m in zip(counts, limit, strict=True)):
+    too_many = (np.array(cells["taken"]) > np.array(cells["pairs"])).any()
+    for name in ("taken", "lost"):
+        counts = found[name]
+        if len(counts) != alphas or max(counts) > found["pairs"] or (name == "taken" and too_many):
             raise RunFolderError(f"{where}: {name} must count pairs, one number for each")
 
 

@@ -26,12 +26,19 @@ LOCK = ".lock"
 """Of a command that writes here; left by one that was killed."""
 _NAMES = """
 config.yaml verdict.json witnesses.safetensors attempts.jsonl metrics.jsonl hardening.json
-report.html report.md figures/*.svg figures/*.png model.safetensors state/state.pt trackers.json
+report.html report.md model.safetensors state/state.pt trackers.json
 tensorboard/events.out.tfevents.* blend.json blend.safetensors
 certificate.json gate.safetensors gated.pt2 doctor.json compare.html compare.md compare.json
 sweep.html sweep.md sweep.json sweep.journal sweep.journal.lock sweep.db best.yaml front/*.yaml
 """
-WRITTEN = tuple(_NAMES.split())
+FIGURES = """
+lit-curve confidence per-class witnesses witnesses-before success real sparsity losses calibration
+forgetting training blend certificate compare-lit compare-rates
+sweep-front sweep-accuracy sweep-rate sweep-options
+"""
+"""Every figure that a page of a command shows, or showed; older pages had PNG files."""
+_FIGURES = (f"figures/{name}.{kind}" for name in FIGURES.split() for kind in ("svg", "png"))
+WRITTEN = (*_NAMES.split(), *_FIGURES)
 """All that commands write beside `MARK`; what else stands in a folder belongs to somebody else, and
 stays."""
 FOLDERS = tuple(dict.fromkeys(pattern.partition("/")[0] for pattern in WRITTEN if "/" in pattern))

@@ -42,8 +42,7 @@ Ask = Callable[[Tensor], Tensor]
 
 
 def blend_command(settings: BlendSettings, terminal: Terminal) -> int:
-    """Blend; writes `blend.json` and `blend.safetensors` into the run folder, and draws its report
-    again."""
+    """Blend, write `blend.json` and `blend.safetensors` into the run folder, draw its report."""
     alphas = parse_alphas(settings.alphas)
     if settings.per_pair is not None and settings.per_pair < 1:
         raise ArgumentError(f"per_pair must be at least 1, got {settings.per_pair}")
@@ -62,13 +61,18 @@ def blend_command(settings: BlendSettings, terminal: Terminal) -> int:
 
 
 def parse_alphas(text: str) -> tuple[float, ...]:
-    """Numbers in (0, 1] separated by commas; ArgumentError for anything else."""
+    """The numbers of a text in order, each once; ArgumentError unless each lies in (0, 1]."""
     try:
-        return blending.check_alphas([float(part) for part in text.split(",") if part.strip()])
+        alphas = [float(part) for part in text.split(",") if part.strip()]
     except ValueError as error:
-        raise ArgumentError(
-            f"alphas must be numbers in (0, 1] separated by commas, got {text!r}"
-        ) from error
+        form = "numbers in (0, 1] separated by commas"
+        raise ArgumentError(f"alphas must be {form}, got {text!r}") from error
+    for alpha in alphas:
+        if not 0 < alpha <= 1:
+            raise ArgumentError(f"alphas must lie in (0, 1], got {alpha:g}")
+    if not alphas:
+        raise ArgumentError("alphas must name at least one share")
+    return tuple(sorted(set(alphas)))
 
 
 def _blend(
@@ -79,8 +83,7 @@ def _blend(
     terminal: Terminal,
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The record and the images of its examples."""
-    asked, stored = _audited(run)
-    confidence = asked["confidence"]
+    confidence, stored = _audited(run)
     data, classifier = _subject(settings, run, device)
     form = check_fits(classifier, data)
 
@@ -93,10 +96,9 @@ def _blend(
     many = ABOUT // (len(real.present) * len(fooling.present))
     per_pair = settings.per_pair or max(1, min(PER_PAIR, many))
     pairs = blending.choose_pairs(real, fooling, per_pair, settings.seed)
-    terminal.note(
-        f"{len(pairs)} pairs of {len(real)} validation images and {len(fooling)} fooling images; "
-        f"device {device}"
-    )
+    rows, columns = real.classes[pairs.real], fooling.classes[pairs.fooling]
+    met = f"{len(real)} validation images and {len(fooling)} fooling images"
+    terminal.note(f"{len(rows)} pairs of {met}; device {device}")
     subject = (classifier, form, real, fooling, pairs, alphas, confidence)
     with terminal.progress() as bar:
         made = blending.blend(*subject, lambda done, total: bar("blend", done, total, ""))
@@ -112,77 +114,60 @@ def _blend(
         "real": {"split": "validation", "images": looked_at, "confident": len(sure)},
         "witnesses": {"stored": len(stored), "used": len(fooling)},
         "median_lit": median(count_lit(fooling.images).tolist()),
-        **_tables(real, fooling, pairs, made),
+        "rows": torch.unique(rows).tolist(),
+        "columns": torch.unique(columns).tolist(),
+        "kinds": {kind: blending.tabulate(made[kind], rows, columns) for kind in KINDS},
         "examples": examples,
     }, images
+
+
+def _audited(run: RunFolder) -> tuple[float, Stored]:
+    """The asked confidence and the witnesses; all must be whole, for the report is drawn again."""
+    verdict, folder = read_run(run, blends=False).verdict, f"run folder {run.path}"
+    if verdict is None:
+        raise RunFolderError(f"{folder} has no verdict.json, so it has no fooling images to blend")
+    stored = unpack(run.read_bytes(WITNESSES), str(run / WITNESSES))
+    if not len(stored):
+        raise RunFolderError(f"{folder} holds no fooling image, so there is nothing to blend")
+    return verdict["conditions"]["confidence"], stored
 
 
 def _subject(
     settings: BlendSettings, run: RunFolder, device: torch.device
 ) -> tuple[Data, UnitClassifier]:
-    """The data set and the network of the run."""
     config = run.read_config()
     data = data_again(config, settings.data, settings.data_dir)
     if data is None:
-        raise DataError(
-            f"the data set of run folder {run.path} is not at hand; name it with --data"
-        )
+        what = f"the data set of run folder {run.path}"
+        raise DataError(f"{what} is not at hand; name it with --data")
     choose_threads(data.shape)
     named = (settings.model, settings.weights, settings.normalize, settings.unsafe_pickle)
     return data, model_again(run, config, data, *named).to(device)
 
 
+def _sure(ask: Ask, pool: Pool, least: float) -> Pool:
+    """The images whose class has at least this probability."""
+    return pool[ask(pool.images).gather(1, pool.classes[:, None]).squeeze(1) >= least]
+
+
 def _real(ask: Ask, data: Data, confidence: float, seed: int) -> tuple[int, Pool]:
-    """How many validation images were looked at, a sample where there are very many, and those that
-    are right with the asked confidence. Test images are read once, by the audit."""
+    """How many validation images were looked at (test images are read once, by the audit), and
+    those that are right with the asked confidence."""
     most = max(1, min(MOST_REAL, MOST_NUMBERS // math.prod(data.shape)))
     looked_at = data.validation.sample(most, seed)
     sure = _sure(ask, Pool(looked_at.loaded(), looked_at.labels), confidence)
     if not len(sure):
-        raise DataError(
-            f"no validation image is right with a confidence of {confidence:g}: nothing to blend "
-            "into"
-        )
+        lacking = f"no validation image is right with a confidence of {confidence:g}"
+        raise DataError(f"{lacking}: nothing to blend into")
     return len(looked_at), sure
-
-
-def _tables(real: Pool, fooling: Pool, pairs: Pairs, made: dict[str, Blended]) -> dict[str, Any]:
-    rows, columns = real.classes[pairs.real], fooling.classes[pairs.fooling]
-    classes = sorted(set(rows.tolist())), sorted(set(columns.tolist()))
-    kinds = {kind: blending.tabulate(made[kind], rows, columns, classes) for kind in KINDS}
-    return {"rows": classes[0], "columns": classes[1], "kinds": kinds}
-
-
-def _audited(run: RunFolder) -> tuple[dict[str, Any], Stored]:
-    """The conditions and the fooling images of a run folder, all of which must be whole: its report
-    is drawn at the end."""
-    verdict = read_run(run, blends=False).verdict
-    if verdict is None:
-        raise RunFolderError(
-            f"run folder {run.path} has no verdict.json, so it has no fooling images to blend"
-        )
-    stored = unpack(run.read_bytes(WITNESSES), str(run / WITNESSES))
-    if not len(stored):
-        raise RunFolderError(
-            f"run folder {run.path} holds no fooling image, so there is nothing to blend"
-        )
-    return verdict["conditions"], stored
-
-
-def _sure(ask: Ask, pool: Pool, least: float) -> Pool:
-    """The images whose class has at least this probability."""
-    sure = ask(pool.images).gather(1, pool.classes[:, None]).squeeze(1) >= least
-    return Pool(pool.images[sure], pool.classes[sure])
 
 
 def _fooling(ask: Ask, data: Data, stored: Stored, run: RunFolder, confidence: float) -> Pool:
     """The witnesses that this network is sure of, none twice."""
     images, targets = stored.tensors["images"].float(), stored.tensors["targets"].long()
-    shape = tuple(images.shape[1:])
+    shape, folder = tuple(images.shape[1:]), f"run folder {run.path}"
     if shape != data.shape:
-        raise DataError(
-            f"run folder {run.path} holds images of shape {shape}, data has {data.shape}"
-        )
+        raise DataError(f"{folder} holds images of shape {shape}, data has {data.shape}")
     if not bool(((targets >= 0) & (targets < len(data.classes))).all()):
         raise RunFolderError(f"{run / WITNESSES}: targets must lie in 0..{len(data.classes) - 1}")
     sure = _sure(ask, Pool(images, targets), confidence - TOLERANCE)
@@ -190,18 +175,15 @@ def _fooling(ask: Ask, data: Data, stored: Stored, run: RunFolder, confidence: f
     for i, (image, target) in enumerate(zip(sure.images, sure.classes.tolist(), strict=True)):
         first.setdefault((target, image.numpy().tobytes()), i)
     if not first:
-        raise RunFolderError(
-            f"none of the {len(stored)} fooling images of run folder {run.path} fools this network"
-        )
-    kept = torch.tensor(list(first.values()))
-    return Pool(sure.images[kept], sure.classes[kept])
+        images_of = f"the {len(stored)} fooling images of {folder}"
+        raise RunFolderError(f"none of {images_of} fools this network")
+    return sure[torch.tensor(list(first.values()))]
 
 
 def _fewer_classes(pool: Pool) -> Pool:
     """Of very many classes those with most images, so that a table stays a table."""
     kept = sorted(pool.present, key=lambda target: -len(pool.of(target)))[:MOST_CLASSES]
-    rows = torch.isin(pool.classes, torch.tensor(kept))
-    return Pool(pool.images[rows], pool.classes[rows])
+    return pool[torch.isin(pool.classes, torch.tensor(kept))]
 
 
 def _examples(
@@ -211,16 +193,12 @@ def _examples(
     rows, columns = real.classes[pairs.real], fooling.classes[pairs.fooling]
     at = torch.tensor(blending.examples(made, rows, columns, MOST_EXAMPLES), dtype=torch.int64)
     q, r, alphas = real.images[pairs.real[at]], fooling.images[pairs.fooling[at]], made.smallest[at]
-    said = []
-    if len(at):
-        p = ask(blending.blend_images(q, r, alphas.float()))
-        said = [
-            {
-                "row": int(rows[i]),
-                "column": int(columns[i]),
-                "alpha": round(float(alphas[k]), 4),
-                "confidence": float(p[k, columns[i]]),
-            }
-            for k, i in enumerate(at)
-        ]
-    return said, {"real": q.contiguous(), "fooling": r.contiguous()}
+    images = {"real": q.contiguous(), "fooling": r.contiguous()}
+    if not len(at):
+        return [], images
+    p = ask(blending.blend_images(q, r, alphas.float())).gather(1, columns[at, None]).squeeze(1)
+    shown = zip(rows[at].tolist(), columns[at].tolist(), alphas.tolist(), p.tolist(), strict=True)
+    return [
+        {"row": row, "column": column, "alpha": round(alpha, 4), "confidence": sure}
+        for row, column, alpha, sure in shown
+    ], images

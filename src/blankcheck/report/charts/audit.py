@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from blankcheck.figures import style
 from blankcheck.figures.drawing import Drawn, describe, drawn, lit_steps, log_counts
 from blankcheck.judging.metrics import share_at_most
+from blankcheck.report.wording import most_fooled
 from blankcheck.runs.contents import RunContents
 from blankcheck.text import one_line
 
@@ -45,9 +46,9 @@ class LitCounts(NamedTuple):
 
 def draw_audits(audits: Audits) -> list[Drawn]:
     """The figures of one audit, or of an audit before and one after."""
-    *_, (_, last, verdict) = audits
+    _, last, verdict = audits[-1]
     made = [_draw_lit(audits), _draw_confidence(audits)]
-    return [*made, _draw_classes(last, verdict["targets"])] if verdict["targets"] else made
+    return [*made, _draw_classes(last)] if verdict["targets"] else made
 
 
 def _draw_lit(audits: Audits) -> Drawn:
@@ -58,23 +59,23 @@ def _draw_lit(audits: Audits) -> Drawn:
         if found:
             twin = [*found["lit"], *[None] * (found["attempts"] - found["fooled"])]
     levels = sorted({max(1, max_lit // part) for part in (30, 9, 3, 1)})
-    named = [(f"{run.name}:" * bool(run.name), run.fooling) for run in runs]
+    named = {f"{run.name}:" * bool(run.name): run.fooling for run in runs}
+    named |= {"Plain twin:": twin} if twin else {}
     lines = {
         name: ", ".join(f"{share_at_most(lit, k):.0%} with at most {k}" for k in levels)
-        for name, lit in [*named, *([("Plain twin:", twin)] if twin else [])]
+        for name, lit in named.items()
     }
     alt = describe("Share of attempts with a fooling image, by its number of lit features", lines)
     return drawn("lit-curve", lit_curve(runs, max_lit, twin), LIT + TWIN * bool(twin), alt)
 
 
 def _lit_counts(name: str, contents: RunContents, by_class: bool) -> LitCounts:
-    confident = [a.fewest for a in contents.attempts]
     of_class: dict[int, list[int | None]] = {}
     for a in contents.attempts:
         of_class.setdefault(a.target, []).append(a.lit if a.fooled else None)
     every = [lit for lits in of_class.values() for lit in lits]
     classes = list(of_class.values()) if by_class and len(of_class) > 1 else []
-    return LitCounts(name, every, confident, classes)
+    return LitCounts(name, every, [a.fewest for a in contents.attempts], classes)
 
 
 def lit_curve(runs: Sequence[LitCounts], max_lit: int, twin: Sequence[int | None] = ()) -> Figure:
@@ -108,8 +109,7 @@ def lit_curve(runs: Sequence[LitCounts], max_lit: int, twin: Sequence[int | None
         step(twin, linewidth=2, label="plain twin: fooling", **look)
     style.mark(axes, max_lit, f"limit {max_lit}")
     log_counts(axes.xaxis, 1, end)
-    axes.set_xlim(1, end)
-    axes.set_ylim(-0.02, 1.02)
+    axes.set(xlim=(1, end), ylim=(-0.02, 1.02))
     style.in_percent(axes.yaxis)
     across, up = "lit features k (count, log scale)", "share of attempts with at most k lit"
     style.label(figure, axes, across, up)
@@ -152,11 +152,9 @@ def confidence_histogram(runs: Sequence[Confidences], threshold: float) -> Figur
     return figure
 
 
-def _draw_classes(contents: RunContents, targets: dict[str, Any]) -> Drawn:
-    """The classes in order; of very many, those fooled most."""
-    rows = sorted(targets.items(), key=lambda item: -(item[1]["rate"] or 0.0))[:MOST_BARS]
-    rows.sort(key=lambda item: int(item[0]))
-    names = [contents.class_name(int(t)) for t, _ in rows]
+def _draw_classes(contents: RunContents) -> Drawn:
+    rows = most_fooled(contents, MOST_BARS)
+    names = [contents.class_name(target) for target, _ in rows]
     rates, bounds = [r["rate"] or 0.0 for _, r in rows], [r["rate_upper_95"] for _, r in rows]
     what = f"Share of attempts fooled for each of {len(rows)} target classes"
     alt = describe(what, {"least": f"{min(rates):.0%}", "most": f"{max(rates):.0%}"})

@@ -33,8 +33,8 @@ EXAMPLES = (
 def draw_blends(blends: Blends) -> Drawn:
     """Examples in rows of two, above the shares against alpha."""
     down = -(-len(blends.record["examples"]) // 2)
-    figure = style.blank(3.4 + 1.25 * down)
     heights = [1.25 * down, 3.4] if down else [3.4]
+    figure = style.blank(sum(heights))
     parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)
     if down:
         _examples(parts[0, 0], blends, down)
@@ -50,7 +50,6 @@ def draw_blends(blends: Blends) -> Drawn:
 
 
 def _curves(figure: SubFigure, blends: Blends) -> None:
-    """Share of the pairs that are taken for the added image's class, and that lose their own."""
     figure.set_facecolor(style.PAPER)
     panels = figure.subplots(1, 2, sharey=True)
     found = [s for kind in NAMES for what in WHAT for s in blends.shares(kind, what)]
@@ -83,11 +82,9 @@ def _examples(figure: SubFigure, blends: Blends, down: int) -> None:
         alpha, sure = example["alpha"], percent(example["confidence"], 0)
         own, other = (one_line(blends.name(example[key]), 9) for key in ("row", "column"))
         mixed = blend_images(real[None], fooling[None], alpha)[0]
-        shown = (
-            (shrink(real, SIDE), f"real “{own}”"),
-            (fooling, f"+ {alpha:.2f} \N{MULTIPLICATION SIGN} “{one_line(other, 6)}”"),
-            (shrink(mixed, SIDE), f"= “{other}” {sure}"),
-        )
-        for axes, (image, words) in zip(grid[index // 2, 4 * (index % 2) :], shown, strict=False):
-            axes.set_title(words, fontsize=8, color=style.INK)
+        added = f"+ {alpha:.2f} \N{MULTIPLICATION SIGN} “{one_line(other, 6)}”"
+        words = (f"real “{own}”", added, f"= “{other}” {sure}")
+        shown = zip(words, (shrink(real, SIDE), fooling, shrink(mixed, SIDE)), strict=True)
+        for axes, (said, image) in zip(grid[index // 2, 4 * (index % 2) :], shown, strict=False):
+            axes.set_title(said, fontsize=8, color=style.INK)
             show_image(axes, image)

@@ -15,6 +15,11 @@ from blankcheck.runs.contents import RunContents
 from blankcheck.text import one_line
 
 MOST_CLASSES = 30
+CAPTION = (
+    "From the left: numbers of {} that are proved to be too few. The mark: the fewest of any "
+    "confident image that the search found, whether or not it looks real. Nobody knows what lies "
+    "between."
+)
 
 
 def draw_certificate(contents: RunContents) -> list[Drawn]:
@@ -26,20 +31,13 @@ def draw_certificate(contents: RunContents) -> list[Drawn]:
     at = sorted(range(len(rows)), key=lambda t: -1 if rows[t]["k"] is None else rows[t]["k"])
     at = sorted(at[:MOST_CLASSES])
     names, shown = [one_line(contents.class_name(t), 22) for t in at], [rows[t] for t in at]
-    lines = {
-        f"{name}:": f"proved up to {wording.count(row['k'])}, found from "
-        f"{wording.count(row['found'])} on"
-        for name, row in zip(names, shown, strict=True)
-    }
-    alt = describe(
-        f"For each class, {unit} proved too few, and the fewest of any confident image found", lines
-    )
-    caption = (
-        f"From the left: numbers of {unit} that are proved to be too few. The mark: the fewest of "
-        "any confident image that the search found, whether or not it looks real. Nobody knows "
-        "what lies between."
-    )
-    return [drawn("certificate", bars(names, shown, unit), caption, alt)]
+    lines = {}
+    for name, row in zip(names, shown, strict=True):
+        proved, found = wording.count(row["k"]), wording.count(row["found"])
+        lines[f"{name}:"] = f"proved up to {proved}, found from {found} on"
+    what = f"For each class, {unit} proved too few, and the fewest of any confident image found"
+    figure = bars(names, shown, unit)
+    return [drawn("certificate", figure, CAPTION.format(unit), describe(what, lines))]
 
 
 def bars(names: Sequence[str], rows: Sequence[dict[str, Any]], unit: str) -> Figure:

@@ -46,9 +46,8 @@ def draw_forgetting(contents: RunContents) -> list[Drawn]:
 def forgetting(sets: Sequence[Mapping[str, Any]]) -> Forgetting | None:
     """The matrix of a run's `set` records; None where no training set was shown to a network."""
     shown = [s for s in sets if s["what"] == "trained" and s["images"]]
-    found = {
-        (s["round"], s["set_round"]): s["fooled"] for s in shown if s["set_round"] <= s["round"]
-    }
+    pairs = {(s["round"], s["set_round"]): s["fooled"] for s in shown}
+    found = {(r, i): share for (r, i), share in pairs.items() if i <= r}
     rounds = sorted({index for pair in found for index in pair})
     shares = [[found.get((r, i)) for i in rounds] for r in rounds]
     return Forgetting(rounds, shares) if rounds else None
@@ -119,6 +118,5 @@ def words(matrix: Forgetting) -> str:
         said = f"between {low} and {high} of each round's, mean {percent(fmean(last.values()))}"
     most = f"{percent(worst)} of round {images}'s images fool the network after round {network}"
     what = "Share of the images trained on in each round that still fool the networks after it"
-    return describe(
-        what, {"Worst:": most, f"The last network, after round {end},": f"is fooled by {said}"}
-    )
+    last_network = f"The last network, after round {end},"
+    return describe(what, {"Worst:": most, last_network: f"is fooled by {said}"})

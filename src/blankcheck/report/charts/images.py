@@ -34,10 +34,7 @@ def draw_witnesses(name: str, contents: RunContents) -> Drawn:
 
 
 def witness_strip(rows: Sequence[tuple[Tensor, Tensor | None, str]]) -> Figure:
-    """Witnesses in a row with their words above, and the nearest real images beneath.
-
-    Images are (c, h, w) in [0, 1].
-    """
+    """Witnesses, (c, h, w) in [0, 1], with words above and the nearest real images beneath."""
     figure = style.blank(2.85, 1.15 * len(rows))
     grid = figure.subplots(2, len(rows), squeeze=False)
     for column, (image, nearest, words) in enumerate(rows):
@@ -55,9 +52,7 @@ def show_image(axes: Axes, image: Tensor | None) -> None:
 
 
 def witness_pngs(witness: Witness) -> tuple[bytes, bytes | None]:
-    """The witness, and the real image nearest to it.
-
-    Only the real one is made smaller: a lit pixel must not fade.
-    """
+    """The witness, and the real image nearest to it."""
+    # only the real one is made smaller: a lit pixel must not fade
     near = witness.nearest
     return image_png(witness.image, SIDE), None if near is None else image_png(near, SIDE, 2 * SIDE)

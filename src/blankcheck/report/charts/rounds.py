@@ -1,9 +1,10 @@
-"""What happens to real images, sparsity and losses over the rounds of a hardening."""
+"""The rounds of a hardening: how often images fool the network, real images, sparsity, losses."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import isfinite, nan
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
@@ -13,7 +14,9 @@ from matplotlib.ticker import MaxNLocator
 from blankcheck.figures import style
 from blankcheck.figures.drawing import Drawn, drawn, log_counts
 from blankcheck.judging.check_rules import MIN_REAL_CONFIDENT
+from blankcheck.judging.metrics import upper_bound_95
 from blankcheck.runs.contents import RunContents
+from blankcheck.text import one_line
 
 DOTS: style.Look = {"marker": "o", "markersize": 3.5}
 BLUE: style.Look = {"color": style.FIRST, **DOTS}
@@ -22,6 +25,19 @@ SHADE: style.Look = {"alpha": 0.16, "linewidth": 0}
 ROUND, SHARE = "network after round", "share of validation images"
 LIT_FEATURES = "lit features (count, log scale)"
 Records = Sequence[Mapping[str, Any]]
+MOST_LINES = 4
+"""Processes with a line of their own; of more, their mean is drawn."""
+COLOURS = (style.THIRD, style.FOURTH, style.SIXTH, style.FIFTH, style.MUTED, style.QUIET)
+Found = dict[int, list[float]]
+"""Shares by the round of the network that was asked."""
+SUCCESS = (
+    "Lower is better: each point is the network as it was after a round, and the shade reaches up "
+    "to what the fresh attempts cannot rule out."
+)
+TWIN = (
+    " A twin is a plainly trained network of the same kind: images made on it were never shown in "
+    "training."
+)
 REAL = (
     "A network that is sure of nothing is fooled by nothing and helps nobody: resistance counts "
     "only while both lines stay up."
@@ -41,33 +57,30 @@ class Line(NamedTuple):
 
 
 def draw_rounds(contents: RunContents) -> list[Drawn]:
-    """Real images, sparsity, losses and, where it was measured, calibration."""
+    """Success, real images, sparsity, losses and, where it was measured, calibration."""
     losses = [
         Line("on real images", [r["real_loss"] for r in contents.rounds], BLUE),
         Line("on fooling images", [r["fooling_loss"] for r in contents.rounds], ORANGE),
     ]
     figure, axes = _over_rounds(contents, "Loss", losses, "loss (nats)")
     axes.set_ylim(bottom=0)
-    made = [_draw_real(contents), _draw_lit(contents), drawn("losses", figure)]
-    return made + _draw_calibration(contents)
+    made = [_draw_success(contents), _draw_real(contents), _draw_lit(contents)]
+    return [*made, drawn("losses", figure), *_draw_calibration(contents)]
 
 
 def _draw_real(contents: RunContents) -> Drawn:
-    right, sure = (
-        [r[f"validation_{key}"] for r in contents.rounds] for key in ("accuracy", "confident")
-    )
+    right = [r["validation_accuracy"] for r in contents.rounds]
+    sure = [r["validation_confident"] for r in contents.rounds]
     look = BLUE | {"linestyle": "--"}
     lines = [Line("right", right, BLUE), Line("right and confident", sure, look)]
     limit = (MIN_REAL_CONFIDENT, f"RESISTED needs {MIN_REAL_CONFIDENT:.0%} confident", style.SECOND)
     figure, axes = _over_rounds(contents, "Real images, meanwhile", lines, SHARE, limit, 0.0)
-    # from 0 on, a point or two would not be seen; never finer than a fifth of the scale, so that
-    # noise looks small
+    # from 0 on a point or two would not be seen, and on a finer scale noise would look large
     axes.set_ylim(min(0.8, min(right + sure) - 0.03), 1.01)
     return drawn("real", figure, REAL)
 
 
 def _draw_lit(contents: RunContents) -> Drawn:
-    """Lit features that fresh searches need to make the network sure."""
     low, middle, high, fewest = lit_features(contents.rounds, contents.searches)
     most = contents.config.get("max_lit")
     if contents.verdict:
@@ -84,7 +97,7 @@ def _draw_lit(contents: RunContents) -> Drawn:
     title = "How many lit features it takes to make it sure"
     figure, axes = _over_rounds(contents, title, lines, LIT_FEATURES, limit)
     words = SHADE | {"label": "middle 80% of attempts"}
-    axes.fill_between(numbers(contents), low, high, color=style.FIRST, **words)
+    axes.fill_between(_numbers(contents), low, high, color=style.FIRST, **words)
     style.label(figure, axes, ROUND, LIT_FEATURES)
     least, end = 0.8 * max(1, min(known, default=1)), 1.25 * max(known, default=2)
     log_counts(axes.yaxis, least, end)
@@ -96,10 +109,8 @@ def lit_features(rounds: Records, searches: Records) -> list[list[float]]:
     """Lit features of the images that a fresh search made confident, NaN for none: quantiles 0.1,
     0.5 and 0.9 of the best image of each confident attempt, and the fewest of any."""
     found = {s["round"]: s.get("lit") or {} for s in searches if s["what"] == "fresh"}
-    quantiles = [
-        [float(found.get(r["index"], {}).get(q, nan)) for r in rounds]
-        for q in ("q10", "q50", "q90")
-    ]
+    each = [found.get(r["index"], {}) for r in rounds]
+    quantiles = [[float(lit.get(q, nan)) for lit in each] for q in ("q10", "q50", "q90")]
     fewest = [nan if r["fresh_fewest"] is None else float(r["fresh_fewest"]) for r in rounds]
     return [*quantiles, fewest]
 
@@ -118,11 +129,12 @@ def _draw_calibration(contents: RunContents) -> list[Drawn]:
 def calibration(rounds: Records, reals: Records) -> list[Line]:
     """Calibration error and share taken for fake of validation images, where it was measured."""
     of = {r["round"]: r for r in reals if r["split"] == "validation"}
+    measured = {
+        "calibration_error": ("expected calibration error", BLUE),
+        "taken_for_fake": ("real images taken for fake", ORANGE),
+    }
     lines = []
-    for key, words, look in (
-        ("calibration_error", "expected calibration error", BLUE),
-        ("taken_for_fake", "real images taken for fake", ORANGE),
-    ):
+    for key, (words, look) in measured.items():
         shares = [of.get(r["index"], {}).get(key) for r in rounds]
         if any(share is not None for share in shares):
             lines.append(Line(words, [nan if s is None else float(s) for s in shares], look))
@@ -139,7 +151,7 @@ def _over_rounds(
 ) -> tuple[Figure, Axes]:
     """A figure of lines over the rounds. limit: a number, its words and its colour."""
     figure, axes = style.panel(title)
-    plot(axes, contents, lines, kept_at)
+    _plot(axes, contents, lines, kept_at)
     if limit is not None:
         value, words, colour = limit
         axes.axhline(value, color=colour, label=words, linewidth=1, linestyle=style.DOTTED)
@@ -150,9 +162,9 @@ def _over_rounds(
     return figure, axes
 
 
-def plot(axes: Axes, contents: RunContents, lines: Sequence[Line], kept_at: float = 1.0) -> None:
+def _plot(axes: Axes, contents: RunContents, lines: Sequence[Line], kept_at: float = 1.0) -> None:
     """Lines over whole rounds, and a mark at the kept one, whose word is to hide no line."""
-    at = numbers(contents)
+    at = _numbers(contents)
     for line in lines:
         axes.plot(at, line.values, label=line.words, **line.look)
     margin = min(0.5, 0.05 * (at[-1] - at[0])) or 0.5
@@ -162,6 +174,76 @@ def plot(axes: Axes, contents: RunContents, lines: Sequence[Line], kept_at: floa
         style.mark(axes, contents.kept + 1, "kept", kept_at)
 
 
-def numbers(contents: RunContents) -> list[int]:
-    """Of the rounds, from 1."""
+def _numbers(contents: RunContents) -> list[int]:
     return [r["index"] + 1 for r in contents.rounds]
+
+
+def _draw_success(contents: RunContents) -> Drawn:
+    """The fresh attempts, and below them, where there are any, other images."""
+    fresh, others = success(contents.rounds, contents.sets)
+    figure = style.blank(6.4 if others else 4.0)
+    figure.set_layout_engine("constrained", hspace=0.06)  # between a legend and the next title
+    panels = figure.subplots(2 if others else 1, 1, sharex=True, squeeze=False)[:, 0]
+    at = _numbers(contents)
+    panels[0].fill_between(at, fresh[0].values, fresh[1].values, color=style.SECOND, **SHADE)
+    shown = {"Can a new search still fool it?": (fresh, "share of attempts")}
+    if others:
+        shown["Can images made for other networks?"] = (others, "share of images")
+    for axes, (title, (lines, what)) in zip(panels, shown.items(), strict=True):
+        style.dress(axes, title)
+        _plot(axes, contents, lines)
+        axes.set_ylim(-0.03, 1.03)
+        axes.tick_params(labelbottom=True)
+        style.in_percent(axes.yaxis)
+        style.label(figure, axes, ROUND, what)
+    return drawn("success", figure, SUCCESS + TWIN * bool(contents.sets))
+
+
+def success(rounds: Records, sets: Records) -> tuple[list[Line], list[Line]]:
+    """How often images fool the network after each round.
+
+    Returns:
+        Lines of the fresh attempts: fooled, its one-sided 95% upper bound, sparse and confident.
+        And lines of images that were made for other networks: found by fresh attempts on earlier
+        ones, or made on the plain twin.
+    """
+    past: Found = {}
+    twins: dict[str, Found] = {}
+    for s in sets:
+        kind, _, process = s["what"].partition(":")
+        if s["what"] == "fresh" and s["images"] and s["set_round"] < s["round"]:
+            past.setdefault(s["round"], []).append(s["fooled"])
+        elif kind == "twin" and s["images"]:
+            twins.setdefault(process, {}).setdefault(s["round"], []).append(s["fooled"])
+    sure = [r["fresh_confident"] for r in rounds]
+    fresh = [
+        Line("fooled", [r["fresh_rate"] for r in rounds], ORANGE | {"linewidth": 2.4}),
+        Line("its 95% upper bound", [_upper(r) for r in rounds], ORANGE | {"linewidth": 0.8}),
+        Line("sparse and sure, real-looking or not", sure, BLUE | {"linestyle": "--"}),
+    ]
+    others = []
+    named = [("earlier networks, mean", past), *_twin_lines(twins)]
+    for (words, found), colour, mark in zip(named, COLOURS, "osvD^P", strict=False):
+        shares = [fmean(found[r["index"]]) if r["index"] in found else nan for r in rounds]
+        look = {"color": colour, "marker": mark, "linewidth": 1.2, "markersize": 4}
+        others.append(Line(words, shares, look))
+    return fresh, [line for line in others if any(map(isfinite, line.values))]
+
+
+def _upper(made: Mapping[str, Any]) -> float:
+    """Older folders do not hold the bound."""
+    bound, tries = made.get("fresh_upper_95"), made["fresh_attempts"]
+    return upper_bound_95(round(made["fresh_rate"] * tries), tries) if bound is None else bound
+
+
+def _twin_lines(twins: Mapping[str, Found]) -> list[tuple[str, Found]]:
+    """The run's own search on the twin first, then the other processes, or their mean."""
+    own = [("twin, same search", found) for process, found in twins.items() if not process]
+    others = {process: found for process, found in twins.items() if process}
+    if len(others) <= MOST_LINES:
+        return own + [(f"twin, {one_line(name, 18)}", found) for name, found in others.items()]
+    mean: Found = {}
+    for found in others.values():
+        for index, shares in found.items():
+            mean.setdefault(index, []).append(fmean(shares))
+    return [*own, (f"twin, mean of {len(others)} others", mean)]

@@ -14,7 +14,6 @@ from blankcheck.report.charts.certificate import draw_certificate
 from blankcheck.report.charts.forgetting import draw_forgetting
 from blankcheck.report.charts.images import draw_witnesses
 from blankcheck.report.charts.rounds import draw_rounds
-from blankcheck.report.charts.success import draw_success
 from blankcheck.runs.contents import RunContents
 
 
@@ -28,7 +27,7 @@ def draw(runs: Sequence[tuple[str, RunContents]]) -> dict[str, Drawn]:
     _, last = runs[-1]
     made = draw_audits(audits) if audits else []
     if last.rounds:
-        made += [draw_success(last), *draw_rounds(last)]
+        made += draw_rounds(last)
     made += draw_forgetting(last)
     if last.blends is not None:
         made.append(draw_blends(last.blends))
