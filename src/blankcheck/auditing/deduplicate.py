@@ -75,8 +75,7 @@ def _without_one(images: Tensor, allowed: Tensor, draw: Tensor) -> tuple[Tensor,
 
 
 def _with_one_more(job: Job, found: Fooling, allowed: Tensor, at: Tensor) -> Fooling:
-    """The same rows with the feature `at` (n,) lit, met where that meets the goal; one forward
-    pass."""
+    """The same rows with the feature `at` (n,) lit, met where that meets the goal."""
     want, images = job.conditions, found.images.flatten(1).scatter(1, at[:, None], 1.0)
     images = images.view_as(found.images) * allowed
     problem = Problem(job.classifier, job.form, found.targets.to(job.device))

@@ -22,8 +22,7 @@ from blankcheck.types import Accept, Classifier, Conditions, count_lit, stored
 
 T = TypeVar("T")
 ASKED_AT_ONCE = 100
-"""Images about which the out-of-distribution test is asked at once: asking about few costs as much
-as about some."""
+"""Images about which the out-of-distribution test is asked at once; few cost as much."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +75,8 @@ class Onlooker(nn.Module):
         return self.accept(images)
 
     def over(self, spread: Spread, met: list[Met]) -> Spread:
-        """The same spread, during whose pieces there is looking; what is met, piece by piece, is
-        added to the list. A piece starts from nothing, so that what it meets does not depend on
-        which process does it."""
+        """The same spread, whose pieces are watched; what each met is added to the list. A piece
+        starts from nothing, so that what it meets does not depend on which process does it."""
 
         def watched(n: int, do: Callable[[int], T]) -> list[T]:
             ended = spread(n, lambda index: self._watched(do, index))
@@ -111,8 +109,7 @@ class Onlooker(nn.Module):
                 self._ask()
 
     def _sift(self) -> None:
-        """Keep the sparse images, in stored form, of what is pending, that are confident for a
-        class not met yet."""
+        """Keep what is sparse in stored form and confident for a class not met yet."""
         for images, sure in self._pending:
             sure[:, list(self._met)] = False
             rows = sure.any(dim=1).nonzero().squeeze(1)

@@ -28,8 +28,7 @@ from blankcheck.text import one_line
 from blankcheck.types import Classifier, stored
 
 UNSURE = 1e4
-"""Stands for infinite log-odds: attacks multiply what they see, and infinity times 0 is no number.
-"""
+"""Stands for infinite log-odds: attacks multiply what they see, and infinity x 0 is NaN."""
 
 
 @dataclass
@@ -65,9 +64,8 @@ class Asked:
 
 
 class _View(nn.Module):
-    """What an attack holds instead of the classifier. It has no parameters and no submodules, so
-    that nothing a library does to a model (moving, changing its mode, freezing) reaches it. device:
-    where the classifier is; the attack may compute elsewhere and gets its outputs there."""
+    """What an attack holds instead of the classifier: without parameters or submodules that a
+    library could move, change or freeze. device: where the classifier is."""
 
     def __init__(self, asked: Asked, device: torch.device) -> None:
         super().__init__()
@@ -111,9 +109,8 @@ class OneClass(_View):
 
 
 Run = Callable[[Asked, Tensor, Tensor], Any]
-"""From a classifier, the images (n, c, h, w) to start from and targets (n,) to the images found, in
-whatever form the library has them: a tensor, an array, or a sequence of those with None where
-nothing was found."""
+"""From a classifier, start images (n, c, h, w) and targets (n,) to what the library found: a
+tensor, an array, or a sequence of those with None where nothing was found."""
 
 
 @dataclass(frozen=True)
@@ -216,8 +213,7 @@ Usable = tuple[list[ThirdPartyAttack], dict[str, str]]
 
 
 def available(attacks: Sequence[ThirdPartyAttack]) -> Usable:
-    """The attacks whose library can be imported, and for each other library why not and how to
-    install it."""
+    """The attacks whose library can be imported; why others cannot, and what installs them."""
     usable, lacking = [], {}
     for attack in attacks:
         with warnings.catch_warnings():

@@ -24,8 +24,7 @@ from blankcheck.outputs import run
 from blankcheck.seeds import own_random_numbers
 
 BATCHES = (1, 1, 2, 2, 7, 7, BATCH)
-"""How many images at once; twice in a row, because some answer from memory; and as many as were
-exported."""
+"""Images at once; twice in a row, as some answer from memory; and as many as were exported."""
 MODES = {
     "without gradients": torch.no_grad,
     "with gradients": torch.enable_grad,
@@ -65,8 +64,7 @@ def check_agreement(classifier: nn.Module, images: Tensor, expected: Expected, f
             with mode():
                 asked = images[rows].to(device, copy=True)
                 asked.requires_grad_(mode is torch.enable_grad)
-                # what may be random is the classifier inside a gate, and then it is so twice in
-                # the same way
+                # the classifier inside a gate may be random, and is so twice in the same way
                 with own_random_numbers(int(rows[0]), [device]):
                     said = run(classifier, asked).detach().to("cpu", torch.float64, copy=True)
                 with own_random_numbers(int(rows[0]), [device]):
@@ -75,8 +73,7 @@ def check_agreement(classifier: nn.Module, images: Tensor, expected: Expected, f
 
 
 def _in_float32(device: torch.device) -> AbstractContextManager[object]:
-    """Convolutions on a GPU, which compute in TF32 unless told otherwise: no certificate covers
-    that."""
+    """Convolutions on a GPU without TF32, which no certificate covers."""
     if device.type != "cuda":
         return nullcontext()
     exact: AbstractContextManager[object] = torch.backends.cudnn.flags(
@@ -115,8 +112,7 @@ def trial_images(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
 
 
 def run_layers(layers: Sequence[Layer], images: Tensor) -> tuple[Tensor, Tensor]:
-    """What the layers give for images (n, c, h, w) in float64, and how far float32 can be off, each
-    (n, outputs)."""
+    """What layers give for images (n, c, h, w), and how far float32 can be off; (n, outputs)."""
     values: list[Tensor] = []
     errors: list[Tensor] = []
     for layer in layers:
@@ -139,8 +135,7 @@ def _value(layer: Layer, values: Sequence[Tensor], images: Tensor) -> Tensor:
 
 
 def answers_of(form: str, logits: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
-    """The answers in this form that belong to logits (n, m), and how far off they can be if the
-    logits are so by `error`."""
+    """Answers in this form for logits (n, m) that are off by `error`, and how far they are off."""
     if form == "logits":
         return logits, error
     moved, outputs = 2 * error.amax(dim=1, keepdim=True), logits.shape[1]

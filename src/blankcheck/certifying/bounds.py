@@ -28,8 +28,7 @@ from blankcheck.certifying.maps import Dense
 from blankcheck.certifying.rounding import TINY, slack
 
 MOST_ROWS = 6000
-"""Values of a layer behind others that are bounded by relaxation; where more may be on or off,
-intervals have to do."""
+"""Values behind others that are bounded by relaxation; of more, intervals have to do."""
 
 Alpha = Mapping[int, Tensor]
 """By the position of a ReLU the slopes of its lines from below, in [0, 1], (1 or rows, *shape)."""
@@ -91,8 +90,7 @@ def bound_layers(
             before = made.error, made.low, made.high
             error = slack(layer, *before) if at else torch.full_like(low, TINY)
             low, high = low - error, high + error
-            # a number that is none is neither above nor below anything, and would pass for a ReLU
-            # that is off
+            # NaN is neither above nor below anything, and would pass for a ReLU that is off
             if not bool((low + high + error).isfinite().all()):
                 return _lost(made, at)
             made.error.append(error)
@@ -140,8 +138,7 @@ def _interval(made: Bounded, at: int) -> tuple[Tensor, Tensor]:
 def _refined(
     made: Bounded, at: int, low: Tensor, high: Tensor, most: int | None
 ) -> tuple[Tensor, Tensor]:
-    """The interval of a layer, tightened by relaxation wherever it does not say already whether a
-    ReLU is on; as it is where these are more than `most` values."""
+    """A layer's interval, relaxed where a ReLU may be on or off, if that is at most `most`."""
     asked = ((low < 0) & (high > 0)).flatten().nonzero().squeeze(1)
     if len(asked) == 0 or (most is not None and len(asked) > most):
         return low, high
@@ -172,8 +169,7 @@ def _relaxed_ends(made: Bounded, at: int, places: Tensor) -> tuple[Tensor, Tenso
 
 @dataclass(frozen=True)
 class Line:
-    """A linear function of layers that look at single features: coefficients (rows, *shape) by
-    layer, and constant (rows,)."""
+    """A linear function of layers of single features. Coefficients and constant: (rows, ...)."""
 
     coefficients: dict[int, Tensor]
     constant: Tensor
@@ -186,8 +182,7 @@ class Line:
 def backward_bound(
     made: Bounded, at: int, rows: Tensor, alpha: Alpha | None = None
 ) -> tuple[Line, bool]:
-    """A linear function nowhere below rows (n, *shape) times the layer at `at`, and whether a ReLU
-    lies on its way."""
+    """A line nowhere below rows (n, *shape) times layer `at`, and whether a ReLU is on its way."""
     pending = {at: rows}
     found: dict[int, Tensor] = {}
     constant, relaxed = rows.new_zeros(len(rows)), False
@@ -221,8 +216,7 @@ def _inputs(made: Bounded, layer: Layer, a: Tensor) -> Iterator[tuple[int, Tenso
 def _through_relu(
     made: Bounded, relu: int, a: Tensor, alpha: Alpha | None
 ) -> tuple[Tensor, Tensor]:
-    """Coefficients of the values before a ReLU, and a constant (rows,): the chord where a is
-    positive, the line from below where it is negative."""
+    """Coefficients before a ReLU, constant (rows,): the chord where a > 0, else the lower line."""
     (before,) = made.layers[relu].inputs
     low, high = made.low[before], made.high[before]
     unstable = (low < 0) & (high > 0)

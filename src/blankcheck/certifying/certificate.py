@@ -1,5 +1,4 @@
-"""How many lit features are provably too few: for each real class the largest k that can be proved,
-as plain numbers."""
+"""How many lit features are provably too few: for each class the largest k, as numbers."""
 
 from __future__ import annotations
 
@@ -177,8 +176,7 @@ class Prover:
         return self._known[k]
 
     def _bounds(self, images: Sparse) -> tuple[Tensor, Tensor]:
-        """Of the log-odds of each class from above, (classes,), rounding included, and the part of
-        them that covers rounding."""
+        """(classes,) upper bounds of the log-odds, rounding included, and the part for rounding."""
         if self.means == GATE_CERTIFIED:
             above, slack = gate_bounds(self._layers, images, self._like)
             return as_log_odds(above + slack, self.outputs), slack
@@ -188,8 +186,7 @@ class Prover:
         return log_odds_bounds(made, self._classes, self._slope_steps, enough) + slack, slack
 
     def holds(self, target: int, k: int) -> bool:
-        """Whether any level at k or above proves that the class stays below the confidence with at
-        most k lit features."""
+        """Whether a level at k or above proves that the class stays below the confidence."""
         above = [level for level in self._known.values() if level.k >= k]
         proved = any(level.log_odds[target] < self.limit for level in above)
         return proved or self.level(k).log_odds[target] < self.limit
@@ -208,8 +205,7 @@ def _check_network(
 ) -> None:
     answers, off = answers_of(network.form, logits, error)
     check_agreement(classifier, images, lambda rows, _: (answers[rows], off[rows]), network.form)
-    # outputs that sum to 1 are taken for probabilities, of which nothing is proved here unless a
-    # softmax gives them
+    # outputs that sum to 1 are taken for probabilities; nothing is proved without a softmax
     with left_as_found(classifier):
         seen = output_form(classifier, images.to(logits.device))
     if "probabilities" in (seen, network.form):

@@ -42,22 +42,19 @@ BATCH, MARGIN, LEARNING_RATE = 128, 4.0, 4e-3
 RAMP = 0.5
 """Share of the training over which the number of lit features grows to k."""
 STEP_DOWN, TRIES = 1e-3, 40
-"""By how much a bias is lowered when rounding stands in the way, each time by twice as much, and
-how often."""
+"""By how much a bias is lowered against rounding, doubled each time, and how often."""
 
 
 def gate_network(
     shape: tuple[int, int, int], classes: int, tau: float = 0.1, channels: int = 16
 ) -> nn.Sequential:
-    """A gate of a few thousand parameters: one wide convolution, a ReLU and a linear layer;
-    untrained."""
+    """An untrained gate of a few thousand parameters: wide convolution, ReLU, linear layer."""
     layers, flat = wide_kernel(shape, channels, tau)
     return nn.Sequential(*layers, nn.Linear(flat, classes))
 
 
 class Gated(nn.Module):
-    """A classifier with a gate around it; gives probabilities (n, m). form: of the outputs of
-    `inner`."""
+    """A classifier with a gate around it; gives probabilities. form: of the outputs of `inner`."""
 
     def __init__(self, inner: nn.Module, gate: nn.Module, form: str = "logits") -> None:
         super().__init__()
@@ -73,8 +70,7 @@ class Gated(nn.Module):
 
 
 def let_through(p: Tensor, opened: Tensor) -> Tensor:
-    """Probabilities (n, m) behind a gate: those of the classifier inside (n, m), outputs of the
-    gate (n, classes)."""
+    """Probabilities (n, m) of the classifier inside behind a gate's outputs (n, classes)."""
     opened = F.pad(opened, (0, p.shape[1] - opened.shape[1]), value=OPEN)
     s = opened.gather(1, p.argmax(dim=1, keepdim=True)).sigmoid()
     return s * p + (1 - s) / p.shape[1]
@@ -148,8 +144,7 @@ def most_open(confidence: float, outputs: int) -> float:
 
 
 def gate_bounds(layers: Sequence[Layer], images: Sparse, like: Tensor) -> tuple[Tensor, Tensor]:
-    """(classes,) upper bounds of the gate's outputs over all sparse images, and the rounding beside
-    them, in float64."""
+    """(classes,) upper bounds of the gate's outputs over sparse images, and their rounding."""
     made = bound_layers(layers, images, like)
     assert made.error is not None
     eye = torch.eye(made.layers[-1].shape[0], dtype=like.dtype, device=like.device)
@@ -157,8 +152,7 @@ def gate_bounds(layers: Sequence[Layer], images: Sparse, like: Tensor) -> tuple[
 
 
 def as_log_odds(opened: Tensor, outputs: int) -> Tensor:
-    """Bounds of the gated log-odds from bounds of the gate's outputs: those of the likeliest class,
-    and 1/2 for others."""
+    """Gated log-odds from bounds of the gate's outputs: of the likeliest class, 1/2 for others."""
     s = opened.sigmoid()
     return (s + (1 - s) / outputs).logit().clamp(min=0.0)
 

@@ -52,8 +52,7 @@ class Layer:
 
 @dataclass
 class Layers:
-    """Layers in the order in which they are computed. Each method adds some, and gives the position
-    of the last one."""
+    """Layers in order of computation. Each method adds some, and gives the last one's position."""
 
     all: list[Layer] = field(default_factory=list)
 

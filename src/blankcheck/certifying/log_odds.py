@@ -32,8 +32,7 @@ from blankcheck.classifiers.wrapper import device_of
 from blankcheck.errors import ArgumentError
 
 MOST_PAIRS = 4096
-"""Margins that are bounded one by one; where there are more, weights come from the outputs'
-intervals."""
+"""Margins that are bounded one by one; with more, weights come from the intervals."""
 LEARNING_RATE = 0.1
 HOPELESS = 10.0
 """Log-odds that optimisation is not expected to gain."""
@@ -114,8 +113,7 @@ def _own(classes: int, outputs: Tensor) -> Tensor:
 
 
 def _without_alpha(made: Bounded, classes: int) -> tuple[Tensor, Tensor]:
-    """Bounds without optimisation, and the logits of the weights w (classes, outputs), -inf at the
-    class itself."""
+    """Bounds without optimisation, and the logits of w (classes, outputs), -inf at the class."""
     low, high = made.low[-1][0], made.high[-1][0]
     outputs, own = len(low), _own(classes, low)
     if classes * (outputs - 1) <= MOST_PAIRS:

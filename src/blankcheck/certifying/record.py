@@ -115,8 +115,7 @@ class Certificate:
         return min(known) if len(known) == len(self.k) else None
 
     def probability(self, k: int) -> tuple[float | None, ...]:
-        """For each class the smallest bound of its probability that was proved for images with at
-        most k lit features."""
+        """For each class the smallest bound of its probability proved at this k or above."""
         above = [level.log_odds for level in self.levels if level.k >= k]
         if not above:
             return (None,) * len(self.k)

@@ -23,12 +23,10 @@ UNIT = 2.0**-24
 TINY = 2.0**-126
 """The smallest normal number of float32: what a number below it can be off, or lose."""
 LARGEST = 2.0**126
-"""A quarter of float32's largest number: what has to hold every value, every coefficient and every
-partial sum. So the difference of two of them can be held, too, and none of the reciprocals that a
-coefficient comes from was flushed to 0."""
+"""A quarter of float32's largest number: holds every value, coefficient and partial sum, so that
+differences hold too and no reciprocal behind a coefficient was flushed to 0."""
 SOFTMAX_TERMS = 20
-"""Roundings of a softmax beside the sum over its terms: exponentials good to a few units in the
-last place, one division."""
+"""Roundings of a softmax beside its sum: exponentials good to a few units, one division."""
 
 
 def gamma(terms: int) -> float:

@@ -1,5 +1,4 @@
-"""From an `nn.Module` to layers: the network is exported once, and written down as layers again
-for every set of weights."""
+"""From an `nn.Module` to layers: exported once, written down anew for every set of weights."""
 
 from __future__ import annotations
 
@@ -31,8 +30,7 @@ from blankcheck.outputs import in_silence, out_of_memory, run
 from blankcheck.text import one_line
 
 BATCH = 37
-"""Images in the exported batch: a number that no other size of a network is likely to be, so that
-an operation that mixes images shows."""
+"""Images in the exported batch: an unlikely size, so that an operation mixing images shows."""
 PRECISIONS = (torch.float32, torch.float64)
 SOFTMAX = {"_softmax.default": "probabilities", "_log_softmax.default": "log-probabilities"}
 ONE_AT_A_TIME = threading.Lock()
@@ -135,8 +133,7 @@ def read_network(module: nn.Module, shape: Sequence[int]) -> Network:
 
 
 def _taken(module: nn.Module, like: Tensor, shape: tuple[int, int, int]) -> torch.dtype:
-    """The type of images that a network takes: float32, as everything here hands them over, unless
-    it takes float64 alone. What does not run at all is said in its own words."""
+    """float32, as everything here hands over, or float64 where a network takes that alone."""
     two = torch.zeros(2, *shape, device=like.device)
     with in_one_line("model cannot be run"), left_as_found(module), torch.no_grad():
         try:
@@ -172,10 +169,7 @@ def in_one_line(what: str) -> Iterator[None]:
 
 
 def _end(program: ExportedProgram) -> fx.Node:
-    """The node of the one output of a program that does nothing else.
-
-    ModelError where it does, or does not always do it.
-    """
+    """The node of a program's one output; ModelError if it does more, or not always does it."""
     outputs = program.graph_signature.output_specs
     changed = [str(spec.target) for spec in outputs if spec.kind != OutputKind.USER_OUTPUT]
     if changed:

@@ -16,10 +16,8 @@ _FEW = 1 / 2**24
 
 
 def uniform(keys: Tensor, counter: int, size: int) -> Tensor:
-    """Numbers in [0, 1), (n,) int64 keys -> (n, size) float32; other counters give unrelated
-    numbers."""
-    # wrapped around as int64 is, by Python: a tensor would have to be brought to the device, for
-    # which the host waits
+    """Numbers in [0, 1), (n,) int64 keys -> (n, size); other counters give unrelated ones."""
+    # wrapped around by Python, since the host would wait for a tensor to reach the device
     turn = (counter * _GOLDEN + 2**63) % 2**64 - 2**63
     base = _mixed(keys + turn)
     place = torch.arange(1, size + 1, device=keys.device) * _GOLDEN

@@ -180,8 +180,7 @@ class ProximalMomentum(Descent):
 
     def step(self, state: State, images: Tensor, seen: Measurement, look: StepContext) -> Moved:
         """One proximal step."""
-        # features that cannot move (at a border, pushed outwards) would otherwise set the scale for
-        # all others
+        # features that cannot move (pushed outwards at a border) must not set the scale
         gradient = movable(images, seen.gradient)
         share = (1 - self.momentum) / steepest(gradient)
         momentum = plus(self.momentum * state.first, gradient, share)

@@ -13,15 +13,7 @@ import torch
 from torch import Tensor
 
 from blankcheck.fooling.problem import Measurement
-from blankcheck.fooling.solvers import (
-    Descent,
-    Moved,
-    State,
-    StepContext,
-    adam,
-    per_image,
-    steepest,
-)
+from blankcheck.fooling.solvers import Descent, Moved, State, StepContext, adam, per_image, steepest
 from blankcheck.fooling.tensor_ops import above, largest, plus
 
 

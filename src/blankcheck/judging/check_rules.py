@@ -13,8 +13,7 @@ PASSED, FAILED, NOT_APPLICABLE = "passed", "failed", "not-applicable"
 MIN_REAL_CONFIDENT = 0.9
 MIN_CONTROL_RATE = 0.95
 MOST_UNLIKE = 0.02
-"""Share of attempts whose best image may be scored otherwise afterwards: 32-bit arithmetic differs
-between batch sizes."""
+"""Share of attempts whose best image may be scored otherwise, since batch sizes differ."""
 MOST_SATURATED = 0.1
 MIN_DIRECT = 0.25
 """Share of unbounded searches that must reach their target without a real image of it mixed in."""
@@ -30,8 +29,7 @@ Look = Callable[[Evidence, Control | None], tuple[str, str]]
 
 
 def _controlled(look: Callable[[Evidence, Control], tuple[bool, str]]) -> Look:
-    """Not applicable where the control did not run; else what `look` says: whether it is good, and
-    the sentence."""
+    """Not applicable where the control did not run; else whether it is good, and the sentence."""
 
     def run(evidence: Evidence, control: Control | None) -> tuple[str, str]:
         if control is None:
@@ -54,8 +52,7 @@ def real_confident(evidence: Evidence, control: Control | None) -> tuple[str, st
 
 
 def false_alarms(evidence: Evidence, control: Control | None) -> tuple[str, str]:
-    """Of real test images no more may be called out of distribution than the level says, chance
-    aside."""
+    """No more real images may be called out of distribution than the level says, chance aside."""
     record, level = evidence.ood, evidence.conditions.ood_level
     if record is None or not record.real_images:
         return NOT_APPLICABLE, "Not applicable, because no real test images were judged."
@@ -71,8 +68,7 @@ def false_alarms(evidence: Evidence, control: Control | None) -> tuple[str, str]
     if least <= level:
         return PASSED, f"{sentence}."
     if record.guarantee == MARGINAL:
-        # so few images calibrate that this one test may call more of them so than the level, which
-        # holds on average
+        # with few to calibrate, this one test may exceed the level, which holds on average
         chance = false_alarm_p_value(alarms, tried, calibrating, int(level * (calibrating + 1)))
         if chance >= 1 - CERTAINTY:
             by_chance = f"as can happen by chance ({chance:.0%}) where {calibrating} calibrate it"
@@ -108,8 +104,7 @@ def planted_control(evidence: Evidence, control: Control) -> tuple[bool, str]:
 
 @_controlled
 def finds_no_more(evidence: Evidence, control: Control) -> tuple[bool, str]:
-    """A search that looks harder, or elsewhere, must find nothing where the fixed attempts found
-    nothing."""
+    """Looking harder, or elsewhere, must find nothing where the fixed attempts found nothing."""
     found, tries = control.found, control.tries
     sentence = f"{control.detail}: {found} of {tries} searches that should fail succeed"
     return found == 0, sentence
@@ -117,8 +112,7 @@ def finds_no_more(evidence: Evidence, control: Control) -> tuple[bool, str]:
 
 @_controlled
 def unbounded(evidence: Evidence, control: Control) -> tuple[bool, str]:
-    """Without any limit the target must be reached from every image, and from most of them
-    directly."""
+    """Without a limit the target must be reached from every image, and from most directly."""
     found, tries = control.found, control.tries
     direct = control.numbers.get("direct", found)
     return found == tries and direct >= MIN_DIRECT * tries, (

@@ -1,5 +1,4 @@
-"""What an audit gathered, as plain numbers: everything a verdict may rest on, savable and
-re-checkable."""
+"""What an audit gathered, as plain numbers: all that a verdict may rest on, re-checkable."""
 
 from __future__ import annotations
 
@@ -46,8 +45,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class RealData:
-    """How the classifier does on the full test set; shares in [0, 1]. `verdict.json` has them under
-    these names with `real_` before them, but for `per_class`."""
+    """Shares of the full test set; `verdict.json` has all but `per_class` as `real_...`."""
 
     accuracy: float
     confident: float
@@ -145,8 +143,7 @@ class Proof:
         return k is not None and k >= want.max_lit and self.confidence <= want.confidence
 
     def contradicts(self, attempt: Attempt) -> bool:
-        """Whether an attempt, made for the confidence of this proof, met an image that cannot be
-        there."""
+        """Whether an attempt, made for this confidence, met an image that cannot be there."""
         k = self.k[attempt.target] if attempt.target < len(self.k) else None
         met = [attempt.lit] if attempt.confidence >= self.confidence else []
         met += [attempt.fewest] if attempt.fewest is not None else []

@@ -33,9 +33,8 @@ from blankcheck.types import Images
 MAX_FIT = 5000
 """Images that fit the scores, and that rank them, at most; twice as many calibrate."""
 MAX_FIT_NUMBERS = 150_000_000
-"""Images x features that fit the scores (600 MB, held at once), and that rank them (a few at a
-time), at most; twice as many calibrate. Of 3x224x224 these are 996, 996 and 1,992 images. Drawn at
-random, so that the guarantee is the same."""
+"""Images x features that fit the scores (600 MB at once), and that rank them, at most; twice as
+many calibrate. Of 3x224x224 these are 996, 996 and 1,992 images, drawn at random."""
 FEWEST_FIT, FEWEST_RANKED = 50, 200
 CERTAINTY = 0.95
 PART = 1000
@@ -163,8 +162,7 @@ class OODTest:
 
     def tails(self, images: Images) -> Tensor:
         """-log tail probability under each score, (n, c, h, w) -> (n, s). Beyond the largest ranked
-        score an exponential tail goes on, so that equal ranks are told apart even when few images
-        were ranked."""
+        score an exponential tail goes on, so that equal ranks are told apart."""
         return self._tails(_columns(self.values, images))
 
     def _tails(self, columns: Tensor) -> Tensor:
@@ -174,15 +172,13 @@ class OODTest:
         return (-self._rank_p_values(values).log() + beyond).T
 
     def score_p_values(self, images: Images) -> Tensor:
-        """Rank p-value of each image under each single score, (n, c, h, w) on any device -> (n, s)
-        on the CPU, in the order of `names`."""
+        """Rank p-value under each single score, (n, c, h, w) -> (n, s) on the CPU, as `names`."""
         if len(images) == 0:
             return torch.zeros(0, len(self.names))
         return self._rank_p_values(_columns(self.values, images).T.contiguous()).T
 
     def p_values(self, images: Images) -> Tensor:
-        """p-value of each image under "real data looks like this", (n, c, h, w) on any device ->
-        (n,) on the CPU."""
+        """p-value under "real data looks like this", (n, c, h, w) -> (n,) on the CPU."""
         if len(images) == 0:
             return torch.zeros(0)
         m, d = len(self.calibration), self.calibrating
@@ -190,8 +186,7 @@ class OODTest:
         return self.table[-(-above * d // m)]
 
     def accepts(self, images: Tensor) -> Tensor:
-        """True where the image is out of distribution, (n, c, h, w) -> (n,) bool on the device of
-        the images."""
+        """Whether images are out of distribution, (n, c, h, w) -> (n,) bool on their device."""
         return (self.p_values(images) <= self.level).to(images.device)
 
     def _rank_p_values(self, values: Tensor) -> Tensor:
@@ -220,11 +215,9 @@ def _fit(scores: Sequence[Score], real: Tensor) -> tuple[tuple[Values, ...], tup
 
 
 def _apart(images: Images, *parts: Tensor) -> tuple[list[Tensor], int]:
-    """The parts, positions of images each, with all copies of an image in one; how many of the last
-    are different."""
+    """The parts (positions) with all copies of an image in one; how many of the last differ."""
     used, drawn = torch.cat(parts).sort()
-    # which copy comes first is a matter of the data set, so that each part gets its share of images
-    # that have copies
+    # the data set says which copy comes first, so that each part gets its share of such images
     firsts = first_copies(images, used)
     borders = torch.tensor([len(part) for part in parts]).cumsum(0)[:-1].tolist()
     cut = cut_together(drawn.argsort(), firsts, borders)

@@ -1,5 +1,4 @@
-"""A verdict derived anew from what a run folder holds, and how what the folder says differs from
-it: plain values only."""
+"""A verdict derived anew from a run folder, and how what the folder says differs from it."""
 
 from __future__ import annotations
 
@@ -29,11 +28,9 @@ UNSAID = "\0"
 REAL = ("real_accuracy", "real_confident", "real_taken_for_fake", "real_renormalised_confident")
 """Fields of `verdict.json`, in the order of `RealData`."""
 UNDERIVED = ("checks", "cost", "notes", "rivals")
-"""Of `verdict.json`: checks are compared by `check_differences`, the others are records that
-nothing else tells."""
+"""Of `verdict.json`: compared by `check_differences`, or records that nothing else tells."""
 UNSTEADY = ("repeatable", "batch-independent", "best-kept")
-"""Checks that fail for a network that answers one image in several ways; its attempts may be found
-fooled and be none."""
+"""Checks that fail where one image gets several answers; fooled attempts may then be none."""
 ALWAYS_RUN = frozenset((*UNSTEADY, "gradient-health", "saturation", "unbounded"))
 _HARDER = "more-steps more-restarts more-starts penalty-weights tighter-limit close-calls"
 RUN_WHERE_AN_ATTEMPT_FAILED = (*_HARDER.split(), "gradient-free")
@@ -135,13 +132,11 @@ def _same(a: Any, b: Any) -> bool:
 def figure_differences(
     said: Mapping[str, Any], derived: Mapping[str, Any], extra: Sequence[Attempt]
 ) -> Iterator[Difference]:
-    """How the figures of `verdict.json` differ from the derived ones; `extra` are the witnesses
-    outside the allocation."""
+    """How the figures of `verdict.json` differ; `extra`: witnesses outside the allocation."""
     said, derived = ({k: x[k] for k in x if k not in UNDERIVED} for x in (said, derived))
     proof, again = said.get("certificate"), derived.get("certificate")
     if proof is not None and again is not None and len(proof["found"]) == len(again["found"]):
-        # an extra witness does not say with how few lit features its attempt met a confident image
-        # on the way
+        # an extra witness does not tell the fewest lit features that its attempt met on the way
         beside = {attempt.target for attempt in extra}
         pairs = enumerate(zip(proof["found"], again["found"], strict=True))
         if all(a == b or (t in beside and None not in (a, b) and a <= b) for t, (a, b) in pairs):
@@ -152,8 +147,7 @@ def figure_differences(
 def check_differences(
     said: Sequence[Mapping[str, Any]], findings: Sequence[Finding]
 ) -> Iterator[Difference]:
-    """How the `checks` of `verdict.json` differ from the findings on `evidence_again`, but for
-    their words."""
+    """How the `checks` of `verdict.json` differ from the findings, but for their words."""
     by_code: dict[Any, list[Mapping[str, Any]]] = {}
     for one in said:
         by_code.setdefault(one.get("code"), []).append(one)

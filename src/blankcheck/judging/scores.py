@@ -17,8 +17,7 @@ from torch.nn import functional as F
 from blankcheck.types import Images, in_pieces
 
 Values = Callable[[Tensor], Tensor]
-"""From images (n, c, h, w) in [0, 1] to scores (n, s), larger = further from real data, row by row,
-without NaN."""
+"""From images (n, c, h, w) in [0, 1] to scores (n, s), larger = further, row by row, no NaN."""
 
 NEIGHBOURS = 5
 COMPONENTS = 50
@@ -62,8 +61,7 @@ def amounts(images: Tensor) -> Tensor:
 
 @unfitted("broken lines", "jagged")
 def roughness(images: Tensor) -> Tensor:
-    """Total variation relative to the ink, and root energy of the Laplacian relative to the norm,
-    (n, c, h, w) -> (n, 2)."""
+    """Total variation by ink, root energy of the Laplacian by norm, (n, c, h, w) -> (n, 2)."""
     down, right = images.diff(dim=2), images.diff(dim=3)
     variation = down.abs().sum(dim=(1, 2, 3)) + right.abs().sum(dim=(1, 2, 3))
     # no step across the border
@@ -74,17 +72,15 @@ def roughness(images: Tensor) -> Tensor:
 
 @unfitted("colourful")
 def colour(images: Tensor) -> Tensor:
-    """Largest less smallest channel relative to the ink, (n, c, h, w) -> (n, 1); (n, 0) of grey
-    images."""
+    """Largest less smallest channel by ink, (n, c, h, w) -> (n, 1); (n, 0) of grey images."""
     if images.shape[1] == 1:
         return images.new_zeros(len(images), 0)
     return ((images.amax(dim=1) - images.amin(dim=1)).sum(dim=(1, 2)) / ink(images))[:, None]
 
 
 def reduced(images: Tensor) -> Tensor:
-    """Means over rectangles, so that no more than `SIDE` rows and columns remain, (n, c, h, w) ->
-    (n, c, h', w'); smaller images as they are. Covariances and distances of all features of a large
-    image cost too much and, with fewer images than features, say little."""
+    """Means over rectangles: at most `SIDE` rows and columns, (n, c, h, w) -> (n, c, h', w'). With
+    all features of a large image covariances cost too much and say little."""
     h, w = images.shape[2:]
     area = (-(-h // SIDE), -(-w // SIDE))
     if area == (1, 1):
@@ -122,8 +118,7 @@ def components(real: Tensor) -> Values:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Mean cosine distance to the nearest real images, of `reduced` images. real: (m, d), of unit
-    length."""
+    """Mean cosine distance to the nearest real images, `reduced`. real: (m, d), of unit length."""
 
     real: Tensor
 
@@ -140,16 +135,14 @@ class Neighbours:
 
 
 def mahalanobis(features: Values) -> Callable[[Tensor], Values]:
-    """A fit for `Score`: the squared Mahalanobis distance of features (n, p) from those of real
-    images."""
+    """A fit: the squared Mahalanobis distance of features (n, p) from those of real images."""
 
     def fit(real: Tensor) -> Values:
         found = in_parts(features, real).double()
         mean = found.mean(dim=0)
         covariance = (found - mean).T @ (found - mean) / max(1, len(found) - 1)
         variance = covariance.diagonal()
-        # few images leave directions without variance; a feature that never varied must not decide
-        # alone
+        # few images leave directions without variance, which must not decide alone
         shrunk = 0.98 * covariance + torch.diag(0.02 * variance + 1e-3 * variance.mean() + 1e-9)
         eigenvalues, vectors = torch.linalg.eigh(shrunk)
         whiten, centre = (vectors / eigenvalues.sqrt()).float(), mean.float()
@@ -195,8 +188,7 @@ def _unit(flat: Tensor) -> Tensor:
 def in_parts(
     values: Values, images: Images, index: Tensor | None = None, numbers: int = 3_000_000
 ) -> Tensor:
-    """`values` of many images on any device, a few at a time, so that memory does not grow with
-    their number or size. index: positions (k,) of those wanted, all if None."""
+    """`values` of images, a few at a time to save memory. index: positions (k,), all if None."""
     size = max(1, min(1000, numbers // images.shape[1:].numel()))
     if index is None:
         parts = in_pieces(images, size)

@@ -38,8 +38,7 @@ class Verdict(StrEnum):
     RESISTED = "RESISTED"
     """None was found by a search that was shown to be strong. Speaks of this generator only."""
     INCONCLUSIVE = "INCONCLUSIVE"
-    """None was found, but the search was not shown to be strong, or the classifier is sure of
-    nothing."""
+    """None was found, but the search was not shown strong, or the classifier is never sure."""
     CERTIFIED = "CERTIFIED"
     """A proof shows that there is none, and the classifier is sure of real images."""
 
@@ -152,8 +151,7 @@ def _sparse_confident(attempts: Sequence[Attempt], want: Conditions) -> dict[str
 
 
 def _curve(attempts: Sequence[Attempt], want: Conditions) -> dict[str, list[Any]]:
-    """Share of attempts with at most so many lit features: of a fooling image, and of any confident
-    one."""
+    """Share of attempts with at most so many lit features: fooling, and any confident image."""
     levels = lit_levels(want.max_lit)
     fooling = [a.lit if a.fooled else None for a in attempts]
     fewest = [a.fewest for a in attempts]
@@ -172,8 +170,7 @@ def _second_opinion(attempts: Sequence[Attempt], want: Conditions) -> dict[str, 
 
 
 def _ood(record: OODRecord, attempts: Sequence[Attempt], level: float) -> dict[str, Any]:
-    """What is known of the out-of-distribution test, and how many witnesses it still rejects when
-    all of them are judged at once (Benjamini and Hochberg 1995)."""
+    """What is known of the test, and how many witnesses it rejects when all are judged at once."""
     rejected = benjamini_hochberg([a.ood_p for a in attempts], level)
     found, n = record.false_alarms, record.real_images
     said = {name: list(x) if isinstance(x, tuple) else x for name, x in asdict(record).items()}
@@ -194,8 +191,7 @@ def _twin(twin: OnTwin) -> dict[str, Any]:
 
 
 def _certificate(evidence: Evidence, proof: Proof) -> dict[str, Any]:
-    """What was proved, and beside it `found`: for each class the fewest lit features of any
-    confident image that the search met, out of distribution or not."""
+    """What was proved, and `found`: for each class the fewest lit of a confident image met."""
     met: dict[int, list[int]] = {target: [] for target in range(len(evidence.classes))}
     for a in (*evidence.attempts, *evidence.extra):
         if a.fewest is not None:

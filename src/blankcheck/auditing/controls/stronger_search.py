@@ -11,13 +11,7 @@ from dataclasses import replace
 
 from blankcheck.auditing.attack_run import Job, scored_once
 from blankcheck.auditing.attempts import run_attempts
-from blankcheck.auditing.controls.setting import (
-    Experiment,
-    Setting,
-    Twin,
-    not_applicable,
-    searched,
-)
+from blankcheck.auditing.controls.setting import Experiment, Setting, Twin, not_applicable, searched
 from blankcheck.auditing.portfolio import Attack, always, within
 from blankcheck.fooling import (
     MAX_STEPS,
@@ -38,8 +32,7 @@ RESTARTS = 5
 WEIGHTS = (0.3, 3.0, 30.0)
 """Of the fixed L1 penalty. One suits most networks; none suits all."""
 SURE = 0.99
-"""Confidence asked of images that are to be transferred: a twin's border lies elsewhere than the
-network's."""
+"""Confidence asked of images to be transferred: a twin's border lies elsewhere."""
 FEWEST_STEPS = 20
 POSITIVE = 40
 """Least attempts of the positive control."""
@@ -72,8 +65,7 @@ def more_restarts(setting: Setting) -> Experiment:
 
 
 def more_starts(setting: Setting) -> Experiment:
-    """Kinds of start the portfolio does not have, and fresh draws of those that work best on
-    hardened networks."""
+    """Kinds of start the portfolio lacks, and fresh draws of the best on hardened networks."""
     kinds = ("gaussian", "bright", "sparse-noise", "blend", "real-target", "real-other")
     rules: list[Rule] = [(start, "adaptive-weight", always(ProximalMomentum())) for start in kinds]
     job = _other(setting, "more-starts", setting.preset.steps, rules)
@@ -94,8 +86,7 @@ def penalty_weights(setting: Setting) -> Experiment:
 
 
 def tighter_limit(setting: Setting) -> Experiment:
-    """A third of the lit features allowed: what is found under it was there to be found under the
-    wider limit."""
+    """A third of the lit features: what is found so was there under the wider limit, too."""
     limit = max(1, setting.job.conditions.max_lit // 3)
     tight = replace(setting.job.conditions, max_lit=limit)
     job = setting.job_for("tighter-limit", conditions=tight, stop_at_lit=max(1, limit // 10))
@@ -116,8 +107,7 @@ def gradient_free(setting: Setting) -> Experiment:
 
 
 def close_calls(setting: Setting) -> Experiment:
-    """Go on from the images of the failed attempts that came closest: those that lack the fewest
-    conditions, by least."""
+    """Go on from the failed attempts that came closest: fewest conditions lacking, by least."""
     want = setting.job.conditions
 
     def lacks(attempt: Attempt) -> tuple[int, float]:

@@ -24,8 +24,7 @@ MOST_TARGETS = 20
 def third_party_control(
     setting: Setting, attacks: Sequence[ThirdPartyAttack], lacking: str = ""
 ) -> Experiment:
-    """Each attack once per class, from black; of many classes, some. lacking: what could not be
-    asked, and why."""
+    """Each attack once per class (of many, some). lacking: what could not be asked, and why."""
     if not attacks:
         why = lacking or "other libraries were not asked for (--rivals)"
         return Experiment(Control(CODE, why_not=why))
