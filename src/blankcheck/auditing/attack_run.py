@@ -53,16 +53,14 @@ class Job:
         conditions: what makes a fooling image.
         attacks: tried in this order within an attempt.
         stop_at_lit: an attempt ends once its goal is met with at most this many lit features.
-        more: or, but for attacks that go on from its best image, once so many further ones have
-            tried to make a sparser one.
+        more: or, but for attacks that start from its best, once so many tried to improve it.
         budget: steps of an attempt, of which `portfolio.reserve` are kept for attempts that repeat
             the image of another one; 0: repeats stay.
         real: real images and labels, for the starts that need them.
         accept: a further condition, from images to booleans.
         starts: the kinds of start by name, `STARTS` if None; images (n, c, h, w) are taken as they
             are.
-        mask: (n, 1 or c, h, w) bool for all attempts, or a kind of random mask, or None; it is laid
-            over each attack's own.
+        mask: (n, 1 or c, h, w) bool, or a kind of random mask; it is laid over each attack's own.
         seed: of all random numbers.
         device: where the classifier is.
     """

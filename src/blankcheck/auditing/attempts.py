@@ -61,8 +61,7 @@ def run_attempts(
     Args:
         job: what the attempts share.
         targets: the class of each attempt.
-        progress: called as progress(done, all, chunk) once for each chunk, for those of other
-            processes at the end.
+        progress: called as progress(done, all, chunk) for each chunk, for others' at the end.
         spread: by which processes share the chunks.
     """
     asked = torch.tensor(list(targets), dtype=torch.int64)

@@ -34,8 +34,7 @@ def repeats(found: Fooling) -> Tensor:
 def deduplicated(
     job: Job, found: Fooling, mask: Tensor | None, generator: torch.Generator
 ) -> tuple[Fooling, int]:
-    """The same rows, where a repeated image is replaced by one with other lit features if one is
-    found.
+    """The same rows, where repeated images have other lit features if such are found.
 
     A repeated image loses one of its lit features, drawn at random and forbidden from then on, and
     goes on from there for the steps in reserve. Where that ends in a repeat again, or the image has

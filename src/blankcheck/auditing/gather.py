@@ -92,9 +92,8 @@ def gather(
     form, met = check_fits(classifier, data), list[Met]()
     with left_as_found(classifier, seed):
         real = evaluate(classifier, data.test, classes, conditions.confidence, form)
-        judge, second = (
-            ood_test(data, conditions.ood_level, family, spread) for family in (scores, SECOND)
-        )
+        level = conditions.ood_level
+        judge, second = (ood_test(data, level, family, spread) for family in (scores, SECOND))
         onlooker = Onlooker(classifier, form, classes, conditions, judge.accepts)
         usual, unusual = _usual(data.validation, judge)
         job = Job(

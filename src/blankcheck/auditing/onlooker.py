@@ -1,8 +1,7 @@
 """Every answer of the audited network is looked at, whoever asked for it.
 
-A search is made for one target, but an image on its way may make the network sure of another class,
-or be met by a probe, by a trial of a rule, or in a copy of the network. Such an image is a witness
-like any other.
+A search has one target, but an image on its way may make the network sure of another class, or be
+met by a probe, by a trial of a rule, or in a copy of the network: a witness as well.
 """
 
 from __future__ import annotations
@@ -39,9 +38,8 @@ class Met:
 
 
 class Onlooker(nn.Module):
-    """The audited network, whose every answer is looked at for images that meet all three
-    conditions for any class. Looking changes no answer. It happens inside pieces of work that are
-    given out by `over` alone.
+    """The audited network, whose every answer is looked at for images that meet all conditions for
+    any class. That changes no answer, and happens in pieces of work given out by `over`.
 
     Args:
         network: the classifier.

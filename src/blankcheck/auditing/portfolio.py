@@ -6,14 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from blankcheck.errors import ArgumentError
-from blankcheck.fooling import (
-    AnnealedTopK,
-    ProximalMomentum,
-    RandomSearch,
-    SigmaZero,
-    Solver,
-    TabuSearch,
-)
+from blankcheck.fooling import AnnealedTopK, ProximalMomentum, RandomSearch, SigmaZero, TabuSearch
+from blankcheck.fooling.solvers import Solver
 
 BEST = "best"
 """The start of an attack that goes on from its attempt's best image, if a confident one."""
@@ -134,8 +128,7 @@ def reserve(steps: int) -> int:
 
 
 def within(steps: int, attacks: tuple[Attack, ...] = ATTACKS) -> tuple[Attack, ...]:
-    """The attacks with their steps stretched or cut to a budget of `steps` backward passes per
-    attempt.
+    """The attacks with their steps stretched or cut to a budget of `steps` per attempt.
 
     A short budget belongs to the first attack; attempts it gives up fall back on sigma-zero from
     noise. In a longer one every attack but those with a `most` is stretched alike.

@@ -1,5 +1,4 @@
-"""Other people's attacks as further attacks of an audit: how they see the network, and what they
-hand back.
+"""Other people's attacks in an audit: how they see the network, and what they hand back.
 
 Such an attack looks for the image nearest to its start that the network calls the target. What it
 sees is the network's log-odds less those of the confidence asked for, beside an output that is 0:
@@ -33,8 +32,7 @@ UNSURE = 1e4
 
 @dataclass
 class Asked:
-    """A classifier, the form of its outputs (`outputs.OUTPUT_FORMS`), and the confidence that an
-    attack is asked to reach.
+    """A classifier, the form of its outputs, and the confidence an attack is asked to reach.
 
     forwards, backwards: how many images went through the classifier, forward and backward.
     """
@@ -132,8 +130,7 @@ class ThirdPartyAttack:
 
 @dataclass(frozen=True)
 class ThirdPartyResult:
-    """What an attack handed back, on the CPU; whether the images are good for anything is the
-    caller's to measure.
+    """What an attack handed back, on the CPU; what the images are worth is not measured.
 
     images: (n, c, h, w) float32 in stored form, the start where it has none. targets: (n,).
     forwards, backwards: passes of all n images together. error: why it broke off, empty if not.
@@ -186,8 +183,7 @@ def run_third_party(
 
 
 def cleaned(found: Any, start: Tensor) -> Tensor:
-    """What an attack handed back as float32 images in [0, 1] shaped like `start` (n, c, h, w), on
-    its device.
+    """What an attack handed back as float32 images in [0, 1] in the shape of `start`.
 
     Images that are None, and values that are not finite, are those of the start. Raises ValueError
     for another number of images or another shape.

@@ -22,8 +22,7 @@ MOST_COMPARED, COMPARED_AT_ONCE = 300_000_000, 40_000_000
 
 @dataclass(frozen=True)
 class Witnesses(Rows):
-    """Fooling images and their numbers, one row each; `nearest` are the real training images
-    closest in angle.
+    """Fooling images and their numbers; `nearest` are the training images closest in angle.
 
     process: (n,) index into `Gathered.processes`. seed: of the searches that made it. step:
     backward passes its attempt had used when it was met. attempt: its position among the attempts

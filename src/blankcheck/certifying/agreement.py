@@ -1,9 +1,8 @@
 """Whether a classifier answers as the layers say that are proved: the last line of defence.
 
 The operations of a network are what torch.export saw in one call. Hooks, a call of its own, state
-in Python, modes of autograd, other numbers of images: whatever makes the network answer otherwise
-than its layers compute is looked for here by running both. More than rounding explains is a
-refusal.
+in Python, modes of autograd, other numbers of images: whatever makes it answer otherwise than its
+layers is looked for by running both. More than rounding explains is a refusal.
 """
 
 from __future__ import annotations
@@ -51,11 +50,8 @@ def check_agreement(classifier: nn.Module, images: Tensor, expected: Expected, f
         form: of the answers, for the message.
     """
     device, places = device_of(classifier), cycle(range(len(images)))
-    with (
-        in_one_line("model cannot be run as it was read"),
-        left_as_found(classifier),
-        _in_float32(device),
-    ):
+    broken = "model cannot be run as it was read"
+    with in_one_line(broken), left_as_found(classifier), _in_float32(device):
         for frozen, (words, mode), size in product((True, False), MODES.items(), BATCHES):
             for parameter in classifier.parameters():
                 free = parameter.is_floating_point() and not parameter.is_inference()
@@ -76,9 +72,8 @@ def _in_float32(device: torch.device) -> AbstractContextManager[object]:
     """Convolutions on a GPU without TF32, which no certificate covers."""
     if device.type != "cuda":
         return nullcontext()
-    exact: AbstractContextManager[object] = torch.backends.cudnn.flags(
-        enabled=True, allow_tf32=False
-    )
+    exact: AbstractContextManager[object]
+    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
     return exact
 
 
@@ -94,9 +89,8 @@ def _compare(answers: Tensor, wanted: Tensor, tolerance: Tensor, what: str) -> N
         at = (off - tolerance).argmax()
         most, off = tolerance.flatten()[at], off.flatten()[at]
         how = f"differ by {float(off):.3g} where rounding explains {float(most):.3g}"
-    raise ModelError(
-        f"model answers otherwise than its operations, and cannot be certified: {what} {how}"
-    )
+    other = "model answers otherwise than its operations, and cannot be certified"
+    raise ModelError(f"{other}: {what} {how}")
 
 
 def trial_images(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -113,13 +107,11 @@ def trial_images(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
 
 def run_layers(layers: Sequence[Layer], images: Tensor) -> tuple[Tensor, Tensor]:
     """What layers give for images (n, c, h, w), and how far float32 can be off; (n, outputs)."""
-    values: list[Tensor] = []
-    errors: list[Tensor] = []
+    values = list[Tensor]()
+    errors, exact = list[Tensor](), torch.full_like(images, TINY)
     for layer in layers:
         values.append(_value(layer, values, images))
-        errors.append(
-            slack(layer, errors, values, values) if errors else torch.full_like(images, TINY)
-        )
+        errors.append(slack(layer, errors, values, values) if errors else exact)
     return values[-1], errors[-1]
 
 

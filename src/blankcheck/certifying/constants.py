@@ -4,8 +4,7 @@ They are computed as the network computes them, in the types of its own tensors.
 float32 rounds in one way only, number by number, gives the same everywhere; sums do not, since
 threads and devices add in other orders. So whatever comes after a sum is computed a second time in
 float64, with each sum moved by as much as rounding can, and the difference of the two widens the
-rounding of the layer. What jumps behind a sum, as rounding and comparing do, shows by a large
-difference.
+rounding of the layer. What jumps behind a sum, as comparing does, differs much.
 """
 
 from __future__ import annotations
@@ -87,8 +86,7 @@ def rounded_nodes(graph: fx.Graph, images: fx.Node) -> frozenset[fx.Node]:
 def computed(node: fx.Node, args: Sequence[Any], kwargs: dict[str, Any], moved: float = 0.0) -> Any:
     """The value of an operation that does not depend on the image.
 
-    In its own tensors' types or, where it is `moved`, in float64, with sums moved by so much of
-    what rounding can do to them.
+    In its tensors' types or, where `moved`, in float64 with sums moved by so much of rounding.
     """
     assert callable(node.target)
     if not moved:

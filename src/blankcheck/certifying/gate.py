@@ -1,8 +1,7 @@
 """A gate: a small network that is bounded on sparse images and keeps a classifier's confidence down
 there.
 
-For a classifier with m outputs and probabilities p, whose likeliest class is t, the gated one
-answers
+With m outputs, probabilities p, and the likeliest class t, the gated classifier answers
 
     q = s p + (1 - s) / m,    s = sigmoid(g_t(x)),
 
@@ -77,10 +76,9 @@ def let_through(p: Tensor, opened: Tensor) -> Tensor:
 
 
 def gate_of(classifier: nn.Module) -> tuple[Gated, nn.Module] | None:
-    """A classifier's gate, and with it a network that gives what the gate says of images in [0, 1],
-    the normalisation of a `UnitClassifier` around it included. None where the classifier is not
-    just that: of a subclass, of one with hooks or with methods of its own nobody knows what it
-    computes."""
+    """A classifier's gate, and a network that gives what the gate says of images in [0, 1], with
+    the normalisation of a `UnitClassifier` around it. None for a classifier that is not just that:
+    of a subclass, of one with hooks or with methods of its own nobody knows what it computes."""
     inside = classifier.network if type(classifier) is UnitClassifier else classifier
     if (
         type(inside) is not Gated
@@ -112,8 +110,7 @@ def check_gate(
     """How many outputs a gated classifier has. Raises ModelError where it does not answer as its
     formula says, and ArgumentError for a confidence that no gate can keep.
 
-    images: `trial_images`. opened, error: (n, classes), what the gate says of them, and how far off
-    that can be.
+    images: `trial_images`. opened, error: (n, classes), the gate's outputs, and how far off.
     """
     with left_as_found(classifier), torch.no_grad():
         outputs = run(classifier, images[:2].to(opened.device)).shape[1]
@@ -168,8 +165,7 @@ def fit_gate(
     plan: GatePlan | None = None,
     watch: Callable[[int, float], None] = lambda step, loss: None,
 ) -> nn.Sequential:
-    """Train a gate that is proved shut on all images with at most k lit features, for every class,
-    and is open on real images.
+    """Train a gate, proved shut on all images with at most k lit features, open on real ones.
 
     It is trained on how far real images of a class stand above the bound of that class over all
     sparse images; then the bias of each class is set to where the bound is theta.

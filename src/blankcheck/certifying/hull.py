@@ -23,6 +23,8 @@ from blankcheck.certifying.maps import Convolution, Dense, Fixed, Scaling
 from blankcheck.certifying.record import UNITS
 from blankcheck.errors import ArgumentError
 
+Ends = tuple[Tensor, Tensor]
+"""From below, and from above."""
 NUMBERS_AT_ONCE = 8_000_000
 """Of coefficients that are held at once: 64 MB in float64."""
 
@@ -116,9 +118,7 @@ def largest_gain(gains: Tensor, images: Sparse, channels: int) -> Tensor:
     return gains.topk(images.k, dim=1, sorted=False).values.sum(dim=1)
 
 
-def exact_ends(
-    layer: Layer, found: Mapping[int, Hull], images: Sparse, channels: int
-) -> tuple[Tensor, Tensor] | None:
+def exact_ends(layer: Layer, found: dict[int, Hull], images: Sparse, channels: int) -> Ends | None:
     """The exact ends (1, *shape) of a layer linear in a few single features each, else None."""
     hull = found.get(layer.inputs[0]) if layer.kind == "linear" else None
     if hull is None:
@@ -135,8 +135,7 @@ def exact_ends(
     else:
         return None
     dark = layer.affine(hull.dark)
-    up: list[Tensor] = []
-    down: list[Tensor] = []
+    up, down = list[Tensor](), list[Tensor]()
     for rows in torch.split(weight, max(1, NUMBERS_AT_ONCE // low.numel())):
         for ends, sign in ((up, 1.0), (down, -1.0)):
             each = gains(sign * rows[:, None], low, high).flatten(0, 1)

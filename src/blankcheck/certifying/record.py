@@ -57,8 +57,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Certificate:
-    """No image in [0, 1]^shape with at most k lit features is given the class with probability
-    `confidence` or more.
+    """No image in [0, 1]^shape with at most k lit features gets the class at `confidence` or more.
 
     Covered: the network in evaluation mode, computed in float32 by sums of products in any order,
     fused or not, numbers too small for float32 kept or set to 0, and images of float32 numbers. Not

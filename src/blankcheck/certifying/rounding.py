@@ -4,8 +4,7 @@ A sum of n products, in any order and with or without fused multiply-add, is off
 times the sum of the absolute products, gamma(n) = n u / (1 - n u) with u = 2^-24 (Higham 2002,
 Accuracy and Stability of Numerical Algorithms, section 3.1), as long as nothing overflows; numbers
 too small for float32, rounded or set to 0, add at most the smallest normal number each. Errors of
-earlier layers go through the absolute values of the coefficients. A ReLU whose value is surely not
-positive ends every error.
+earlier layers go through the absolute coefficients. A ReLU that is surely off ends every error.
 """
 
 from __future__ import annotations
@@ -37,11 +36,9 @@ def gamma(terms: int) -> float:
 def slack(
     layer: Layer, errors: Sequence[Tensor], low: Sequence[Tensor], high: Sequence[Tensor]
 ) -> Tensor:
-    """The float32 error (rows, *shape) of a layer behind others, infinite where float32 might not
-    hold what is computed there.
+    """The float32 error (rows, *shape) of a layer behind others, infinite if it may overflow.
 
-    errors, low, high: of all earlier layers by their position, (rows, *shape); low and high enclose
-    the exact values.
+    errors, low, high: of all earlier layers, (rows, *shape); the last two enclose exact values.
     """
     if layer.maximum is not None:
         a, b = layer.maximum

@@ -1,5 +1,4 @@
-"""Random numbers that belong to an image: they depend on its key and a counter, never on its
-neighbours in the batch.
+"""Random numbers of an image: they depend on its key and a counter, never on its batch.
 
 A counter-based generator: the finaliser of SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable
 pseudorandom number generators", figure 16) applied to key, counter and position. So an image draws

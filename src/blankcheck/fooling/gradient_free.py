@@ -64,9 +64,8 @@ class RandomSearch(GradientFree):
         fewer = (lit - (lit // 10).clamp_min(1)).clamp_min(1)
         budget = torch.where(confident, fewer, state.budget)
         moving = (self.share * (1 - look.progress) ** 2 * budget).long().clamp_min(1)
-        draws = [
-            uniform(state.keys, state.step * self.tries + i, flat.shape[1]) for i in range(tries)
-        ]
+        first = state.step * self.tries
+        draws = [uniform(state.keys, first + i, flat.shape[1]) for i in range(tries)]
         trials = torch.stack([_rearranged(flat, draw, moving, budget - lit) for draw in draws])
         top = look.score(trials.view(tries, *images.shape)).max(dim=0)
         best = trials[top.indices, torch.arange(len(flat), device=flat.device)]

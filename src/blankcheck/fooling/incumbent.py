@@ -18,9 +18,8 @@ NOT_CONFIDENT, CONFIDENT, SPARSE, ACCEPTED = range(4)
 @dataclass(frozen=True)
 class Best(Rows):
     """The best image of each row. rank: as above, -1 before the first image. finite: False where
-    the search broke. done: rows that are finished, or broken, and change no more. steps, forwards:
-    backward and forward passes used by rows that are done. found_at: backward passes used when the
-    image was met."""
+    the search broke. done: rows that are finished, or broken. steps, forwards: passes used by rows
+    that are done. found_at: backward passes used when the image was met."""
 
     images: Tensor
     log_odds: Tensor
@@ -104,9 +103,8 @@ class Incumbent:
         if goal.accept is None or not ranks:
             return [torch.where(rank == SPARSE, ACCEPTED, rank) for rank in ranks]
         may_win = [(best.rank < ACCEPTED) | (shown.lit < best.lit) for shown in self.pending]
-        asks = torch.stack(
-            [(rank == SPARSE) & may & ~best.done for rank, may in zip(ranks, may_win, strict=True)]
-        )
+        pairs = zip(ranks, may_win, strict=True)
+        asks = torch.stack([(rank == SPARSE) & may & ~best.done for rank, may in pairs])
         many = asks.sum(dim=1).tolist()
         if not any(many):
             return ranks

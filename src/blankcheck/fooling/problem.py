@@ -23,8 +23,7 @@ class Goal:
     Args:
         confidence: least probability of the target, in (0, 1).
         max_lit: most lit features.
-        until: `met` stops an image as soon as all of it holds; `sparsest` spends the budget on
-            fewer lit features.
+        until: `met` stops an image once all of it holds; `sparsest` goes on for fewer lit.
         accept: a further condition, asked of images that meet the others.
     """
 
@@ -57,9 +56,8 @@ class Measurement(Rows):
         log_odds: (n,) of the target; NaN outputs give -inf.
         lit: (n,) lit features.
         gradient: (n, c, h, w) of the log-odds, 0 at masked features.
-        finite: (n,) bool, False where an output is NaN or a gradient NaN or infinite: such an image
-            can go no further. A log-probability of -inf is a saturated answer, behind which the
-            gradient is lost and counts as 0.
+        finite: (n,) bool, False where an output is NaN or a gradient NaN or infinite, which is the
+            end. A log-probability of -inf is a saturated answer, whose lost gradient counts as 0.
     """
 
     log_odds: Tensor

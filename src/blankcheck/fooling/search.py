@@ -45,7 +45,8 @@ class _Run:
         self.turn += 1
         self.steps += self.solver.gradient
         self.forwards += 1
-        self._show(images, seen.log_odds, seen.lit, seen.finite)
+        shown = Candidates(images, seen.log_odds, seen.lit, seen.finite, self.steps, self.forwards)
+        self.incumbent.show(shown)
         return seen
 
     def stop(self, everyone: bool = False) -> None:
@@ -92,14 +93,9 @@ class _Run:
         confident = odds >= self.incumbent.goal.target_log_odds
         use = torch.where(confident, -lit.to(odds.dtype), odds.sigmoid() - NEVER)
         pick, row = use.argmax(dim=0), torch.arange(trials.shape[1], device=trials.device)
-        self._show(trials[pick, row], odds[pick, row], lit[pick, row])
+        best = trials[pick, row], odds[pick, row], lit[pick, row]
+        self.incumbent.show(Candidates(*best, None, self.steps, self.forwards))
         return odds
-
-    def _show(
-        self, images: Tensor, log_odds: Tensor, lit: Tensor, finite: Tensor | None = None
-    ) -> None:
-        shown = Candidates(images, log_odds, lit, finite, self.steps, self.forwards)
-        self.incumbent.show(shown)
 
 
 def search(

@@ -75,8 +75,7 @@ class TabuSearch:
         tried: (step, trials): from that step on so many moves are scored. The default spends, with
             its gradients, about the three forward passes per step that a search allows.
         tenure: most steps for which a feature just moved is tabu; each time drawn from 1 up.
-        damp: share of the first-order gain that is counted on when it is decided how many features
-            to add at once.
+        damp: share of the first-order gain counted on to decide how many features to add.
         rate: share of what a trial showed beyond its gradient that is learnt at once, for the
             ranking. Without it (0) the images of MNIST's cnn have 8.93 instead of 8.40 lit features
             after 100 steps (`benchmarks/search.py`).

@@ -9,8 +9,7 @@ from collections.abc import Iterable, Sequence
 def upper_bound_95(found: int, tries: int) -> float:
     """One-sided 95 % upper bound of a rate (Clopper and Pearson 1934).
 
-    The largest rate under which at most `found` of `tries` still has probability 0.05. 1.0 without
-    tries. Zero of n gives about 3/n.
+    The largest rate under which at most `found` of `tries` has probability 0.05; 1.0 without tries.
     """
     if tries == 0 or found >= tries:
         return 1.0
@@ -77,7 +76,7 @@ def share_at_most(values: Sequence[int | None], limit: int) -> float:
 
 
 def lit_thresholds(max_lit: int) -> list[int]:
-    """Sparsity levels a report quotes: 33 (all real digits have more), 100, 300; or thirds."""
+    """Sparsity levels a report quotes: 33 (no digit has fewer), 100, 300, or thirds."""
     fixed = [k for k in (33, 100, 300) if k <= max_lit]
     if max_lit < 100:
         fixed = [max(1, max_lit // 3), max(1, 2 * max_lit // 3)]

@@ -1,5 +1,4 @@
-"""An out-of-distribution test with a guaranteed false-alarm rate, fitted without the audited
-network.
+"""An out-of-distribution test with a guaranteed false-alarm rate, blind to the audited network.
 
 Each score is turned into a tail probability by its rank among real images the scores were not
 fitted on; the smallest of these is the statistic; its rank among further real images gives the
@@ -60,8 +59,7 @@ def conformal_p_values(n: int, level: float) -> tuple[Tensor, str]:
     The share of real images whose statistic exceeds the r-th largest of n has the distribution
     Beta(r, n + 1 - r), or less with ties. The 95 % quantile of that is the conditional p-value of
     an image reached by r - 1. It bounds the false-alarm rate at a level fixed in advance, not at
-    all levels at once. Where even the smallest cannot reach `level`, p-values are the marginal
-    ones, r/(n + 1).
+    all at once. Where even the smallest cannot reach `level`, they are the marginal r/(n + 1).
     """
     from scipy.stats import beta
 

@@ -1,8 +1,6 @@
-"""Scores of how far an image is from real data. Larger is further; only their order among images
-matters.
+"""Scores of how far an image is from real data: larger is further, and only their order matters.
 
-The family `FIRST` looks at amounts of ink, main components, neighbours, roughness and colour;
-audits and hardening use it.
+`FIRST` looks at ink, main components, neighbours, roughness and colour.
 """
 
 from __future__ import annotations
@@ -48,8 +46,7 @@ def unfitted(*names: str) -> Callable[[Values], Score]:
 
 @unfitted("few lit", "many lit", "little ink")
 def amounts(images: Tensor) -> Tensor:
-    """How much is lit: (n, c, h, w) -> (n, 3). Values count in proportion up to `FAINT` and fully
-    from there on.
+    """How much is lit: (n, c, h, w) -> (n, 3). Values count in proportion up to `FAINT`.
 
     No score jumps at a value: where one did, real images that are a little darker than others would
     all be called out of distribution at once.
@@ -116,16 +113,11 @@ def components(real: Tensor) -> Values:
     return values
 
 
-@dataclass(frozen=True)
 class Neighbours:
-    """Mean cosine distance to the nearest real images, `reduced`. real: (m, d), of unit length."""
+    """Mean cosine distance to the nearest real images, of `reduced` images."""
 
-    real: Tensor
-
-    @classmethod
-    def fit(cls, real: Tensor) -> Neighbours:
-        """Keeps the images."""
-        return cls(_unit(reduced(real).flatten(1)))
+    def __init__(self, real: Tensor) -> None:
+        self.real = _unit(reduced(real).flatten(1))
 
     def __call__(self, images: Tensor) -> Tensor:
         """(n, c, h, w) -> (n, 1)."""
@@ -200,7 +192,7 @@ def in_parts(
 FIRST: tuple[Score, ...] = (
     amounts,
     Score(("unlike components", "rare components"), components),
-    Score(("far neighbours",), Neighbours.fit),
+    Score(("far neighbours",), Neighbours),
     roughness,
     colour,
 )

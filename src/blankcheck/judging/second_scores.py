@@ -1,5 +1,4 @@
-"""A second family of scores of how far an image is from real data, built on other ideas than the
-first.
+"""A second family of scores of how far an image is from real data, built on other ideas.
 
 `SECOND` looks at frequencies, patches, profiles, adjacent values, moments and lone pixels. Nothing
 is trained against it, so it tells whether a hardened network has learnt about images that are not
@@ -44,8 +43,7 @@ def profiles(images: Tensor) -> Tensor:
 
 
 def nearness(values: Tensor, knots: Sequence[float]) -> list[Tensor]:
-    """How much each value belongs to each knot: all of it at the knot, and none from the next one
-    on, linear between.
+    """How much each value belongs to each knot: all at the knot, none at the next, linear.
 
     The parts of a value sum to 1; beyond the last knot all belongs to that. A value that moves a
     little moves these a little, as a histogram with borders does not.

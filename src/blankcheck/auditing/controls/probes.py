@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from blankcheck.auditing.attack_run import Job
 from blankcheck.auditing.controls.setting import Experiment, Setting
@@ -28,8 +28,7 @@ BATCH = 7
 
 
 def gradient_health(setting: Setting) -> Experiment:
-    """Gradients from every kind of start, at images with few lit features, and where attempts
-    ended, against finite differences.
+    """Gradients at starts, sparse images, and ends of attempts, against finite differences.
 
     For each kind of place the share of its images whose gradient is not finite, is flat (zero), is
     hidden (flat, although the answer moves), or is contradicted.
@@ -66,9 +65,7 @@ def _places(setting: Setting) -> dict[str, tuple[Tensor, Tensor]]:
     return places | {"few-lit": (targets, few), "ends of attempts": (ends.targets, ends.images)}
 
 
-def _health(
-    job: Job, images: Tensor, targets: Tensor, generator: torch.Generator
-) -> dict[str, float]:
+def _health(job: Job, images: Tensor, targets: Tensor, generator: Generator) -> dict[str, float]:
     images = images.to(job.device)
     problem = Problem(job.classifier, job.form, targets.to(job.device))
     seen = problem.measure(images)
@@ -82,9 +79,7 @@ def _health(
     return {kind: float(where.float().mean()) for kind, where in kinds.items()}
 
 
-def _moves(
-    problem: Problem, images: Tensor, seen: Measurement, generator: torch.Generator
-) -> Tensor:
+def _moves(problem: Problem, images: Tensor, seen: Measurement, generator: Generator) -> Tensor:
     """(n,) bool: at least half of a few random changes of a few features change the log-odds."""
     changed = torch.zeros_like(seen.log_odds)
     for _ in range(MOVES):

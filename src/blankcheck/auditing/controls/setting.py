@@ -87,8 +87,7 @@ class Experiment:
 
     Args:
         control: as plain numbers.
-        searches: of the audited network; their fooling images are witnesses outside the fixed
-            allocation.
+        searches: of the audited network; their fooling images are extra witnesses.
         spent: searches of copies of it.
         twin_seconds: what training twins took.
         twin: the last one tried.

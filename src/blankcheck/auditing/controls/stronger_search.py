@@ -9,24 +9,14 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
+from blankcheck import fooling
 from blankcheck.auditing.attack_run import Job, scored_once
 from blankcheck.auditing.attempts import run_attempts
 from blankcheck.auditing.controls.setting import Experiment, Setting, Twin, not_applicable, searched
 from blankcheck.auditing.portfolio import Attack, always, within
-from blankcheck.fooling import (
-    MAX_STEPS,
-    AnnealedTopK,
-    DifferentialEvolution,
-    ProjectedAdam,
-    ProximalMomentum,
-    RandomSearch,
-    SigmaZero,
-    Solver,
-    TabuSearch,
-)
 from blankcheck.judging.evidence import Attempt, Control, OnTwin
 
-Rule = tuple[str, str, Callable[[int, int], Solver]]
+Rule = tuple[str, str, Callable[[int, int], fooling.Solver]]
 """A kind of start, the name of a step rule, and what makes the rule from (steps, max_lit)."""
 RESTARTS = 5
 WEIGHTS = (0.3, 3.0, 30.0)
@@ -52,7 +42,7 @@ def _other(setting: Setting, code: str, steps: int, rules: list[Rule]) -> Job:
 
 def more_steps(setting: Setting) -> Experiment:
     """Ten times the steps (at most 10,000 an attempt) on a sample of the attempts that failed."""
-    steps, ten = setting.preset.steps, min(10 * setting.preset.steps, MAX_STEPS)
+    steps, ten = setting.preset.steps, min(10 * setting.preset.steps, fooling.MAX_STEPS)
     job = setting.job_for("more-steps", attacks=within(ten), more=0)
     return _again(setting, job, "more-steps", f"With {ten} steps instead of {steps}")
 
@@ -67,7 +57,8 @@ def more_restarts(setting: Setting) -> Experiment:
 def more_starts(setting: Setting) -> Experiment:
     """Kinds of start the portfolio lacks, and fresh draws of the best on hardened networks."""
     kinds = ("gaussian", "bright", "sparse-noise", "blend", "real-target", "real-other")
-    rules: list[Rule] = [(start, "adaptive-weight", always(ProximalMomentum())) for start in kinds]
+    adaptive = always(fooling.ProximalMomentum())
+    rules: list[Rule] = [(start, "adaptive-weight", adaptive) for start in kinds]
     job = _other(setting, "more-starts", setting.preset.steps, rules)
     words = "From Gaussian noise, bright, blended and real images"
     return _again(setting, job, "more-starts", words, share=2)
@@ -76,7 +67,7 @@ def more_starts(setting: Setting) -> Experiment:
 def penalty_weights(setting: Setting) -> Experiment:
     """The classic recipe, projected Adam, over a range of its one hyperparameter."""
     rules: list[Rule] = [
-        (start, "fixed-weight", always(ProjectedAdam(weight=weight)))
+        (start, "fixed-weight", always(fooling.ProjectedAdam(weight=weight)))
         for weight in WEIGHTS
         for start in ("real-target", "noise")
     ]
@@ -97,9 +88,9 @@ def gradient_free(setting: Setting) -> Experiment:
     """Searches that never ask for a gradient: what they find, gradients have missed."""
     limit = setting.job.conditions.max_lit
     rules: list[Rule] = [
-        ("black", "random-search", always(RandomSearch(features=max(1, limit // 5)))),
-        ("black", "random-search", always(RandomSearch(features=max(1, 3 * limit // 5)))),
-        ("black", "differential-evolution", always(DifferentialEvolution(min(20, limit)))),
+        ("black", "random-search", always(fooling.RandomSearch(features=max(1, limit // 5)))),
+        ("black", "random-search", always(fooling.RandomSearch(features=max(1, 3 * limit // 5)))),
+        ("black", "differential-evolution", always(fooling.DifferentialEvolution(min(20, limit)))),
     ]
     job = _other(setting, "gradient-free", 3 * setting.preset.steps, rules)
     words = "By random search and differential evolution"
@@ -116,9 +107,9 @@ def close_calls(setting: Setting) -> Experiment:
 
     closest = sorted(setting.failed, key=lambda i: lacks(setting.attempts[i]))[: 2 * setting.sample]
     given: list[Rule] = [
-        ("given", "sigma-zero", always(SigmaZero(step_size=0.1))),
-        ("given", "exchange", always(TabuSearch())),
-        ("given", "adaptive-weight", always(ProximalMomentum())),
+        ("given", "sigma-zero", always(fooling.SigmaZero(step_size=0.1))),
+        ("given", "exchange", always(fooling.TabuSearch())),
+        ("given", "adaptive-weight", always(fooling.ProximalMomentum())),
     ]
     job = _other(setting, "close-calls", setting.preset.steps, given)
     job = replace(job, starts={"given": setting.tried.best.images[closest]}, real=None)
@@ -136,9 +127,8 @@ def transfer(setting: Setting, twin: Twin | None) -> Experiment:
         return not_applicable(code)
     sure = replace(job.conditions, confidence=max(SURE, job.conditions.confidence))
     stop = {"conditions": sure, "stop_at_lit": sure.max_lit}
-    made = run_attempts(
-        setting.job_for(code, classifier=twin.classifier, form=twin.form, **stop), targets
-    )
+    against = setting.job_for(code, classifier=twin.classifier, form=twin.form, **stop)
+    made = run_attempts(against, targets)
     attacks = tuple(replace(attack, start=f"twin:{attack.start}") for attack in job.attacks)
     shown = setting.job_for(code, attacks=attacks)
     tried = replace(made, best=scored_once(shown, made.best.images, made.best.targets))
@@ -148,8 +138,7 @@ def transfer(setting: Setting, twin: Twin | None) -> Experiment:
 
 
 def unbounded(setting: Setting) -> Experiment:
-    """From real images of other classes, confidence in the target with as many lit features as it
-    takes.
+    """From real images of other classes, confidence in the target without a limit.
 
     A network that is flat between its classes stops a descent half-way; such attempts start again
     from an image into which one of the target was mixed. How many got there directly is said.
@@ -157,11 +146,11 @@ def unbounded(setting: Setting) -> Experiment:
     code, features = "unbounded", math.prod(setting.job.shape)
     if setting.job.real is None:
         return not_applicable(code, "there are no real images to start from")
-    adaptive = always(ProximalMomentum(weight=0.0))
+    adaptive = always(fooling.ProximalMomentum(weight=0.0))
     direct: list[Rule] = [
         ("real-other", "adaptive-weight", adaptive),
-        ("real-other", "annealed-top-k", lambda steps, k: AnnealedTopK(goal=k)),
-        ("real-other", "fixed-weight", always(ProjectedAdam(weight=0.0))),
+        ("real-other", "annealed-top-k", lambda steps, k: fooling.AnnealedTopK(goal=k)),
+        ("real-other", "fixed-weight", always(fooling.ProjectedAdam(weight=0.0))),
     ]
     mixed: list[Rule] = [("blend", "adaptive-weight", adaptive)] * RESTARTS
     job = _other(setting, code, 4 * setting.preset.steps, direct + mixed)
@@ -176,12 +165,10 @@ def unbounded(setting: Setting) -> Experiment:
 
 
 def positive_control(setting: Setting, least_rate: float) -> Experiment:
-    """The same portfolio against networks known to be foolable, which must be in at least this
-    share of the attempts.
+    """The same portfolio against networks that must be fooled in this share of attempts.
 
-    A twin that is as good as never fooled says nothing of the search: its architecture itself may
-    resist. Then the next one stands in. One that is fooled now and then shows that the search is
-    too weak.
+    A twin that is as good as never fooled says nothing of the search: its architecture may resist.
+    Then the next one stands in. One that is fooled now and then shows a weak search.
     """
     code, targets = "positive-control", setting.every_class(max(POSITIVE, setting.sample))
     seconds, missed = 0.0, list[str]()
