@@ -9,14 +9,15 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-from blankcheck import fooling
 from blankcheck.auditing.attack_run import Job, scored_once
 from blankcheck.auditing.attempts import run_attempts
 from blankcheck.auditing.controls.setting import Experiment, Setting, Twin, not_applicable, searched
 from blankcheck.auditing.portfolio import Attack, always, within
+from blankcheck.fooling import MAX_STEPS, DifferentialEvolution, RandomSearch, SigmaZero, TabuSearch
+from blankcheck.fooling.solvers import AnnealedTopK, ProjectedAdam, ProximalMomentum, Solver
 from blankcheck.judging.evidence import Attempt, Control, OnTwin
 
-Rule = tuple[str, str, Callable[[int, int], fooling.Solver]]
+Rule = tuple[str, str, Callable[[int, int], Solver]]
 """A kind of start, the name of a step rule, and what makes the rule from (steps, max_lit)."""
 RESTARTS = 5
 WEIGHTS = (0.3, 3.0, 30.0)
@@ -42,7 +43,7 @@ def _other(setting: Setting, code: str, steps: int, rules: list[Rule]) -> Job:
 
 def more_steps(setting: Setting) -> Experiment:
     """Ten times the steps (at most 10,000 an attempt) on a sample of the attempts that failed."""
-    steps, ten = setting.preset.steps, min(10 * setting.preset.steps, fooling.MAX_STEPS)
+    steps, ten = setting.preset.steps, min(10 * setting.preset.steps, MAX_STEPS)
     job = setting.job_for("more-steps", attacks=within(ten), more=0)
     return _again(setting, job, "more-steps", f"With {ten} steps instead of {steps}")
 
@@ -57,7 +58,7 @@ def more_restarts(setting: Setting) -> Experiment:
 def more_starts(setting: Setting) -> Experiment:
     """Kinds of start the portfolio lacks, and fresh draws of the best on hardened networks."""
     kinds = ("gaussian", "bright", "sparse-noise", "blend", "real-target", "real-other")
-    adaptive = always(fooling.ProximalMomentum())
+    adaptive = always(ProximalMomentum())
     rules: list[Rule] = [(start, "adaptive-weight", adaptive) for start in kinds]
     job = _other(setting, "more-starts", setting.preset.steps, rules)
     words = "From Gaussian noise, bright, blended and real images"
@@ -67,7 +68,7 @@ def more_starts(setting: Setting) -> Experiment:
 def penalty_weights(setting: Setting) -> Experiment:
     """The classic recipe, projected Adam, over a range of its one hyperparameter."""
     rules: list[Rule] = [
-        (start, "fixed-weight", always(fooling.ProjectedAdam(weight=weight)))
+        (start, "fixed-weight", always(ProjectedAdam(weight=weight)))
         for weight in WEIGHTS
         for start in ("real-target", "noise")
     ]
@@ -88,9 +89,9 @@ def gradient_free(setting: Setting) -> Experiment:
     """Searches that never ask for a gradient: what they find, gradients have missed."""
     limit = setting.job.conditions.max_lit
     rules: list[Rule] = [
-        ("black", "random-search", always(fooling.RandomSearch(features=max(1, limit // 5)))),
-        ("black", "random-search", always(fooling.RandomSearch(features=max(1, 3 * limit // 5)))),
-        ("black", "differential-evolution", always(fooling.DifferentialEvolution(min(20, limit)))),
+        ("black", "random-search", always(RandomSearch(features=max(1, limit // 5)))),
+        ("black", "random-search", always(RandomSearch(features=max(1, 3 * limit // 5)))),
+        ("black", "differential-evolution", always(DifferentialEvolution(min(20, limit)))),
     ]
     job = _other(setting, "gradient-free", 3 * setting.preset.steps, rules)
     words = "By random search and differential evolution"
@@ -107,9 +108,9 @@ def close_calls(setting: Setting) -> Experiment:
 
     closest = sorted(setting.failed, key=lambda i: lacks(setting.attempts[i]))[: 2 * setting.sample]
     given: list[Rule] = [
-        ("given", "sigma-zero", always(fooling.SigmaZero(step_size=0.1))),
-        ("given", "exchange", always(fooling.TabuSearch())),
-        ("given", "adaptive-weight", always(fooling.ProximalMomentum())),
+        ("given", "sigma-zero", always(SigmaZero(step_size=0.1))),
+        ("given", "exchange", always(TabuSearch())),
+        ("given", "adaptive-weight", always(ProximalMomentum())),
     ]
     job = _other(setting, "close-calls", setting.preset.steps, given)
     job = replace(job, starts={"given": setting.tried.best.images[closest]}, real=None)
@@ -146,11 +147,11 @@ def unbounded(setting: Setting) -> Experiment:
     code, features = "unbounded", math.prod(setting.job.shape)
     if setting.job.real is None:
         return not_applicable(code, "there are no real images to start from")
-    adaptive = always(fooling.ProximalMomentum(weight=0.0))
+    adaptive = always(ProximalMomentum(weight=0.0))
     direct: list[Rule] = [
         ("real-other", "adaptive-weight", adaptive),
-        ("real-other", "annealed-top-k", lambda steps, k: fooling.AnnealedTopK(goal=k)),
-        ("real-other", "fixed-weight", always(fooling.ProjectedAdam(weight=0.0))),
+        ("real-other", "annealed-top-k", lambda steps, k: AnnealedTopK(goal=k)),
+        ("real-other", "fixed-weight", always(ProjectedAdam(weight=0.0))),
     ]
     mixed: list[Rule] = [("blend", "adaptive-weight", adaptive)] * RESTARTS
     job = _other(setting, code, 4 * setting.preset.steps, direct + mixed)
