@@ -1,5 +1,4 @@
-"""Run one attack on a batch of attempts: search, polish, and keep the batch as small as memory asks
-for.
+"""Run one attack on a batch of attempts: search and polish, as memory allows.
 
 On a device a batch that does not fit is halved. CPU allocators do not fail early, the process is
 killed; so there the size of a batch is fixed beforehand, by the shape of the images alone.
@@ -31,18 +30,16 @@ from blankcheck.types import (
 )
 
 MIN_POLISHED = {False: 10, True: 40}
-"""Steps from which an attack keeps some of them for polishing; where there are fewer, searching on
-gains more. True: for rules that score trial images, whose forward passes are as scarce as their
-backward ones."""
+"""Steps from which some of them are kept for polishing; with fewer, searching on gains more. True:
+for rules that score trial images, whose forward passes are scarce, too."""
 POLISH_BACKWARD = 2
 POLISH_FORWARD = 0.1
 """Share of the forward passes kept for polishing."""
 SEARCH_BYTES = 430
 """Of a search per feature and image, beside the network's own (`benchmarks/memory.py`)."""
 SEARCH_MEMORY = 2**30
-"""Bytes that the search of a batch on the CPU may take: all 125 images of a chunk up to 3x81x81, 16
-of 3x224x224. The layers of the network take several times as much, which nobody knows
-beforehand."""
+"""Bytes that the search of a batch on the CPU may take: 125 images up to 3x81x81, 16 of 3x224x224.
+The layers of the network take several times as much."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +53,14 @@ class Job:
         conditions: what makes a fooling image.
         attacks: tried in this order within an attempt.
         stop_at_lit: an attempt ends once its goal is met with at most this many lit features.
-        more: or, but for attacks that go on from its best image, once so many further ones have
-            tried to make a sparser one.
+        more: or, but for attacks that start from its best, once so many tried to improve it.
         budget: steps of an attempt, of which `portfolio.reserve` are kept for attempts that repeat
             the image of another one; 0: repeats stay.
         real: real images and labels, for the starts that need them.
         accept: a further condition, from images to booleans.
         starts: the kinds of start by name, `STARTS` if None; images (n, c, h, w) are taken as they
             are.
-        mask: (n, 1 or c, h, w) bool for all attempts, or a kind of random mask, or None; it is laid
-            over each attack's own.
+        mask: (n, 1 or c, h, w) bool, or a kind of random mask; it is laid over each attack's own.
         seed: of all random numbers.
         device: where the classifier is.
     """
@@ -102,8 +97,7 @@ class Batch(Rows):
 
 
 def rows_at_once(shape: Sequence[int], device: torch.device | str) -> int | None:
-    """The most images of a shape (c, h, w) that are searched together; None for as many as there
-    are."""
+    """The most images (c, h, w) that are searched together; None for as many as there are."""
     on_cpu = torch.device(device).type == "cpu"
     return max(1, SEARCH_MEMORY // (SEARCH_BYTES * math.prod(shape))) if on_cpu else None
 
@@ -152,8 +146,7 @@ def _run(job: Job, attack: Attack, batch: Batch) -> Fooling:
 
 
 def scored_once(job: Job, images: Tensor, targets: Tensor) -> Fooling:
-    """Images (n, c, h, w) that somebody else made, as if the job's own search had met each with one
-    forward pass."""
+    """Others' images (n, c, h, w), as if the job's search had met each in one forward pass."""
     want, lit = job.conditions, count_lit(images)
     p = probabilities(job.classifier, images, job.form).gather(1, targets[:, None]).squeeze(1)
     sure = p >= want.confidence
@@ -167,8 +160,7 @@ def scored_once(job: Job, images: Tensor, targets: Tensor) -> Fooling:
 
 
 def merged(whole: Fooling, rows: Tensor, found: Fooling, better: Tensor) -> Fooling:
-    """The whole, where what was found for some rows (m,) takes their place if it is better (m,)
-    bool; what was spent adds up."""
+    """The whole, with what was found for rows (m,) where that is better (m,); passes add up."""
     before = whole.rows(rows)
     part = replace(
         found.where(better, before),

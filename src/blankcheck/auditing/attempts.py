@@ -17,9 +17,8 @@ from blankcheck.seeds import own_random_numbers, seed_of, seeded
 from blankcheck.types import Conditions, Fooling, Rows
 
 CHUNK = 125
-"""Attempts live in fixed chunks by global index: random numbers and batches belong to a chunk, not
-to a run. A `standard` audit has four, which two or four processes share evenly. Smaller chunks cost
-more in all (docs/scale.md)."""
+"""Attempts live in fixed chunks by global index, to which random numbers and batches belong. A
+`standard` audit has four. Smaller chunks cost more in all (docs/scale.md)."""
 MASK_KEEP = (0.5, 1.0)
 """Range of the share of positions kept by a mask that was asked for by its kind alone."""
 
@@ -62,8 +61,7 @@ def run_attempts(
     Args:
         job: what the attempts share.
         targets: the class of each attempt.
-        progress: called as progress(done, all, chunk) once for each chunk, for those of other
-            processes at the end.
+        progress: called as progress(done, all, chunk) for each chunk, for others' at the end.
         spread: by which processes share the chunks.
     """
     asked = torch.tensor(list(targets), dtype=torch.int64)
@@ -96,8 +94,7 @@ def run_attempts(
 
 
 class _Chunk:
-    """The attempts of one chunk. Random numbers are drawn for all of them, so that an attempt's
-    start does not depend on which others still run."""
+    """The attempts of one chunk. Random numbers are drawn for all, whichever still run."""
 
     def __init__(self, job: Job, targets: Tensor, index: int) -> None:
         self.job, self.targets, self.index, self.n = job, targets, index, len(targets)

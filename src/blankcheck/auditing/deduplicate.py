@@ -34,8 +34,7 @@ def repeats(found: Fooling) -> Tensor:
 def deduplicated(
     job: Job, found: Fooling, mask: Tensor | None, generator: torch.Generator
 ) -> tuple[Fooling, int]:
-    """The same rows, where a repeated image is replaced by one with other lit features if one is
-    found.
+    """The same rows, where repeated images have other lit features if such are found.
 
     A repeated image loses one of its lit features, drawn at random and forbidden from then on, and
     goes on from there for the steps in reserve. Where that ends in a repeat again, or the image has
@@ -75,8 +74,7 @@ def _without_one(images: Tensor, allowed: Tensor, draw: Tensor) -> tuple[Tensor,
 
 
 def _with_one_more(job: Job, found: Fooling, allowed: Tensor, at: Tensor) -> Fooling:
-    """The same rows with the feature `at` (n,) lit, met where that meets the goal; one forward
-    pass."""
+    """The same rows with the feature `at` (n,) lit, met where that meets the goal."""
     want, images = job.conditions, found.images.flatten(1).scatter(1, at[:, None], 1.0)
     images = images.view_as(found.images) * allowed
     problem = Problem(job.classifier, job.form, found.targets.to(job.device))

@@ -92,9 +92,8 @@ def gather(
     form, met = check_fits(classifier, data), list[Met]()
     with left_as_found(classifier, seed):
         real = evaluate(classifier, data.test, classes, conditions.confidence, form)
-        judge, second = (
-            ood_test(data, conditions.ood_level, family, spread) for family in (scores, SECOND)
-        )
+        level = conditions.ood_level
+        judge, second = (ood_test(data, level, family, spread) for family in (scores, SECOND))
         onlooker = Onlooker(classifier, form, classes, conditions, judge.accepts)
         usual, unusual = _usual(data.validation, judge)
         job = Job(
@@ -144,9 +143,8 @@ def gather(
 
 
 def _usual(real: Split, judge: OODTest) -> tuple[Split, int]:
-    """The real images that searches may start from, and how many others there are: those that the
-    test itself calls out of distribution, as it does with a few of all real images. An image that
-    is one of these is no witness."""
+    """Real images that searches may start from, and the number of others: those that the test
+    itself calls out of distribution. An image that is one of these is no witness."""
     real = real.sample(MOST_STARTS, 0) if len(real) > MOST_STARTS else real
     usual = judge.p_values(real.images) > judge.level
     return real.take(usual.nonzero().squeeze(1)), int((~usual).sum())
@@ -155,8 +153,7 @@ def _usual(real: Split, judge: OODTest) -> tuple[Split, int]:
 def _by_the_way(
     job: Job, met: Sequence[Met], fixed: Scored, judge: OODTest, second: OODTest
 ) -> list[Scored]:
-    """What was met while something else was looked for, of classes that no attempt found: the
-    sparsest witness of each, of the images as they are and rounded to 8 bits."""
+    """The sparsest witness met by the way of each class that no attempt found, 8-bit or not."""
     fooled = {a.target for a in fixed.attempts if a.fooled}
     pairs = [pair for m in met for pair in zip(m.classes.tolist(), m.images, strict=True)]
     pairs = [(target, image) for target, image in pairs if target not in fooled]

@@ -1,8 +1,7 @@
 """Every answer of the audited network is looked at, whoever asked for it.
 
-A search is made for one target, but an image on its way may make the network sure of another class,
-or be met by a probe, by a trial of a rule, or in a copy of the network. Such an image is a witness
-like any other.
+A search has one target, but an image on its way may make the network sure of another class, or be
+met by a probe, by a trial of a rule, or in a copy of the network: a witness as well.
 """
 
 from __future__ import annotations
@@ -22,8 +21,7 @@ from blankcheck.types import Accept, Classifier, Conditions, count_lit, stored
 
 T = TypeVar("T")
 ASKED_AT_ONCE = 100
-"""Images about which the out-of-distribution test is asked at once: asking about few costs as much
-as about some."""
+"""Images about which the out-of-distribution test is asked at once; few cost as much."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +38,8 @@ class Met:
 
 
 class Onlooker(nn.Module):
-    """The audited network, whose every answer is looked at for images that meet all three
-    conditions for any class. Looking changes no answer. It happens inside pieces of work that are
-    given out by `over` alone.
+    """The audited network, whose every answer is looked at for images that meet all conditions for
+    any class. That changes no answer, and happens in pieces of work given out by `over`.
 
     Args:
         network: the classifier.
@@ -76,9 +73,8 @@ class Onlooker(nn.Module):
         return self.accept(images)
 
     def over(self, spread: Spread, met: list[Met]) -> Spread:
-        """The same spread, during whose pieces there is looking; what is met, piece by piece, is
-        added to the list. A piece starts from nothing, so that what it meets does not depend on
-        which process does it."""
+        """The same spread, whose pieces are watched; what each met is added to the list. A piece
+        starts from nothing, so that what it meets does not depend on which process does it."""
 
         def watched(n: int, do: Callable[[int], T]) -> list[T]:
             ended = spread(n, lambda index: self._watched(do, index))
@@ -111,8 +107,7 @@ class Onlooker(nn.Module):
                 self._ask()
 
     def _sift(self) -> None:
-        """Keep the sparse images, in stored form, of what is pending, that are confident for a
-        class not met yet."""
+        """Keep what is sparse in stored form and confident for a class not met yet."""
         for images, sure in self._pending:
             sure[:, list(self._met)] = False
             rows = sure.any(dim=1).nonzero().squeeze(1)

@@ -1,5 +1,4 @@
-"""Named attacks and presets: what tries to make a fooling image, in which order, within which
-budget."""
+"""Named attacks and presets: what makes fooling images, in which order and budget."""
 
 from __future__ import annotations
 
@@ -7,18 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from blankcheck.errors import ArgumentError
-from blankcheck.fooling import (
-    AnnealedTopK,
-    ProximalMomentum,
-    RandomSearch,
-    SigmaZero,
-    Solver,
-    TabuSearch,
-)
+from blankcheck.fooling import AnnealedTopK, ProximalMomentum, RandomSearch, SigmaZero, TabuSearch
+from blankcheck.fooling.solvers import Solver
 
 BEST = "best"
-"""The start of an attack that goes on from the best image its attempt has so far, where that is a
-confident one."""
+"""The start of an attack that goes on from its attempt's best image, if a confident one."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +82,7 @@ trained ones, real starts on hardened ones. The last two make what was found spa
 sigma-zero do so where features are worth most half-lit."""
 
 SHORT = 200
-"""Budgets below this are spent on the first attack alone, and on two more where it finds nothing.
-"""
+"""Smaller budgets are spent on the first attack, and on two more where it finds nothing."""
 MIN_RESERVE = 20
 """Budgets below this keep nothing for attempts that repeat another's image."""
 MIN_FALLBACK = 10
@@ -137,8 +128,7 @@ def reserve(steps: int) -> int:
 
 
 def within(steps: int, attacks: tuple[Attack, ...] = ATTACKS) -> tuple[Attack, ...]:
-    """The attacks with their steps stretched or cut to a budget of `steps` backward passes per
-    attempt.
+    """The attacks with their steps stretched or cut to a budget of `steps` per attempt.
 
     A short budget belongs to the first attack; attempts it gives up fall back on sigma-zero from
     noise. In a longer one every attack but those with a `most` is stretched alike.

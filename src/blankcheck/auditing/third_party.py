@@ -1,5 +1,4 @@
-"""Other people's attacks as further attacks of an audit: how they see the network, and what they
-hand back.
+"""Other people's attacks in an audit: how they see the network, and what they hand back.
 
 Such an attack looks for the image nearest to its start that the network calls the target. What it
 sees is the network's log-odds less those of the confidence asked for, beside an output that is 0:
@@ -28,14 +27,12 @@ from blankcheck.text import one_line
 from blankcheck.types import Classifier, stored
 
 UNSURE = 1e4
-"""Stands for infinite log-odds: attacks multiply what they see, and infinity times 0 is no number.
-"""
+"""Stands for infinite log-odds: attacks multiply what they see, and infinity x 0 is NaN."""
 
 
 @dataclass
 class Asked:
-    """A classifier, the form of its outputs (`outputs.OUTPUT_FORMS`), and the confidence that an
-    attack is asked to reach.
+    """A classifier, the form of its outputs, and the confidence an attack is asked to reach.
 
     forwards, backwards: how many images went through the classifier, forward and backward.
     """
@@ -65,9 +62,8 @@ class Asked:
 
 
 class _View(nn.Module):
-    """What an attack holds instead of the classifier. It has no parameters and no submodules, so
-    that nothing a library does to a model (moving, changing its mode, freezing) reaches it. device:
-    where the classifier is; the attack may compute elsewhere and gets its outputs there."""
+    """What an attack holds instead of the classifier: without parameters or submodules that a
+    library could move, change or freeze. device: where the classifier is."""
 
     def __init__(self, asked: Asked, device: torch.device) -> None:
         super().__init__()
@@ -111,9 +107,8 @@ class OneClass(_View):
 
 
 Run = Callable[[Asked, Tensor, Tensor], Any]
-"""From a classifier, the images (n, c, h, w) to start from and targets (n,) to the images found, in
-whatever form the library has them: a tensor, an array, or a sequence of those with None where
-nothing was found."""
+"""From a classifier, start images (n, c, h, w) and targets (n,) to what the library found: a
+tensor, an array, or a sequence of those with None where nothing was found."""
 
 
 @dataclass(frozen=True)
@@ -135,8 +130,7 @@ class ThirdPartyAttack:
 
 @dataclass(frozen=True)
 class ThirdPartyResult:
-    """What an attack handed back, on the CPU; whether the images are good for anything is the
-    caller's to measure.
+    """What an attack handed back, on the CPU; what the images are worth is not measured.
 
     images: (n, c, h, w) float32 in stored form, the start where it has none. targets: (n,).
     forwards, backwards: passes of all n images together. error: why it broke off, empty if not.
@@ -189,8 +183,7 @@ def run_third_party(
 
 
 def cleaned(found: Any, start: Tensor) -> Tensor:
-    """What an attack handed back as float32 images in [0, 1] shaped like `start` (n, c, h, w), on
-    its device.
+    """What an attack handed back as float32 images in [0, 1] in the shape of `start`.
 
     Images that are None, and values that are not finite, are those of the start. Raises ValueError
     for another number of images or another shape.
@@ -216,8 +209,7 @@ Usable = tuple[list[ThirdPartyAttack], dict[str, str]]
 
 
 def available(attacks: Sequence[ThirdPartyAttack]) -> Usable:
-    """The attacks whose library can be imported, and for each other library why not and how to
-    install it."""
+    """The attacks whose library can be imported; why others cannot, and what installs them."""
     usable, lacking = [], {}
     for attack in attacks:
         with warnings.catch_warnings():

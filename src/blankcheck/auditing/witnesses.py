@@ -17,14 +17,12 @@ from blankcheck.judging.evidence import Attempt
 from blankcheck.types import NEVER, Conditions, Rows, count_lit, stored
 
 MOST_COMPARED, COMPARED_AT_ONCE = 300_000_000, 40_000_000
-"""Images x features among which the nearest real image is looked for (1,992 of 3x224x224), and of
-those in memory."""
+"""Images x features searched for the nearest real image, and of those at once in memory."""
 
 
 @dataclass(frozen=True)
 class Witnesses(Rows):
-    """Fooling images and their numbers, one row each; `nearest` are the real training images
-    closest in angle.
+    """Fooling images and their numbers; `nearest` are the training images closest in angle.
 
     process: (n,) index into `Gathered.processes`. seed: of the searches that made it. step:
     backward passes its attempt had used when it was met. attempt: its position among the attempts
@@ -48,8 +46,7 @@ class Witnesses(Rows):
 
 @dataclass(frozen=True)
 class Scored:
-    """Attempts of one search as plain numbers, and their images. seed: of that search. extra: it
-    was a control's."""
+    """Attempts of one search as plain numbers, and their images. extra: it was a control's."""
 
     attempts: tuple[Attempt, ...]
     images: Tensor
@@ -122,8 +119,7 @@ def witnesses(found: list[Scored], names: tuple[str, ...], data: Data) -> Witnes
 
 
 def nearest_real(images: Tensor, data: Data, among: int = 10_000) -> Tensor:
-    """The training images closest in angle, (n, c, h, w) -> (n, c, h, w), among the first `among`;
-    fewer of large images."""
+    """The training images closest in angle, (n, c, h, w), among the first `among`, or fewer."""
     if len(images) == 0:
         return images.clone()
     pool, features = data.train.images, math.prod(data.shape)
@@ -139,8 +135,7 @@ def nearest_real(images: Tensor, data: Data, among: int = 10_000) -> Tensor:
 
 
 def _closest(images: Tensor, pool: Tensor) -> tuple[Tensor, Tensor]:
-    """For each image the largest cosine, up to its own length, and the position in the pool, each
-    (n,)."""
+    """For each image the largest cosine, up to its length, and its place in the pool; (n,)."""
     flat = pool.flatten(1)
     unit = flat / flat.norm(dim=1, keepdim=True).clamp_min(1e-6)
     best = [(part.flatten(1) @ unit.T).max(dim=1) for part in torch.split(images, 500)]

@@ -1,9 +1,8 @@
 """Whether a classifier answers as the layers say that are proved: the last line of defence.
 
 The operations of a network are what torch.export saw in one call. Hooks, a call of its own, state
-in Python, modes of autograd, other numbers of images: whatever makes the network answer otherwise
-than its layers compute is looked for here by running both. More than rounding explains is a
-refusal.
+in Python, modes of autograd, other numbers of images: whatever makes it answer otherwise than its
+layers is looked for by running both. More than rounding explains is a refusal.
 """
 
 from __future__ import annotations
@@ -24,8 +23,7 @@ from blankcheck.outputs import run
 from blankcheck.seeds import own_random_numbers
 
 BATCHES = (1, 1, 2, 2, 7, 7, BATCH)
-"""How many images at once; twice in a row, because some answer from memory; and as many as were
-exported."""
+"""Images at once; twice in a row, as some answer from memory; and as many as were exported."""
 MODES = {
     "without gradients": torch.no_grad,
     "with gradients": torch.enable_grad,
@@ -52,11 +50,8 @@ def check_agreement(classifier: nn.Module, images: Tensor, expected: Expected, f
         form: of the answers, for the message.
     """
     device, places = device_of(classifier), cycle(range(len(images)))
-    with (
-        in_one_line("model cannot be run as it was read"),
-        left_as_found(classifier),
-        _in_float32(device),
-    ):
+    broken = "model cannot be run as it was read"
+    with in_one_line(broken), left_as_found(classifier), _in_float32(device):
         for frozen, (words, mode), size in product((True, False), MODES.items(), BATCHES):
             for parameter in classifier.parameters():
                 free = parameter.is_floating_point() and not parameter.is_inference()
@@ -65,8 +60,7 @@ def check_agreement(classifier: nn.Module, images: Tensor, expected: Expected, f
             with mode():
                 asked = images[rows].to(device, copy=True)
                 asked.requires_grad_(mode is torch.enable_grad)
-                # what may be random is the classifier inside a gate, and then it is so twice in
-                # the same way
+                # the classifier inside a gate may be random, and is so twice in the same way
                 with own_random_numbers(int(rows[0]), [device]):
                     said = run(classifier, asked).detach().to("cpu", torch.float64, copy=True)
                 with own_random_numbers(int(rows[0]), [device]):
@@ -75,13 +69,11 @@ def check_agreement(classifier: nn.Module, images: Tensor, expected: Expected, f
 
 
 def _in_float32(device: torch.device) -> AbstractContextManager[object]:
-    """Convolutions on a GPU, which compute in TF32 unless told otherwise: no certificate covers
-    that."""
+    """Convolutions on a GPU without TF32, which no certificate covers."""
     if device.type != "cuda":
         return nullcontext()
-    exact: AbstractContextManager[object] = torch.backends.cudnn.flags(
-        enabled=True, allow_tf32=False
-    )
+    exact: AbstractContextManager[object]
+    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
     return exact
 
 
@@ -97,9 +89,8 @@ def _compare(answers: Tensor, wanted: Tensor, tolerance: Tensor, what: str) -> N
         at = (off - tolerance).argmax()
         most, off = tolerance.flatten()[at], off.flatten()[at]
         how = f"differ by {float(off):.3g} where rounding explains {float(most):.3g}"
-    raise ModelError(
-        f"model answers otherwise than its operations, and cannot be certified: {what} {how}"
-    )
+    other = "model answers otherwise than its operations, and cannot be certified"
+    raise ModelError(f"{other}: {what} {how}")
 
 
 def trial_images(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -115,15 +106,12 @@ def trial_images(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
 
 
 def run_layers(layers: Sequence[Layer], images: Tensor) -> tuple[Tensor, Tensor]:
-    """What the layers give for images (n, c, h, w) in float64, and how far float32 can be off, each
-    (n, outputs)."""
-    values: list[Tensor] = []
-    errors: list[Tensor] = []
+    """What layers give for images (n, c, h, w), and how far float32 can be off; (n, outputs)."""
+    values = list[Tensor]()
+    errors, exact = list[Tensor](), torch.full_like(images, TINY)
     for layer in layers:
         values.append(_value(layer, values, images))
-        errors.append(
-            slack(layer, errors, values, values) if errors else torch.full_like(images, TINY)
-        )
+        errors.append(slack(layer, errors, values, values) if errors else exact)
     return values[-1], errors[-1]
 
 
@@ -139,8 +127,7 @@ def _value(layer: Layer, values: Sequence[Tensor], images: Tensor) -> Tensor:
 
 
 def answers_of(form: str, logits: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
-    """The answers in this form that belong to logits (n, m), and how far off they can be if the
-    logits are so by `error`."""
+    """Answers in this form for logits (n, m) that are off by `error`, and how far they are off."""
     if form == "logits":
         return logits, error
     moved, outputs = 2 * error.amax(dim=1, keepdim=True), logits.shape[1]

@@ -14,22 +14,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from blankcheck.certifying.hull import (
-    NUMBERS_AT_ONCE,
-    Hull,
-    Sparse,
-    exact_ends,
-    gains,
-    hulls,
-    largest_gain,
-)
+from blankcheck.certifying import hull
+from blankcheck.certifying.hull import Ends, Hull, Sparse
 from blankcheck.certifying.layers import Layer
 from blankcheck.certifying.maps import Dense
 from blankcheck.certifying.rounding import TINY, slack
 
 MOST_ROWS = 6000
-"""Values of a layer behind others that are bounded by relaxation; where more may be on or off,
-intervals have to do."""
+"""Values behind others that are bounded by relaxation; of more, intervals have to do."""
 
 Alpha = Mapping[int, Tensor]
 """By the position of a ReLU the slopes of its lines from below, in [0, 1], (1 or rows, *shape)."""
@@ -39,9 +31,8 @@ Alpha = Mapping[int, Tensor]
 class Bounded:
     """A network with bounds over `images`.
 
-    low, high: (1, *shape) of each layer. error: how far float32 can be from the exact value there;
-    None where nobody asked. From the first layer on whose numbers float32 might not hold, all three
-    are infinite.
+    low, high: (1, *shape) of each layer. error: how far float32 can be from the exact value, or
+    None. All three are infinite from the first layer on whose numbers float32 might not hold.
     """
 
     layers: tuple[Layer, ...]
@@ -76,14 +67,15 @@ def bound_layers(
             off in float64. Where float32 might overflow anywhere, nothing is known of the outputs,
             since a ReLU or a clamp behind it would only hide that.
     """
-    made = Bounded(tuple(layers), images, hulls(layers, like), [], [], [] if rounding else None)
+    found = hull.hulls(layers, like)
+    made = Bounded(tuple(layers), images, found, [], [], [] if rounding else None)
     asked = {layer.inputs[0] for layer in layers if layer.kind == "relu"}
     behind_relu: set[int] = set()
     for at, layer in enumerate(layers):
         relaxed = layer.kind == "relu" or not behind_relu.isdisjoint(layer.inputs)
         if relaxed and at not in made.hulls:
             behind_relu.add(at)
-        exact = exact_ends(layer, made.hulls, images, made.channels)
+        exact = hull.exact_ends(layer, made.hulls, images, made.channels)
         low, high = _interval(made, at) if exact is None else exact
         if exact is None and at in asked and at not in made.hulls:
             low, high = _refined(made, at, low, high, MOST_ROWS if at in behind_relu else None)
@@ -91,8 +83,7 @@ def bound_layers(
             before = made.error, made.low, made.high
             error = slack(layer, *before) if at else torch.full_like(low, TINY)
             low, high = low - error, high + error
-            # a number that is none is neither above nor below anything, and would pass for a ReLU
-            # that is off
+            # NaN is neither above nor below anything, and would pass for a ReLU that is off
             if not bool((low + high + error).isfinite().all()):
                 return _lost(made, at)
             made.error.append(error)
@@ -112,12 +103,12 @@ def _lost(made: Bounded, at: int) -> Bounded:
     return made
 
 
-def _interval(made: Bounded, at: int) -> tuple[Tensor, Tensor]:
+def _interval(made: Bounded, at: int) -> Ends:
     """What follows for one layer from the bounds of its inputs."""
     layer = made.layers[at]
     if at in made.hulls:
-        hull, lit = made.hulls[at], float(made.images.k > 0)
-        return hull.dark + lit * hull.low, hull.dark + lit * hull.high
+        values, lit = made.hulls[at], float(made.images.k > 0)
+        return values.dark + lit * values.low, values.dark + lit * values.high
     if layer.maximum is not None:
         a, b = layer.maximum
         return torch.maximum(made.low[a], made.low[b]), torch.maximum(made.high[a], made.high[b])
@@ -125,11 +116,9 @@ def _interval(made: Bounded, at: int) -> tuple[Tensor, Tensor]:
     if layer.kind == "relu":
         return lows[0].clamp(min=0), highs[0].clamp(min=0)
     if layer.kind == "sum":
-        signed = [
-            (s * low, s * high) if s >= 0 else (s * high, s * low)
-            for s, low, high in zip(layer.signs, lows, highs, strict=True)
-        ]
-        low, high = (torch.stack(ends).sum(dim=0) for ends in zip(*signed, strict=True))
+        ends = zip(layer.signs, lows, highs, strict=True)
+        signed = [(s * low, s * high) if s >= 0 else (s * high, s * low) for s, low, high in ends]
+        low, high = (torch.stack(x).sum(dim=0) for x in zip(*signed, strict=True))
         return low, high
     assert layer.map is not None
     middle, half = (lows[0] + highs[0]) / 2, (highs[0] - lows[0]) / 2
@@ -137,24 +126,21 @@ def _interval(made: Bounded, at: int) -> tuple[Tensor, Tensor]:
     return middle - half, middle + half
 
 
-def _refined(
-    made: Bounded, at: int, low: Tensor, high: Tensor, most: int | None
-) -> tuple[Tensor, Tensor]:
-    """The interval of a layer, tightened by relaxation wherever it does not say already whether a
-    ReLU is on; as it is where these are more than `most` values."""
+def _refined(made: Bounded, at: int, low: Tensor, high: Tensor, most: int | None) -> Ends:
+    """A layer's interval, relaxed where a ReLU may be on or off, if that is at most `most`."""
     asked = ((low < 0) & (high > 0)).flatten().nonzero().squeeze(1)
     if len(asked) == 0 or (most is not None and len(asked) > most):
         return low, high
     flat_low, flat_high = low.flatten(), high.flatten()
     widest = max(int(torch.Size(layer.shape).numel()) for layer in made.layers)
-    for places in torch.split(asked, max(1, NUMBERS_AT_ONCE // widest)):
+    for places in torch.split(asked, max(1, hull.NUMBERS_AT_ONCE // widest)):
         below, above = _relaxed_ends(made, at, places)
         flat_high = flat_high.index_put((places,), torch.minimum(flat_high[places], above))
         flat_low = flat_low.index_put((places,), torch.maximum(flat_low[places], below))
     return flat_low.view_as(low), flat_high.view_as(high)
 
 
-def _relaxed_ends(made: Bounded, at: int, places: Tensor) -> tuple[Tensor, Tensor]:
+def _relaxed_ends(made: Bounded, at: int, places: Tensor) -> Ends:
     """Bounds of some values of a layer from below and above, each (places,)."""
     layer, shift = made.layers[at], made.low[0].new_zeros(())
     if isinstance(layer.map, Dense):
@@ -172,8 +158,7 @@ def _relaxed_ends(made: Bounded, at: int, places: Tensor) -> tuple[Tensor, Tenso
 
 @dataclass(frozen=True)
 class Line:
-    """A linear function of layers that look at single features: coefficients (rows, *shape) by
-    layer, and constant (rows,)."""
+    """A linear function of layers of single features. Coefficients and constant: (rows, ...)."""
 
     coefficients: dict[int, Tensor]
     constant: Tensor
@@ -186,8 +171,7 @@ class Line:
 def backward_bound(
     made: Bounded, at: int, rows: Tensor, alpha: Alpha | None = None
 ) -> tuple[Line, bool]:
-    """A linear function nowhere below rows (n, *shape) times the layer at `at`, and whether a ReLU
-    lies on its way."""
+    """A line nowhere below rows (n, *shape) times layer `at`, and whether a ReLU is on its way."""
     pending = {at: rows}
     found: dict[int, Tensor] = {}
     constant, relaxed = rows.new_zeros(len(rows)), False
@@ -221,8 +205,7 @@ def _inputs(made: Bounded, layer: Layer, a: Tensor) -> Iterator[tuple[int, Tenso
 def _through_relu(
     made: Bounded, relu: int, a: Tensor, alpha: Alpha | None
 ) -> tuple[Tensor, Tensor]:
-    """Coefficients of the values before a ReLU, and a constant (rows,): the chord where a is
-    positive, the line from below where it is negative."""
+    """Coefficients before a ReLU, constant (rows,): the chord where a > 0, else the lower line."""
     (before,) = made.layers[relu].inputs
     low, high = made.low[before], made.high[before]
     unstable = (low < 0) & (high > 0)
@@ -240,9 +223,9 @@ def concretize(made: Bounded, line: Line) -> Tensor:
     """The largest value of a line over all sparse images, exactly, (rows,)."""
     parts, dark = [], line.constant
     for at, a in line.coefficients.items():
-        hull = made.hulls[at]
-        parts.append(gains(a, hull.low, hull.high).flatten(1))
-        dark = dark + (a * hull.dark).flatten(1).sum(dim=1)
+        values = made.hulls[at]
+        parts.append(hull.gains(a, values.low, values.high).flatten(1))
+        dark = dark + (a * values.dark).flatten(1).sum(dim=1)
     if not parts:
         return dark
-    return dark + largest_gain(torch.stack(parts).sum(dim=0), made.images, made.channels)
+    return dark + hull.largest_gain(torch.stack(parts).sum(dim=0), made.images, made.channels)

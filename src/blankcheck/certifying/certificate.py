@@ -1,5 +1,4 @@
-"""How many lit features are provably too few: for each real class the largest k that can be proved,
-as plain numbers."""
+"""How many lit features are provably too few: for each class the largest k, as numbers."""
 
 from __future__ import annotations
 
@@ -10,22 +9,14 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from blankcheck.certifying import record
 from blankcheck.certifying.agreement import answers_of, check_agreement, run_layers, trial_images
 from blankcheck.certifying.bounds import bound_layers
 from blankcheck.certifying.gate import as_log_odds, check_gate, gate_bounds, gate_of
 from blankcheck.certifying.hull import Sparse
 from blankcheck.certifying.layers import uncertifiable
 from blankcheck.certifying.log_odds import limit, log_odds_bounds, rounding_slack
-from blankcheck.certifying.record import (
-    CERTIFIED,
-    GATE_CERTIFIED,
-    NO_BOUND,
-    SLOPE_STEPS,
-    UNITS,
-    Certificate,
-    Level,
-    check_steps,
-)
+from blankcheck.certifying.record import Certificate, Level
 from blankcheck.certifying.trace import Network, read_network
 from blankcheck.classifiers.wrapper import device_of, fingerprint, left_as_found
 from blankcheck.errors import ArgumentError, ModelError
@@ -42,7 +33,7 @@ def certify(
     confidence: float = 0.9,
     unit: str = "features",
     *,
-    slope_steps: int = SLOPE_STEPS,
+    slope_steps: int = record.SLOPE_STEPS,
     most: int | None = None,
     watch: Watch = lambda k, proved: None,
 ) -> Certificate:
@@ -64,39 +55,28 @@ def certify(
 
     Raises:
         ArgumentError: with one line.
-        ModelError: with one line, also for a network that does not answer as its operations say
-            (`agreement`).
+        ModelError: with one line, also for a network that answers otherwise than its operations.
     """
     if not 0 < confidence < 1:
         raise ArgumentError(f"confidence must lie in (0, 1), got {confidence:g}")
-    if unit not in UNITS:
+    if unit not in record.UNITS:
         raise ArgumentError(f"unit must be features or pixels, got {unit!r}")
-    check_steps(slope_steps)
+    record.check_steps(slope_steps)
     began = time.monotonic()
     prover = Prover(classifier, shape, classes, confidence, unit, slope_steps, watch)
     most = prover.everything if most is None else min(most, prover.everything)
     with left_as_found(classifier):
         k = tuple(largest_k(partial(prover.holds, target), most) for target in range(classes))
-    return Certificate(
-        confidence,
-        unit,
-        prover.shape,
-        prover.outputs,
-        k,
-        prover.levels(),
-        fingerprint(classifier),
-        {"slope_steps": slope_steps, "precision": "float64"},
-        time.monotonic() - began,
-        prover.means,
-    )
+    proved = confidence, unit, prover.shape, prover.outputs, k, prover.levels()
+    settings = {"slope_steps": slope_steps, "precision": "float64"}
+    made = fingerprint(classifier), settings, time.monotonic() - began, prover.means
+    return Certificate(*proved, *made)
 
 
 def confirm(certificate: Certificate, classifier: nn.Module) -> tuple[bool, ...]:
-    """For each class whether its k is proved again for this network; True where nothing was
-    claimed.
+    """For each class whether its k is proved again; True where nothing was claimed.
 
-    Raises ArgumentError or ModelError with one line when the network is not one the certificate can
-    speak of.
+    Raises ArgumentError or ModelError with one line for a network of another kind.
     """
     prover = _prover_again(certificate, classifier)
     with left_as_found(classifier):
@@ -130,8 +110,7 @@ def _prover_again(made: Certificate, classifier: nn.Module) -> Prover:
 class Prover:
     """Bounds of a classifier, or of the gate around it, at any k, each computed once.
 
-    Arguments and errors are those of `certify`. Making one checks that the classifier answers as
-    its layers do.
+    Arguments and errors are those of `certify`. Checks that the classifier answers as its layers.
     """
 
     def __init__(
@@ -152,12 +131,12 @@ class Prover:
         images = trial_images(network.shape, network.dtype)
         logits, error = run_layers(self._layers, images.to(self._like))
         if gate is None:
-            self.outputs, self.means = network.outputs, CERTIFIED
+            self.outputs, self.means = network.outputs, record.CERTIFIED
             _check_network(classifier, network, images, logits, error)
         else:
             if network.outputs != classes or network.form != "logits":
                 raise _too_few("gate", network.outputs, classes)
-            self.means = GATE_CERTIFIED
+            self.means = record.GATE_CERTIFIED
             self.outputs = check_gate(classifier, gate[0], images, logits, error, confidence)
         if not 1 <= classes <= self.outputs:
             raise _too_few("model", self.outputs, classes)
@@ -177,9 +156,8 @@ class Prover:
         return self._known[k]
 
     def _bounds(self, images: Sparse) -> tuple[Tensor, Tensor]:
-        """Of the log-odds of each class from above, (classes,), rounding included, and the part of
-        them that covers rounding."""
-        if self.means == GATE_CERTIFIED:
+        """(classes,) upper bounds of the log-odds, rounding included, and the part for rounding."""
+        if self.means == record.GATE_CERTIFIED:
             above, slack = gate_bounds(self._layers, images, self._like)
             return as_log_odds(above + slack, self.outputs), slack
         made = bound_layers(self._layers, images, self._like)
@@ -188,8 +166,7 @@ class Prover:
         return log_odds_bounds(made, self._classes, self._slope_steps, enough) + slack, slack
 
     def holds(self, target: int, k: int) -> bool:
-        """Whether any level at k or above proves that the class stays below the confidence with at
-        most k lit features."""
+        """Whether a level at k or above proves that the class stays below the confidence."""
         above = [level for level in self._known.values() if level.k >= k]
         proved = any(level.log_odds[target] < self.limit for level in above)
         return proved or self.level(k).log_odds[target] < self.limit
@@ -208,8 +185,7 @@ def _check_network(
 ) -> None:
     answers, off = answers_of(network.form, logits, error)
     check_agreement(classifier, images, lambda rows, _: (answers[rows], off[rows]), network.form)
-    # outputs that sum to 1 are taken for probabilities, of which nothing is proved here unless a
-    # softmax gives them
+    # outputs that sum to 1 are taken for probabilities; nothing is proved without a softmax
     with left_as_found(classifier):
         seen = output_form(classifier, images.to(logits.device))
     if "probabilities" in (seen, network.form):
@@ -240,4 +216,4 @@ def largest_k(holds: Callable[[int], bool], most: int) -> int | None:
 
 def _floats(values: Tensor) -> tuple[float, ...]:
     """Finite ones; what is no number says as little as what is infinite."""
-    return tuple(float(v) for v in values.detach().nan_to_num(nan=NO_BOUND))
+    return tuple(float(v) for v in values.detach().nan_to_num(nan=record.NO_BOUND))

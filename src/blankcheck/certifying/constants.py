@@ -4,8 +4,7 @@ They are computed as the network computes them, in the types of its own tensors.
 float32 rounds in one way only, number by number, gives the same everywhere; sums do not, since
 threads and devices add in other orders. So whatever comes after a sum is computed a second time in
 float64, with each sum moved by as much as rounding can, and the difference of the two widens the
-rounding of the layer. What jumps behind a sum, as rounding and comparing do, shows by a large
-difference.
+rounding of the layer. What jumps behind a sum, as comparing does, differs much.
 """
 
 from __future__ import annotations
@@ -29,8 +28,7 @@ MOST_DOUBT = 1e-3
 SPREAD, LAST_PLACES = 8, 8
 """How much farther off other orders may be than what was seen, and by how many units at least."""
 MOVED_BY = gamma(16)
-"""By how much a sum is moved, against the sum of the absolute values. Libraries add in blocks and
-pairs, so that the error of many terms is that of few."""
+"""By how much a sum is moved, against the absolute sum; libraries add in blocks and pairs."""
 _SUMS = "sum mean mm addmm bmm baddbmm mv addmv dot linear matmul convolution"
 SUMS = frozenset(_SUMS.split())
 """Operations that are linear in each of their tensors."""
@@ -73,8 +71,7 @@ def _operation(node: fx.Node) -> str:
 
 
 def rounded_nodes(graph: fx.Graph, images: fx.Node) -> frozenset[fx.Node]:
-    """Of the values that do not depend on the images (a placeholder), those that other threads or
-    devices may round otherwise."""
+    """Of values that do not depend on the images, those that other devices may round otherwise."""
     seen, found = {images}, set[fx.Node]()
     for node in graph.nodes:
         if not seen.isdisjoint(node.all_input_nodes):
@@ -89,8 +86,7 @@ def rounded_nodes(graph: fx.Graph, images: fx.Node) -> frozenset[fx.Node]:
 def computed(node: fx.Node, args: Sequence[Any], kwargs: dict[str, Any], moved: float = 0.0) -> Any:
     """The value of an operation that does not depend on the image.
 
-    In its own tensors' types or, where it is `moved`, in float64, with sums moved by so much of
-    what rounding can do to them.
+    In its tensors' types or, where `moved`, in float64 with sums moved by so much of rounding.
     """
     assert callable(node.target)
     if not moved:
@@ -117,8 +113,7 @@ def _each(values: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 
 def as_type(values: Any, dtype: torch.dtype) -> Any:
-    """The same with every tensor of floating-point numbers in this type, complex ones in the
-    complex type of its precision, also inside lists, tuples and dicts."""
+    """The same with floating-point tensors in this type, complex ones in its complex type."""
 
     def turned(tensor: Tensor) -> Tensor:
         if tensor.is_complex():
@@ -129,8 +124,7 @@ def as_type(values: Any, dtype: torch.dtype) -> Any:
 
 
 def doubted(layers: Sequence[Layer], others: Sequence[Sequence[Layer]]) -> list[Layer]:
-    """The layers with how far their numbers can be off. others: the same layers, of numbers
-    computed otherwise; ModelError where these are no longer the same network."""
+    """Layers with how far their numbers can be off; ModelError if `others` are another network."""
     if any([a.signs for a in layers] != [b.signs for b in other] for other in others):
         raise _hanging()
     return [_doubted(layer, again) for layer, *again in zip(layers, *others, strict=True)]

@@ -1,8 +1,7 @@
 """A gate: a small network that is bounded on sparse images and keeps a classifier's confidence down
 there.
 
-For a classifier with m outputs and probabilities p, whose likeliest class is t, the gated one
-answers
+With m outputs, probabilities p, and the likeliest class t, the gated classifier answers
 
     q = s p + (1 - s) / m,    s = sigmoid(g_t(x)),
 
@@ -42,22 +41,19 @@ BATCH, MARGIN, LEARNING_RATE = 128, 4.0, 4e-3
 RAMP = 0.5
 """Share of the training over which the number of lit features grows to k."""
 STEP_DOWN, TRIES = 1e-3, 40
-"""By how much a bias is lowered when rounding stands in the way, each time by twice as much, and
-how often."""
+"""By how much a bias is lowered against rounding, doubled each time, and how often."""
 
 
 def gate_network(
     shape: tuple[int, int, int], classes: int, tau: float = 0.1, channels: int = 16
 ) -> nn.Sequential:
-    """A gate of a few thousand parameters: one wide convolution, a ReLU and a linear layer;
-    untrained."""
+    """An untrained gate of a few thousand parameters: wide convolution, ReLU, linear layer."""
     layers, flat = wide_kernel(shape, channels, tau)
     return nn.Sequential(*layers, nn.Linear(flat, classes))
 
 
 class Gated(nn.Module):
-    """A classifier with a gate around it; gives probabilities (n, m). form: of the outputs of
-    `inner`."""
+    """A classifier with a gate around it; gives probabilities. form: of the outputs of `inner`."""
 
     def __init__(self, inner: nn.Module, gate: nn.Module, form: str = "logits") -> None:
         super().__init__()
@@ -73,18 +69,16 @@ class Gated(nn.Module):
 
 
 def let_through(p: Tensor, opened: Tensor) -> Tensor:
-    """Probabilities (n, m) behind a gate: those of the classifier inside (n, m), outputs of the
-    gate (n, classes)."""
+    """Probabilities (n, m) of the classifier inside behind a gate's outputs (n, classes)."""
     opened = F.pad(opened, (0, p.shape[1] - opened.shape[1]), value=OPEN)
     s = opened.gather(1, p.argmax(dim=1, keepdim=True)).sigmoid()
     return s * p + (1 - s) / p.shape[1]
 
 
 def gate_of(classifier: nn.Module) -> tuple[Gated, nn.Module] | None:
-    """A classifier's gate, and with it a network that gives what the gate says of images in [0, 1],
-    the normalisation of a `UnitClassifier` around it included. None where the classifier is not
-    just that: of a subclass, of one with hooks or with methods of its own nobody knows what it
-    computes."""
+    """A classifier's gate, and a network that gives what the gate says of images in [0, 1], with
+    the normalisation of a `UnitClassifier` around it. None for a classifier that is not just that:
+    of a subclass, of one with hooks or with methods of its own nobody knows what it computes."""
     inside = classifier.network if type(classifier) is UnitClassifier else classifier
     if (
         type(inside) is not Gated
@@ -116,8 +110,7 @@ def check_gate(
     """How many outputs a gated classifier has. Raises ModelError where it does not answer as its
     formula says, and ArgumentError for a confidence that no gate can keep.
 
-    images: `trial_images`. opened, error: (n, classes), what the gate says of them, and how far off
-    that can be.
+    images: `trial_images`. opened, error: (n, classes), the gate's outputs, and how far off.
     """
     with left_as_found(classifier), torch.no_grad():
         outputs = run(classifier, images[:2].to(opened.device)).shape[1]
@@ -148,8 +141,7 @@ def most_open(confidence: float, outputs: int) -> float:
 
 
 def gate_bounds(layers: Sequence[Layer], images: Sparse, like: Tensor) -> tuple[Tensor, Tensor]:
-    """(classes,) upper bounds of the gate's outputs over all sparse images, and the rounding beside
-    them, in float64."""
+    """(classes,) upper bounds of the gate's outputs over sparse images, and their rounding."""
     made = bound_layers(layers, images, like)
     assert made.error is not None
     eye = torch.eye(made.layers[-1].shape[0], dtype=like.dtype, device=like.device)
@@ -157,8 +149,7 @@ def gate_bounds(layers: Sequence[Layer], images: Sparse, like: Tensor) -> tuple[
 
 
 def as_log_odds(opened: Tensor, outputs: int) -> Tensor:
-    """Bounds of the gated log-odds from bounds of the gate's outputs: those of the likeliest class,
-    and 1/2 for others."""
+    """Gated log-odds from bounds of the gate's outputs: of the likeliest class, 1/2 for others."""
     s = opened.sigmoid()
     return (s + (1 - s) / outputs).logit().clamp(min=0.0)
 
@@ -174,8 +165,7 @@ def fit_gate(
     plan: GatePlan | None = None,
     watch: Callable[[int, float], None] = lambda step, loss: None,
 ) -> nn.Sequential:
-    """Train a gate that is proved shut on all images with at most k lit features, for every class,
-    and is open on real images.
+    """Train a gate, proved shut on all images with at most k lit features, open on real ones.
 
     It is trained on how far real images of a class stand above the bound of that class over all
     sparse images; then the bias of each class is set to where the bound is theta.

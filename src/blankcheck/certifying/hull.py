@@ -23,14 +23,15 @@ from blankcheck.certifying.maps import Convolution, Dense, Fixed, Scaling
 from blankcheck.certifying.record import UNITS
 from blankcheck.errors import ArgumentError
 
+Ends = tuple[Tensor, Tensor]
+"""From below, and from above."""
 NUMBERS_AT_ONCE = 8_000_000
 """Of coefficients that are held at once: 64 MB in float64."""
 
 
 @dataclass(frozen=True)
 class Sparse:
-    """All images in [0, 1]^(c, h, w) with at most k lit features, or with lit features at at most k
-    pixels."""
+    """All images in [0, 1]^(c, h, w) with at most k lit features, or k pixels with lit features."""
 
     k: int
     unit: str = "features"
@@ -117,11 +118,8 @@ def largest_gain(gains: Tensor, images: Sparse, channels: int) -> Tensor:
     return gains.topk(images.k, dim=1, sorted=False).values.sum(dim=1)
 
 
-def exact_ends(
-    layer: Layer, found: Mapping[int, Hull], images: Sparse, channels: int
-) -> tuple[Tensor, Tensor] | None:
-    """The exact ends of a layer whose values are linear in a few single features each, (1, *shape);
-    None for other layers. found: as `hulls` finds them. channels: of an image."""
+def exact_ends(layer: Layer, found: dict[int, Hull], images: Sparse, channels: int) -> Ends | None:
+    """The exact ends (1, *shape) of a layer linear in a few single features each, else None."""
     hull = found.get(layer.inputs[0]) if layer.kind == "linear" else None
     if hull is None:
         return None
@@ -132,14 +130,12 @@ def exact_ends(
         weight = layer.map.weight.flatten(1)
         low, high = layer.map.patches(low), layer.map.patches(high)
         if images.unit == "pixels" and hull.dark.shape[1] != channels:
-            # windows of a rearranged image do not say which of their values share a pixel, but k
-            # pixels light no more than these
+            # windows of a rearranged image may share pixels, but k pixels light no more than these
             images = Sparse(images.k * channels)
     else:
         return None
     dark = layer.affine(hull.dark)
-    up: list[Tensor] = []
-    down: list[Tensor] = []
+    up, down = list[Tensor](), list[Tensor]()
     for rows in torch.split(weight, max(1, NUMBERS_AT_ONCE // low.numel())):
         for ends, sign in ((up, 1.0), (down, -1.0)):
             each = gains(sign * rows[:, None], low, high).flatten(0, 1)

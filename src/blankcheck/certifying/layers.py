@@ -52,8 +52,7 @@ class Layer:
 
 @dataclass
 class Layers:
-    """Layers in the order in which they are computed. Each method adds some, and gives the position
-    of the last one."""
+    """Layers in order of computation. Each method adds some, and gives the last one's position."""
 
     all: list[Layer] = field(default_factory=list)
 
@@ -132,8 +131,7 @@ class Call:
     """One operation of an exported network, as those see it who write it down as layers.
 
     given: its arguments by name, defaults included; an `At` where they depend on the image. after:
-    shape of its result for one image. one: the number 1, of the type and on the device of all
-    layers.
+    shape of its result for one image. one: the number 1, of all layers' type and device.
     """
 
     layers: Layers

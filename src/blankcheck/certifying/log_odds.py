@@ -1,17 +1,12 @@
-"""Upper bounds of each real class's log-odds, log p - log(1 - p), over all sparse images, and
-training with them.
+"""Upper bounds of each real class's log-odds over all sparse images, and training with them.
 
-The log-odds of class t are z_t minus the log-sum-exp of the other outputs. Two bounds, of which the
-smaller counts:
+Log-odds of class t are z_t minus the log-sum-exp of the others. The smaller of two bounds counts:
 
-- each margin z_t - z_j bounded on its own, b_j: the log-odds are at most minus the log-sum-exp of
-  all -b_j;
+- each margin z_t - z_j bounded on its own, b_j: at most minus the log-sum-exp of all -b_j;
 - log-sum-exp is convex, so at least sum w_j z_j + H(w) for any weights w that sum to 1, H being
-  their entropy: the log-odds are at most the bound of the single linear function z_t - sum w_j z_j,
-  minus H(w).
+  their entropy: at most the bound of the single linear function z_t - sum w_j z_j, minus H(w).
 
-With the softmax of -b as weights the second is never worse than the first by more than what
-relaxation loses on sums.
+With the softmax of -b as weights the second is worse by at most relaxation's loss on sums.
 """
 
 from __future__ import annotations
@@ -32,8 +27,7 @@ from blankcheck.classifiers.wrapper import device_of
 from blankcheck.errors import ArgumentError
 
 MOST_PAIRS = 4096
-"""Margins that are bounded one by one; where there are more, weights come from the outputs'
-intervals."""
+"""Margins that are bounded one by one; with more, weights come from the intervals."""
 LEARNING_RATE = 0.1
 HOPELESS = 10.0
 """Log-odds that optimisation is not expected to gain."""
@@ -114,8 +108,7 @@ def _own(classes: int, outputs: Tensor) -> Tensor:
 
 
 def _without_alpha(made: Bounded, classes: int) -> tuple[Tensor, Tensor]:
-    """Bounds without optimisation, and the logits of the weights w (classes, outputs), -inf at the
-    class itself."""
+    """Bounds without optimisation, and the logits of w (classes, outputs), -inf at the class."""
     low, high = made.low[-1][0], made.high[-1][0]
     outputs, own = len(low), _own(classes, low)
     if classes * (outputs - 1) <= MOST_PAIRS:
@@ -209,10 +202,9 @@ class Penalty:
     """A loss on what cannot be proved yet of a network, whose weights are read at each call.
 
     It is the mean excess of the proved log-odds over what is asked, over all images with at most k
-    lit features; k and weight grow with the ramp. The log-odds are penalised and not the
-    probability, whose gradient vanishes where a class is far too sure, which at first it always is
-    (compare interval bound propagation, Gowal et al. 2018, arXiv:1810.12715, and GOOD, Bitterwolf
-    et al. 2020, arXiv:2007.08473).
+    lit features; k and weight grow with the ramp. The probability's gradient would vanish where a
+    class is far too sure, as at first (compare interval bound propagation, Gowal et al. 2018,
+    arXiv:1810.12715, and GOOD, Bitterwolf et al. 2020, arXiv:2007.08473).
     """
 
     def __init__(self, module: nn.Module, shape: Sequence[int], classes: int, ramp: Ramp) -> None:

@@ -93,8 +93,7 @@ class Convolution(Weighted):
             size = (len(a), *shape)
             before: Tensor = conv2d_input(size, self.weight, a, *options, self.groups)  # type: ignore[no-untyped-call]
             return before
-        # four times as fast as a transposed convolution of many rows in float32; bmm, because
-        # matmul would copy twice
+        # four times as fast as conv_transpose of many rows in float32; matmul would copy twice
         weight = self.weight.flatten(1).T.expand(len(a), -1, -1)
         pieces = torch.bmm(weight, a.flatten(2))
         stride, padding, dilation = options

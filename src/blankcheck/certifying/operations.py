@@ -67,8 +67,7 @@ def _batch_norm(call: Call) -> int:
         return at
     doubt = None
     if exact and bool((((weight / deviation).abs() < SMALL) & (weight != 0)).any()):
-        # float32 multiplies the two factors first, and may lose of the product what is below its
-        # smallest number
+        # float32 multiplies the factors first, and may lose what is below its smallest number
         lost = wide(TINY * mean.abs()).expand(1, *call.after)
         doubt = Doubt(Scaling(wide(TINY * deviation)), lost)
     return call.layers.scaled(at, wide(weight), None if bias is None else wide(bias), doubt)
@@ -171,11 +170,8 @@ def _max_pool(call: Call) -> int:
 
 
 def _windows(size: int, out: int, k: int, s: int, p: int, d: int) -> Tensor | None:
-    """Along one axis, for each of `out` windows the positions of its k members, (k, out).
-
-    A place outside the image is replaced by a member of the same window that lies inside, which
-    changes no maximum; None where a window has no such member.
-    """
+    """For each of `out` windows along one axis the positions of its k members, (k, out). A place
+    outside becomes one inside, which changes no maximum; None for windows without such."""
     places = torch.arange(out)[None, :] * s - p + torch.arange(k)[:, None] * d
     inside = (places >= 0) & (places < size)
     if not bool(inside.any(dim=0).all()):

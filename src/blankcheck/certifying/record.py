@@ -57,8 +57,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Certificate:
-    """No image in [0, 1]^shape with at most k lit features is given the class with probability
-    `confidence` or more.
+    """No image in [0, 1]^shape with at most k lit features gets the class at `confidence` or more.
 
     Covered: the network in evaluation mode, computed in float32 by sums of products in any order,
     fused or not, numbers too small for float32 kept or set to 0, and images of float32 numbers. Not
@@ -115,8 +114,7 @@ class Certificate:
         return min(known) if len(known) == len(self.k) else None
 
     def probability(self, k: int) -> tuple[float | None, ...]:
-        """For each class the smallest bound of its probability that was proved for images with at
-        most k lit features."""
+        """For each class the smallest bound of its probability proved at this k or above."""
         above = [level.log_odds for level in self.levels if level.k >= k]
         if not above:
             return (None,) * len(self.k)

@@ -4,8 +4,7 @@ A sum of n products, in any order and with or without fused multiply-add, is off
 times the sum of the absolute products, gamma(n) = n u / (1 - n u) with u = 2^-24 (Higham 2002,
 Accuracy and Stability of Numerical Algorithms, section 3.1), as long as nothing overflows; numbers
 too small for float32, rounded or set to 0, add at most the smallest normal number each. Errors of
-earlier layers go through the absolute values of the coefficients. A ReLU whose value is surely not
-positive ends every error.
+earlier layers go through the absolute coefficients. A ReLU that is surely off ends every error.
 """
 
 from __future__ import annotations
@@ -23,12 +22,10 @@ UNIT = 2.0**-24
 TINY = 2.0**-126
 """The smallest normal number of float32: what a number below it can be off, or lose."""
 LARGEST = 2.0**126
-"""A quarter of float32's largest number: what has to hold every value, every coefficient and every
-partial sum. So the difference of two of them can be held, too, and none of the reciprocals that a
-coefficient comes from was flushed to 0."""
+"""A quarter of float32's largest number: holds every value, coefficient and partial sum, so that
+differences hold too and no reciprocal behind a coefficient was flushed to 0."""
 SOFTMAX_TERMS = 20
-"""Roundings of a softmax beside the sum over its terms: exponentials good to a few units in the
-last place, one division."""
+"""Roundings of a softmax beside its sum: exponentials good to a few units, one division."""
 
 
 def gamma(terms: int) -> float:
@@ -39,11 +36,9 @@ def gamma(terms: int) -> float:
 def slack(
     layer: Layer, errors: Sequence[Tensor], low: Sequence[Tensor], high: Sequence[Tensor]
 ) -> Tensor:
-    """The float32 error (rows, *shape) of a layer behind others, infinite where float32 might not
-    hold what is computed there.
+    """The float32 error (rows, *shape) of a layer behind others, infinite if it may overflow.
 
-    errors, low, high: of all earlier layers by their position, (rows, *shape); low and high enclose
-    the exact values.
+    errors, low, high: of all earlier layers, (rows, *shape); the last two enclose exact values.
     """
     if layer.maximum is not None:
         a, b = layer.maximum

@@ -1,5 +1,4 @@
-"""From an `nn.Module` to layers: the network is exported once, and written down as layers again
-for every set of weights."""
+"""From an `nn.Module` to layers: exported once, written down anew for every set of weights."""
 
 from __future__ import annotations
 
@@ -15,13 +14,7 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
-from blankcheck.certifying.constants import (
-    as_type,
-    check_operation,
-    computed,
-    doubted,
-    rounded_nodes,
-)
+from blankcheck.certifying import constants
 from blankcheck.certifying.layers import At, Call, Layer, Layers, short, uncertifiable
 from blankcheck.certifying.operations import OPERATIONS
 from blankcheck.certifying.record import check_shape
@@ -31,8 +24,7 @@ from blankcheck.outputs import in_silence, out_of_memory, run
 from blankcheck.text import one_line
 
 BATCH = 37
-"""Images in the exported batch: a number that no other size of a network is likely to be, so that
-an operation that mixes images shows."""
+"""Images in the exported batch: an unlikely size, so that an operation mixing images shows."""
 PRECISIONS = (torch.float32, torch.float64)
 SOFTMAX = {"_softmax.default": "probabilities", "_log_softmax.default": "log-probabilities"}
 ONE_AT_A_TIME = threading.Lock()
@@ -43,9 +35,8 @@ ONE_AT_A_TIME = threading.Lock()
 class Network:
     """A network that can be written down as layers.
 
-    module: where its weights are looked up whenever they are asked for. dtype: of the images that
-    it takes. form: what its outputs are; a softmax at the end is left away, since it changes no
-    probability.
+    module: where its weights are looked up at each call. dtype: of the images that it takes. form:
+    what its outputs are; a softmax at the end is left away, as if it were not there.
     """
 
     module: nn.Module
@@ -66,7 +57,9 @@ class Network:
         with in_one_line("model cannot be read for certification"):
             made = self._written(dtype)
             if self._rounded and dtype == torch.float64:
-                made = doubted(made, [self._written(dtype, moved) for moved in (1.0, -1.0)])
+                made = constants.doubted(
+                    made, [self._written(dtype, moved) for moved in (1.0, -1.0)]
+                )
             return tuple(made)
 
     def _written(self, dtype: torch.dtype, moved: float = 0.0) -> list[Layer]:
@@ -126,7 +119,7 @@ def read_network(module: nn.Module, shape: Sequence[int]) -> Network:
     places = _places(program)
     graph = program.graph
     images = next(n for n in graph.nodes if places[n.name][0] == InputKind.USER_INPUT)
-    rounded = rounded_nodes(graph, images)
+    rounded = constants.rounded_nodes(graph, images)
     outputs = int(made.shape[1])
     network = Network(module, (c, h, w), taken, outputs, form, program, end, rounded)
     with torch.no_grad():
@@ -135,8 +128,7 @@ def read_network(module: nn.Module, shape: Sequence[int]) -> Network:
 
 
 def _taken(module: nn.Module, like: Tensor, shape: tuple[int, int, int]) -> torch.dtype:
-    """The type of images that a network takes: float32, as everything here hands them over, unless
-    it takes float64 alone. What does not run at all is said in its own words."""
+    """float32, as everything here hands over, or float64 where a network takes that alone."""
     two = torch.zeros(2, *shape, device=like.device)
     with in_one_line("model cannot be run"), left_as_found(module), torch.no_grad():
         try:
@@ -172,10 +164,7 @@ def in_one_line(what: str) -> Iterator[None]:
 
 
 def _end(program: ExportedProgram) -> fx.Node:
-    """The node of the one output of a program that does nothing else.
-
-    ModelError where it does, or does not always do it.
-    """
+    """The node of a program's one output; ModelError if it does more, or not always does it."""
     outputs = program.graph_signature.output_specs
     changed = [str(spec.target) for spec in outputs if spec.kind != OutputKind.USER_OUTPUT]
     if changed:
@@ -185,7 +174,7 @@ def _end(program: ExportedProgram) -> fx.Node:
         raise ModelError("model must have one output to be certified")
     for node in program.graph.nodes:
         if node.op not in ("placeholder", "output"):
-            check_operation(node)
+            constants.check_operation(node)
     return nodes[outputs[0].arg.name]
 
 
@@ -207,7 +196,7 @@ def _write(
     args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: values[n])
     name, target = short(node.target), node.target
     if not any(isinstance(values[n], At) for n in node.all_input_nodes):
-        return computed(node, args, kwargs, moved)
+        return constants.computed(node, args, kwargs, moved)
     if target is operator.getitem:
         if args[1] != 0:
             raise uncertifiable("uses the positions of largest values")
@@ -229,5 +218,5 @@ def _write(
     given = {p.name: p.default_value for p in parameters}
     given |= dict(zip(given, args, strict=False)) | kwargs
     one = torch.ones((), dtype=dtype, device=result.device)
-    call = Call(made, target, as_type(given, dtype), tuple(result.shape[1:]), one)
+    call = Call(made, target, constants.as_type(given, dtype), tuple(result.shape[1:]), one)
     return At(OPERATIONS[name](call))

@@ -1,5 +1,4 @@
-"""Random numbers that belong to an image: they depend on its key and a counter, never on its
-neighbours in the batch.
+"""Random numbers of an image: they depend on its key and a counter, never on its batch.
 
 A counter-based generator: the finaliser of SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable
 pseudorandom number generators", figure 16) applied to key, counter and position. So an image draws
@@ -16,10 +15,8 @@ _FEW = 1 / 2**24
 
 
 def uniform(keys: Tensor, counter: int, size: int) -> Tensor:
-    """Numbers in [0, 1), (n,) int64 keys -> (n, size) float32; other counters give unrelated
-    numbers."""
-    # wrapped around as int64 is, by Python: a tensor would have to be brought to the device, for
-    # which the host waits
+    """Numbers in [0, 1), (n,) int64 keys -> (n, size); other counters give unrelated ones."""
+    # wrapped around by Python, since the host would wait for a tensor to reach the device
     turn = (counter * _GOLDEN + 2**63) % 2**64 - 2**63
     base = _mixed(keys + turn)
     place = torch.arange(1, size + 1, device=keys.device) * _GOLDEN

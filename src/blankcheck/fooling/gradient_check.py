@@ -10,9 +10,8 @@ from blankcheck.fooling.tensor_ops import movable
 from blankcheck.outputs import as_logits, run
 
 DIFFERENCES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-1)
-"""Changes of the log-odds, relative to 1 + their size, that the steps of finite differences are to
-make: small ones for strongly curved networks, a large one for those whose input is rounded but
-whose gradient is not."""
+"""Changes of the log-odds, relative to 1 + their size, that finite differences aim at: small ones
+for curved networks, a large one for those whose input, not gradient, is rounded."""
 ROUNDING = 1e-5
 """Promised changes below this, relative to the logits, and a tenth of it relative to the logarithm
 of the others' sum, drown in the rounding of 32-bit arithmetic and say nothing."""

@@ -1,5 +1,4 @@
-"""Searches that never ask for a gradient: they find what a network whose gradients lead nowhere
-still shows."""
+"""Searches without gradients: they find what networks with misleading gradients still show."""
 
 from __future__ import annotations
 
@@ -65,9 +64,8 @@ class RandomSearch(GradientFree):
         fewer = (lit - (lit // 10).clamp_min(1)).clamp_min(1)
         budget = torch.where(confident, fewer, state.budget)
         moving = (self.share * (1 - look.progress) ** 2 * budget).long().clamp_min(1)
-        draws = [
-            uniform(state.keys, state.step * self.tries + i, flat.shape[1]) for i in range(tries)
-        ]
+        first = state.step * self.tries
+        draws = [uniform(state.keys, first + i, flat.shape[1]) for i in range(tries)]
         trials = torch.stack([_rearranged(flat, draw, moving, budget - lit) for draw in draws])
         top = look.score(trials.view(tries, *images.shape)).max(dim=0)
         best = trials[top.indices, torch.arange(len(flat), device=flat.device)]
@@ -78,8 +76,7 @@ class RandomSearch(GradientFree):
 
 
 def _rearranged(flat: Tensor, draw: Tensor, moving: Tensor, more: Tensor) -> Tensor:
-    """`moving` random lit features go dark and as many dark ones light up, plus `more` (minus:
-    fewer), (n, d)."""
+    """`moving` random lit features go dark, as many dark ones light up, plus `more`; (n, d)."""
     lit = flat > 0
     down = moving + (-more).clamp_min(0)
     up = moving + more.clamp_min(0)
@@ -92,8 +89,7 @@ def _rearranged(flat: Tensor, draw: Tensor, moving: Tensor, more: Tensor) -> Ten
 
 @dataclass(frozen=True)
 class Population(Rows):
-    """members (n, p, k * (2 + c)): rows, columns and values of k lit pixels, all in [0, 1]. fitness
-    (n, p)."""
+    """members (n, p, k * (2 + c)): row, column, values of k pixels in [0, 1]. fitness (n, p)."""
 
     step: int
     keys: Tensor
@@ -151,8 +147,7 @@ class DifferentialEvolution(GradientFree):
 
 
 def _drawn(members: Tensor, shape: torch.Size) -> Tensor:
-    """The images (n, p, c, h, w) that members (n, p, k * (2 + c)) describe; the brightest wins
-    where pixels coincide. shape: (..., c, h, w)."""
+    """Images (n, p, c, h, w) of members (n, p, k * (2 + c)); the brightest pixel wins."""
     c, h, w = shape[-3:]
     n, p = members.shape[:2]
     parts = members.view(n, p, -1, 2 + c)

@@ -1,13 +1,11 @@
-"""How often the host looks at numbers of a device. Between two looks it only gives the device work
-and never waits."""
+"""How often the host looks at numbers of a device, for which it has to wait."""
 
 from __future__ import annotations
 
 import torch
 
 SYNC_EVERY = {"cpu": 1}
-"""Turns of a loop from one look to the next: on the CPU looking is free, elsewhere the host waits.
-"""
+"""Turns of a loop between two looks: on the CPU looking is free, elsewhere the host waits."""
 DEFAULT_SYNC_EVERY = 8
 """As `SYNC_EVERY`, for every device that does not stand there."""
 

@@ -1,5 +1,4 @@
-"""The best image of each row so far, and what is compared with it. Nothing here makes the host wait
-for a device, but asking whether images are accepted."""
+"""The best image of each row so far. Only asking for acceptance makes the host wait."""
 
 from __future__ import annotations
 
@@ -19,9 +18,8 @@ NOT_CONFIDENT, CONFIDENT, SPARSE, ACCEPTED = range(4)
 @dataclass(frozen=True)
 class Best(Rows):
     """The best image of each row. rank: as above, -1 before the first image. finite: False where
-    the search broke. done: rows that are finished, or broken, and change no more. steps, forwards:
-    backward and forward passes used by rows that are done. found_at: backward passes used when the
-    image was met."""
+    the search broke. done: rows that are finished, or broken. steps, forwards: passes used by rows
+    that are done. found_at: backward passes used when the image was met."""
 
     images: Tensor
     log_odds: Tensor
@@ -45,8 +43,7 @@ class Best(Rows):
 
 @dataclass(frozen=True)
 class Candidates:
-    """Images in stored form (n, c, h, w) that were scored, and when: after so many backward and
-    forward passes. finite: as in `Measurement`, of images that were measured."""
+    """Stored images (n, c, h, w) scored after so many passes. finite: of measured ones."""
 
     images: Tensor
     log_odds: Tensor
@@ -65,8 +62,7 @@ class Incumbent:
     pending: list[Candidates] = field(default_factory=list)
 
     def show(self, candidates: Candidates) -> None:
-        """Remember what is better than the best so far. What must be accepted waits for the next
-        look, since the host has to know which images those are."""
+        """Remember what is better. What must be accepted waits until the host looks anyway."""
         self.pending.append(candidates)
         if self.goal.accept is None or sync_is_free(candidates.images.device):
             self.flush()
@@ -75,9 +71,8 @@ class Incumbent:
         """Compare what is pending with the best; who has all that is wanted, or broke, is done."""
         for turn, (shown, rank) in enumerate(zip(self.pending, self._ranks(), strict=True)):
             if turn and self.goal.accept is not None:
-                # Asked about together with earlier images, as if one had been asked about after the
-                # other: where an earlier one was accepted and has no more lit features, nobody
-                # would have asked.
+                # Asked about together with earlier images: where one of those was accepted and has
+                # no more lit features, nobody would have asked about this one.
                 asked_in_vain = (self.best.rank == ACCEPTED) & (shown.lit >= self.best.lit)
                 rank = torch.where((rank == ACCEPTED) & asked_in_vain, SPARSE, rank)
             self._compare(shown, rank)
@@ -100,8 +95,7 @@ class Incumbent:
         self.best = replace(self.best, **ends)
 
     def _ranks(self) -> list[Tensor]:
-        """The rank (n,) of everything pending. The acceptance test costs as much as a pass: it is
-        asked once, about all images that may become the best of their rows, and about no others."""
+        """The rank (n,) of all that is pending. Acceptance is asked once, of possible winners."""
         goal, best, ranks = self.goal, self.best, []
         for shown in self.pending:
             rank = (shown.log_odds >= goal.target_log_odds).long()
@@ -109,9 +103,8 @@ class Incumbent:
         if goal.accept is None or not ranks:
             return [torch.where(rank == SPARSE, ACCEPTED, rank) for rank in ranks]
         may_win = [(best.rank < ACCEPTED) | (shown.lit < best.lit) for shown in self.pending]
-        asks = torch.stack(
-            [(rank == SPARSE) & may & ~best.done for rank, may in zip(ranks, may_win, strict=True)]
-        )
+        pairs = zip(ranks, may_win, strict=True)
+        asks = torch.stack([(rank == SPARSE) & may & ~best.done for rank, may in pairs])
         many = asks.sum(dim=1).tolist()
         if not any(many):
             return ranks

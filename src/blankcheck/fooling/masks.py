@@ -12,8 +12,7 @@ Keep = float | tuple[float, float]
 FEATURES = ":features"
 SHAPES = ("pixels", "blocks", "half-planes")
 KINDS = (*SHAPES, *(shape + FEATURES for shape in SHAPES))
-"""With the suffix every channel has a mask of its own, so that features are covered and not
-positions."""
+"""With the suffix every channel has its own mask: features are covered, not positions."""
 
 
 def random_mask(
@@ -53,8 +52,7 @@ def random_mask(
         angle = 2 * torch.pi * torch.rand(n, 1, 1, generator=generator)
         y, x = (torch.arange(side) - (side - 1) / 2 for side in (h, w))
         order = (angle.cos() * x + angle.sin() * y[:, None]).flatten(1)
-    # the share-quantile of the order is the border, so that each image keeps just its share (up to
-    # ties)
+    # the border is the share-quantile, so that each image keeps just its share (up to ties)
     rank = (share * (order.shape[1] - 1)).round().long()
     border = order.sort(dim=1).values.gather(1, rank)
     return (order <= border).view(n, 1, h, w)

@@ -17,9 +17,8 @@ SWEEPS = 2
 
 @dataclass(frozen=True)
 class _Trial(Rows):
-    """images: (n, d). order: (n, d) features by rising influence. count: (n,) how many of them are
-    lit. at: (n,) next position to try in it. size: (n,) how many to try. dropped: (n,) whether any
-    went. used, budget: (n,) forward passes."""
+    """order: (n, d) features by rising influence, of which `count` are lit. at: next position to
+    try in it; size: how many. used, budget: forward passes. All but images and order are (n,)."""
 
     images: Tensor
     confidence: Tensor

@@ -1,5 +1,4 @@
-"""What is asked of a classifier, and what a search sees of it: one forward and one backward pass
-for a batch at once."""
+"""What is asked of a classifier, and what a search sees of it in one pass for a whole batch."""
 
 from __future__ import annotations
 
@@ -24,8 +23,7 @@ class Goal:
     Args:
         confidence: least probability of the target, in (0, 1).
         max_lit: most lit features.
-        until: `met` stops an image as soon as all of it holds; `sparsest` spends the budget on
-            fewer lit features.
+        until: `met` stops an image once all of it holds; `sparsest` goes on for fewer lit.
         accept: a further condition, asked of images that meet the others.
     """
 
@@ -40,9 +38,8 @@ class Goal:
 
     @property
     def target_confidence(self) -> float:
-        """The confidence asked for inside the loop: a hair more, so that scoring an image again in
-        another batch or on another machine (which moves a probability by about 1e-5) does not lose
-        it."""
+        """The confidence asked for inside the loop: a hair more, so that scoring again elsewhere,
+        which moves a probability by about 1e-5, does not lose it."""
         return self.confidence + 1e-3 * (1 - self.confidence)
 
     @property
@@ -59,9 +56,8 @@ class Measurement(Rows):
         log_odds: (n,) of the target; NaN outputs give -inf.
         lit: (n,) lit features.
         gradient: (n, c, h, w) of the log-odds, 0 at masked features.
-        finite: (n,) bool, False where an output is NaN or a gradient NaN or infinite: such an image
-            can go no further. A log-probability of -inf is a saturated answer, behind which the
-            gradient is lost and counts as 0.
+        finite: (n,) bool, False where an output is NaN or a gradient NaN or infinite, which is the
+            end. A log-probability of -inf is a saturated answer, whose lost gradient counts as 0.
     """
 
     log_odds: Tensor
@@ -97,8 +93,7 @@ class Problem(Rows):
         return odds.sigmoid(), odds
 
     def score_trials(self, trials: Tensor) -> Tensor:
-        """Log-odds (k, n) of k trial images per row, (k, n, c, h, w). k forward passes of the
-        batch, in one call."""
+        """Log-odds (k, n) of k trial images per row, (k, n, c, h, w): k forward passes at once."""
         odds = self._log_odds(trials.flatten(0, 1), self.targets.repeat(len(trials)))
         return _or_minus_infinity(odds).view(len(trials), -1)
 
@@ -121,8 +116,8 @@ class Problem(Rows):
             (gradient,) = torch.autograd.grad(outputs, leaf, slope, allow_unused=True)
         gradient = torch.zeros_like(images) if gradient is None else gradient
         gradient = gradient if self.mask is None else gradient * self.mask
-        # log-odds of +inf are certainty, not an error; their gradient is what may be broken. A sum
-        # is finite when every term is.
+        # log-odds of +inf are certainty, whose gradient may be broken; finite sums have finite
+        # terms
         broken = ~gradient.flatten(1).sum(dim=1).isfinite()
         saturated = (outputs.detach() == -torch.inf).any(dim=1)
         gradient = torch.where((broken & saturated)[:, None, None, None], 0.0, gradient)

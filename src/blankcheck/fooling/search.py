@@ -1,5 +1,4 @@
-"""The one loop: measure, remember the best, stop image by image, step; finished images leave the
-batch."""
+"""The one loop: measure, keep the best, step; finished images leave the batch."""
 
 from __future__ import annotations
 
@@ -19,15 +18,13 @@ from blankcheck.types import NEVER, Fooling, Outcome
 
 MAX_STEPS = 10_000
 FORWARDS_PER_STEP = 3
-"""`steps` bounds an image's backward passes; its forward passes stay within this many times that.
-"""
+"""`steps` bounds backward passes; forward passes stay within this many times that."""
 
 
 @dataclass
 class _Run:
-    """A search on its way: everything about the rows that still run. live: their positions. turn,
-    steps, forwards: iterations, backward and forward passes so far of a row that still runs.
-    finished: the positions and images of those that left."""
+    """Everything about the rows that still run. live: their positions. turn, steps, forwards:
+    iterations, backward and forward passes of each so far. finished: the rows that left."""
 
     problem: Problem
     solver: Solver
@@ -48,7 +45,8 @@ class _Run:
         self.turn += 1
         self.steps += self.solver.gradient
         self.forwards += 1
-        self._show(images, seen.log_odds, seen.lit, seen.finite)
+        shown = Candidates(images, seen.log_odds, seen.lit, seen.finite, self.steps, self.forwards)
+        self.incumbent.show(shown)
         return seen
 
     def stop(self, everyone: bool = False) -> None:
@@ -59,8 +57,7 @@ class _Run:
         self.incumbent.finish(done, best.finite, self.steps, self.forwards)
 
     def leave(self) -> Tensor | None:
-        """Every few turns, let the finished rows go; the positions of those that stay, None for all
-        of them."""
+        """Every few turns let finished rows go; the positions that stay, None for all of them."""
         if self.turn % turns_between_syncs(self.images.device):
             return None
         self.incumbent.flush()
@@ -87,25 +84,18 @@ class _Run:
             self.leave()
 
     def score(self, trials: Tensor) -> Tensor:
-        """Log-odds (k, n) of trial images (k, n, c, h, w), which are remembered like measured
-        ones."""
+        """Log-odds (k, n) of trial images (k, n, c, h, w), remembered like measured ones."""
         trials = darkened(_masked(trials, self.problem))
         odds = self.problem.score_trials(trials)
         self.forwards += len(trials)
         lit = lit_features(trials.flatten(0, 1)).view_as(odds)
-        # of a row's trials only the most useful can become its best: the sparsest confident one,
-        # else the most confident
+        # only a row's most useful trial can become its best: the sparsest confident, or the surest
         confident = odds >= self.incumbent.goal.target_log_odds
         use = torch.where(confident, -lit.to(odds.dtype), odds.sigmoid() - NEVER)
         pick, row = use.argmax(dim=0), torch.arange(trials.shape[1], device=trials.device)
-        self._show(trials[pick, row], odds[pick, row], lit[pick, row])
+        best = trials[pick, row], odds[pick, row], lit[pick, row]
+        self.incumbent.show(Candidates(*best, None, self.steps, self.forwards))
         return odds
-
-    def _show(
-        self, images: Tensor, log_odds: Tensor, lit: Tensor, finite: Tensor | None = None
-    ) -> None:
-        shown = Candidates(images, log_odds, lit, finite, self.steps, self.forwards)
-        self.incumbent.show(shown)
 
 
 def search(

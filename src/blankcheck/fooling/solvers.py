@@ -1,5 +1,4 @@
-"""Step rules that follow the gradient. A rule holds settings only; what changes lives in a small
-state value, batch first.
+"""Step rules that follow the gradient. A rule holds settings; what changes is a small state.
 
 `init` makes the state for start images (n, c, h, w); `step` moves the images along what was seen of
 them. A rule keeps images in [0, 1]; masks are applied by the loop.
@@ -28,8 +27,7 @@ class StepContext:
         target_log_odds: from which an image counts as confident.
         progress: share of the budget already used, in [0, 1).
         forwards: forward passes each image has left.
-        score: log-odds (k, n) of trial images (k, n, c, h, w), k forward passes per image; what it
-            shows counts as found.
+        score: log-odds (k, n) of trial images (k, n, c, h, w), k passes; what it shows is found.
     """
 
     target_log_odds: float
@@ -101,8 +99,7 @@ def steepest(gradient: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class ProjectedAdam(Descent):
-    """Projected Adam on cross-entropy + weight x mean pixel value: the classic recipe, kept as the
-    reference.
+    """Projected Adam on cross-entropy + weight x mean pixel value, the classic recipe.
 
     In [0, 1] the L1 norm is linear, so its gradient holds at black pixels too and the clamp leaves
     exact zeros. Adam: Kingma and Ba 2015 (arXiv:1412.6980), algorithm 1.
@@ -158,8 +155,7 @@ def _stepped(value: float, at: tuple[int, float] | None, step: int) -> float:
 
 @dataclass(frozen=True)
 class ProximalMomentum(Descent):
-    """Ascend the log-odds with momentum, then shrink every feature by a weight that follows the
-    image's own success.
+    """Ascend the log-odds with momentum, then shrink features by an adaptive weight.
 
     The gradient is scaled by its largest entry, so that networks of any steepness take steps of one
     size. The weight (shrinkage per step, in units of the step size) is multiplied while the image
@@ -180,8 +176,7 @@ class ProximalMomentum(Descent):
 
     def step(self, state: State, images: Tensor, seen: Measurement, look: StepContext) -> Moved:
         """One proximal step."""
-        # features that cannot move (at a border, pushed outwards) would otherwise set the scale for
-        # all others
+        # features that cannot move (pushed outwards at a border) must not set the scale
         gradient = movable(images, seen.gradient)
         share = (1 - self.momentum) / steepest(gradient)
         momentum = plus(self.momentum * state.first, gradient, share)

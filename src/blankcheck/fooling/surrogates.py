@@ -1,5 +1,4 @@
-"""Step rules that minimise the number of lit features through a stand-in for it: sigma-zero and FMN
-in their L0 forms.
+"""Step rules that minimise a stand-in for the number of lit features: sigma-zero and FMN.
 
 Both were published for leaving the class of a given image; here they go from any start, measured
 from black, to a target class with the confidence asked for.
@@ -13,28 +12,18 @@ import torch
 from torch import Tensor
 
 from blankcheck.fooling.problem import Measurement
-from blankcheck.fooling.solvers import (
-    Descent,
-    Moved,
-    State,
-    StepContext,
-    adam,
-    per_image,
-    steepest,
-)
+from blankcheck.fooling.solvers import Descent, Moved, State, StepContext, adam, per_image, steepest
 from blankcheck.fooling.tensor_ops import above, largest, plus
 
 
 @dataclass(frozen=True)
 class SigmaZero(Descent):
-    """Descend the missing log-odds plus a smooth count of lit features; black out what is below a
-    moving threshold.
+    """Descend the missing log-odds plus a smooth count of lit features; cut at a threshold.
 
     Cina et al. 2025 (arXiv:2402.01879, algorithm 1): the count is the mean of x^2 / (x^2 + sigma),
     the gradient is scaled by its largest entry, Adam steps, step size decayed as half a cosine to a
-    tenth, threshold raised by `threshold_step` times the step size while the image is confident and
-    lowered while it is not. The log-odds replace the published difference of logits, so that what
-    must be reached is the confidence.
+    tenth, threshold raised by `threshold_step` times the step size while the image is confident,
+    else lowered. Log-odds replace the published difference of logits.
     """
 
     step_size: float = 1.0
@@ -70,8 +59,7 @@ class FastMinimumNorm(Descent):
 
     Pintor et al. 2021 (arXiv:2102.12827, algorithm 1), targeted, L0: eps grows while the image is
     not confident, and falls below the fewest lit features of a confident image otherwise, by a
-    share gamma that decays as half a cosine; the image follows the normalised gradient and keeps
-    its eps largest features.
+    share gamma that decays as half a cosine; the image follows the gradient and keeps eps features.
     """
 
     step_size: float = 1.0

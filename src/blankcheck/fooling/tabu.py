@@ -25,8 +25,7 @@ partially (a 64th of them), or eight. No trial adds or removes more at once."""
 SWAPS = ((0, 0), (0, 1), (1, 0), (0, 2), (2, 0), (1, 1), (0, 3), (3, 0))
 """Which swaps are tried: (rank of the feature to remove, rank of the feature to add)."""
 TABU_LOSS = 1e9
-"""Makes a tabu feature come last in the order of removal: it can be had when nothing else is left.
-"""
+"""Makes a tabu feature come last in the order of removal: it is had if nothing else is left."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +50,9 @@ class TabuState(Rows):
 
 @dataclass(frozen=True)
 class _Ranking:
-    """The features of each image in the order of what moving them seems worth, all (n, r). dark,
-    lit: positions to add and to remove, best first; gain, loss: what the log-odds seem to gain and
-    lose by each. slope: the gradient at the dark ones. value, share: of the lit ones, and that
-    times the gradient."""
+    """Features of each image by what moving them seems worth, all (n, r). dark, lit: positions to
+    add and to remove; gain, loss: of log-odds. slope: the gradient at the dark ones. value: of the
+    lit ones; share: that times the gradient."""
 
     dark: Tensor
     lit: Tensor
@@ -77,8 +75,7 @@ class TabuSearch:
         tried: (step, trials): from that step on so many moves are scored. The default spends, with
             its gradients, about the three forward passes per step that a search allows.
         tenure: most steps for which a feature just moved is tabu; each time drawn from 1 up.
-        damp: share of the first-order gain that is counted on when it is decided how many features
-            to add at once.
+        damp: share of the first-order gain counted on to decide how many features to add.
         rate: share of what a trial showed beyond its gradient that is learnt at once, for the
             ranking. Without it (0) the images of MNIST's cnn have 8.93 instead of 8.40 lit features
             after 100 steps (`benchmarks/search.py`).
@@ -133,8 +130,8 @@ class TabuSearch:
         moved = tried[_choose(odds, confident, filling, sure), row]
         went = sure & confident[_block_trial(trials)]
         if trials == 1:
-            # nothing smaller was tried beside the block: where it is too large the image stays and
-            # the block shrinks
+            # nothing smaller was tried: where the block is too large, the image stays and it
+            # shrinks
             moved = torch.where((sure & ~went & (block > 1))[:, None], flat, moved)
         counts = seen.lit + added.sum(dim=2) - removed.sum(dim=2)
         fewest = torch.minimum(fewest, torch.where(confident, counts, NEVER).amin(dim=0))
@@ -153,16 +150,14 @@ class TabuSearch:
         return no_add, torch.where(now_lit & ~filling[:, None], until, state.no_remove_until)
 
     def _enough(self, ranking: _Ranking, seen: Measurement, target_log_odds: float) -> Tensor:
-        """(n,) how many of the best features seem to make the image confident; at most half as many
-        as are lit."""
+        """(n,) how many of the best features seem enough; at most half as many as are lit."""
         lacking = (target_log_odds - seen.log_odds)[:, None]
         gained = self.damp * ranking.gain.clamp_min(0).cumsum(dim=1)
         enough = (gained < lacking).sum(dim=1) + 1
         return torch.minimum(enough, (seen.lit // 2).clamp_min(2))
 
     def _learnt(self, state: TabuState, ranking: _Ranking, gained: Tensor, swaps: Tensor) -> Tensor:
-        """(n, d) what adding a feature did beyond what its gradient promised, with what the swaps
-        just tried have shown. gained: (k, n) log-odds."""
+        """(n, d) gains beyond the gradient's promise, learnt by swaps. gained: (k, n) log-odds."""
         learnt = (1 - self.decay) * state.gain_correction
         for trial, by_trial in enumerate(gained):
             out_rank, in_rank = SWAPS[trial % len(SWAPS)]
@@ -176,16 +171,14 @@ class TabuSearch:
 
 
 def add(trial: int, rank: Tensor, adds: Tensor, several: Tensor, filling: Tensor) -> Tensor:
-    """(n, r) which ranks a trial adds to images that get more (n,): one, the next best in each
-    trial; while an image is being filled (n,) the best `several` (n,), in the second trial twice as
-    many, and so on."""
+    """(n, r) ranks that a trial adds to images that get more (n,): the next best in each trial; in
+    an image being filled (n,) the best `several` (n,), then twice as many, and so on."""
     first = rank < (trial + 1) * several[:, None]
     return adds[:, None] & torch.where(filling[:, None], first, rank == trial)
 
 
 def remove(trial: int, rank: Tensor, removes: Tensor, most: Tensor, trials: int) -> Tensor:
-    """(n, r) which ranks a trial removes from images that have too many (n,): one trial the best
-    `most` (n,), the others one each."""
+    """(n, r) ranks a trial removes from images (n,): in one the best `most` (n,), else one each."""
     block = trial == _block_trial(trials)
     return removes[:, None] & (rank < most[:, None] if block else rank == max(0, trial - 1))
 
@@ -216,10 +209,7 @@ def _rank(state: TabuState, flat: Tensor, seen: Measurement) -> _Ranking:
 
 
 def _moved(flat: Tensor, ranking: _Ranking, added: Tensor, removed: Tensor) -> Tensor:
-    """The images (k, n, d) after the moves (k, n, r).
-
-    Sums, not assignments: a position may fill up both rankings.
-    """
+    """The images (k, n, d) after moves (k, n, r). Sums: a position may fill up both rankings."""
     tried = flat.expand(len(added), -1, -1).clone()
     tried.scatter_add_(2, ranking.dark.expand_as(added), added.to(flat.dtype))
     tried.scatter_add_(2, ranking.lit.expand_as(removed), -(removed * ranking.value))

@@ -13,8 +13,7 @@ PASSED, FAILED, NOT_APPLICABLE = "passed", "failed", "not-applicable"
 MIN_REAL_CONFIDENT = 0.9
 MIN_CONTROL_RATE = 0.95
 MOST_UNLIKE = 0.02
-"""Share of attempts whose best image may be scored otherwise afterwards: 32-bit arithmetic differs
-between batch sizes."""
+"""Share of attempts whose best image may be scored otherwise, since batch sizes differ."""
 MOST_SATURATED = 0.1
 MIN_DIRECT = 0.25
 """Share of unbounded searches that must reach their target without a real image of it mixed in."""
@@ -29,16 +28,15 @@ GRADIENT_FAULTS = {
 Look = Callable[[Evidence, Control | None], tuple[str, str]]
 
 
-def _controlled(look: Callable[[Evidence, Control], tuple[bool, str]]) -> Look:
-    """Not applicable where the control did not run; else what `look` says: whether it is good, and
-    the sentence."""
+def _controlled(look: Callable[[Control, int, int], tuple[bool, str]]) -> Look:
+    """Not applicable without the control; else what `look` says of it, its `found` and `tries`."""
 
     def run(evidence: Evidence, control: Control | None) -> tuple[str, str]:
         if control is None:
             return NOT_APPLICABLE, "Not applicable, because the control was not run."
         if control.why_not:
             return NOT_APPLICABLE, f"Not applicable, because {control.why_not}."
-        good, sentence = look(evidence, control)
+        good, sentence = look(control, control.found, control.tries)
         return PASSED if good else FAILED, f"{sentence}."
 
     return run
@@ -54,26 +52,18 @@ def real_confident(evidence: Evidence, control: Control | None) -> tuple[str, st
 
 
 def false_alarms(evidence: Evidence, control: Control | None) -> tuple[str, str]:
-    """Of real test images no more may be called out of distribution than the level says, chance
-    aside."""
+    """No more real images may be called out of distribution than the level says, chance aside."""
     record, level = evidence.ood, evidence.conditions.ood_level
     if record is None or not record.real_images:
         return NOT_APPLICABLE, "Not applicable, because no real test images were judged."
-    alarms, tried, calibrating = (
-        record.false_alarms,
-        record.real_images,
-        record.calibration_images,
-    )
-    least = lower_bound_95(alarms, tried)
-    sentence = (
-        f"{alarms} of {tried} real test images are called out of distribution at level {level:g}"
-    )
+    found, n, calibrating = record.false_alarms, record.real_images, record.calibration_images
+    least = lower_bound_95(found, n)
+    sentence = f"{found} of {n} real test images are called out of distribution at level {level:g}"
     if least <= level:
         return PASSED, f"{sentence}."
     if record.guarantee == MARGINAL:
-        # so few images calibrate that this one test may call more of them so than the level, which
-        # holds on average
-        chance = false_alarm_p_value(alarms, tried, calibrating, int(level * (calibrating + 1)))
+        # with few to calibrate, this one test may exceed the level, which holds on average
+        chance = false_alarm_p_value(found, n, calibrating, int(level * (calibrating + 1)))
         if chance >= 1 - CERTAINTY:
             by_chance = f"as can happen by chance ({chance:.0%}) where {calibrating} calibrate it"
             return PASSED, f"{sentence}, {by_chance}."
@@ -82,79 +72,64 @@ def false_alarms(evidence: Evidence, control: Control | None) -> tuple[str, str]
 
 
 @_controlled
-def positive_control(evidence: Evidence, control: Control) -> tuple[bool, str]:
+def positive_control(control: Control, found: int, tries: int) -> tuple[bool, str]:
     """A plain network must be fooled in 95 % of attempts."""
-    found, tries = control.found, control.tries
     sentence = f"The same search fools {found} of {tries} attempts on {control.detail}"
     good = tries > 0 and found / tries >= MIN_CONTROL_RATE
     return good, sentence if good else f"{sentence}; it should fool 95 %"
 
 
 @_controlled
-def planted_control(evidence: Evidence, control: Control) -> tuple[bool, str]:
+def planted_control(control: Control, found: int, tries: int) -> tuple[bool, str]:
     """Every pattern that is felt from black must be found; how narrow others may be is said."""
-    sentence = (
-        f"{control.found} of {control.tries} patterns planted in a copy of this network are found "
-        f"({control.detail})"
-    )
+    planted = "patterns planted in a copy of this network are found"
+    sentence = f"{found} of {tries} {planted} ({control.detail})"
     narrowest = control.numbers.get("narrowest_reach")
     if narrowest is not None:
-        sentence += (
-            f"; the narrowest are felt within {narrowest:g} times their own ink, and nothing is "
-            "said of narrower ones"
-        )
-    return control.tries > 0 and control.found == control.tries, sentence
+        felt = f"the narrowest are felt within {narrowest:g} times their own ink"
+        sentence += f"; {felt}, and nothing is said of narrower ones"
+    return tries > 0 and found == tries, sentence
 
 
 @_controlled
-def finds_no_more(evidence: Evidence, control: Control) -> tuple[bool, str]:
-    """A search that looks harder, or elsewhere, must find nothing where the fixed attempts found
-    nothing."""
-    found, tries = control.found, control.tries
-    sentence = f"{control.detail}: {found} of {tries} searches that should fail succeed"
-    return found == 0, sentence
+def finds_no_more(control: Control, found: int, tries: int) -> tuple[bool, str]:
+    """Looking harder, or elsewhere, must find nothing where the fixed attempts found nothing."""
+    return found == 0, f"{control.detail}: {found} of {tries} searches that should fail succeed"
 
 
 @_controlled
-def unbounded(evidence: Evidence, control: Control) -> tuple[bool, str]:
-    """Without any limit the target must be reached from every image, and from most of them
-    directly."""
-    found, tries = control.found, control.tries
+def unbounded(control: Control, found: int, tries: int) -> tuple[bool, str]:
+    """Without a limit the target must be reached from every image, and from most directly."""
     direct = control.numbers.get("direct", found)
-    return found == tries and direct >= MIN_DIRECT * tries, (
-        f"From real images of other classes, {found} of {tries} searches without a limit on lit "
-        f"features reach their target, {direct:g} of them directly"
-    )
+    reach = f"{found} of {tries} searches without a limit on lit features reach their target"
+    sentence = f"From real images of other classes, {reach}, {direct:g} of them directly"
+    return found == tries and direct >= MIN_DIRECT * tries, sentence
 
 
 @_controlled
-def same_answers(evidence: Evidence, control: Control) -> tuple[bool, str]:
+def same_answers(control: Control, found: int, tries: int) -> tuple[bool, str]:
     """The same image must get the same answer."""
-    if control.found == 0:
-        return True, f"The same {control.tries} images got the same answers {control.detail}"
-    return False, f"{control.found} of {control.tries} images got other answers {control.detail}"
+    if found == 0:
+        return True, f"The same {tries} images got the same answers {control.detail}"
+    return False, f"{found} of {tries} images got other answers {control.detail}"
 
 
 @_controlled
-def best_kept(evidence: Evidence, control: Control) -> tuple[bool, str]:
+def best_kept(control: Control, found: int, tries: int) -> tuple[bool, str]:
     """The image handed back must be as good, scored again, as the best on the path was."""
-    return control.found <= MOST_UNLIKE * control.tries, (
-        f"{control.found} of {control.tries} best images on the path were scored otherwise when "
-        "scored again"
-    )
+    sentence = f"{found} of {tries} best images on the path were scored otherwise when scored again"
+    return found <= MOST_UNLIKE * tries, sentence
 
 
 @_controlled
-def saturation(evidence: Evidence, control: Control) -> tuple[bool, str]:
+def saturation(control: Control, found: int, tries: int) -> tuple[bool, str]:
     """Odds that are exactly 0 or infinite leave nothing to follow."""
-    return control.found <= MOST_SATURATED * control.tries, (
-        f"On {control.found} of {control.tries} images the target's odds are exactly 0 or infinite "
-        f"({control.detail})"
-    )
+    sentence = f"On {found} of {tries} images the target's odds are exactly 0 or infinite"
+    return found <= MOST_SATURATED * tries, f"{sentence} ({control.detail})"
 
 
 @_controlled
-def gradient_health(evidence: Evidence, control: Control) -> tuple[bool, str]:
+def gradient_health(control: Control, found: int, tries: int) -> tuple[bool, str]:
     """At every kind of image gradients must be numbers, must not be zero where the answer moves,
     and must agree with finite differences; at real images they must not be zero at all. Elsewhere a
     network may be flat: that is what not being sure of anything looks like, and other checks look
@@ -165,7 +140,7 @@ def gradient_health(evidence: Evidence, control: Control) -> tuple[bool, str]:
         most, words = GRADIENT_FAULTS.get(kind, (math.inf, ""))
         if share > most:
             faults.append(f"{where} {share:.0%} {words}")
-    found = f"Gradients at {control.tries} kinds of image, {control.found} of them flat for most"
+    sentence = f"Gradients at {tries} kinds of image, {found} of them flat for most"
     if faults:
-        return False, f"{found}: {'; '.join(faults)}"
-    return True, f"{found}, agree with finite differences"
+        return False, f"{sentence}: {'; '.join(faults)}"
+    return True, f"{sentence}, agree with finite differences"

@@ -49,8 +49,7 @@ class Finding:
 class Check:
     """One check; the fields are those of its finding.
 
-    look: returns (status, sentence). It is given the evidence, and the control of the same code,
-    None without one.
+    look: from the evidence and the control of the same code, if any, to (status, sentence).
     """
 
     code: str

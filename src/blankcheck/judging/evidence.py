@@ -1,5 +1,4 @@
-"""What an audit gathered, as plain numbers: everything a verdict may rest on, savable and
-re-checkable."""
+"""What an audit gathered, as plain numbers: all that a verdict may rest on, re-checkable."""
 
 from __future__ import annotations
 
@@ -16,10 +15,9 @@ class Attempt:
     """One attempt: its target and the best image that was found for it.
 
     process: the attack that found it. lit, confidence, ood_p belong to that image, and so do
-    second_p, its p-value under the second family of scores, and step, how many backward passes the
-    attempt had used when it was met. fewest: fewest lit features of any confident image met, None
-    when none was. survives_8bit: whether a fooling image still meets all conditions when its values
-    are rounded to 8 bits.
+    second_p, its p-value under the second family of scores, and step, backward passes used when it
+    was met. fewest: fewest lit features of any confident image met, None if none. survives_8bit:
+    whether a fooling image still meets all conditions rounded to 8 bits.
     """
 
     target: int
@@ -46,8 +44,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class RealData:
-    """How the classifier does on the full test set; shares in [0, 1]. `verdict.json` has them under
-    these names with `real_` before them, but for `per_class`."""
+    """Shares of the full test set; `verdict.json` has all but `per_class` as `real_...`."""
 
     accuracy: float
     confident: float
@@ -61,10 +58,9 @@ class OODRecord:
     """What is known of the out-of-distribution test that judged; `verdict.json` has the same names.
 
     guarantee: of its false-alarm rate. false_alarms: how many of `real_images` test images it
-    called out of distribution. second_scores: the names of the scores of the second family. asked:
-    about how many images the search asked it. unusual_starts: validation images that it called out
-    of distribution, from which no search starts. calibration_images: different images that
-    calibrated it.
+    called out of distribution. second_scores: of the second family. asked: about how many images
+    the search asked it. unusual_starts: validation images that it called out of distribution, from
+    which no search starts. calibration_images: different images that calibrated it.
     """
 
     guarantee: str
@@ -114,8 +110,7 @@ class OnTwin:
 
 @dataclass(frozen=True)
 class Proof:
-    """What a certificate says: no image with at most k lit features is given the class with
-    `confidence`.
+    """What a certificate says: no image with at most k lit features gets `confidence`.
 
     k: for each class, None where nothing was proved. probability: for each class the bound of its
     probability at its k. unit: what k counts. means: `certified` when the proof is one of the
@@ -145,8 +140,7 @@ class Proof:
         return k is not None and k >= want.max_lit and self.confidence <= want.confidence
 
     def contradicts(self, attempt: Attempt) -> bool:
-        """Whether an attempt, made for the confidence of this proof, met an image that cannot be
-        there."""
+        """Whether an attempt, made for this confidence, met an image that cannot be there."""
         k = self.k[attempt.target] if attempt.target < len(self.k) else None
         met = [attempt.lit] if attempt.confidence >= self.confidence else []
         met += [attempt.fewest] if attempt.fewest is not None else []
@@ -175,8 +169,7 @@ class Evidence:
         real: how the classifier does on real images.
         controls: the experiments that were run, or could not be.
         cost: passes and seconds.
-        extra: fooled attempts outside the fixed allocation: they can only add FOOLED, and never
-            change a rate.
+        extra: fooled attempts outside the fixed allocation: they can add FOOLED alone.
         ood: what is known of the out-of-distribution test.
         rivals: for each attack of another library how many searches it made, and behind that the
             lit features of its fooling images.

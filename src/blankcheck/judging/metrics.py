@@ -9,8 +9,7 @@ from collections.abc import Iterable, Sequence
 def upper_bound_95(found: int, tries: int) -> float:
     """One-sided 95 % upper bound of a rate (Clopper and Pearson 1934).
 
-    The largest rate under which at most `found` of `tries` still has probability 0.05. 1.0 without
-    tries. Zero of n gives about 3/n.
+    The largest rate under which at most `found` of `tries` has probability 0.05; 1.0 without tries.
     """
     if tries == 0 or found >= tries:
         return 1.0
@@ -25,9 +24,8 @@ def lower_bound_95(found: int, tries: int) -> float:
 
 
 def benjamini_hochberg(p_values: Sequence[float], level: float) -> list[bool]:
-    """Which of several hypotheses to reject so that of the rejections no more than `level` are
-    expected to be wrong (Benjamini and Hochberg 1995): with k the largest rank whose p-value is at
-    most level * k / n, the k smallest."""
+    """Which hypotheses to reject so that at most `level` of the rejections are expected to be wrong
+    (Benjamini and Hochberg 1995): the k smallest, k the largest rank with p <= level * k / n."""
     n = len(p_values)
     passing = [p for k, p in enumerate(sorted(p_values), start=1) if p <= level * k / n]
     return [bool(passing) and p <= passing[-1] for p in p_values]
@@ -53,9 +51,8 @@ def false_alarm_p_value(alarms: int, tried: int, calibrating: int, rank: int) ->
 def calibration_error(
     confidences: Sequence[float], right: Sequence[float], bins: int = 15
 ) -> float:
-    """Expected calibration error (Guo et al. 2017, arXiv:1706.04599, equation 3): over `bins` equal
-    ranges of confidence, the mean difference between the share that is right and the mean
-    confidence, weighted by how many fall there; 0 of nothing."""
+    """Expected calibration error (Guo et al. 2017, arXiv:1706.04599, equation 3): over `bins`
+    ranges the mean of |share right - mean confidence|, weighted by their counts; 0 of nothing."""
     sums = [[0.0, 0.0] for _ in range(bins)]
     for confidence, correct in zip(confidences, right, strict=True):
         each = sums[min(bins - 1, int(confidence * bins))]
@@ -79,8 +76,7 @@ def share_at_most(values: Sequence[int | None], limit: int) -> float:
 
 
 def lit_thresholds(max_lit: int) -> list[int]:
-    """The sparsity levels a report quotes: 33 (no real digit has fewer), 100 and 300 where they
-    fit, else thirds."""
+    """Sparsity levels a report quotes: 33 (no digit has fewer), 100, 300, or thirds."""
     fixed = [k for k in (33, 100, 300) if k <= max_lit]
     if max_lit < 100:
         fixed = [max(1, max_lit // 3), max(1, 2 * max_lit // 3)]
@@ -88,8 +84,7 @@ def lit_thresholds(max_lit: int) -> list[int]:
 
 
 def lit_levels(max_lit: int) -> list[int]:
-    """Where a curve over the number of lit features is read: 1, 2, 3, 5, 7, 10, 20 ... and what a
-    report quotes."""
+    """Where a curve over lit features is read: 1, 2, 3, 5, 7, 10 ... and what a report quotes."""
     powers = range(len(str(max_lit)))
     round_numbers = (digit * 10**power for power in powers for digit in (1, 2, 3, 5, 7))
     return sorted({k for k in round_numbers if k <= max_lit} | set(lit_thresholds(max_lit)))

@@ -1,5 +1,4 @@
-"""An out-of-distribution test with a guaranteed false-alarm rate, fitted without the audited
-network.
+"""An out-of-distribution test with a guaranteed false-alarm rate, blind to the audited network.
 
 Each score is turned into a tail probability by its rank among real images the scores were not
 fitted on; the smallest of these is the statistic; its rank among further real images gives the
@@ -33,9 +32,8 @@ from blankcheck.types import Images
 MAX_FIT = 5000
 """Images that fit the scores, and that rank them, at most; twice as many calibrate."""
 MAX_FIT_NUMBERS = 150_000_000
-"""Images x features that fit the scores (600 MB, held at once), and that rank them (a few at a
-time), at most; twice as many calibrate. Of 3x224x224 these are 996, 996 and 1,992 images. Drawn at
-random, so that the guarantee is the same."""
+"""Images x features that fit the scores (600 MB at once), and that rank them, at most; twice as
+many calibrate. Of 3x224x224 these are 996, 996 and 1,992 images, drawn at random."""
 FEWEST_FIT, FEWEST_RANKED = 50, 200
 CERTAINTY = 0.95
 PART = 1000
@@ -61,8 +59,7 @@ def conformal_p_values(n: int, level: float) -> tuple[Tensor, str]:
     The share of real images whose statistic exceeds the r-th largest of n has the distribution
     Beta(r, n + 1 - r), or less with ties. The 95 % quantile of that is the conditional p-value of
     an image reached by r - 1. It bounds the false-alarm rate at a level fixed in advance, not at
-    all levels at once. Where even the smallest cannot reach `level`, p-values are the marginal
-    ones, r/(n + 1).
+    all at once. Where even the smallest cannot reach `level`, they are the marginal r/(n + 1).
     """
     from scipy.stats import beta
 
@@ -163,8 +160,7 @@ class OODTest:
 
     def tails(self, images: Images) -> Tensor:
         """-log tail probability under each score, (n, c, h, w) -> (n, s). Beyond the largest ranked
-        score an exponential tail goes on, so that equal ranks are told apart even when few images
-        were ranked."""
+        score an exponential tail goes on, so that equal ranks are told apart."""
         return self._tails(_columns(self.values, images))
 
     def _tails(self, columns: Tensor) -> Tensor:
@@ -174,15 +170,13 @@ class OODTest:
         return (-self._rank_p_values(values).log() + beyond).T
 
     def score_p_values(self, images: Images) -> Tensor:
-        """Rank p-value of each image under each single score, (n, c, h, w) on any device -> (n, s)
-        on the CPU, in the order of `names`."""
+        """Rank p-value under each single score, (n, c, h, w) -> (n, s) on the CPU, as `names`."""
         if len(images) == 0:
             return torch.zeros(0, len(self.names))
         return self._rank_p_values(_columns(self.values, images).T.contiguous()).T
 
     def p_values(self, images: Images) -> Tensor:
-        """p-value of each image under "real data looks like this", (n, c, h, w) on any device ->
-        (n,) on the CPU."""
+        """p-value under "real data looks like this", (n, c, h, w) -> (n,) on the CPU."""
         if len(images) == 0:
             return torch.zeros(0)
         m, d = len(self.calibration), self.calibrating
@@ -190,8 +184,7 @@ class OODTest:
         return self.table[-(-above * d // m)]
 
     def accepts(self, images: Tensor) -> Tensor:
-        """True where the image is out of distribution, (n, c, h, w) -> (n,) bool on the device of
-        the images."""
+        """Whether images are out of distribution, (n, c, h, w) -> (n,) bool on their device."""
         return (self.p_values(images) <= self.level).to(images.device)
 
     def _rank_p_values(self, values: Tensor) -> Tensor:
@@ -220,11 +213,9 @@ def _fit(scores: Sequence[Score], real: Tensor) -> tuple[tuple[Values, ...], tup
 
 
 def _apart(images: Images, *parts: Tensor) -> tuple[list[Tensor], int]:
-    """The parts, positions of images each, with all copies of an image in one; how many of the last
-    are different."""
+    """The parts (positions) with all copies of an image in one; how many of the last differ."""
     used, drawn = torch.cat(parts).sort()
-    # which copy comes first is a matter of the data set, so that each part gets its share of images
-    # that have copies
+    # the data set says which copy comes first, so that each part gets its share of such images
     firsts = first_copies(images, used)
     borders = torch.tensor([len(part) for part in parts]).cumsum(0)[:-1].tolist()
     cut = cut_together(drawn.argsort(), firsts, borders)

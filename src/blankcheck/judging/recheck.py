@@ -1,5 +1,4 @@
-"""A verdict derived anew from what a run folder holds, and how what the folder says differs from
-it: plain values only."""
+"""A verdict derived anew from a run folder, and how what the folder says differs from it."""
 
 from __future__ import annotations
 
@@ -9,18 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
+from blankcheck.judging import evidence as records
 from blankcheck.judging.check_rules import FAILED
 from blankcheck.judging.checks import CHECKS, Finding
-from blankcheck.judging.evidence import (
-    Attempt,
-    Control,
-    Cost,
-    Evidence,
-    OnTwin,
-    OODRecord,
-    Proof,
-    RealData,
-)
+from blankcheck.judging.evidence import Attempt, Control, Evidence, Proof
 from blankcheck.types import Conditions
 
 WRONG, MISSING, UNKNOWN = "wrong", "missing", "unknown"
@@ -29,11 +20,9 @@ UNSAID = "\0"
 REAL = ("real_accuracy", "real_confident", "real_taken_for_fake", "real_renormalised_confident")
 """Fields of `verdict.json`, in the order of `RealData`."""
 UNDERIVED = ("checks", "cost", "notes", "rivals")
-"""Of `verdict.json`: checks are compared by `check_differences`, the others are records that
-nothing else tells."""
+"""Of `verdict.json`: compared by `check_differences`, or records that nothing else tells."""
 UNSTEADY = ("repeatable", "batch-independent", "best-kept")
-"""Checks that fail for a network that answers one image in several ways; its attempts may be found
-fooled and be none."""
+"""Checks that fail where one image gets several answers; fooled attempts may then be none."""
 ALWAYS_RUN = frozenset((*UNSTEADY, "gradient-health", "saturation", "unbounded"))
 _HARDER = "more-steps more-restarts more-starts penalty-weights tighter-limit close-calls"
 RUN_WHERE_AN_ATTEMPT_FAILED = (*_HARDER.split(), "gradient-free")
@@ -41,6 +30,8 @@ FINDING_MORE = (*RUN_WHERE_AN_ATTEMPT_FAILED, "transfer", "rivals")
 """Controls whose `found` are images of the audited network that meet all conditions."""
 
 Record = TypeVar("Record")
+Plain = Mapping[str, Any]
+Checks = Sequence[Plain]
 
 
 @dataclass(frozen=True)
@@ -65,8 +56,7 @@ def evidence_again(
 ) -> Evidence:
     """The evidence behind a `verdict.json` of the right form.
 
-    Attempts and witnesses are given, measurements are taken as they are recorded. Experiments that
-    it does not tell of did not run.
+    Attempts and witnesses are given, measurements taken as recorded. Others did not run.
     """
     ood, twin = verdict.get("out_of_distribution_test"), verdict.get("twin")
     recorded = verdict.get("controls") or {}
@@ -79,12 +69,12 @@ def evidence_again(
         classes=tuple(verdict["classes"]),
         attempts=tuple(attempts),
         tried_by={name: row["attempts"] for name, row in verdict["processes"].items()},
-        real=RealData(*(verdict.get(name, 0.0) for name in REAL)),
+        real=records.RealData(*(verdict.get(name, 0.0) for name in REAL)),
         controls=tuple(controls),
-        cost=_read(Cost, verdict["cost"]),
+        cost=_read(records.Cost, verdict["cost"]),
         extra=tuple(extra),
-        ood=None if ood is None else _read(OODRecord, known | dict(ood)),
-        twin=None if twin is None else _read(OnTwin, twin),
+        ood=None if ood is None else _read(records.OODRecord, known | dict(ood)),
+        twin=None if twin is None else _read(records.OnTwin, twin),
         notes=dict(verdict.get("notes") or {}),
         proof=proof,
     )
@@ -106,8 +96,7 @@ def _control(code: str, record: Mapping[str, Any] | None, detail: str) -> Contro
 def differences(said: Any, derived: Any, field: str = "") -> Iterator[Difference]:
     """Where two plain values differ, key by key.
 
-    Numbers may differ by one part in a million, as quantiles do between versions of a library; a
-    bool is no number.
+    Numbers may differ by one part in a million, as quantiles of a library do; a bool is no number.
     """
     if isinstance(said, Mapping) and isinstance(derived, Mapping):
         for key in dict.fromkeys((*derived, *said)):
@@ -133,15 +122,13 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def figure_differences(
-    said: Mapping[str, Any], derived: Mapping[str, Any], extra: Sequence[Attempt]
+    said: Plain, derived: Plain, extra: Sequence[Attempt]
 ) -> Iterator[Difference]:
-    """How the figures of `verdict.json` differ from the derived ones; `extra` are the witnesses
-    outside the allocation."""
+    """How the figures of `verdict.json` differ; `extra`: witnesses outside the allocation."""
     said, derived = ({k: x[k] for k in x if k not in UNDERIVED} for x in (said, derived))
     proof, again = said.get("certificate"), derived.get("certificate")
     if proof is not None and again is not None and len(proof["found"]) == len(again["found"]):
-        # an extra witness does not say with how few lit features its attempt met a confident image
-        # on the way
+        # an extra witness does not tell the fewest lit features that its attempt met on the way
         beside = {attempt.target for attempt in extra}
         pairs = enumerate(zip(proof["found"], again["found"], strict=True))
         if all(a == b or (t in beside and None not in (a, b) and a <= b) for t, (a, b) in pairs):
@@ -149,12 +136,9 @@ def figure_differences(
     yield from differences(said, derived)
 
 
-def check_differences(
-    said: Sequence[Mapping[str, Any]], findings: Sequence[Finding]
-) -> Iterator[Difference]:
-    """How the `checks` of `verdict.json` differ from the findings on `evidence_again`, but for
-    their words."""
-    by_code: dict[Any, list[Mapping[str, Any]]] = {}
+def check_differences(said: Checks, findings: Sequence[Finding]) -> Iterator[Difference]:
+    """How the `checks` of `verdict.json` differ from the findings, but for their words."""
+    by_code: dict[Any, list[Plain]] = {}
     for one in said:
         by_code.setdefault(one.get("code"), []).append(one)
     for finding in findings:
@@ -170,9 +154,7 @@ def check_differences(
         yield Difference(UNKNOWN, f"checks: {code}")
 
 
-def text_differences(
-    said: Sequence[Mapping[str, Any]], findings: Sequence[Finding]
-) -> Iterator[Difference]:
+def text_differences(said: Checks, findings: Sequence[Finding]) -> Iterator[Difference]:
     """Checks whose words are not those of this version."""
     by_code = {one.get("code"): one for one in said}
     for finding in findings:
@@ -185,9 +167,7 @@ def text_differences(
                 yield Difference(WRONG, name, one[field], shown)
 
 
-def inconsistent(
-    verdict: Mapping[str, Any], evidence: Evidence, findings: Sequence[Finding]
-) -> Iterator[str]:
+def inconsistent(verdict: Plain, evidence: Evidence, findings: Sequence[Finding]) -> Iterator[str]:
     """What cannot be so by the rules of an audit, whatever the figures say; one sentence each."""
     unsteady = any(f.code in UNSTEADY and f.status == FAILED for f in findings)
     controls = {c.code: c for c in evidence.controls if not c.why_not}
@@ -210,16 +190,13 @@ def inconsistent(
             yield f"processes: {name} was run for {tried} of {len(attempts)} attempts"
 
 
-def _unsaid(
-    verdict: Mapping[str, Any], evidence: Evidence, controls: Mapping[str, Control]
-) -> Iterator[str]:
+def _unsaid(verdict: Plain, evidence: Evidence, controls: dict[str, Control]) -> Iterator[str]:
     """Fooling images that are not called so, or not stored."""
     stored = [attempt.process for attempt in evidence.extra]
     for i, attempt in enumerate(evidence.attempts):
         if not attempt.fooled and not attempt.violates(evidence.conditions):
-            yield (
-                f"attempts.jsonl: attempt {i} meets all three conditions and is not called fooled"
-            )
+            met = "meets all three conditions and is not called fooled"
+            yield f"attempts.jsonl: attempt {i} {met}"
             break
     for code in FINDING_MORE:
         own = sum(process.startswith(f"{code}: ") for process in stored)

@@ -1,8 +1,6 @@
-"""Scores of how far an image is from real data. Larger is further; only their order among images
-matters.
+"""Scores of how far an image is from real data: larger is further, and only their order matters.
 
-The family `FIRST` looks at amounts of ink, main components, neighbours, roughness and colour;
-audits and hardening use it.
+`FIRST` looks at ink, main components, neighbours, roughness and colour.
 """
 
 from __future__ import annotations
@@ -17,8 +15,7 @@ from torch.nn import functional as F
 from blankcheck.types import Images, in_pieces
 
 Values = Callable[[Tensor], Tensor]
-"""From images (n, c, h, w) in [0, 1] to scores (n, s), larger = further from real data, row by row,
-without NaN."""
+"""From images (n, c, h, w) in [0, 1] to scores (n, s), larger = further, row by row, no NaN."""
 
 NEIGHBOURS = 5
 COMPONENTS = 50
@@ -49,8 +46,7 @@ def unfitted(*names: str) -> Callable[[Values], Score]:
 
 @unfitted("few lit", "many lit", "little ink")
 def amounts(images: Tensor) -> Tensor:
-    """How much is lit: (n, c, h, w) -> (n, 3). Values count in proportion up to `FAINT` and fully
-    from there on.
+    """How much is lit: (n, c, h, w) -> (n, 3). Values count in proportion up to `FAINT`.
 
     No score jumps at a value: where one did, real images that are a little darker than others would
     all be called out of distribution at once.
@@ -62,8 +58,7 @@ def amounts(images: Tensor) -> Tensor:
 
 @unfitted("broken lines", "jagged")
 def roughness(images: Tensor) -> Tensor:
-    """Total variation relative to the ink, and root energy of the Laplacian relative to the norm,
-    (n, c, h, w) -> (n, 2)."""
+    """Total variation by ink, root energy of the Laplacian by norm, (n, c, h, w) -> (n, 2)."""
     down, right = images.diff(dim=2), images.diff(dim=3)
     variation = down.abs().sum(dim=(1, 2, 3)) + right.abs().sum(dim=(1, 2, 3))
     # no step across the border
@@ -74,17 +69,15 @@ def roughness(images: Tensor) -> Tensor:
 
 @unfitted("colourful")
 def colour(images: Tensor) -> Tensor:
-    """Largest less smallest channel relative to the ink, (n, c, h, w) -> (n, 1); (n, 0) of grey
-    images."""
+    """Largest less smallest channel by ink, (n, c, h, w) -> (n, 1); (n, 0) of grey images."""
     if images.shape[1] == 1:
         return images.new_zeros(len(images), 0)
     return ((images.amax(dim=1) - images.amin(dim=1)).sum(dim=(1, 2)) / ink(images))[:, None]
 
 
 def reduced(images: Tensor) -> Tensor:
-    """Means over rectangles, so that no more than `SIDE` rows and columns remain, (n, c, h, w) ->
-    (n, c, h', w'); smaller images as they are. Covariances and distances of all features of a large
-    image cost too much and, with fewer images than features, say little."""
+    """Means over rectangles: at most `SIDE` rows and columns, (n, c, h, w) -> (n, c, h', w'). With
+    all features of a large image covariances cost too much and say little."""
     h, w = images.shape[2:]
     area = (-(-h // SIDE), -(-w // SIDE))
     if area == (1, 1):
@@ -120,17 +113,11 @@ def components(real: Tensor) -> Values:
     return values
 
 
-@dataclass(frozen=True)
 class Neighbours:
-    """Mean cosine distance to the nearest real images, of `reduced` images. real: (m, d), of unit
-    length."""
+    """Mean cosine distance to the nearest real images, of `reduced` images."""
 
-    real: Tensor
-
-    @classmethod
-    def fit(cls, real: Tensor) -> Neighbours:
-        """Keeps the images."""
-        return cls(_unit(reduced(real).flatten(1)))
+    def __init__(self, real: Tensor) -> None:
+        self.real = _unit(reduced(real).flatten(1))
 
     def __call__(self, images: Tensor) -> Tensor:
         """(n, c, h, w) -> (n, 1)."""
@@ -140,16 +127,14 @@ class Neighbours:
 
 
 def mahalanobis(features: Values) -> Callable[[Tensor], Values]:
-    """A fit for `Score`: the squared Mahalanobis distance of features (n, p) from those of real
-    images."""
+    """A fit: the squared Mahalanobis distance of features (n, p) from those of real images."""
 
     def fit(real: Tensor) -> Values:
         found = in_parts(features, real).double()
         mean = found.mean(dim=0)
         covariance = (found - mean).T @ (found - mean) / max(1, len(found) - 1)
         variance = covariance.diagonal()
-        # few images leave directions without variance; a feature that never varied must not decide
-        # alone
+        # few images leave directions without variance, which must not decide alone
         shrunk = 0.98 * covariance + torch.diag(0.02 * variance + 1e-3 * variance.mean() + 1e-9)
         eigenvalues, vectors = torch.linalg.eigh(shrunk)
         whiten, centre = (vectors / eigenvalues.sqrt()).float(), mean.float()
@@ -195,8 +180,7 @@ def _unit(flat: Tensor) -> Tensor:
 def in_parts(
     values: Values, images: Images, index: Tensor | None = None, numbers: int = 3_000_000
 ) -> Tensor:
-    """`values` of many images on any device, a few at a time, so that memory does not grow with
-    their number or size. index: positions (k,) of those wanted, all if None."""
+    """`values` of images, a few at a time to save memory. index: positions (k,), all if None."""
     size = max(1, min(1000, numbers // images.shape[1:].numel()))
     if index is None:
         parts = in_pieces(images, size)
@@ -208,7 +192,7 @@ def in_parts(
 FIRST: tuple[Score, ...] = (
     amounts,
     Score(("unlike components", "rare components"), components),
-    Score(("far neighbours",), Neighbours.fit),
+    Score(("far neighbours",), Neighbours),
     roughness,
     colour,
 )

@@ -1,5 +1,4 @@
-"""A second family of scores of how far an image is from real data, built on other ideas than the
-first.
+"""A second family of scores of how far an image is from real data, built on other ideas.
 
 `SECOND` looks at frequencies, patches, profiles, adjacent values, moments and lone pixels. Nothing
 is trained against it, so it tells whether a hardened network has learnt about images that are not
@@ -44,8 +43,7 @@ def profiles(images: Tensor) -> Tensor:
 
 
 def nearness(values: Tensor, knots: Sequence[float]) -> list[Tensor]:
-    """How much each value belongs to each knot: all of it at the knot, and none from the next one
-    on, linear between.
+    """How much each value belongs to each knot: all at the knot, none at the next, linear.
 
     The parts of a value sum to 1; beyond the last knot all belongs to that. A value that moves a
     little moves these a little, as a histogram with borders does not.
@@ -68,15 +66,13 @@ def pairs(images: Tensor) -> Tensor:
 
 
 def contrasts(images: Tensor) -> Tensor:
-    """Square roots of the shares of differences between adjacent values near each of seven sizes,
-    (n, c, h, w) -> (n, 7)."""
+    """As `pairs`, of sizes of adjacent differences near seven knots, (n, c, h, w) -> (n, 7)."""
     apart = torch.cat([images.diff(dim=dim).abs().flatten(1) for dim in (2, 3)], dim=1)
     return _root(torch.stack([part.mean(dim=1) for part in nearness(apart, CONTRASTS)], dim=1))
 
 
 def _root(shares: Tensor) -> Tensor:
-    """Square roots, which spread small shares as much as large ones, but are not infinitely steep
-    at 0."""
+    """Square roots spread small shares as much as large ones; not infinitely steep at 0."""
     return (shares + RARE).sqrt()
 
 
@@ -123,8 +119,7 @@ def patches(real: Tensor) -> Values:
 
 @unfitted("lone bright", "lone dark")
 def lone(images: Tensor) -> Tensor:
-    """How far pixels rise above, or fall below, all four neighbours, relative to the ink,
-    (n, c, h, w) -> (n, 2)."""
+    """How far pixels rise above, or fall below, all four neighbours, (n, c, h, w) -> (n, 2)."""
     around = F.pad(images, (1, 1, 1, 1))
     above, below = around[:, :, :-2, 1:-1], around[:, :, 2:, 1:-1]
     four = torch.stack([above, below, around[:, :, 1:-1, :-2], around[:, :, 1:-1, 2:]])

@@ -7,26 +7,10 @@ from dataclasses import asdict
 from enum import StrEnum
 from typing import Any
 
+from blankcheck.judging import metrics
 from blankcheck.judging.check_rules import FAILED, PASSED
 from blankcheck.judging.checks import REAL_CONFIDENT, Finding
-from blankcheck.judging.evidence import (
-    CONDITIONS,
-    Attempt,
-    Evidence,
-    OnTwin,
-    OODRecord,
-    Proof,
-    RealData,
-)
-from blankcheck.judging.metrics import (
-    benjamini_hochberg,
-    lit_levels,
-    lit_thresholds,
-    lower_bound_95,
-    median,
-    share_at_most,
-    upper_bound_95,
-)
+from blankcheck.judging.evidence import CONDITIONS, Attempt, Evidence, OnTwin, OODRecord, Proof
 from blankcheck.types import Conditions
 
 
@@ -38,8 +22,7 @@ class Verdict(StrEnum):
     RESISTED = "RESISTED"
     """None was found by a search that was shown to be strong. Speaks of this generator only."""
     INCONCLUSIVE = "INCONCLUSIVE"
-    """None was found, but the search was not shown to be strong, or the classifier is sure of
-    nothing."""
+    """None was found, but the search was not shown strong, or the classifier is never sure."""
     CERTIFIED = "CERTIFIED"
     """A proof shows that there is none, and the classifier is sure of real images."""
 
@@ -77,7 +60,9 @@ def verdict_json(
     A median of nothing is null; counts in `violated` may overlap.
     """
     attempts, want = evidence.attempts, evidence.conditions
+    ood, proof = evidence.ood, evidence.proof
     witnesses = [a for a in (*attempts, *evidence.extra) if a.fooled]
+    survive = sum(a.survives_8bit for a in witnesses)
     extra = [a.lit for a in evidence.extra if a.fooled]
     targets = sorted({a.target for a in attempts})
     ran = [c for c in evidence.controls if not c.why_not]
@@ -86,7 +71,7 @@ def verdict_json(
         "verdict": str(verdict),
         "conditions": asdict(want),
         **_rate(attempts),
-        **_real(evidence.real),
+        **{f"real_{name}": x for name, x in asdict(evidence.real).items() if name != "per_class"},
         "sparse_confident": _sparse_confident(attempts, want),
         "second_opinion": _second_opinion(attempts, want),
         "lit_curve": _curve(attempts, want),
@@ -97,16 +82,11 @@ def verdict_json(
         "extra": {"fooled": len(extra), "min_lit": min(extra, default=None)},
         "rivals": {name: _found(tries, lit) for name, (tries, *lit) in evidence.rivals.items()},
         "twin": None if evidence.twin is None else _twin(evidence.twin),
-        "eight_bit": {
-            "witnesses": len(witnesses),
-            "survive": sum(a.survives_8bit for a in witnesses),
-        },
-        "out_of_distribution_test": None
-        if evidence.ood is None
-        else _ood(evidence.ood, attempts, want.ood_level),
+        "eight_bit": {"witnesses": len(witnesses), "survive": survive},
+        "out_of_distribution_test": None if ood is None else _ood(ood, attempts, want.ood_level),
         "checks": [asdict(f) for f in findings],
         "controls": {c.code: {"found": c.found, "tries": c.tries, **c.numbers} for c in ran},
-        "certificate": None if evidence.proof is None else _certificate(evidence, evidence.proof),
+        "certificate": None if proof is None else _certificate(evidence, proof),
         "cost": asdict(evidence.cost),
         "notes": evidence.notes,
     }
@@ -119,8 +99,8 @@ def _rate(attempts: Sequence[Attempt]) -> dict[str, Any]:
         "attempts": n,
         "fooled": len(lit),
         "rate": len(lit) / n if n else None,
-        "rate_upper_95": upper_bound_95(len(lit), n),
-        "median_lit": median(lit),
+        "rate_upper_95": metrics.upper_bound_95(len(lit), n),
+        "median_lit": metrics.median(lit),
         "min_lit": min(lit, default=None),
     }
 
@@ -135,32 +115,29 @@ def _violated(attempts: Sequence[Attempt], want: Conditions) -> dict[str, int]:
     return {name: sum(name in names for names in failed) for name in CONDITIONS}
 
 
-def _real(real: RealData) -> dict[str, float]:
-    return {f"real_{name}": x for name, x in asdict(real).items() if name != "per_class"}
-
-
 def _sparse_confident(attempts: Sequence[Attempt], want: Conditions) -> dict[str, Any]:
     """Confident images that were met, out of distribution or not."""
     fewest = [a.fewest for a in attempts]
     found = [k for k in fewest if k is not None and k <= want.max_lit]
+    levels = metrics.lit_thresholds(want.max_lit)
+    levels = metrics.lit_thresholds(want.max_lit)
     return {
         "fooled": len(found),
-        "median_lit": median(found),
+        "median_lit": metrics.median(found),
         "min_lit": min(found, default=None),
-        "at_most": {str(k): share_at_most(fewest, k) for k in lit_thresholds(want.max_lit)},
+        "at_most": {str(k): metrics.share_at_most(fewest, k) for k in levels},
     }
 
 
 def _curve(attempts: Sequence[Attempt], want: Conditions) -> dict[str, list[Any]]:
-    """Share of attempts with at most so many lit features: of a fooling image, and of any confident
-    one."""
-    levels = lit_levels(want.max_lit)
+    """Share of attempts with at most so many lit features: fooling, and any confident image."""
+    levels = metrics.lit_levels(want.max_lit)
     fooling = [a.lit if a.fooled else None for a in attempts]
     fewest = [a.fewest for a in attempts]
     return {
         "lit": levels,
-        "fooled": [share_at_most(fooling, k) for k in levels],
-        "sparse_confident": [share_at_most(fewest, k) for k in levels],
+        "fooled": [metrics.share_at_most(fooling, k) for k in levels],
+        "sparse_confident": [metrics.share_at_most(fewest, k) for k in levels],
     }
 
 
@@ -172,17 +149,16 @@ def _second_opinion(attempts: Sequence[Attempt], want: Conditions) -> dict[str, 
 
 
 def _ood(record: OODRecord, attempts: Sequence[Attempt], level: float) -> dict[str, Any]:
-    """What is known of the out-of-distribution test, and how many witnesses it still rejects when
-    all of them are judged at once (Benjamini and Hochberg 1995)."""
-    rejected = benjamini_hochberg([a.ood_p for a in attempts], level)
+    """What is known of the test, and how many witnesses it rejects when all are judged at once."""
+    rejected = metrics.benjamini_hochberg([a.ood_p for a in attempts], level)
     found, n = record.false_alarms, record.real_images
     said = {name: list(x) if isinstance(x, tuple) else x for name, x in asdict(record).items()}
     order = ("guarantee", "scores", "second_scores", "smallest_p", "real_images", "false_alarms")
     return {
         **{name: said.pop(name) for name in order},
         "false_alarm_rate": found / n if n else None,
-        "false_alarm_lower_95": lower_bound_95(found, n),
-        "false_alarm_upper_95": upper_bound_95(found, n),
+        "false_alarm_lower_95": metrics.lower_bound_95(found, n),
+        "false_alarm_upper_95": metrics.upper_bound_95(found, n),
         **said,
         "fooled_all_at_once": sum(a.fooled and r for a, r in zip(attempts, rejected, strict=True)),
     }
@@ -194,8 +170,7 @@ def _twin(twin: OnTwin) -> dict[str, Any]:
 
 
 def _certificate(evidence: Evidence, proof: Proof) -> dict[str, Any]:
-    """What was proved, and beside it `found`: for each class the fewest lit features of any
-    confident image that the search met, out of distribution or not."""
+    """What was proved, and `found`: for each class the fewest lit of a confident image met."""
     met: dict[int, list[int]] = {target: [] for target in range(len(evidence.classes))}
     for a in (*evidence.attempts, *evidence.extra):
         if a.fewest is not None:
@@ -213,4 +188,4 @@ def _processes(evidence: Evidence) -> dict[str, Any]:
 
 
 def _found(attempts: int, lit: Sequence[int]) -> dict[str, Any]:
-    return {"attempts": attempts, "fooled": len(lit), "median_lit": median(lit)}
+    return {"attempts": attempts, "fooled": len(lit), "median_lit": metrics.median(lit)}

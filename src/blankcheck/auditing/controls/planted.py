@@ -16,22 +16,19 @@ from blankcheck.seeds import seeded
 from blankcheck.types import Fooling
 
 REACHES = (2.0, 1.25, 1.0, 0.8)
-"""How far each kind of pattern is felt, in units of its own ink, widest first. The widest must be
-found; of the others it is only said which are."""
+"""How far each kind of pattern is felt, in units of its ink. Only the widest must be found."""
 MOST_FEATURES = 12
 MOST_PATTERNS = 10
 SLACK = 0.25
 """Share of a pattern's ink by which an image may miss it and still be confident."""
 TRIES = 3
-"""Attempts for each pattern that must be found; one that finds it is enough, as it is for a
-verdict. Others get one."""
+"""Attempts for each pattern that must be found, of which one has to find it. Others get one."""
 FOUND = 0.9
 """Share of the patterns of one reach from which they count as found."""
 
 
 def planted_control(setting: Setting) -> Experiment:
-    """One pattern for each of a few classes that were never fooled, found again by the same
-    portfolio."""
+    """One pattern for each of a few classes never fooled, found again by the same portfolio."""
     code, job = "planted-control", setting.job
     fooled = {a.target for a in setting.attempts if a.fooled}
     classes = [t for t in range(setting.classes) if t not in fooled]
@@ -65,8 +62,7 @@ def _search(setting: Setting, chosen: list[int], size: int, reach: float) -> Foo
 
 @torch.no_grad()
 def _certainty(job: Job, patterns: Tensor, targets: Tensor, reach: float) -> Tensor:
-    """(q,) log-odds at each pattern, such that those asked for are reached `SLACK` away from it,
-    whatever the network says."""
+    """(q,) log-odds at each pattern that reach those asked for even `SLACK` away from it."""
     logits = as_logits(run(job.classifier, patterns.to(job.device)), job.form)
     own = log_odds(logits, targets.to(job.device)).cpu().clamp(-MOST_MARGIN, MOST_MARGIN)
     lost = SLACK / reach

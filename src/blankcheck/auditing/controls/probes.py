@@ -1,10 +1,9 @@
-"""Controls that put questions to the network itself: is what it answers, and what its gradients
-say, to be trusted?"""
+"""Controls that ask the network itself: are its answers and its gradients to be trusted?"""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from blankcheck.auditing.attack_run import Job
 from blankcheck.auditing.controls.setting import Experiment, Setting
@@ -21,18 +20,15 @@ HEALTH_IMAGES = 20
 FEW = 10
 """Lit features of images that have few."""
 MOVES, MOVED_SHARE = 8, 0.03
-"""Random changes tried of an image without a gradient, and the share of the features that each
-changes."""
+"""Random changes tried of an image without a gradient, and the share of features in each."""
 REPEATED, ASKED = 64, 10
 SAME, SAME_IN_BATCH = 1e-3, 1e-2
-"""Largest change of a probability that counts as none; arithmetic differs a little between batch
-sizes."""
+"""Largest change of a probability that counts as none; batch sizes change rounding a little."""
 BATCH = 7
 
 
 def gradient_health(setting: Setting) -> Experiment:
-    """Gradients from every kind of start, at images with few lit features, and where attempts
-    ended, against finite differences.
+    """Gradients at starts, sparse images, and ends of attempts, against finite differences.
 
     For each kind of place the share of its images whose gradient is not finite, is flat (zero), is
     hidden (flat, although the answer moves), or is contradicted.
@@ -69,9 +65,7 @@ def _places(setting: Setting) -> dict[str, tuple[Tensor, Tensor]]:
     return places | {"few-lit": (targets, few), "ends of attempts": (ends.targets, ends.images)}
 
 
-def _health(
-    job: Job, images: Tensor, targets: Tensor, generator: torch.Generator
-) -> dict[str, float]:
+def _health(job: Job, images: Tensor, targets: Tensor, generator: Generator) -> dict[str, float]:
     images = images.to(job.device)
     problem = Problem(job.classifier, job.form, targets.to(job.device))
     seen = problem.measure(images)
@@ -85,9 +79,7 @@ def _health(
     return {kind: float(where.float().mean()) for kind, where in kinds.items()}
 
 
-def _moves(
-    problem: Problem, images: Tensor, seen: Measurement, generator: torch.Generator
-) -> Tensor:
+def _moves(problem: Problem, images: Tensor, seen: Measurement, generator: Generator) -> Tensor:
     """(n,) bool: at least half of a few random changes of a few features change the log-odds."""
     changed = torch.zeros_like(seen.log_odds)
     for _ in range(MOVES):
@@ -99,8 +91,7 @@ def _moves(
 
 
 def repeatable(setting: Setting) -> Experiment:
-    """Score the same images again and again: one of a few networks drawn by lot may answer several
-    times running."""
+    """Score the same images often: a network drawn by lot may answer several times running."""
     job, images = setting.job, _images(setting)
     answers = torch.stack([probabilities(job.classifier, images, job.form) for _ in range(ASKED)])
     moved = ~((answers - answers[0]).abs().amax(dim=(0, 2)) <= SAME)
@@ -120,8 +111,7 @@ def batch_independent(setting: Setting) -> Experiment:
 
 
 def _images(setting: Setting) -> Tensor:
-    """Real images, noise, and what the search ended with: a network may answer only some of them at
-    random."""
+    """Real images, noise, and what the search ended with: only some may be answered at random."""
     best, targets = setting.tried.best.images, torch.tensor(setting.every_class(REPEATED // 2))
     made = [_start_images(setting, name, "same", targets) for name in ("noise", "sparse-noise")]
     some = torch.randperm(len(best), generator=seeded(setting.job.seed, "some"))[:REPEATED]
@@ -137,8 +127,7 @@ def best_kept(setting: Setting) -> Experiment:
 
 @torch.no_grad()
 def saturation(setting: Setting) -> Experiment:
-    """Images on which the classifier's own numbers leave no odds to follow: exactly 0, or nothing
-    for all others."""
+    """Images whose outputs leave no odds to follow: exactly 0, or nothing for all others."""
     job, bad = setting.job, 0
     targets = torch.tensor(setting.every_class(REPEATED))
     kinds = ["noise", "sparse-noise", *(["real-other"] if job.real is not None else [])]

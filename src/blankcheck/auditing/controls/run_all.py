@@ -1,5 +1,4 @@
-"""The controls of an audit, one after another or shared by several processes, and what remains of
-each."""
+"""The controls of an audit, run in order or shared by processes, and what remains of each."""
 
 from __future__ import annotations
 
@@ -48,9 +47,8 @@ Piece = tuple[list[str], Callable[[], list[Experiment]]]
 
 @dataclass(frozen=True)
 class Finished:
-    """What remains of an experiment: plain numbers and images. extra: what its searches of the
-    audited network ended with; rules: their first step rules. forward, backward: passes spent.
-    twin: what it was, where there was one."""
+    """What remains of an experiment. extra: what its searches of the audited network ended with;
+    rules: their first step rules. forward, backward: passes. twin: what it was, if any."""
 
     control: Control
     extra: tuple[Scored, ...]
@@ -65,8 +63,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Runner:
-    """Runs every control. judge, second: the out-of-distribution tests. third_party: attacks of
-    other libraries to run besides; lacking: which could not be had, and why."""
+    """Runs every control. third_party: attacks of other libraries; lacking: which are not had."""
 
     setting: Setting
     judge: OODTest
@@ -87,8 +84,7 @@ class Runner:
         def run(index: int) -> list[Finished]:
             nonlocal done
             names, experiment = pieces[index]
-            # for networks that draw random numbers: theirs belong to the experiment, not to whoever
-            # runs it
+            # random numbers that a network draws belong to the experiment, not to whoever runs it
             with own_random_numbers(seed_of(job.seed, *names), [torch.device(job.device)]):
                 ended = [self._finished(e) for e in experiment()]
             done += len(names)

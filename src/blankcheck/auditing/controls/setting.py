@@ -23,8 +23,7 @@ FEWEST = 10
 
 @dataclass(frozen=True)
 class Twin:
-    """A plainly trained network that stands in for "surely foolable". seconds: what its training
-    took, 0 if cached."""
+    """A plainly trained network, surely foolable. seconds: of its training, 0 if cached."""
 
     classifier: Classifier
     form: str
@@ -33,8 +32,7 @@ class Twin:
 
 
 Twins = Callable[[], Iterator[Twin]]
-"""Makes twins, the one most like the audited network first; later ones stand in where it does not
-serve."""
+"""Makes twins, the one most like the audited network first; later ones stand in for it."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +63,7 @@ class Setting:
         return [i for i, a in enumerate(self.attempts) if not a.fooled]
 
     def job_for(self, code: str, **changes: Any) -> Job:
-        """The job of the fixed attempts for the control of this name: other random numbers, and
-        what else changes."""
+        """The job of the fixed attempts for the control of this name, with other random numbers."""
         return replace(self.job, seed=seed_of(self.job.seed, code), **changes)
 
     @property
@@ -90,8 +87,7 @@ class Experiment:
 
     Args:
         control: as plain numbers.
-        searches: of the audited network; their fooling images are witnesses outside the fixed
-            allocation.
+        searches: of the audited network; their fooling images are extra witnesses.
         spent: searches of copies of it.
         twin_seconds: what training twins took.
         twin: the last one tried.

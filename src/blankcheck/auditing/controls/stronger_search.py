@@ -11,25 +11,10 @@ from dataclasses import replace
 
 from blankcheck.auditing.attack_run import Job, scored_once
 from blankcheck.auditing.attempts import run_attempts
-from blankcheck.auditing.controls.setting import (
-    Experiment,
-    Setting,
-    Twin,
-    not_applicable,
-    searched,
-)
+from blankcheck.auditing.controls.setting import Experiment, Setting, Twin, not_applicable, searched
 from blankcheck.auditing.portfolio import Attack, always, within
-from blankcheck.fooling import (
-    MAX_STEPS,
-    AnnealedTopK,
-    DifferentialEvolution,
-    ProjectedAdam,
-    ProximalMomentum,
-    RandomSearch,
-    SigmaZero,
-    Solver,
-    TabuSearch,
-)
+from blankcheck.fooling import MAX_STEPS, DifferentialEvolution, RandomSearch, SigmaZero, TabuSearch
+from blankcheck.fooling.solvers import AnnealedTopK, ProjectedAdam, ProximalMomentum, Solver
 from blankcheck.judging.evidence import Attempt, Control, OnTwin
 
 Rule = tuple[str, str, Callable[[int, int], Solver]]
@@ -38,8 +23,7 @@ RESTARTS = 5
 WEIGHTS = (0.3, 3.0, 30.0)
 """Of the fixed L1 penalty. One suits most networks; none suits all."""
 SURE = 0.99
-"""Confidence asked of images that are to be transferred: a twin's border lies elsewhere than the
-network's."""
+"""Confidence asked of images to be transferred: a twin's border lies elsewhere."""
 FEWEST_STEPS = 20
 POSITIVE = 40
 """Least attempts of the positive control."""
@@ -72,10 +56,10 @@ def more_restarts(setting: Setting) -> Experiment:
 
 
 def more_starts(setting: Setting) -> Experiment:
-    """Kinds of start the portfolio does not have, and fresh draws of those that work best on
-    hardened networks."""
+    """Kinds of start the portfolio lacks, and fresh draws of the best on hardened networks."""
     kinds = ("gaussian", "bright", "sparse-noise", "blend", "real-target", "real-other")
-    rules: list[Rule] = [(start, "adaptive-weight", always(ProximalMomentum())) for start in kinds]
+    adaptive = always(ProximalMomentum())
+    rules: list[Rule] = [(start, "adaptive-weight", adaptive) for start in kinds]
     job = _other(setting, "more-starts", setting.preset.steps, rules)
     words = "From Gaussian noise, bright, blended and real images"
     return _again(setting, job, "more-starts", words, share=2)
@@ -94,8 +78,7 @@ def penalty_weights(setting: Setting) -> Experiment:
 
 
 def tighter_limit(setting: Setting) -> Experiment:
-    """A third of the lit features allowed: what is found under it was there to be found under the
-    wider limit."""
+    """A third of the lit features: what is found so was there under the wider limit, too."""
     limit = max(1, setting.job.conditions.max_lit // 3)
     tight = replace(setting.job.conditions, max_lit=limit)
     job = setting.job_for("tighter-limit", conditions=tight, stop_at_lit=max(1, limit // 10))
@@ -116,8 +99,7 @@ def gradient_free(setting: Setting) -> Experiment:
 
 
 def close_calls(setting: Setting) -> Experiment:
-    """Go on from the images of the failed attempts that came closest: those that lack the fewest
-    conditions, by least."""
+    """Go on from the failed attempts that came closest: fewest conditions lacking, by least."""
     want = setting.job.conditions
 
     def lacks(attempt: Attempt) -> tuple[int, float]:
@@ -146,9 +128,8 @@ def transfer(setting: Setting, twin: Twin | None) -> Experiment:
         return not_applicable(code)
     sure = replace(job.conditions, confidence=max(SURE, job.conditions.confidence))
     stop = {"conditions": sure, "stop_at_lit": sure.max_lit}
-    made = run_attempts(
-        setting.job_for(code, classifier=twin.classifier, form=twin.form, **stop), targets
-    )
+    against = setting.job_for(code, classifier=twin.classifier, form=twin.form, **stop)
+    made = run_attempts(against, targets)
     attacks = tuple(replace(attack, start=f"twin:{attack.start}") for attack in job.attacks)
     shown = setting.job_for(code, attacks=attacks)
     tried = replace(made, best=scored_once(shown, made.best.images, made.best.targets))
@@ -158,8 +139,7 @@ def transfer(setting: Setting, twin: Twin | None) -> Experiment:
 
 
 def unbounded(setting: Setting) -> Experiment:
-    """From real images of other classes, confidence in the target with as many lit features as it
-    takes.
+    """From real images of other classes, confidence in the target without a limit.
 
     A network that is flat between its classes stops a descent half-way; such attempts start again
     from an image into which one of the target was mixed. How many got there directly is said.
@@ -186,12 +166,10 @@ def unbounded(setting: Setting) -> Experiment:
 
 
 def positive_control(setting: Setting, least_rate: float) -> Experiment:
-    """The same portfolio against networks known to be foolable, which must be in at least this
-    share of the attempts.
+    """The same portfolio against networks that must be fooled in this share of attempts.
 
-    A twin that is as good as never fooled says nothing of the search: its architecture itself may
-    resist. Then the next one stands in. One that is fooled now and then shows that the search is
-    too weak.
+    A twin that is as good as never fooled says nothing of the search: its architecture may resist.
+    Then the next one stands in. One that is fooled now and then shows a weak search.
     """
     code, targets = "positive-control", setting.every_class(max(POSITIVE, setting.sample))
     seconds, missed = 0.0, list[str]()

@@ -24,8 +24,7 @@ MOST_TARGETS = 20
 def third_party_control(
     setting: Setting, attacks: Sequence[ThirdPartyAttack], lacking: str = ""
 ) -> Experiment:
-    """Each attack once per class, from black; of many classes, some. lacking: what could not be
-    asked, and why."""
+    """Each attack once per class (of many, some). lacking: what could not be asked, and why."""
     if not attacks:
         why = lacking or "other libraries were not asked for (--rivals)"
         return Experiment(Control(CODE, why_not=why))
@@ -53,10 +52,8 @@ def _search(job: Job, attack: ThirdPartyAttack, targets: Tensor) -> tuple[Job, A
     start, seed = torch.zeros(len(targets), *job.shape), seed_of(job.seed, CODE, attack.name)
     subject, want = (job.classifier, job.form, start.to(job.device)), job.conditions
     found = run_third_party(attack, *subject, targets, want.confidence, seed)
-    forwards, steps = (
-        torch.full_like(targets, passes // len(targets))
-        for passes in (found.forwards, found.backwards)
-    )
+    forwards = torch.full_like(targets, found.forwards // len(targets))
+    steps = torch.full_like(targets, found.backwards // len(targets))
     best = scored_once(job, found.images, targets)
     best = replace(best, steps=steps, forwards=forwards, found_at=steps)
     # the rule only gives the attack a name: it has searched already
