@@ -1,7 +1,4 @@
-"""Random shifts and mirrored images in training: the usual augmentation for CIFAR-10 (He et al.
-
-2016, section 4.2).
-"""
+"""Random shifts and mirrored images in training, as in He et al. 2016, section 4.2."""
 
 from __future__ import annotations
 
@@ -14,20 +11,15 @@ MOST = 4
 
 
 def random_moves(n: int, generator: torch.Generator) -> Tensor:
-    """How each of `n` images is moved, (n, 3) int64: rows and columns it is shifted by, 0..2 x
-    `MOST`, and 1 where it is mirrored. Drawn for all images at once, so that an image is moved
-    alike whichever process trains on it."""
+    """(n, 3) int64: rows and columns each image is shifted by, 0..2 x `MOST`, and 1 where it is
+    mirrored. Drawn for all at once, so that it is moved alike whichever process trains on it."""
     shifts = torch.randint(0, 2 * MOST + 1, (n, 2), generator=generator)
     return torch.cat([shifts, torch.randint(0, 2, (n, 1), generator=generator)], dim=1)
 
 
 def moved(images: Tensor, moves: Tensor) -> Tensor:
-    """Images (n, c, h, w) shifted, with what comes in at a border mirrored at it, and perhaps
-    mirrored left to right.
-
-    moves: (n, 3) of `random_moves`, on the device of the images. Images with fewer than five rows
-    or columns are shifted by less.
-    """
+    """Images (n, c, h, w) shifted, by less where they have fewer than five rows or columns, with
+    what comes in mirrored at the border; moves: (n, 3) of `random_moves`, on their device."""
     n, c, h, w = images.shape
     most_down, most_across = min(MOST, h - 1), min(MOST, w - 1)
     wide = F.pad(images, (most_across, most_across, most_down, most_down), mode="reflect")

@@ -1,5 +1,4 @@
-"""Plain training: AdamW with a one-cycle schedule and a fixed number of epochs, and plain
-evaluation."""
+"""Plain training, by AdamW with a one-cycle schedule and so many epochs, and plain evaluation."""
 
 from __future__ import annotations
 
@@ -131,9 +130,8 @@ def train_plainly(
                 total += loss.detach().cpu() * len(index)
             mean = float(peers.all_reduce_sum(total)) / len(data)
             if not math.isfinite(mean):
-                raise ModelError(
-                    "training loss became NaN or infinite; try a smaller learning rate (--lr)"
-                )
+                words = "training loss became NaN or infinite; try a smaller learning rate (--lr)"
+                raise ModelError(words)
             if watch is not None:
                 watch(epoch, mean)
     peers.sync_buffers(network)
@@ -171,23 +169,19 @@ def evaluate(
         parts = [_answers(probabilities(classifier, x, form), y, classes) for x, y in pieces]
     top, answer, own = (torch.cat(column) for column in zip(*parts, strict=True))
     right = answer == data.labels
-    per_class = [
-        float(right[data.labels == k].float().mean()) if bool((data.labels == k).any()) else None
-        for k in range(classes)
-    ]
+    by_class = [right[data.labels == k].float() for k in range(classes)]
     return Accuracy(
         accuracy=float(right.float().mean()),
         confident=float((right & (top >= confidence)).float().mean()),
         taken_for_fake=float((answer >= classes).float().mean()),
         mean_confidence=float(top.mean()),
         renormalised_confident=float((own >= confidence).float().mean()),
-        per_class=tuple(per_class),
+        per_class=tuple(float(each.mean()) if len(each) else None for each in by_class),
     )
 
 
 def _answers(p: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Of probabilities (n, m), each (n,): the largest, whose it is, and the label's own among the
-    real classes."""
+    """Each (n,): the largest probability, whose it is, and the label's among the real classes."""
     if p.shape[1] < classes:
         raise ModelError(f"model has {p.shape[1]} outputs, data has {classes} classes")
     top, answer = p.max(dim=1)
