@@ -42,8 +42,7 @@ def load_model(
             trained), or `timm:NAME` or `hf:NAME` of a model hub, with its published weights unless
             others are given and with the normalisation stated there.
         weights: a `.safetensors` file or a `.pt`/`.pth` state dict.
-        data: where a built-in network's shape, classes and normalisation come from when the weights
-            do not say.
+        data: states a built-in network's shape, classes and normalisation where no weights do.
         normalize: ((means), (stds)) put inside; default none.
         unsafe_pickle: load files that hold more than tensors, which can run code.
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blankcheck.classifiers.augmenting import moved, random_moves
 from blankcheck.classifiers.precision import Precision, check_precision
 from blankcheck.classifiers.wrapper import batch_size, left_as_found, probabilities
 from blankcheck.errors import ArgumentError, ModelError
@@ -27,6 +26,8 @@ MIN_STEPS = 2000
 """Optimiser steps a small data set is trained for at least; `digits` needs about 1,000."""
 DEFAULT_EPOCHS = 10
 """Validation accuracy of mnist+cnn is flat from about 6 epochs on; 10 leaves margin."""
+MOST_SHIFT = 4
+"""Pixels by which an image is shifted at most, to any side (He et al. 2016, section 4.2)."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,28 @@ class TrainingPlan:
 def batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Positions 0..n-1 in random order, `size` at a time."""
     yield from torch.split(torch.randperm(n, generator=generator), size)
+
+
+def random_moves(n: int, generator: torch.Generator) -> Tensor:
+    """(n, 3) int64: rows and columns an image is shifted by, 0..2 x `MOST_SHIFT`, and 1 where it is
+    mirrored. Drawn for all at once, so that it is moved alike whichever process trains on it."""
+    shifts = torch.randint(0, 2 * MOST_SHIFT + 1, (n, 2), generator=generator)
+    return torch.cat([shifts, torch.randint(0, 2, (n, 1), generator=generator)], dim=1)
+
+
+def moved(images: Tensor, moves: Tensor) -> Tensor:
+    """Images (n, c, h, w) shifted, by less where they have fewer than five rows or columns, with
+    what comes in mirrored at the border; moves: (n, 3) of `random_moves`, on their device."""
+    n, c, h, w = images.shape
+    most_down, most_across = min(MOST_SHIFT, h - 1), min(MOST_SHIFT, w - 1)
+    wide = F.pad(images, (most_across, most_across, most_down, most_down), mode="reflect")
+    down, across = moves[:, 0].clamp(max=2 * most_down), moves[:, 1].clamp(max=2 * most_across)
+    column = torch.arange(w, device=images.device).expand(n, -1)
+    column = torch.where(moves[:, 2, None] == 1, w - 1 - column, column) + across[:, None]
+    row = torch.arange(h, device=images.device) + down[:, None]
+    each = torch.arange(n, device=images.device)[:, None, None, None]
+    channel = torch.arange(c, device=images.device)[:, None, None]
+    return wide[each, channel, row[:, None, :, None], column[:, None, None, :]]
 
 
 def train_plainly(

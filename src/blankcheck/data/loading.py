@@ -40,8 +40,7 @@ def load_data(
             `+size=N` behind a folder, the N x N square in the middle is cut out of each image,
             whose shorter side was made N, or M with `+size=N,M`.
         data_dir: where the files of named data sets are looked for first.
-        in_memory: bytes that the images may take as float32; those of a larger set are read when
-            they are asked for.
+        in_memory: bytes of images, as float32, above which they are read when asked for.
 
     Raises:
         DataError: something is missing, truncated or out of range; in one line.

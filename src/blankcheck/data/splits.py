@@ -164,8 +164,7 @@ def hold_out(split: Split, fraction: float, salt: int = 0) -> tuple[Split, Split
 
 
 def _cut(split: Split, order: Tensor, border: int) -> tuple[Split, Split]:
-    """The first `border` images of an order, and the others; copies on one side unless that costs
-    a class its images."""
+    """The first `border` of an order, and the rest; copies on one side if no class is lost."""
 
     def classes(positions: Tensor) -> set[int]:
         return set(split.labels[positions].tolist())

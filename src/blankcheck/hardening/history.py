@@ -78,8 +78,7 @@ class Kept:
 
 
 def harmonic(real: float, adversarial: Sequence[float]) -> float:
-    """H of 2/H = 1/A_real + mean over sets of 1/A_adv: high only when every accuracy is; 0 when one
-    is; A_real without adversarial sets."""
+    """H of 2/H = 1/A_real + mean over sets of 1/A_adv: 0 when one is 0; A_real without sets."""
     if min([real, *adversarial]) <= 0:
         return 0.0
     if not adversarial:

@@ -48,8 +48,7 @@ class FoolingSet(Rows):
 def per_class(
     measure: Callable[[Values], dict[str, Any]], rows: Values, classes: Tensor, count: int
 ) -> dict[str, Any]:
-    """`measure` of all rows, and under `per_class` of those of each class that has any. classes
-    (n,) in 0..count-1."""
+    """`measure` of all rows, and under `per_class` of those of each class (n,) that has any."""
     those = {k: classes == k for k in range(count) if bool((classes == k).any())}
     parts = {k: {name: values[mine] for name, values in rows.items()} for k, mine in those.items()}
     return {**measure(rows), "per_class": {str(k): measure(part) for k, part in parts.items()}}

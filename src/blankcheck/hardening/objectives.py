@@ -35,8 +35,7 @@ class Objective:
 
 def max_entropy(logits: Tensor, targets: Tensor, classes: int) -> Tensor:
     """Cross-entropy against the uniform distribution over the real classes, less its least value
-    log K: 0 when the answer is uniform (the objective of outlier exposure, Hendrycks et al. 2019,
-    arXiv:1812.04606, section 4.3)."""
+    log K (outlier exposure, Hendrycks et al. 2019, arXiv:1812.04606, section 4.3)."""
     return -logits.log_softmax(dim=1)[:, :classes].mean(dim=1) - torch.tensor(float(classes)).log()
 
 

@@ -31,8 +31,7 @@ EXCHANGED_MIX = {"real-target": 0.6, "masked-real": 0.2, "black": 0.2}
 SHRUNK, CAPPED, EXCHANGED = 0, 1, 2
 """How an image is searched: shrunk by a weight, cut to its largest features, or by exchanging."""
 SHARES = (0.35, 0.35, 0.3)
-"""Of the buffer. Each finds what others do not: exchanging leaves half the lit features of a real
-image that shrinking leaves."""
+"""Of the buffer. Exchanging leaves half the lit features of a real image that shrinking leaves."""
 
 
 def keep_largest(images: Tensor, keep: Tensor) -> Tensor:

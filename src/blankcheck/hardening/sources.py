@@ -65,11 +65,6 @@ class Continuous(NoImages):
 
     replay: Replay
 
-    @classmethod
-    def filled(cls, context: SourceContext) -> Continuous:
-        """With fresh starts."""
-        return cls(Replay.fill(context.peers.own_number(context.plan.buffer), context))
-
     def batch(self, context: SourceContext) -> Found:
         """Move the next images of the buffer and hand out those that are to be trained on."""
         buffer, n = self.replay, context.fooling_batch
@@ -185,7 +180,7 @@ def source_of(context: SourceContext) -> NoImages:
     """The source that the plan's schedule names."""
     plan = context.plan
     if plan.schedule == "continuous":
-        return Continuous.filled(context)
+        return Continuous(Replay.fill(context.peers.own_number(plan.buffer), context))
     if plan.schedule == "none":
         return NoImages()
     return Sets(plan.every if plan.schedule == "batches" else None)

@@ -30,8 +30,7 @@ class Part:
 
     Args:
         index: positions of its images in the data, (m,).
-        weight: of the mean loss over these in the mean loss over the whole batch; the weights of
-            all processes add up to 1.
+        weight: of their mean loss in that over the whole batch; those of all processes sum to 1.
         repeated: whether every process does the whole batch, because it is too small to be shared.
     """
 

@@ -62,8 +62,7 @@ class Team:
         return f"{self.device} and {others} more" if others else str(self.device)
 
     def code(self, code: int) -> int:
-        """The exit code of this process: 0 of one that follows, which is done when all are, and
-        under torchrun."""
+        """The exit code: 0 of a process that follows, done when all are, and under torchrun."""
         return code if self.leads and not under_torchrun() else 0
 
 
@@ -124,8 +123,7 @@ def meeting(
         device: `auto`, `cpu`, `cuda` or `mps`.
         devices: processes on this machine, 1 or more.
         nodes: machines, 1 or more.
-        command: runs the whole command again, in a process that is started for it, and gives its
-            exit code.
+        command: runs the whole command again in a process started for it, and gives its exit code.
         note: takes a line for whoever started the run.
         started: what `command` was given, in a process that was started for it.
 
