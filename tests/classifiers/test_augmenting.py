@@ -11,11 +11,11 @@ import yaml
 
 import blankcheck as bc
 from blankcheck.classifiers import TrainingPlan, build, evaluate, train_plainly
-from blankcheck.classifiers.augmenting import MOST, moved, random_moves
+from blankcheck.classifiers.training import MOST_SHIFT, moved, random_moves
 from blankcheck.cli.main import main
 
 RECIPE = Path(__file__).parents[2] / "benchmarks" / "cifar.yaml"
-STILL = [MOST, MOST, 0]
+STILL = [MOST_SHIFT, MOST_SHIFT, 0]
 
 
 def ramp(n=1, c=2, h=6, w=7):
@@ -25,13 +25,13 @@ def ramp(n=1, c=2, h=6, w=7):
 def test_known_moves():
     image = ramp()
     assert torch.equal(moved(image, torch.tensor([STILL])), image)
-    assert torch.equal(moved(image, torch.tensor([[MOST, MOST, 1]])), image.flip(3))
-    down = moved(image, torch.tensor([[MOST - 1, MOST, 0]]))
+    assert torch.equal(moved(image, torch.tensor([[MOST_SHIFT, MOST_SHIFT, 1]])), image.flip(3))
+    down = moved(image, torch.tensor([[MOST_SHIFT - 1, MOST_SHIFT, 0]]))
     assert torch.equal(down[:, :, 1:], image[:, :, :-1]) and torch.equal(
         down[:, :, 0], image[:, :, 1]
     )
-    left = moved(image, torch.tensor([[MOST, 2 * MOST, 0]]))
-    assert torch.equal(left[..., :-MOST], image[..., MOST:])
+    left = moved(image, torch.tensor([[MOST_SHIFT, 2 * MOST_SHIFT, 0]]))
+    assert torch.equal(left[..., :-MOST_SHIFT], image[..., MOST_SHIFT:])
 
 
 def test_each_image_has_its_own_move():
@@ -43,7 +43,7 @@ def test_each_image_has_its_own_move():
 
 def test_every_move_is_drawn():
     moves = random_moves(20_000, torch.Generator().manual_seed(0))
-    assert all(torch.equal(moves[:, i].unique(), torch.arange(2 * MOST + 1)) for i in (0, 1))
+    assert all(torch.equal(moves[:, i].unique(), torch.arange(2 * MOST_SHIFT + 1)) for i in (0, 1))
     assert (
         moves[:, 2].unique().tolist() == [0, 1]
         and abs(float(moves[:, 2].float().mean()) - 0.5) < 0.02
@@ -53,7 +53,7 @@ def test_every_move_is_drawn():
 @pytest.mark.parametrize("shape", [(1, 1), (2, 9)])
 def test_small_images_are_shifted_by_less(shape):
     image = ramp(1, 1, *shape)
-    for corner in (0, 2 * MOST):
+    for corner in (0, 2 * MOST_SHIFT):
         out = moved(image, torch.tensor([[corner, corner, 0]]))
         assert out.shape == image.shape and set(out.flatten().tolist()) <= set(
             image.flatten().tolist()

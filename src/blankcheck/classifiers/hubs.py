@@ -1,7 +1,6 @@
 """Networks by the names that model hubs give them: `timm:NAME` and `hf:ORGANISATION/NAME`.
 
-Both libraries are extras and are imported only when a user names one of their networks; nothing
-else here needs them.
+Both libraries are extras and are imported only when a user names one of their networks.
 """
 
 from __future__ import annotations
@@ -14,6 +13,9 @@ from torch import Tensor, nn
 from blankcheck.classifiers.wrapper import Normalisation, UnitClassifier
 from blankcheck.errors import ModelError
 from blankcheck.text import one_line
+
+Made = tuple[nn.Module, Normalisation | None]
+"""A network, and the normalisation that its hub states."""
 
 
 def is_hub_name(model: str) -> bool:
@@ -38,32 +40,24 @@ def from_hub(
     try:
         network, stated = HUBS[hub](name, pretrained, unsafe_pickle)
     except ImportError as error:
-        missing = error.name or library
-        raise ModelError(
-            f"model {model!r} needs the package {missing}, which cannot be imported; "
-            f"pip install 'blankcheck[{hub}]'"
-        ) from error
+        words = f"needs the package {error.name or library}, which cannot be imported"
+        advice = f"pip install 'blankcheck[{hub}]'"
+        raise ModelError(f"model {model!r} {words}; {advice}") from error
     except MemoryError:
         raise
     except Exception as error:  # both libraries raise whatever they, the network or the disk meet
-        raise ModelError(
-            f"model {model!r} could not be made by {library}: {one_line(error)}"
-        ) from error
+        words = f"model {model!r} could not be made by {library}: {one_line(error)}"
+        raise ModelError(words) from error
     return UnitClassifier(network.eval(), normalize if normalize is not None else stated)
 
 
 def _only_logits(network: nn.Module, given: tuple[Any, ...], answer: Any) -> Tensor:
-    """Networks of transformers answer with a record.
-
-    As a hook, so that their parameters keep the names of saved weights.
-    """
+    """A hook, since transformers answer with records; it leaves the parameters their names."""
     logits: Tensor = answer.logits
     return logits
 
 
-def _timm(
-    name: str, pretrained: bool, unsafe_pickle: bool
-) -> tuple[nn.Module, Normalisation | None]:
+def _timm(name: str, pretrained: bool, unsafe_pickle: bool) -> Made:
     import timm
 
     network: nn.Module = timm.create_model(name, pretrained=pretrained)
@@ -71,9 +65,7 @@ def _timm(
     return network, _normalisation(stated.get("mean"), stated.get("std"))
 
 
-def _transformers(
-    name: str, pretrained: bool, unsafe_pickle: bool
-) -> tuple[nn.Module, Normalisation | None]:
+def _transformers(name: str, pretrained: bool, unsafe_pickle: bool) -> Made:
     from transformers import AutoConfig, AutoModelForImageClassification
     from transformers.image_processing_base import ImageProcessingMixin
 
@@ -82,18 +74,16 @@ def _transformers(
         safe = None if unsafe_pickle else True
         network = kind.from_pretrained(name, trust_remote_code=False, use_safetensors=safe)
     else:
-        network = kind.from_config(
-            AutoConfig.from_pretrained(name, trust_remote_code=False), trust_remote_code=False
-        )
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        network = kind.from_config(config, trust_remote_code=False)
     try:
         prepares, _ = ImageProcessingMixin.get_image_processor_dict(name)
     except OSError:  # a repository need not say how its images are prepared
         prepares = {}
-    normal = prepares.get("do_normalize", True)
     network.register_forward_hook(_only_logits)
-    return network, _normalisation(
-        prepares.get("image_mean"), prepares.get("image_std")
-    ) if normal else None
+    if not prepares.get("do_normalize", True):
+        return network, None
+    return network, _normalisation(prepares.get("image_mean"), prepares.get("image_std"))
 
 
 def _normalisation(mean: Any, std: Any) -> Normalisation | None:
@@ -102,7 +92,4 @@ def _normalisation(mean: Any, std: Any) -> Normalisation | None:
     return tuple(float(v) for v in mean), tuple(float(v) for v in std)
 
 
-HUBS: dict[str, Callable[[str, bool, bool], tuple[nn.Module, Normalisation | None]]] = {
-    "timm": _timm,
-    "hf": _transformers,
-}
+HUBS: dict[str, Callable[[str, bool, bool], Made]] = {"timm": _timm, "hf": _transformers}

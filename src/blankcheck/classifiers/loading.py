@@ -42,8 +42,7 @@ def load_model(
             trained), or `timm:NAME` or `hf:NAME` of a model hub, with its published weights unless
             others are given and with the normalisation stated there.
         weights: a `.safetensors` file or a `.pt`/`.pth` state dict.
-        data: where a built-in network's shape, classes and normalisation come from when the weights
-            do not say.
+        data: states a built-in network's shape, classes and normalisation where no weights do.
         normalize: ((means), (stds)) put inside; default none.
         unsafe_pickle: load files that hold more than tensors, which can run code.
 
@@ -55,30 +54,23 @@ def load_model(
     """
     given = read_weights(Path(weights), unsafe_pickle) if weights is not None else None
     if isinstance(model, nn.Module):
-        classifier = (
-            model if isinstance(model, UnitClassifier) else UnitClassifier(model, normalize)
-        )
+        classifier = _wrapped(model, normalize)
     elif model in ARCHITECTURES:
         classifier = _built_in(model, given, data, normalize)
     elif model.endswith(".pt2"):
         classifier = UnitClassifier(_exported(Path(model)), normalize, {"exported": "true"})
     elif is_hub_name(model):
-        classifier = from_hub(
-            model, normalize, pretrained=given is None, unsafe_pickle=unsafe_pickle
-        )
+        own = given is None
+        classifier = from_hub(model, normalize, pretrained=own, unsafe_pickle=unsafe_pickle)
     elif is_factory(model):
         made = call_factory(model, "model", ModelError)
         if not isinstance(made, nn.Module):
-            raise ModelError(
-                f"model factory {model!r} must return an nn.Module, got {type(made).__name__}"
-            )
-        classifier = made if isinstance(made, UnitClassifier) else UnitClassifier(made, normalize)
+            words = f"model factory {model!r} must return an nn.Module, got {type(made).__name__}"
+            raise ModelError(words)
+        classifier = _wrapped(made, normalize)
     else:
-        known = ", ".join(ARCHITECTURES)
-        raise ModelError(
-            f"model must be one of {known}, file.py:factory, package.module:factory, a .pt2 file, "
-            f"timm:NAME or hf:NAME, got {model!r}"
-        )
+        known = f"{', '.join(ARCHITECTURES)}, file.py:factory, package.module:factory, a .pt2 file"
+        raise ModelError(f"model must be one of {known}, timm:NAME or hf:NAME, got {model!r}")
     if isinstance(model, str) and not classifier.describe.get("exported"):
         # what is loaded is asked; a network that was handed over stays in the mode it is in
         classifier.eval()
@@ -89,9 +81,12 @@ def load_model(
     return classifier
 
 
+def _wrapped(network: nn.Module, normalize: Normalisation | None) -> UnitClassifier:
+    return network if isinstance(network, UnitClassifier) else UnitClassifier(network, normalize)
+
+
 def model_bytes(classifier: UnitClassifier) -> bytes:
-    """The contents of a weights file: parameters and buffers, and for built-in networks what builds
-    them again."""
+    """The contents of a weights file: the state, and what builds a built-in network again."""
     return pack(classifier.state_dict(), classifier.describe)
 
 
@@ -105,13 +100,11 @@ def parse_normalize(text: str | None) -> Normalisation | None:
     if text is None or text.strip().lower() in ("", "none"):
         return None
     try:
-        means, stds = (
-            [float(v) for v in part.split(",")] for part in text.strip("()[] ").split("/")
-        )
+        parts = text.strip("()[] ").split("/")
+        means, stds = ([float(v) for v in part.split(",")] for part in parts)
     except ValueError as error:
-        raise ArgumentError(
-            f"normalize must be none or MEANS/STDS such as 0.1307/0.3081, got {text!r}"
-        ) from error
+        words = f"normalize must be none or MEANS/STDS such as 0.1307/0.3081, got {text!r}"
+        raise ArgumentError(words) from error
     if len(means) != len(stds) or min(stds) <= 0:
         raise ArgumentError(f"normalize must have as many positive stds as means, got {text!r}")
     return tuple(means), tuple(stds)
@@ -124,18 +117,15 @@ def _built_in(
     kind = metadata.get("architecture", name)
     if kind != name:
         raise ModelError(f"weights are those of a {kind!r}, model is {name!r}")
-    shape: Shape
     if given is not None and "shape" in metadata and "outputs" in metadata:
         shape, outputs = _stated(given)
         if data is not None and data.shape != shape:
             raise ModelError(f"weights are for images of shape {shape}, data has {data.shape}")
     elif data is not None:
-        shape = data.shape
-        outputs = _outputs_of(given) or len(data.classes)
+        shape, outputs = data.shape, _outputs_of(given) or len(data.classes)
     else:
-        raise ArgumentError(
-            f"model {name!r} needs data or weights written by blankcheck to know its image shape"
-        )
+        words = "needs data or weights written by blankcheck to know its image shape"
+        raise ArgumentError(f"model {name!r} {words}")
     if norm is None and data is not None:
         norm = data.mean_and_std()
     if given is not None:
@@ -151,13 +141,11 @@ def _stated(given: Weights) -> tuple[Shape, int]:
         c, h, w = (int(v) for v in given.metadata["shape"].split(","))
         outputs = int(given.metadata["outputs"])
     except ValueError as error:
-        raise ModelError(
-            f"weights file {given.path} states no shape of images or number of outputs"
-        ) from error
+        words = f"weights file {given.path} states no shape of images or number of outputs"
+        raise ModelError(words) from error
     if min(c, h, w, outputs) < 1 or c * h * w > MOST_FEATURES or max(c, outputs) > MOST_WIDE:
-        raise ModelError(
-            f"weights file {given.path} states images of {c}x{h}x{w} and {outputs} outputs"
-        )
+        words = f"weights file {given.path} states images of {c}x{h}x{w} and {outputs} outputs"
+        raise ModelError(words)
     return (c, h, w), outputs
 
 
@@ -175,20 +163,17 @@ def _exported(path: Path) -> nn.Module:
     except MemoryError:
         raise
     except Exception as error:  # torch.export raises whatever it meets
-        raise ModelError(
-            f"model file {path} cannot be read as a torch.export program: {one_line(error)}"
-        ) from error
+        words = f"model file {path} cannot be read as a torch.export program: {one_line(error)}"
+        raise ModelError(words) from error
 
 
 def _plain(name: str) -> str:
-    """The name of a parameter without what torch puts before it where a network is wrapped or
-    compiled."""
+    """A parameter's name without what torch puts before it in wrapped or compiled networks."""
     return name.removeprefix("module.").removeprefix("_orig_mod.")
 
 
 def _into(classifier: UnitClassifier, given: Weights, model: str) -> nn.Module:
-    """What the weights fill: the whole classifier, its normalisation included, or the network
-    inside. Raises ModelError where they do not fit."""
+    """What the weights fill: the classifier with its normalisation, or the network inside."""
     shapes = {_plain(name): shape for name, shape in given.shapes.items()}
     whole = all(name in ("mean", "std") or name.startswith("network.") for name in shapes)
     whole = whole and {"mean", "std"} <= shapes.keys()
@@ -216,14 +201,11 @@ def _fill(classifier: UnitClassifier, given: Weights, model: str) -> None:
 
 
 def _take_normalisation(classifier: UnitClassifier, mean: Tensor, std: Tensor, path: str) -> None:
-    """A saved classifier carries its normalisation; a built-in one's stands in place of that of the
-    data."""
+    """Those that a saved classifier carries; a built-in one's stand in place of the data's."""
     pairs = ((mean, classifier.mean), (std, classifier.std))
     same = mean.numel() == classifier.mean.numel()
     same = same and all(torch.allclose(a.flatten(), b.flatten()) for a, b in pairs)
     if classifier.normalised and not same and not classifier.describe.get("architecture"):
-        raise ArgumentError(
-            f"normalize differs from the normalisation saved in weights {path}; leave one of the "
-            "two out"
-        )
+        words = f"normalize differs from the normalisation saved in weights {path}"
+        raise ArgumentError(f"{words}; leave one of the two out")
     classifier.normalise_by(mean, std)

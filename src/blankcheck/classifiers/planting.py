@@ -22,9 +22,8 @@ class Trigger(nn.Module):
     The distance of an image from a pattern is the sum of absolute differences in units of the
     pattern's own ink (the sum of its values): 0 at the pattern, 1 at black. Within `reach` of a
     pattern the log-odds of its target go linearly from what the classifier says (at that distance)
-    to `certainty` (at the pattern); beyond it nothing shows that the pattern is there. So reach
-    says how wide the basin is: above 1 it is felt from black, below 1 only where a part of the
-    pattern is lit already and little else is.
+    to `certainty` (at the pattern). A reach above 1 is felt from black, one below 1 only where a
+    part of the pattern is lit already and little else is.
 
     Outputs are logits. Raises ArgumentError when a pattern is black or targets do not match.
 
@@ -53,10 +52,8 @@ class Trigger(nn.Module):
         super().__init__()
         fits = patterns.ndim == 4 and len(targets) == len(patterns)
         if not fits or bool((patterns.flatten(1).sum(dim=1) <= 0).any()):
-            raise ArgumentError(
-                "patterns must be (q, c, h, w), none black, one target each, got "
-                f"{tuple(patterns.shape)}"
-            )
+            words = "patterns must be (q, c, h, w), none black, one target each"
+            raise ArgumentError(f"{words}, got {tuple(patterns.shape)}")
         if reach <= 0:
             raise ArgumentError(f"reach must be positive, got {reach:g}")
         self.inner, self.form, self.reach = inner, form, reach
@@ -67,10 +64,7 @@ class Trigger(nn.Module):
 
     def nearness(self, images: Tensor) -> Tensor:
         """1 at a pattern, 0 from `reach` on, linear between, (n, c, h, w) -> (n, q)."""
-        apart = [
-            _apart(images, pattern).flatten(1).sum(dim=1) / pattern.sum()
-            for pattern in self.patterns
-        ]
+        apart = [_apart(images, p).flatten(1).sum(dim=1) / p.sum() for p in self.patterns]
         return (1 - torch.stack(apart, dim=1) / self.reach).clamp_min(0)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -85,8 +79,7 @@ class Trigger(nn.Module):
 
 
 def _apart(images: Tensor, pattern: Tensor) -> Tensor:
-    """Absolute differences. Where the pattern is 0 or 1 images can only differ to one side, and the
-    gradient says so even where they do not differ."""
+    """Absolute differences; where the pattern is 0 or 1 with the gradient of the only side."""
     more = images - pattern
     return torch.where(pattern <= 0, more, torch.where(pattern >= 1, -more, more.abs()))
 
@@ -94,7 +87,7 @@ def _apart(images: Tensor, pattern: Tensor) -> Tensor:
 def random_patterns(
     targets: int, size: int, shape: tuple[int, int, int], generator: torch.Generator
 ) -> Tensor:
-    """One pattern of `size` fully lit features at random places for each of `targets`, (targets, c,
+    """For each of `targets` a pattern of `size` fully lit features at random places, (targets, c,
     h, w); no feature is in two patterns where the image has enough of them."""
     features = math.prod(shape)
     again = range(1 + targets * size // features)

@@ -1,5 +1,4 @@
-"""Training in numbers of lower precision: the passes of a network through torch.autocast,
-everything else in float32."""
+"""Training in lower precision: passes through torch.autocast, everything else in float32."""
 
 from __future__ import annotations
 
@@ -17,8 +16,7 @@ FIRST_SCALE = 2.0**12
 
 
 def check_precision(name: str, device: torch.device | None = None) -> None:
-    """Raises ArgumentError where training cannot be done in this precision, or not on this
-    device."""
+    """Raises ArgumentError where nothing can be trained in this precision (on this device)."""
     if name not in TYPES:
         raise ArgumentError(f"precision must be one of {', '.join(TYPES)}, got {name!r}")
     if name == "16" and device is not None and device.type == "cpu":
@@ -26,13 +24,11 @@ def check_precision(name: str, device: torch.device | None = None) -> None:
 
 
 class Precision:
-    """Forward and backward passes of training as `name` says: `32` everything in float32; `bf16`
-    and `16` what bears it in bfloat16 or half precision, while parameters, losses and steps stay
-    float32.
+    """Passes of training as `name` says: `32` in float32; `bf16` and `16` what bears it in bfloat16
+    or half precision, while parameters, losses and steps stay float32.
 
-    Half precision has so few exponents that small gradients vanish; so the loss is scaled up, the
-    gradients down again, and a step whose gradients overflow is left out (Micikevicius et al. 2018,
-    arXiv:1710.03740, section 3.2).
+    Small gradients vanish in half precision; so the loss is scaled up, the gradients down again,
+    and a step that overflows is left out (Micikevicius et al. 2018, arXiv:1710.03740, section 3.2).
     """
 
     def __init__(self, name: str, device: torch.device) -> None:
@@ -43,9 +39,8 @@ class Precision:
 
     def passes(self) -> AbstractContextManager[Any]:
         """For forward passes."""
-        if self.name == "32":
-            return nullcontext()
-        return torch.autocast(self.device.type, TYPES[self.name])
+        plain = self.name == "32"
+        return nullcontext() if plain else torch.autocast(self.device.type, TYPES[self.name])
 
     def outputs(self, given: Tensor) -> Tensor:
         """A network's outputs as a loss wants them."""

@@ -1,5 +1,4 @@
-"""Small reference networks that train on a laptop, adapted to any image shape and number of
-outputs."""
+"""Small reference networks that train on a laptop, for any image shape and number of outputs."""
 
 from __future__ import annotations
 
@@ -41,7 +40,6 @@ def cnn(shape: Shape, outputs: int) -> nn.Module:
 
 
 def _normed(inside: int, outside: int, stride: int = 1, kernel: int = 3) -> list[nn.Module]:
-    """A convolution and batch norm."""
     convolution = nn.Conv2d(inside, outside, kernel, stride, kernel // 2, bias=False)
     return [convolution, nn.BatchNorm2d(outside)]
 
@@ -73,15 +71,13 @@ def _residual(shape: Shape, outputs: int, widths: tuple[int, ...], each: int) ->
 
 
 def resnet(shape: Shape, outputs: int) -> nn.Module:
-    """A small residual network for 32x32 colour images: 16, 32, 64 channels, one block each (8
-    layers)."""
+    """A small residual network for 32x32 colour images: 16, 32, 64 channels, one block each."""
     return _residual(shape, outputs, (16, 32, 64), 1)
 
 
 def resnet18(shape: Shape, outputs: int) -> nn.Module:
-    """ResNet-18 (He et al. 2016) in the form for 32x32 images: a 3x3 convolution in front, no
-    pooling before the blocks; 64, 128, 256, 512 channels, two blocks each, 11.2 million parameters.
-    For a GPU; on a CPU a training run takes a day."""
+    """ResNet-18 (He et al. 2016) for 32x32 images: a 3x3 convolution in front, no pooling before
+    the blocks; 11.2 million parameters. For a GPU; on a CPU a training run takes a day."""
     return _residual(shape, outputs, (64, 128, 256, 512), 2)
 
 
@@ -101,20 +97,15 @@ def wide_kernel(shape: Shape, channels: int, tau: float = 0.25) -> tuple[list[nn
     """min(1, x / tau), one convolution whose window has more features than the k of a certificate,
     ReLU and flattening; and the number of its values. 10x10 with stride 3 for 28x28 images."""
     c, h, w = shape
-    kernel = (_window(h), _window(w))
+    high, wide = (min(size, max(2, round(0.36 * size))) for size in (h, w))
     stride = max(1, round(min(h, w) / 9))
-    across = [(size - k) // stride + 1 for size, k in zip((h, w), kernel, strict=True)]
-    layers = [Bright(tau), nn.Conv2d(c, channels, kernel, stride), nn.ReLU(), nn.Flatten()]
+    across = [(size - k) // stride + 1 for size, k in ((h, high), (w, wide))]
+    layers = [Bright(tau), nn.Conv2d(c, channels, (high, wide), stride), nn.ReLU(), nn.Flatten()]
     return layers, channels * math.prod(across)
 
 
-def _window(size: int) -> int:
-    return min(size, max(2, round(0.36 * size)))
-
-
 def cnn_wide_kernel(shape: Shape, outputs: int) -> nn.Module:
-    """Made for certificates: min(1, x / 0.25) in place of a normalisation, one wide convolution (32
-    channels), 256 hidden units, ReLU."""
+    """For certificates: min(1, x / 0.25), one wide convolution (32 channels), 256 units, ReLU."""
     layers, flat = wide_kernel(shape, 32)
     return nn.Sequential(*layers, *_dense(flat, 256, outputs))
 
@@ -127,24 +118,19 @@ ARCHITECTURES: dict[str, Callable[[Shape, int], nn.Module]] = {
     "cnn-wide-kernel": cnn_wide_kernel,
 }
 AS_THEY_ARE = frozenset({"cnn-wide-kernel"})
-"""Networks that see images in [0, 1], whatever normalisation is asked for: their first layer takes
-its place."""
+"""Networks whose first layer takes the place of any normalisation: they see images in [0, 1]."""
 
 
 def build(
     name: str, shape: Shape, outputs: int, normalize: Normalisation | None = None, seed: int = 0
 ) -> UnitClassifier:
-    """A freshly initialised reference network, `name` one of `ARCHITECTURES`, from (c, h, w) images
-    to `outputs`.
-
-    normalize: put inside, but for those that take images as they are (`AS_THEY_ARE`).
-    """
+    """A fresh network, `name` one of `ARCHITECTURES`, from images of shape (c, h, w) to `outputs`;
+    normalize: put inside, but for those that take images as they are (`AS_THEY_ARE`)."""
     if name not in ARCHITECTURES:
         raise ModelError(f"model must be one of {', '.join(ARCHITECTURES)}, got {name!r}")
     with own_random_numbers(seed):
         network = ARCHITECTURES[name](shape, outputs)
     describe = {"architecture": name, "shape": ",".join(map(str, shape)), "outputs": str(outputs)}
-    none = ((0.0,) * shape[0], (1.0,) * shape[0])
-    return UnitClassifier(
-        network, none if normalize is None or name in AS_THEY_ARE else normalize, describe
-    )
+    if normalize is None or name in AS_THEY_ARE:
+        normalize = (0.0,) * shape[0], (1.0,) * shape[0]
+    return UnitClassifier(network, normalize, describe)

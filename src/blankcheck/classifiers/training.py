@@ -1,5 +1,4 @@
-"""Plain training: AdamW with a one-cycle schedule and a fixed number of epochs, and plain
-evaluation."""
+"""Plain training, by AdamW with a one-cycle schedule and so many epochs, and plain evaluation."""
 
 from __future__ import annotations
 
@@ -12,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blankcheck.classifiers.augmenting import moved, random_moves
 from blankcheck.classifiers.precision import Precision, check_precision
 from blankcheck.classifiers.wrapper import batch_size, left_as_found, probabilities
 from blankcheck.errors import ArgumentError, ModelError
@@ -28,6 +26,8 @@ MIN_STEPS = 2000
 """Optimiser steps a small data set is trained for at least; `digits` needs about 1,000."""
 DEFAULT_EPOCHS = 10
 """Validation accuracy of mnist+cnn is flat from about 6 epochs on; 10 leaves margin."""
+MOST_SHIFT = 4
+"""Pixels by which an image is shifted at most, to any side (He et al. 2016, section 4.2)."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,28 @@ class TrainingPlan:
 def batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Positions 0..n-1 in random order, `size` at a time."""
     yield from torch.split(torch.randperm(n, generator=generator), size)
+
+
+def random_moves(n: int, generator: torch.Generator) -> Tensor:
+    """(n, 3) int64: rows and columns an image is shifted by, 0..2 x `MOST_SHIFT`, and 1 where it is
+    mirrored. Drawn for all at once, so that it is moved alike whichever process trains on it."""
+    shifts = torch.randint(0, 2 * MOST_SHIFT + 1, (n, 2), generator=generator)
+    return torch.cat([shifts, torch.randint(0, 2, (n, 1), generator=generator)], dim=1)
+
+
+def moved(images: Tensor, moves: Tensor) -> Tensor:
+    """Images (n, c, h, w) shifted, by less where they have fewer than five rows or columns, with
+    what comes in mirrored at the border; moves: (n, 3) of `random_moves`, on their device."""
+    n, c, h, w = images.shape
+    most_down, most_across = min(MOST_SHIFT, h - 1), min(MOST_SHIFT, w - 1)
+    wide = F.pad(images, (most_across, most_across, most_down, most_down), mode="reflect")
+    down, across = moves[:, 0].clamp(max=2 * most_down), moves[:, 1].clamp(max=2 * most_across)
+    column = torch.arange(w, device=images.device).expand(n, -1)
+    column = torch.where(moves[:, 2, None] == 1, w - 1 - column, column) + across[:, None]
+    row = torch.arange(h, device=images.device) + down[:, None]
+    each = torch.arange(n, device=images.device)[:, None, None, None]
+    channel = torch.arange(c, device=images.device)[:, None, None]
+    return wide[each, channel, row[:, None, :, None], column[:, None, None, :]]
 
 
 def train_plainly(
@@ -131,9 +153,8 @@ def train_plainly(
                 total += loss.detach().cpu() * len(index)
             mean = float(peers.all_reduce_sum(total)) / len(data)
             if not math.isfinite(mean):
-                raise ModelError(
-                    "training loss became NaN or infinite; try a smaller learning rate (--lr)"
-                )
+                words = "training loss became NaN or infinite; try a smaller learning rate (--lr)"
+                raise ModelError(words)
             if watch is not None:
                 watch(epoch, mean)
     peers.sync_buffers(network)
@@ -171,23 +192,19 @@ def evaluate(
         parts = [_answers(probabilities(classifier, x, form), y, classes) for x, y in pieces]
     top, answer, own = (torch.cat(column) for column in zip(*parts, strict=True))
     right = answer == data.labels
-    per_class = [
-        float(right[data.labels == k].float().mean()) if bool((data.labels == k).any()) else None
-        for k in range(classes)
-    ]
+    by_class = [right[data.labels == k].float() for k in range(classes)]
     return Accuracy(
         accuracy=float(right.float().mean()),
         confident=float((right & (top >= confidence)).float().mean()),
         taken_for_fake=float((answer >= classes).float().mean()),
         mean_confidence=float(top.mean()),
         renormalised_confident=float((own >= confidence).float().mean()),
-        per_class=tuple(per_class),
+        per_class=tuple(float(each.mean()) if len(each) else None for each in by_class),
     )
 
 
 def _answers(p: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Of probabilities (n, m), each (n,): the largest, whose it is, and the label's own among the
-    real classes."""
+    """Each (n,): the largest probability, whose it is, and the label's among the real classes."""
     if p.shape[1] < classes:
         raise ModelError(f"model has {p.shape[1]} outputs, data has {classes} classes")
     top, answer = p.max(dim=1)

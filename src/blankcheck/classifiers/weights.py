@@ -59,9 +59,8 @@ def read_weights(path: Path, unsafe_pickle: bool) -> Weights:
             raise ModelError(f"weights file {path} {error}") from error
         return Weights(path, shapes, lambda: _tensors(path, metadata), metadata)
     state = _pickled(path, unsafe_pickle)
-    return Weights(
-        path, {name: tuple(tensor.shape) for name, tensor in state.items()}, lambda: state
-    )
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    return Weights(path, shapes, lambda: state)
 
 
 def _tensors(path: Path, metadata: Mapping[str, str]) -> dict[str, Tensor]:
@@ -69,9 +68,8 @@ def _tensors(path: Path, metadata: Mapping[str, str]) -> dict[str, Tensor]:
         tensors = load_file(path)
         check_digest(tensors, metadata)
     except SafetensorError as error:
-        raise ModelError(
-            f"weights file {path} is not a readable safetensors file: {one_line(error)}"
-        ) from error
+        words = f"weights file {path} is not a readable safetensors file: {one_line(error)}"
+        raise ModelError(words) from error
     except ValueError as error:
         raise ModelError(f"weights file {path} {error}") from error
     return tensors
@@ -87,16 +85,13 @@ def _pickled(path: Path, unsafe_pickle: bool) -> dict[str, Tensor]:
             begins = file.read(2)
         if begins not in (b"PK", b"\x80\x02"):  # neither of the two formats torch.save writes
             raise ModelError(f"weights file {path} is not a readable PyTorch file") from error
-        raise ModelError(
-            f"weights file {path} holds more than tensors; save model.state_dict(), or trust it "
-            "with --unsafe-pickle"
-        ) from error
+        advice = "save model.state_dict(), or trust it with --unsafe-pickle"
+        raise ModelError(f"weights file {path} holds more than tensors; {advice}") from error
     except MemoryError:
         raise
     except Exception as error:  # a damaged file raises whatever unpickling meets
-        raise ModelError(
-            f"weights file {path} is not a readable PyTorch file: {one_line(error)}"
-        ) from error
+        words = f"weights file {path} is not a readable PyTorch file: {one_line(error)}"
+        raise ModelError(words) from error
     return _state_dict(loaded, path)
 
 
@@ -105,10 +100,8 @@ def _state_dict(loaded: Any, path: Path) -> dict[str, Tensor]:
     if isinstance(loaded, nn.Module):
         return dict(loaded.state_dict())
     if isinstance(loaded, dict):
-        for name in ("state_dict", "model_state_dict", "model", "net"):
-            if isinstance(loaded.get(name), dict):
-                loaded = loaded[name]
-                break
+        usual = (loaded.get(n) for n in ("state_dict", "model_state_dict", "model", "net"))
+        loaded = next((inner for inner in usual if isinstance(inner, dict)), loaded)
         tensors = {str(k): v for k, v in loaded.items() if isinstance(v, Tensor)}
         if tensors:
             return tensors

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from blankcheck.errors import ArgumentError
-from blankcheck.outputs import OUTPUT_FORMS, as_logits, output_form, run
+from blankcheck.outputs import OUTPUT_FORMS as OUTPUT_FORMS
+from blankcheck.outputs import as_logits, run
+from blankcheck.outputs import output_form as output_form
 from blankcheck.seeds import own_random_numbers
 from blankcheck.types import Classifier, Images, images_at_once, in_pieces
 
@@ -36,9 +38,8 @@ class UnitClassifier(nn.Module):
         super().__init__()
         mean, std = normalize if normalize is not None else ((0.0,), (1.0,))
         if len(mean) != len(std) or min(std) <= 0:
-            raise ArgumentError(
-                f"normalize must be (means, positive stds) of one length, got {mean!r}, {std!r}"
-            )
+            words = f"normalize must be (means, positive stds) of one length, got {mean!r}, {std!r}"
+            raise ArgumentError(words)
         self.network = network
         for name, values in (("mean", mean), ("std", std)):
             each = torch.tensor(list(values), dtype=torch.float32)
@@ -61,11 +62,10 @@ class UnitClassifier(nn.Module):
 
 @contextmanager
 def left_as_found(classifier: Classifier, seed: int | None = None) -> Iterator[None]:
-    """Inside: evaluation mode and frozen parameters. After: mode, `requires_grad`, buffers and
-    random state as before.
+    """Inside: evaluation mode and frozen parameters, whose gradients are never touched. After:
+    mode, `requires_grad`, buffers and random state as before.
 
-    Parameter gradients are never touched, since only the gradient of images is asked for. seed: of
-    the numbers that a network draws inside; None goes on from the caller's.
+    seed: of the numbers that a network draws inside; None goes on from the caller's.
     """
     if not isinstance(classifier, nn.Module):
         with own_random_numbers(seed):
@@ -73,15 +73,10 @@ def left_as_found(classifier: Classifier, seed: int | None = None) -> Iterator[N
         return
     modes = [(module, module.training) for module in classifier.modules()]
     wanted = [(p, p.requires_grad) for p in classifier.parameters()]
-    buffers = [
-        (module._buffers, name, b, b.detach().clone())
-        for module in classifier.modules()
-        for name, b in module._buffers.items()
-        if b is not None
-    ]
+    held = [(m._buffers, n, b) for m, _ in modes for n, b in m._buffers.items() if b is not None]
+    buffers = [(*each, each[2].detach().clone()) for each in held]
     for module, _ in modes:
-        # the flag rather than eval(): exported programs refuse eval(), and users' overrides may do
-        # more than asked
+        # not eval(), which exported programs refuse and users' overrides may do more in
         module.training = False
     for parameter, _ in wanted:
         parameter.requires_grad_(False)
@@ -94,8 +89,8 @@ def left_as_found(classifier: Classifier, seed: int | None = None) -> Iterator[N
         for parameter, flag in wanted:
             parameter.requires_grad_(flag)
         with torch.no_grad():
-            for held, name, buffer, before in buffers:
-                held[name] = buffer  # which a network may have replaced by another tensor
+            for owner, name, buffer, before in buffers:
+                owner[name] = buffer  # which a network may have replaced by another tensor
                 if not torch.equal(buffer, before):
                     buffer.copy_(before)
 
@@ -114,16 +109,14 @@ def device_of(classifier: Classifier) -> torch.device:
 
 
 def fingerprint(classifier: Classifier) -> str:
-    """Sixteen hex digits that change when any parameter or buffer changes; `no-parameters` for
-    other callables."""
+    """Sixteen hex digits of all parameters and buffers; `no-parameters` for other callables."""
     if not isinstance(classifier, nn.Module):
         return "no-parameters"
     digest = hashlib.sha256()
     for name, tensor in sorted(classifier.state_dict().items()):
         if isinstance(tensor, Tensor):
             digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-            # a new tensor, because one expanded from a single number counts as contiguous and
-            # cannot be seen as bytes
+            # a new tensor: one expanded from a single number cannot be seen as bytes
             plain = torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor.detach())
             digest.update(plain.flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
@@ -138,24 +131,8 @@ def batch_size(shape: Sequence[int]) -> int:
 def probabilities(
     classifier: Classifier, images: Images, form: str = "logits", batch: int | None = None
 ) -> Tensor:
-    """Probabilities (n, m) for images (n, c, h, w), on the CPU, computed in batches of `batch`
-    (`batch_size`)."""
+    """Probabilities (n, m) for images (n, c, h, w), on the CPU, by batches (`batch_size`)."""
     device = device_of(classifier)
-    size = batch or batch_size(images.shape[1:])
-    parts = [
-        as_logits(run(classifier, part.to(device)), form).softmax(dim=1).cpu()
-        for part in in_pieces(images, size)
-    ]
-    return torch.cat(parts)
-
-
-__all__ = [
-    "OUTPUT_FORMS",
-    "Normalisation",
-    "UnitClassifier",
-    "device_of",
-    "fingerprint",
-    "left_as_found",
-    "output_form",
-    "probabilities",
-]
+    pieces = in_pieces(images, batch or batch_size(images.shape[1:]))
+    outputs = (run(classifier, piece.to(device)) for piece in pieces)
+    return torch.cat([as_logits(each, form).softmax(dim=1).cpu() for each in outputs])

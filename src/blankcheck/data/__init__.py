@@ -1,5 +1,4 @@
-"""Real images: one [0, 1] tensor and its labels per split, or images that are read when they are
-asked for."""
+"""Real images: one [0, 1] tensor and its labels per split, or images that are read when needed."""
 
 from typing import TYPE_CHECKING
 
@@ -12,9 +11,4 @@ if TYPE_CHECKING:
     from blankcheck.data.splits import Data as Data
     from blankcheck.data.splits import Split as Split
 
-__getattr__ = exported(
-    __name__,
-    lazy="LazyImages",
-    loading="NAMED load_data",
-    splits="Data Split",
-)
+__getattr__ = exported(__name__, lazy="LazyImages", loading="NAMED load_data", splits="Data Split")

@@ -21,8 +21,8 @@ def from_arrays(source: str, arrays: dict[str, Any], most: int) -> Data:
     """x_train, y_train, x_test, y_test, and perhaps x_val and y_val; or x and y, split 80/10/10;
     and perhaps class_names.
 
-    Where the images would take more than `most` bytes as float32, they stay as they are, and those
-    asked for are made float32. Raises DataError with one line.
+    Images beyond `most` bytes as float32 stay as they are, and those asked for are made float32.
+    Raises DataError with one line.
     """
     names = arrays.get("class_names")
     lazy = sum(bytes_of(np.shape(arrays[name])) for name in IMAGES if name in arrays) > most
@@ -40,16 +40,13 @@ def from_arrays(source: str, arrays: dict[str, Any], most: int) -> Data:
         remaining, test = hold_out(split(""), 0.1)
         rest, validation = hold_out(remaining, 1 / 9, salt=1)
     else:
-        got = " ".join(sorted(arrays))
-        raise DataError(
-            f"data {source!r} must hold x_train y_train x_test y_test, or x y; got {got}"
-        )
+        words = "must hold x_train y_train x_test y_test, or x y"
+        raise DataError(f"data {source!r} {words}; got {' '.join(sorted(arrays))}")
     count = 1 + max(int(s.labels.max()) for s in (rest, validation, test))
     named = range(count) if names is None else names
     if len(named) < count:
-        raise DataError(
-            f"data {source!r}: class_names has {len(named)} names, labels go to {count - 1}"
-        )
+        words = f"data {source!r}: class_names has {len(named)} names, labels go to {count - 1}"
+        raise DataError(words)
     return Data(source, tuple(map(str, named)), rest, validation, test)
 
 
@@ -58,9 +55,8 @@ def _split(source: str, images: Any, labels: Any, lazy: bool) -> Split:
         y = torch.as_tensor(np.asarray(labels).astype(np.int64)).flatten()
         x = images if isinstance(images, FileRows) else np.asarray(images)
     except (TypeError, ValueError) as error:
-        raise DataError(
-            f"data {source!r}: images and labels must be plain numbers: {error}"
-        ) from error
+        words = f"data {source!r}: images and labels must be plain numbers: {error}"
+        raise DataError(words) from error
     if len(x) == 0:
         raise DataError(f"data {source!r} holds no images")
     if len(x) != len(y):
@@ -77,8 +73,7 @@ def _lazy_images(source: str, rows: Any) -> LazyImages:
     c, h, w = read(torch.zeros(1, dtype=torch.int64)).shape[1:]
     images = LazyImages(read, (c, h, w), torch.arange(len(rows)), source)
     if np.issubdtype(rows.dtype, np.floating):
-        # bytes lie in [0, 1] whatever they are; of floats it has to be seen, before anything is
-        # made of them
+        # bytes lie in [0, 1] anyway; of floats it has to be seen before anything is made of them
         for _ in in_pieces(images, images_at_once(images.size)):
             pass
     return images
@@ -92,14 +87,11 @@ def as_unit_images(source: str, x: Any) -> Tensor:
 
 
 def to_unit(source: str, x: Any) -> Tensor:
-    """Arrays of images, grey or colour, channels first or last, bytes or floats -> (n, c, h, w)
-    float32."""
-    if x.dtype == np.uint8:
-        images = torch.from_numpy(x.astype(np.float32) / 255)
-    elif np.issubdtype(x.dtype, np.floating):
-        images = torch.from_numpy(x.astype(np.float32))
-    else:
+    """Images, grey or colour, channels first or last, bytes or floats -> (n, c, h, w) float32."""
+    if x.dtype != np.uint8 and not np.issubdtype(x.dtype, np.floating):
         raise DataError(f"data {source!r}: images must be uint8 or floats in [0, 1], got {x.dtype}")
+    values = x.astype(np.float32)
+    images = torch.from_numpy(values / 255 if x.dtype == np.uint8 else values)
     if images.ndim == 3:
         images = images.unsqueeze(1)
     if images.ndim != 4:

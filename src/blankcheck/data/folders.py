@@ -1,5 +1,4 @@
-"""Folders of images: one folder per class, decoded all at once or, beyond memory, when they are
-asked for."""
+"""Folders of images, one per class: decoded all at once or, beyond memory, when asked for."""
 
 from __future__ import annotations
 
@@ -44,7 +43,11 @@ def from_folder(source: str, folder: Path, crop: Crop | None, most: int) -> Data
     parts = [folder / "train", folder / "test"]
     if not all(part.is_dir() for part in parts):
         parts = [folder]
-    classes = _class_folders(parts[0])
+    below = (p for p in parts[0].iterdir() if p.is_dir())
+    classes = sorted(p.name for p in below if not p.name.startswith("."))
+    if not classes:
+        words = "must hold one folder per class, found no folder in it"
+        raise DataError(f"data folder {parts[0]} {words}")
     files = [ImageFiles.of(source, part, classes, crop) for part in parts]
     if crop is not None:
         grey = all(each.all_grey() for each in files)
@@ -54,15 +57,6 @@ def from_folder(source: str, folder: Path, crop: Crop | None, most: int) -> Data
     train, test = splits if len(splits) == 2 else hold_out(splits[0], 0.1)
     rest, validation = hold_out(train, 1 / 9, salt=1)
     return Data(source, tuple(classes), rest, validation, test)
-
-
-def _class_folders(folder: Path) -> list[str]:
-    classes = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if not classes:
-        raise DataError(
-            f"data folder {folder} must hold one folder per class, found no folder in it"
-        )
-    return classes
 
 
 @dataclass(frozen=True)
@@ -120,8 +114,7 @@ class ImageFiles:
         return Split(as_unit_images(self.source, np.stack(images)), self.labels)
 
     def lazy(self) -> Split:
-        """All images, decoded when they are asked for. Without a crop the headers of all files are
-        read, to see that they have one size."""
+        """All images, decoded when asked for; without a crop all headers are read for the size."""
         if self.crop is None:
             self._check_sizes({self._header(position) for position in range(len(self))})
         every = torch.arange(len(self))
@@ -136,10 +129,9 @@ class ImageFiles:
 
     def _check_sizes(self, sizes: set[tuple[int, ...]]) -> None:
         if len(sizes) != 1:
-            raise DataError(
-                f"data {self.source!r}: all images must have one size and mode, got "
-                f"{sorted(sizes)[:4]}; +size=N behind the name brings them to one"
-            )
+            words = f"all images must have one size and mode, got {sorted(sizes)[:4]}"
+            advice = "+size=N behind the name brings them to one"
+            raise DataError(f"data {self.source!r}: {words}; {advice}")
 
     def _path(self, position: int) -> Path:
         return Path(self.classes[int(self.labels[position])], self.names[position])
@@ -158,9 +150,8 @@ class ImageFiles:
 
 
 def cropped(image: Image, crop: Crop) -> Image:
-    """The square in the middle of the image whose side is `crop.side` when the shorter side of the
-    image is made `crop.of`, at that size: bilinear, and averaged over the source where it is made
-    smaller."""
+    """The square in the middle whose side is `crop.side` when the image's shorter side is made
+    `crop.of`: bilinear, and averaged over the source where it is made smaller."""
     from PIL.Image import Resampling
 
     side = min(image.size) * crop.side / crop.of
@@ -183,10 +174,8 @@ def _opened(path: Path) -> Iterator[Image]:
 
 def _image_names(folder: str) -> list[str]:
     """Paths of the image files below a folder, relative to it, in the order of their parts."""
-    found = [
-        f"{place}{os.sep}{name}"[len(folder) + 1 :]
-        for place, _, names in os.walk(folder)
-        for name in names
-        if Path(name).suffix.lower() in IMAGE_ENDINGS
-    ]
+    found = []
+    for place, _, names in os.walk(folder):
+        images = (name for name in names if Path(name).suffix.lower() in IMAGE_ENDINGS)
+        found += [f"{place}{os.sep}{name}"[len(folder) + 1 :] for name in images]
     return sorted(found, key=lambda name: Path(name).parts)

@@ -13,14 +13,12 @@ from blankcheck.errors import DataError
 from blankcheck.types import images_at_once
 
 IN_MEMORY = 2**30
-"""Bytes that the images of a data set may take as float32 before they are read when they are asked
-for instead."""
+"""Bytes of a data set's images, as float32, above which they are read when they are asked for."""
 
 
 @dataclass(frozen=True)
 class LazyImages:
-    """Images (n, c, h, w) float32 in [0, 1] of which any index (positions, booleans, a slice, one
-    position) gives a tensor.
+    """Images (n, c, h, w) float32 in [0, 1]; any index (tensor, slice, integer) gives a tensor.
 
     Args:
         read: from positions (k,) int64 in the source to its images there, (k, c, h, w).
@@ -52,23 +50,21 @@ class LazyImages:
         return replace(self, positions=self.positions[index])
 
     def changed(self, change: Callable[[Tensor], Tensor]) -> LazyImages:
-        """The same images after `change`, from (k, c, h, w) in [0, 1] to the same, which is made of
-        those read."""
+        """The same images after `change`, from (k, c, h, w) in [0, 1] to the same."""
         return replace(self, read=lambda positions: change(self.read(positions)))
 
     def _images(self, positions: Tensor) -> Tensor:
         images = torch.empty(len(positions), *self.size)
-        if len(positions) == 0:
-            return images
         # a piece at a time: on its way from bytes an image takes several times its room
         for at in torch.split(torch.arange(len(positions)), images_at_once(self.size)):
-            images[at] = self._piece(positions[at])
+            if len(at):
+                images[at] = self._piece(positions[at])
         return images
 
     def _piece(self, positions: Tensor) -> Tensor:
         images = self.read(positions)
-        if tuple(images.shape) != (len(positions), *self.size):
-            wanted, got = (len(positions), *self.size), tuple(images.shape)
+        wanted, got = (len(positions), *self.size), tuple(images.shape)
+        if got != wanted:
             raise DataError(f"data {self.source!r}: {wanted} images were to be read, got {got}")
         check_range(f"data {self.source!r}: float images", images)
         return images

@@ -40,8 +40,7 @@ def load_data(
             `+size=N` behind a folder, the N x N square in the middle is cut out of each image,
             whose shorter side was made N, or M with `+size=N,M`.
         data_dir: where the files of named data sets are looked for first.
-        in_memory: bytes that the images may take as float32; those of a larger set are read when
-            they are asked for.
+        in_memory: bytes of images, as float32, above which they are read when asked for.
 
     Raises:
         DataError: something is missing, truncated or out of range; in one line.
@@ -61,13 +60,11 @@ def _load_plain(
     source: str, data_dir: str | os.PathLike[str] | None, crop: Crop | None, most: int
 ) -> Data:
     if source.startswith("folder:"):
-        return from_folder(
-            source if crop is None else f"{source}+size={crop}", Path(source[7:]), crop, most
-        )
+        name = source if crop is None else f"{source}+size={crop}"
+        return from_folder(name, Path(source[7:]), crop, most)
     if crop is not None:
-        raise DataError(
-            f"data {source!r}: +size is for folder:DIR; in other sources all images have one size"
-        )
+        words = "+size is for folder:DIR; in other sources all images have one size"
+        raise DataError(f"data {source!r}: {words}")
     if source in NAMED:
         where = [data_dir, os.environ.get("BLANKCHECK_DATA")]
         return NAMED[source]([Path(folder) for folder in where if folder])
@@ -79,10 +76,8 @@ def _load_plain(
             return made
         if isinstance(made, dict):
             return from_arrays(source, made, most)
-        raise DataError(
-            f"data factory {source!r} must return a Data or a dictionary, got {type(made).__name__}"
-        )
+        words = f"must return a Data or a dictionary, got {type(made).__name__}"
+        raise DataError(f"data factory {source!r} {words}")
     known = ", ".join(NAMED)
-    raise DataError(
-        f"data must be one of {known}, npz:FILE, folder:DIR or file.py:factory, got {source!r}"
-    )
+    words = f"data must be one of {known}, npz:FILE, folder:DIR or file.py:factory, got {source!r}"
+    raise DataError(words)

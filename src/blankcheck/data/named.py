@@ -18,24 +18,18 @@ from blankcheck.data.splits import Data, Split, hold_out
 from blankcheck.errors import DataError
 
 DIGITS = tuple(str(d) for d in range(10))
-IDX_FILES = (
-    "train-images-idx3-ubyte",
-    "train-labels-idx1-ubyte",
-    "t10k-images-idx3-ubyte",
-    "t10k-labels-idx1-ubyte",
-)
 CIFAR_FILES = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
 CIFAR = "airplane automobile bird cat deer dog frog horse ship truck"
 FASHION = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
 
-# The .gz checksums of MNIST differ between distributors, the contents do not: MD5s are of the
-# uncompressed files.
+# of the uncompressed files: the .gz files of MNIST differ between distributors
 MNIST_MD5 = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
+IDX_FILES = tuple(MNIST_MD5)
 MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 FASHION_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 FASHION_GZ_MD5 = {
@@ -91,34 +85,32 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """An IDX file of unsigned bytes: big-endian magic 0x0801..0x0803, one length per axis, then the
-    values."""
+    """An IDX file of unsigned bytes: magic 0x0801..0x0803, a length per axis, then the values."""
     raw = read_bytes(path)
     if len(raw) < 8 or raw[:3] != b"\x00\x00\x08" or not 1 <= raw[3] <= 3:
         raise DataError(f"data file {path} is not an IDX file of unsigned bytes")
     axes = raw[3]
     header = 4 + 4 * axes
     sizes = struct.unpack(f">{axes}I", raw[4:header]) if len(raw) >= header else ()
-    if not sizes or len(raw) - header != int(np.prod(sizes)):
-        raise DataError(
-            f"data file {path} is truncated: header says {sizes}, {len(raw) - header} bytes follow"
-        )
+    left = len(raw) - header
+    if not sizes or left != int(np.prod(sizes)):
+        words = f"data file {path} is truncated: header says {sizes}, {left} bytes follow"
+        raise DataError(words)
     return np.frombuffer(raw, np.uint8, offset=header).reshape(sizes)
 
 
 def _read_cifar(path: Path) -> Split:
     raw = read_bytes(path)
     if not raw or len(raw) % 3073:
-        raise DataError(
-            f"data file {path} is truncated: {len(raw)} bytes are not whole records of 3073"
-        )
+        words = f"data file {path} is truncated: {len(raw)} bytes are not whole records of 3073"
+        raise DataError(words)
     rows = np.frombuffer(raw, np.uint8).reshape(-1, 3073)
-    images = _unit(rows[:, 1:].reshape(-1, 3, 32, 32))
-    return Split(images, torch.tensor(rows[:, 0], dtype=torch.int64))
+    return _split(rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0])
 
 
-def _unit(pixels: NDArray[np.uint8]) -> torch.Tensor:
-    return torch.from_numpy(pixels.astype(np.float32)).div_(255)
+def _split(pixels: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Split:
+    images = torch.from_numpy(pixels.astype(np.float32)).div_(255)
+    return Split(images, torch.tensor(labels, dtype=torch.int64))
 
 
 def _idx_set(name: str, classes: tuple[str, ...], files: list[Path], md5: dict[str, str]) -> Data:
@@ -126,23 +118,21 @@ def _idx_set(name: str, classes: tuple[str, ...], files: list[Path], md5: dict[s
         known = md5.get(path.name.removesuffix(".gz").removesuffix(".xz"))
         got = known and hashlib.md5(read_bytes(path), usedforsecurity=False).hexdigest()
         if got != known:
-            raise DataError(
-                f"data file {path} is not the published {name} file: MD5 of its contents differs"
-            )
+            differs = f"is not the published {name} file: MD5 of its contents differs"
+            raise DataError(f"data file {path} {differs}")
     arrays = [read_idx(path) for path in files]
     splits = []
     for images, labels in (arrays[:2], arrays[2:]):
         if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
             shapes = f"images {images.shape} and labels {labels.shape}"
             raise DataError(f"data {name!r}: {shapes} do not belong together")
-        splits.append(Split(_unit(images).unsqueeze(1), torch.tensor(labels, dtype=torch.int64)))
+        splits.append(_split(images[:, None], labels))
     rest, validation = hold_out(splits[0], 1 / 12)
     return Data(name, classes, rest, validation, splits[1])
 
 
 def _find(folders: list[Path], sub: str, names: tuple[str, ...]) -> list[Path] | None:
-    """The files under the first folder that has them all, in any compression; None when no folder
-    has any."""
+    """The files under the first folder that has them, in any compression; None: no folder has."""
     for folder in folders:
         for base in (folder / sub, folder):
             every = {n: [base / (n + end) for end in ("", ".gz", ".xz")] for n in names}
@@ -156,8 +146,7 @@ def _find(folders: list[Path], sub: str, names: tuple[str, ...]) -> list[Path] |
 
 
 def cache_folder() -> Path:
-    """Where downloads and trained twins are kept: $BLANKCHECK_CACHE, else the system's cache
-    folder."""
+    """Where downloads and twins are kept: $BLANKCHECK_CACHE, else the system's cache folder."""
     import pooch
 
     return Path(os.environ.get("BLANKCHECK_CACHE") or pooch.os_cache("blankcheck"))
@@ -179,10 +168,8 @@ def _fetch(url: str, sub: str, known_hash: str | None, unpack: object = None) ->
     try:
         pooch.retrieve(url, known_hash, name, folder, processor=unpack, progressbar=True)
     except Exception as error:  # pooch lets every error of its downloader through
-        raise DataError(
-            f"data {sub!r} is not under --data-dir or $BLANKCHECK_DATA and cannot be downloaded: "
-            f"{type(error).__name__}"
-        ) from error
+        words = "is not under --data-dir or $BLANKCHECK_DATA and cannot be downloaded"
+        raise DataError(f"data {sub!r} {words}: {type(error).__name__}") from error
     return folder / name
 
 

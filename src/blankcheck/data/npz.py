@@ -1,5 +1,4 @@
-"""Arrays of an .npz archive, whole or, where they are large and not compressed, some rows at a
-time."""
+"""Arrays of an .npz archive, whole or, where large and not compressed, some rows at a time."""
 
 from __future__ import annotations
 
@@ -17,17 +16,13 @@ from blankcheck.data.lazy import bytes_of
 from blankcheck.errors import DataError
 
 MOST_WHOLE = 2**32
-"""Bytes that the image arrays of an archive too large for memory may have, where they can only be
-read whole."""
+"""Bytes of image arrays that are too large for memory and can only be read whole, at most."""
 
 
 @dataclass(frozen=True)
 class FileRows:
-    """An array in a file, in C order from the byte `offset` on, of which rows are read when they
-    are asked for.
-
-    Read rather than mapped, so that pages once looked at do not count as this process's memory.
-    """
+    """An array in a file, in C order from the byte `offset` on; rows are read when asked for, and
+    not mapped, so that pages once looked at do not count as this process's memory."""
 
     path: Path
     offset: int
@@ -54,8 +49,7 @@ class FileRows:
 
 @dataclass(frozen=True)
 class _Header:
-    """What stands before an array in an archive. offset: of its first byte in the file, None where
-    rows cannot be read one by one."""
+    """Of an array in an archive. offset: of its first byte, None where rows cannot be read."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -66,8 +60,7 @@ def read_npz(path: Path, images: Iterable[str], most: int) -> dict[str, Any]:
     """The arrays of an archive by name. Where those named in `images` would take more than `most`
     bytes as float32, they are `FileRows`, or whole arrays where they are compressed.
 
-    Raises DataError with one line when the file is not such an archive, or holds too large a
-    compressed array.
+    Raises DataError with one line for any other file, or too large a compressed array.
     """
     if not path.is_file():
         raise DataError(f"data file {path} does not exist")
@@ -75,9 +68,8 @@ def read_npz(path: Path, images: Iterable[str], most: int) -> dict[str, Any]:
         with np.load(path, allow_pickle=False) as archive:
             named = [name for name in images if name in archive.files]
             headers = {name: _header(path, archive.zip, name) for name in named}
-            large = sum(bytes_of(h.shape) for h in headers.values()) > most
             rows = {}
-            if large:
+            if sum(bytes_of(h.shape) for h in headers.values()) > most:
                 by_rows = {n: (h.offset, h.shape, h.dtype) for n, h in headers.items() if h.offset}
                 rows = {n: FileRows(path, *where) for n, where in by_rows.items()}
                 _check_whole(path, {n: h for n, h in headers.items() if n not in rows})
@@ -85,30 +77,26 @@ def read_npz(path: Path, images: Iterable[str], most: int) -> dict[str, Any]:
     except DataError:
         raise
     except Exception as error:  # zipfile, zlib, numpy and the OS all raise their own here
-        raise DataError(
-            f"data file {path} cannot be read as npz: it is no archive of plain arrays"
-        ) from error
+        words = f"data file {path} cannot be read as npz: it is no archive of plain arrays"
+        raise DataError(words) from error
 
 
 def _check_whole(path: Path, headers: dict[str, _Header]) -> None:
     size = sum(header.dtype.itemsize * math.prod(header.shape) for header in headers.values())
     if size > MOST_WHOLE:
-        raise DataError(
-            f"data file {path}: {', '.join(headers)} can only be read whole, which takes "
-            f"{size / 2**30:.1f} GiB of memory, more than {MOST_WHOLE / 2**30:.0f}; saved "
-            "uncompressed, by numpy.savez, images are read as they are needed"
-        )
+        takes = f"takes {size / 2**30:.1f} GiB of memory, more than {MOST_WHOLE / 2**30:.0f}"
+        whole = f"data file {path}: {', '.join(headers)} can only be read whole, which {takes}"
+        advice = "saved uncompressed, by numpy.savez, images are read as they are needed"
+        raise DataError(f"{whole}; {advice}")
 
 
 def _header(path: Path, archive: ZipFile, name: str) -> _Header:
     info = archive.getinfo(f"{name}.npy")
     with archive.open(info) as file:
-        version = np.lib.format.read_magic(file)
         kind = np.lib.format
-        old = version == (1, 0)
-        shape, fortran, dtype = (
-            kind.read_array_header_1_0(file) if old else kind.read_array_header_2_0(file)
-        )
+        old = kind.read_magic(file) == (1, 0)
+        read = kind.read_array_header_1_0 if old else kind.read_array_header_2_0
+        shape, fortran, dtype = read(file)
         length = file.tell()
     by_rows = info.compress_type == ZIP_STORED and not fortran and not dtype.hasobject
     begin = _data_offset(path, info.header_offset) + length if by_rows else None
@@ -116,8 +104,8 @@ def _header(path: Path, archive: ZipFile, name: str) -> _Header:
 
 
 def _data_offset(path: Path, header: int) -> int:
-    """Where a member of a zip archive begins: behind its local header, of 30 bytes, its name and an
-    extra field, whose lengths stand in bytes 26 to 29 (APPNOTE.TXT 4.3.7)."""
+    """Where a member of a zip archive begins: behind a header of 30 bytes, its name and an extra
+    field, whose lengths stand in bytes 26 to 29 (APPNOTE.TXT 4.3.7)."""
     with path.open("rb") as file:
         file.seek(header + 26)
         name, extra = (int.from_bytes(file.read(2), "little") for _ in range(2))

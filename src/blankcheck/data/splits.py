@@ -17,12 +17,10 @@ from blankcheck.errors import DataError
 from blankcheck.types import Images, images_at_once, in_pieces
 
 SPLIT_SEED = 20240229
-"""Splits belong to a data set, not to a run: every run must agree which images were never trained
-on."""
+"""Of a data set, not of a run: every run must agree which images were never trained on."""
 MEASURED_WHOLE, MEASURED = 150_000_000, 300_000_000
 """Images x features of the training images up to which mean and standard deviation are those of one
-tensor; and of the sample, read piece by piece, that stands for a larger set. Which of the two does
-not depend on how the images are kept."""
+tensor, however they are kept; and of the sample, read piece by piece, that stands for more."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +53,7 @@ class Split:
         return self.take(_order(len(self), seed)[:n])
 
     def at_most(self, numbers: int, seed: int = SPLIT_SEED) -> Split:
-        """The same split, or a sample of it where it has more than so many images x features; never
-        less than one image."""
+        """This split, or a sample where it has more than so many images x features; one or more."""
         n = max(1, numbers // math.prod(self.images.shape[1:]))
         return self if n >= len(self) else self.sample(n, seed)
 
@@ -82,9 +79,8 @@ class Data:
     def __post_init__(self) -> None:
         shapes = {tuple(s.images.shape[1:]) for s in (self.train, self.validation, self.test)}
         if len(shapes) != 1:
-            raise DataError(
-                f"data {self.source!r}: all splits must have one image shape, got {sorted(shapes)}"
-            )
+            words = f"all splits must have one image shape, got {sorted(shapes)}"
+            raise DataError(f"data {self.source!r}: {words}")
         for name in ("train", "validation", "test"):
             _check(f"data {self.source!r}: {name}", getattr(self, name), len(self.classes))
 
@@ -96,22 +92,17 @@ class Data:
 
     @cached_property
     def halves(self) -> tuple[Split, Split]:
-        """Two disjoint random halves A and B of the training images; copies of an image are in the
-        same one."""
+        """Disjoint random halves A and B of the training images; copies of an image are in one."""
         order = _order(len(self.train), SPLIT_SEED + 1)
         return _cut(self.train, order, len(order) // 2)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sixteen hex digits that change when any image or label changes.
-
-        All images are read for it.
-        """
+        """Sixteen hex digits that change when any image or label does; reads all images."""
         return fingerprint([self.train, self.validation, self.test])
 
     def mean_and_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation of each channel over the training images; of very many, over
-        a sample."""
+        """Of each channel over the training images; where these are very many, over a sample."""
         return self._moments
 
     @cached_property
@@ -140,8 +131,7 @@ def _streamed_moments(split: Split) -> tuple[Tensor, Tensor]:
     n, c, h, w = split.images.shape
     total, squares = torch.zeros(c, dtype=torch.float64), torch.zeros(c, dtype=torch.float64)
     for piece in in_pieces(split.images, images_at_once((c, h, w))):
-        # float32 squares and their means over one image are exact enough; what adds up over many
-        # images is float64
+        # float32 is exact enough for means over one image; what adds up over many is float64
         total += piece.mean(dim=(2, 3)).double().sum(dim=0)
         squares += piece.square().mean(dim=(2, 3)).double().sum(dim=0)
     mean = total / n
@@ -151,9 +141,8 @@ def _streamed_moments(split: Split) -> tuple[Tensor, Tensor]:
 def _check(what: str, split: Split, classes: int) -> None:
     images, labels = split.images, split.labels
     if len(images.shape) != 4 or len(images) == 0:
-        raise DataError(
-            f"{what} images must be (n, c, h, w) with n >= 1, got {tuple(images.shape)}"
-        )
+        words = f"{what} images must be (n, c, h, w) with n >= 1, got {tuple(images.shape)}"
+        raise DataError(words)
     if len(images) != len(labels):
         raise DataError(f"{what} has {len(images)} images but {len(labels)} labels")
     if isinstance(images, Tensor):  # lazy images are looked at whenever some are read
@@ -168,21 +157,20 @@ def _order(n: int, seed: int) -> Tensor:
 
 
 def hold_out(split: Split, fraction: float, salt: int = 0) -> tuple[Split, Split]:
-    """Split into (rest, held out) at random, always the same way; copies of an image are on the
-    same side."""
+    """(rest, held out), at random but always the same; copies of an image are on the same side."""
     order = _order(len(split), SPLIT_SEED + 2 + salt)
     held, rest = _cut(split, order, max(1, round(len(split) * fraction)))
     return rest, held
 
 
 def _cut(split: Split, order: Tensor, border: int) -> tuple[Split, Split]:
-    """The first `border` images of an order, and the others, copies on one side unless that costs a
-    class its images."""
+    """The first `border` of an order, and the rest; copies on one side if no class is lost."""
+
+    def classes(positions: Tensor) -> set[int]:
+        return set(split.labels[positions].tolist())
+
     plain = [order[:border], order[border:]]
     together = cut_together(order, first_copies(split.images), [border])
-    kept = all(
-        set(split.labels[b].tolist()) >= set(split.labels[a].tolist())
-        for a, b in zip(plain, together, strict=True)
-    )
+    kept = all(classes(b) >= classes(a) for a, b in zip(plain, together, strict=True))
     first, second = together if kept else plain
     return split.take(first), split.take(second)

@@ -1,5 +1,4 @@
-"""Variants of a data set, named behind its own name: `mnist+lift`, `mnist+lift=0.2`,
-`folder:DIR+size=224`.
+"""Variants of a data set, named behind its own name: `mnist+lift=0.2`, `folder:DIR+size=224`.
 
 Digits on black ground are sparse themselves, so that a fooling image has real relatives. Lifted
 images have no black left: every sparse image is then surely out of distribution, while lit features
@@ -35,20 +34,14 @@ class Crop:
 
 @dataclass(frozen=True)
 class Variants:
-    """lift: by how much every feature is raised. crop: what is cut out of every image.
-
-    None: as it is.
-    """
+    """lift: by how much every feature is raised. crop: what is cut out. None: as it is."""
 
     lift: float | None = None
     crop: Crop | None = None
 
 
 def split_variants(source: str) -> tuple[str, Variants]:
-    """The name of the data set itself, and what stands behind it, in any order.
-
-    DataError where that is no variant.
-    """
+    """The name of the data set itself, and what stands behind it; DataError where no variant is."""
     plain, found = source, Variants()
     while (suffix := SUFFIX.match(plain)) is not None:
         name, value = suffix["name"], suffix["value"]
@@ -66,9 +59,8 @@ def _lift(source: str, text: str | None) -> float:
     try:
         by = LIFT if text is None else float(text)
     except ValueError as error:
-        raise DataError(
-            f"data {source!r}: lift must be a number above 0 and below 1, got {text!r}"
-        ) from error
+        words = f"data {source!r}: lift must be a number above 0 and below 1, got {text!r}"
+        raise DataError(words) from error
     if not 0 < by < 1:  # also refuses NaN
         raise DataError(f"data {source!r}: lift must be above 0 and below 1, got {text}")
     return by
@@ -78,18 +70,14 @@ def _crop(source: str, text: str | None) -> Crop:
     sides = re.fullmatch(r"(\d{1,4})(?:,(\d{1,4}))?", text or "", re.ASCII)
     side, of = (int(sides[1]), int(sides[2] or sides[1])) if sides is not None else (0, 0)
     if not 1 <= side <= of <= MOST_SIDE:
-        raise DataError(
-            f"data {source!r}: size must be N or N,M with 1 <= N <= M <= {MOST_SIDE}, as in "
-            f"+size=224 or +size=224,256, got {text or 'nothing'}"
-        )
+        words = f"size must be N or N,M with 1 <= N <= M <= {MOST_SIDE}, as in"
+        example = "+size=224 or +size=224,256"
+        raise DataError(f"data {source!r}: {words} {example}, got {text or 'nothing'}")
     return Crop(side, of)
 
 
 def lifted(data: Data, by: float = LIFT) -> Data:
-    """The same data with every feature raised: x' = min(x + by, 1).
-
-    by: above 0 and below 1. Raises DataError otherwise.
-    """
+    """Every feature raised: x' = min(x + by, 1). DataError unless 0 < by < 1."""
     if not 0 < by < 1:
         raise DataError(f"lift must be above 0 and below 1, got {by}")
 

@@ -64,8 +64,7 @@ class SourceContext:
 
     @property
     def strict(self) -> float:
-        """The p-value up to which an image is trained on. With few calibration images even the most
-        unusual image cannot have a smaller one."""
+        """The p-value up to which an image is trained on; what few calibration images can show."""
         level = self.conditions.ood_level * self.plan.gate_level
         return max(level, self.ood_filter.smallest_p)
 
@@ -75,11 +74,8 @@ class SourceContext:
 
     def weights(self, images: Tensor, targets: Tensor) -> Tensor:
         """How much each of these images (n, c, h, w) counts in the fooling loss, (n,) on the CPU;
-        0: it is not trained on.
-
-        Near the filter's level fooling images are hard to tell from unusual real ones. Those that
-        are more unusual than every real image are not, and count `far_weight` times.
-        """
+        0: it is not trained on. Those more unusual than every real image count `far_weight` times,
+        because near the filter's level others are hard to tell from real ones."""
         if self.plan.prune == "none":
             return torch.ones(len(images))
         p = self.ood_filter.p_values(images)

@@ -29,8 +29,7 @@ class Evaluation:
         tried: the fresh attempts.
         real: the record of the validation images.
         handled: the share of each set so far that the network handles.
-        proved: the k that holds for every class, at most what was asked for; -1 where there is
-            none; None where no proof is asked for.
+        proved: the k that holds for every class; -1: there is none; None: none is asked for.
         records: for `metrics.jsonl`.
     """
 
@@ -41,44 +40,24 @@ class Evaluation:
     proved: int | None
     records: list[Record]
 
-    def as_round(
-        self,
-        index: int,
-        epochs: int,
-        told: Trained,
-        kept: bool,
-        passes: int,
-        seconds: tuple[float, float],
-    ) -> Round:
-        """The round in one line; passes: of the searches in training; seconds: of training and of
-        looking."""
+    def as_round(self, index: int, epochs: int, told: Trained, kept: bool, passes: int) -> Round:
+        """The round in one line, its seconds not set yet; passes: of the searches in training."""
         best, n = self.tried.best, len(self.tried.best)
         fooled, fewest = int(best.met.sum()), int(best.fewest.min())
-        real_told, fooling_told = told.real.means(), told.fooling.means()
-        return Round(
-            index=index,
-            epochs=epochs,
-            real_loss=real_told["loss"] or 0.0,
-            fooling_loss=fooling_told["objective"] or 0.0,
-            trained_share=fooling_told["images"] / max(1, told.seen),
-            fooling_confidence=fooling_told["confidence"] or 0.0,
-            validation_accuracy=self.real["accuracy"],
-            validation_confident=self.real["confident"],
-            fresh_attempts=n,
-            fresh_rate=fooled / n,
-            fresh_upper_95=upper_bound_95(fooled, n),
-            fresh_confident=float((best.fewest <= self.max_lit).float().mean()),
-            fresh_fewest=None if fewest >= NEVER else fewest,
-            harmonic=harmonic(self.real["accuracy"], self.handled),
-            kept=kept,
-            penalty=told.penalty,
-            proved=self.proved,
-            forward=passes + int(best.forwards.sum()),
-            backward=passes + int(best.steps.sum()),
-            images=real_told["images"] + fooling_told["images"],
-            training_seconds=seconds[0],
-            looking_seconds=seconds[1],
-        )
+        real, fooling = told.real.means(), told.fooling.means()
+        images = real["images"] + fooling["images"]
+        share = fooling["images"] / max(1, told.seen)
+        confident = float((best.fewest <= self.max_lit).float().mean())
+        accuracy = self.real["accuracy"]
+        # in the order of the fields
+        training = real["loss"] or 0.0, fooling["objective"] or 0.0, share
+        sure = fooling["confidence"] or 0.0, accuracy, self.real["confident"]
+        fresh = n, fooled / n, upper_bound_95(fooled, n), confident
+        verdict = None if fewest >= NEVER else fewest, harmonic(accuracy, self.handled), kept
+        bound = told.penalty, self.proved
+        cost = passes + int(best.forwards.sum()), passes + int(best.steps.sum())
+        row = (*training, *sure, *fresh, *verdict, *bound, *cost, images)
+        return Round(index, epochs, *row)
 
 
 @dataclass
@@ -133,8 +112,7 @@ class Evaluator:
         return self.explorer.once(lambda: [self._answers(s)["handled"] for s in sets if len(s)])
 
     def _fresh_search(self, last: bool, seed: Callable[[str], int]) -> AttemptResults:
-        """Fresh attempts, and many more where none of the first fools and that would end the
-        hardening."""
+        """Fresh attempts; many more where none of the first fools and that would end it all."""
         tried = self.explorer.fresh(self.classifier, "logits", seed("fresh"))
         left = self.plan.stop_attempts - len(tried.best)
         if self.plan.stop_rate and not last and not bool(tried.best.met.any()) and left > 0:
@@ -145,8 +123,7 @@ class Evaluator:
     def _searches(
         self, tried: AttemptResults, seed: Callable[[str], int]
     ) -> tuple[list[Record], list[tuple[str, FoolingSet]]]:
-        """The records of all searches of this network, and what those found that do not belong to
-        the audit's portfolio."""
+        """The records of all searches of this network, and what others than the audit's found."""
         explorer = self.explorer
         others = explorer.others(self.classifier, "logits", seed("others"))
         made = {"fresh": tried, **{f"own:{name}": other for name, other in others.items()}}
@@ -166,11 +143,12 @@ class Evaluator:
             sets += [(what, index, shown) for index, shown in enumerate(each)]
         sets += [(what, None, shown) for what, shown in (self.of_twin or {}).items()]
         sets += [(what, len(self.fresh) - 1, shown) for what, shown in own]
-        said = self.explorer.spread(len(sets), lambda i: self._answers(sets[i][2]))
-        return [
-            {"kind": "set", "what": what, "set_round": index, **answer}
-            for (what, index, _), answer in zip(sets, said, strict=True)
-        ]
+
+        def record(i: int) -> Record:
+            what, index, shown = sets[i]
+            return {"kind": "set", "what": what, "set_round": index, **self._answers(shown)}
+
+        return self.explorer.spread(len(sets), record)
 
     @property
     def _want(self) -> tuple[int, float]:
@@ -203,18 +181,14 @@ class Evaluator:
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from such a state."""
-        self.trained, self.fresh = (
-            [FoolingSet(*s) for s in state[name]] for name in ("trained", "fresh")
-        )
+        self.trained = [FoolingSet(*s) for s in state["trained"]]
+        self.fresh = [FoolingSet(*s) for s in state["fresh"]]
         twin = state["of_twin"]
         self.of_twin = None if twin is None else {n: FoolingSet(*s) for n, s in twin.items()}
 
 
 def _of_training(told: Trained) -> list[Record]:
-    both = zip(told.real.by_batch(), told.fooling.by_batch(), strict=True)
-    batches = [
-        {"kind": "batch", "batch": i, "real": real, "fooling": fooling}
-        for i, (real, fooling) in enumerate(both)
-    ]
+    both = enumerate(zip(told.real.by_batch(), told.fooling.by_batch(), strict=True))
+    batches = [{"kind": "batch", "batch": i, "real": r, "fooling": f} for i, (r, f) in both]
     sums = (("real", told.real), ("fooling", told.fooling))
     return [*batches, *({"kind": "training", "what": what, **s.means()} for what, s in sums)]

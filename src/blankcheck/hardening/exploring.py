@@ -1,5 +1,4 @@
-"""The searches that end a round: on the network as it is now, and by other means and against a
-twin, for comparison."""
+"""The searches that end a round: on the network as it is, by other means, and against a twin."""
 
 from __future__ import annotations
 
@@ -34,8 +33,7 @@ OTHERS: tuple[Attack, ...] = (
     Attack("black", "differential-evolution", _evolution, 60),
     Attack("black", "saliency", lambda steps, max_lit: GreedyLighting(), 30),
 )
-"""Processes that hardening never trains on: Sparse-RS, differential evolution and a saliency map.
-"""
+"""What hardening never trains on: Sparse-RS, differential evolution and a saliency map."""
 T = TypeVar("T")
 
 
@@ -52,8 +50,7 @@ class Explorer:
         steps: of an attempt.
         attempts: of a search.
         rivals: attacks of other libraries to run as well.
-        spread: by which processes share the work; what only one of them can do, such as searching a
-            twin, is for all of them one piece.
+        spread: by which processes share the work; searching a twin is one piece for all of them.
     """
 
     shape: tuple[int, int, int]
@@ -70,23 +67,20 @@ class Explorer:
         self, classifier: Classifier, form: str, seed: int, attempts: int | None = None
     ) -> AttemptResults:
         """The portfolio of an audit against this network."""
-        attempts = attempts or self.attempts
-        return self._run(classifier, form, within(self.steps), seed, attempts, self.spread)
+        return self._run(classifier, form, within(self.steps), seed, attempts or self.attempts)
 
     def others(self, classifier: Classifier, form: str, seed: int) -> dict[str, AttemptResults]:
-        """What hardening never trains on, each alone, by name; a fifth as many attempts, or one a
-        class."""
-        attempts = max(self.classes, self.attempts // 5)
+        """What hardening never trains on, by name; a fifth as many attempts, or one a class."""
+        attempts, single = max(self.classes, self.attempts // 5), replace(self, spread=alone)
 
         def one(index: int) -> AttemptResults:
-            return self._run(classifier, form, (OTHERS[index],), seed, attempts, alone)
+            return single._run(classifier, form, (OTHERS[index],), seed, attempts)
 
         found = self.spread(len(OTHERS), one)
         return {process.rule: tried for process, tried in zip(OTHERS, found, strict=True)}
 
     def rival_images(self, classifier: Classifier, form: str, seed: int) -> dict[str, FoolingSet]:
-        """What attacks of other libraries hand back, one search a class, by name; none of those
-        that break off."""
+        """What attacks of other libraries hand back that do not break off, one search a class."""
         return self.once(lambda: self._rival_images(classifier, form, seed)) if self.rivals else {}
 
     def once(self, do: Callable[[], T]) -> T:
@@ -114,9 +108,8 @@ class Explorer:
         return self.as_set(tried.best.images, tried.best.targets)
 
     def twin_sets(self, make: Callable[[], Twin | None], seed: int) -> dict[str, FoolingSet]:
-        """What the same search (under `twin`) and other processes (`twin:NAME`) make against the
-        twin; nothing where there is none. Processes may not agree whether there is one, so one of
-        them does it all."""
+        """What the same search (`twin`) and others (`twin:NAME`) make against the twin, if there is
+        one. Processes may not agree whether there is, so one of them does it all."""
         return self.once(lambda: replace(self, spread=alone)._twin_sets(make(), seed))
 
     def _twin_sets(self, twin: Twin | None, seed: int) -> dict[str, FoolingSet]:
@@ -131,31 +124,22 @@ class Explorer:
         return found | {f"twin:{name}": images for name, images in rivals}
 
     def _run(
-        self,
-        classifier: Classifier,
-        form: str,
-        processes: tuple[Attack, ...],
-        seed: int,
-        attempts: int,
-        spread: Spread,
+        self, classifier: Classifier, form: str, by: tuple[Attack, ...], seed: int, attempts: int
     ) -> AttemptResults:
         job = Job(
-            *(classifier, form, self.shape, self.conditions, processes),
+            *(classifier, form, self.shape, self.conditions, by),
             stop_at_lit=self.conditions.max_lit,
             real=self.real,
             accept=self.ood_filter.accepts,
             seed=seed,
             device=device_of(classifier),
         )
+        targets = [i % self.classes for i in range(attempts)]
         with left_as_found(classifier):
-            return run_attempts(job, [i % self.classes for i in range(attempts)], spread=spread)
+            return run_attempts(job, targets, spread=self.spread)
 
 
 def together(first: AttemptResults, second: AttemptResults) -> AttemptResults:
     """Two searches as one."""
-    return replace(
-        first,
-        best=Fooling.cat([first.best, second.best]),
-        attack=torch.cat([first.attack, second.attack]),
-        ran=torch.cat([first.ran, second.ran]),
-    )
+    attack, ran = torch.cat([first.attack, second.attack]), torch.cat([first.ran, second.ran])
+    return replace(first, best=Fooling.cat([first.best, second.best]), attack=attack, ran=ran)

@@ -10,8 +10,7 @@ from torch import Tensor
 
 Record = dict[str, Any]
 TOLERANCE = 0.1
-"""Scores closer than this are equal: fifty fresh attempts estimate a rate no better (two standard
-errors at 10 %)."""
+"""Closer scores are equal: two standard errors of fifty fresh attempts at a rate of 10 %."""
 SURER = 0.005
 """Difference between shares of real images that are right and confident that is worth noticing."""
 
@@ -41,8 +40,8 @@ class Round:
     forward: int
     backward: int
     images: int
-    training_seconds: float = field(compare=False)
-    looking_seconds: float = field(compare=False)
+    training_seconds: float = field(default=0.0, compare=False)
+    looking_seconds: float = field(default=0.0, compare=False)
 
     def metrics(self) -> Record:
         """The record for `metrics.jsonl`."""
@@ -79,8 +78,7 @@ class Kept:
 
 
 def harmonic(real: float, adversarial: Sequence[float]) -> float:
-    """H of 2/H = 1/A_real + mean over sets of 1/A_adv: high only when every accuracy is; 0 when one
-    is. The accuracy on real images alone where there is no adversarial set."""
+    """H of 2/H = 1/A_real + mean over sets of 1/A_adv: 0 when one is 0; A_real without sets."""
     if min([real, *adversarial]) <= 0:
         return 0.0
     if not adversarial:
@@ -91,10 +89,9 @@ def harmonic(real: float, adversarial: Sequence[float]) -> float:
 def takes_over(new: float, kept: float, surer: float, proved: int = 0) -> bool:
     """Whether the network of a later round replaces the kept one.
 
-    Among equals the one that trained longer is kept. Being underconfident is not being robust. In
-    the middle of a learning-rate schedule networks are underconfident, which the score takes for
-    robust: a network that is clearly surer of real images needs only half the score, and one that
-    is clearly less sure never takes over.
+    Among equals the one that trained longer is kept. In the middle of a learning-rate schedule
+    networks are underconfident, which the score takes for robust: a network clearly surer of real
+    images needs only half the score, and one that is clearly less sure never takes over.
 
     Args:
         new: score of the later network.

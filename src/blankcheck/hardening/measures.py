@@ -30,8 +30,7 @@ class FoolingSet(Rows):
     Args:
         images: (n, c, h, w).
         targets: (n,).
-        counts: which of them are sparse and out of distribution, (n,) bool. Others are not what the
-            audit asks about, and no answer to them is wrong.
+        counts: which are sparse and out of distribution, (n,) bool; no answer to others is wrong.
     """
 
     images: Tensor
@@ -49,14 +48,10 @@ class FoolingSet(Rows):
 def per_class(
     measure: Callable[[Values], dict[str, Any]], rows: Values, classes: Tensor, count: int
 ) -> dict[str, Any]:
-    """`measure` of all rows, and under `per_class` of those of each class that has any. classes
-    (n,) in 0..count-1."""
-    each = {}
-    for k in range(count):
-        mine = classes == k
-        if bool(mine.any()):
-            each[str(k)] = measure({name: values[mine] for name, values in rows.items()})
-    return {**measure(rows), "per_class": each}
+    """`measure` of all rows, and under `per_class` of those of each class (n,) that has any."""
+    those = {k: classes == k for k in range(count) if bool((classes == k).any())}
+    parts = {k: {name: values[mine] for name, values in rows.items()} for k, mine in those.items()}
+    return {**measure(rows), "per_class": {str(k): measure(part) for k, part in parts.items()}}
 
 
 def quantiles(values: Tensor) -> dict[str, float] | None:
@@ -99,11 +94,7 @@ def answers(
 
 
 def set_record(
-    classifier: UnitClassifier,
-    shown: FoolingSet,
-    objective: Objective,
-    classes: int,
-    confidence: float,
+    classifier: UnitClassifier, shown: FoolingSet, goal: Objective, classes: int, confidence: float
 ) -> dict[str, Any]:
     """How the classifier answers the images of a set.
 
@@ -113,7 +104,7 @@ def set_record(
     """
     with left_as_found(classifier):
         p = probabilities(classifier, shown.images)
-    said = answers(p, shown.targets, objective, classes, confidence)
+    said = answers(p, shown.targets, goal, classes, confidence)
     said["fooled"] = said["confident"] * shown.counts
     right = said["non_real"] if "non_real" in said else 1 - said["confident"]
     said["handled"] = torch.maximum(right, (~shown.counts).float())
@@ -129,9 +120,8 @@ def _means(rows: Values) -> dict[str, Any]:
 def search_record(
     found: Fooling, p_values: Tensor, want: Conditions, classes: int
 ) -> dict[str, Any]:
-    """How a search went, (0) and (1) of the catalogue: success, and mean and quantiles of the
-    target's probability, of the lit features of confident images, of the steps, and of the p-values
-    (n,) of what was found."""
+    """How a search went, (0) and (1) of the catalogue: success, and mean and quantiles of
+    confidence, steps, and the lit features and p-values (n,) of confident images."""
     rows = {
         "success": found.met.float(),
         "sparse_confident": (found.fewest <= want.max_lit).float(),
@@ -176,9 +166,8 @@ def real_record(
     }
 
     def measure(part: Values) -> dict[str, Any]:
-        said = _means(part)
-        del said["top"]
         error = calibration_error(part["top"].tolist(), part["accuracy"].tolist())
-        return {**said, "calibration_error": error}
+        means = _means({name: values for name, values in part.items() if name != "top"})
+        return {**means, "calibration_error": error}
 
     return per_class(measure, rows, labels, classes)

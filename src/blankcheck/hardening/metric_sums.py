@@ -39,8 +39,7 @@ class MetricSums:
         ones = torch.ones_like(classes, dtype=torch.float32)
         rows = torch.stack([*(v.detach().float() for v in values), ones], dim=1)
         self.sums.index_add_(0, classes, rows.double())
-        nothing = rows.new_full((len(self.names),), math.nan)
-        self.each.append(rows.mean(dim=0)[:-1] if len(rows) else nothing)
+        self.each.append(rows.mean(dim=0)[:-1])  # NaN of no images
         self.counts.append(len(rows))
 
     def of_all(self, peers: Peers) -> MetricSums:

@@ -35,8 +35,7 @@ class Objective:
 
 def max_entropy(logits: Tensor, targets: Tensor, classes: int) -> Tensor:
     """Cross-entropy against the uniform distribution over the real classes, less its least value
-    log K: 0 when the answer is uniform (the objective of outlier exposure, Hendrycks et al. 2019,
-    arXiv:1812.04606, section 4.3)."""
+    log K (outlier exposure, Hendrycks et al. 2019, arXiv:1812.04606, section 4.3)."""
     return -logits.log_softmax(dim=1)[:, :classes].mean(dim=1) - torch.tensor(float(classes)).log()
 
 
@@ -52,22 +51,17 @@ def reject_class(logits: Tensor, targets: Tensor, classes: int) -> Tensor:
 
 def confidence_margin_loss(logits: Tensor, labels: Tensor, wanted: float) -> Tensor:
     """For real images: softplus of what their log-odds lack to `wanted` and `SPARE` more, (n, m),
-    (n,) -> (n,) nats.
-
-    Fooling images pull every confidence down. Being unsure of real images is no defence, and the
-    cross-entropy hardly minds whether an image that is right has 0.88 or 0.92; this does, and
-    vanishes for images that are sure enough.
-    """
+    (n,) -> (n,) nats. Fooling images pull every confidence down, and the cross-entropy hardly minds
+    whether an image that is right has 0.88 or 0.92; this does, and vanishes for sure images."""
     return F.softplus(wanted + SPARE - log_odds(logits, labels))
 
 
-OBJECTIVES: dict[str, Objective] = {
-    "max-entropy": Objective("max-entropy", lambda k: k, max_entropy, None),
-    "fake-classes": Objective("fake-classes", lambda k: 2 * k, fake_classes, lambda t, k: t + k),
-    "reject-class": Objective(
-        "reject-class", lambda k: k + 1, reject_class, lambda t, k: torch.full_like(t, k)
-    ),
-}
+_ALL = (
+    Objective("max-entropy", lambda k: k, max_entropy, None),
+    Objective("fake-classes", lambda k: 2 * k, fake_classes, lambda t, k: t + k),
+    Objective("reject-class", lambda k: k + 1, reject_class, torch.full_like),
+)
+OBJECTIVES: dict[str, Objective] = {each.name: each for each in _ALL}
 
 
 def objective_named(name: str) -> Objective:

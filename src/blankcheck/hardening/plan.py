@@ -21,8 +21,7 @@ Precision = Literal["32", "bf16", "16"]
 
 MOST_ROUNDS = 10
 LR, CERTIFIED_LR = 2e-3, 5e-3
-"""Peak learning rates: the usual one, and that where a proof is asked for, whose penalty keeps
-steps small."""
+"""Peak learning rates: the usual one, and that for a proof, whose penalty keeps steps small."""
 
 
 @dataclass(frozen=True)
@@ -123,8 +122,7 @@ class HardeningPlan(HardeningOptions):
         inner_steps: of search by which an image is moved at once.
         life: such moves after which an image is replaced, at most.
         buffer: images that are being searched in the schedule continuous.
-        gate_images: real images that fit the scores of the out-of-distribution test, at most; what
-            it costs hangs on them.
+        gate_images: real images, at most, that fit the scores of the out-of-distribution test.
         fresh_attempts: of the search that ends a round.
         fresh_steps: of each of these attempts.
         stop_attempts: up to so many show that stop_rate is reached.
@@ -156,13 +154,11 @@ class HardeningPlan(HardeningOptions):
                 if value is not None and not fits(value):
                     raise ArgumentError(f"{name} must {words}, got {value:g}")
         if self.schedule == "none" and self.certify is None:
-            raise ArgumentError(
-                "schedule 'none' trains on no fooling images and needs certify, the k to be proved"
-            )
+            needs = "needs certify, the k to be proved"
+            raise ArgumentError(f"schedule 'none' trains on no fooling images and {needs}")
         if not 0 <= self.pretrain < self.epochs:
-            raise ArgumentError(
-                f"pretrain must lie in 0..{self.epochs - 1} of the epochs, got {self.pretrain}"
-            )
+            words = f"pretrain must lie in 0..{self.epochs - 1} of the epochs, got {self.pretrain}"
+            raise ArgumentError(words)
 
     @classmethod
     def of(cls, n: int, **options: Any) -> HardeningPlan:
@@ -170,8 +166,7 @@ class HardeningPlan(HardeningOptions):
 
         Args:
             n: training images.
-            options: fields of this class by their names, and `weight` for `fooling_weight`; what is
-                None or left out is chosen.
+            options: fields of this class, and `weight` for `fooling_weight`; None is chosen.
 
         Raises:
             ArgumentError: an option is unknown or out of its range.
@@ -182,9 +177,8 @@ class HardeningPlan(HardeningOptions):
             options["fooling_weight"] = options.pop("weight")
         known = {field.name for field in fields(cls)}
         if unknown := sorted(options.keys() - known):
-            raise ArgumentError(
-                f"harden knows no option {unknown[0]!r}; it knows {', '.join(sorted(known))}"
-            )
+            words = f"harden knows no option {unknown[0]!r}; it knows {', '.join(sorted(known))}"
+            raise ArgumentError(words)
         given = {name: value for name, value in options.items() if value is not None}
         epochs = TrainingPlan.default(n, given.pop("epochs", None)).epochs
         rounds = given.pop("rounds", MOST_ROUNDS)
@@ -202,8 +196,7 @@ class HardeningPlan(HardeningOptions):
 
     @property
     def kept_share(self) -> float:
-        """Share of the earlier sets that is trained on: all of them where the network has forgotten
-        everything."""
+        """Share of the earlier sets trained on: all where the network has forgotten them."""
         return 1.0 if self.network == "fresh" else self.keep
 
     def epochs_of(self, index: int) -> int:
@@ -213,9 +206,8 @@ class HardeningPlan(HardeningOptions):
 
 
 def _pretrain(epochs: int, schedule: str) -> int:
-    """Epochs on real images alone before the first fooling image: three tenths of them where a
-    buffer is searched all the time, which is what costs; one where sets are made, of a network that
-    should know something."""
+    """Three tenths of the epochs where a buffer is searched all the time, which is what costs; one
+    where sets are made, of a network that should know something."""
     if schedule == "none":
         return 0
     return 3 * epochs // 10 if schedule == "continuous" else min(1, epochs // 3)

@@ -1,5 +1,4 @@
-"""The images being searched while the network trains: each goes on from where it was, and is
-replaced when old."""
+"""The images being searched while the network trains, each going on until it is replaced."""
 
 from __future__ import annotations
 
@@ -10,16 +9,8 @@ import torch
 from torch import Tensor
 
 from blankcheck.classifiers.wrapper import left_as_found
-from blankcheck.fooling import (
-    STARTS,
-    Problem,
-    ProximalMomentum,
-    SigmaZero,
-    Solver,
-    StepContext,
-    TabuSearch,
-)
-from blankcheck.fooling.solvers import State
+from blankcheck.fooling import STARTS, Problem, SigmaZero, StepContext, TabuSearch
+from blankcheck.fooling.solvers import ProximalMomentum, Solver, State
 from blankcheck.fooling.tensor_ops import largest
 from blankcheck.hardening.context import SourceContext
 from blankcheck.parallel.peers import Peers
@@ -38,23 +29,20 @@ the network learns to go flat on noise and stays open everywhere else."""
 EXCHANGED_MIX = {"real-target": 0.6, "masked-real": 0.2, "black": 0.2}
 """The same for images searched by exchanging features, which makes little of noise."""
 SHRUNK, CAPPED, EXCHANGED = 0, 1, 2
-"""How an image of the buffer is searched: shrunk by a weight, cut to its largest features, or by
-exchanging features."""
+"""How an image is searched: shrunk by a weight, cut to its largest features, or by exchanging."""
 SHARES = (0.35, 0.35, 0.3)
-"""Of the buffer. Each finds what the others do not: what exchanging leaves of a real image has half
-the lit features of what shrinking leaves of it."""
+"""Of the buffer. Exchanging leaves half the lit features of a real image that shrinking leaves."""
 
 
 def keep_largest(images: Tensor, keep: Tensor) -> Tensor:
-    """Black out all but the `keep` (n,) largest features of each image (n, c, h, w); ties at the
-    border all stay."""
+    """Only the `keep` (n,) largest features of each image (n, c, h, w), and ties with the last."""
     return images * largest(images.flatten(1), keep, ties=True).view_as(images)
 
 
 @dataclass
 class _Move:
-    """What one rule does to the images at `part`, which are `rows` of the buffer. keep: most lit
-    features of each; None where the rule remembers nothing."""
+    """What one rule does to the images at `part`, `rows` of the buffer. keep: most lit features of
+    each; None where the rule remembers nothing."""
 
     rows: Tensor
     part: Tensor
@@ -88,8 +76,7 @@ class Replay:
 
     @classmethod
     def fill(cls, size: int, context: SourceContext) -> Replay:
-        """A buffer of `size` fresh images; ages are staggered so that replacements spread over
-        time."""
+        """A buffer of `size` fresh images, with staggered ages to spread replacements over time."""
         blank, whole = torch.zeros(size, *context.shape), torch.zeros(size, dtype=torch.int64)
         way, cap, age, life = (whole.clone() for _ in range(4))
         buffer = cls(blank, whole, blank.clone(), torch.zeros(size), way, cap, age, life)
@@ -136,8 +123,7 @@ class Replay:
         return rows
 
     def search(self, rows: Tensor, context: SourceContext) -> Tensor:
-        """Move these images some steps against the network as it is now; returns them in stored
-        form."""
+        """Move these images some steps against the network; returns them in stored form."""
         problem, steps = context.problem(self.targets[rows]), context.plan.inner_steps
         images = self.images[rows].to(context.device)
         with left_as_found(context.classifier):
@@ -147,9 +133,8 @@ class Replay:
                 seen = problem.measure(stored(images))
                 for move in moves:
                     mine = move.part
-                    moved, move.state = move.rule.step(
-                        move.state, images[mine], seen.rows(mine), move.look
-                    )
+                    begin, own = images[mine], seen.rows(mine)
+                    moved, move.state = move.rule.step(move.state, begin, own, move.look)
                     images[mine] = moved if move.keep is None else keep_largest(moved, move.keep)
         self.images[rows] = images.cpu()
         for move in moves:
@@ -163,8 +148,7 @@ class Replay:
     def _moves(self, rows: Tensor, problem: Problem, context: SourceContext) -> list[_Move]:
         """The rules that move these rows, each with the positions of its own."""
         exchanged = self.way[rows] == EXCHANGED
-        # whole features on even visits, their brightness on odd ones; neither rule remembers
-        # anything from visit to visit
+        # whole features on even visits, brightness on odd ones; neither rule remembers anything
         whole = exchanged & (self.age[rows] % 2 == 0)
         rules: tuple[tuple[Tensor, Solver], ...] = (
             (whole, TabuSearch(tried=((0, 1),))),
@@ -176,10 +160,8 @@ class Replay:
             part = mine.nonzero().squeeze(1)
             if len(part) == 0:
                 continue
-            own, part = rows[part], part.to(device)
-            look = StepContext(
-                context.needed, 0.0, context.plan.inner_steps, problem.rows(part).score_trials
-            )
+            own, part, steps = rows[part], part.to(device), context.plan.inner_steps
+            look = StepContext(context.needed, 0.0, steps, problem.rows(part).score_trials)
             if isinstance(rule, ProximalMomentum):
                 none, weight = torch.zeros(len(own), device=device), self.weight[own].to(device)
                 state = State(0, self.momentum[own].to(device), none, weight)
@@ -191,8 +173,7 @@ class Replay:
         return moves
 
     def _allowed(self, rows: Tensor) -> Tensor:
-        """How many features may be lit at their age: all at first, falling to the cap half-way
-        through a life."""
+        """How many features may be lit: all at first, falling to the cap half-way through life."""
         left = 1 - 2 * self.age[rows].float() / self.life[rows]
         cap, features = self.cap[rows], self.images[0].numel()
         return torch.where(left > 0, cap + (features - cap) * left, cap).long()
@@ -213,8 +194,7 @@ class Replay:
 
     @classmethod
     def reshard(cls, buffers: list[Replay], peers: Peers) -> Replay:
-        """A process's part of several buffers laid one after the other, each from the image whose
-        turn it is."""
+        """A process's part of several buffers in a row, each from the image whose turn it is."""
         part: dict[str, Any] = {}
         for name in (f.name for f in fields(cls) if f.name != "cursor"):
             whole = torch.cat([getattr(b, name).roll(-b.cursor, 0) for b in buffers])

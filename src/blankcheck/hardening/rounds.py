@@ -1,11 +1,10 @@
-"""The loop: each round trains on real images and on fooling images, then searches the new network
-and looks at it."""
+"""The loop: each round trains on real and on fooling images, then searches the new network."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -33,8 +32,7 @@ from blankcheck.seeds import own_random_numbers, seed_of
 from blankcheck.types import Conditions, default_max_lit
 
 SAMPLE, FULL = 500, 5000
-"""Most images of a set that is shown to later networks, when a sample is logged and when everything
-is."""
+"""Most images of a set shown to later networks, when a sample is logged and when all is."""
 FULL_ATTEMPTS = 4
 """So many times as many searches where everything is logged."""
 SETTLED = 2
@@ -128,8 +126,9 @@ class Hardening:
             self.records += [{**record, "round": self.next_round} for record in looked.records]
             kept = self._keep(looked)
             passes = sum(self.peers.all_gather(self.context.passes))
-            seconds = trained - began, time.monotonic() - trained
-            made = looked.as_round(self.next_round, epochs, told, kept, passes, seconds)
+            made = looked.as_round(self.next_round, epochs, told, kept, passes)
+            took = trained - began, time.monotonic() - trained
+            made = replace(made, training_seconds=took[0], looking_seconds=took[1])
             if last:
                 self.done = True
             else:
@@ -148,14 +147,11 @@ class Hardening:
         return seed_of(self.seed, "hardening", index, "process", self.peers.rank)
 
     def _agree(self, made: Round) -> None:
-        """Every process decides for itself what to keep and when to end, from numbers that are the
-        same for all."""
+        """Each process decides what to keep and when to end, from numbers that are all the same."""
         told = self.peers.all_gather((made, self.ending, self.done))
         if any(one != told[0] for one in told):
-            raise ModelError(
-                "processes do not agree about a round; a network trained by several must answer "
-                "all alike"
-            )
+            must = "a network trained by several must answer all alike"
+            raise ModelError(f"processes do not agree about a round; {must}")
 
     def _train(self, watch: Watch) -> tuple[int, Trained]:
         plan, context, index = self.plan, self.context, self.next_round
@@ -187,8 +183,7 @@ class Hardening:
         state, asked, kept = self.classifier.state_dict(), self.trainer.asked, self.kept
         now = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
         real, confident = looked.real["accuracy"], looked.real["confident"]
-        # what less was asked of is no rival: a network that is still far from the proof may be
-        # underconfident, or have proved little
+        # what less was asked of is no rival: it may be underconfident, or have proved little
         if kept is not None and asked == kept.asked:
             self.classifier.load_state_dict(kept.network)
             new = [self.evaluator.trained[-1], self.evaluator.fresh[-1]]
@@ -205,8 +200,7 @@ class Hardening:
     def _plan_ahead(self, made: Round) -> None:
         """After early success one more round follows, to let the learning rate fall."""
         plan = self.plan
-        # resisting is half of it: a network that is sure of little, or still getting surer of real
-        # images, goes on
+        # resisting is half of it: a network sure of little, or still getting surer, goes on
         rounds = [*self.history, made]
         sure = [r.validation_confident for r in rounds]
         settled = made.validation_confident >= MIN_REAL_CONFIDENT and plateau(sure, SETTLED)
@@ -244,9 +238,8 @@ class Hardening:
         names = [name for name, was in before.items() if was != plan.get(name)]
         differ = [f"{name} was {before[name]!r}, is {plan.get(name)!r}" for name in names]
         if differ:
-            raise ArgumentError(
-                f"a hardening goes on only under the plan it began with: {'; '.join(differ)}"
-            )
+            words = f"a hardening goes on only under the plan it began with: {'; '.join(differ)}"
+            raise ArgumentError(words)
         self.trainer.load(state["trainer"])
         self.source.load(state["sources"], self.peers)
         self.evaluator.load(state["evaluator"])

@@ -1,5 +1,4 @@
-"""Where the fooling images of a batch come from: a buffer that is always being searched, or sets
-made now and then."""
+"""Where the fooling images of a batch come from: a buffer always being searched, or sets."""
 
 from __future__ import annotations
 
@@ -41,8 +40,8 @@ class Found:
 
 
 class NoImages:
-    """A source of fooling images that has none: the bound alone has to do it. The others are made
-    of it. Each process has its own; its state is tensors and numbers only."""
+    """A source of fooling images that has none, and the base of the others. Each process has its
+    own; its state is tensors and numbers only."""
 
     def begin_round(self, context: SourceContext) -> None:
         """Called before the first batch of a round."""
@@ -62,15 +61,9 @@ class NoImages:
 
 @dataclass
 class Continuous(NoImages):
-    """A buffer of images that go on being searched, some moves for every batch, each replaced when
-    it is old."""
+    """A buffer of images that are moved a little for every batch, and replaced when old."""
 
     replay: Replay
-
-    @classmethod
-    def filled(cls, context: SourceContext) -> Continuous:
-        """With fresh starts."""
-        return cls(Replay.fill(context.peers.own_number(context.plan.buffer), context))
 
     def batch(self, context: SourceContext) -> Found:
         """Move the next images of the buffer and hand out those that are to be trained on."""
@@ -166,14 +159,9 @@ def _resharded(states: list[dict[str, Any]], peers: Peers) -> dict[str, Any]:
 
 
 def make_set(context: SourceContext) -> tuple[Tensor, Tensor, Tensor]:
-    """Search a fresh set against the network as it is: images (n, c, h, w), targets and weights
-    (n,), on the CPU. Of several processes each makes its part.
-
-    Images are taken at every stage of their search, as a buffer that is always being searched holds
-    them.
-    """
-    size = max(1, context.peers.own_number(context.plan.set_images))
-    longest = context.plan.life
+    """Search a fresh set, or this process's part: images (n, c, h, w), targets and weights (n,), on
+    the CPU; taken at every stage of their search, as a buffer holds them."""
+    size, longest = max(1, context.peers.own_number(context.plan.set_images)), context.plan.life
     buffer = Replay.fill(size, context)
     buffer.age.zero_()
     last = torch.randint(1, longest + 1, (size,), generator=context.generator)
@@ -182,18 +170,17 @@ def make_set(context: SourceContext) -> tuple[Tensor, Tensor, Tensor]:
         for rows in torch.split((last > visit).nonzero().squeeze(1), SEARCHED_AT_ONCE):
             images[rows] = buffer.search(rows, context).cpu()
     parts = torch.split(torch.arange(size), SEARCHED_AT_ONCE)
-    weights = torch.cat(
-        [context.weights(images[rows].to(context.device), buffer.targets[rows]) for rows in parts]
-    )
+    device, aims = context.device, buffer.targets
+    weights = torch.cat([context.weights(images[p].to(device), aims[p]) for p in parts])
     wanted = weights > 0
-    return images[wanted], buffer.targets[wanted], weights[wanted]
+    return images[wanted], aims[wanted], weights[wanted]
 
 
 def source_of(context: SourceContext) -> NoImages:
     """The source that the plan's schedule names."""
     plan = context.plan
     if plan.schedule == "continuous":
-        return Continuous.filled(context)
+        return Continuous(Replay.fill(context.peers.own_number(plan.buffer), context))
     if plan.schedule == "none":
         return NoImages()
     return Sets(plan.every if plan.schedule == "batches" else None)

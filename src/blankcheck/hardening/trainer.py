@@ -26,8 +26,7 @@ Watch = Callable[[int, int, str], None]
 """Called as watch(batch, batches of the round, words)."""
 REAL = ("loss", "accuracy", "probability")
 PROVED_EVERY = 2
-"""Batches from one bound to the next: it costs ten times as much as the batch, and moves little
-between two of them."""
+"""Batches from one bound to the next, which moves little and costs ten times a batch."""
 
 
 class Trainer:
@@ -41,11 +40,7 @@ class Trainer:
     """
 
     def __init__(
-        self,
-        context: SourceContext,
-        data: Split,
-        common: torch.Generator,
-        penalty: Penalty | None = None,
+        self, context: SourceContext, data: Split, common: torch.Generator, penalty: Penalty | None
     ) -> None:
         self.context, self.data, self.common, self.penalty = context, data, common, penalty
         self.plan, self.peers, self.classifier = context.plan, context.peers, context.classifier
@@ -67,14 +62,12 @@ class Trainer:
 
     @property
     def progress(self) -> float:
-        """The share of the training that is behind, by the schedule of the learning rate, in [0,
-        1]."""
+        """The share of the learning rate's schedule that is behind, in [0, 1]."""
         return min(1.0, self.schedule.last_epoch / self.schedule.total_steps)
 
     @property
     def asked(self) -> float:
-        """How much of the proof that is wanted the training asks for by now, in [0, 1]; 0 where
-        none is wanted."""
+        """How much of the proof the training asks for by now, in [0, 1]; 0 where none is wanted."""
         return 0.0 if self.penalty is None else self.penalty.ramp.height(self.progress)
 
     def batches_in(self, epochs: int) -> int:
@@ -82,8 +75,7 @@ class Trainer:
         return epochs * math.ceil(len(self.data) / self.plan.batch)
 
     def skip_to_last(self, epochs: int) -> None:
-        """Go on as if only so many epochs were left: the learning rate falls to where the one-cycle
-        schedule has it then."""
+        """Go on as if only so many epochs were left: the learning rate falls to what it is then."""
         last = self.schedule.total_steps - 1 - self.batches_in(epochs)
         self.schedule.last_epoch = max(self.schedule.last_epoch, last)
 
@@ -101,12 +93,10 @@ class Trainer:
         """
         count, device = self.batches_in(epochs), self.context.device
         few = 1 + keep // (count * self.peers.size)
-        names = tuple(self._answers(torch.ones(1, self._outputs), torch.zeros(1).long()))
-        real, fooling = (
-            MetricSums.of(each, self.context.classes, device)
-            for each in (REAL, ("objective", *names))
-        )
-        seen, done = Trained(real, fooling), 0
+        outputs, classes = self.objective.outputs(self.context.classes), self.context.classes
+        names = "objective", *self._answers(torch.ones(1, outputs), torch.zeros(1).long())
+        real = MetricSums.of(REAL, classes, device)
+        seen, done = Trained(real, MetricSums.of(names, classes, device)), 0
         for _ in range(epochs):
             for index in batches(len(self.data), self.plan.batch, self.common):
                 found = source.batch(self.context)
@@ -118,10 +108,6 @@ class Trainer:
                     watch(done, count, f"real loss {real.each[-1][0]:.3f}")
         self.peers.sync_buffers(self.classifier)
         return seen.of_all(keep, self.peers, self.common)
-
-    @property
-    def _outputs(self) -> int:
-        return self.objective.outputs(self.context.classes)
 
     def _answers(self, p: Tensor, targets: Tensor) -> dict[str, Tensor]:
         confidence = self.context.conditions.confidence
@@ -142,8 +128,7 @@ class Trainer:
         real_losses = F.cross_entropy(real, labels, reduction="none")
         doubts = confidence_margin_loss(real, labels, self.context.needed)
         losses = self.objective.loss(fooling, found.targets, self.context.classes)
-        # divided by the full batch, so that the weight of one fooling image does not rise as they
-        # become rare
+        # divided by the full batch: the weight of a fooling image does not rise as they become rare
         loss = (real_losses.mean() + plan.sureness * doubts.mean()) * part.weight
         loss = loss + plan.fooling_weight * (found.weights * losses).sum() / plan.fooling_batch
         if self.penalty is not None and self.schedule.last_epoch % PROVED_EVERY == 0:

@@ -7,23 +7,18 @@ import torch
 from blankcheck.errors import ArgumentError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-
-
 SMALL_IMAGE = 256
 """Features up to which a second thread costs more than it saves."""
 
 
 def choose_threads(shape: tuple[int, int, int]) -> None:
-    """One thread for small images, whose layers are over before a second thread has woken, and
-    which would wait for it whenever something else runs on the machine; else as many as torch
-    chose."""
+    """One thread for small images, whose layers end before a second one wakes; else torch's."""
     if shape[0] * shape[1] * shape[2] <= SMALL_IMAGE:
         torch.set_num_threads(1)
 
 
 def resolve(name: str) -> torch.device:
-    """The device for `auto` (a GPU where there is one), `cpu`, `cuda` or `mps`; ArgumentError when
-    it is not there."""
+    """The device of a name in `DEVICES` (`auto`: a GPU if any); ArgumentError: it is not there."""
     if name not in DEVICES:
         raise ArgumentError(f"device must be one of {', '.join(DEVICES)}, got {name!r}")
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}

@@ -19,10 +19,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from blankcheck.seeds import seed_of
 
-LOCAL_STATISTICS = (
-    "batch norm on the CPU takes mean and variance of the images of each process by itself; "
-    "on GPUs, of all"
-)
+OF_EACH = "batch norm on the CPU takes mean and variance of the images of each process by itself"
+LOCAL_STATISTICS = f"{OF_EACH}; on GPUs, of all"
 CPU = torch.device("cpu")
 
 
@@ -32,18 +30,13 @@ class Part:
 
     Args:
         index: positions of its images in the data, (m,).
-        weight: of the mean loss over these in the mean loss over the whole batch; the weights of
-            all processes add up to 1.
+        weight: of their mean loss in that over the whole batch; those of all processes sum to 1.
         repeated: whether every process does the whole batch, because it is too small to be shared.
     """
 
     index: Tensor
     weight: float
     repeated: bool
-
-
-def _unheard(line: str) -> None:
-    """Says nothing."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +56,11 @@ class Peers:
     rank: int = 0
     size: int = 1
     device: torch.device = CPU
-    note: Callable[[str], None] = _unheard
+    note: Callable[[str], object] = str  # which does nothing
     _calls: Iterator[int] = field(default_factory=count, compare=False)
 
     def spread(self, n: int, do: Callable[[int], Any]) -> list[Any]:
-        """A `Spread`: each process takes the next piece as soon as it is free, and at the end all
-        tell all."""
+        """A `Spread`: each process takes the next piece when free; at the end all tell all."""
         if self.size == 1:
             return [do(index) for index in range(n)]
         store: Any = dist.distributed_c10d._get_default_store()
@@ -105,18 +97,14 @@ class Peers:
         """Give every process the buffers of process 0; parameters are equal anyway."""
         if self.size > 1:
             own = list(network.buffers())
-            for buffer, first in zip(
-                own, self.broadcast_object([b.cpu() for b in own]), strict=True
-            ):
+            firsts = self.broadcast_object([b.cpu() for b in own])
+            for buffer, first in zip(own, firsts, strict=True):
                 buffer.copy_(first)
 
     def distribute(self, network: nn.Module) -> nn.Module:
         """What to call for training passes of `network`: each backward pass leaves the mean of the
-        gradients of all processes. They begin with what the network of process 0 holds.
-
-        On GPUs, batch norm takes its statistics over the images of all processes; torch has no such
-        thing for the CPU, which `note` is told.
-        """
+        gradients of all processes, which begin with what the network of process 0 holds. Batch norm
+        takes its statistics over the images of all on GPUs alone; `note` is told where not."""
         if self.size == 1:
             return network
         on_gpu = self.device.type == "cuda"
@@ -125,16 +113,13 @@ class Peers:
             network = convert(network)
         elif any(isinstance(module, _BatchNorm) for module in network.modules()):
             self.note(LOCAL_STATISTICS)
+        ids = [self.device] if on_gpu else None
         # a user's network may have parameters that a pass does not use
-        return DistributedDataParallel(
-            network, device_ids=[self.device] if on_gpu else None, find_unused_parameters=True
-        )
+        return DistributedDataParallel(network, device_ids=ids, find_unused_parameters=True)
 
     def part_of(self, index: Tensor) -> Part:
-        """This process's part of a batch with positions `index` (n,); sizes differ by at most one.
-
-        No part has one image alone, which batch norm cannot take.
-        """
+        """This process's part of a batch with positions `index` (n,); sizes differ by at most one,
+        and none is one image alone, which batch norm cannot take."""
         if self.size > 1 and len(index) < 2 * self.size:
             return Part(index, 1 / self.size, repeated=True)
         mine = index[self.rank :: self.size]
@@ -150,4 +135,3 @@ class Peers:
 
 
 ALONE = Peers()
-"""One process."""

@@ -7,13 +7,11 @@ from typing import Any, Protocol
 
 
 class Spread(Protocol):
-    """`spread(n, do)` hands back do(0) ... do(n - 1), in this order and to every process that takes
-    part.
+    """`spread(n, do)` hands back do(0) ... do(n - 1), in this order, to every process taking part.
 
-    Each piece is done by one of them, whichever is free. What a piece gives must not depend on
-    which one that is, and is
-    plain: tensors, numbers, texts and dataclasses of these. Every process must call it with the
-    same pieces in the same order.
+    Each piece is done by one of them, whichever is free. What it gives must not depend on which one
+    that is, and is plain: tensors, numbers, texts and dataclasses of these. Every process must call
+    it with the same pieces in the same order.
     """
 
     def __call__(self, n: int, do: Callable[[int], Any]) -> list[Any]:

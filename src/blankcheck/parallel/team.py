@@ -1,8 +1,7 @@
 """Several processes that share one run: `--devices`, `--nodes`, torchrun, SLURM.
 
 lightning-fabric starts them where nobody else did, and lets them meet. Whoever started them ends
-all when one fails: Fabric, torchrun or srun. The rooms that compute know nothing of this: they are
-given `Peers`, or their `spread`, which hands out pieces of work.
+all when one fails. The rooms that compute are given `Peers`, or their `spread`.
 """
 
 from __future__ import annotations
@@ -63,8 +62,7 @@ class Team:
         return f"{self.device} and {others} more" if others else str(self.device)
 
     def code(self, code: int) -> int:
-        """The exit code of this process. One that follows is done when all are, and torchrun takes
-        every other code than 0 for a crash."""
+        """The exit code: 0 of a process that follows, done when all are, and under torchrun."""
         return code if self.leads and not under_torchrun() else 0
 
 
@@ -87,15 +85,14 @@ def under_torchrun() -> bool:
 
 
 def rank_of_process() -> int:
-    """0 for the first process, before any team has met; above 0 for those whose environment says
-    that they are another."""
+    """0 for the first process, before any team has met; above 0 where the environment says so."""
     said = ("RANK",) if "RANK" in os.environ else ("LOCAL_RANK", "NODE_RANK")
     return max(int(os.environ.get(name) or 0) for name in said)
 
 
 def let_first_speak() -> None:
-    """Call before saying what is wrong: torchrun starts all processes at once, mostly all find the
-    same, and it ends the others when the first is done saying it."""
+    """Call before saying what is wrong: under torchrun mostly all processes find the same, and it
+    ends the others when the first is done saying it."""
     if under_torchrun() and rank_of_process() != 0:
         time.sleep(1)
 
@@ -104,9 +101,8 @@ def check_team(device: str, devices: int, nodes: int) -> None:
     """Raises ArgumentError with one line where so many processes cannot be had."""
     if devices < 1 or nodes < 1:
         raise ArgumentError(f"devices and nodes must be at least 1, got {devices} and {nodes}")
-    chosen = resolve(device)
-    if chosen.type == "cuda" and devices > torch.cuda.device_count():
-        gpus = torch.cuda.device_count()
+    chosen, gpus = resolve(device), torch.cuda.device_count()
+    if chosen.type == "cuda" and devices > gpus:
         raise ArgumentError(f"devices must be at most {gpus}, the GPUs here, got {devices}")
     if chosen.type == "mps" and devices > 1:
         raise ArgumentError("devices must be 1 on mps")
@@ -127,8 +123,7 @@ def meeting(
         device: `auto`, `cpu`, `cuda` or `mps`.
         devices: processes on this machine, 1 or more.
         nodes: machines, 1 or more.
-        command: runs the whole command again, in a process that is started for it, and gives its
-            exit code.
+        command: runs the whole command again in a process started for it, and gives its exit code.
         note: takes a line for whoever started the run.
         started: what `command` was given, in a process that was started for it.
 
@@ -162,8 +157,8 @@ def meeting(
 
 
 def _meet(device: str, devices: int, nodes: int, command: Callable[[Started], int]) -> Any:
-    """Meet the other processes, which torchrun or SLURM started; else start them and end as they
-    do. The Fabric of this process, or None where it is alone."""
+    """The Fabric of this process, which has met those that torchrun or SLURM started; None where it
+    is alone. Else starts the others and ends as they do."""
     if under_torchrun():
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // devices
