@@ -6,15 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
-
 from blankcheck.diagnosing.choosing import MOST_NUMBERS, Choice, Examined
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Plain numbers. outputs, output_form, accuracies and costs are None where the network has no
-    usable answer.
+    """Plain numbers; what hangs on answers is None where the network has no usable ones.
 
     Args:
         shape: (channels, height, width).
@@ -46,32 +43,26 @@ class Facts:
     activation_bytes: int | None = None
 
 
-def facts_of(asked: Examined, module: nn.Module | None) -> Facts:
-    """What is known before anything is asked. module: the network, where it has layers."""
-    parameters = list(module.parameters()) if module is not None else []
-    data = asked.data
-    some = data.validation.sample(asked.images, asked.seed).at_most(MOST_NUMBERS).loaded()
-    return Facts(
-        data.shape,
-        (float(some.min()), float(some.max())),
-        len(data.classes),
-        sum(p.numel() for p in parameters),
-        sum(p.numel() * p.element_size() for p in parameters),
-        str(asked.device),
-        len(some),
-    )
+def facts_of(asked: Examined) -> Facts:
+    """What is known before anything is asked."""
+    parameters = list(asked.module.parameters()) if asked.module is not None else []
+    split = asked.data.validation.sample(asked.images, asked.seed)
+    some = split.at_most(MOST_NUMBERS).loaded()
+    count = sum(p.numel() for p in parameters)
+    size = sum(p.numel() * p.element_size() for p in parameters)
+    values, shape = (float(some.min()), float(some.max())), asked.data.shape
+    return Facts(shape, values, asked.classes, count, size, str(asked.device), len(some))
 
 
 def measured(choice: Choice) -> dict[str, Any]:
     """The facts that hang on the chosen form."""
-    best = choice.best
-    return {
+    best, measure = choice.best, choice.measure
+    return best.numbers | {
         "images": len(choice.labels),
         "outputs": best.outputs.shape[1],
         "output_form": best.kind,
-        **best.numbers,
-        "chance": choice.measure.chance,
-        "nearest_mean_accuracy": choice.measure.centroid,
+        "chance": measure.chance,
+        "nearest_mean_accuracy": measure.centroid,
     }
 
 
