@@ -365,7 +365,7 @@ def test_a_hardening_is_mirrored_once_however_often_it_stopped(tracker, hardened
         hardened,
         but=("round/training_seconds", "round/looking_seconds", "round/images_per_second"),
     )
-    state = read_state(RunFolder(hardened))
+    state = read_state(RunFolder(hardened))["evaluator"]
     assert {key for key in held.images if key[0].startswith("fooling/")} == {
         (f"fooling/{what}", index) for what in ("trained", "fresh") for index in range(2)
     }

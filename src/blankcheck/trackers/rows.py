@@ -42,13 +42,11 @@ def rows(records: Sequence[Mapping[str, Any]]) -> list[Row]:
         # a batch is counted through all rounds, so that its step does not tell the round
         places = PLACES - {"round"} if axis == "batch" else PLACES
         fields = {key: value for key, value in record.items() if key not in places}
-        values = {
-            name_of([*parts, *("class" if part == "per_class" else part for part in path)]): float(
-                n
-            )
-            for path, n in leaves(fields).items()
-            if isinstance(n, bool | int | float)
-        }
+        values = {}
+        for path, value in leaves(fields).items():
+            if isinstance(value, bool | int | float):
+                told = ("class" if part == "per_class" else part for part in path)
+                values[name_of([*parts, *told])] = float(value)
         if values:
             made.append(Row(series, axis, step, values))
     return made
@@ -82,11 +80,9 @@ def leaves(value: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]
 
 
 def name_of(parts: Sequence[str]) -> str:
-    """A name that every tracker takes: letters, digits and `_-.` between slashes.
-
-    A part with other characters, or too long a one, ends with a hash of what it was, so that
-    different ones stay apart; blanks and round brackets alone become `-`.
-    """
+    """A name that every tracker takes: letters, digits and `_-.` between slashes. A part with other
+    characters, or too long a one, ends with a hash of what it was, so that different ones stay
+    apart; blanks and round brackets alone become `-`."""
     name = "/".join(_part(part) for part in parts)
     return name if len(name) <= MOST_NAME else f"{name[: MOST_NAME - 9]}-{_hash(name)}"
 
