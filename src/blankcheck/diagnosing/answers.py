@@ -87,9 +87,8 @@ def _squashed(best: Scored) -> Finding | None:
         f"Outputs lie in [{low:.2g}, {high:.2g}] and are no probabilities, so they count as logits"
     )
     said += f": no probability is above {top}, and none can be above {percent(most)}."
-    what, undone = "tanh", "y.clamp(-0.999999, 0.999999).atanh()"
-    if low >= 0:
-        what, undone = "sigmoid", "y.logit(1e-7)"
+    tanh, sigmoid = ("tanh", "y.clamp(-0.999999, 0.999999).atanh()"), ("sigmoid", "y.logit(1e-7)")
+    what, undone = sigmoid if low >= 0 else tanh
     hand = f"Hand out what stands before the last {what}. {INSTEAD}"
     return problem("bounded-outputs", said, hand, after(undone))
 

@@ -1,5 +1,4 @@
-"""Which form a network wants its images in: all on a few images, the best of them on more, until
-they can be told apart."""
+"""Which form a network wants its images in: all on a few images, the best of them on more."""
 
 from __future__ import annotations
 
@@ -10,17 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from blankcheck.data import Data, Split
+from blankcheck.diagnosing import forms as form_lists
 from blankcheck.diagnosing import scoring
-from blankcheck.diagnosing.forms import (
-    OWN,
-    PLAIN,
-    STATISTICS,
-    UNDONE,
-    Form,
-    candidates,
-    rearranged,
-    repairs,
-)
+from blankcheck.diagnosing.forms import OWN, PLAIN, STATISTICS, UNDONE, Form
 from blankcheck.diagnosing.scoring import Network, Order, Reference, Scored, UnusableError, ask
 
 SCREENED = 100
@@ -28,7 +19,7 @@ SCREENED = 100
 FINALISTS = 6
 """Forms that are tried on more images, and as many with another order of classes."""
 FARTHER = 5
-"""How many times more images are used where several forms are as good."""
+"""Times as many images are used where several forms are as good."""
 MOST_NUMBERS = 150_000_000
 """Images x features that are held at once, 1000 images of 3x224x224, however many are asked for."""
 STRANGE = 15
@@ -117,11 +108,7 @@ class Examined:
 
 def choose(asked: Examined) -> Choice:
     """Try every form on validation images, and the likeliest on five times as many where that does
-    not decide.
-
-    Raises UnusableError where the network takes images in no form, or has fewer outputs than the
-    data has classes.
-    """
+    not decide. Raises UnusableError where no form gives an output for each class."""
     data, current = asked.data, asked.current
     pool = data.validation.sample(asked.images * FARTHER, asked.seed).at_most(MOST_NUMBERS)
     refused, forms = _forms(asked, pool.images[:REFUSED])
@@ -158,10 +145,10 @@ def _forms(asked: Examined, some: Tensor) -> tuple[str | None, list[Form]]:
     said = asked.refusal(current, some)
     forms: list[Form] = []
     if said is None or (not asked.fixed and asked.refusal(Form(None, "", PLAIN), some) is None):
-        forms = candidates(shape, own, current)
+        forms = form_lists.candidates(shape, own, current)
     else:
-        for arrangement in repairs(shape):
-            tried = rearranged(arrangement, shape[0], own, current)
+        for arrangement in form_lists.repairs(shape):
+            tried = form_lists.rearranged(arrangement, shape[0], own, current)
             forms += tried if asked.refusal(tried[0], some) is None else []
     if asked.fixed:
         forms = [form for form in forms if form.same_normalisation(current)]
@@ -218,9 +205,8 @@ def _ordered(
 
 
 def _unlikely(scored: Scored, current: Form, own: Form) -> tuple[bool | float, ...]:
-    """Smaller for forms to be preferred where several are as good: that of now, then its
-    arrangement, then its normalisation, then what undoes nothing, then no constants of another data
-    set, then the likelier. Those of ImageNet are used for all data."""
+    """Smaller for forms to prefer where several are as good: that of now, its arrangement, its
+    normalisation, what undoes nothing, no constants of other data (ImageNet's are used for all)."""
     form, turned = scored.form, scored.form.arrangement is not current.arrangement
     anywhere = form.origin == OWN or form.origin.startswith("ImageNet")
     foreign = form.kind == STATISTICS and not anywhere and not form.same_normalisation(own)

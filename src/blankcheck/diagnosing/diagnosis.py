@@ -15,8 +15,7 @@ from blankcheck.classifiers.wrapper import Normalisation, device_of, left_as_fou
 from blankcheck.data import Data
 from blankcheck.diagnosing import findings, health
 from blankcheck.diagnosing.answers import answer_findings, broken, count_finding
-from blankcheck.diagnosing.choosing import Choice, Examined, Note, choose
-from blankcheck.diagnosing.facts import Facts, facts_of, measured, rows
+from blankcheck.diagnosing.choosing import MOST_NUMBERS, Choice, Examined, Note, choose
 from blankcheck.diagnosing.findings import GOOD, NOTE, PROBLEM, Finding, problem
 from blankcheck.diagnosing.forms import PLAIN, STATISTICS, Form
 from blankcheck.diagnosing.scoring import Network, Scored, UnusableError, in_one_line
@@ -25,6 +24,32 @@ from blankcheck.types import Classifier, images_at_once
 
 ORDER = (PROBLEM, NOTE, GOOD)
 PROBED, NOISY, TIMED_IMAGES = 64, 32, 100
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Plain numbers; what hangs on answers is None where the network has no usable ones. shape:
+    (channels, height, width). value_range: of the images looked at. parameters: how many.
+    images: validation images that the accuracies are shares of."""
+
+    shape: tuple[int, int, int]
+    value_range: tuple[float, float]
+    classes: int
+    parameters: int
+    parameter_bytes: int
+    device: str
+    images: int
+    outputs: int | None = None
+    output_form: str | None = None
+    accuracy: float | None = None
+    accuracy_lower_95: float | None = None
+    accuracy_upper_95: float | None = None
+    chance: float | None = None
+    nearest_mean_accuracy: float | None = None
+    temperature: float | None = None
+    forward_ms: float | None = None
+    gradient_ms: float | None = None
+    activation_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +124,7 @@ def diagnose(
     steady = health.with_same_noise(network)
     asked = Examined(steady, module, current, data, device_of(model), fixed, images, seed, note)
     with left_as_found(model):
-        facts = facts_of(asked)
+        facts = _facts(asked)
         try:
             choice = choose(asked)
         except UnusableError as error:
@@ -140,7 +165,7 @@ def _examined(asked: Examined, network: Network, choice: Choice, facts: Facts) -
     wanted = (choice.plausible and steady) or choice.refused is not None
     normalize = best.form.normalize if wanted else choice.current.normalize
     ordered = tuple(sorted(found, key=lambda f: ORDER.index(f.status)))
-    facts, forms = replace(facts, **measured(choice), **spent), tuple(rows(choice))
+    facts, forms = replace(facts, **_measured(choice), **spent), tuple(_rows(choice))
     return Diagnosis(facts, ordered, normalize, choice.plausible, asked.fixed, forms)
 
 
@@ -182,3 +207,39 @@ def _refused(said: str, shape: tuple[int, ...]) -> Finding:
     said = f"It takes images of {'x'.join(map(str, shape))} in no form that was tried: {said}."
     make = "Make it take (n, c, h, w) images and give (n, classes) outputs."
     return problem("forward", said, make)
+
+
+def _facts(asked: Examined) -> Facts:
+    parameters = list(asked.module.parameters()) if asked.module is not None else []
+    split = asked.data.validation.sample(asked.images, asked.seed)
+    some = split.at_most(MOST_NUMBERS).loaded()
+    count = sum(p.numel() for p in parameters)
+    size = sum(p.numel() * p.element_size() for p in parameters)
+    values, shape = (float(some.min()), float(some.max())), asked.data.shape
+    return Facts(shape, values, asked.classes, count, size, str(asked.device), len(some))
+
+
+def _measured(choice: Choice) -> dict[str, Any]:
+    """The facts that hang on the chosen form."""
+    best, measure = choice.best, choice.measure
+    return best.numbers | {
+        "images": len(choice.labels),
+        "outputs": best.outputs.shape[1],
+        "output_form": best.kind,
+        "chance": measure.chance,
+        "nearest_mean_accuracy": measure.centroid,
+    }
+
+
+def _rows(choice: Choice) -> Iterator[dict[str, Any]]:
+    equal = {id(s) for s in choice.equals}
+    for s in choice.scored:
+        yield {
+            "form": s.form.words,
+            "normalize": s.form.option,
+            "line": s.form.arrangement.hook,
+            **s.numbers,
+            "loss": s.mean_loss if s.mean_loss < float("inf") else None,
+            "as_good_as_the_likeliest": id(s) in equal,
+            "used": s is choice.best,
+        }

@@ -61,7 +61,7 @@ def image_findings(
     choice: Choice, shape: tuple[int, int, int], fixed: bool, steady: bool
 ) -> Iterator[Finding]:
     """Whether the network takes the images, and in which form it wants them. steady: its answers
-    are repeatable; else a form that makes noise smaller would seem to be the better one."""
+    are repeatable; else a form that makes noise smaller would seem better."""
     best, current = choice.best.form, choice.current
     arrangement, size = best.arrangement, "x".join(map(str, shape))
     code, hook = arrangement.code, arrangement.hook
@@ -84,7 +84,6 @@ def image_findings(
 
 
 def _against(choice: Choice, so: str) -> str:
-    """What the form to use gives, named `so`, and what the given one does."""
     said = f"{percent(choice.best.accuracy)} right {so}"
     now = choice.now
     if now is None:
@@ -161,8 +160,7 @@ def accuracy_finding(choice: Choice, explained: bool) -> Finding:
     no = f"No form of {choice.tried} makes the accuracy plausible. With {best.form.words}: {said}."
     if explained:
         return Finding("accuracy", NOTE, no)
-    if measure.above_chance(best.right):
-        look = "Look whether these weights were trained on this data, and to the end."
-        return problem("accuracy", no, look)
-    look = "Give the --weights of a trained network, and the --data it was trained on."
-    return problem("untrained", no, look)
+    look = "Look whether these weights were trained on this data, and to the end."
+    give = "Give the --weights of a trained network, and the --data it was trained on."
+    known = measure.above_chance(best.right)
+    return problem("accuracy", no, look) if known else problem("untrained", no, give)

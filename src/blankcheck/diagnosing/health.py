@@ -95,7 +95,7 @@ def unfilled_statistics(asked: Examined, choice: Choice) -> Finding | None:
     """Batch norms that hold the statistics they were made with, where those of a batch of real
     images do better than any form of the input; None where there is no such fault."""
     module = asked.module
-    norms = [n for n in (module.modules() if module is not None else ()) if _is_unfilled(n)]
+    norms = [] if module is None else [n for n in module.modules() if _is_unfilled(n)]
     if module is None or not norms:
         return None
     with left_as_found(module):
@@ -108,10 +108,9 @@ def unfilled_statistics(asked: Examined, choice: Choice) -> Finding | None:
     now = score(choice.current, outputs, choice.labels)
     if not choice.measure.plausible(now.right) or not better(now, choice.best):
         return None
-    said = (
-        f"{len(norms)} batch norms hold no statistics of any data (mean 0, variance 1): "
-        f"{percent(choice.best.accuracy)} right, {percent(now.accuracy)} with those of the batch."
-    )
+    said = f"{len(norms)} batch norms hold no statistics of any data (mean 0, variance 1)"
+    before, after = percent(choice.best.accuracy), percent(now.accuracy)
+    said = f"{said}: {before} right, {after} with those of the batch."
     save = "Save and load state_dict() as a whole: running statistics are buffers."
     return problem("batch-norm", said, save)
 
@@ -159,19 +158,17 @@ def gradient_finding(classifier: Classifier, images: Tensor, kind: str) -> Findi
 
 
 def cost(classifier: Classifier, images: Tensor, kind: str) -> dict[str, Any]:
-    """Milliseconds of an image in a forward pass, and in a forward and a backward one, and bytes of
-    what a forward pass keeps for the backward one, of one batch (n, c, h, w). The last two are left
-    out where there is no gradient."""
+    """Milliseconds of an image of one batch (n, c, h, w) in a forward pass, and in both; bytes that
+    the forward pass keeps for the backward one. The last two need a gradient."""
     n = len(images)
     forward = _milliseconds(lambda: answers(classifier, images, kind, n)) / n
-    spent: dict[str, Any] = {"forward_ms": forward}
     try:
         asked = Problem(classifier, kind, torch.zeros(n, dtype=torch.int64, device=images.device))
-        spent["gradient_ms"] = _milliseconds(lambda: asked.measure(images)) / n
-        spent["activation_bytes"] = _kept_bytes(classifier, images) // n
+        both = _milliseconds(lambda: asked.measure(images)) / n
+        kept = _kept_bytes(classifier, images) // n
     except Exception:  # that there is no gradient is said by a finding
-        spent.pop("gradient_ms", None)
-    return spent
+        return {"forward_ms": forward}
+    return {"forward_ms": forward, "gradient_ms": both, "activation_bytes": kept}
 
 
 def _milliseconds(work: Callable[[], object]) -> float:

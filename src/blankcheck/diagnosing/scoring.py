@@ -31,8 +31,7 @@ MATERIAL = 0.02
 
 
 class UnusableError(Exception):
-    """The network has no usable answer; the message is one line. outputs: how many it has, where
-    these are too few."""
+    """The network has no usable answer, said in one line. outputs: how many, if too few."""
 
     def __init__(self, said: str, outputs: int | None = None) -> None:
         super().__init__(said)
@@ -190,8 +189,7 @@ def _more_than_half(found: int, tries: int, chance: float = 0.5) -> float:
 
 @dataclass(frozen=True)
 class Reference:
-    """What an accuracy is measured by. chance: share of the commonest class. centroid: that of the
-    nearest class mean."""
+    """What an accuracy is measured by: the commonest class, and the nearest class mean."""
 
     chance: float
     centroid: float
@@ -201,8 +199,7 @@ class Reference:
         return _more_than_half(int(right.sum()), len(right), self.chance) <= TRUSTED
 
     def plausible(self, right: Tensor) -> bool:
-        """Above chance, and not surely worse than nine tenths of what the simplest classifier gains
-        over chance."""
+        """Above chance, and not surely worse than nine tenths of the simplest classifier's gain."""
         enough = self.chance + 0.9 * max(0.0, self.centroid - self.chance)
         return self.above_chance(right) and upper_bound_95(int(right.sum()), len(right)) >= enough
 
@@ -219,8 +216,7 @@ def reference(train: Split, seen: Split, classes: int) -> Reference:
 
 
 def fitted_order(outputs: Tensor, labels: Tensor, classes: int) -> Order:
-    """Which output each class is answered with, so that as many as possible are right (Kuhn 1955);
-    ties stay in place."""
+    """The output of each class with which most are right (Kuhn 1955); ties stay in place."""
     from scipy.optimize import linear_sum_assignment
 
     counts = torch.zeros(classes, outputs.shape[1])
@@ -230,10 +226,8 @@ def fitted_order(outputs: Tensor, labels: Tensor, classes: int) -> Order:
 
 
 def other_order(outputs: Tensor, labels: Tensor, classes: int, measure: Reference) -> Order | None:
-    """Another order of the classes that makes the answers plausible, None where there is none.
-
-    It is fitted on every other image and must be better, and plausible, on those between.
-    """
+    """Another order of the classes that makes the answers plausible, or None. It is fitted on every
+    other image and must be better, and plausible, on those between."""
     if outputs.shape[1] < classes or len(labels) < 20:
         return None
     found = fitted_order(outputs[::2], labels[::2], classes)

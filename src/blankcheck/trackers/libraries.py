@@ -156,11 +156,8 @@ def _store(folder: Path) -> str:
 
 
 class _Wandb(Tracker):
-    """A run beside the run folder, offline unless the user is logged in or set WANDB_MODE.
-
-    Its own step counts what was sent; `batch`, `epoch` and `round` are values beside the numbers,
-    and the axes that they are drawn over.
-    """
+    """A run beside the run folder, offline unless the user is logged in or set WANDB_MODE. Its own
+    step counts what was sent; `batch`, `epoch` and `round` are the axes of the numbers."""
 
     def __init__(self, run: RunFolder, identity: str | None, sent: int) -> None:
         import wandb

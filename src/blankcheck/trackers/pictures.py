@@ -66,8 +66,8 @@ def round_pictures(state: Mapping[str, Any]) -> list[Picture]:
 
 
 def grid(rows: Sequence[Tensor]) -> Pixels:
-    """Rows of images (n, c, h, w) in [0, 1], with grey where one is shorter than the longest. Three
-    channels are colours; of another number the brightest is shown."""
+    """Rows of images (n, c, h, w) in [0, 1], grey where one is shorter than the longest. Of other
+    than three channels the brightest is shown."""
     columns = max(len(row) for row in rows)
     images = F.pad(_sized(torch.cat(list(rows)).float()), (0, GAP, 0, GAP), value=GREY)
     c, h, w = images.shape[1:]

@@ -1,8 +1,5 @@
-"""The records of `metrics.jsonl` as named numbers over steps.
-
-A name is a path: the record's kind, what it speaks of, and the field, as in
-`set/trained/3/class/7/fooled`. Every tracker gets the same names, made of what the strictest takes.
-"""
+"""The records of `metrics.jsonl` as named numbers over steps. A name is a path of the kind of the
+record, what it speaks of, and the field: `set/trained/3/class/7/fooled`."""
 
 from __future__ import annotations
 

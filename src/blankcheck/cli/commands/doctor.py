@@ -26,8 +26,7 @@ RESULT = "doctor.json"
 MARKS = {PROBLEM: ("✗", "x", "bold red"), NOTE: ("•", "-", "yellow"), GOOD: ("✓", "+", "green")}
 """What stands before a finding, also where the terminal has no such letter, and its colour."""
 WIDEST, COLUMN, MOST_LETTERS = 100, 24, 1000
-UNLIKELY: Normalisation = ((0.123,), (0.77,))
-"""A normalisation that no network carries."""
+UNLIKELY: Normalisation = ((0.123,), (0.77,))  # which no network carries
 NO_AUDIT = "No audit yet: nothing that was tried makes it answer as a trained network does."
 
 
@@ -35,8 +34,7 @@ def doctor_command(settings: DoctorSettings, terminal: Terminal) -> int:
     """Examine a network; 0 whatever is found."""
     claim = claim_of(settings, "doctor") if settings.out is not None or settings.overwrite else None
     device, data = start(settings)
-    classifier = load(settings, data).to(device)
-    path = None
+    classifier, path = load(settings, data).to(device), None
     with claim.opened() if claim is not None else nullcontext() as run:
         if run is not None:
             begin(run, "doctor", settings, device)
@@ -102,15 +100,11 @@ def _record(found: Diagnosis, settings: DoctorSettings) -> dict[str, Any]:
 
 def _audit(found: Diagnosis, settings: DoctorSettings) -> str:
     """The audit to run, quoted for a shell."""
-    given = {
-        "--data": settings.data,
-        "--data-dir": settings.data_dir,
-        "--model": settings.model,
-        "--weights": settings.weights,
-        "--normalize": _normalize_option(found, settings),
-        "--device": settings.device if settings.device != "auto" else None,
-        "--seed": str(settings.seed) if settings.seed else None,
-    }
+    names = ("data", "data_dir", "model", "weights")
+    given = {f"--{name.replace('_', '-')}": getattr(settings, name) for name in names}
+    given["--normalize"] = _normalize_option(found, settings)
+    given["--device"] = settings.device if settings.device != "auto" else None
+    given["--seed"] = str(settings.seed) if settings.seed else None
     words = ["blankcheck audit"]
     for name, value in given.items():
         if value is not None:
