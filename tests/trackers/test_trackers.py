@@ -23,8 +23,7 @@ from blankcheck.runs.folder import RunFolder
 from blankcheck.runs.state import read_state
 from blankcheck.trackers import TRACKERS, check_trackers, connect, mirrored
 from blankcheck.trackers.libraries import Tracker
-from blankcheck.trackers.pictures import grid
-from blankcheck.trackers.rows import name_of, rows
+from blankcheck.trackers.series import grid, name_of, rows
 
 # what the libraries themselves warn of when they are imported and used
 pytestmark = [

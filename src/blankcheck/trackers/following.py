@@ -17,8 +17,7 @@ from blankcheck.runs.folder import CONFIG, MARK, RunFolder
 from blankcheck.runs.state import STATE, read_state
 from blankcheck.text import one_line
 from blankcheck.trackers.libraries import TRACKERS, Tracker
-from blankcheck.trackers.pictures import Picture, round_pictures, witness_pictures
-from blankcheck.trackers.rows import rows
+from blankcheck.trackers.series import Picture, round_pictures, rows, witness_pictures
 
 METRICS, VERDICT, NOTES = "metrics.jsonl", "verdict.json", "trackers.json"
 Warn = Callable[[str], None]

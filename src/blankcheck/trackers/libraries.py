@@ -13,8 +13,7 @@ from typing import Any
 
 from blankcheck.errors import ArgumentError
 from blankcheck.runs.folder import EVENTS, RunFolder
-from blankcheck.trackers.pictures import Picture
-from blankcheck.trackers.rows import leaves, name_of
+from blankcheck.trackers.series import Picture, leaves, name_of
 
 Values = Mapping[str, Any]
 OFF = ("disable_git", "disable_code", "x_disable_meta", "x_disable_stats", "x_disable_machine_info")
