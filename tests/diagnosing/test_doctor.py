@@ -33,11 +33,17 @@ from blankcheck.diagnosing.forms import (
     alike,
     candidates,
     normalisations,
+    repairs,
     spelled,
 )
-from blankcheck.diagnosing.reference import Reference, fitted_order, other_order
-from blankcheck.diagnosing.repairs import repairs
-from blankcheck.diagnosing.scoring import best_temperature, better, score
+from blankcheck.diagnosing.scoring import (
+    Reference,
+    best_temperature,
+    better,
+    fitted_order,
+    other_order,
+    score,
+)
 from blankcheck.errors import ArgumentError
 from blankcheck.testing import stripes, stripes_template
 

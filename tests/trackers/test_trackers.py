@@ -23,8 +23,7 @@ from blankcheck.runs.folder import RunFolder
 from blankcheck.runs.state import read_state
 from blankcheck.trackers import TRACKERS, check_trackers, connect, mirrored
 from blankcheck.trackers.libraries import Tracker
-from blankcheck.trackers.pictures import grid
-from blankcheck.trackers.rows import name_of, rows
+from blankcheck.trackers.series import grid, name_of, rows
 
 # what the libraries themselves warn of when they are imported and used
 pytestmark = [
@@ -365,7 +364,7 @@ def test_a_hardening_is_mirrored_once_however_often_it_stopped(tracker, hardened
         hardened,
         but=("round/training_seconds", "round/looking_seconds", "round/images_per_second"),
     )
-    state = read_state(RunFolder(hardened))
+    state = read_state(RunFolder(hardened))["evaluator"]
     assert {key for key in held.images if key[0].startswith("fooling/")} == {
         (f"fooling/{what}", index) for what in ("trained", "fresh") for index in range(2)
     }

@@ -15,15 +15,9 @@ INSTEAD = "To undo it in the factory instead:"
 CONFIDENCE, WANTED = 0.9, 0.9
 """What an audit asks for by default, and the share of real images that must be right with it."""
 TOUCHED, TOUCHED_OF_TWO = 0.9, 0.99
-"""Value that a tenth of the images must reach to show that outputs are squashed into [0, 1] or [-1,
-1]; of two outputs, whose probabilities are within what two softmaxes give whenever a network is
-unsure."""
+"""Value that a tenth of the images must reach to show that outputs are squashed into [0, 1] or
+[-1, 1]; of two outputs, where being unsure looks like two softmaxes."""
 ROUNDING = 1e-3
-FORMS = {
-    "logits": "logits",
-    "log-probabilities": "log-probabilities",
-    "probabilities": "probabilities; logits would not saturate",
-}
 
 
 def count_finding(outputs: int, classes: int) -> Finding:
@@ -54,10 +48,10 @@ def broken(outputs: Tensor) -> Finding | None:
 
 
 def answer_findings(best: Scored, plausible: bool) -> Iterator[Finding]:
-    """The outputs in the form to use. plausible: the network answers well enough to ask how sure it
-    is."""
+    """The outputs in the form to use. plausible: it answers well enough to ask how sure it is."""
     yield good("finite", f"finite on all of {len(best.outputs)} real images")
-    yield good("output-form", FORMS[best.kind])
+    advice = "; logits would not saturate" if best.kind == "probabilities" else ""
+    yield good("output-form", f"{best.kind}{advice}")
     if plausible:
         held = _squashed(best) if best.kind == "logits" else _softmax_twice(best)
         yield held or _confidence(best)
@@ -88,14 +82,13 @@ def _squashed(best: Scored) -> Finding | None:
     most = _most(1 if low >= 0 else 2, outputs.shape[1])
     if low < -1 or high > 1 or most >= CONFIDENCE or not _touches(outputs, TOUCHED):
         return None
+    top = percent(float(best.probabilities.max()))
     said = (
-        f"Outputs lie in [{low:.2g}, {high:.2g}] and are no probabilities, so they count as "
-        f"logits: no probability is above {percent(float(best.probabilities.max()))}, and none "
-        f"can be above {percent(most)}."
+        f"Outputs lie in [{low:.2g}, {high:.2g}] and are no probabilities, so they count as logits"
     )
-    what, undone = "tanh", "y.clamp(-0.999999, 0.999999).atanh()"
-    if low >= 0:
-        what, undone = "sigmoid", "y.logit(1e-7)"
+    said += f": no probability is above {top}, and none can be above {percent(most)}."
+    tanh, sigmoid = ("tanh", "y.clamp(-0.999999, 0.999999).atanh()"), ("sigmoid", "y.logit(1e-7)")
+    what, undone = sigmoid if low >= 0 else tanh
     hand = f"Hand out what stands before the last {what}. {INSTEAD}"
     return problem("bounded-outputs", said, hand, after(undone))
 

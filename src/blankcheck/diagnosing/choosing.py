@@ -1,43 +1,33 @@
-"""Which form a network wants its images in: all on a few images, the best of them on more, until
-they can be told apart."""
+"""Which form a network wants its images in: all on a few images, the best of them on more."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from blankcheck.data import Data, Split
-from blankcheck.diagnosing.forms import OWN, PLAIN, STATISTICS, UNDONE, Form, candidates
-from blankcheck.diagnosing.reference import (
-    Reference,
-    fitted_order,
-    other_order,
-    reference,
-    relabelled,
-)
-from blankcheck.diagnosing.repairs import rearranged, repairs
-from blankcheck.diagnosing.scoring import Network, Scored, UnusableError, ask, better, score
+from blankcheck.diagnosing import forms as form_lists
+from blankcheck.diagnosing import scoring
+from blankcheck.diagnosing.forms import OWN, PLAIN, STATISTICS, UNDONE, Form
+from blankcheck.diagnosing.scoring import Network, Order, Reference, Scored, UnusableError, ask
 
 SCREENED = 100
 """Images that every form is tried on."""
 FINALISTS = 6
-"""Forms that are tried on more images: the likeliest, and as many of the likeliest with another
-order of classes."""
+"""Forms that are tried on more images, and as many with another order of classes."""
 FARTHER = 5
-"""How many times more images are used where several forms are as good."""
+"""Times as many images are used where several forms are as good."""
 MOST_NUMBERS = 150_000_000
 """Images x features that are held at once, 1000 images of 3x224x224, however many are asked for."""
 STRANGE = 15
-"""Temperature that no trained network needs: those measured here, smoothed labels or not, need 0.4
-to 1.8."""
+"""Temperature that no trained network needs; those measured need 0.4 to 1.8."""
 REFUSED = 4
 """Images that a repair is tried on."""
 
 Note = Callable[[str, int, int, str], None]
-Order = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -67,11 +57,12 @@ class Choice:
 
 @dataclass(frozen=True)
 class Examined:
-    """A network and what it is examined with. current: the form it was given. fixed: its
-    normalisation cannot be changed, so only arrangements are tried. images: validation images to
-    compare forms on. note(stage, done, all, words) is told how far it is."""
+    """A network and what it is examined with. module: it, where it has layers. current: the form it
+    was given. fixed: its normalisation cannot be changed, so only arrangements are tried. images:
+    validation images to compare forms on. note(stage, done, all, words) is told how far it is."""
 
     network: Network
+    module: nn.Module | None
     current: Form
     data: Data
     device: torch.device
@@ -85,10 +76,14 @@ class Examined:
         """How many classes the data has."""
         return len(self.data.classes)
 
+    def answers(self, form: Form, images: Tensor) -> Tensor:
+        """Outputs (n, m) in a form; UnusableError where there are none."""
+        return ask(self.network, form, images, self.device)
+
     def refusal(self, form: Form, some: Tensor) -> str | None:
         """What the network says to images that it does not take; None where it does."""
         try:
-            ask(self.network, form, some, self.device)
+            self.answers(form, some)
         except UnusableError as error:
             return str(error)
         return None
@@ -99,15 +94,12 @@ class Examined:
         for done, form in enumerate(forms):
             self.note(stage, done, len(forms), "")
             try:
-                outputs = ask(self.network, form, split.loaded(), self.device)
+                outputs = self.answers(form, split.loaded())
+                if (n := outputs.shape[1]) < self.classes:
+                    raise UnusableError(f"{n} outputs for {self.classes} classes", n)
+                made.append((form, outputs))
             except UnusableError as error:
                 last = error
-                continue
-            n = outputs.shape[1]
-            if n >= self.classes:
-                made.append((form, outputs))
-            else:
-                last = UnusableError(f"{n} outputs for {self.classes} classes", n)
         self.note(stage, len(forms), len(forms), f"{len(forms)} on {len(split)} images")
         if not made:
             raise last
@@ -116,11 +108,7 @@ class Examined:
 
 def choose(asked: Examined) -> Choice:
     """Try every form on validation images, and the likeliest on five times as many where that does
-    not decide.
-
-    Raises UnusableError where the network takes images in no form, or has fewer outputs than the
-    data has classes.
-    """
+    not decide. Raises UnusableError where no form gives an output for each class."""
     data, current = asked.data, asked.current
     pool = data.validation.sample(asked.images * FARTHER, asked.seed).at_most(MOST_NUMBERS)
     refused, forms = _forms(asked, pool.images[:REFUSED])
@@ -128,25 +116,21 @@ def choose(asked: Examined) -> Choice:
     train = data.train.sample(10_000, seed=0).at_most(MOST_NUMBERS)
     n = min(asked.images, len(pool))
     while True:
-        split = _first(pool, n)
-        seen, labels = split.loaded(), split.labels
-        measure = reference((train.loaded(), train.labels), seen, labels, asked.classes)
-        answers = asked.outputs(finalists, split, "finalists")
-        scored = [score(form, outputs, labels) for form, outputs in answers]
-        order, ranked = _ordered(scored, labels, asked.classes, measure)
+        seen = _first(pool, n)
+        measure = scoring.reference(train, seen, asked.classes)
+        answers = asked.outputs(finalists, seen, "finalists")
+        scored = [scoring.score(form, outputs, seen.labels) for form, outputs in answers]
+        order, ranked = _ordered(scored, seen.labels, asked.classes, measure)
         equals = _equals(ranked)
         told_apart = all(s.form.same_normalisation(equals[0].form) for s in equals)
         if n >= len(pool) or told_apart or not measure.plausible(ranked[0].right):
             break
         n = min(len(pool), n * FARTHER)
-        given = [s.form for s in scored if s.form is current]
-        finalists = list({id(form): form for form in (*(s.form for s in equals), *given)}.values())
+        finalists = _forms_of([*equals, *(s for s in scored if s.form is current)])
     own = Form(data.mean_and_std(), OWN, STATISTICS)
     best = min(equals, key=lambda s: _unlikely(s, current, own))
-    used, found = measure.plausible(best.right), tuple(ranked)
-    return Choice(
-        current, best, equals, found, seen, labels, order, used, measure, refused, len(forms)
-    )
+    found = current, best, equals, tuple(ranked), seen.loaded(), seen.labels, order
+    return Choice(*found, measure.plausible(best.right), measure, refused, len(forms))
 
 
 def _first(split: Split, n: int) -> Split:
@@ -161,10 +145,10 @@ def _forms(asked: Examined, some: Tensor) -> tuple[str | None, list[Form]]:
     said = asked.refusal(current, some)
     forms: list[Form] = []
     if said is None or (not asked.fixed and asked.refusal(Form(None, "", PLAIN), some) is None):
-        forms = candidates(shape, own, current)
+        forms = form_lists.candidates(shape, own, current)
     else:
-        for arrangement in repairs(shape):
-            tried = rearranged(arrangement, shape[0], own, current)
+        for arrangement in form_lists.repairs(shape):
+            tried = form_lists.rearranged(arrangement, shape[0], own, current)
             forms += tried if asked.refusal(tried[0], some) is None else []
     if asked.fixed:
         forms = [form for form in forms if form.same_normalisation(current)]
@@ -174,22 +158,24 @@ def _forms(asked: Examined, some: Tensor) -> tuple[str | None, list[Form]]:
 
 
 def _screened(asked: Examined, forms: Sequence[Form], few: Split) -> list[Form]:
-    """The given form, and the likeliest, with the classes as they are and with the order that fits
-    best."""
+    """The given form, and the likeliest, with the classes as they are and in the best order."""
     plain, turned = [], []
     for form, outputs in asked.outputs(forms, few, "forms"):
-        plain.append(score(form, outputs, few.labels))
-        order = fitted_order(outputs, few.labels, asked.classes)
-        turned.append(score(form, outputs, relabelled(few.labels, order)))
+        plain.append(scoring.score(form, outputs, few.labels))
+        order = scoring.fitted_order(outputs, few.labels, asked.classes)
+        turned.append(scoring.score(form, outputs, scoring.relabelled(few.labels, order)))
     likeliest = [*_likeliest(plain)[:FINALISTS], *_likeliest(turned)[:FINALISTS]]
-    given = [s for s in plain if s.form is asked.current]
-    return list({id(s.form): s.form for s in (*given, *likeliest)}.values())
+    return _forms_of([*(s for s in plain if s.form is asked.current), *likeliest])
+
+
+def _forms_of(scored: Iterable[Scored]) -> list[Form]:
+    """Each form once."""
+    return list({id(s.form): s.form for s in scored}.values())
 
 
 def _equals(ranked: Sequence[Scored]) -> tuple[Scored, ...]:
-    """The forms that none is better than; of these, those with an ordinary temperature where there
-    are any."""
-    equals = tuple(s for s in ranked if not better(ranked[0], s))
+    """The forms that none is better than, of ordinary temperature where there are such."""
+    equals = tuple(s for s in ranked if not scoring.better(ranked[0], s))
     return tuple(s for s in equals if s.temperature <= STRANGE) or equals
 
 
@@ -203,25 +189,26 @@ def _ordered(
     """The order of the classes, None where it is right, and the forms ranked under it."""
 
     def under(order: Order, some: Sequence[Scored]) -> list[Scored]:
-        return _likeliest([score(s.form, s.outputs, relabelled(labels, order)) for s in some])
+        turned = scoring.relabelled(labels, order)
+        return _likeliest([scoring.score(s.form, s.outputs, turned) for s in some])
+
+    def other(s: Scored) -> Order | None:
+        return scoring.other_order(s.outputs, labels, classes, measure)
 
     ranked = _likeliest(scored)
-    order = other_order(ranked[0].outputs, labels, classes, measure)
+    order = other(ranked[0])
     if order is None and not measure.plausible(ranked[0].right):
-        found = [(other_order(s.outputs, labels, classes, measure), s) for s in scored]
+        found = [(other(s), s) for s in scored]
         turned = [(order, under(order, [s])[0]) for order, s in found if order is not None]
         order = min(turned, key=lambda pair: pair[1].mean_loss, default=(None,))[0]
     return (None, ranked) if order is None else (order, under(order, scored))
 
 
 def _unlikely(scored: Scored, current: Form, own: Form) -> tuple[bool | float, ...]:
-    """Smaller for forms to be preferred where several are as good: that of now, then its
-    arrangement, then its normalisation, then what undoes nothing, then no constants of another data
-    set, then the likelier. Those of ImageNet are used for all data."""
-    form = scored.form
-    turned = form.arrangement is not current.arrangement
+    """Smaller for forms to prefer where several are as good: that of now, its arrangement, its
+    normalisation, what undoes nothing, no constants of other data (ImageNet's are used for all)."""
+    form, turned = scored.form, scored.form.arrangement is not current.arrangement
     anywhere = form.origin == OWN or form.origin.startswith("ImageNet")
     foreign = form.kind == STATISTICS and not anywhere and not form.same_normalisation(own)
-    normalised = turned and not form.same_normalisation(current)
-    undone = form.kind == UNDONE
+    normalised, undone = turned and not form.same_normalisation(current), form.kind == UNDONE
     return form is not current, turned, normalised, undone, foreign, scored.mean_loss

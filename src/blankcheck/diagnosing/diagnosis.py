@@ -13,20 +13,10 @@ from torch import Tensor, nn
 from blankcheck.classifiers import UnitClassifier
 from blankcheck.classifiers.wrapper import Normalisation, device_of, left_as_found
 from blankcheck.data import Data
-from blankcheck.diagnosing import health
+from blankcheck.diagnosing import findings, health
 from blankcheck.diagnosing.answers import answer_findings, broken, count_finding
-from blankcheck.diagnosing.choosing import Choice, Examined, Note, choose
-from blankcheck.diagnosing.facts import Facts, facts_of, measured, rows
-from blankcheck.diagnosing.findings import (
-    GOOD,
-    NOTE,
-    PROBLEM,
-    Finding,
-    accuracy_finding,
-    class_findings,
-    image_findings,
-    problem,
-)
+from blankcheck.diagnosing.choosing import MOST_NUMBERS, Choice, Examined, Note, choose
+from blankcheck.diagnosing.findings import GOOD, NOTE, PROBLEM, Finding, problem
 from blankcheck.diagnosing.forms import PLAIN, STATISTICS, Form
 from blankcheck.diagnosing.scoring import Network, Scored, UnusableError, in_one_line
 from blankcheck.errors import ArgumentError
@@ -34,6 +24,32 @@ from blankcheck.types import Classifier, images_at_once
 
 ORDER = (PROBLEM, NOTE, GOOD)
 PROBED, NOISY, TIMED_IMAGES = 64, 32, 100
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Plain numbers; what hangs on answers is None where the network has no usable ones. shape:
+    (channels, height, width). value_range: of the images looked at. parameters: how many.
+    images: validation images that the accuracies are shares of."""
+
+    shape: tuple[int, int, int]
+    value_range: tuple[float, float]
+    classes: int
+    parameters: int
+    parameter_bytes: int
+    device: str
+    images: int
+    outputs: int | None = None
+    output_form: str | None = None
+    accuracy: float | None = None
+    accuracy_lower_95: float | None = None
+    accuracy_upper_95: float | None = None
+    chance: float | None = None
+    nearest_mean_accuracy: float | None = None
+    temperature: float | None = None
+    forward_ms: float | None = None
+    gradient_ms: float | None = None
+    activation_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -78,16 +94,14 @@ def diagnose(
     note: Note = lambda stage, done, all_, words: None,
 ) -> Diagnosis:
     """Say what `model` is, whether it answers real images as a trained network does, and what it
-    wants where it does not.
-
-    The network is left as it was found, and whatever it raises becomes a finding.
+    wants where it does not. It is left as it was found, and what it raises becomes a finding.
 
     Args:
         model: a network; where `load_model` put a normalisation before it, other ones are tried in
             its place, unless `fixed`.
         data: real images; test images are never looked at.
-        images: validation images that the likeliest forms are compared on, at least 20, and five
-            times as many where these do not decide.
+        images: validation images that the likeliest forms are compared on, at least 20; five times
+            as many where these do not decide.
         seed: of the draw of images.
         fixed: the normalisation is the network's own and stays.
         note: `note(stage, done, all, words)` is told how far it is.
@@ -108,9 +122,9 @@ def diagnose(
             current = Form((mean, std), "as given", STATISTICS)
     module = model if isinstance(model, nn.Module) else None
     steady = health.with_same_noise(network)
-    asked = Examined(steady, current, data, device_of(model), fixed, images, seed, note)
+    asked = Examined(steady, module, current, data, device_of(model), fixed, images, seed, note)
     with left_as_found(model):
-        facts = facts_of(asked, module)
+        facts = _facts(asked)
         try:
             choice = choose(asked)
         except UnusableError as error:
@@ -120,30 +134,28 @@ def diagnose(
             facts = replace(facts, outputs=error.outputs)
             return Diagnosis(facts, (finding,), current.normalize, False, fixed, ())
         note("health", 0, 1, "")
-        found = _examined(asked, network, module, choice, facts)
+        found = _examined(asked, network, choice, facts)
         note("health", 1, 1, "answers, gradients and costs looked at")
         return found
 
 
-def _examined(
-    asked: Examined, network: Network, module: nn.Module | None, choice: Choice, facts: Facts
-) -> Diagnosis:
+def _examined(asked: Examined, network: Network, choice: Choice, facts: Facts) -> Diagnosis:
     """The network, with its noise, in the chosen form."""
-    unfilled = health.unfilled_statistics(module, asked.network, choice, asked.device)
+    unfilled = health.unfilled_statistics(asked, choice)
     if unfilled is not None:
         choice = replace(choice, best=choice.now or choice.best, plausible=False)
     best, data = choice.best, asked.data
     meaningless = broken(best.outputs)
     fault = meaningless or unfilled
-    looked_at = list(_health(network, module, choice, _probes(asked)))
+    looked_at = list(_health(asked, network, choice))
     unsteady = ("repeatable", "batch-independent")
     steady = not any(f.status == PROBLEM and f.code in unsteady for f in looked_at)
-    findings = [
-        *image_findings(choice, data.shape, asked.fixed, steady),
+    found = [
+        *findings.image_findings(choice, data.shape, asked.fixed, steady),
         count_finding(best.outputs.shape[1], len(data.classes)),
-        accuracy_finding(choice, fault is not None),
-        *class_findings(choice, data.classes),
-        *([] if fault is None else [fault]),
+        findings.accuracy_finding(choice, fault is not None),
+        *findings.class_findings(choice, data.classes),
+        *filter(None, [fault]),
         *([] if meaningless else answer_findings(best, choice.plausible)),
         *looked_at,
     ]
@@ -151,19 +163,10 @@ def _examined(
     with suppress(Exception):  # that it answers only sometimes is said by a finding
         spent = health.cost(_in_form(network, best), _real(asked, TIMED_IMAGES), best.kind)
     wanted = (choice.plausible and steady) or choice.refused is not None
-    return Diagnosis(
-        replace(facts, **measured(choice), **spent),
-        tuple(sorted(findings, key=lambda f: ORDER.index(f.status))),
-        best.form.normalize if wanted else choice.current.normalize,
-        choice.plausible,
-        asked.fixed,
-        tuple(rows(choice)),
-    )
-
-
-def _real(asked: Examined, most: int) -> Tensor:
-    """Real images that fit into one batch, gradients and all."""
-    return asked.data.validation.images[: _at_once(asked, most)].to(asked.device)
+    normalize = best.form.normalize if wanted else choice.current.normalize
+    ordered = tuple(sorted(found, key=lambda f: ORDER.index(f.status)))
+    facts, forms = replace(facts, **_measured(choice), **spent), tuple(_rows(choice))
+    return Diagnosis(facts, ordered, normalize, choice.plausible, asked.fixed, forms)
 
 
 def _probes(asked: Examined) -> Tensor:
@@ -173,7 +176,12 @@ def _probes(asked: Examined) -> Tensor:
     return torch.cat([_real(asked, PROBED), noise.to(asked.device)])
 
 
+def _real(asked: Examined, most: int) -> Tensor:
+    return asked.data.validation.images[: _at_once(asked, most)].to(asked.device)
+
+
 def _at_once(asked: Examined, most: int) -> int:
+    """Images that fit into one batch, gradients and all."""
     return min(most, max(2, images_at_once(asked.data.shape) // 4))
 
 
@@ -181,22 +189,57 @@ def _in_form(network: Network, scored: Scored) -> Network:
     return lambda images: network(scored.form.view(images.clone()))
 
 
-def _health(
-    network: Network, module: nn.Module | None, choice: Choice, probes: Tensor
-) -> Iterator[Finding]:
-    best = choice.best
+def _health(asked: Examined, network: Network, choice: Choice) -> Iterator[Finding]:
+    best, probes = choice.best, _probes(asked)
     # another form may make the noise inside a network look smaller
     given = choice.now or best
     try:
-        yield from health.same_answers(_in_form(network, given), module, probes, given.kind)
+        in_form = _in_form(network, given)
+        yield from health.same_answers(in_form, asked.module, probes, given.kind)
         if broken(best.outputs) is None:
             used = health.with_same_noise(_in_form(network, best))
             yield health.gradient_finding(used, probes, best.kind)
     except Exception as error:  # a user's network raises whatever it likes
-        yield _refused(in_one_line(error), (*probes.shape[1:],))
+        yield _refused(in_one_line(error), asked.data.shape)
 
 
 def _refused(said: str, shape: tuple[int, ...]) -> Finding:
     said = f"It takes images of {'x'.join(map(str, shape))} in no form that was tried: {said}."
     make = "Make it take (n, c, h, w) images and give (n, classes) outputs."
     return problem("forward", said, make)
+
+
+def _facts(asked: Examined) -> Facts:
+    parameters = list(asked.module.parameters()) if asked.module is not None else []
+    split = asked.data.validation.sample(asked.images, asked.seed)
+    some = split.at_most(MOST_NUMBERS).loaded()
+    count = sum(p.numel() for p in parameters)
+    size = sum(p.numel() * p.element_size() for p in parameters)
+    values, shape = (float(some.min()), float(some.max())), asked.data.shape
+    return Facts(shape, values, asked.classes, count, size, str(asked.device), len(some))
+
+
+def _measured(choice: Choice) -> dict[str, Any]:
+    """The facts that hang on the chosen form."""
+    best, measure = choice.best, choice.measure
+    return best.numbers | {
+        "images": len(choice.labels),
+        "outputs": best.outputs.shape[1],
+        "output_form": best.kind,
+        "chance": measure.chance,
+        "nearest_mean_accuracy": measure.centroid,
+    }
+
+
+def _rows(choice: Choice) -> Iterator[dict[str, Any]]:
+    equal = {id(s) for s in choice.equals}
+    for s in choice.scored:
+        yield {
+            "form": s.form.words,
+            "normalize": s.form.option,
+            "line": s.form.arrangement.hook,
+            **s.numbers,
+            "loss": s.mean_loss if s.mean_loss < float("inf") else None,
+            "as_good_as_the_likeliest": id(s) in equal,
+            "used": s is choice.best,
+        }

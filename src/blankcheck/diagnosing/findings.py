@@ -1,5 +1,4 @@
-"""What the images and classes should be, as findings: what was measured, and the option or the line
-that puts it right."""
+"""What the images and classes should be: what was measured, and the option or line that helps."""
 
 from __future__ import annotations
 
@@ -32,8 +31,7 @@ class Finding:
         status: good, note or problem. A problem would make an audit worthless, or one of another
             network than was meant.
         finding: what was measured.
-        what_to_do: in words, with the exact option where one helps; empty where nothing is to be
-            done.
+        what_to_do: in words, with the exact option where one helps; empty where nothing helps.
         line: code for the factory that builds the network, or empty.
     """
 
@@ -63,31 +61,29 @@ def image_findings(
     choice: Choice, shape: tuple[int, int, int], fixed: bool, steady: bool
 ) -> Iterator[Finding]:
     """Whether the network takes the images, and in which form it wants them. steady: its answers
-    are repeatable; else a form that makes noise smaller would seem to be the better one."""
+    are repeatable; else a form that makes noise smaller would seem better."""
     best, current = choice.best.form, choice.current
     arrangement, size = best.arrangement, "x".join(map(str, shape))
+    code, hook = arrangement.code, arrangement.hook
     if choice.refused is None:
         yield good("forward", f"takes {size} images in [0, 1]")
-    elif arrangement.code:
+    elif code:
         said = f"It takes {arrangement.words} and refuses {size} images: {choice.refused}."
         give = f"{_give(choice)[:-1]}: three constants make three channels of one."
-        hook = arrangement.hook
-        yield problem(arrangement.code, said, WHERE if hook else give, hook)
+        yield problem(code, said, WHERE if hook else give, hook)
     if not choice.plausible or not steady:
         return
     same = best.same_normalisation(current)
-    if choice.refused is None and arrangement.code:
+    if choice.refused is None and code:
         so = "so" if same else "so and normalised as said below"
-        wants = f"It wants {arrangement.words}: {_against(choice, so)}."
-        yield problem(arrangement.code, wants, WHERE, arrangement.hook)
+        yield problem(code, f"It wants {arrangement.words}: {_against(choice, so)}.", WHERE, hook)
     if same:
         yield _kept(choice, fixed)
-    elif choice.refused is None or arrangement.hook or not arrangement.code:
+    elif choice.refused is None or hook or not code:
         yield _other_normalisation(choice)
 
 
 def _against(choice: Choice, so: str) -> str:
-    """What the form to use gives, named `so`, and what the given one does."""
     said = f"{percent(choice.best.accuracy)} right {so}"
     now = choice.now
     if now is None:
@@ -119,8 +115,8 @@ def _as_good(choice: Choice) -> str:
     """Other normalisations that fit as well; nothing where there is none."""
     best = choice.best.form
     others = [s for s in choice.equals if not s.form.same_normalisation(best)]
-    named = [f"{s.form.words}, {percent(s.accuracy)}" for s in others[:AS_GOOD]]
-    return "; ".join(named + ([f"{len(others) - AS_GOOD} more"] if len(others) > AS_GOOD else []))
+    named, more = [f"{s.form.words}, {percent(s.accuracy)}" for s in others[:AS_GOOD]], len(others)
+    return "; ".join(named + ([f"{more - AS_GOOD} more"] if more > AS_GOOD else []))
 
 
 def _other_normalisation(choice: Choice) -> Finding:
@@ -142,32 +138,29 @@ def class_findings(choice: Choice, classes: tuple[str, ...]) -> Iterator[Finding
         return
     outputs = choice.best.outputs
     order = [*choice.order, *sorted(set(range(outputs.shape[1])) - set(choice.order))]
-    moved = [(name, i) for k, (name, i) in enumerate(zip(classes, order, strict=False)) if k != i]
+    moved = [(classes[k], i) for k, i in enumerate(order[: len(classes)]) if k != i]
     now = float((answers_of(outputs) == choice.labels).float().mean())
-    said = (
-        f"{len(moved)} of {len(classes)} outputs stand in other places, that of {moved[0][0]!r} "
-        f"at {moved[0][1]}: {percent(choice.best.accuracy)} right in another order, "
-        f"{percent(now)} in this one."
+    (name, place), *_ = moved
+    said = f"{len(moved)} of {len(classes)} outputs stand in other places, that of {name!r} at "
+    said += f"{place}: {percent(choice.best.accuracy)} right in another order, "
+    yield problem(
+        "class-order", f"{said}{percent(now)} in this one.", WHERE, after(f"y[:, {order}]")
     )
-    yield problem("class-order", said, WHERE, after(f"y[:, {order}]"))
 
 
 def accuracy_finding(choice: Choice, explained: bool) -> Finding:
     """Whether the accuracy is plausible. explained: another finding says already why it is not."""
     best, measure = choice.best, choice.measure
     low, high = (percent(best.numbers[f"accuracy_{end}_95"]) for end in ("lower", "upper"))
-    said = (
-        f"{percent(best.accuracy)} of {len(choice.labels)} validation images right (95% bounds "
-        f"{low} and {high}); chance {percent(measure.chance)}, "
-        f"nearest class mean {percent(measure.centroid)}"
-    )
+    right = f"{percent(best.accuracy)} of {len(choice.labels)} validation images right"
+    others = f"chance {percent(measure.chance)}, nearest class mean {percent(measure.centroid)}"
+    said = f"{right} (95% bounds {low} and {high}); {others}"
     if choice.plausible:
         return good("accuracy", said)
     no = f"No form of {choice.tried} makes the accuracy plausible. With {best.form.words}: {said}."
     if explained:
         return Finding("accuracy", NOTE, no)
-    if measure.above_chance(best.right):
-        look = "Look whether these weights were trained on this data, and to the end."
-        return problem("accuracy", no, look)
-    look = "Give the --weights of a trained network, and the --data it was trained on."
-    return problem("untrained", no, look)
+    look = "Look whether these weights were trained on this data, and to the end."
+    give = "Give the --weights of a trained network, and the --data it was trained on."
+    known = measure.above_chance(best.right)
+    return problem("accuracy", no, look) if known else problem("untrained", no, give)

@@ -1,17 +1,17 @@
 """In which form a network may want its images: normalised how, and with channels, axes and values
 arranged how.
 
-Every form can be had with two means: the option `--normalize`, which puts `(images - mean) / std`
-before the network, and a hook that changes what arrives there. A form is tried exactly as these two
-would give it.
+Every form can be had with the option `--normalize`, which puts `(images - mean) / std` before the
+network, and a hook that changes what arrives there. It is tried exactly as these two would give it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
+from torch.nn import functional as F
 
 from blankcheck.classifiers.wrapper import Normalisation
 
@@ -32,15 +32,15 @@ PUBLISHED: dict[int, dict[str, Normalisation]] = {
 images' own deviations."""
 NOTHING: Normalisation = ((0.0,), (1.0,))
 HALF: Normalisation = ((0.5,), (0.5,))
-BYTE = 0.003921569
-"""1/255, as far as 32-bit floats can tell."""
+BYTE = 0.003921569  # 1/255, as far as 32-bit floats can tell
 CAFFE_MEAN = (0.48502, 0.45795, 0.4076)
-"""The mean colour that networks of Caffe subtract from bytes, 123.68, 116.779, 103.939 in red,
-green, blue."""
+"""What networks of Caffe subtract from bytes: 123.68, 116.779, 103.939 in red, green, blue."""
 OWN = "the data's own"
 ALIKE = 0.01
 """Normalisations that differ by less than this, in units of their standard deviation, are one."""
 PLAIN, STATISTICS, RANGE, UNDONE = "plain", "statistics", "range", "undone"
+SIZES = (32, 64, 96, 224)
+"""Sides of images that published networks take."""
 
 
 @dataclass(frozen=True)
@@ -58,17 +58,29 @@ class Arrangement:
 
     @property
     def hook(self) -> str:
-        """A line for the network's factory that makes the change; empty where the normalisation
-        makes it already."""
+        """A line for the network's factory that makes the change; empty where there is none, or
+        the normalisation makes it already."""
         hook = f"network.register_forward_pre_hook(lambda _, x: ({self.line},))"
         return hook if self.line else ""
 
 
 AS_IS = Arrangement()
 BGR = Arrangement("channel-order", "blue, green, red", lambda x: x.flip(1), "x[0].flip(1)")
-TRANSPOSED = Arrangement(
-    "transposed", "height and width swapped", lambda x: x.transpose(2, 3), "x[0].transpose(2, 3)"
+SWAP = "x[0].transpose(2, 3)"
+TRANSPOSED = Arrangement("transposed", "height and width swapped", lambda x: x.mT, SWAP)
+TRIPLED = Arrangement("channels", "3 channels", constants=3)
+"""Three constants turn an image of one channel into three equal ones."""
+GREY = Arrangement(
+    "channels",
+    "1 channel",
+    lambda x: x[:, :1] * 0.299 + x[:, 1:2] * 0.587 + x[:, 2:3] * 0.114,
+    "x[0][:, :1] * 0.299 + x[0][:, 1:2] * 0.587 + x[0][:, 2:3] * 0.114",
+    constants=1,
 )
+MOVE = "x[0].permute(0, 2, 3, 1)"
+LAST = Arrangement("layout", "channels last", lambda x: x.permute(0, 2, 3, 1), MOVE)
+FLAT = Arrangement("layout", "one row of features", lambda x: x.flatten(1), "x[0].flatten(1)")
+PLANE = Arrangement("layout", "no axis for channels", lambda x: x.squeeze(1), "x[0].squeeze(1)")
 
 
 @dataclass(frozen=True)
@@ -119,25 +131,23 @@ def spelled(normalize: Normalisation | None) -> str:
 def alike(one: Normalisation | None, other: Normalisation | None) -> bool:
     """Whether two normalisations differ by less than `ALIKE`; numbers of channels count."""
     (m1, s1), (m2, s2) = one or NOTHING, other or NOTHING
-    if len(m1) != len(m2) and 1 not in (len(m1), len(m2)):
-        return False
     n = max(len(m1), len(m2))
-    rows = zip(*(wide(values, n) for values in (m1, s1, m2, s2)), strict=True)
+    if min(len(m1), len(m2)) not in (1, n):
+        return False
+    rows = zip(*(_wide(values, n) for values in (m1, s1, m2, s2)), strict=True)
     return all(abs(a - c) <= ALIKE * d and abs(b / d - 1) <= ALIKE for a, b, c, d in rows)
 
 
-def wide(values: Iterable[float], n: int) -> tuple[float, ...]:
+def _wide(values: Sequence[float], n: int) -> tuple[float, ...]:
     """One constant for every one of n channels."""
-    listed = tuple(values)
-    return listed * n if len(listed) == 1 else listed
+    return tuple(values) * (n if len(values) == 1 else 1)
 
 
 def normalisations(channels: int, own: Normalisation) -> list[Form]:
-    """Every normalisation that is tried, the likeliest first. own: that of the data, one number per
-    channel."""
+    """Every normalisation that is tried, the likeliest first. own: the data's, by channel."""
     mean, std = (tuple(round(v, 4) for v in values) for values in own)
-    statistics = [Form(n, origin, STATISTICS) for origin, n in PUBLISHED.get(channels, {}).items()]
-    statistics.append(Form((mean, std), OWN, STATISTICS))
+    named = {**PUBLISHED.get(channels, {}), OWN: (mean, std)}
+    statistics = [Form(constants, origin, STATISTICS) for origin, constants in named.items()]
     half = Form(HALF, "for -1 to 1", RANGE)
     bytes_ = [Form(((0.0,), (BYTE,)), "for 0 to 255", RANGE)]
     if channels == 3:
@@ -150,32 +160,26 @@ def _undone(form: Form) -> Form:
     """x * std + mean, which the normalisation turns into x again."""
     mean, std = form.normalize or HALF
     back = tuple(float(f"{-m / s:.6g}") for m, s in zip(mean, std, strict=True))
-    return Form(
-        (back, tuple(float(f"{1 / s:.6g}") for s in std)), f"takes back {form.option}", UNDONE
-    )
+    scale = tuple(float(f"{1 / s:.6g}") for s in std)
+    return Form((back, scale), f"takes back {form.option}", UNDONE)
 
 
 def candidates(shape: tuple[int, int, int], own: Normalisation, current: Form) -> list[Form]:
-    """Every form that is tried on images of this shape, the current one first, the likeliest before
-    others."""
+    """Every form that is tried on images of this shape: the current one first, likely ones next."""
     c, h, w = shape
     plain = normalisations(c, own)
     likely = [current, *(form for form in plain if form.kind != UNDONE)]
     forms = [current, *plain]
     if h == w:
         forms += [replace(form, arrangement=TRANSPOSED) for form in likely]
-    if c == 3:
-        forms += [turned for form in likely for turned in _blue_first(form)]
+    for form in likely if c == 3 else ():
+        # constants that follow their colours, and constants that stay at their places
+        forms.append(replace(form, arrangement=BGR))
+        if form.normalize is not None:
+            mean, std = form.normalize
+            forms.append(replace(form, normalize=(mean[::-1], std[::-1]), arrangement=BGR))
     forms += [_inverted(form) for form in likely]
-    return list(distinct(forms))
-
-
-def _blue_first(form: Form) -> Iterator[Form]:
-    """Constants that follow their colours, and constants that stay at their places."""
-    yield replace(form, arrangement=BGR)
-    if form.normalize is not None:
-        mean, std = form.normalize
-        yield replace(form, normalize=(mean[::-1], std[::-1]), arrangement=BGR)
+    return list(_distinct(forms))
 
 
 def _inverted(form: Form) -> Form:
@@ -185,18 +189,16 @@ def _inverted(form: Form) -> Form:
         mean = tuple(round(1 - m, 4) for m in mean)
         form = replace(form, normalize=(mean, std), origin="the inverted data's own")
     white = [float(f"{(1 - 2 * m) / s:.6g}") for m, s in zip(mean, std, strict=True)]
-    line = f"x[0].new_tensor({white}).view(-1, 1, 1) - x[0]"
-    if len(white) == 1:
-        line = f"{white[0]:g} - x[0]"
+    said = f"{white[0]:g}" if len(white) == 1 else f"x[0].new_tensor({white}).view(-1, 1, 1)"
 
     def change(x: Tensor) -> Tensor:
         return x.new_tensor(white).view(-1, 1, 1) - x
 
-    inverted = Arrangement("inverted", "black and white swapped", change, line)
+    inverted = Arrangement("inverted", "black and white swapped", change, f"{said} - x[0]")
     return replace(form, arrangement=inverted)
 
 
-def distinct(forms: Iterable[Form]) -> Iterator[Form]:
+def _distinct(forms: Iterable[Form]) -> Iterator[Form]:
     """Each form once, where it comes first."""
     seen: dict[str, list[Form]] = {}
     for form in forms:
@@ -204,3 +206,44 @@ def distinct(forms: Iterable[Form]) -> Iterator[Form]:
         if not any(f.same_normalisation(form) for f in same):
             same.append(form)
             yield form
+
+
+def repairs(shape: tuple[int, int, int]) -> list[Arrangement]:
+    """Arrangements for a network that refuses images of this shape, the simplest first."""
+    c, h, w = shape
+    spatial = [*([TRANSPOSED] if h != w else []), LAST, FLAT, *([PLANE] if c == 1 else [])]
+    if h == w == 28:  # black stays black under more of its own border, however it is normalised
+        pad, line = (2,) * 4, 'torch.nn.functional.pad(x[0], (2, 2, 2, 2), mode="replicate")'
+        layout = "layout", "32x32 images"
+        spatial.append(Arrangement(*layout, lambda x: F.pad(x, pad, mode="replicate"), line))
+    spatial += [_resized(size) for size in SIZES if (h, w) != (size, size)]
+    if c != 1:
+        return [AS_IS, *([GREY] if c == 3 else []), *spatial]
+    words = f"{TRIPLED.words}, "
+    tripled = [replace(a, code="channels", words=words + a.words, constants=3) for a in spatial]
+    return [AS_IS, TRIPLED, *spatial, *tripled]
+
+
+def _resized(size: int) -> Arrangement:
+    def change(x: Tensor) -> Tensor:
+        return F.interpolate(x, size=(size, size), mode="bilinear", antialias=True)
+
+    call = f"torch.nn.functional.interpolate(x[0], size=({size}, {size})"
+    line = f'{call}, mode="bilinear", antialias=True)'
+    return Arrangement("layout", f"{size}x{size} images", change, line)
+
+
+def rearranged(how: Arrangement, channels: int, own: Normalisation, current: Form) -> list[Form]:
+    """Every normalisation, in an arrangement that the network does not refuse."""
+    n, none = how.constants or channels, NOTHING if how.constants > 1 else None
+    mean, std = (_wide(v if len(v) == n else [sum(v) / len(v)], n) for v in own)
+    forms = normalisations(n, (mean, std))
+    if current.normalize is not None and len(current.normalize[0]) in (1, n):
+        forms.insert(0, current)
+    made = []
+    for form in forms:
+        normalize = form.normalize or none
+        if normalize is not None:
+            normalize = _wide(normalize[0], n), _wide(normalize[1], n)
+        made.append(replace(form, normalize=normalize, arrangement=how))
+    return list(_distinct(made))

@@ -1,7 +1,4 @@
-"""Does a network answer for itself, and can its gradients be followed?
-
-And what does one pass cost?
-"""
+"""Does a network answer for itself, can its gradients be followed, and what does a pass cost?"""
 
 from __future__ import annotations
 
@@ -13,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from blankcheck.classifiers.wrapper import left_as_found
-from blankcheck.diagnosing.choosing import Choice
+from blankcheck.diagnosing.choosing import Choice, Examined
 from blankcheck.diagnosing.findings import Finding, good, problem
-from blankcheck.diagnosing.scoring import Network, UnusableError, ask, better, in_one_line, score
+from blankcheck.diagnosing.scoring import UnusableError, better, in_one_line, score
 from blankcheck.fooling import Problem
 from blankcheck.fooling.gradient_check import contradicted
 from blankcheck.outputs import as_logits, out_of_memory, run
@@ -30,20 +27,14 @@ between batch sizes."""
 FEW = 7
 MANY = 0.5
 """Share of the images from which broken gradients are a problem."""
-UNFOLLOWED = (
-    (
-        "Gradients are NaN or infinite",
-        "Look for a square root or a logarithm of zero; hand out logits.",
-    ),
-    (
-        "No gradient reaches the image",
-        "Take rounding, argmax, no_grad and detach out of its forward; hand out logits.",
-    ),
-    (
-        "Gradients contradict finite differences",
-        "Take rounding and thresholds out of its forward, or audit the network underneath.",
-    ),
-)
+UNFOLLOWED = {
+    "Gradients are NaN or infinite": "Look for a square root or a logarithm of zero; hand out "
+    "logits.",
+    "No gradient reaches the image": "Take rounding, argmax, no_grad and detach out of its "
+    "forward; hand out logits.",
+    "Gradients contradict finite differences": "Take rounding and thresholds out of its forward, "
+    "or audit the network underneath.",
+}
 
 
 @torch.no_grad()
@@ -56,8 +47,7 @@ def answers(classifier: Classifier, images: Tensor, kind: str, batch: int) -> Te
 def same_answers(
     classifier: Classifier, module: nn.Module | None, images: Tensor, kind: str
 ) -> Iterator[Finding]:
-    """The same images again and again, and among other neighbours. module: where layers are looked
-    for."""
+    """The same images again, and among other neighbours. module: where layers are looked for."""
 
     def moved(batch: int) -> float:
         return float((answers(classifier, images, kind, batch) - first).abs().nan_to_num().max())
@@ -79,15 +69,12 @@ def same_answers(
         return
     norms = {name: layer for name, layer in layers.items() if isinstance(layer, _BatchNorm)}
     unfixed = [name for name, norm in norms.items() if norm.running_mean is None]
-    said = (
-        f"Its probabilities for one image differ by up to {apart:.2g} with other images beside it"
-    )
-    look = (
-        "Look for numbers of the whole batch in its forward, such as the scale of a quantisation."
-    )
+    differ = f"Its probabilities for one image differ by up to {apart:.2g}"
+    said = f"{differ} with other images beside it{_at_work(awake or unfixed, layers)}."
+    look = "Look for numbers of the whole batch in its forward, such as a quantisation's scale."
     if norms:
         look = "Batch norm must use the statistics of training: track_running_stats=True."
-    yield problem("batch-independent", f"{said}{_at_work(awake or unfixed, layers)}.", look)
+    yield problem("batch-independent", said, look)
 
 
 def _alone(classifier: Classifier, image: Tensor, kind: str) -> Finding:
@@ -104,28 +91,26 @@ def _at_work(names: list[str], layers: dict[str, nn.Module]) -> str:
     return f" ({said}{' and others' if len(names) > 2 else ''} at work)" if names else ""
 
 
-def unfilled_statistics(
-    module: nn.Module | None, network: Network, choice: Choice, device: torch.device
-) -> Finding | None:
-    """Batch norms of `module` that hold the statistics they were made with, where those of a batch
-    of real images do better than any form of the input; None where there is no such fault."""
-    norms = [n for n in (module.modules() if module is not None else ()) if _is_unfilled(n)]
+def unfilled_statistics(asked: Examined, choice: Choice) -> Finding | None:
+    """Batch norms that hold the statistics they were made with, where those of a batch of real
+    images do better than any form of the input; None where there is no such fault."""
+    module = asked.module
+    norms = [] if module is None else [n for n in module.modules() if _is_unfilled(n)]
     if module is None or not norms:
         return None
     with left_as_found(module):
         for norm in norms:
             norm.training = True
         try:
-            outputs = ask(network, choice.current, choice.images, device)
+            outputs = asked.answers(choice.current, choice.images)
         except UnusableError:
             return None
     now = score(choice.current, outputs, choice.labels)
     if not choice.measure.plausible(now.right) or not better(now, choice.best):
         return None
-    said = (
-        f"{len(norms)} batch norms hold no statistics of any data (mean 0, variance 1): "
-        f"{percent(choice.best.accuracy)} right, {percent(now.accuracy)} with those of the batch."
-    )
+    said = f"{len(norms)} batch norms hold no statistics of any data (mean 0, variance 1)"
+    before, after = percent(choice.best.accuracy), percent(now.accuracy)
+    said = f"{said}: {before} right, {after} with those of the batch."
     save = "Save and load state_dict() as a whole: running statistics are buffers."
     return problem("batch-norm", said, save)
 
@@ -137,8 +122,7 @@ def _is_unfilled(norm: nn.Module) -> bool:
 
 
 def with_same_noise(classifier: Classifier) -> Classifier:
-    """The classifier with its dropout and noise the same in every call: else finite differences
-    would measure these."""
+    """The classifier with the same noise in every call: finite differences would measure it."""
 
     def answer(images: Tensor) -> Tensor:
         with own_random_numbers(0, [images.device]):
@@ -148,8 +132,7 @@ def with_same_noise(classifier: Classifier) -> Classifier:
 
 
 def gradient_finding(classifier: Classifier, images: Tensor, kind: str) -> Finding:
-    """Gradients at real images (n, c, h, w) of the log-odds of the answer given: there, numbers,
-    and as finite differences have them."""
+    """Whether gradients of the log-odds at real images (n, c, h, w) are there, and true."""
     images = stored(images[:GRADIENTS])
     n = len(images)
     try:
@@ -167,7 +150,7 @@ def gradient_finding(classifier: Classifier, images: Tensor, kind: str) -> Findi
     flat = seen.finite & (seen.gradient.flatten(1).abs().amax(dim=1) == 0)
     wrong = seen.finite & ~flat & contradicted(asked, images, seen)
     faults = [int(where.sum()) for where in (~seen.finite, flat, wrong)]
-    for count, (said, look) in zip(faults, UNFOLLOWED, strict=True):
+    for count, (said, look) in zip(faults, UNFOLLOWED.items(), strict=True):
         if count > MANY * n:
             return problem("gradient", f"{said} at {count} of {n} real images.", look)
     fine = n - sum(faults)
@@ -175,19 +158,17 @@ def gradient_finding(classifier: Classifier, images: Tensor, kind: str) -> Findi
 
 
 def cost(classifier: Classifier, images: Tensor, kind: str) -> dict[str, Any]:
-    """Milliseconds of an image in a forward pass, and in a forward and a backward one, and bytes of
-    what a forward pass keeps for the backward one, of one batch (n, c, h, w). The last two are left
-    out where there is no gradient."""
+    """Milliseconds of an image of one batch (n, c, h, w) in a forward pass, and in both; bytes that
+    the forward pass keeps for the backward one. The last two need a gradient."""
     n = len(images)
-    spent: dict[str, Any] = {}
-    spent["forward_ms"] = _milliseconds(lambda: answers(classifier, images, kind, n)) / n
+    forward = _milliseconds(lambda: answers(classifier, images, kind, n)) / n
     try:
         asked = Problem(classifier, kind, torch.zeros(n, dtype=torch.int64, device=images.device))
-        spent["gradient_ms"] = _milliseconds(lambda: asked.measure(images)) / n
-        spent["activation_bytes"] = _kept_bytes(classifier, images) // n
+        both = _milliseconds(lambda: asked.measure(images)) / n
+        kept = _kept_bytes(classifier, images) // n
     except Exception:  # that there is no gradient is said by a finding
-        spent.pop("gradient_ms", None)
-    return spent
+        return {"forward_ms": forward}
+    return {"forward_ms": forward, "gradient_ms": both, "activation_bytes": kept}
 
 
 def _milliseconds(work: Callable[[], object]) -> float:

@@ -1,15 +1,17 @@
-"""What a network answers to real images in one form, and whether one form is better."""
+"""What a network answers to real images in one form, whether one form is better, and what answers
+are measured by: chance, the simplest classifier, and the order of the classes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from blankcheck.data import Split
 from blankcheck.diagnosing.forms import Form
 from blankcheck.judging.metrics import lower_bound_95, upper_bound_95
 from blankcheck.outputs import as_logits, out_of_memory, output_form, run
@@ -17,18 +19,19 @@ from blankcheck.text import one_line
 from blankcheck.types import images_at_once
 
 Network = Callable[[Tensor], Tensor]
+Order = tuple[int, ...]
 
 BATCH = 250
 LEVEL = 0.01
 """Two-sided level at which one form counts as better than another."""
+TRUSTED = 0.001
+"""Level at which answers are better than chance, and an order of classes than the given one."""
 MATERIAL = 0.02
-"""A likelihood that is better by a smaller part is not better: with enough images every difference
-is beyond chance."""
+"""A smaller gain in likelihood is none: with enough images every difference is beyond chance."""
 
 
 class UnusableError(Exception):
-    """The network has no usable answer; the message is one line. outputs: how many it has, where
-    these are too few."""
+    """The network has no usable answer, said in one line. outputs: how many, if too few."""
 
     def __init__(self, said: str, outputs: int | None = None) -> None:
         super().__init__(said)
@@ -39,8 +42,8 @@ class UnusableError(Exception):
 def ask(
     network: Network, form: Form, images: Tensor, device: torch.device, most: int = BATCH
 ) -> Tensor:
-    """Outputs (n, m), float32 on the CPU, for images (n, c, h, w), at most `most` at once. Raises
-    UnusableError whatever the network raises."""
+    """Outputs (n, m), float32 on the CPU, for images (n, c, h, w), at most `most` at once; or
+    UnusableError, whatever the network raises."""
     batch = min(most, images_at_once(images.shape[1:]))
     try:
         # a copy, since a network may write into what it is given
@@ -54,20 +57,17 @@ def ask(
 
 def in_one_line(error: BaseException) -> str:
     """An error's own words, after its name where that says more than they do."""
-    said = one_line(error, 240)
-    if isinstance(error, RuntimeError | ValueError) or said == type(error).__name__:
-        return said
-    return f"{type(error).__name__}: {said}"
+    said, name = one_line(error, 240), type(error).__name__
+    speaks = isinstance(error, RuntimeError | ValueError) or said == name
+    return said if speaks else f"{name}: {said}"
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Answers to the same n images in one form.
-
-    outputs: (n, m). kind: logits, log-probabilities or probabilities. right: (n,) bool. loss: (n,)
-    negative log-likelihood in nats after temperature scaling. temperature: what the logits are
-    divided by to be most likely; above 1 the network is surer than it is right.
-    """
+    """Answers to the same n images in one form. outputs: (n, m). kind: logits, log-probabilities or
+    probabilities. right: (n,) bool. loss: (n,) negative log-likelihood in nats after temperature
+    scaling. temperature: what the logits are divided by to be most likely; above 1 the network is
+    surer than it is right."""
 
     form: Form
     outputs: Tensor
@@ -131,8 +131,7 @@ def answers_of(outputs: Tensor) -> Tensor:
 
 
 def usable(outputs: Tensor) -> Tensor:
-    """(n,) bool: rows without NaN or infinity; the -inf of a log-probability of exactly 0 is a
-    number here."""
+    """(n,) bool: rows without NaN or infinity; -inf, as the logarithm of exactly 0, is a number."""
     zero = (outputs == -torch.inf) & ((outputs.exp().sum(dim=1, keepdim=True) - 1).abs() < 1e-3)
     return (outputs.isfinite() | zero).all(dim=1)
 
@@ -153,14 +152,14 @@ def best_temperature(logits: Tensor, labels: Tensor) -> float:
 def better(one: Scored, other: Scored) -> bool:
     """Whether one form is surely better than the other on the same images: in accuracy (McNemar's
     exact test) or in likelihood (paired t-test), and not worse in the other of the two."""
-    gained, lost = disagreements(one.right, other.right)
-    sure = 2 * more_than_half(max(gained, lost), gained + lost) <= LEVEL
+    gained, lost = _disagreements(one.right, other.right)
+    sure = 2 * _more_than_half(max(gained, lost), gained + lost) <= LEVEL
     accuracy = (1 if gained > lost else -1) if sure else 0
     likelihood = _likelihood_sign(one.loss, other.loss)
     return accuracy + likelihood > 0 and min(accuracy, likelihood) >= 0
 
 
-def disagreements(one: Tensor, other: Tensor) -> tuple[int, int]:
+def _disagreements(one: Tensor, other: Tensor) -> tuple[int, int]:
     """How many images only the one (n,) gets right, and how many only the other."""
     return int((one & ~other).sum()), int((other & ~one).sum())
 
@@ -181,8 +180,67 @@ def _likelihood_sign(one: Tensor, other: Tensor) -> int:
     return 1 if first < second else -1
 
 
-def more_than_half(found: int, tries: int, chance: float = 0.5) -> float:
+def _more_than_half(found: int, tries: int, chance: float = 0.5) -> float:
     """Probability of at least so many of so many tries, each with this chance; 1 without tries."""
     from scipy.stats import binom
 
     return float(binom.sf(found - 1, tries, chance)) if tries else 1.0
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What an accuracy is measured by: the commonest class, and the nearest class mean."""
+
+    chance: float
+    centroid: float
+
+    def above_chance(self, right: Tensor) -> bool:
+        """Whether these answers (n,) are better than naming the commonest class."""
+        return _more_than_half(int(right.sum()), len(right), self.chance) <= TRUSTED
+
+    def plausible(self, right: Tensor) -> bool:
+        """Above chance, and not surely worse than nine tenths of the simplest classifier's gain."""
+        enough = self.chance + 0.9 * max(0.0, self.centroid - self.chance)
+        return self.above_chance(right) and upper_bound_95(int(right.sum()), len(right)) >= enough
+
+
+def reference(train: Split, seen: Split, classes: int) -> Reference:
+    """Chance, and the nearest class mean of the training images, on other images."""
+    flat = train.loaded().flatten(1)
+    counts = train.labels.bincount(minlength=classes)
+    sums = torch.zeros(classes, flat.shape[1]).index_add_(0, train.labels, flat)
+    apart = torch.cdist(seen.loaded().flatten(1), sums / counts[:, None].clamp_min(1))
+    nearest = apart.masked_fill(counts[None] == 0, torch.inf).argmin(dim=1)
+    share = seen.labels.bincount().max() / len(seen)
+    return Reference(float(share), float((nearest == seen.labels).float().mean()))
+
+
+def fitted_order(outputs: Tensor, labels: Tensor, classes: int) -> Order:
+    """The output of each class with which most are right (Kuhn 1955); ties stay in place."""
+    from scipy.optimize import linear_sum_assignment
+
+    counts = torch.zeros(classes, outputs.shape[1])
+    counts.index_put_((labels, answers_of(outputs)), torch.tensor(1.0), accumulate=True)
+    counts.diagonal().add_(0.5)
+    return tuple(int(column) for column in linear_sum_assignment(-counts.numpy())[1])
+
+
+def other_order(outputs: Tensor, labels: Tensor, classes: int, measure: Reference) -> Order | None:
+    """Another order of the classes that makes the answers plausible, or None. It is fitted on every
+    other image and must be better, and plausible, on those between."""
+    if outputs.shape[1] < classes or len(labels) < 20:
+        return None
+    found = fitted_order(outputs[::2], labels[::2], classes)
+    if found == tuple(range(classes)):
+        return None
+    answers, truth = answers_of(outputs[1::2]), labels[1::2]
+    then = answers == relabelled(truth, found)
+    gained, lost = _disagreements(then, answers == truth)
+    if gained <= lost or _more_than_half(gained, gained + lost) > TRUSTED:
+        return None
+    return fitted_order(outputs, labels, classes) if measure.plausible(then) else None
+
+
+def relabelled(labels: Tensor, order: Sequence[int]) -> Tensor:
+    """Which output stands for each label, (n,)."""
+    return torch.tensor(list(order))[labels]

@@ -12,7 +12,7 @@ from blankcheck.figures.style import INK, dress
 from blankcheck.report.page import write_report
 from blankcheck.report.rendering import html_templates, markdown_templates
 from blankcheck.runs.folder import RunFolder
-from blankcheck.sweep.results import Record, point_yaml, trial_of
+from blankcheck.sweep.results import Record, fooled_of, point_yaml, trial_of
 from blankcheck.sweep.study import Job
 from blankcheck.text import one_line, percent
 
@@ -61,7 +61,7 @@ def headline(best: Record | None) -> str:
     if best is None:
         return "No trial has finished yet"
     right = f"{percent(best['accuracy'])} of validation images right"
-    return f"Best: {right}, {best['fooled']} of {best['attempts']} attempts fooled"
+    return f"Best: {right}, {fooled_of(best)}"
 
 
 def said(value: Any) -> str:
@@ -85,23 +85,19 @@ def _figures(study: Study, found: Record) -> list[Drawn]:
     import matplotlib
     from optuna.visualization import matplotlib as plots
 
-    names, aims = (
-        list(found["search"])[:MOST_OPTIONS],
-        ("validation images right", "attempts that fool"),
-    )
-    points = {
-        f"trial {t['number']}": f"{percent(t['accuracy'])} right and {percent(t['rate'])} fooled"
-        for t in found["trials"]
-        if t["front"]
-    }
+    names = list(found["search"])[:MOST_OPTIONS]
+    aims = ["validation images right", "attempts that fool"]
+    points = {}
+    for t in (t for t in found["trials"] if t["front"]):
+        reached = f"{percent(t['accuracy'])} right and {percent(t['rate'])} fooled"
+        points[f"trial {t['number']}"] = reached
     drawn = []
     matplotlib.use("agg")
     with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of options that have had one value so far
-        plots.plot_pareto_front(study, target_names=list(aims))
-        words = describe(
-            "Accuracy on validation images against attempts that fool; the front", points
-        )
+        plots.plot_pareto_front(study, target_names=aims)
+        axes = "Accuracy on validation images against attempts that fool; the front"
+        words = describe(axes, points)
         caption = "Each mark is a trial. No trial is better in both aims than one of the front."
         drawn.append(_drawn("sweep-front", words, caption))
         for index, (name, aim) in enumerate(zip(("accuracy", "rate"), aims, strict=True)):

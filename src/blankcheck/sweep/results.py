@@ -10,17 +10,8 @@ import yaml
 from blankcheck.hardening import harmonic
 from blankcheck.judging import upper_bound_95
 from blankcheck.runs.folder import RunFolder
-from blankcheck.sweep.study import (
-    MOST_TRIES,
-    REASON,
-    RESULT,
-    ROUNDS,
-    Job,
-    counted,
-    folder_of,
-    history,
-    killed,
-)
+from blankcheck.sweep import study as of_study
+from blankcheck.sweep.study import MOST_TRIES, REASON, RESULT, ROUNDS, Job
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -31,16 +22,9 @@ RULE = (
     "resistance, which is 1 minus the share of attempts that fool; among equals the more accurate, "
     "then the one that is confident of more real images."
 )
-STATES = {
-    "COMPLETE": "finished",
-    "PRUNED": "pruned",
-    "FAIL": "failed",
-    "RUNNING": "running",
-    "WAITING": "waiting",
-}
-NOT_YET = dict.fromkeys(
-    ("accuracy", "confident", "fooled", "attempts", "rate", "rate_upper_95", "score", "audit")
-)
+STATES = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed"}
+STATES |= {"RUNNING": "running", "WAITING": "waiting"}
+MEASURED = "accuracy confident fooled attempts rate rate_upper_95 score audit"
 Record = dict[str, Any]
 
 
@@ -60,7 +44,7 @@ def results(trials: Sequence[FrozenTrial], job: Job) -> Record:
     best = max(front, key=_rank, default=None)
     for record in records:
         record["front"] = record in front
-    ended = [STATES[trial.state.name] for trial in trials if counted(trial)]
+    ended = [STATES[trial.state.name] for trial in trials if of_study.counted(trial)]
     return {
         "schema": 1,
         "study": job.options.study,
@@ -91,22 +75,23 @@ def _better(one: Record, other: Record) -> bool:
 
 
 def _record(trial: FrozenTrial) -> Record:
-    said, before, state = trial.user_attrs, history(trial), STATES[trial.state.name]
+    before, state = of_study.history(trial), STATES[trial.state.name]
     lost = f"its worker was killed in each of {MOST_TRIES} tries"
-    if not counted(trial):
+    if not of_study.counted(trial):
         state, lost = "killed", "its worker was killed"
+    said = trial.user_attrs
     record = {
         "number": trial.number,
         "state": state,
         "params": dict(trial.params),
         "seed": said.get("seed"),
-        "run": folder_of(trial),
+        "run": of_study.folder_of(trial),
         "try": len(before) + 1,
         "retry_of": before[-1] if before else None,
         "first": before[0] if before else None,
-        "reason": lost if killed(trial) else said.get(REASON),
+        "reason": lost if of_study.killed(trial) else said.get(REASON),
         "rounds": said.get(ROUNDS, []),
-        **NOT_YET,
+        **dict.fromkeys(MEASURED.split()),
     }
     if state == "finished":
         accuracy, rate = trial.values
@@ -133,14 +118,17 @@ def write_results(found: Record, job: Job, out: RunFolder) -> None:
             out.write(name, point_yaml(trial, job))
 
 
+def fooled_of(trial: Record) -> str:
+    """How often the network of a trial was fooled."""
+    return f"{trial['fooled']} of {trial['attempts']} attempts fooled"
+
+
 def point_yaml(trial: Record, job: Job) -> str:
     """A configuration file for `harden --config` that repeats a trial."""
     settings = job.space.settings(trial["params"], trial["seed"])
-    right = (
-        f"{trial['accuracy']:.2%} of validation images right, {trial['confident']:.2%} confident"
-    )
-    fooled = f"{trial['fooled']} of {trial['attempts']} attempts fooled"
-    return (
-        f"# Trial {trial['number']}: {right}, {fooled}.\n"
-        "# Repeat it with: blankcheck harden --config THIS_FILE --out DIR\n"
-    ) + yaml.safe_dump(settings.as_config(), sort_keys=False, allow_unicode=True)
+    right = f"{trial['accuracy']:.2%} of validation images right"
+    sure = f"{trial['confident']:.2%} confident"
+    head = f"# Trial {trial['number']}: {right}, {sure}, {fooled_of(trial)}."
+    again = "# Repeat it with: blankcheck harden --config THIS_FILE --out DIR"
+    config = yaml.safe_dump(settings.as_config(), sort_keys=False, allow_unicode=True)
+    return f"{head}\n{again}\n{config}"

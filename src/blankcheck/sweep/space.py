@@ -74,15 +74,12 @@ def plain(values: Any) -> Any:
 
 
 def read_space(base: Any, search: Any, settings: type) -> Space:
-    """The space that a sweep file describes.
+    """The space that a sweep file describes; ArgumentError with one line for anything wrong.
 
     Args:
         base: a table of options and their values.
         search: a table of options, each with a list of values or a range.
         settings: the dataclass of the options of `harden`.
-
-    Raises:
-        ArgumentError: with one line for anything wrong.
     """
     hints, base = get_type_hints(settings), base or {}
     for where, table in (("base", base), ("search", search)):
@@ -114,7 +111,6 @@ def _check_name(where: str, name: str, hints: Mapping[str, Any]) -> None:
 
 
 def _value(where: str, hint: Any, value: Any) -> Any:
-    """The value as its type holds it."""
     try:
         return msgspec.convert(value, hint)
     except msgspec.ValidationError as error:

@@ -1,7 +1,4 @@
-"""The study of a sweep in Optuna's storage: what it is, and how far it is.
-
-Optuna's heartbeat tells which trials have lost their process, and its callback queues them again.
-"""
+"""The study of a sweep in Optuna's storage; its heartbeat finds trials without a process."""
 
 from __future__ import annotations
 
@@ -25,10 +22,8 @@ if TYPE_CHECKING:
 
 JOURNALS = (".journal", ".log")
 IDENTITY = "blankcheck-sweep"
-REASON, ROUNDS, RESULT = "reason", "rounds", "result"
-"""What a trial says of itself."""
-AIMS: list[Literal["maximize", "minimize"]] = ["maximize", "minimize"]
-"""Accuracy, and the share of attempts that fool."""
+REASON, ROUNDS, RESULT = "reason", "rounds", "result"  # what a trial says of itself
+AIMS: list[Literal["maximize", "minimize"]] = ["maximize", "minimize"]  # accuracy, share that fools
 MOST_TRIES = 3
 """Of the same parameters: a trial that kills every worker is given up."""
 
@@ -72,11 +67,8 @@ def without_password(storage: str) -> str:
 
 
 def open_study(job: Job) -> Study:
-    """The study of a sweep, new or to be gone on with.
-
-    Raises:
-        ArgumentError: The storage cannot be opened, or the study is another one.
-    """
+    """The study of a sweep, new or gone on with; ArgumentError where it is another one or cannot be
+    opened."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -105,10 +97,11 @@ def _storage(job: Job) -> BaseStorage:
     if "://" not in job.storage:
         Path(job.storage).parent.mkdir(parents=True, exist_ok=True)
         return storages.JournalStorage(JournalFileBackend(job.storage))
+    # SQLite makes others wait while one writes
+    engine = {"connect_args": {"timeout": 60}} if job.storage.startswith("sqlite") else None
     return storages.RDBStorage(
         job.storage,
-        # SQLite makes others wait while one writes
-        {"connect_args": {"timeout": 60}} if job.storage.startswith("sqlite") else None,
+        engine,
         heartbeat_interval=job.beat,
         grace_period=job.grace,
         heartbeat_stale_trial_callback=try_again,
@@ -125,13 +118,10 @@ def try_again(study: Study, trial: FrozenTrial) -> None:
 def refuse_other(was: Any, now: dict[str, Any], where: str) -> None:
     """ArgumentError with the differences where a sweep is gone on with under other options."""
     before, after = _flat(was), _flat(now)
-    differ = [
-        f"{name} was {before.get(name)}, is {after.get(name)}"
-        for name in sorted(before.keys() | after.keys())
-        if before.get(name) != after.get(name)
-    ]
+    both = [(n, before.get(n), after.get(n)) for n in sorted(before.keys() | after.keys())]
+    differ = "; ".join(f"{name} was {old}, is {new}" for name, old, new in both if old != new)
     if differ:
-        said = f"{where} belongs to a sweep with other options: {one_line('; '.join(differ), 300)}"
+        said = f"{where} belongs to a sweep with other options: {one_line(differ, 300)}"
         raise ArgumentError(f"{said}; name another --study, --storage or --out")
 
 

@@ -1,5 +1,4 @@
-"""One trial: harden a network, and measure the one that was kept, on validation images and by fresh
-attempts."""
+"""One trial: harden a network, and measure it on validation images and by fresh attempts."""
 
 from __future__ import annotations
 
@@ -80,13 +79,8 @@ class HardenTrial:
         """A name where a built-in network is trained from its start, else the network itself."""
         if settings.weights is None and settings.model in ARCHITECTURES:
             return str(settings.model)
-        network = load_model(
-            settings.model,
-            settings.weights,
-            self.data,
-            parse_normalize(settings.normalize),
-            unsafe_pickle=settings.unsafe_pickle,
-        )
+        named = settings.model, settings.weights, self.data, parse_normalize(settings.normalize)
+        network = load_model(*named, unsafe_pickle=settings.unsafe_pickle)
         if network.describe.get("exported"):
             raise ArgumentError("base: model is a .pt2 program, which cannot be hardened")
         return network.to(self.device)
@@ -101,21 +95,15 @@ class HardenTrial:
         if not run.has(STATE):
             run.begin("harden", settings.as_config(), self.device)
         same = {name: getattr(settings, name) for name in CONDITIONS}
+        given = self.data, settings.objective, settings.seed
+        asked = same | settings.options() | {"epochs": settings.epochs, "rounds": settings.rounds}
+        asked |= {"run": run, "resume": True, "device": self.device}
+
+        def after_round(made: Round | None, *_: object) -> None:
+            watch(None if made is None else _seen(made, plan))
+
         try:
-            hardened = harden(
-                self._network(settings),
-                self.data,
-                settings.objective,
-                settings.seed,
-                epochs=settings.epochs,
-                rounds=settings.rounds,
-                run=run,
-                resume=True,
-                watch=lambda made, *_: watch(None if made is None else _seen(made, plan)),
-                device=self.device,
-                **same,
-                **settings.options(),
-            )
+            hardened = harden(self._network(settings), *given, watch=after_round, **asked)
         except Exception:
             _without_state(run)
             raise
@@ -129,17 +117,11 @@ class HardenTrial:
         return found | {"kept_round": hardened.kept, "seconds": time.monotonic() - began}
 
     def _measured(self, hardened: Hardened) -> dict[str, Any]:
-        real, classes, want = self.data.validation, len(self.data.classes), self.conditions
-        record = real_record(hardened.model, real.images, real.labels, classes, want.confidence)
-        explorer = Explorer(
-            self.data.shape,
-            classes,
-            want,
-            self.gate,
-            (real.images, real.labels),
-            HardeningPlan.fresh_steps,
-            self.job.options.attempts,
-        )
+        shape, classes, want = self.data.shape, len(self.data.classes), self.conditions
+        real = self.data.validation.images, self.data.validation.labels
+        record = real_record(hardened.model, *real, classes, want.confidence)
+        budget = HardeningPlan.fresh_steps, self.job.options.attempts
+        explorer = Explorer(shape, classes, want, self.gate, real, *budget)
         # a seed of the sweep, not of the trial: the same attempts measure all trials
         seed = seed_of(self.job.options.seed, "measure")
         best = explorer.fresh(hardened.model, "logits", seed).best

@@ -13,21 +13,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from blankcheck.errors import RunFolderError
-from blankcheck.sweep.study import (
-    REASON,
-    RESULT,
-    ROUNDS,
-    Job,
-    Run,
-    Seen,
-    counted,
-    folder_of,
-    history,
-    open_study,
-    settled,
-    trial_seed,
-    try_again,
-)
+from blankcheck.sweep import study as of_study
+from blankcheck.sweep.study import REASON, RESULT, ROUNDS, Job, Run, Seen, open_study, settled
 from blankcheck.text import one_line
 
 if TYPE_CHECKING:
@@ -50,11 +37,10 @@ def sweep(job: Job, workers: int, look: Callable[[], object]) -> None:
         work(job, look)
         return
     study, at_work = open_study(job), []
+    left = job.options.trials - settled(study.get_trials(deepcopy=False))
     context = get_context("spawn")  # a forked process that has used torch may stand still
     try:
-        for _ in range(
-            min(workers, job.options.trials - settled(study.get_trials(deepcopy=False)))
-        ):
+        for _ in range(min(workers, left)):
             process = context.Process(target=_worker, args=(job,))
             process.start()
             at_work.append(process)
@@ -84,9 +70,9 @@ def work(job: Job, look: Callable[[], object] = lambda: None) -> None:
     """Run one trial after the other, those that lost their process first, until all have ended."""
     import optuna
 
-    study, run = open_study(job), job.make(job)
-    while settled(trials := study.get_trials(deepcopy=False)) < job.options.trials:
-        if sum(counted(t) and t.state.name != "WAITING" for t in trials) < job.options.trials:
+    study, run, wanted = open_study(job), job.make(job), job.options.trials
+    while settled(trials := study.get_trials(deepcopy=False)) < wanted:
+        if sum(of_study.counted(t) and t.state.name != "WAITING" for t in trials) < wanted:
             # ValueError: it was given up for lost while this process stood still
             with suppress(ValueError):
                 study.optimize(lambda trial: _objective(trial, run, job), 1, catch=(Exception,))
@@ -111,17 +97,17 @@ def _objective(trial: Trial, run: Run, job: Job) -> tuple[float, float]:
     tries = trial.study.get_trials(deepcopy=False)[trial.number]
     try:
         # all that is drawn hangs on the sweep's seed, the number, and the trials that have ended
-        seed = trial_seed(job.options.seed, [*history(tries), trial.number][0])
+        seed = of_study.trial_seed(job.options.seed, [*of_study.history(tries), trial.number][0])
         trial.study.sampler = optuna.samplers.TPESampler(seed=seed)
         trial.set_user_attr("seed", seed)
         settings = job.space.settings(_suggested(trial, job), seed)
-        found = run(settings, folder_of(tries), lambda seen: _watch(trial, seen, job))
+        found = run(settings, of_study.folder_of(tries), lambda seen: _watch(trial, seen, job))
         trial.set_user_attr(ROUNDS, found.pop(ROUNDS))
         trial.set_user_attr(RESULT, found)
         trial.set_constraint("right and confident", job.options.min_confident - found["confident"])
         return found["accuracy"], found["fooled"] / found["attempts"]
     except KeyboardInterrupt:
-        try_again(trial.study, trial.study.get_trials()[trial.number])
+        of_study.try_again(trial.study, trial.study.get_trials()[trial.number])
         raise
     except Exception as error:  # networks and data of users raise anything
         pruned = isinstance(error, optuna.TrialPruned)
@@ -158,10 +144,8 @@ def _watch(trial: Trial, seen: Seen | None, job: Job) -> None:
 
 
 def why_end(now: Seen, others: Sequence[Sequence[Seen]]) -> str | None:
-    """Why a trial is not worth finishing, in a sentence; None where it is.
-
-    Optuna's pruners know one aim. Differences that count are two standard errors of the difference
-    of two rates of fifty attempts.
+    """Why a trial is not worth finishing, in a sentence; else None. Optuna's pruners know one aim.
+    Differences that count are two standard errors of that of two rates of fifty attempts.
 
     Args:
         now: the trial after its latest round.
@@ -177,10 +161,9 @@ def why_end(now: Seen, others: Sequence[Sequence[Seen]]) -> str | None:
     if accuracy < middle - 0.1:
         far = f"was far below the median of {len(peers)} finished trials, {middle:.1%}"
         return f"{after} its validation accuracy of {accuracy:.1%} {far}"
-    ahead = [
-        p for p in peers if p["accuracy"] >= accuracy + 0.01 and p["rate"] <= now["rate"] - 0.2
-    ]
-    if len(ahead) < 3:
+    surer = [p for p in peers if p["accuracy"] >= accuracy + 0.01]
+    ahead = sum(p["rate"] <= now["rate"] - 0.2 for p in surer)
+    if ahead < 3:
         return None
-    better = f"{len(ahead)} finished trials had been clearly more accurate than its {accuracy:.1%}"
+    better = f"{ahead} finished trials had been clearly more accurate than its {accuracy:.1%}"
     return f"{after} {better} and fooled clearly less often than its {now['rate']:.0%}"

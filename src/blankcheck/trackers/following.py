@@ -1,8 +1,5 @@
 """A run folder repeated in trackers: whenever one of its files is written, what is new in it is
-read back and sent on, so that a tracker gets what the file holds and nothing else.
-
-A tracker that fails is left out from then on; the run goes on.
-"""
+read back and sent on. A tracker that fails is left out from then on; the run goes on."""
 
 from __future__ import annotations
 
@@ -20,10 +17,10 @@ from blankcheck.runs.folder import CONFIG, MARK, RunFolder
 from blankcheck.runs.state import STATE, read_state
 from blankcheck.text import one_line
 from blankcheck.trackers.libraries import TRACKERS, Tracker
-from blankcheck.trackers.pictures import Picture, round_pictures, witness_pictures
-from blankcheck.trackers.rows import rows
+from blankcheck.trackers.series import Picture, round_pictures, rows, witness_pictures
 
 METRICS, VERDICT, NOTES = "metrics.jsonl", "verdict.json", "trackers.json"
+Warn = Callable[[str], None]
 Asked = Sequence[str] | str | None
 """Names of trackers, in a list or with commas between them."""
 Entry = tuple[Any, ...]
@@ -31,8 +28,8 @@ Entry = tuple[Any, ...]
 
 
 class Notes(msgspec.Struct):
-    """How far a tracker is, in `trackers.json`: the identity of its run, the last step sent of
-    each series, and how many entries were sent in all."""
+    """How far a tracker is, in `trackers.json`: the identity of its run, the last step sent of each
+    series, and how many entries were sent."""
 
     run: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_-]{1,64}$")] | None = None
     last: dict[str, int] = {}
@@ -47,10 +44,9 @@ def check_trackers(asked: Asked) -> tuple[str, ...]:
     """
     names = asked.split(",") if isinstance(asked, str) else asked or ()
     wanted = tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
-    for name in wanted:
-        if name not in TRACKERS:
-            known = ", ".join(TRACKERS)
-            raise ArgumentError(f"tracker must be one or more of {known}, got {name!r}")
+    if unknown := [name for name in wanted if name not in TRACKERS]:
+        known = ", ".join(TRACKERS)
+        raise ArgumentError(f"tracker must be one or more of {known}, got {unknown[0]!r}")
     for name in wanted:
         try:
             importlib.import_module(name)
@@ -62,8 +58,7 @@ def check_trackers(asked: Asked) -> tuple[str, ...]:
 
 
 def connect(asked: Asked, run: RunFolder, resume: bool = False) -> dict[str, Tracker]:
-    """A run in each tracker, with nothing in it yet, or the one that goes on. Nothing is written
-    into the run folder.
+    """A run in each tracker, empty, or the one that goes on. The run folder stays as it is.
 
     Raises:
         ArgumentError: A tracker cannot be reached; those before it are closed again.
@@ -93,10 +88,7 @@ def _read_notes(run: RunFolder) -> dict[str, Notes]:
 
 @contextmanager
 def mirrored(
-    run: RunFolder,
-    trackers: Mapping[str, Tracker],
-    warn: Callable[[str], None],
-    resume: bool = False,
+    run: RunFolder, trackers: Mapping[str, Tracker], warn: Warn, resume: bool = False
 ) -> Iterator[None]:
     """Inside, what is written into the run folder goes to the trackers, too; first what is there,
     where a run goes on. After, they are closed.
@@ -108,9 +100,8 @@ def mirrored(
     run.listeners.append(follower)
     finished = False
     try:
-        for name in (CONFIG, METRICS, STATE, VERDICT) if resume else ():
-            if run.has(name):
-                follower(name)
+        for name in filter(run.has, READ if resume else ()):
+            follower(name)
         yield
         finished = True
     finally:
@@ -125,15 +116,14 @@ class _Follower:
 
     run: RunFolder
     trackers: dict[str, Tracker]
-    warn: Callable[[str], None]
+    warn: Warn
     notes: dict[str, Notes]
 
     def __call__(self, name: str) -> None:
-        read = {CONFIG: _config, METRICS: _numbers, STATE: _rounds, VERDICT: _verdict}.get(name)
-        if read is None or not self.trackers:
+        if name not in READ or not self.trackers:
             return
         try:
-            entries = read(self.run)
+            entries = READ[name](self.run)
         except Exception as why:  # what cannot be read for a mirror is no reason to lose the run
             self.each(lambda name, tracker: tracker.close(finished=False))
             for left in list(self.trackers):
@@ -174,7 +164,7 @@ def _numbers(run: RunFolder) -> list[Entry]:
 
 
 def _rounds(run: RunFolder) -> list[Entry]:
-    return _images(round_pictures(read_state(run)))
+    return _images(round_pictures(read_state(run)["evaluator"]))
 
 
 def _verdict(run: RunFolder) -> list[Entry]:
@@ -185,3 +175,6 @@ def _verdict(run: RunFolder) -> list[Entry]:
 
 def _images(pictures: Sequence[Picture]) -> list[Entry]:
     return [(picture.name, picture.step, "image", picture) for picture in pictures]
+
+
+READ = {CONFIG: _config, METRICS: _numbers, STATE: _rounds, VERDICT: _verdict}

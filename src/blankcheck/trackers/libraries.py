@@ -13,22 +13,11 @@ from typing import Any
 
 from blankcheck.errors import ArgumentError
 from blankcheck.runs.folder import EVENTS, RunFolder
-from blankcheck.trackers.pictures import Picture
-from blankcheck.trackers.rows import leaves, name_of
+from blankcheck.trackers.series import Picture, leaves, name_of
 
 Values = Mapping[str, Any]
-OWN_RECORDS = {
-    "silent": True,
-    "console": "off",
-    "disable_git": True,
-    "disable_code": True,
-    "x_disable_meta": True,
-    "x_disable_stats": True,
-    "x_disable_machine_info": True,
-    "x_save_requirements": False,
-    "x_transaction_log_flush_interval": 1,  # seconds
-}
-"""What Weights & Biases would keep of the terminal, the repository and the machine, it does not."""
+OFF = ("disable_git", "disable_code", "x_disable_meta", "x_disable_stats", "x_disable_machine_info")
+"""What Weights & Biases would keep of the repository and the machine, it does not."""
 
 
 class Tracker:
@@ -160,30 +149,29 @@ class _MLflow(Tracker):
 
 def _store(folder: Path) -> str:
     if {"?", "%"} & set(str(folder)):  # in the address of a store, these begin something else
-        why = f"MLflow cannot keep a store in {folder}"
-        raise ArgumentError(f"{why}; name one in MLFLOW_TRACKING_URI")
+        why = f"MLflow cannot keep a store in {folder}; name one in MLFLOW_TRACKING_URI"
+        raise ArgumentError(why)
     return f"sqlite:///{folder / 'mlflow.db'}"
 
 
 class _Wandb(Tracker):
-    """A run beside the run folder, offline unless the user is logged in or set WANDB_MODE.
-
-    Its own step counts what was sent; `batch`, `epoch` and `round` are values beside the numbers,
-    and the axes that they are drawn over.
-    """
+    """A run beside the run folder, offline unless the user is logged in or set WANDB_MODE. Its own
+    step counts what was sent; `batch`, `epoch` and `round` are the axes of the numbers."""
 
     def __init__(self, run: RunFolder, identity: str | None, sent: int) -> None:
         import wandb
 
-        path = run.path.resolve()
+        path, given, off = run.path.resolve(), os.environ.get, dict.fromkeys(OFF, True)
+        off |= {"silent": True, "x_save_requirements": False}
+        every = {"console": "off", "x_transaction_log_flush_interval": 1}  # seconds
         self._run = wandb.init(
             id=identity or secrets.token_hex(4),
             resume="allow",
             mode=_mode(),
-            dir=os.environ.get("WANDB_DIR") or str(path.parent),
-            project=os.environ.get("WANDB_PROJECT") or "blankcheck",
-            name=os.environ.get("WANDB_NAME") or path.name,
-            settings=wandb.Settings(**OWN_RECORDS),
+            dir=given("WANDB_DIR") or str(path.parent),
+            project=given("WANDB_PROJECT") or "blankcheck",
+            name=given("WANDB_NAME") or path.name,
+            settings=wandb.Settings(**off, **every),
         )
         self.identity, self._known = str(self._run.id), set[str]()
         self.sent = max(sent, self._run.step)  # offline, it does not know its earlier steps
@@ -227,8 +215,4 @@ def _mode() -> Any:
     return "offline"
 
 
-TRACKERS: dict[str, type[Tracker]] = {
-    "tensorboard": _TensorBoard,
-    "mlflow": _MLflow,
-    "wandb": _Wandb,
-}
+TRACKERS = {"tensorboard": _TensorBoard, "mlflow": _MLflow, "wandb": _Wandb}

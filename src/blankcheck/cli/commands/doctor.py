@@ -5,44 +5,36 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from rich.text import Text
 
-from blankcheck.classifiers import ARCHITECTURES, UnitClassifier, load_model
+from blankcheck.classifiers import UnitClassifier
 from blankcheck.classifiers.hubs import is_hub_name
 from blankcheck.classifiers.loading import parse_normalize
 from blankcheck.classifiers.wrapper import Normalisation, fingerprint
-from blankcheck.cli.commands.shared import begin, claim_of, start
+from blankcheck.cli.commands.shared import begin, claim_of, load, start
 from blankcheck.cli.settings import DoctorSettings
 from blankcheck.cli.terminal import Terminal
 from blankcheck.data import Data
-from blankcheck.diagnosing import GOOD, NOTE, PROBLEM, Diagnosis, Facts, alike, diagnose, spelled
+from blankcheck.diagnosing import GOOD, NOTE, PROBLEM, Diagnosis, alike, diagnose, spelled
 from blankcheck.errors import ArgumentError
 from blankcheck.text import one_line
 
 RESULT = "doctor.json"
-STYLES = {PROBLEM: "bold red", NOTE: "yellow", GOOD: "green"}
-MARKS = {PROBLEM: "✗", NOTE: "•", GOOD: "✓"}
-PLAIN_MARKS = {PROBLEM: "x", NOTE: "-", GOOD: "+"}
+MARKS = {PROBLEM: ("✗", "x", "bold red"), NOTE: ("•", "-", "yellow"), GOOD: ("✓", "+", "green")}
+"""What stands before a finding, also where the terminal has no such letter, and its colour."""
 WIDEST, COLUMN, MOST_LETTERS = 100, 24, 1000
-UNLIKELY: Normalisation = ((0.123,), (0.77,))
-"""A normalisation that no network carries."""
+UNLIKELY: Normalisation = ((0.123,), (0.77,))  # which no network carries
 NO_AUDIT = "No audit yet: nothing that was tried makes it answer as a trained network does."
 
 
 def doctor_command(settings: DoctorSettings, terminal: Terminal) -> int:
     """Examine a network; 0 whatever is found."""
-    if settings.model in ARCHITECTURES and settings.weights is None:
-        raise ArgumentError(
-            f"model {settings.model!r} is untrained; give its --weights "
-            "(blankcheck train makes them)"
-        )
     claim = claim_of(settings, "doctor") if settings.out is not None or settings.overwrite else None
     device, data = start(settings)
-    classifier = _load(settings, data, parse_normalize(settings.normalize)).to(device)
-    path = None
+    classifier, path = load(settings, data).to(device), None
     with claim.opened() if claim is not None else nullcontext() as run:
         if run is not None:
             begin(run, "doctor", settings, device)
@@ -52,17 +44,10 @@ def doctor_command(settings: DoctorSettings, terminal: Terminal) -> int:
             path = run.write_json(RESULT, record)
     if terminal.as_json:
         terminal.result("", [], None, record)
-        return 0
-    _show(found, record, terminal)
-    if path is not None:
-        terminal.out.file.write(f"{path}\n")
+    else:
+        _show(found, record, terminal)
+        terminal.out.file.write(f"{path}\n" if path is not None else "")
     return 0
-
-
-def _load(settings: DoctorSettings, data: Data, normalize: Normalisation | None) -> UnitClassifier:
-    return load_model(
-        settings.model, settings.weights, data, normalize, unsafe_pickle=settings.unsafe_pickle
-    )
 
 
 def _examined(
@@ -74,11 +59,10 @@ def _examined(
     else:
         own = classifier.normalised and not is_hub_name(settings.model)
         carried = own and not _takes(settings, data, UNLIKELY)
+    images, seed = settings.images, settings.seed
     with terminal.progress() as bar:
         for fixed in (carried, True):
-            found = diagnose(
-                classifier, data, images=settings.images, seed=settings.seed, fixed=fixed, note=bar
-            )
+            found = diagnose(classifier, data, images=images, seed=seed, fixed=fixed, note=bar)
             wanted = found.normalize
             if fixed or alike(wanted, asked) or _takes(settings, data, wanted):
                 break
@@ -86,10 +70,10 @@ def _examined(
 
 
 def _takes(settings: DoctorSettings, data: Data, normalize: Normalisation | None) -> bool:
-    """Whether the network, loaded with this option as an audit would load it, has this
-    normalisation."""
+    """Whether an audit with this option would load the network with this normalisation."""
     try:
-        return alike(_inside(_load(settings, data, normalize)), normalize)
+        loaded = load(replace(settings, normalize=spelled(normalize)), data)
+        return alike(_inside(loaded), normalize)
     except ArgumentError:  # the weights hold another one
         return False
 
@@ -102,9 +86,7 @@ def _record(found: Diagnosis, settings: DoctorSettings) -> dict[str, Any]:
     """The whole result as plain values: what `--json` prints and `doctor.json` holds, schema 1."""
     return {
         "schema": 1,
-        "model": settings.model,
-        "weights": settings.weights,
-        "data": settings.data,
+        **{name: getattr(settings, name) for name in ("model", "weights", "data")},
         "problems": len(found.problems),
         "plausible": found.plausible,
         "facts": asdict(found.facts),
@@ -118,15 +100,11 @@ def _record(found: Diagnosis, settings: DoctorSettings) -> dict[str, Any]:
 
 def _audit(found: Diagnosis, settings: DoctorSettings) -> str:
     """The audit to run, quoted for a shell."""
-    given = {
-        "--data": settings.data,
-        "--data-dir": settings.data_dir,
-        "--model": settings.model,
-        "--weights": settings.weights,
-        "--normalize": _normalize_option(found, settings),
-        "--device": settings.device if settings.device != "auto" else None,
-        "--seed": str(settings.seed) if settings.seed else None,
-    }
+    names = ("data", "data_dir", "model", "weights")
+    given = {f"--{name.replace('_', '-')}": getattr(settings, name) for name in names}
+    given["--normalize"] = _normalize_option(found, settings)
+    given["--device"] = settings.device if settings.device != "auto" else None
+    given["--seed"] = str(settings.seed) if settings.seed else None
     words = ["blankcheck audit"]
     for name, value in given.items():
         if value is not None:
@@ -138,16 +116,13 @@ def _normalize_option(found: Diagnosis, settings: DoctorSettings) -> str | None:
     asked = parse_normalize(settings.normalize)
     if asked is not None and alike(asked, found.normalize):
         return settings.normalize
-    if found.carried:
-        return None
-    if found.normalize is None:
-        return "0/1" if is_hub_name(settings.model) else None
-    return spelled(found.normalize)
+    default = "0/1" if is_hub_name(settings.model) else None
+    wanted = default if found.normalize is None else spelled(found.normalize)
+    return None if found.carried else wanted
 
 
 def quoted(text: str) -> str:
-    """A word for a shell. One that a terminal would not show as it is stands in the quotes that
-    spell out all but letters and digits."""
+    """A word for a shell; one that a terminal would not show as it is has its letters spelled."""
     if text.isprintable():
         return shlex.quote(text)
     letters = [chr(byte) for byte in text.encode(errors="surrogateescape")]
@@ -166,20 +141,17 @@ def _show(found: Diagnosis, record: dict[str, Any], terminal: Terminal) -> None:
             out.print(head + line)
             head = Text(" " * column)
 
-    marks = MARKS if (out.encoding or "").lower().startswith("utf") else PLAIN_MARKS
-    count = len(found.problems)
+    count, ascii_only = len(found.problems), not (out.encoding or "").lower().startswith("utf")
     word, style = ("PROBLEMS", "bold red") if count else ("HEALTHY", "bold green")
     said = f"{count or 'no'} problem{'' if count < 2 else 's'} found"
     named = f"{one_line(record['model'])} on {one_line(record['data'])}"
     out.print(Text(word, style).append(f"  {said} with {named}", "none"))
-    if not terminal.quiet:
-        for name, text in _fact_lines(found.facts):
-            beside(Text(f"  {name}", "dim"), 11, Text(text))
+    for name, text in () if terminal.quiet else _fact_lines(found):
+        beside(Text(f"  {name}", "dim"), 11, Text(text))
     out.print("")
-    for finding in found.findings:
-        if finding.status != PROBLEM and terminal.quiet:
-            continue
-        head = Text(f"{marks[finding.status]} {finding.code}", STYLES[finding.status])
+    for finding in found.problems if terminal.quiet else found.findings:
+        *marks, style = MARKS[finding.status]
+        head = Text(f"{marks[ascii_only]} {finding.code}", style)
         beside(head, COLUMN, Text(one_line(finding.finding, MOST_LETTERS)))
         if finding.what_to_do:
             beside(Text(), COLUMN, Text(finding.what_to_do, "bold"))
@@ -189,25 +161,24 @@ def _show(found: Diagnosis, record: dict[str, Any], terminal: Terminal) -> None:
     if record["command"] is None:
         beside(Text(), 0, Text(NO_AUDIT))
         return
-    lines_too = "With these lines in the factory, audit it with"
-    out.print(lines_too if found.lines else "Audit it with")
+    out.print("With these lines in the factory, audit it with" if found.lines else "Audit it with")
     out.file.write(f"{record['command']}\n")
     out.file.flush()
 
 
-def _fact_lines(facts: Facts) -> Iterator[tuple[str, str]]:
+def _fact_lines(found: Diagnosis) -> Iterator[tuple[str, str]]:
     """The header: what the network is."""
+    facts = found.facts
     size, (low, high) = "x".join(map(str, facts.shape)), facts.value_range
     yield "images", f"{size}, values from {low:.2g} to {high:.2g}, {facts.classes} classes"
     if facts.outputs is not None:
         yield "outputs", f"{facts.outputs} {facts.output_form or ''}".rstrip()
-    stored = _bytes(facts.parameter_bytes)
+    stored, kept = _bytes(facts.parameter_bytes), facts.activation_bytes
     yield "network", f"{facts.parameters:,} parameters ({stored}) on {facts.device}"
     if facts.forward_ms is not None:
         said = f"{facts.forward_ms:.2g} ms an image"
-        if facts.gradient_ms is not None and facts.activation_bytes is not None:
-            said += f", {facts.gradient_ms:.2g} ms with gradient"
-            said += f", {_bytes(facts.activation_bytes)} of activations"
+        if facts.gradient_ms is not None and kept is not None:
+            said += f", {facts.gradient_ms:.2g} ms with gradient, {_bytes(kept)} of activations"
         yield "a pass", said
 
 

@@ -1,5 +1,4 @@
-"""`blankcheck sweep`: many hardenings with different options, and the best compromises between
-accuracy and resistance."""
+"""`blankcheck sweep`: many hardenings, and the best compromises of accuracy and resistance."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from blankcheck.cli.terminal import Terminal
 from blankcheck.errors import ArgumentError, BlankcheckError, RunFolderError
 from blankcheck.runs.claims import OVERWRITE, RUNS, Claim, held, latest, next_free
 from blankcheck.runs.folder import RunFolder
-from blankcheck.sweep.results import BEST, Record, results, trial_of, write_results
+from blankcheck.sweep.results import BEST, Record, fooled_of, results, trial_of, write_results
 from blankcheck.sweep.space import read_space
 from blankcheck.sweep.study import JOURNALS, Job, open_study, refuse_other, without_password
 from blankcheck.sweep.trial import HardenTrial
@@ -38,9 +37,8 @@ def sweep_command(settings: SweepSettings, terminal: Terminal) -> int:
     with _opened(settings, job) as (out, job):
         varied, place = ", ".join(job.space.search), without_password(job.storage)
         terminal.note(f"{data.source}: {images}; model {job.space.base.model}")
-        terminal.note(
-            f"{job.options.trials} trials; varied: {varied}; study {job.options.study} in {place}"
-        )
+        study = f"study {settings.study} in {place}"
+        terminal.note(f"{settings.trials} trials; varied: {varied}; {study}")
         news = News(job, out, terminal)
         with terminal.progress() as news.bar:
             try:
@@ -70,23 +68,21 @@ def _job(settings: SweepSettings) -> Job:
         raise ArgumentError(f"min_confident must lie in [0, 1], got {settings.min_confident:g}")
     storage = settings.storage or ""
     if storage and "://" not in storage and not storage.endswith(JOURNALS):
-        raise ArgumentError(
-            "storage must be the address of a database such as sqlite:///sweep.db, or a file that "
-            f"ends in .journal or .log, got {storage[:80]!r}"
-        )
+        must = "storage must be the address of a database such as sqlite:///sweep.db, or a file"
+        raise ArgumentError(f"{must} that ends in .journal or .log, got {storage[:80]!r}")
     space = read_space(settings.base, settings.search, HardenSettings)
     return Job(settings, space, storage, Path(), HardenTrial)
 
 
 @contextmanager
 def _opened(settings: SweepSettings, job: Job) -> Iterator[tuple[RunFolder, Job]]:
-    """The folder and the study, new or gone on with, held inside the block; refuses those of other
-    sweeps before anything is written."""
+    """The folder and the study, new or gone on with, held inside; refuses those of other sweeps
+    before anything is written."""
     shown = settings.storage and without_password(settings.storage)
     config = recorded(settings) | {"storage": shown}
-    old = None if settings.overwrite else _begun(settings, config)
+    out = Path(settings.out) if settings.out is not None else None
+    old = None if settings.overwrite else _begun(out, config, settings)
     if old is None:
-        out = Path(settings.out) if settings.out is not None else None
         claim = Claim(out, "sweep", settings.overwrite, (settings.storage,))
     if job.storage:
         open_study(job)
@@ -100,10 +96,10 @@ def _opened(settings: SweepSettings, job: Job) -> Iterator[tuple[RunFolder, Job]
         yield run, replace(job, out=run.path, storage=job.storage or f"sqlite:///{run / STUDY}")
 
 
-def _begun(settings: SweepSettings, config: dict[str, Any]) -> RunFolder | None:
+def _begun(out: Path | None, config: Record, settings: SweepSettings) -> RunFolder | None:
     """The folder of this very sweep, to go on in; None where there is none. Without --out, a free
     folder is taken in place of one of another sweep."""
-    run = RunFolder(Path(settings.out) if settings.out is not None else latest(RUNS / "sweep"))
+    run = RunFolder(out if out is not None else latest(RUNS / "sweep"))
     if run.command != "sweep":
         return None
     try:
@@ -113,7 +109,7 @@ def _begun(settings: SweepSettings, config: dict[str, Any]) -> RunFolder | None:
         if settings.storage is None and not run.has(STUDY) and run.names("trials/*"):
             raise RunFolderError(f"run folder {run.path} has trials, but no {STUDY} to go on from")
     except BlankcheckError as error:
-        if settings.out is None:
+        if out is None:
             return None
         raise type(error)(f"{error}; {OVERWRITE}, and {next_free(run.path)} is free") from error
     return run
@@ -121,7 +117,7 @@ def _begun(settings: SweepSettings, config: dict[str, Any]) -> RunFolder | None:
 
 class News:
     """Looks at the study, says what has changed since, and writes what was found whenever a trial
-    ends. The first look says nothing of trials of an earlier command."""
+    ends. Of trials of an earlier command it says nothing."""
 
     bar: Any
 
@@ -173,8 +169,7 @@ def sentence(trial: Record) -> str:
     what = f"trial {trial['number']}: {trial['state']}"
     if trial["state"] != "finished":
         return f"{what}, {trial['reason']}{', tried again' * (trial['state'] == 'killed')}"
-    fooled = f"{trial['fooled']} of {trial['attempts']} attempts fooled"
-    return f"{what}, {percent(trial['accuracy'])} right, {fooled}"
+    return f"{what}, {percent(trial['accuracy'])} right, {fooled_of(trial)}"
 
 
 def lines(found: Record, out: RunFolder) -> list[str]:
@@ -186,13 +181,11 @@ def lines(found: Record, out: RunFolder) -> list[str]:
     if best is not None:
         right = f"{percent(best['accuracy'])} of validation images right"
         sure = f"{percent(best['confident'])} right and confident"
-        bound = f"(95 % bound {best['rate_upper_95']:.1%})"
-        fooled = f"{best['fooled']} of {best['attempts']} attempts fooled {bound}"
+        fooled = f"{fooled_of(best)} (95 % bound {best['rate_upper_95']:.1%})"
         said += [f"best: trial {best['number']}, {right}, {sure}, {fooled}"]
         said += [f"configuration: {out / BEST}"]
     if found["front_is_timid"]:
-        said.append(
-            f"every network was right and confident on fewer than {found['min_confident']:.0%} of "
-            "validation images; an audit of one can only be FOOLED or INCONCLUSIVE"
-        )
+        few = f"every network was right and confident on fewer than {found['min_confident']:.0%} of"
+        only = "an audit of one can only be FOOLED or INCONCLUSIVE"
+        said.append(f"{few} validation images; {only}")
     return said
