@@ -32,7 +32,7 @@ from blankcheck.runs import witnesses
 from blankcheck.runs.gate_file import GATE, gate_bytes
 from blankcheck.runs.witnesses import data_fingerprint, unpack
 from blankcheck.verifying import certificate as proof
-from blankcheck.verifying import verify
+from blankcheck.verifying import record as judging_again
 
 NETS = """
 import torch
@@ -74,7 +74,7 @@ def quick(plain):
         patch.setattr(audit, "get_twins", lambda *given: iter([twin]))
         patch.setitem(PRESETS, "smoke", Preset(attempts=20, per_target=2, steps=30))
         patch.setattr(reopen, "load_data", loaded)
-        patch.setattr(verify, "ood_test", fitted)
+        patch.setattr(judging_again, "ood_test", fitted)
         for name in ("confirm", "levels_again"):
             proved = once(getattr(proof, name), lambda made, net: (repr(made), fingerprint(net)))
             patch.setattr(proof, name, proved)

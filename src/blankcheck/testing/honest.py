@@ -78,21 +78,15 @@ class Prototypes(nn.Module):
 
     prototypes: Tensor
     bounds: Tensor
+    steepness, width = 300.0, 0.02
 
-    def __init__(
-        self,
-        images: Tensor,
-        counts: list[int],
-        k: int,
-        steepness: float = 300.0,
-        width: float = 0.02,
-    ) -> None:
+    def __init__(self, images: Tensor, counts: list[int], k: int) -> None:
         super().__init__()
         flat = images.flatten(1)
         unit = flat / flat.norm(dim=1, keepdim=True).clamp_min(1e-6)
         self.register_buffer("prototypes", unit)
         self.register_buffer("bounds", unit.square().topk(k, dim=1).values.sum(dim=1).sqrt() + 1e-4)
-        self.counts, self.k, self.steepness, self.width = counts, k, steepness, width
+        self.counts, self.k = counts, k
 
     def forward(self, images: Tensor) -> Tensor:
         """(n, c, h, w) -> logits (n, classes); all are 0 where no similarity counts."""
@@ -106,7 +100,7 @@ def prototypes(data: Data, among: int = 10_000, seed: int = 0) -> Prototypes:
     """At most `among` training images as prototypes, with the largest k that keeps real images
     right and confident.
 
-    AttemptResults are the data's default `max_lit`, three quarters of it, and so on.
+    Tried are the data's default `max_lit`, three quarters of it, and so on.
     """
     chosen = data.train.sample(among, seed)
     chosen = chosen.take(chosen.labels.argsort(stable=True))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from blankcheck.certifying import Certificate, Gated, confirm
 from blankcheck.certifying.certificate import levels_again
@@ -15,7 +14,7 @@ from blankcheck.judging.recheck import differences
 from blankcheck.runs.folder import CERTIFICATE, CONFIG, MARK
 from blankcheck.runs.schema import checked
 from blankcheck.verifying.findings import value
-from blankcheck.verifying.folder import Folder
+from blankcheck.verifying.folder import Folder, Subject
 
 COMMANDS = ("audit", "harden", "certify", "gate")
 """Those that give a verdict."""
@@ -38,17 +37,16 @@ def read_certificate(folder: Folder) -> Certificate | None:
     try:
         certificate = checked(record, Certificate, CERTIFICATE)
         again = certificate.as_json()
+        if len(certificate.k) != (classes := len(folder.verdict["classes"])):
+            raise ValueError(f"must have one entry for each of {classes} classes")
     except RunFolderError as error:
         found.fail(error)
-        return None
     except (ArgumentError, ArithmeticError, ValueError) as error:
         found.fail(CERTIFICATE, error)
-        return None
-    if len(certificate.k) != (classes := len(folder.verdict["classes"])):
-        found.fail(CERTIFICATE, f"must have one entry for each of {classes} classes")
-        return None
-    found.differ(CERTIFICATE, differences(record, again))
-    return certificate
+    else:
+        found.differ(CERTIFICATE, differences(record, again))
+        return certificate
+    return None
 
 
 def check_command(folder: Folder, certificate: Certificate | None) -> None:
@@ -63,32 +61,18 @@ def check_command(folder: Folder, certificate: Certificate | None) -> None:
         found.compare(CERTIFICATE, "means", certificate.means, whose, GATE_CERTIFIED)
 
 
-def check_certificate(
-    folder: Folder,
-    certificate: Certificate,
-    classifier: UnitClassifier,
-    shape: Sequence[int],
-    outputs: int,
-) -> bool:
-    """Whether all that the certificate says holds.
-
-    Args:
-        folder: the run.
-        certificate: what it says.
-        classifier: the network.
-        shape: (c, h, w) of images.
-        outputs: of the network.
-    """
+def check_certificate(folder: Folder, certificate: Certificate, subject: Subject) -> bool:
+    """Whether all that the certificate says holds."""
     found, config, before = folder.found, folder.config, len(folder.found.failures)
-    wanted = {
-        "shape": tuple(shape),
-        "outputs": outputs,
-        "confidence": folder.verdict["conditions"]["confidence"],
-        "fingerprint": fingerprint(classifier),
-        "means": GATE_CERTIFIED if isinstance(classifier.network, Gated) else CERTIFIED,
-        "unit": config.get("unit", "features"),
-    }
-    for name, true in wanted.items():
+    gated = isinstance(subject.classifier.network, Gated)
+    for name, true in (
+        ("shape", tuple(subject.shape)),
+        ("outputs", subject.outputs),
+        ("confidence", folder.verdict["conditions"]["confidence"]),
+        ("fingerprint", fingerprint(subject.classifier)),
+        ("means", GATE_CERTIFIED if gated else CERTIFIED),
+        ("unit", config.get("unit", "features")),
+    ):
         found.compare(CERTIFICATE, name, getattr(certificate, name), "the run's is", true)
     steps = certificate.settings["slope_steps"]
     asked = config.get("slope_steps", steps)
@@ -97,7 +81,7 @@ def check_certificate(
         found.fail(CERTIFICATE, f"levels must be at most {MOST_LEVELS}")
     # nothing is proved of a shape, or at a number of steps, that only the file names
     if len(found.failures) == before:
-        _prove(folder, certificate, classifier)
+        _prove(folder, certificate, subject.classifier)
     return len(found.failures) == before
 
 

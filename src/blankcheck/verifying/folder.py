@@ -1,29 +1,32 @@
-"""The files of a run folder, as `verify` reads them: what is missing is said, what cannot be read
-is refused."""
+"""The files of a run folder, as `verify` reads them, and what they are checked against.
+
+What is missing is said, what cannot be read is refused.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import torch
+
+from blankcheck.api.reopen import form_again
+from blankcheck.classifiers import UnitClassifier, probabilities
+from blankcheck.classifiers.wrapper import left_as_found
+from blankcheck.data import Data
 from blankcheck.errors import RunFolderError
 from blankcheck.judging.evidence import Attempt
+from blankcheck.runs import folder as names
 from blankcheck.runs.contents import read_attempts, read_verdict
-from blankcheck.runs.folder import (
-    ATTEMPTS,
-    CONFIG,
-    MARK,
-    PACKAGES,
-    VERDICT,
-    WITNESSES,
-    RunFolder,
-    environment,
-)
+from blankcheck.runs.folder import RunFolder
 from blankcheck.runs.schema import Environment, check_version, checked
 from blankcheck.runs.witnesses import Stored, unpack
+from blankcheck.types import Conditions
 from blankcheck.verifying.findings import Findings
 
 Plain = str | int | float | bool | None
+Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -53,29 +56,52 @@ class Folder:
         return {} if self.stored is None else self.stored.metadata
 
 
+@dataclass(frozen=True)
+class Subject:
+    """The network, loaded by its `name`, the data where they are at hand, (c, h, w) of images, and
+    the conditions."""
+
+    classifier: UnitClassifier
+    name: str
+    data: Data | None
+    shape: Shape
+    want: Conditions
+
+    @cached_property
+    def form(self) -> str:
+        """Of the network's outputs, by looking."""
+        return form_again(self.classifier, self.shape, self.data)
+
+    @cached_property
+    def outputs(self) -> int:
+        """How many outputs the network has."""
+        with left_as_found(self.classifier):
+            return probabilities(self.classifier, torch.zeros(1, *self.shape), self.form).shape[1]
+
+
 def read_folder(found: Findings, run: RunFolder) -> Folder | None:
     """The files of a folder; None where `verdict.json` or the attempts are not of the right form.
 
     Raises RunFolderError where it has no verdict, and for files that cannot be read at all.
     """
-    check_version(run.read_json(VERDICT), str(run / VERDICT))
-    around = checked(run.read_json(MARK), Environment, str(run / MARK))
-    config: dict[str, Any] = {}
-    if run.has(CONFIG):
-        config = run.read_config()
-    else:
-        found.fail(CONFIG, "is missing")
-    stored = _stored(found, run)
-    ours = around.packages.get(PACKAGES[0]) == environment()["packages"][PACKAGES[0]]
+    check_version(run.read_json(names.VERDICT), str(run / names.VERDICT))
+    around = checked(run.read_json(names.MARK), Environment, str(run / names.MARK))
+    missing = [name for name in (names.CONFIG, names.WITNESSES) if not run.has(name)]
+    for name in missing:
+        found.fail(name, "is missing")
+    config = {} if names.CONFIG in missing else run.read_config()
+    stored = None if names.WITNESSES in missing else _stored(found, run)
+    package = names.PACKAGES[0]
+    ours = around.packages.get(package) == names.environment()["packages"][package]
     found.current = ours and (stored is None or "conditions" in stored.metadata)
     attempts: tuple[Attempt, ...] = ()
-    records = run.read_lines(ATTEMPTS)
+    records = run.read_lines(names.ATTEMPTS)
     try:
         verdict = read_verdict(run)
-        if run.has(ATTEMPTS):
+        if run.has(names.ATTEMPTS):
             attempts, records = read_attempts(run)
         else:
-            found.fail(ATTEMPTS, "is missing")
+            found.fail(names.ATTEMPTS, "is missing")
     except RunFolderError as error:
         found.fail(error)
         return None
@@ -85,11 +111,8 @@ def read_folder(found: Findings, run: RunFolder) -> Folder | None:
 
 
 def _stored(found: Findings, run: RunFolder) -> Stored | None:
-    if not run.has(WITNESSES):
-        found.fail(WITNESSES, "is missing")
-        return None
     try:
-        return unpack(run.read_bytes(WITNESSES), WITNESSES)
+        return unpack(run.read_bytes(names.WITNESSES), names.WITNESSES)
     except RunFolderError as error:
         found.fail(error)
         return None

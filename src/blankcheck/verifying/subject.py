@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-
-from blankcheck.api.reopen import form_again, text_of
+from blankcheck.api.reopen import text_of
 from blankcheck.certifying import Gated
-from blankcheck.classifiers import UnitClassifier, probabilities
-from blankcheck.classifiers.wrapper import fingerprint, left_as_found
+from blankcheck.classifiers import UnitClassifier
+from blankcheck.classifiers.wrapper import fingerprint
 from blankcheck.data import Data
 from blankcheck.data.loading import runs_code
 from blankcheck.data.variants import split_variants
@@ -17,17 +15,12 @@ from blankcheck.runs.gate_file import GATE, PROGRAM, program_bytes, read_gate, s
 from blankcheck.runs.witnesses import data_fingerprint
 from blankcheck.text import one_line
 from blankcheck.verifying.findings import value
-from blankcheck.verifying.folder import Folder
+from blankcheck.verifying.folder import Folder, Subject
 
 
 def check_data(folder: Folder, data: Data | None, source: str) -> Data | None:
-    """Whether these are the data of the run; None where they are not at hand, or are others.
-
-    Args:
-        folder: the run.
-        data: what was loaded, None where it is not at hand.
-        source: what it was loaded from.
-    """
+    """The data, loaded from `source`, where they are those of the run; None where they are others,
+    or not at hand."""
     found, metadata, configured = folder.found, folder.metadata, text_of(folder.config, "data")
     found.record |= {"data": source, "data_fingerprint": None}
     then = metadata.get("data")
@@ -63,33 +56,14 @@ def _plain(source: str) -> str:
         return source
 
 
-def check_network(
-    folder: Folder,
-    classifier: UnitClassifier,
-    name: str,
-    data: Data | None,
-    shape: tuple[int, int, int],
-) -> tuple[str, int]:
-    """Whether this is the network of the run: what its files say is compared with what it does.
-
-    Args:
-        folder: the run.
-        classifier: the network, which was loaded by this `name`.
-        data: the data set, where it is at hand.
-        shape: (c, h, w) of images.
-
-    Returns:
-        Form and number of its outputs, by looking.
-    """
-    found, inner = folder.found, classifier.network
-    form, mark = form_again(classifier, shape, data), fingerprint(classifier)
-    with left_as_found(classifier):
-        outputs = probabilities(classifier, torch.zeros(1, *shape), form).shape[1]
-    gated = isinstance(inner, Gated)
+def check_network(folder: Folder, subject: Subject) -> None:
+    """Whether this is the network of the run: what its files say is compared with what it does."""
+    found, inner, form = folder.found, subject.classifier.network, subject.form
+    mark, gated = fingerprint(subject.classifier), isinstance(inner, Gated)
     behind = f", scored behind the gate of the run folder ({GATE})" if gated else ""
     found.facts.append(
-        f"network: {one_line(name, 80)}, normalisation {_normalisation(classifier)}, "
-        f"outputs {form}, fingerprint {mark}{behind}"
+        f"network: {one_line(subject.name, 80)}, normalisation "
+        f"{_normalisation(subject.classifier)}, outputs {form}, fingerprint {mark}{behind}"
     )
     said = folder.metadata.get("fingerprint")
     if folder.stored is not None and said != mark:
@@ -102,31 +76,22 @@ def check_network(
     if isinstance(inner, Gated):
         its = read_gate(folder.run).form
         found.compare(GATE, "form", its, "the classifier inside gives", inner.form)
-    found.record |= {
-        "network": mark,
-        "same_network": said == mark,
-        "output_form": form,
-        "gate": gated,
-    }
-    return form, outputs
+    found.record |= {"network": mark, "same_network": said == mark}
+    found.record |= {"output_form": form, "gate": gated}
 
 
-def check_program(folder: Folder, classifier: UnitClassifier, data: Data | None) -> None:
-    """The program beside a gate is what its network exports to.
-
-    It is compared and not loaded, which could run code.
-    """
-    if not isinstance(classifier.network, Gated):
+def check_program(folder: Folder, subject: Subject) -> None:
+    """The program beside a gate is what its network exports to. It is compared and not loaded,
+    which could run code."""
+    if not isinstance(subject.classifier.network, Gated):
         return
     made = folder.around.packages.get("torch"), folder.around.device
-    if data is None or made != (environment()["packages"]["torch"], "cpu"):
-        folder.found.not_at_hand(
-            f"{PROGRAM} was not looked at, which takes the data and the torch that exported it, "
-            "on a CPU"
-        )
+    if subject.data is None or made != (environment()["packages"]["torch"], "cpu"):
+        needed = "which takes the data and the torch that exported it, on a CPU"
+        folder.found.not_at_hand(f"{PROGRAM} was not looked at, {needed}")
         return
     try:
-        program = program_bytes(classifier, data)
+        program = program_bytes(subject.classifier, subject.data)
     except Exception:  # torch.export raises whatever it meets in the classifier
         program = None
     there = folder.run.read_bytes(PROGRAM) if folder.run.has(PROGRAM) else None

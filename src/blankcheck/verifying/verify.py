@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 from blankcheck.api.certify import proof_of
 from blankcheck.api.reopen import data_again, model_again, text_of
-from blankcheck.auditing import ood_test
 from blankcheck.certifying import Certificate
 from blankcheck.classifiers import UnitClassifier
-from blankcheck.data import Data
-from blankcheck.errors import ArgumentError, DataError, ModelError, RunFolderError
-from blankcheck.judging import FIRST, SECOND, Verdict
+from blankcheck.errors import ModelError, RunFolderError
 from blankcheck.judging.evidence import Attempt
-from blankcheck.runs.folder import ATTEMPTS, VERDICT, WITNESSES, RunFolder
+from blankcheck.runs.folder import ATTEMPTS, WITNESSES, RunFolder
 from blankcheck.runs.witnesses import LATER, METADATA
-from blankcheck.types import Conditions
+from blankcheck.verifying import record
 from blankcheck.verifying.certificate import check_certificate, check_command, read_certificate
 from blankcheck.verifying.findings import Findings
-from blankcheck.verifying.folder import Folder, read_folder
-from blankcheck.verifying.record import (
-    Judges,
-    check_allocation,
-    check_conditions,
-    check_real,
-    check_test,
-    derive,
-    fit_judges,
-)
+from blankcheck.verifying.folder import Folder, Subject, read_folder
 from blankcheck.verifying.subject import check_data, check_network, check_program
 from blankcheck.verifying.witnesses import check_attempts, check_nearest, check_rows, check_scores
-
-Shape = tuple[int, int, int]
 
 
 def verify(
@@ -64,7 +48,7 @@ def verify(
     loaded = check_data(folder, data_again(folder.config, data, data_dir), source)
     shape = folder.stored.shape if folder.stored is not None else None
     shape = loaded.shape if loaded is not None else shape
-    want = _conditions(folder, shape)
+    want = record.check_conditions(folder, shape)
     if want is None:
         return found
     classifier: UnitClassifier | None = None
@@ -80,58 +64,34 @@ def verify(
     certificate = read_certificate(folder)
     check_command(folder, certificate)
     if classifier is not None and shape is not None:
-        extra = _measured(folder, want, certificate, classifier, name, loaded, shape)
+        extra = _measured(folder, certificate, Subject(classifier, name, loaded, shape, want))
     if run.has(ATTEMPTS):
-        _verdict(folder, extra, want, certificate)
+        record.check_allocation(folder, want)
+        record.derive(folder, extra, want, None if certificate is None else proof_of(certificate))
     return found
 
 
-def _conditions(folder: Folder, shape: Shape | None) -> Conditions | None:
-    """What was asked; None where nothing can be asked for that."""
-    found, said = folder.found, folder.verdict["conditions"]
-    check_conditions(folder, shape)
-    found.record |= {"verdict": folder.verdict["verdict"], "conditions": said}
-    try:
-        want = Conditions(*(said[f.name] for f in fields(Conditions)))
-    except ArgumentError as error:
-        found.fail(VERDICT, "conditions", error)
-        return None
-    found.facts.append(
-        f"conditions: confidence >= {want.confidence:g}, at most {want.max_lit} lit features, "
-        f"out of distribution at {want.ood_level:g}"
-    )
-    return want
-
-
 def _measured(
-    folder: Folder,
-    want: Conditions,
-    certificate: Certificate | None,
-    classifier: UnitClassifier,
-    name: str,
-    data: Data | None,
-    shape: Shape,
+    folder: Folder, certificate: Certificate | None, subject: Subject
 ) -> tuple[Attempt, ...]:
     """All that the network is needed for; hands back the witnesses outside the allocation."""
     extra: tuple[Attempt, ...] = ()
     try:
-        form, outputs = check_network(folder, classifier, name, data, shape)
-        extra = _witnesses(folder, classifier, data, form, want)
-        if data is not None:
-            check_real(folder, classifier, data, form, want.confidence)
-        check_program(folder, classifier, data)
+        check_network(folder, subject)
+        extra = _witnesses(folder, subject)
+        if subject.data is not None:
+            record.check_real(folder, subject, subject.data)
+        check_program(folder, subject)
         if certificate is not None:
-            good = check_certificate(folder, certificate, classifier, shape, outputs)
+            good = check_certificate(folder, certificate, subject)
             folder.found.record["certificate"] = good
     except (ModelError, RunFolderError) as error:
         folder.found.fail(error)
     return extra
 
 
-def _witnesses(
-    folder: Folder, classifier: UnitClassifier, data: Data | None, form: str, want: Conditions
-) -> tuple[Attempt, ...]:
-    """Everything the witness file says; hands back the witnesses outside the fixed allocation."""
+def _witnesses(folder: Folder, subject: Subject) -> tuple[Attempt, ...]:
+    """All that the witness file says; hands back the witnesses outside the fixed allocation."""
     found, stored = folder.found, folder.stored
     if stored is None:
         return ()
@@ -141,35 +101,9 @@ def _witnesses(
     for name in LATER:
         if name not in stored.tensors:
             found.lack(WITNESSES, f"{name} is missing")
-    judges = Judges()
-    if data is not None:
-        families = {"first": FIRST, "second": SECOND}
-        try:
-            judges = fit_judges(folder, lambda name: ood_test(data, want.ood_level, families[name]))
-        except DataError as error:
-            found.fail(VERDICT, "conditions.ood_level", error)
-        if judges.first is not None:
-            check_test(folder, judges.first, data)
-    check_scores(folder, stored, classifier, form, want, judges.first)
-    if data is not None:
-        check_nearest(folder, stored, data)
+    judges = record.fit_judges(folder, subject.want, subject.data)
+    check_scores(folder, stored, subject, judges.first)
+    if subject.data is not None:
+        check_nearest(folder, stored, subject.data)
     check_attempts(folder, judges)
     return check_rows(folder, stored, judges.second)
-
-
-def _verdict(
-    folder: Folder, extra: tuple[Attempt, ...], want: Conditions, certificate: Certificate | None
-) -> None:
-    check_allocation(folder, want)
-    word = derive(folder, extra, want, None if certificate is None else proof_of(certificate))
-    if folder.found.failures:
-        return
-    folder.found.facts.append(
-        f"verdict: {word}, derived anew from {len(folder.attempts)} attempts, {len(extra)} "
-        f"witnesses outside them and {len(folder.verdict['checks'])} checks"
-    )
-    if word in (Verdict.RESISTED, Verdict.INCONCLUSIVE):
-        folder.found.facts.append(
-            "what was not found rests on the recorded attempts and controls, and can only be "
-            "repeated by running the audit again"
-        )
