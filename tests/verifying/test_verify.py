@@ -478,7 +478,7 @@ OF_CERTIFICATES = {
     "steps": (within("settings", slope_steps=10**9), "slope_steps"),
     "fewer steps": (within("settings", slope_steps=0), "slope_steps is 0"),
     "no levels": (say(levels=3), "levels must be"),
-    "a short level": (lambda v: v["levels"][0]["log_odds"].pop(), "a number for each class"),
+    "a short level": (lambda v: v["levels"][0]["log_odds"].pop(), "must have all classes"),
     "a level twice": (
         lambda v: v["levels"].append(v["levels"][-1]),
         "levels must be in order, each once",
