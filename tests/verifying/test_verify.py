@@ -481,7 +481,7 @@ OF_CERTIFICATES = {
     "a short level": (lambda v: v["levels"][0]["log_odds"].pop(), "must have all classes"),
     "a level twice": (
         lambda v: v["levels"].append(v["levels"][-1]),
-        "levels must be in order, each once",
+        "levels must be in order",
     ),
     "a bound": (lambda v: v["levels"][1].update(log_odds=[-9.0] * 10), "proved again"),
     "seconds in one file": (say(seconds=0.0), "certificate.seconds"),

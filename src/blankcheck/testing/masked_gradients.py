@@ -32,14 +32,9 @@ def masked_gradient_network(
     Searches that start from noise then find nothing, and their gradient vanishes; others succeed at
     once (gradient masking: Athalye, Carlini and Wagner 2018, arXiv:1802.00420).
 
-    Args:
-        data: what it is trained on.
-        seed: of all random numbers.
-        architecture: of the network.
-        epochs: of training.
-        steps: search steps each time an image of the buffer is visited.
-        silence: weight of the searched images' mean last hidden activation; above 0 it kills every
-            unit there, which a small network does not do by itself.
+    `steps` search steps are taken each time an image of the buffer is visited. silence: weight of
+    the searched images' mean last hidden activation; above 0 it kills every unit there, which a
+    small network does not do by itself.
     """
     network = build(architecture, data.shape, len(data.classes), data.mean_and_std(), seed)
     plan, rule, generator = TrainingPlan(epochs), ProximalMomentum(), torch.Generator()

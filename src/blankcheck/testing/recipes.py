@@ -17,9 +17,8 @@ from blankcheck.classifiers.planting import Trigger, random_patterns
 from blankcheck.data import Data
 from blankcheck.testing import deceivers as d
 from blankcheck.testing import stochastic as s
-from blankcheck.testing.honest import InkGate, ink_gate, prototypes
 from blankcheck.testing.masked_gradients import masked_gradient_network
-from blankcheck.testing.planted import stripes, stripes_template
+from blankcheck.testing.toys import InkGate, ink_gate, prototypes, stripes, stripes_template
 from blankcheck.types import count_lit, default_max_lit
 
 BLACK = 1.5

@@ -13,8 +13,7 @@ from blankcheck.errors import ArgumentError, ModelError, RunFolderError
 from blankcheck.judging.recheck import differences
 from blankcheck.runs.folder import CERTIFICATE, CONFIG, MARK
 from blankcheck.runs.schema import checked
-from blankcheck.verifying.findings import value
-from blankcheck.verifying.folder import Folder, Subject
+from blankcheck.verifying.folder import Folder, Subject, value
 
 COMMANDS = ("audit", "harden", "certify", "gate")
 """Those that give a verdict."""

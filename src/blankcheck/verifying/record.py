@@ -19,8 +19,7 @@ from blankcheck.judging.recheck import differences
 from blankcheck.runs.folder import ATTEMPTS, CONFIG, METRICS, VERDICT, WITNESSES
 from blankcheck.runs.schema import AttemptLine
 from blankcheck.types import Conditions, default_max_lit
-from blankcheck.verifying.findings import ANEW, value
-from blankcheck.verifying.folder import Folder, Shape, Subject
+from blankcheck.verifying.folder import ANEW, Folder, Shape, Subject, value
 
 CLOSE = 1e-3
 """Largest difference of a share of real images that is measured again."""

@@ -15,8 +15,7 @@ from blankcheck.judging import OODTest
 from blankcheck.judging.evidence import Attempt
 from blankcheck.runs.folder import ATTEMPTS, CONFIG, WITNESSES
 from blankcheck.runs.witnesses import TOLERANCE, Stored, measure
-from blankcheck.verifying.findings import value
-from blankcheck.verifying.folder import Folder, Subject
+from blankcheck.verifying.folder import Folder, Subject, value
 from blankcheck.verifying.record import Judges
 
 EXACT = 1e-6
