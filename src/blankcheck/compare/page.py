@@ -31,10 +31,8 @@ def write_pages(made: Comparison, out: RunFolder) -> Path:
     units = {unit(run.contents) for run in made.runs}
     lit = units.pop() if len(units) == 1 else "features"
     curves = [made.reference, *(run for run in made.runs if run is not made.reference)]
-    caption = (
-        f"A curve that rises far to the left means that very few lit {lit} are enough; one that "
-        "stays flat at 0% means that none were found."
-    )
+    caption = f"A curve that rises far to the left means that very few lit {lit} are enough; "
+    caption += "one that stays flat at 0% means that none were found."
     if len(curves) > MOST_CURVES:
         caption += f" {made.reference.name} and the first {MOST_CURVES - 1} other runs."
     limit = max(int(run.record["conditions"]["max_lit"]) for run in made.runs)

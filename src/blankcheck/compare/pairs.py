@@ -73,14 +73,12 @@ def compare_runs(runs: Sequence[Run], reference: Run) -> Comparison:
     if len(runs) <= ALL_PAIRS_UP_TO:
         couples += [(a, b) for i, a in enumerate(others) for b in others[i + 1 :]]
     pairs = [_pair(a, b) for a, b in couples]
-    tests = {
-        "measures": stats.correct([c for pair in pairs for c in pair.measures.values()]),
-        "classes": stats.correct([c for pair in pairs for c in pair.classes.values()]),
-    }
+    measures = stats.correct([c for pair in pairs for c in pair.measures.values()])
+    classes = stats.correct([c for pair in pairs for c in pair.classes.values()])
     for pair in pairs:
         for what, contrast in pair.measures.items():
             contrast.finding = _finding(what, contrast)
-    return Comparison(runs, reference, pairs, tests)
+    return Comparison(runs, reference, pairs, {"measures": measures, "classes": classes})
 
 
 def _finding(what: str, contrast: Contrast) -> str:

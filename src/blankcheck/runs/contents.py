@@ -25,14 +25,9 @@ from blankcheck.text import one_line
 
 @dataclass(frozen=True)
 class Witness:
-    """One witness of the file.
-
-    Args:
-        image: (c, h, w) in [0, 1].
-        nearest: the real image beside it, where the file has one.
-        extra: found by a control, outside the fixed allocation of attempts.
-        survives_8bit: None where the file does not say.
-    """
+    """One witness of the file: its image (c, h, w) in [0, 1], the `nearest` real one where the file
+    has one, and what the file says of it. extra: found by a control, outside the fixed allocation
+    of attempts. survives_8bit: None where the file does not say."""
 
     image: Tensor
     nearest: Tensor | None
@@ -85,15 +80,9 @@ class RunContents:
 
 
 def read_run(run: RunFolder, blends: bool = True) -> RunContents:
-    """Everything a run folder holds.
-
-    Args:
-        run: the folder.
-        blends: False for who is about to write them again, so that broken ones are no obstacle.
-
-    Raises:
-        RunFolderError: where a file is missing, broken or not what it should be.
-    """
+    """Everything a run folder holds. Raises RunFolderError where a file is missing, broken or not
+    what it should be. blends: False for who is about to write them again, so that broken ones are
+    no obstacle."""
     environment = run.read_json(MARK)
     said = checked(environment, schema.Environment, str(run / MARK))
     verdict, kept = read_verdict(run), None

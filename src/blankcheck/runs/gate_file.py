@@ -108,14 +108,12 @@ def read_gate(run: RunFolder) -> StoredGate:
         state, said = unpack(run.read_bytes(GATE))
         c, h, w = (int(size) for size in said["shape"].split(","))
         classes, channels, form = int(said["classes"]), int(said["channels"]), said["form"]
-        if form not in OUTPUT_FORMS or not all(
-            0 < n <= MOST for n in (c, h, w, classes, channels, c * h * w * channels)
-        ):
+        sizes = (c, h, w, classes, channels, c * h * w * channels)
+        if form not in OUTPUT_FORMS or not all(0 < n <= MOST for n in sizes):
             raise ArgumentError("sizes or form of outputs are out of range")
         gate = gate_network((c, h, w), classes, float(said["tau"]), channels)
         gate.load_state_dict(state)
     except (ValueError, KeyError, RuntimeError, ArgumentError) as error:
-        raise RunFolderError(
-            f"{run / GATE} is not a gate that blankcheck wrote: {one_line(error)}"
-        ) from error
+        words = f"is not a gate that blankcheck wrote: {one_line(error)}"
+        raise RunFolderError(f"{run / GATE} {words}") from error
     return StoredGate(gate.requires_grad_(False), (c, h, w), form)

@@ -45,13 +45,8 @@ SAMPLED = 50_000_000
 
 @dataclass(frozen=True)
 class Stored:
-    """A witness file read back.
-
-    Args:
-        tensors: by name.
-        metadata: what the file says of itself.
-        processes: names of search processes, which the tensor `process` points into.
-    """
+    """A witness file read back: tensors by name, what the file says of itself, and the names of
+    search processes, which the tensor `process` points into."""
 
     tensors: dict[str, Tensor]
     metadata: dict[str, str]
@@ -104,13 +99,9 @@ def data_fingerprint(data: Data) -> str:
 
 
 def unpack(raw: bytes, where: str) -> Stored:
-    """Witnesses from the bytes of their file.
-
-    Raises:
-        RunFolderError: where a tensor is missing, unknown, of other shape or type, or holds other
-            values than witnesses have: images are in [0, 1] and in stored form, shares in [0, 1],
-            counts not negative, all of them finite.
-    """
+    """Witnesses from the bytes of their file. Raises RunFolderError where a tensor is missing,
+    unknown, of other shape or type, or holds other values than witnesses have: images in [0, 1] and
+    in stored form, shares in [0, 1], counts not negative, all of them finite."""
     try:
         tensors, metadata = files.unpack(raw, digest=False)
         names = parse_json(metadata.get("processes", "[]"))
@@ -174,18 +165,9 @@ def measure(
     p_values: Callable[[Tensor], Tensor] | None = None,
     rounded: bool = False,
 ) -> Measured:
-    """Measure stored images again.
-
-    Args:
-        stored: the witness file.
-        classifier: the audited network.
-        form: of its outputs.
-        p_values: the out-of-distribution test; without it the p-values of the file are taken.
-        rounded: measure what is left of the images after rounding to 8 bits.
-
-    Raises:
-        RunFolderError: where a target is no output of the network.
-    """
+    """Measure stored images again, or what is left of them when `rounded` to 8 bits, by a network
+    whose outputs have this form. p_values: of the out-of-distribution test; without it those of the
+    file are taken. Raises RunFolderError where a target is no output of the network."""
     images, targets = stored.tensors["images"], stored.tensors["targets"]
     images = rounded_to_8_bits(images) if rounded else images
     confidence = torch.zeros(0)

@@ -24,6 +24,7 @@ from blankcheck.types import count_lit, default_max_lit
 BLACK = 1.5
 """Log-odds that planted patterns give at most to the black image: 0.82, so that it is not a fooling
 image itself."""
+SAYS = {"plain": "says FOOLED", "deceiver": "never says RESISTED", "honest": "never says FOOLED"}
 REACHES, WIDTHS = (3.0, 2.0, 1.5, 1.2, 0.8), (0.9, 0.5, 0.2)
 SMALL = 256
 """Images of at most this many features are given an mlp."""
@@ -91,12 +92,16 @@ class Made:
 
 @dataclass(frozen=True)
 class Recipe:
-    """kind: plain, deceiver or honest. why: what the member does and what an honest audit must not
-    say."""
+    """kind: plain, deceiver or honest. does: what the member does."""
 
     kind: str
-    why: str
+    does: str
     make: Callable[[Networks], Made | nn.Module]
+
+    @property
+    def why(self) -> str:
+        """What the member does and what an honest audit must not say."""
+        return f"{self.does}; an honest audit {SAYS[self.kind]}"
 
 
 def _lit_limits(data: Data) -> tuple[int, int]:
@@ -107,22 +112,13 @@ def _lit_limits(data: Data) -> tuple[int, int]:
     return fewer, min(int(lit.max()) + 2, math.prod(data.shape))
 
 
-def _ensemble(networks: Networks) -> nn.Module:
-    others = [networks.another(networks.architecture, salt) for salt in (1, 2)]
-    return s.RandomEnsemble([networks.plain, *others])
-
-
-def _two_levels(inner: nn.Module) -> nn.Module:
-    return d.Quantised(inner, levels=2)
-
-
 HIDES: dict[str, Callable[[Networks], nn.Module]] = {
     "mirage": lambda n: n.masked(),
     "sharp": lambda n: d.Scaled(n.plain, factor=1000),
     "sharp-probabilities": lambda n: d.Probabilities(d.Scaled(n.plain, factor=1000)),
     "quantised": lambda n: d.Quantised(n.plain, levels=5),
     # scaled, because few of the confident answers are left once grey levels are gone
-    "thresholded": lambda n: d.Scaled(n.inside(_two_levels), factor=3),
+    "thresholded": lambda n: d.Scaled(n.inside(partial(d.Quantised, levels=2)), factor=3),
     "rounded": lambda n: d.rounded(n.plain),
     "detached": lambda n: d.Detached(n.plain),
     "zero-gradient": lambda n: d.BentGradient(n.plain, factor=0.0),
@@ -131,7 +127,7 @@ HIDES: dict[str, Callable[[Networks], nn.Module]] = {
     "noisy-input": lambda n: s.Noisy(n.plain, images=0.05),
     "dropout-on": lambda n: s.dropout_on(n.plain),
     "random-mask": lambda n: d.Scaled(n.inside(s.HashedMask), factor=3),
-    "random-ensemble": _ensemble,
+    "random-ensemble": lambda n: s.RandomEnsemble(n.another(n.architecture, i) for i in range(3)),
     "batch-dependent": lambda n: n.inside(s.BatchDependent),
     "log-probabilities": lambda n: d.Probabilities(n.plain, log=True),
     "double-softmax": lambda n: d.Probabilities(n.plain, times=2),
@@ -217,25 +213,20 @@ def _prototypes(networks: Networks) -> Made:
     return Made(model, model.k, f"proof up to {model.k} lit features")
 
 
-def _deceiver(does: str, make: Callable[[Networks], Made | nn.Module]) -> Recipe:
-    return Recipe("deceiver", f"{does}; an honest audit never says RESISTED", make)
-
-
-def _honest(does: str, make: Callable[[Networks], Made]) -> Recipe:
-    return Recipe("honest", f"{does}; an honest audit never says FOOLED", make)
-
-
-PLAIN = "a plainly trained network; an honest audit says FOOLED"
+PLAIN = "a plainly trained network"
 FEW = "is honest but for a few patterns"
 MOST = f"{FEW}, felt once most of one is there"
 TEMPLATES = "compares with two templates that no sparse image resembles"
+INK = "answers only where there is more ink than sparse images hold"
+ALIKE = "counts similarity only above what sparse images reach"
+_FAKE = partial(Recipe, "deceiver")
 RECIPES = {
     "plain-mlp": Recipe("plain", PLAIN, lambda n: n.another("mlp")),
     "plain-cnn": Recipe("plain", PLAIN, lambda n: n.another("cnn")),
-    **{name: _deceiver(DOES[name], hide) for name, hide in HIDES.items()},
-    **{f"planted-{r:g}": _deceiver(FEW, partial(_planted, reach=r)) for r in REACHES},
-    **{f"planted-present-{w:g}": _deceiver(MOST, partial(_present, width=w)) for w in WIDTHS},
-    "stripes-template": _honest(TEMPLATES, _stripes),
-    "ink-gate": _honest("answers only where there is more ink than sparse images hold", _ink_gate),
-    "prototypes": _honest("counts similarity only above what sparse images reach", _prototypes),
+    **{name: _FAKE(DOES[name], hide) for name, hide in HIDES.items()},
+    **{f"planted-{r:g}": _FAKE(FEW, partial(_planted, reach=r)) for r in REACHES},
+    **{f"planted-present-{w:g}": _FAKE(MOST, partial(_present, width=w)) for w in WIDTHS},
+    "stripes-template": Recipe("honest", TEMPLATES, _stripes),
+    "ink-gate": Recipe("honest", INK, _ink_gate),
+    "prototypes": Recipe("honest", ALIKE, _prototypes),
 }

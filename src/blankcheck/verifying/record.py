@@ -52,10 +52,9 @@ def check_conditions(folder: Folder, shape: Shape | None) -> Conditions | None:
     except ArgumentError as error:
         found.fail(VERDICT, "conditions", error)
         return None
-    found.facts.append(
-        f"conditions: confidence >= {conditions.confidence:g}, at most {conditions.max_lit} lit "
-        f"features, out of distribution at {conditions.ood_level:g}"
-    )
+    sure, sparse = f"confidence >= {conditions.confidence:g}", f"{conditions.max_lit} lit features"
+    unusual = f"out of distribution at {conditions.ood_level:g}"
+    found.facts.append(f"conditions: {sure}, at most {sparse}, {unusual}")
     return conditions
 
 
@@ -123,15 +122,12 @@ def derive(folder: Folder, extra: Sequence[Attempt], want: Conditions, proof: Pr
     _check_metrics(folder, again)
     if found.failures:
         return
-    found.facts.append(
-        f"verdict: {word}, derived anew from {len(folder.attempts)} attempts, {len(extra)} "
-        f"witnesses outside them and {len(verdict['checks'])} checks"
-    )
+    tried = f"{len(folder.attempts)} attempts, {len(extra)} witnesses outside them"
+    checks = f"{len(verdict['checks'])} checks"
+    found.facts.append(f"verdict: {word}, derived anew from {tried} and {checks}")
     if word in (judging.Verdict.RESISTED, judging.Verdict.INCONCLUSIVE):
-        found.facts.append(
-            "what was not found rests on the recorded attempts and controls, and can only be "
-            "repeated by running the audit again"
-        )
+        rests = "what was not found rests on the recorded attempts and controls"
+        found.facts.append(f"{rests}, and can only be repeated by running the audit again")
 
 
 def _check_metrics(folder: Folder, again: dict[str, Any]) -> None:
@@ -158,10 +154,8 @@ def check_real(folder: Folder, subject: Subject, data: Data) -> None:
         said = folder.verdict.get(name, again)
         if not abs(said - again) <= CLOSE:
             folder.found.wrong(VERDICT, name, said, "measured again it is", again)
-    folder.found.facts.append(
-        f"real test images, measured again: {real.accuracy:.2%} right, "
-        f"{real.confident:.2%} right and confident"
-    )
+    right = f"{real.accuracy:.2%} right, {real.confident:.2%} right and confident"
+    folder.found.facts.append(f"real test images, measured again: {right}")
 
 
 @dataclass(frozen=True)
@@ -194,10 +188,8 @@ def fit_judges(folder: Folder, want: Conditions, data: Data | None) -> Judges:
         return Judges()
     known, others_known = names == list(first.names), others == list(second.names)
     if not known:
-        found.not_at_hand(
-            "p-values were taken from the file, not checked: they are of other scores than this "
-            "version has"
-        )
+        other = "they are of other scores than this version has"
+        found.not_at_hand(f"p-values were taken from the file, not checked: {other}")
     if not others_known:
         words = "second_scores are not those of this version"
         found.lack(VERDICT, f"out_of_distribution_test.{words}")
@@ -210,12 +202,8 @@ def _check_test(folder: Folder, ood: Mapping[str, Any], test: judging.OODTest, d
     """What the folder says of the test, and its false alarms, counted again."""
     real = data.test.sample(ALARMS_AMONG, 0).images
     alarms = int((test.p_values(real) <= test.level).sum())
-    again = {
-        "guarantee": test.guarantee,
-        "smallest_p": test.smallest_p,
-        "real_images": len(real),
-        "calibration_images": test.calibrating,
-    }
+    again = {"guarantee": test.guarantee, "smallest_p": test.smallest_p}
+    again |= {"real_images": len(real), "calibration_images": test.calibrating}
     said, name = {k: ood[k] for k in again if k in ood}, "out_of_distribution_test"
     folder.found.differ(VERDICT, differences(said, again, name))
     if abs(ood["false_alarms"] - alarms) > max(1, FEW_ALARMS * len(real)):

@@ -124,10 +124,8 @@ def _check_data(folder: Folder, data: Data | None, source: str) -> Data | None:
         found.wrong(WITNESSES, "data", then, f"{CONFIG} says", configured)
     name = one_line(repr(source), 80)
     if data is None:
-        found.not_at_hand(
-            "p-values were taken from the file, not checked, and no real image was looked at: "
-            f"the data set {name} is not at hand; name it with --data"
-        )
+        missed = "p-values were taken from the file, not checked, and no real image was looked at"
+        found.not_at_hand(f"{missed}: the data set {name} is not at hand; name it with --data")
         return None
     seen = data_fingerprint(data)
     found.record["data_fingerprint"] = seen
@@ -156,10 +154,8 @@ def _check_network(folder: Folder, subject: Subject) -> None:
     found, inner, form = folder.found, subject.classifier.network, subject.form
     mark, gated = fingerprint(subject.classifier), isinstance(inner, Gated)
     behind = f", scored behind the gate of the run folder ({GATE})" if gated else ""
-    found.facts.append(
-        f"network: {one_line(subject.name, 80)}, normalisation "
-        f"{_normalisation(subject.classifier)}, outputs {form}, fingerprint {mark}{behind}"
-    )
+    scaled = f"{one_line(subject.name, 80)}, normalisation {_normalisation(subject.classifier)}"
+    found.facts.append(f"network: {scaled}, outputs {form}, fingerprint {mark}{behind}")
     said = folder.metadata.get("fingerprint")
     if folder.stored is not None and said != mark:
         words = "the network is not the one that was audited: its fingerprint differs"
