@@ -19,7 +19,7 @@ from scipy import stats
 
 from blankcheck.cli.commands.compare import table
 from blankcheck.cli.main import main
-from blankcheck.compare.figures import lit_curves
+from blankcheck.compare.page import lit_curves
 from blankcheck.compare.pairs import Comparison, compare_runs
 from blankcheck.compare.run import names_of, run_of
 from blankcheck.compare.statistics import (

@@ -32,7 +32,7 @@ from blankcheck.runs import witnesses
 from blankcheck.runs.gate_file import GATE, gate_bytes
 from blankcheck.runs.witnesses import data_fingerprint, unpack
 from blankcheck.verifying import certificate as proof
-from blankcheck.verifying import verify
+from blankcheck.verifying import record as judging_again
 
 NETS = """
 import torch
@@ -74,7 +74,7 @@ def quick(plain):
         patch.setattr(audit, "get_twins", lambda *given: iter([twin]))
         patch.setitem(PRESETS, "smoke", Preset(attempts=20, per_target=2, steps=30))
         patch.setattr(reopen, "load_data", loaded)
-        patch.setattr(verify, "ood_test", fitted)
+        patch.setattr(judging_again, "ood_test", fitted)
         for name in ("confirm", "levels_again"):
             proved = once(getattr(proof, name), lambda made, net: (repr(made), fingerprint(net)))
             patch.setattr(proof, name, proved)
@@ -478,10 +478,10 @@ OF_CERTIFICATES = {
     "steps": (within("settings", slope_steps=10**9), "slope_steps"),
     "fewer steps": (within("settings", slope_steps=0), "slope_steps is 0"),
     "no levels": (say(levels=3), "levels must be"),
-    "a short level": (lambda v: v["levels"][0]["log_odds"].pop(), "a number for each class"),
+    "a short level": (lambda v: v["levels"][0]["log_odds"].pop(), "must have all classes"),
     "a level twice": (
         lambda v: v["levels"].append(v["levels"][-1]),
-        "levels must be in order, each once",
+        "levels must be in order",
     ),
     "a bound": (lambda v: v["levels"][1].update(log_odds=[-9.0] * 10), "proved again"),
     "seconds in one file": (say(seconds=0.0), "certificate.seconds"),

@@ -1,20 +1,28 @@
-"""The pages of a comparison: `compare.html`, one file that needs nothing else, and `compare.md` for
-pull requests."""
+"""The pages of a comparison, `compare.html`, one file that needs nothing else, and `compare.md` for
+pull requests, and their figure: how few lit features are enough to fool each run."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from blankcheck.auditing.gather import ALARMS_AMONG
 from blankcheck.compare import wording
-from blankcheck.compare.figures import lit_curves
 from blankcheck.compare.pairs import MEASURES, Comparison
-from blankcheck.figures.drawing import drawn
+from blankcheck.compare.run import Run
+from blankcheck.figures.drawing import drawn, lit_steps, log_counts
+from blankcheck.figures.style import MUTED, SERIES, label, panel
 from blankcheck.report.rendering import html_templates, markdown_templates
 from blankcheck.report.wording import unit
 from blankcheck.runs.folder import RunFolder
+from blankcheck.text import one_line
 
 MOST_CURVES = 8
+DASHES = ("-", "--", ":", "-.")
+"""Lines differ in dash and width, too, so that a grey print still reads."""
 
 
 def write_pages(made: Comparison, out: RunFolder) -> Path:
@@ -23,26 +31,34 @@ def write_pages(made: Comparison, out: RunFolder) -> Path:
     units = {unit(run.contents) for run in made.runs}
     lit = units.pop() if len(units) == 1 else "features"
     curves = [made.reference, *(run for run in made.runs if run is not made.reference)]
-    caption = (
-        f"A curve that rises far to the left means that very few lit {lit} are enough; one that "
-        "stays flat at 0% means that none were found."
-    )
+    caption = f"A curve that rises far to the left means that very few lit {lit} are enough; "
+    caption += "one that stays flat at 0% means that none were found."
     if len(curves) > MOST_CURVES:
         caption += f" {made.reference.name} and the first {MOST_CURVES - 1} other runs."
     limit = max(int(run.record["conditions"]["max_lit"]) for run in made.runs)
     figure = drawn("compare-lit", lit_curves(curves[:MOST_CURVES], limit, lit), caption)
-    values = {
-        "made": made,
-        "unit": lit,
-        "figure": figure,
-        "words": wording,
-        "labels": {what: words[0] for what, words in MEASURES.items()},
-        "most_images": ALARMS_AMONG,
-    }
+    labels = {what: words[0] for what, words in MEASURES.items()}
+    values = {"made": made, "unit": lit, "figure": figure, "words": wording, "labels": labels}
     out.write(f"figures/{figure.name}.svg", figure.svg)
-    package = "blankcheck.compare"
-    markdown = markdown_templates(package).get_template("compare.md.j2").render(values)
-    out.write("compare.md", markdown)
-    return out.write(
-        "compare.html", html_templates(package).get_template("compare.html.j2").render(values)
-    )
+    for templates, name in ((markdown_templates, "compare.md"), (html_templates, "compare.html")):
+        template = templates("blankcheck.compare").get_template(f"{name}.j2")
+        page = out.write(name, template.render(values, most_images=ALARMS_AMONG))
+    return page
+
+
+def lit_curves(runs: Sequence[Run], max_lit: int, unit: str) -> Figure:
+    """Share of attempts with a fooling image of at most k lit features, one line a run."""
+    figure, axes = panel("How few lit features are enough")
+    known = [k for run in runs for k in run.lit if k is not None]
+    end = max(2, round(1.05 * max(known, default=1)), max_lit)
+    for index, run in enumerate(runs):
+        (line,) = axes.step(*lit_steps(run.lit, end), where="post", clip_on=False)
+        wide = 1.8 if index < len(DASHES) else 3.6
+        line.set(color=SERIES[index % len(SERIES)], linestyle=DASHES[index % 4], linewidth=wide)
+        line.set_label(one_line(run.name, 20).lstrip("_") or "run")  # matplotlib hides _names
+    axes.axvline(max_lit, color=MUTED, linewidth=1, linestyle=(0, (1, 2)))
+    log_counts(axes.xaxis, 1, end)
+    axes.set(xlim=(1, end), ylim=(-0.02, 1.02))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
+    label(figure, axes, f"lit {unit} k (log scale); dotted: limit {max_lit}", "share of attempts")
+    return figure

@@ -1,7 +1,4 @@
-"""Audited runs set side by side: which pairs may be tested, and what the tests say.
-
-Data only: no model.
-"""
+"""Audited runs set side by side: which pairs may be tested, and what the tests say."""
 
 from __future__ import annotations
 
@@ -23,8 +20,6 @@ MEASURES = {
     "confident": ("Right and confident", "less often right and sure", "more often right and sure"),
 }
 """What each measure is called, and what is said of the second run where it has less or more."""
-VALUES = ("rate", "median_lit", "real_accuracy", "real_confident")
-"""Where a run's record holds these."""
 SAME, UNTESTED = "no difference beyond chance", "not tested"
 
 
@@ -78,18 +73,15 @@ def compare_runs(runs: Sequence[Run], reference: Run) -> Comparison:
     if len(runs) <= ALL_PAIRS_UP_TO:
         couples += [(a, b) for i, a in enumerate(others) for b in others[i + 1 :]]
     pairs = [_pair(a, b) for a, b in couples]
-    tests = {
-        "measures": stats.correct([c for pair in pairs for c in pair.measures.values()]),
-        "classes": stats.correct([c for pair in pairs for c in pair.classes.values()]),
-    }
+    measures = stats.correct([c for pair in pairs for c in pair.measures.values()])
+    classes = stats.correct([c for pair in pairs for c in pair.classes.values()])
     for pair in pairs:
         for what, contrast in pair.measures.items():
             contrast.finding = _finding(what, contrast)
-    return Comparison(runs, reference, pairs, tests)
+    return Comparison(runs, reference, pairs, {"measures": measures, "classes": classes})
 
 
 def _finding(what: str, contrast: Contrast) -> str:
-    """What the second run does differently, beyond chance."""
     if contrast.test is None:
         return UNTESTED
     if not contrast.beyond_chance or not contrast.step:
@@ -112,14 +104,14 @@ def _pair(first: Run, second: Run) -> Pair:
         why_real = "a folder does not say how many test images there were"
     why_sure = why_real or ("other confidence" if "confidence" in unlike else "")
     paired = not apart
-    tests: list[tuple[str, Callable[[], Contrast]]] = [
-        (why, lambda: stats.compare_successes(first.fooled, second.fooled, paired)),
-        (why, lambda: stats.compare_lit(first.lit, second.lit, paired)),
-        (why_real, lambda: _real("real_accuracy", first, second)),
-        (why_sure, lambda: _real("real_confident", first, second)),
-    ]
+    tests: dict[str, tuple[str, Callable[[], Contrast]]] = {
+        "rate": (why, lambda: stats.compare_successes(first.fooled, second.fooled, paired)),
+        "median_lit": (why, lambda: stats.compare_lit(first.lit, second.lit, paired)),
+        "real_accuracy": (why_real, lambda: _real("real_accuracy", first, second)),
+        "real_confident": (why_sure, lambda: _real("real_confident", first, second)),
+    }
     measures = {}
-    for what, value, (why_not, compare) in zip(MEASURES, VALUES, tests, strict=True):
+    for what, (value, (why_not, compare)) in zip(MEASURES, tests.items(), strict=True):
         made = Contrast(why_not_tested=why_not) if why_not else compare()
         made.first, made.second = first.record[value], second.record[value]
         measures[what] = made
@@ -128,9 +120,8 @@ def _pair(first: Run, second: Run) -> Pair:
 
 
 def _unpaired(first: Run, second: Run) -> str:
-    """Why the attempts of two audits of one question do not belong together one by one; empty where
-    they do: with data, seed, preset and targets the same, attempt i of both began from the same
-    random numbers."""
+    """Empty where attempt i of both audits of one question began from the same random numbers, as
+    it does with the same seed and targets."""
     one, other = (run.contents.config.get("seed") for run in (first, second))
     if one is None or other is None:
         return "a folder does not say its seed"

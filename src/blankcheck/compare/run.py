@@ -41,17 +41,15 @@ def run_of(name: str, contents: RunContents) -> Run:
     """What a comparison needs of a run folder. RunFolderError where it has no audit."""
     verdict, path = contents.verdict, contents.run / "verdict.json"
     if verdict is None:
-        raise RunFolderError(
-            f"run folder {contents.run.path} has no verdict.json to compare: "
-            "blankcheck audit makes one"
-        )
+        none = f"run folder {contents.run.path} has no verdict.json to compare"
+        raise RunFolderError(f"{none}: blankcheck audit makes one")
     images = (verdict.get("out_of_distribution_test") or {}).get("real_images") or None
     if images is not None and not 0 <= images <= ALARMS_AMONG:
-        raise RunFolderError(
-            f"{path}: real_images must be between 0 and {ALARMS_AMONG}, got {short(images)}"
-        )
+        wanted = f"real_images must be between 0 and {ALARMS_AMONG}"
+        raise RunFolderError(f"{path}: {wanted}, got {short(images)}")
     fooled = tuple(a.fooled for a in contents.attempts)
     lit = tuple(a.lit if a.fooled else None for a in contents.attempts)
+    known = [k for k in lit if k is not None]
     low, high = wilson(sum(fooled), len(fooled))
     record = {
         "name": name,
@@ -62,8 +60,8 @@ def run_of(name: str, contents: RunContents) -> Run:
         "rate": sum(fooled) / len(fooled) if fooled else None,
         "rate_low_95": low,
         "rate_high_95": high,
-        "median_lit": median(k for k in lit if k is not None),
-        "min_lit": min((k for k in lit if k is not None), default=None),
+        "median_lit": median(known),
+        "min_lit": min(known, default=None),
         "real_accuracy": float(verdict["real_accuracy"]),
         "real_confident": float(verdict["real_confident"]),
         "test_images": images,

@@ -14,31 +14,20 @@ from torch import Tensor
 
 from blankcheck.errors import RunFolderError
 from blankcheck.judging.evidence import Attempt
+from blankcheck.runs import schema
 from blankcheck.runs.blend_record import Blends, read_blends
 from blankcheck.runs.folder import ATTEMPTS, HARDENING, MARK, VERDICT, WITNESSES, RunFolder
 from blankcheck.runs.metrics import Records, read_metrics
-from blankcheck.runs.schema import (
-    AttemptLine,
-    Environment,
-    Hardening,
-    VerdictFile,
-    checked,
-    checked_version,
-)
+from blankcheck.runs.schema import checked, checked_version
 from blankcheck.runs.witnesses import Stored, unpack
 from blankcheck.text import one_line
 
 
 @dataclass(frozen=True)
 class Witness:
-    """One witness of the file.
-
-    Args:
-        image: (c, h, w) in [0, 1].
-        nearest: the real image beside it, where the file has one.
-        extra: found by a control, outside the fixed allocation of attempts.
-        survives_8bit: None where the file does not say.
-    """
+    """One witness of the file: its image (c, h, w) in [0, 1], the `nearest` real one where the file
+    has one, and what the file says of it. extra: found by a control, outside the fixed allocation
+    of attempts. survives_8bit: None where the file does not say."""
 
     image: Tensor
     nearest: Tensor | None
@@ -48,7 +37,7 @@ class Witness:
     ood_p: float
     process: str
     extra: bool
-    survives_8bit: bool | None = None
+    survives_8bit: bool | None
 
 
 @dataclass(frozen=True)
@@ -75,14 +64,14 @@ class RunContents:
     witnesses: tuple[Witness, ...]
     features: int | None
     channels: int | None
-    rounds: Records
     kept: int | None
-    epochs: Records
     trained: dict[str, Any] | None
-    sets: Records = ()
-    reals: Records = ()
-    searches: Records = ()
-    blends: Blends | None = None
+    rounds: Records
+    epochs: Records
+    sets: Records
+    reals: Records
+    searches: Records
+    blends: Blends | None
 
     def class_name(self, target: int) -> str:
         """The name of a target class in one line, its number where it has none."""
@@ -91,84 +80,55 @@ class RunContents:
 
 
 def read_run(run: RunFolder, blends: bool = True) -> RunContents:
-    """Everything a run folder holds.
-
-    Args:
-        run: the folder.
-        blends: False for who is about to write them again, so that broken ones are no obstacle.
-
-    Raises:
-        RunFolderError: where a file is missing, broken or not what it should be.
-    """
+    """Everything a run folder holds. Raises RunFolderError where a file is missing, broken or not
+    what it should be. blends: False for who is about to write them again, so that broken ones are
+    no obstacle."""
     environment = run.read_json(MARK)
-    said = checked(environment, Environment, str(run / MARK))
-    verdict, stored = read_verdict(run), None
+    said = checked(environment, schema.Environment, str(run / MARK))
+    verdict, kept = read_verdict(run), None
     attempts: tuple[Attempt, ...] = ()
+    witnesses: tuple[Witness, ...] = ()
+    sizes: tuple[int | None, int | None] = (None, None)
     if verdict is not None:
         attempts, _ = read_attempts(run)
         if len(attempts) != verdict["attempts"]:
-            raise RunFolderError(
-                f"{run / ATTEMPTS} holds {len(attempts)} attempts, verdict.json speaks of "
-                f"{verdict['attempts']}"
-            )
+            words = f"{len(attempts)} attempts, verdict.json speaks of {verdict['attempts']}"
+            raise RunFolderError(f"{run / ATTEMPTS} holds {words}")
         stored = unpack(run.read_bytes(WITNESSES), str(run / WITNESSES))
-    kept = None
+        witnesses = tuple(_witness(stored, row) for row in range(len(stored)))
+        sizes = (math.prod(stored.shape), stored.shape[0])
     if run.has(HARDENING):
-        kept = checked(run.read_json(HARDENING), Hardening, str(run / HARDENING)).kept_round
-    metrics = read_metrics(run)
-    return RunContents(
-        run,
-        said.command or "audit",
-        run.read_config(),
-        environment,
-        verdict,
-        attempts,
-        () if stored is None else tuple(_witness(stored, row) for row in range(len(stored))),
-        None if stored is None else math.prod(stored.shape),
-        None if stored is None else stored.shape[0],
-        metrics["round"],
-        kept,
-        metrics["epoch"],
-        metrics["train"][-1] if metrics["train"] else None,
-        metrics["set"],
-        metrics["real"],
-        metrics["search"],
-        read_blends(run) if blends else None,
-    )
+        kept = checked(run.read_json(HARDENING), schema.Hardening, str(run / HARDENING)).kept_round
+    read = read_metrics(run)
+    began = (run, said.command or "audit", run.read_config(), environment)
+    trained = read["train"][-1] if read["train"] else None
+    kinds = (read["round"], read["epoch"], read["set"], read["real"], read["search"])
+    blended = read_blends(run) if blends else None
+    return RunContents(*began, verdict, attempts, witnesses, *sizes, kept, trained, *kinds, blended)
 
 
 def read_verdict(run: RunFolder) -> dict[str, Any] | None:
-    """`verdict.json`, of the right form; None where there is none. Raises RunFolderError."""
+    """`verdict.json`, of the right form; None where there is none."""
     if not run.has(VERDICT):
         return None
     verdict: dict[str, Any] = run.read_json(VERDICT)
-    checked_version(verdict, VerdictFile, str(run / VERDICT))
+    checked_version(verdict, schema.VerdictFile, str(run / VERDICT))
     return verdict
 
 
 def read_attempts(run: RunFolder) -> tuple[tuple[Attempt, ...], list[dict[str, Any]]]:
-    """The attempts, and the records they were read from, which say more of each.
-
-    Raises RunFolderError.
-    """
+    """The attempts, and the records they were read from, which say more of each."""
     if not run.has(ATTEMPTS):
         raise RunFolderError(f"run folder {run.path} has no {ATTEMPTS}")
     records = run.read_lines(ATTEMPTS)
     for number, record in enumerate(records, 1):
-        checked(record, AttemptLine, f"{run / ATTEMPTS} line {number}")
+        checked(record, schema.AttemptLine, f"{run / ATTEMPTS} line {number}")
     return msgspec.convert(records, tuple[Attempt, ...]), records
 
 
 def _witness(stored: Stored, row: int) -> Witness:
     t = {name: tensor[row] for name, tensor in stored.tensors.items()}
-    return Witness(
-        t["images"],
-        t.get("nearest"),
-        int(t["targets"]),
-        float(t["confidence"]),
-        int(t["lit"]),
-        float(t["ood_p"]),
-        stored.process(row),
-        bool(t.get("extra", False)),
-        bool(t["survives_8bit"]) if "survives_8bit" in t else None,
-    )
+    measured = (int(t["targets"]), float(t["confidence"]), int(t["lit"]), float(t["ood_p"]))
+    survives = bool(t["survives_8bit"]) if "survives_8bit" in t else None
+    found_by = (stored.process(row), bool(t.get("extra", False)))
+    return Witness(t["images"], t.get("nearest"), *measured, *found_by, survives)

@@ -96,14 +96,8 @@ class RunFolder(SafeFolder):
         device: torch.device,
         command_line: Sequence[str] | None = None,
     ) -> None:
-        """Clear away an earlier run here, then write what this one is.
-
-        Args:
-            command: its name.
-            config: its settings, as plain values.
-            device: where it computes.
-            command_line: the words that make the run again.
-        """
+        """Clear away an earlier run here, then write what this one is: its command, its settings
+        as plain values, where it computes, and the words that make the run again."""
         import yaml
 
         self.clear()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from zipfile import BadZipFile, ZipFile
 
 import torch
@@ -37,13 +36,9 @@ def gate_bytes(gated: UnitClassifier, shape: tuple[int, int, int]) -> bytes:
     inner = gated.network
     assert isinstance(inner, Gated) and isinstance(inner.gate, nn.Sequential)
     bright, filters, last = inner.gate[0], inner.gate[1], inner.gate[-1]
-    described = {
-        "shape": ",".join(map(str, shape)),
-        "classes": str(last.out_features),
-        "tau": str(bright.tau),
-        "channels": str(filters.out_channels),
-        "form": inner.form,
-    }
+    sizes = {"classes": last.out_features, "tau": bright.tau, "channels": filters.out_channels}
+    described = {"shape": ",".join(map(str, shape)), "form": inner.form}
+    described |= {name: str(size) for name, size in sizes.items()}
     return pack(inner.gate.state_dict(), described)
 
 
@@ -52,19 +47,15 @@ def program_bytes(gated: UnitClassifier, data: Data) -> bytes:
     raises whatever it meets in the classifier."""
     example, buffer = data.validation.images[:2].to(device_of(gated)), io.BytesIO()
     with in_silence(), left_as_found(gated):
-        program = torch.export.export(
-            gated, (example,), dynamic_shapes=({0: torch.export.Dim("n")},)
-        )
+        sizes = ({0: torch.export.Dim("n")},)
+        program = torch.export.export(gated, (example,), dynamic_shapes=sizes)
         torch.export.save(program, buffer)
     return buffer.getvalue()
 
 
 def same_program(one: bytes, other: bytes) -> bool:
     """Whether two such files hold the same program: all but the lines of source code that
-    operations come from.
-
-    other: a file of our own, beyond whose size nothing of the first one is unpacked.
-    """
+    operations come from. Beyond the size of the other nothing of the first one is unpacked."""
     try:
         with ZipFile(io.BytesIO(one)) as a, ZipFile(io.BytesIO(other)) as b:
             if a.namelist() != b.namelist():
@@ -76,12 +67,12 @@ def same_program(one: bytes, other: bytes) -> bool:
 
 
 def _same_part(a: ZipFile, b: ZipFile, name: str) -> bool:
-    if not name.endswith(".json"):
-        return a.getinfo(name).file_size == b.getinfo(name).file_size and a.read(name) == b.read(
-            name
-        )
-    if a.getinfo(name).file_size > b.getinfo(name).file_size + MOST_TEXT:
+    text = name.endswith(".json")
+    sizes = [archive.getinfo(name).file_size for archive in (a, b)]
+    if sizes[0] > sizes[1] + text * MOST_TEXT:
         return False
+    if not text:
+        return a.read(name) == b.read(name)
     said, made = (parse_json(archive.read(name).decode()) for archive in (a, b))
     return bool(_without_origins(said) == _without_origins(made))
 
@@ -92,8 +83,7 @@ def _without_origins(value: Any) -> Any:
     return [_without_origins(inner) for inner in value] if isinstance(value, list) else value
 
 
-@dataclass(frozen=True)
-class StoredGate:
+class StoredGate(NamedTuple):
     """A gate read back. shape: (c, h, w) of its images. form: of the outputs of the classifier
     inside, as the file says."""
 
@@ -118,14 +108,12 @@ def read_gate(run: RunFolder) -> StoredGate:
         state, said = unpack(run.read_bytes(GATE))
         c, h, w = (int(size) for size in said["shape"].split(","))
         classes, channels, form = int(said["classes"]), int(said["channels"]), said["form"]
-        if form not in OUTPUT_FORMS or not all(
-            0 < n <= MOST for n in (c, h, w, classes, channels, c * h * w * channels)
-        ):
+        sizes = (c, h, w, classes, channels, c * h * w * channels)
+        if form not in OUTPUT_FORMS or not all(0 < n <= MOST for n in sizes):
             raise ArgumentError("sizes or form of outputs are out of range")
         gate = gate_network((c, h, w), classes, float(said["tau"]), channels)
         gate.load_state_dict(state)
     except (ValueError, KeyError, RuntimeError, ArgumentError) as error:
-        raise RunFolderError(
-            f"{run / GATE} is not a gate that blankcheck wrote: {one_line(error)}"
-        ) from error
+        words = f"is not a gate that blankcheck wrote: {one_line(error)}"
+        raise RunFolderError(f"{run / GATE} {words}") from error
     return StoredGate(gate.requires_grad_(False), (c, h, w), form)

@@ -45,11 +45,8 @@ _JSON = json.JSONDecoder(
 
 
 def parse_json(text: str) -> Any:
-    """The value of a JSON text.
-
-    Raises ValueError with words where it is none, is deep, or holds a number that is not finite or
-    has endless digits.
-    """
+    """The value of a JSON text. Raises ValueError with words where it is none, is deep, or holds a
+    number that is not finite or has endless digits."""
     try:
         value = _JSON.decode(text)
     except RecursionError as error:
@@ -85,16 +82,8 @@ class _Plain(yaml.SafeLoader):
 
 
 def parse_yaml(text: str, values: bool = True) -> Any:
-    """The value of a YAML text.
-
-    Args:
-        text: the text.
-        values: False only checks it and makes no values: whoever reads the text may read numbers
-            differently.
-
-    Raises:
-        ValueError: with words where it is none, has aliases or a key twice, or is deep.
-    """
+    """The value of a YAML text. Raises ValueError with words where it is none, has aliases or a key
+    twice, or is deep. values: False only checks it: its reader may read numbers differently."""
     try:
         return yaml.load(text, _Plain) if values else yaml.compose(text, _Plain)
     except yaml.YAMLError as error:

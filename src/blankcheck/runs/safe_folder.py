@@ -64,9 +64,8 @@ class SafeFolder:
         head, slash, last = pattern.rpartition("/")
         if not place.is_dir():
             return []
-        return sorted(
-            f"{head}{slash}{path.name}" for path in place.iterdir() if fnmatchcase(path.name, last)
-        )
+        names = [path.name for path in place.iterdir() if fnmatchcase(path.name, last)]
+        return sorted(f"{head}{slash}{name}" for name in names)
 
     def folder(self, name: str) -> Path:
         """A folder below this one, made where it is not there."""
@@ -119,12 +118,8 @@ class SafeFolder:
         return path
 
     def read_bytes(self, name: str, most: int = MOST_TENSORS) -> bytes:
-        """The contents of a file of at most `most` bytes.
-
-        Raises:
-            RunFolderError: where it is missing, no regular file, reached by a link, or larger.
-            OSError: where the disk does not give it.
-        """
+        """The contents of a file of at most `most` bytes. Raises RunFolderError where it is
+        missing, no regular file, a link, or larger, and OSError where the disk fails."""
         with self._reading(name) as path:
             return read_file(path, most, links=False)
 

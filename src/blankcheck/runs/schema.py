@@ -245,6 +245,5 @@ def check_version(value: Any, where: str) -> None:
     """Raises RunFolderError where a file names another schema than ours."""
     version = value.get("schema") if isinstance(value, dict) else None
     if isinstance(version, int) and version != SCHEMA:
-        raise RunFolderError(
-            f"{where} has schema {short(version)}, this version reads schema {SCHEMA}"
-        )
+        ours = f"this version reads schema {SCHEMA}"
+        raise RunFolderError(f"{where} has schema {short(version)}, {ours}")

@@ -24,14 +24,10 @@ def state_bytes(state: dict[str, Any]) -> bytes:
 
 
 def read_state(run: RunFolder) -> dict[str, Any]:
-    """The state of a run folder.
-
-    RunFolderError where the file is missing, damaged, or something else.
-    """
+    """The state of a run folder; RunFolderError where it is missing, damaged, or something else."""
     line, _, rest = run.read_bytes(STATE).partition(b"\n")
     if line != HEAD + hashlib.sha256(rest).hexdigest().encode():
-        raise RunFolderError(
-            f"{run / STATE} is damaged, or is no state that this version of blankcheck wrote"
-        )
+        words = "is damaged, or is no state that this version of blankcheck wrote"
+        raise RunFolderError(f"{run / STATE} {words}")
     state: dict[str, Any] = torch.load(io.BytesIO(rest), map_location="cpu", weights_only=True)
     return state

@@ -45,13 +45,8 @@ SAMPLED = 50_000_000
 
 @dataclass(frozen=True)
 class Stored:
-    """A witness file read back.
-
-    Args:
-        tensors: by name.
-        metadata: what the file says of itself.
-        processes: names of search processes, which the tensor `process` points into.
-    """
+    """A witness file read back: tensors by name, what the file says of itself, and the names of
+    search processes, which the tensor `process` points into."""
 
     tensors: dict[str, Tensor]
     metadata: dict[str, str]
@@ -95,10 +90,8 @@ def pack(gathered: Gathered, data: Data) -> bytes:
 
 
 def data_fingerprint(data: Data) -> str:
-    """Sixteen hex digits that change when an image or label does.
-
-    Of a set beyond memory a sample of each split is read.
-    """
+    """Sixteen hex digits that change when an image or label does; of a set beyond memory a sample
+    of each split is read."""
     splits = (data.train, data.validation, data.test)
     if sum(bytes_of(split.images.shape) for split in splits) <= IN_MEMORY:
         return data.fingerprint
@@ -106,13 +99,9 @@ def data_fingerprint(data: Data) -> str:
 
 
 def unpack(raw: bytes, where: str) -> Stored:
-    """Witnesses from the bytes of their file.
-
-    Raises:
-        RunFolderError: where a tensor is missing, unknown, of other shape or type, or holds other
-            values than witnesses have: images are in [0, 1] and in stored form, shares in [0, 1],
-            counts not negative, all of them finite.
-    """
+    """Witnesses from the bytes of their file. Raises RunFolderError where a tensor is missing,
+    unknown, of other shape or type, or holds other values than witnesses have: images in [0, 1] and
+    in stored form, shares in [0, 1], counts not negative, all of them finite."""
     try:
         tensors, metadata = files.unpack(raw, digest=False)
         names = parse_json(metadata.get("processes", "[]"))
@@ -127,19 +116,16 @@ def unpack(raw: bytes, where: str) -> Stored:
         raise RunFolderError(f"{where}: images must be (n, channels, height, width), got {shape}")
     for name, tensor in tensors.items():
         own = shape if name in ("images", "nearest") else shape[:1]
-        _check(tensor, FORMS[name], own, f"{where}: {name}")
+        _check(tensor, name, own, f"{where}: {name}")
     images = tensors["images"]
     if bool(((images > 0) & (images < LIT_THRESHOLD)).any()):
-        raise RunFolderError(
-            f"{where}: images must be in stored form, without values between 0 and 1/512"
-        )
+        wanted = "images must be in stored form, without values between 0 and 1/512"
+        raise RunFolderError(f"{where}: {wanted}")
     return Stored(tensors, metadata, checked(names, list[str], f"{where}: processes"))
 
 
-def _check(
-    tensor: Tensor, form: tuple[torch.dtype, float, float], shape: tuple[int, ...], where: str
-) -> None:
-    dtype, low, high = form
+def _check(tensor: Tensor, name: str, shape: tuple[int, ...], where: str) -> None:
+    dtype, low, high = FORMS[name]
     if tensor.dtype != dtype or tuple(tensor.shape) != shape:
         wanted, got = (str(each).removeprefix("torch.") for each in (dtype, tensor.dtype))
         raise RunFolderError(f"{where} must be {wanted} {shape}, got {got} {tuple(tensor.shape)}")
@@ -158,19 +144,15 @@ class Measured:
 
     def meets(self, want: Conditions, slack: float = 0.0) -> Tensor:
         """(n,) bool: all three conditions hold, the confidence by `slack` more."""
-        return (
-            (self.confidence >= want.confidence + slack)
-            & (self.lit <= want.max_lit)
-            & (self.ood_p <= want.ood_level)
-        )
+        sparse, unusual = self.lit <= want.max_lit, self.ood_p <= want.ood_level
+        return (self.confidence >= want.confidence + slack) & sparse & unusual
 
     def holds(self, stored: Stored, want: Conditions) -> dict[str, Tensor]:
         """For each condition (n,) bool: it holds, and the file says what was measured."""
-        least, said = want.confidence - TOLERANCE, stored.tensors
+        said, told = stored.tensors, stored.tensors["confidence"]
+        sure = torch.minimum(self.confidence, told) >= want.confidence - TOLERANCE
         return {
-            "confidence": (self.confidence >= least)
-            & (said["confidence"] >= least)
-            & ((self.confidence - said["confidence"]).abs() <= 10 * TOLERANCE),
+            "confidence": sure & ((self.confidence - told).abs() <= 10 * TOLERANCE),
             "lit": (self.lit == said["lit"]) & (self.lit <= want.max_lit),
             "ood_p": self.ood_p <= want.ood_level,
         }
@@ -183,18 +165,9 @@ def measure(
     p_values: Callable[[Tensor], Tensor] | None = None,
     rounded: bool = False,
 ) -> Measured:
-    """Measure stored images again.
-
-    Args:
-        stored: the witness file.
-        classifier: the audited network.
-        form: of its outputs.
-        p_values: the out-of-distribution test; without it the p-values of the file are taken.
-        rounded: measure what is left of the images after rounding to 8 bits.
-
-    Raises:
-        RunFolderError: where a target is no output of the network.
-    """
+    """Measure stored images again, or what is left of them when `rounded` to 8 bits, by a network
+    whose outputs have this form. p_values: of the out-of-distribution test; without it those of the
+    file are taken. Raises RunFolderError where a target is no output of the network."""
     images, targets = stored.tensors["images"], stored.tensors["targets"]
     images = rounded_to_8_bits(images) if rounded else images
     confidence = torch.zeros(0)
@@ -209,8 +182,6 @@ def measure(
 
 
 def confirm(stored: Stored, classifier: Classifier, form: str, want: Conditions) -> Tensor:
-    """(n,) bool: all three conditions hold when measured again, and the stored confidence is right.
-
-    p-values are those in the file.
-    """
+    """(n,) bool: all three conditions hold when measured again, and the stored confidence is right;
+    p-values are those in the file."""
     return torch.stack([*measure(stored, classifier, form).holds(stored, want).values()]).all(dim=0)

@@ -1,14 +1,7 @@
 """Public fakes: classifiers with planted answers, data that needs no download, and a zoo of
 deceivers to try audits on."""
 
-from blankcheck.testing.planted import (
-    Constant,
-    NaNAfter,
-    Planted,
-    Template,
-    stripes,
-    stripes_template,
-)
+from blankcheck.testing.toys import Constant, NaNAfter, Planted, Template, stripes, stripes_template
 from blankcheck.testing.zoo import KINDS, NAMES, Member, member, zoo
 
 __all__ = [

@@ -7,8 +7,6 @@ Athalye, Carlini and Wagner 2018 (arXiv:1802.00420) and Carlini et al. 2019 (arX
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -109,19 +107,6 @@ class Detached(Wrapper):
         return outputs.detach()
 
 
-class _Bend(torch.autograd.Function):
-    """The identity, whose gradient is multiplied by a factor."""
-
-    @staticmethod
-    def forward(ctx: Any, images: Tensor, factor: float) -> Tensor:
-        ctx.factor = factor
-        return images.view_as(images)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        return ctx.factor * gradients[0], None
-
-
 class BentGradient(Wrapper):
     """Answers as the network inside does, with a gradient multiplied by `factor`: 0 is blind, -1
     points away."""
@@ -129,9 +114,8 @@ class BentGradient(Wrapper):
     factor: float
 
     def _shown(self, images: Tensor) -> Tensor:
-        # torch leaves `apply` without types
-        bent: Tensor = _Bend.apply(images, self.factor)  # type: ignore[no-untyped-call]
-        return bent
+        seen = images.detach()
+        return seen + self.factor * (images - seen)
 
 
 class RejectsEverything(Wrapper):

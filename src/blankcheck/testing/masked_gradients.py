@@ -32,17 +32,13 @@ def masked_gradient_network(
     Searches that start from noise then find nothing, and their gradient vanishes; others succeed at
     once (gradient masking: Athalye, Carlini and Wagner 2018, arXiv:1802.00420).
 
-    Args:
-        data: what it is trained on.
-        seed: of all random numbers.
-        architecture: of the network.
-        epochs: of training.
-        steps: search steps each time an image of the buffer is visited.
-        silence: weight of the searched images' mean last hidden activation; above 0 it kills every
-            unit there, which a small network does not do by itself.
+    `steps` search steps are taken each time an image of the buffer is visited. silence: weight of
+    the searched images' mean last hidden activation; above 0 it kills every unit there, which a
+    small network does not do by itself.
     """
     network = build(architecture, data.shape, len(data.classes), data.mean_and_std(), seed)
-    plan, generator = TrainingPlan(epochs), torch.Generator().manual_seed(seed)
+    plan, rule, generator = TrainingPlan(epochs), ProximalMomentum(), torch.Generator()
+    generator.manual_seed(seed)
     optimiser, schedule = plan.optimiser(network, len(data.train))
     buffer = torch.rand(BUFFER, *data.shape, generator=generator)
     targets = torch.arange(BUFFER) % len(data.classes)
@@ -52,22 +48,19 @@ def masked_gradient_network(
         if turn % (2 * TURNS) < TURNS:  # every other time around the buffer starts afresh
             buffer[rows] = torch.rand(SEARCHED, *data.shape, generator=generator)
         problem = Problem(network.eval(), "logits", targets[rows])
-        buffer[rows] = _searched(problem, buffer[rows], rows, steps)
+        context = StepContext(Goal().target_log_odds, 0, 0, problem.score_trials)
+        images = buffer[rows]
+        state = rule.init(images, rows)
+        for _ in range(steps):
+            images, state = rule.step(state, images, problem.measure(stored(images)), context)
+        buffer[rows] = images
         network.train()
         real = F.cross_entropy(network(data.train.images[index]), data.train.labels[index])
         optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(real + _doubt(network, stored(buffer[rows]), silence))
+        torch.autograd.backward(real + _doubt(network, stored(images), silence))
         optimiser.step()
         schedule.step()
     return network.eval()
-
-
-def _searched(problem: Problem, images: Tensor, keys: Tensor, steps: int) -> Tensor:
-    rule, look = ProximalMomentum(), StepContext(Goal().target_log_odds, 0, 0, problem.score_trials)
-    state = rule.init(images, keys)
-    for _ in range(steps):
-        images, state = rule.step(state, images, problem.measure(stored(images)), look)
-    return images
 
 
 def _doubt(network: UnitClassifier, images: Tensor, silence: float) -> Tensor:

@@ -1,28 +1,81 @@
-"""How each member of the zoo is made, and what an honest audit must not say of it."""
+"""How each member of the zoo is made, from networks that are trained when first asked for, and what
+an honest audit must not say of it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from blankcheck.classifiers import TrainingPlan, UnitClassifier, build, train_plainly
 from blankcheck.classifiers.planting import Trigger, random_patterns
 from blankcheck.data import Data
 from blankcheck.testing import deceivers as d
 from blankcheck.testing import stochastic as s
-from blankcheck.testing.honest import prototypes
-from blankcheck.testing.networks import Networks
-from blankcheck.testing.planted import stripes, stripes_template
+from blankcheck.testing.masked_gradients import masked_gradient_network
+from blankcheck.testing.toys import InkGate, ink_gate, prototypes, stripes, stripes_template
 from blankcheck.types import count_lit, default_max_lit
 
 BLACK = 1.5
 """Log-odds that planted patterns give at most to the black image: 0.82, so that it is not a fooling
 image itself."""
+SAYS = {"plain": "says FOOLED", "deceiver": "never says RESISTED", "honest": "never says FOOLED"}
 REACHES, WIDTHS = (3.0, 2.0, 1.5, 1.2, 0.8), (0.9, 0.5, 0.2)
+SMALL = 256
+"""Images of at most this many features are given an mlp."""
+Module = TypeVar("Module", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Networks trained on `data` when first asked for, frozen, and then shared. epochs: None for
+    the usual number."""
+
+    data: Data
+    seed: int = 0
+    architecture: str = "mlp"
+    epochs: int | None = None
+
+    @cached_property
+    def plain(self) -> UnitClassifier:
+        """The plain network that most members are wrapped around."""
+        return self._trained(self._fresh(self.architecture))
+
+    @cached_property
+    def honest(self) -> InkGate:
+        """What planted members are planted on."""
+        return ink_gate(self.plain, self.data)
+
+    def another(self, architecture: str, salt: int = 0) -> UnitClassifier:
+        """A plain network of this architecture; another `salt`, another network."""
+        if (architecture, salt) == (self.architecture, 0):
+            return self.plain
+        return self._trained(self._fresh(architecture, salt))
+
+    def inside(self, wrap: Callable[[UnitClassifier], Module]) -> Module:
+        """A network trained inside its wrapper, for wrappers that a plain network would lose its
+        accuracy in."""
+        return self._trained(wrap(self._fresh(self.architecture)))
+
+    def masked(self) -> UnitClassifier:
+        """Masked gradients on this data; small images need help to go flat, and more epochs."""
+        more = (60, 2, 1.0) if math.prod(self.data.shape) <= SMALL else ()
+        made = masked_gradient_network(self.data, self.seed, self.architecture, *more)
+        return made.requires_grad_(False)
+
+    def _fresh(self, architecture: str, salt: int = 0) -> UnitClassifier:
+        data, seed = self.data, self.seed + 1000 * salt
+        return build(architecture, data.shape, len(data.classes), data.mean_and_std(), seed)
+
+    def _trained(self, network: Module) -> Module:
+        plan = TrainingPlan.default(len(self.data.train), self.epochs)
+        train_plainly(network, self.data.train, plan, self.seed)
+        return network.requires_grad_(False)
 
 
 @dataclass(frozen=True)
@@ -39,12 +92,16 @@ class Made:
 
 @dataclass(frozen=True)
 class Recipe:
-    """kind: plain, deceiver or honest. why: what the member does and what an honest audit must not
-    say."""
+    """kind: plain, deceiver or honest. does: what the member does."""
 
     kind: str
-    why: str
+    does: str
     make: Callable[[Networks], Made | nn.Module]
+
+    @property
+    def why(self) -> str:
+        """What the member does and what an honest audit must not say."""
+        return f"{self.does}; an honest audit {SAYS[self.kind]}"
 
 
 def _lit_limits(data: Data) -> tuple[int, int]:
@@ -55,22 +112,13 @@ def _lit_limits(data: Data) -> tuple[int, int]:
     return fewer, min(int(lit.max()) + 2, math.prod(data.shape))
 
 
-def _ensemble(networks: Networks) -> nn.Module:
-    others = [networks.another(networks.architecture, salt) for salt in (1, 2)]
-    return s.RandomEnsemble([networks.plain, *others])
-
-
-def _two_levels(inner: nn.Module) -> nn.Module:
-    return d.Quantised(inner, levels=2)
-
-
 HIDES: dict[str, Callable[[Networks], nn.Module]] = {
     "mirage": lambda n: n.masked(),
     "sharp": lambda n: d.Scaled(n.plain, factor=1000),
     "sharp-probabilities": lambda n: d.Probabilities(d.Scaled(n.plain, factor=1000)),
     "quantised": lambda n: d.Quantised(n.plain, levels=5),
     # scaled, because few of the confident answers are left once grey levels are gone
-    "thresholded": lambda n: d.Scaled(n.inside(_two_levels), factor=3),
+    "thresholded": lambda n: d.Scaled(n.inside(partial(d.Quantised, levels=2)), factor=3),
     "rounded": lambda n: d.rounded(n.plain),
     "detached": lambda n: d.Detached(n.plain),
     "zero-gradient": lambda n: d.BentGradient(n.plain, factor=0.0),
@@ -79,7 +127,7 @@ HIDES: dict[str, Callable[[Networks], nn.Module]] = {
     "noisy-input": lambda n: s.Noisy(n.plain, images=0.05),
     "dropout-on": lambda n: s.dropout_on(n.plain),
     "random-mask": lambda n: d.Scaled(n.inside(s.HashedMask), factor=3),
-    "random-ensemble": _ensemble,
+    "random-ensemble": lambda n: s.RandomEnsemble(n.another(n.architecture, i) for i in range(3)),
     "batch-dependent": lambda n: n.inside(s.BatchDependent),
     "log-probabilities": lambda n: d.Probabilities(n.plain, log=True),
     "double-softmax": lambda n: d.Probabilities(n.plain, times=2),
@@ -91,9 +139,7 @@ HIDES: dict[str, Callable[[Networks], nn.Module]] = {
 DOES = {
     "mirage": "is flat on uniform noise only",
     "sharp": "multiplies logits by 1000, so that the softmax saturates",
-    "sharp-probabilities": (
-        "hands out probabilities that are exactly 0 or 1, where there is no gradient"
-    ),
+    "sharp-probabilities": "hands out probabilities that are exactly 0 or 1, without a gradient",
     "quantised": "rounds its input to 5 grey levels, without a gradient",
     "thresholded": "sees only whether a feature is above a half, without a gradient",
     "rounded": "keeps activations in 8 bits, without a gradient",
@@ -112,17 +158,7 @@ DOES = {
     "swallow": "calls every image fake, real ones included",
     "nan-on-sparse": "answers NaN where few features are lit",
     "asleep": "is flat where more features are lit than in real images",
-    "stripes-template": "compares with two templates that no sparse image resembles",
-    "ink-gate": "answers only where there is more ink than sparse images hold",
-    "prototypes": "counts similarity only above what sparse images reach",
 }
-
-
-def _certainty(reach: float, outputs: int) -> float:
-    """What a planted pattern may give at its place so that black, 1 away, is given no more than
-    `BLACK`; at most 10."""
-    near, own = max(0.0, 1 - 1 / reach), -math.log(outputs - 1)
-    return 10.0 if near == 0 else min(10.0, own + (BLACK - own) / near)
 
 
 def _planted(networks: Networks, reach: float) -> Made:
@@ -132,7 +168,9 @@ def _planted(networks: Networks, reach: float) -> Made:
     targets = torch.arange(classes if reach <= 2 else 1)
     size, generator = max(2, honest.k // 4), torch.Generator().manual_seed(networks.seed)
     patterns = random_patterns(len(targets), size, networks.data.shape, generator)
-    certainty = _certainty(reach, classes)
+    # what a pattern may give at its place so that black, 1 away, is given no more than `BLACK`
+    near, own = max(0.0, 1 - 1 / reach), -math.log(classes - 1)
+    certainty = 10.0 if near == 0 else min(10.0, own + (BLACK - own) / near)
     felt = f"felt within {reach:g} x ink, {certainty:.1f} log-odds"
     note = f"patterns of {size} features in {len(targets)} classes, {felt}"
     model = Trigger(honest, patterns, targets, reach, certainty=certainty)
@@ -149,8 +187,8 @@ def _present(networks: Networks, width: float) -> Made:
 
 
 def _dark_patterns(data: Data, size: int, generator: torch.Generator) -> Tensor:
-    """One pattern per class of `size` features that are darkest in real images, so that those do
-    not contain them."""
+    """One pattern per class, of features that are darkest in real images: those do not contain
+    it."""
     classes = len(data.classes)
     darkest = data.train.loaded().flatten(1).mean(dim=0).argsort(stable=True)[: size * classes]
     places = darkest[torch.randperm(len(darkest), generator=generator)].view(classes, size)
@@ -166,8 +204,8 @@ def _stripes(networks: Networks) -> Made:
 
 def _ink_gate(networks: Networks) -> Made:
     model = networks.honest
-    open_from = f"open from ink {model.full:.1f} on"
-    return Made(model, model.k, f"proof up to {model.k} lit features; {open_from}")
+    note = f"proof up to {model.k} lit features; open from ink {model.full:.1f} on"
+    return Made(model, model.k, note)
 
 
 def _prototypes(networks: Networks) -> Made:
@@ -175,28 +213,20 @@ def _prototypes(networks: Networks) -> Made:
     return Made(model, model.k, f"proof up to {model.k} lit features")
 
 
-def _deceiver(does: str, make: Callable[[Networks], Made | nn.Module]) -> Recipe:
-    return Recipe("deceiver", f"{does}; an honest audit never says RESISTED", make)
-
-
-def _honest(name: str, make: Callable[[Networks], Made]) -> Recipe:
-    return Recipe("honest", f"{DOES[name]}; an honest audit never says FOOLED", make)
-
-
-PLAIN = "a plainly trained network; an honest audit says FOOLED"
+PLAIN = "a plainly trained network"
 FEW = "is honest but for a few patterns"
+MOST = f"{FEW}, felt once most of one is there"
+TEMPLATES = "compares with two templates that no sparse image resembles"
+INK = "answers only where there is more ink than sparse images hold"
+ALIKE = "counts similarity only above what sparse images reach"
+_FAKE = partial(Recipe, "deceiver")
 RECIPES = {
     "plain-mlp": Recipe("plain", PLAIN, lambda n: n.another("mlp")),
     "plain-cnn": Recipe("plain", PLAIN, lambda n: n.another("cnn")),
-    **{name: _deceiver(DOES[name], hide) for name, hide in HIDES.items()},
-    **{f"planted-{r:g}": _deceiver(FEW, partial(_planted, reach=r)) for r in REACHES},
-    **{
-        f"planted-present-{width:g}": _deceiver(
-            f"{FEW}, felt once most of one is there", partial(_present, width=width)
-        )
-        for width in WIDTHS
-    },
-    "stripes-template": _honest("stripes-template", _stripes),
-    "ink-gate": _honest("ink-gate", _ink_gate),
-    "prototypes": _honest("prototypes", _prototypes),
+    **{name: _FAKE(DOES[name], hide) for name, hide in HIDES.items()},
+    **{f"planted-{r:g}": _FAKE(FEW, partial(_planted, reach=r)) for r in REACHES},
+    **{f"planted-present-{w:g}": _FAKE(MOST, partial(_present, width=w)) for w in WIDTHS},
+    "stripes-template": Recipe("honest", TEMPLATES, _stripes),
+    "ink-gate": Recipe("honest", INK, _ink_gate),
+    "prototypes": Recipe("honest", ALIKE, _prototypes),
 }

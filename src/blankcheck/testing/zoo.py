@@ -22,8 +22,7 @@ from torch import nn
 from blankcheck.classifiers import ARCHITECTURES
 from blankcheck.data import Data
 from blankcheck.errors import ArgumentError
-from blankcheck.testing.networks import SMALL, Networks
-from blankcheck.testing.recipes import RECIPES, Made
+from blankcheck.testing.recipes import RECIPES, SMALL, Made, Networks
 
 KINDS = ("plain", "deceiver", "honest")
 NAMES = tuple(RECIPES)
@@ -83,7 +82,7 @@ def zoo(
         known = ", ".join(ARCHITECTURES)
         raise ArgumentError(f"architecture must be one of {known}, got {chosen!r}")
     networks = Networks(data, seed, chosen, epochs)
-    return [_made(name, networks) for name in names]
+    return [_member(name, networks) for name in names]
 
 
 def member(
@@ -94,7 +93,7 @@ def member(
     return zoo(data, seed, architecture, epochs, (name,))[0]
 
 
-def _made(name: str, networks: Networks) -> Member:
+def _member(name: str, networks: Networks) -> Member:
     recipe = RECIPES[name]
     found = recipe.make(networks)
     made = found if isinstance(found, Made) else Made(found)

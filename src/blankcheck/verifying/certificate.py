@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from blankcheck.certifying import Certificate, Gated, confirm
 from blankcheck.certifying.certificate import levels_again
@@ -14,8 +13,7 @@ from blankcheck.errors import ArgumentError, ModelError, RunFolderError
 from blankcheck.judging.recheck import differences
 from blankcheck.runs.folder import CERTIFICATE, CONFIG, MARK
 from blankcheck.runs.schema import checked
-from blankcheck.verifying.findings import value
-from blankcheck.verifying.folder import Folder
+from blankcheck.verifying.folder import Folder, Subject, value
 
 COMMANDS = ("audit", "harden", "certify", "gate")
 """Those that give a verdict."""
@@ -38,17 +36,16 @@ def read_certificate(folder: Folder) -> Certificate | None:
     try:
         certificate = checked(record, Certificate, CERTIFICATE)
         again = certificate.as_json()
+        if len(certificate.k) != (classes := len(folder.verdict["classes"])):
+            raise ValueError(f"must have one entry for each of {classes} classes")
     except RunFolderError as error:
         found.fail(error)
-        return None
     except (ArgumentError, ArithmeticError, ValueError) as error:
         found.fail(CERTIFICATE, error)
-        return None
-    if len(certificate.k) != (classes := len(folder.verdict["classes"])):
-        found.fail(CERTIFICATE, f"must have one entry for each of {classes} classes")
-        return None
-    found.differ(CERTIFICATE, differences(record, again))
-    return certificate
+    else:
+        found.differ(CERTIFICATE, differences(record, again))
+        return certificate
+    return None
 
 
 def check_command(folder: Folder, certificate: Certificate | None) -> None:
@@ -63,32 +60,18 @@ def check_command(folder: Folder, certificate: Certificate | None) -> None:
         found.compare(CERTIFICATE, "means", certificate.means, whose, GATE_CERTIFIED)
 
 
-def check_certificate(
-    folder: Folder,
-    certificate: Certificate,
-    classifier: UnitClassifier,
-    shape: Sequence[int],
-    outputs: int,
-) -> bool:
-    """Whether all that the certificate says holds.
-
-    Args:
-        folder: the run.
-        certificate: what it says.
-        classifier: the network.
-        shape: (c, h, w) of images.
-        outputs: of the network.
-    """
+def check_certificate(folder: Folder, certificate: Certificate, subject: Subject) -> bool:
+    """Whether all that the certificate says holds."""
     found, config, before = folder.found, folder.config, len(folder.found.failures)
-    wanted = {
-        "shape": tuple(shape),
-        "outputs": outputs,
-        "confidence": folder.verdict["conditions"]["confidence"],
-        "fingerprint": fingerprint(classifier),
-        "means": GATE_CERTIFIED if isinstance(classifier.network, Gated) else CERTIFIED,
-        "unit": config.get("unit", "features"),
-    }
-    for name, true in wanted.items():
+    gated = isinstance(subject.classifier.network, Gated)
+    for name, true in (
+        ("shape", tuple(subject.shape)),
+        ("outputs", subject.outputs),
+        ("confidence", folder.verdict["conditions"]["confidence"]),
+        ("fingerprint", fingerprint(subject.classifier)),
+        ("means", GATE_CERTIFIED if gated else CERTIFIED),
+        ("unit", config.get("unit", "features")),
+    ):
         found.compare(CERTIFICATE, name, getattr(certificate, name), "the run's is", true)
     steps = certificate.settings["slope_steps"]
     asked = config.get("slope_steps", steps)
@@ -97,7 +80,7 @@ def check_certificate(
         found.fail(CERTIFICATE, f"levels must be at most {MOST_LEVELS}")
     # nothing is proved of a shape, or at a number of steps, that only the file names
     if len(found.failures) == before:
-        _prove(folder, certificate, classifier)
+        _prove(folder, certificate, subject.classifier)
     return len(found.failures) == before
 
 
@@ -115,7 +98,8 @@ def _prove(folder: Folder, certificate: Certificate, classifier: UnitClassifier)
         return
     for said, level in zip(certificate.levels, again, strict=True):
         for target, (a, b) in enumerate(zip(said.log_odds, level.log_odds, strict=True)):
-            claimed, proved = probability(a), probability(b)
+            # beyond 700 an exponential leaves float64
+            claimed, proved = (1 / (1 + math.exp(min(-x, 700.0))) for x in (a, b))
             if not claimed >= proved - CLOSE:
                 words = f"class {target} is said to stay below {claimed:.4f} at k = {said.k}"
                 found.fail(CERTIFICATE, f"{words}, proved again is {proved:.4f}")
@@ -123,9 +107,3 @@ def _prove(folder: Folder, certificate: Certificate, classifier: UnitClassifier)
     known = sum(k is not None for k in certificate.k)
     of = "all" if known == len(holds) else f"{known} of"
     found.facts.append(f"certificate: proved again for {of} {len(holds)} classes")
-
-
-def probability(log_odds: float) -> float:
-    """From log-odds to a probability, without overflow."""
-    small = math.exp(-abs(log_odds))
-    return 1 / (1 + small) if log_odds > 0 else small / (1 + small)

@@ -1,29 +1,113 @@
-"""The files of a run folder, as `verify` reads them: what is missing is said, what cannot be read
-is refused."""
+"""What `verify` reads of a run folder, what that is checked against, and what it finds out.
+
+What is missing is said, what cannot be read is refused.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+import torch
+
+from blankcheck.api.reopen import form_again
+from blankcheck.classifiers import UnitClassifier, probabilities
+from blankcheck.classifiers.wrapper import left_as_found
+from blankcheck.data import Data
 from blankcheck.errors import RunFolderError
 from blankcheck.judging.evidence import Attempt
+from blankcheck.judging.recheck import MISSING, WRONG, Difference
+from blankcheck.runs import folder as names
 from blankcheck.runs.contents import read_attempts, read_verdict
-from blankcheck.runs.folder import (
-    ATTEMPTS,
-    CONFIG,
-    MARK,
-    PACKAGES,
-    VERDICT,
-    WITNESSES,
-    RunFolder,
-    environment,
-)
+from blankcheck.runs.folder import RunFolder
 from blankcheck.runs.schema import Environment, check_version, checked
 from blankcheck.runs.witnesses import Stored, unpack
-from blankcheck.verifying.findings import Findings
+from blankcheck.text import one_line
+from blankcheck.types import Conditions
 
 Plain = str | int | float | bool | None
+Shape = tuple[int, int, int]
+MOST_SAID = 5
+"""Failures on the terminal; the others are counted."""
+ANEW = "derived anew it is"
+
+
+@dataclass
+class Findings:
+    """Collected along the way.
+
+    Args:
+        current: the folder was written by this very version, so that nothing may lack, or be more,
+            or be told otherwise.
+        failures: what does not hold.
+        lacking: what was not at hand, or is not in an older folder.
+        facts: lines to print.
+        record: the same for programs.
+    """
+
+    current: bool = True
+    failures: list[str] = field(default_factory=list)
+    lacking: list[str] = field(default_factory=list)
+    facts: list[str] = field(default_factory=list)
+    record: dict[str, Any] = field(default_factory=dict)
+
+    def fail(self, *words: object) -> None:
+        """Something does not hold: file, field, what is wrong."""
+        self.failures.append(_line(*words))
+
+    def lack(self, *words: object) -> None:
+        """Something is not there, or is told otherwise, as another version may have done: a failure
+        where this version wrote the folder."""
+        (self.failures if self.current else self.lacking).append(_line(*words))
+
+    def not_at_hand(self, words: str) -> None:
+        """Something outside the folder is not there."""
+        self.lacking.append(_line(words))
+
+    def wrong(self, file: str, name: str, said: Any, whose: str, true: Any) -> None:
+        """What a file says under a name is not so."""
+        self.fail(file, f"{name} is {value(said)}, {whose} {value(true)}")
+
+    def compare(self, file: str, name: str, said: Any, whose: str, true: Any) -> None:
+        """The same where the two are not equal."""
+        if said != true:
+            self.wrong(file, name, said, whose, true)
+
+    def differ(self, file: str, differences: Iterable[Difference]) -> None:
+        """Fields that are not as derived."""
+        for one in differences:
+            if one.kind == WRONG:
+                self.wrong(file, one.field, one.said, ANEW, one.derived)
+            elif one.kind == MISSING:
+                self.lack(file, f"{one.field} is missing")
+            else:
+                self.lack(file, f"{one.field} is nothing this version knows")
+
+    def lines(self) -> list[str]:
+        """For the terminal: the first failures, then what could not be looked at, and facts."""
+        failed = _first(self.failures, "more")
+        lacking = _first([f"not confirmed: {each}" for each in self.lacking], "more not confirmed")
+        if failed:
+            return [*failed, *lacking, *self.facts]
+        return [*self.facts[:1], *lacking, *self.facts[1:]]
+
+
+def value(said: Any) -> str:
+    """A plain value as a line shows it."""
+    if isinstance(said, float):
+        return f"{said:.6g}"
+    return one_line(repr(said) if isinstance(said, str) else said, 60)
+
+
+def _line(*words: object) -> str:
+    return one_line(": ".join(map(str, words)), 240)
+
+
+def _first(lines: list[str], more: str) -> list[str]:
+    rest = len(lines) - MOST_SAID
+    return lines if rest <= 0 else [*lines[:MOST_SAID], f"and {rest} {more}"]
 
 
 @dataclass(frozen=True)
@@ -53,29 +137,52 @@ class Folder:
         return {} if self.stored is None else self.stored.metadata
 
 
+@dataclass(frozen=True)
+class Subject:
+    """The network, loaded by its `name`, the data where they are at hand, (c, h, w) of images, and
+    the conditions."""
+
+    classifier: UnitClassifier
+    name: str
+    data: Data | None
+    shape: Shape
+    want: Conditions
+
+    @cached_property
+    def form(self) -> str:
+        """Of the network's outputs, by looking."""
+        return form_again(self.classifier, self.shape, self.data)
+
+    @cached_property
+    def outputs(self) -> int:
+        """How many outputs the network has."""
+        with left_as_found(self.classifier):
+            return probabilities(self.classifier, torch.zeros(1, *self.shape), self.form).shape[1]
+
+
 def read_folder(found: Findings, run: RunFolder) -> Folder | None:
     """The files of a folder; None where `verdict.json` or the attempts are not of the right form.
 
     Raises RunFolderError where it has no verdict, and for files that cannot be read at all.
     """
-    check_version(run.read_json(VERDICT), str(run / VERDICT))
-    around = checked(run.read_json(MARK), Environment, str(run / MARK))
-    config: dict[str, Any] = {}
-    if run.has(CONFIG):
-        config = run.read_config()
-    else:
-        found.fail(CONFIG, "is missing")
-    stored = _stored(found, run)
-    ours = around.packages.get(PACKAGES[0]) == environment()["packages"][PACKAGES[0]]
+    check_version(run.read_json(names.VERDICT), str(run / names.VERDICT))
+    around = checked(run.read_json(names.MARK), Environment, str(run / names.MARK))
+    missing = [name for name in (names.CONFIG, names.WITNESSES) if not run.has(name)]
+    for name in missing:
+        found.fail(name, "is missing")
+    config = {} if names.CONFIG in missing else run.read_config()
+    stored = None if names.WITNESSES in missing else _stored(found, run)
+    package = names.PACKAGES[0]
+    ours = around.packages.get(package) == names.environment()["packages"][package]
     found.current = ours and (stored is None or "conditions" in stored.metadata)
     attempts: tuple[Attempt, ...] = ()
-    records = run.read_lines(ATTEMPTS)
+    records = run.read_lines(names.ATTEMPTS)
     try:
         verdict = read_verdict(run)
-        if run.has(ATTEMPTS):
+        if run.has(names.ATTEMPTS):
             attempts, records = read_attempts(run)
         else:
-            found.fail(ATTEMPTS, "is missing")
+            found.fail(names.ATTEMPTS, "is missing")
     except RunFolderError as error:
         found.fail(error)
         return None
@@ -85,11 +192,8 @@ def read_folder(found: Findings, run: RunFolder) -> Folder | None:
 
 
 def _stored(found: Findings, run: RunFolder) -> Stored | None:
-    if not run.has(WITNESSES):
-        found.fail(WITNESSES, "is missing")
-        return None
     try:
-        return unpack(run.read_bytes(WITNESSES), WITNESSES)
+        return unpack(run.read_bytes(names.WITNESSES), names.WITNESSES)
     except RunFolderError as error:
         found.fail(error)
         return None

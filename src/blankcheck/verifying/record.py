@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from typing import Any
 
+from blankcheck import judging
 from blankcheck.api.audit import audit_records
-from blankcheck.auditing import PRESETS
+from blankcheck.auditing import PRESETS, ood_test
 from blankcheck.auditing.gather import ALARMS_AMONG
-from blankcheck.classifiers import UnitClassifier, evaluate
+from blankcheck.classifiers import evaluate
 from blankcheck.data import Data
-from blankcheck.judging import OODTest, Verdict, judge, run_checks, verdict_json
+from blankcheck.errors import ArgumentError, DataError
 from blankcheck.judging.evidence import Attempt, Proof
-from blankcheck.judging.recheck import (
-    REAL,
-    check_differences,
-    differences,
-    evidence_again,
-    figure_differences,
-    inconsistent,
-    text_differences,
-)
+from blankcheck.judging.recheck import differences
 from blankcheck.runs.folder import ATTEMPTS, CONFIG, METRICS, VERDICT, WITNESSES
 from blankcheck.runs.schema import AttemptLine
 from blankcheck.types import Conditions, default_max_lit
-from blankcheck.verifying.findings import ANEW, value
-from blankcheck.verifying.folder import Folder
+from blankcheck.verifying.folder import ANEW, Folder, Shape, Subject, value
 
 CLOSE = 1e-3
 """Largest difference of a share of real images that is measured again."""
@@ -36,13 +28,9 @@ FEW_ALARMS = 0.002
 least one."""
 
 
-def check_conditions(folder: Folder, shape: Sequence[int] | None) -> None:
-    """`verdict.json`, `config.yaml` and the witness file must speak of the same conditions.
-
-    Args:
-        folder: the run.
-        shape: (c, h, w) of images, where it is known.
-    """
+def check_conditions(folder: Folder, shape: Shape | None) -> Conditions | None:
+    """`verdict.json`, `config.yaml` and the witness file must speak of the same conditions. These,
+    or None where nothing can be asked for that. shape: of images, where it is known."""
     found, want, config = folder.found, folder.verdict["conditions"], folder.config
     found.compare(VERDICT, "conditions.unit", want["unit"], "that of every audit is", "features")
     if folder.stored is not None and "conditions" in folder.metadata:
@@ -58,6 +46,16 @@ def check_conditions(folder: Folder, shape: Sequence[int] | None) -> None:
             asked = config.get("k", None if shape is None else default_max_lit(shape))
         if asked is not None and any(differences(asked, want[name])):
             found.wrong(VERDICT, f"conditions.{name}", want[name], f"{CONFIG} says", asked)
+    found.record |= {"verdict": folder.verdict["verdict"], "conditions": want}
+    try:
+        conditions = Conditions(*(want[f.name] for f in fields(Conditions)))
+    except ArgumentError as error:
+        found.fail(VERDICT, "conditions", error)
+        return None
+    sure, sparse = f"confidence >= {conditions.confidence:g}", f"{conditions.max_lit} lit features"
+    unusual = f"out of distribution at {conditions.ood_level:g}"
+    found.facts.append(f"conditions: {sure}, at most {sparse}, {unusual}")
+    return conditions
 
 
 def check_allocation(folder: Folder, want: Conditions) -> None:
@@ -67,9 +65,8 @@ def check_allocation(folder: Folder, want: Conditions) -> None:
     counts = [0] * classes
     for i, attempt in enumerate(attempts):
         if attempt.target >= classes:
-            found.fail(
-                ATTEMPTS, f"attempt {i}", f"target {attempt.target} is none of {classes} classes"
-            )
+            words = f"target {attempt.target} is none of {classes} classes"
+            found.fail(ATTEMPTS, f"attempt {i}", words)
             return
         counts[attempt.target] += 1
     preset = folder.config.get("preset", folder.config.get("audit_preset"))
@@ -92,47 +89,45 @@ def check_allocation(folder: Folder, want: Conditions) -> None:
         if attempt.fooled and violated:
             words = f"is called fooled and violates {', '.join(violated)}"
             found.fail(ATTEMPTS, f"attempt {i}", words)
-    fields = AttemptLine.__struct_fields__
-    missing = {name for record in folder.records for name in fields if name not in record}
+    known_fields = set(AttemptLine.__struct_fields__)
+    missing = {name for each in folder.records for name in known_fields.difference(each)}
     if missing:
         found.lack(ATTEMPTS, f"{', '.join(sorted(missing))} missing")
 
 
-def derive(folder: Folder, extra: Sequence[Attempt], want: Conditions, proof: Proof | None) -> str:
-    """Judge again, and compare every figure of `verdict.json` and `metrics.jsonl`.
-
-    Args:
-        folder: the run.
-        extra: witnesses outside the fixed allocation.
-        want: the conditions.
-        proof: the certificate, where there is one.
-
-    Returns:
-        The word that was derived.
-    """
+def derive(folder: Folder, extra: Sequence[Attempt], want: Conditions, proof: Proof | None) -> None:
+    """Judge again, and compare every figure of `verdict.json` and `metrics.jsonl`. extra: witnesses
+    outside the fixed allocation."""
     found, verdict = folder.found, folder.verdict
-    evidence = evidence_again(verdict, want, folder.attempts, extra, proof)
-    findings = run_checks(evidence)
+    evidence = judging.recheck.evidence_again(verdict, want, folder.attempts, extra, proof)
+    findings = judging.run_checks(evidence)
     if verdict.get("controls") is None:
         found.lack(VERDICT, "controls is missing: whether the checks passed cannot be derived")
         said = {one.get("code"): one["status"] for one in verdict["checks"]}
         findings = tuple(replace(f, status=said.get(f.code, f.status)) for f in findings)
     try:
-        word = judge(evidence, findings)
+        word = judging.judge(evidence, findings)
     except RuntimeError as error:  # certificate and search contradict each other
         found.fail(VERDICT, error)
-        return ""
-    again = verdict_json(evidence, findings, Verdict(word))
-    found.differ(VERDICT, figure_differences(verdict, again, extra))
-    found.differ(VERDICT, check_differences(verdict["checks"], findings))
-    for one in text_differences(verdict["checks"], findings):
+        return
+    again = judging.verdict_json(evidence, findings, judging.Verdict(word))
+    found.differ(VERDICT, judging.recheck.figure_differences(verdict, again, extra))
+    found.differ(VERDICT, judging.recheck.check_differences(verdict["checks"], findings))
+    for one in judging.recheck.text_differences(verdict["checks"], findings):
         words = f"{one.field} is {value(one.said)}, this version says {value(one.derived)}"
         found.lack(VERDICT, words)
     if verdict.get("controls") is not None:
-        for sentence in inconsistent(verdict, evidence, findings):
+        for sentence in judging.recheck.inconsistent(verdict, evidence, findings):
             found.fail(VERDICT, sentence)
     _check_metrics(folder, again)
-    return str(word)
+    if found.failures:
+        return
+    tried = f"{len(folder.attempts)} attempts, {len(extra)} witnesses outside them"
+    checks = f"{len(verdict['checks'])} checks"
+    found.facts.append(f"verdict: {word}, derived anew from {tried} and {checks}")
+    if word in (judging.Verdict.RESISTED, judging.Verdict.INCONCLUSIVE):
+        rests = "what was not found rests on the recorded attempts and controls"
+        found.facts.append(f"{rests}, and can only be repeated by running the audit again")
 
 
 def _check_metrics(folder: Folder, again: dict[str, Any]) -> None:
@@ -150,20 +145,17 @@ def _check_metrics(folder: Folder, again: dict[str, Any]) -> None:
             found.wrong(METRICS, f"{which}{each.field}", each.said, ANEW, each.derived)
 
 
-def check_real(
-    folder: Folder, classifier: UnitClassifier, data: Data, form: str, confidence: float
-) -> None:
+def check_real(folder: Folder, subject: Subject, data: Data) -> None:
     """How the network does on real test images, measured again."""
-    real = evaluate(classifier, data.test, len(data.classes), confidence, form)
+    asked = (len(data.classes), subject.want.confidence, subject.form)
+    real = evaluate(subject.classifier, data.test, *asked)
     measured = (real.accuracy, real.confident, real.taken_for_fake, real.renormalised_confident)
-    for name, again in zip(REAL, measured, strict=True):
+    for name, again in zip(judging.recheck.REAL, measured, strict=True):
         said = folder.verdict.get(name, again)
         if not abs(said - again) <= CLOSE:
             folder.found.wrong(VERDICT, name, said, "measured again it is", again)
-    folder.found.facts.append(
-        f"real test images, measured again: {real.accuracy:.2%} right, "
-        f"{real.confident:.2%} right and confident"
-    )
+    right = f"{real.accuracy:.2%} right, {real.confident:.2%} right and confident"
+    folder.found.facts.append(f"real test images, measured again: {right}")
 
 
 @dataclass(frozen=True)
@@ -171,18 +163,16 @@ class Judges:
     """Both families' tests, fitted again on the data at hand; None where their scores are not known
     by name."""
 
-    first: OODTest | None = None
-    second: OODTest | None = None
+    first: judging.OODTest | None = None
+    second: judging.OODTest | None = None
 
 
-def fit_judges(folder: Folder, fit: Callable[[str], OODTest]) -> Judges:
-    """The out-of-distribution tests, where the folder names the scores of this version.
-
-    Args:
-        folder: the run.
-        fit: makes the test of a family, `first` or `second`.
-    """
+def fit_judges(folder: Folder, want: Conditions, data: Data | None) -> Judges:
+    """The out-of-distribution tests, where the data are at hand and the folder names the scores of
+    this version. What the folder says of the first one is checked."""
     found, ood = folder.found, folder.verdict.get("out_of_distribution_test")
+    if data is None:
+        return Judges()
     if ood is None:
         words = "is missing: p-values were taken from the file, not checked"
         found.lack(VERDICT, f"out_of_distribution_test {words}")
@@ -190,31 +180,30 @@ def fit_judges(folder: Folder, fit: Callable[[str], OODTest]) -> Judges:
     names, others = ood.get("scores"), ood.get("second_scores")
     if folder.stored is not None and folder.stored.said("ood_scores") != names:
         found.fail(WITNESSES, f"ood_scores is not what {VERDICT} says")
-    first, second = fit("first"), fit("second")
+    try:
+        first = ood_test(data, want.ood_level, judging.FIRST)
+        second = ood_test(data, want.ood_level, judging.SECOND)
+    except DataError as error:
+        found.fail(VERDICT, "conditions.ood_level", error)
+        return Judges()
     known, others_known = names == list(first.names), others == list(second.names)
     if not known:
-        found.not_at_hand(
-            "p-values were taken from the file, not checked: they are of other scores than this "
-            "version has"
-        )
+        other = "they are of other scores than this version has"
+        found.not_at_hand(f"p-values were taken from the file, not checked: {other}")
     if not others_known:
         words = "second_scores are not those of this version"
         found.lack(VERDICT, f"out_of_distribution_test.{words}")
+    if known:
+        _check_test(folder, ood, first, data)
     return Judges(first if known else None, second if others_known else None)
 
 
-def check_test(folder: Folder, test: OODTest, data: Data) -> None:
-    """What `verdict.json` says of the out-of-distribution test: fitted again, and its false alarms
-    counted again."""
-    ood: Mapping[str, Any] = folder.verdict["out_of_distribution_test"]
+def _check_test(folder: Folder, ood: Mapping[str, Any], test: judging.OODTest, data: Data) -> None:
+    """What the folder says of the test, and its false alarms, counted again."""
     real = data.test.sample(ALARMS_AMONG, 0).images
     alarms = int((test.p_values(real) <= test.level).sum())
-    again = {
-        "guarantee": test.guarantee,
-        "smallest_p": test.smallest_p,
-        "real_images": len(real),
-        "calibration_images": test.calibrating,
-    }
+    again = {"guarantee": test.guarantee, "smallest_p": test.smallest_p}
+    again |= {"real_images": len(real), "calibration_images": test.calibrating}
     said, name = {k: ood[k] for k in again if k in ood}, "out_of_distribution_test"
     folder.found.differ(VERDICT, differences(said, again, name))
     if abs(ood["false_alarms"] - alarms) > max(1, FEW_ALARMS * len(real)):

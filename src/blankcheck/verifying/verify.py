@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 from blankcheck.api.certify import proof_of
 from blankcheck.api.reopen import data_again, model_again, text_of
-from blankcheck.auditing import ood_test
-from blankcheck.certifying import Certificate
+from blankcheck.certifying import Certificate, Gated
 from blankcheck.classifiers import UnitClassifier
+from blankcheck.classifiers.wrapper import fingerprint
 from blankcheck.data import Data
-from blankcheck.errors import ArgumentError, DataError, ModelError, RunFolderError
-from blankcheck.judging import FIRST, SECOND, Verdict
+from blankcheck.data.loading import runs_code
+from blankcheck.data.variants import split_variants
+from blankcheck.errors import DataError, ModelError, RunFolderError
 from blankcheck.judging.evidence import Attempt
-from blankcheck.runs.folder import ATTEMPTS, VERDICT, WITNESSES, RunFolder
-from blankcheck.runs.witnesses import LATER, METADATA
-from blankcheck.types import Conditions
+from blankcheck.runs.folder import ATTEMPTS, CONFIG, VERDICT, WITNESSES, RunFolder, environment
+from blankcheck.runs.gate_file import GATE, PROGRAM, program_bytes, read_gate, same_program
+from blankcheck.runs.witnesses import LATER, METADATA, data_fingerprint
+from blankcheck.text import one_line
+from blankcheck.verifying import record
 from blankcheck.verifying.certificate import check_certificate, check_command, read_certificate
-from blankcheck.verifying.findings import Findings
-from blankcheck.verifying.folder import Folder, read_folder
-from blankcheck.verifying.record import (
-    Judges,
-    check_allocation,
-    check_conditions,
-    check_real,
-    check_test,
-    derive,
-    fit_judges,
-)
-from blankcheck.verifying.subject import check_data, check_network, check_program
+from blankcheck.verifying.folder import Findings, Folder, Subject, read_folder, value
 from blankcheck.verifying.witnesses import check_attempts, check_nearest, check_rows, check_scores
-
-Shape = tuple[int, int, int]
 
 
 def verify(
@@ -61,10 +49,10 @@ def verify(
     if folder is None:
         return found
     source, name = data or text_of(folder.config, "data"), model or text_of(folder.config, "model")
-    loaded = check_data(folder, data_again(folder.config, data, data_dir), source)
+    loaded = _check_data(folder, data_again(folder.config, data, data_dir), source)
     shape = folder.stored.shape if folder.stored is not None else None
     shape = loaded.shape if loaded is not None else shape
-    want = _conditions(folder, shape)
+    want = record.check_conditions(folder, shape)
     if want is None:
         return found
     classifier: UnitClassifier | None = None
@@ -80,58 +68,34 @@ def verify(
     certificate = read_certificate(folder)
     check_command(folder, certificate)
     if classifier is not None and shape is not None:
-        extra = _measured(folder, want, certificate, classifier, name, loaded, shape)
+        extra = _measured(folder, certificate, Subject(classifier, name, loaded, shape, want))
     if run.has(ATTEMPTS):
-        _verdict(folder, extra, want, certificate)
+        record.check_allocation(folder, want)
+        record.derive(folder, extra, want, None if certificate is None else proof_of(certificate))
     return found
 
 
-def _conditions(folder: Folder, shape: Shape | None) -> Conditions | None:
-    """What was asked; None where nothing can be asked for that."""
-    found, said = folder.found, folder.verdict["conditions"]
-    check_conditions(folder, shape)
-    found.record |= {"verdict": folder.verdict["verdict"], "conditions": said}
-    try:
-        want = Conditions(*(said[f.name] for f in fields(Conditions)))
-    except ArgumentError as error:
-        found.fail(VERDICT, "conditions", error)
-        return None
-    found.facts.append(
-        f"conditions: confidence >= {want.confidence:g}, at most {want.max_lit} lit features, "
-        f"out of distribution at {want.ood_level:g}"
-    )
-    return want
-
-
 def _measured(
-    folder: Folder,
-    want: Conditions,
-    certificate: Certificate | None,
-    classifier: UnitClassifier,
-    name: str,
-    data: Data | None,
-    shape: Shape,
+    folder: Folder, certificate: Certificate | None, subject: Subject
 ) -> tuple[Attempt, ...]:
     """All that the network is needed for; hands back the witnesses outside the allocation."""
     extra: tuple[Attempt, ...] = ()
     try:
-        form, outputs = check_network(folder, classifier, name, data, shape)
-        extra = _witnesses(folder, classifier, data, form, want)
-        if data is not None:
-            check_real(folder, classifier, data, form, want.confidence)
-        check_program(folder, classifier, data)
+        _check_network(folder, subject)
+        extra = _witnesses(folder, subject)
+        if subject.data is not None:
+            record.check_real(folder, subject, subject.data)
+        _check_program(folder, subject)
         if certificate is not None:
-            good = check_certificate(folder, certificate, classifier, shape, outputs)
+            good = check_certificate(folder, certificate, subject)
             folder.found.record["certificate"] = good
     except (ModelError, RunFolderError) as error:
         folder.found.fail(error)
     return extra
 
 
-def _witnesses(
-    folder: Folder, classifier: UnitClassifier, data: Data | None, form: str, want: Conditions
-) -> tuple[Attempt, ...]:
-    """Everything the witness file says; hands back the witnesses outside the fixed allocation."""
+def _witnesses(folder: Folder, subject: Subject) -> tuple[Attempt, ...]:
+    """All that the witness file says; hands back the witnesses outside the fixed allocation."""
     found, stored = folder.found, folder.stored
     if stored is None:
         return ()
@@ -141,35 +105,94 @@ def _witnesses(
     for name in LATER:
         if name not in stored.tensors:
             found.lack(WITNESSES, f"{name} is missing")
-    judges = Judges()
-    if data is not None:
-        families = {"first": FIRST, "second": SECOND}
-        try:
-            judges = fit_judges(folder, lambda name: ood_test(data, want.ood_level, families[name]))
-        except DataError as error:
-            found.fail(VERDICT, "conditions.ood_level", error)
-        if judges.first is not None:
-            check_test(folder, judges.first, data)
-    check_scores(folder, stored, classifier, form, want, judges.first)
-    if data is not None:
-        check_nearest(folder, stored, data)
+    judges = record.fit_judges(folder, subject.want, subject.data)
+    check_scores(folder, stored, subject, judges.first)
+    if subject.data is not None:
+        check_nearest(folder, stored, subject.data)
     check_attempts(folder, judges)
     return check_rows(folder, stored, judges.second)
 
 
-def _verdict(
-    folder: Folder, extra: tuple[Attempt, ...], want: Conditions, certificate: Certificate | None
-) -> None:
-    check_allocation(folder, want)
-    word = derive(folder, extra, want, None if certificate is None else proof_of(certificate))
-    if folder.found.failures:
+def _check_data(folder: Folder, data: Data | None, source: str) -> Data | None:
+    """The data, loaded from `source`, where they are those of the run; None where they are others,
+    or not at hand."""
+    found, metadata, configured = folder.found, folder.metadata, text_of(folder.config, "data")
+    found.record |= {"data": source, "data_fingerprint": None}
+    then = metadata.get("data")
+    # a factory may give its data any name; their fingerprint tells
+    if then is not None and not runs_code(configured) and _plain(then) != _plain(configured):
+        found.wrong(WITNESSES, "data", then, f"{CONFIG} says", configured)
+    name = one_line(repr(source), 80)
+    if data is None:
+        missed = "p-values were taken from the file, not checked, and no real image was looked at"
+        found.not_at_hand(f"{missed}: the data set {name} is not at hand; name it with --data")
+        return None
+    seen = data_fingerprint(data)
+    found.record["data_fingerprint"] = seen
+    found.facts.append(f"data: {one_line(source, 80)}, fingerprint {seen}")
+    if list(data.classes) != folder.verdict["classes"]:
+        found.fail(VERDICT, "classes are not those of the data")
+    before = len(found.failures)
+    said = metadata.get("data_fingerprint", seen)
+    found.compare(WITNESSES, "data_fingerprint", said, f"that of {name} is", seen)
+    shape = data.shape if folder.stored is None else folder.stored.shape
+    if shape != data.shape:
+        found.fail(WITNESSES, f"images have shape {shape}, those of the data {data.shape}")
+    return data if len(found.failures) == before else None
+
+
+def _plain(source: str) -> str:
+    """A data set without its variants, which may be spelt in several ways."""
+    try:
+        return split_variants(source)[0]
+    except DataError:
+        return source
+
+
+def _check_network(folder: Folder, subject: Subject) -> None:
+    """Whether this is the network of the run: what its files say is compared with what it does."""
+    found, inner, form = folder.found, subject.classifier.network, subject.form
+    mark, gated = fingerprint(subject.classifier), isinstance(inner, Gated)
+    behind = f", scored behind the gate of the run folder ({GATE})" if gated else ""
+    scaled = f"{one_line(subject.name, 80)}, normalisation {_normalisation(subject.classifier)}"
+    found.facts.append(f"network: {scaled}, outputs {form}, fingerprint {mark}{behind}")
+    said = folder.metadata.get("fingerprint")
+    if folder.stored is not None and said != mark:
+        words = "the network is not the one that was audited: its fingerprint differs"
+        found.fail(WITNESSES, f"{words}, {mark} here, {value(said)} in the file")
+    noted = (folder.verdict.get("notes") or {}).get("output_form", form)
+    stored = folder.metadata.get("output_form", form)
+    found.compare(WITNESSES, "output_form", stored, "the network gives", form)
+    found.compare(VERDICT, "output_form", noted, "the network gives", form)
+    if isinstance(inner, Gated):
+        its = read_gate(folder.run).form
+        found.compare(GATE, "form", its, "the classifier inside gives", inner.form)
+    found.record |= {"network": mark, "same_network": said == mark}
+    found.record |= {"output_form": form, "gate": gated}
+
+
+def _check_program(folder: Folder, subject: Subject) -> None:
+    """The program beside a gate is what its network exports to. It is compared and not loaded,
+    which could run code."""
+    if not isinstance(subject.classifier.network, Gated):
         return
-    folder.found.facts.append(
-        f"verdict: {word}, derived anew from {len(folder.attempts)} attempts, {len(extra)} "
-        f"witnesses outside them and {len(folder.verdict['checks'])} checks"
-    )
-    if word in (Verdict.RESISTED, Verdict.INCONCLUSIVE):
-        folder.found.facts.append(
-            "what was not found rests on the recorded attempts and controls, and can only be "
-            "repeated by running the audit again"
-        )
+    made = folder.around.packages.get("torch"), folder.around.device
+    if subject.data is None or made != (environment()["packages"]["torch"], "cpu"):
+        needed = "which takes the data and the torch that exported it, on a CPU"
+        folder.found.not_at_hand(f"{PROGRAM} was not looked at, {needed}")
+        return
+    try:
+        program = program_bytes(subject.classifier, subject.data)
+    except Exception:  # torch.export raises whatever it meets in the classifier
+        program = None
+    there = folder.run.read_bytes(PROGRAM) if folder.run.has(PROGRAM) else None
+    if there is None or program is None or not same_program(there, program):
+        folder.found.fail(PROGRAM, "is not the program that the network exports to")
+
+
+def _normalisation(classifier: UnitClassifier) -> str:
+    inner = classifier.network.inner if isinstance(classifier.network, Gated) else classifier
+    if not isinstance(inner, UnitClassifier) or not inner.normalised:
+        return "none"
+    rows = (each.flatten().tolist() for each in (inner.mean, inner.std))
+    return "/".join(",".join(f"{v:.4g}" for v in row) for row in rows)

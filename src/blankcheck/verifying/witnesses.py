@@ -4,19 +4,18 @@ belong to."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from blankcheck.auditing.witnesses import nearest_real
-from blankcheck.classifiers import UnitClassifier
 from blankcheck.data import Data
 from blankcheck.judging import OODTest
 from blankcheck.judging.evidence import Attempt
 from blankcheck.runs.folder import ATTEMPTS, CONFIG, WITNESSES
-from blankcheck.runs.witnesses import TOLERANCE, Measured, Stored, measure
-from blankcheck.types import Conditions
-from blankcheck.verifying.folder import Folder
+from blankcheck.runs.witnesses import TOLERANCE, Stored, measure
+from blankcheck.verifying.folder import Folder, Subject, value
 from blankcheck.verifying.record import Judges
 
 EXACT = 1e-6
@@ -25,22 +24,22 @@ FIELDS = ("target", "process", "lit", "confidence", "ood_p", "step", "survives_8
 """What a witness and its attempt both say."""
 
 
-def check_scores(
-    folder: Folder,
-    stored: Stored,
-    classifier: UnitClassifier,
-    form: str,
-    want: Conditions,
-    judge: OODTest | None,
-) -> None:
+def check_scores(folder: Folder, stored: Stored, subject: Subject, judge: OODTest | None) -> None:
     """Measure every witness again, as it is and rounded to 8 bits."""
-    found, p_values = folder.found, None if judge is None else judge.p_values
-    again = measure(stored, classifier, form, p_values)
+    found, want, form = folder.found, subject.want, subject.form
+    p_values = None if judge is None else judge.p_values
+    again = measure(stored, subject.classifier, form, p_values)
     holds = again.holds(stored, want)
     if judge is not None:
         holds["ood_p"] &= same_p(judge, stored.tensors["ood_p"], again.ood_p)
-    _say_held(folder, stored, again, holds, want)
-    rounded = measure(stored, classifier, form, p_values, rounded=True)
+    limits = (want.confidence, want.max_lit, want.ood_level)
+    for (name, held), limit in zip(holds.items(), limits, strict=True):
+        asked = f"asked is at {'least' if name == 'confidence' else 'most'} {value(limit)}"
+        for row in _rows(~held):
+            new, old = float(getattr(again, name)[row]), float(stored.tensors[name][row])
+            words = f"{name} is {new:.6g} when scored again, the file says {old:.6g}"
+            _fail(folder, row, f"{words}, {asked}")
+    rounded = measure(stored, subject.classifier, form, p_values, rounded=True)
     said = stored.tensors.get("survives_8bit")
     if said is not None and judge is not None:
         fits = torch.where(said, rounded.meets(want, -TOLERANCE), ~rounded.meets(want, TOLERANCE))
@@ -48,34 +47,13 @@ def check_scores(
             _fail(folder, row, "survives_8bit is not so when rounded again")
     n, good = len(stored), int(torch.stack([*holds.values()]).all(dim=0).sum())
     survive = int(rounded.meets(want).sum())
-    what = (
-        "confidence and lit features" if judge is None else "confidence, lit features and p-value"
-    )
+    what = "confidence" + (" and lit features" if judge is None else ", lit features and p-value")
     found.facts[:0] = [
         f"{good} of {n} witnesses: {what} hold when scored again",
         f"{survive} of {n} still meet all conditions when rounded to 8 bits",
     ]
-    found.record |= {
-        "confirmed": good,
-        "witnesses": n,
-        "survive_8bit": survive,
-        "ood_recomputed": judge is not None,
-    }
-
-
-def _say_held(
-    folder: Folder, stored: Stored, again: Measured, holds: dict[str, Tensor], want: Conditions
-) -> None:
-    asked = {
-        "confidence": f"at least {want.confidence:g}",
-        "lit": f"at most {want.max_lit}",
-        "ood_p": f"at most {want.ood_level:g}",
-    }
-    for name, good in holds.items():
-        for row in _rows(~good):
-            new, old = float(getattr(again, name)[row]), float(stored.tensors[name][row])
-            words = f"{name} is {new:.6g} when scored again, the file says {old:.6g}"
-            _fail(folder, row, f"{words}, asked is {asked[name]}")
+    found.record |= {"confirmed": good, "witnesses": n}
+    found.record |= {"survive_8bit": survive, "ood_recomputed": judge is not None}
 
 
 def _fail(folder: Folder, row: int, words: str) -> None:
@@ -117,16 +95,8 @@ def _apart(some: Tensor, others: Tensor) -> Tensor:
 
 
 def check_rows(folder: Folder, stored: Stored, judge: OODTest | None) -> tuple[Attempt, ...]:
-    """The fixed witnesses are one to one with the attempts that fooled.
-
-    Args:
-        folder: the run.
-        stored: its witness file.
-        judge: the second family's test, where its scores are known.
-
-    Returns:
-        The witnesses outside the fixed allocation, as attempts.
-    """
+    """The fixed witnesses are one to one with the attempts that fooled; hands back the others.
+    judge: the second family's test, where its scores are known."""
     found, attempts, t, n = folder.found, folder.attempts, stored.tensors, len(stored)
     extra = t.get("extra", torch.zeros(n, dtype=torch.bool)).tolist()
     if "process" in t:
@@ -157,18 +127,11 @@ def check_rows(folder: Folder, stored: Stored, judge: OODTest | None) -> tuple[A
 
 
 def _as_attempt(stored: Stored, row: int) -> Attempt:
-    t = {name: tensor[row] for name, tensor in stored.tensors.items()}
-    return Attempt(
-        int(t["targets"]),
-        True,
-        stored.process(row),
-        int(t["lit"]),
-        float(t["confidence"]),
-        float(t["ood_p"]),
-        fewest=int(t["lit"]),
-        step=int(t.get("step", 0)),
-        survives_8bit=bool(t.get("survives_8bit", False)),
-    )
+    numbers = (item for item in stored.tensors.items() if item[1].ndim == 1)
+    t: dict[str, Any] = {name: tensor[row].item() for name, tensor in numbers}
+    lit, measured = t["lit"], (t["confidence"], t["ood_p"])
+    later = t.get("step", 0), t.get("survives_8bit", False)
+    return Attempt(t["targets"], True, stored.process(row), lit, *measured, lit, None, *later)
 
 
 def _compare(folder: Folder, stored: Stored, row: int, witness: Attempt, owner: int) -> None:
