@@ -26,12 +26,9 @@ ONE_PIXEL = Check(
 def one_pixel(audit: bc.Audit, shape: tuple[int, int, int]) -> Control:
     """The experiment. It says in plain numbers what it saw: `found` of `tries`."""
     images = torch.eye(shape[0] * shape[1] * shape[2]).view(-1, *shape)
-    confident = (
-        probabilities(audit.classifier, images).amax(dim=1) >= audit.evidence.conditions.confidence
-    )
-    return Control(
-        "one-pixel", int(confident.sum()), len(images), "Every image with one fully lit pixel"
-    )
+    surest = probabilities(audit.classifier, images).amax(dim=1)
+    found = int((surest >= audit.evidence.conditions.confidence).sum())
+    return Control("one-pixel", found, len(images), "Every image with one fully lit pixel")
 
 
 def with_one_pixel(audit: bc.Audit, shape: tuple[int, int, int]) -> tuple[bc.Verdict, Finding]:
@@ -44,10 +41,9 @@ def with_one_pixel(audit: bc.Audit, shape: tuple[int, int, int]) -> tuple[bc.Ver
 data = stripes(720)
 plain = build("mlp", data.shape, 2, data.mean_and_std())
 train_plainly(plain, data.train, TrainingPlan(epochs=10))
+twin = Twin(plain, "logits", "a plain network")
 results = []
 for model in (stripes_template(), plain):
-    audit = bc.audit(
-        model, data, preset="smoke", twin=lambda: Twin(plain, "logits", "a plain network")
-    )
+    audit = bc.audit(model, data, preset="smoke", twin=lambda: twin)
     results.append(with_one_pixel(audit, data.shape))
     print("{0}: {1.status}. {1.finding}".format(*results[-1]))
