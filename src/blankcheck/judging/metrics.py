@@ -52,7 +52,7 @@ def calibration_error(
     confidences: Sequence[float], right: Sequence[float], bins: int = 15
 ) -> float:
     """Expected calibration error (Guo et al. 2017, arXiv:1706.04599, equation 3): over `bins`
-    ranges the mean distance of share right and mean confidence, weighted by counts; 0 of nothing."""
+    ranges the mean distance of share right and mean confidence, weighted by counts; 0 of none."""
     sums = [[0.0, 0.0] for _ in range(bins)]
     for confidence, correct in zip(confidences, right, strict=True):
         each = sums[min(bins - 1, int(confidence * bins))]
