@@ -320,7 +320,7 @@ def test_it_is_built_and_proved_again(run, capsys):
 @pytest.mark.parametrize(
     "change, words",
     [
-        ("form", "form is 'probabilities', the classifier inside gives logits"),
+        ("form", "form is 'probabilities', the classifier inside gives 'logits'"),
         ("command", "its fingerprint differs"),
         ("certificate", "certificate.json"),
         ("gate", "has no gate.safetensors"),
