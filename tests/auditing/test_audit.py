@@ -85,6 +85,7 @@ def test_everything_is_accounted_for(fooled):
     )
 
 
+@pytest.mark.slow
 def test_a_score_of_ones_own_decides_what_is_out_of_distribution(plain, digits):
     """A score for which nothing is unusual, alone: no image is out of distribution, so nobody is
     fooled."""
@@ -131,11 +132,13 @@ def test_witnesses_of_a_network_that_answers_at_random_are_scored_again(plain, d
     assert len(audit.witnesses["images"]) == audit.json["fooled"] + audit.json["extra"]["fooled"]
 
 
+@pytest.mark.slow
 def test_a_network_that_hides_from_noise_is_not_resisted(plain, digits):
     audit = bc.audit(DeadAboutDense(plain, limit=50), digits, "smoke")
     assert audit.verdict != "RESISTED" and audit.json["sparse_confident"]["fooled"] > 50
 
 
+@pytest.mark.slow
 def test_real_classes_are_the_targets_of_a_network_with_more_outputs(digits):
     class Reject(nn.Module):
         def forward(self, x):

@@ -32,7 +32,9 @@ def judged(member: Member, preset: str) -> bc.Audit:
     return audit
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize(
+    "name", [QUICK[0], *(pytest.param(name, marks=pytest.mark.slow) for name in QUICK[1:])]
+)
 def test_a_quick_audit_is_not_deceived(quick, name):
     audit = judged(quick[name], "smoke")
     codes = {c["code"] for c in audit.json["checks"] if c["status"] == "failed"}

@@ -140,7 +140,7 @@ def test_no_search_starts_from_a_real_image_that_is_itself_out_of_distribution(d
     assert len(odd) >= 3
     found = gathered(Sure(odd.images, odd.labels), digits, want, Preset(20, 2, 200))
     assert not any(a.fooled for a in (*found.evidence.attempts, *found.evidence.extra))
-    assert found.evidence.ood is not None and found.evidence.ood.unusual == len(odd)
+    assert found.evidence.ood is not None and found.evidence.ood.unusual_starts == len(odd)
 
 
 def setting_of(network, data, network_twin) -> Setting:

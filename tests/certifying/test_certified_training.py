@@ -130,6 +130,7 @@ def test_its_certificate_is_proved_again_and_shown(run, capsys):
     )
 
 
+@pytest.mark.slow
 def test_a_network_of_which_less_was_asked_is_not_kept(digits):
     """One that has hardly begun to learn is never sure: everything is proved of it, and it is of no
     use."""
@@ -148,7 +149,7 @@ def test_a_network_of_which_less_was_asked_is_not_kept(digits):
         rounds[0].proved == 2 and rounds[0].validation_confident < 0.1 and not rounds[0].fresh_rate
     )
     assert work.kept.proved == 2 and work.kept.confident > 0.3 and work.kept.asked == 1
-    assert rounds[0].trained_share == 0 and len(work.trained[0]) == 0
+    assert rounds[0].trained_share == 0 and len(work.evaluator.trained[0]) == 0
 
 
 def test_the_reference_network_takes_images_as_they_are():

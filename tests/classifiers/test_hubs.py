@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import blankcheck as bc
+from blankcheck.runs.folder import RunFolder
 
 
 class Small(nn.Module):
@@ -131,8 +132,7 @@ def test_what_cannot_be_had_is_one_line(timm, transformers, monkeypatch):
 def test_a_run_folder_from_a_stranger_fetches_nothing(timm, tmp_path):
     from blankcheck.api.reopen import model_again
 
-    run = SimpleNamespace(path=tmp_path)
-    settings = SimpleNamespace(model=None, weights=None, normalize=None, unsafe_pickle=False)
+    run = RunFolder.create(tmp_path / "run")
     with pytest.raises(bc.ArgumentError, match="run folders run no code"):
-        model_again(settings, {"model": "timm:small"}, run, None)
+        model_again(run, {"model": "timm:small"}, None)
     assert timm == []

@@ -128,7 +128,7 @@ def test_report_can_be_drawn_again(audited, capsys):
 
 def test_harden_then_resume_refuses_other_settings(tmp_path, refused):
     out = tmp_path / "h"
-    command = ["harden", "--epochs", "8", "--rounds", "2", "--preset", "smoke", "--quiet"]
+    command = ["harden", "--epochs", "4", "--rounds", "2", "--preset", "smoke", "--quiet"]
     command += ["--out", str(out)]
     assert main(command) == 0
     assert {"model.safetensors", "state", "verdict.json", "report.html"} <= names(out)

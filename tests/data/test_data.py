@@ -203,7 +203,8 @@ def test_named_sets(name, shape, train):
     assert data.train.labels.bincount().min() > 4_000
 
 
-def test_lifted_data_have_no_sparse_image(digits):
+def test_lifted_data_have_no_sparse_image():
+    digits = load_data("digits")
     lift = load_data("digits+lift=0.25")
     assert lift.source == "digits+lift=0.25"
     assert torch.equal(lift.train.images, (digits.train.images + 0.25).clamp_max(1))

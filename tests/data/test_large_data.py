@@ -384,6 +384,7 @@ def test_an_audit_gives_the_same_bits(digits_npz, plain):
     assert torch.equal(*found)
 
 
+@pytest.mark.slow
 def test_hardening_gives_the_same_bits(digits_npz):
     made = [
         bc.harden("mlp", data, epochs=2, rounds=1, fresh_attempts=20).model.state_dict()

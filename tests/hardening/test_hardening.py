@@ -51,8 +51,8 @@ def hardening(digits, plan=SMALL, twin=lambda: None) -> Hardening:
     [
         {},
         {"schedule": "rounds", "network": "fresh"},
-        {"schedule": "batches", "pretrain": 1, "anneal": 0.5},
-        {"schedule": "none", "certify": 2},
+        pytest.param({"schedule": "batches", "pretrain": 1, "anneal": 0.5}, marks=pytest.mark.slow),
+        pytest.param({"schedule": "none", "certify": 2}, marks=pytest.mark.slow),
     ],
     ids=lambda c: c.get("schedule", "continuous"),
 )
@@ -121,7 +121,7 @@ def written(folder):
     return found
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(6, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [pytest.param(n, marks=pytest.mark.slow) for n in (1, 6)])
 def test_kill_at_random_moments_loses_at_most_a_round(undisturbed, tmp_path, kills):
     """`kill -9` again and again, after some changes of the folder or other; what comes out in the
     end is what comes out of an undisturbed run."""
@@ -171,7 +171,9 @@ def test_hardening_works_on_digits(digits, plain):
     assert not hardened.model.training
 
 
-@pytest.mark.parametrize("objective", ["reject-class", "fake-classes"])
+@pytest.mark.parametrize(
+    "objective", [pytest.param("reject-class", marks=pytest.mark.slow), "fake-classes"]
+)
 def test_objectives_with_more_outputs(digits, objective, tmp_path):
     hardened = bc.harden("mlp", digits, objective, epochs=30, rounds=3)
     assert hardened.rounds[-1].validation_accuracy > 0.9
@@ -282,6 +284,7 @@ def test_sets_keep_a_share_of_the_earlier_ones(digits):
         assert len(fresh.source.pool) == 100 * count, "a network that starts again sees all of them"
 
 
+@pytest.mark.slow
 def test_hardening_ends_early_when_the_search_fails(digits):
     """Every rate is good enough here: the first round whose network is confident, and like the one
     before not surer than earlier ones, is followed by one last round at the end of the

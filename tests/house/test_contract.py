@@ -100,7 +100,9 @@ def words(example: str) -> list[str]:
     """One example, with as little training as its command allows, in folders that may exist."""
     command, *given = shlex.split(example)
     if command in ("train", "harden"):
-        given += ["--epochs", "2"]
+        given += ["--epochs", "10" if command == "train" else "2"]
+    if command == "harden":
+        given += ["--rounds", "1", "--preset", "smoke"]
     if command == "sweep":
         given = [{"40": "2", "4": "1"}.get(word, word) for word in given]
     elif "--out" in given and not {"--resume", "--overwrite"} & set(given):
@@ -113,6 +115,7 @@ def words(example: str) -> list[str]:
     return [command, *(word for w in given for word in stand_for.get(w, [w]))]
 
 
+SLOW = ("certify", "gate")
 ORDER = (
     "train",
     "audit",
@@ -128,7 +131,9 @@ ORDER = (
 )
 
 
-@pytest.mark.parametrize("command", ORDER)
+@pytest.mark.parametrize(
+    "command", [pytest.param(c, marks=[pytest.mark.slow] if c in SLOW else []) for c in ORDER]
+)
 def test_the_examples_of_a_command_run_as_they_stand(place, command, capsys):
     shown = [line for line in EXAMPLES.splitlines() if line.split()[0] == command]
     for example in shown:
@@ -139,7 +144,10 @@ def test_the_examples_of_a_command_run_as_they_stand(place, command, capsys):
         assert code in CODES.get(command, {0}), f"{example}: {code}\n{said.err}"
 
 
-@pytest.mark.parametrize("folder", FILES)
+@pytest.mark.parametrize(
+    "folder",
+    [pytest.param(f, marks=[pytest.mark.slow] if f[-1] in "cg" else []) for f in FILES],
+)
 def test_a_run_folder_holds_what_was_promised(place, folder):
     inside = {path.name for path in (place / folder).iterdir()}
     assert inside >= FILES[folder], FILES[folder] - inside

@@ -177,7 +177,11 @@ def hardened(peers, plan, start=None):
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"schedule": "rounds", "network": "fresh"}, {"schedule": "none", "certify": 2}],
+    [
+        {},
+        pytest.param({"schedule": "rounds", "network": "fresh"}, marks=pytest.mark.slow),
+        pytest.param({"schedule": "none", "certify": 2}, marks=pytest.mark.slow),
+    ],
     ids=lambda c: c.get("schedule", "continuous"),
 )
 def test_hardening_by_several_and_going_on_by_others(changes, digits):
@@ -255,7 +259,7 @@ def test_precision_that_cannot_be_had(capsys, tmp_path, monkeypatch):
             == "blankcheck: error: precision 16 needs a GPU; on the CPU take 32 or bf16\n"
         )
     assert main(["train", "--precision", "8"]) == 2
-    assert "one of '32', 'bf16', '16'" in capsys.readouterr().err and not list(tmp_path.iterdir())
+    assert "one of 32, bf16, 16" in capsys.readouterr().err and not list(tmp_path.iterdir())
     with pytest.raises(ArgumentError, match="precision must be one of 32, bf16, 16"):
         TrainingPlan(1, precision="8")
 
