@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,18 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def digits() -> Data:
     return load_data("digits")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_images_stay(digits: Data) -> Iterator[None]:
+    """What many tests read, none writes into."""
+    before = [split.images.clone() for split in (digits.train, digits.validation, digits.test)]
+    yield
+    after = [split.images for split in (digits.train, digits.validation, digits.test)]
+    for ours, now in zip(before, after, strict=True):
+        changed = not torch.equal(ours, now)
+        now.copy_(ours)
+        assert not changed, "a test wrote into the images of digits"
 
 
 @pytest.fixture(scope="session")
