@@ -45,9 +45,9 @@ def flattened(*layers, last, outputs=2):
 
 def read(key, make, shape):
     """A network that is exported once; its weights are drawn again for every case."""
-    if key not in READ:
-        READ[key] = read_network(make().eval(), shape)
-    return READ[key]
+    if (key, shape) not in READ:
+        READ[key, shape] = read_network(make().eval(), shape)
+    return READ[key, shape]
 
 
 def shuffled(network, seed, size=1.0):
