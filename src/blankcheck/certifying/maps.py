@@ -90,8 +90,9 @@ class Convolution(Weighted):
         """(rows, *after) -> (rows, *shape)."""
         options = self.stride, self.padding, self.dilation
         if self.groups > 1:
-            size = (len(a), *shape)
-            before: Tensor = conv2d_input(size, self.weight, a, *options, self.groups)  # type: ignore[no-untyped-call]
+            size, weight = (len(a), *shape), self.weight
+            # torch has no types for it
+            before: Tensor = conv2d_input(size, weight, a, *options, self.groups)  # type: ignore
             return before
         # four times as fast as conv_transpose of many rows in float32; matmul would copy twice
         weight = self.weight.flatten(1).T.expand(len(a), -1, -1)
