@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from blankcheck.api.third_party import usable_attacks
 from blankcheck.api.twins import get_twins
-from blankcheck.auditing import Gathered, Twin, gather, preset_named
+from blankcheck.auditing import Gathered, Twin, gather, level_of, preset_named
 from blankcheck.auditing.gather import Note
+from blankcheck.auditing.judges import Level
 from blankcheck.classifiers import UnitClassifier, load_model
 from blankcheck.classifiers.loading import model_bytes
 from blankcheck.classifiers.wrapper import device_of
@@ -163,7 +164,7 @@ def audit(
     *,
     confidence: float = 0.9,
     max_lit: int | None = None,
-    ood_level: float = 0.01,
+    ood_level: Level = "auto",
     note: Note = lambda stage, done, all_, words: None,
     twin: Callable[[], Twin] | None = None,
     scores: Sequence[Score] = FIRST,
@@ -179,7 +180,8 @@ def audit(
         seed: of everything random.
         confidence: least probability of the target class, in (0, 1).
         max_lit: most lit features; None takes 300, less for small images.
-        ood_level: largest p-value of the out-of-distribution test.
+        ood_level: largest p-value of the out-of-distribution test; `auto` is 0.001 where enough
+            real images calibrate it, else 0.01.
         note: told how far the audit is, as note(stage, done, all, words).
         twin: makes the network of the positive control; default: trained on half of the data, and
             cached.
@@ -191,7 +193,7 @@ def audit(
         ArgumentError, DataError, ModelError: with one line.
     """
     limit = max_lit if max_lit is not None else default_max_lit(data.shape)
-    conditions = Conditions(confidence, limit, ood_level)
+    conditions = Conditions(confidence, limit, level_of(data, ood_level))
     classifier: Classifier = load_model(model) if isinstance(model, nn.Module) else model
 
     def twins() -> Iterator[Twin]:
@@ -199,8 +201,17 @@ def audit(
 
     how, others = preset_named(preset), usable_attacks(rivals)
     found = gather(classifier, data, conditions, how, twins, seed, note, scores, *others, spread)
+    found = _chosen(found, "auto" if ood_level == "auto" else "given")
     found, packed = _confirmed(found, classifier, data)
     return Audit(found, packed, run_checks(found.evidence), classifier, data.source, preset, seed)
+
+
+def _chosen(found: Gathered, how: str) -> Gathered:
+    """How the level was chosen, noted."""
+    record = found.evidence.ood
+    assert record is not None, "an audit has a test"
+    evidence = replace(found.evidence, ood=replace(record, level_chosen=how))
+    return replace(found, evidence=evidence)
 
 
 def _confirmed(found: Gathered, classifier: Classifier, data: Data) -> tuple[Gathered, bytes]:

@@ -14,7 +14,8 @@ from torch import nn
 
 from blankcheck.api.third_party import usable_attacks
 from blankcheck.api.twins import get_twins
-from blankcheck.auditing import Twin, check_fits
+from blankcheck.auditing import Twin, check_fits, level_of
+from blankcheck.auditing.judges import Level
 from blankcheck.certifying import read_network
 from blankcheck.classifiers import UnitClassifier, build, load_model
 from blankcheck.classifiers.loading import model_bytes
@@ -94,7 +95,7 @@ def harden(
     rounds: int | None = None,
     confidence: float = 0.9,
     max_lit: int | None = None,
-    ood_level: float = 0.01,
+    ood_level: Level = "auto",
     rivals: bool = False,
     run: RunFolder | None = None,
     resume: bool = False,
@@ -116,7 +117,7 @@ def harden(
         rounds: over which the epochs are spread.
         confidence: least probability of a fooling image's class, in (0, 1).
         max_lit: most lit features of a fooling image; None takes 300, less for small images.
-        ood_level: largest p-value of a fooling image.
+        ood_level: largest p-value of a fooling image; `auto` is what an audit takes.
         rivals: log what attacks of other libraries find, where they are installed.
         run: where the state is kept after each round.
         resume: go on from the state in `run`, to the same bits as if the run had not stopped.
@@ -131,7 +132,7 @@ def harden(
     """
     plan = plan_of(data, epochs, rounds, {**options, "objective": objective})
     limit = max_lit if max_lit is not None else default_max_lit(data.shape)
-    conditions = Conditions(confidence, limit, ood_level)
+    conditions = Conditions(confidence, limit, level_of(data, ood_level))
     if isinstance(model, str):
         outputs = objective_named(objective).outputs(len(data.classes))
         network = build(model, data.shape, outputs, data.mean_and_std(), seed)

@@ -13,6 +13,7 @@ from blankcheck.auditing.attack_run import Job, scored_once
 from blankcheck.auditing.attempts import AttemptResults, run_attempts
 from blankcheck.auditing.controls.run_all import Finished, Runner
 from blankcheck.auditing.controls.setting import Setting, Twins
+from blankcheck.auditing.judges import Judges
 from blankcheck.auditing.onlooker import Met, Onlooker
 from blankcheck.auditing.portfolio import Attack, Preset, always, within
 from blankcheck.auditing.third_party import ThirdPartyAttack
@@ -22,7 +23,7 @@ from blankcheck.classifiers.wrapper import device_of, fingerprint, left_as_found
 from blankcheck.data import Data, Split
 from blankcheck.errors import ModelError
 from blankcheck.fooling import TabuSearch
-from blankcheck.judging import FIRST, SECOND, Evidence, OODTest, RealData, Score
+from blankcheck.judging import FIRST, Evidence, OODTest, RealData, Score
 from blankcheck.judging.evidence import Cost, OODRecord
 from blankcheck.outputs import output_form
 from blankcheck.parallel.spread import Spread, alone
@@ -46,17 +47,6 @@ class Gathered:
     processes: tuple[str, ...]
     fingerprint: str
     form: str
-
-
-def ood_test(
-    data: Data, level: float, scores: Sequence[Score] = FIRST, spread: Spread = alone
-) -> OODTest:
-    """The out-of-distribution test that judges audits: fitted and calibrated on half B of the
-    training images. spread: by which processes share that.
-
-    Hardening's gate uses half A, so that nothing is trained against the judge.
-    """
-    return OODTest.fit(data.halves[1].images, level, scores=scores, spread=spread)
 
 
 # the arguments are those of an audit; it is long because each step needs what others found
@@ -92,8 +82,8 @@ def gather(
     form, met = check_fits(classifier, data), list[Met]()
     with left_as_found(classifier, seed):
         real = evaluate(classifier, data.test, classes, conditions.confidence, form)
-        level = conditions.ood_level
-        judge, second = (ood_test(data, level, family, spread) for family in (scores, SECOND))
+        judges = Judges.fit(data, conditions.ood_level, scores, spread)
+        judge = judges.first
         onlooker = Onlooker(classifier, form, classes, conditions, judge.accepts)
         usual, unusual = _usual(data.validation, judge)
         job = Job(
@@ -112,11 +102,12 @@ def gather(
         note("search", 0, len(targets), "")
         tried = run_attempts(job, targets, _progress(note), onlooker.over(spread, met))
         # looked at as well: a network may be sure of what is left of an image after rounding
-        (fixed,) = onlooker.over(alone, met)(1, lambda _: judged(job, tried, judge, second))
-        setting = Setting(job, preset, fixed.attempts, tried, usual.images, classes, twins)
-        runner = Runner(setting, judge, second, third_party, lacking)
+        (fixed,) = onlooker.over(alone, met)(1, lambda _: judged(job, tried, judges))
+        real_images = usual.images, data.test
+        setting = Setting(job, preset, fixed.attempts, tried, *real_images, classes, twins)
+        runner = Runner(setting, judges, third_party, lacking)
         finished = runner.run(partial(note, "controls"), onlooker.over(spread, met))
-        by_the_way = _by_the_way(job, met, fixed, judge, second)
+        by_the_way = _by_the_way(job, met, fixed, judges)
     extra = [*(scored for each in finished for scored in each.extra), *by_the_way]
     names = tuple(dict.fromkeys(a.process for scored in (fixed, *extra) for a in scored.attempts))
     twin = next((each.twin for each in finished if each.twin is not None), None)
@@ -135,7 +126,7 @@ def gather(
         extra=tuple(a for scored in extra for a in scored.attempts if a.fooled),
         rivals=_third_party(finished),
         twin=next((each.on_twin for each in finished if each.on_twin is not None), None),
-        ood=_record(judge, second, data.test.sample(ALARMS_AMONG, 0).images, asked, unusual),
+        ood=_record(judges, data.test.sample(ALARMS_AMONG, 0).images, asked, unusual),
         notes={"output_form": form, "twin": twin or "none"} | memory,
     )
     found = witnesses([fixed, *extra], names, data)
@@ -150,9 +141,7 @@ def _usual(real: Split, judge: OODTest) -> tuple[Split, int]:
     return real.take(usual.nonzero().squeeze(1)), int((~usual).sum())
 
 
-def _by_the_way(
-    job: Job, met: Sequence[Met], fixed: Scored, judge: OODTest, second: OODTest
-) -> list[Scored]:
+def _by_the_way(job: Job, met: Sequence[Met], fixed: Scored, judges: Judges) -> list[Scored]:
     """The sparsest witness met by the way of each class that no attempt found, 8-bit or not."""
     fooled = {a.target for a in fixed.attempts if a.fooled}
     pairs = [pair for m in met for pair in zip(m.classes.tolist(), m.images, strict=True)]
@@ -170,7 +159,7 @@ def _by_the_way(
             sparsest.setdefault(int(best.targets[row]), row)
     best = best.rows(torch.tensor(list(sparsest.values()), dtype=torch.int64))
     results = AttemptResults.of(best)
-    return [judged(shown, results, judge, second, label="by the way")] if sparsest else []
+    return [judged(shown, results, judges, label="by the way")] if sparsest else []
 
 
 def _third_party(finished: Sequence[Finished]) -> dict[str, tuple[int, ...]]:
@@ -191,10 +180,12 @@ def _cost(tried: AttemptResults, finished: Sequence[Finished], seconds: float) -
     return Cost(forward, backward, seconds - twins, twins)
 
 
-def _record(judge: OODTest, second: OODTest, real: Images, asked: int, unusual: int) -> OODRecord:
-    alarms, names = int((judge.p_values(real) <= judge.level).sum()), tuple(judge.names)
-    of_test = (judge.guarantee, names, judge.smallest_p, alarms, len(real), tuple(second.names))
-    return OODRecord(*of_test, asked, unusual, judge.calibrating)
+def _record(judges: Judges, real: Images, asked: int, unusual: int) -> OODRecord:
+    judge = judges.first
+    alarms = int((judge.p_values(real) <= judge.level).sum())
+    of_test = judge.guarantee, judge.names, judge.smallest_p, alarms, len(real)
+    others = judge.calibrating, judges.odd.names
+    return OODRecord(*of_test, judges.second.names, asked, unusual, *others)
 
 
 def check_fits(classifier: Classifier, data: Data) -> str:

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from blankcheck.auditing.attack_run import Job
 from blankcheck.auditing.attempts import AttemptResults
+from blankcheck.auditing.judges import Judges
 from blankcheck.classifiers import probabilities
 from blankcheck.data import Data
-from blankcheck.judging import OODTest
 from blankcheck.judging.evidence import Attempt
+from blankcheck.judging.shape import outline
 from blankcheck.types import NEVER, Conditions, Rows, count_lit, stored
 
 MOST_COMPARED, COMPARED_AT_ONCE = 300_000_000, 40_000_000
@@ -22,7 +23,7 @@ MOST_COMPARED, COMPARED_AT_ONCE = 300_000_000, 40_000_000
 
 @dataclass(frozen=True)
 class Witnesses(Rows):
-    """Fooling images and their numbers; `nearest` are the training images closest in angle.
+    """Fooling images and their numbers; `nearest` are the training images of the closest shape.
 
     process: (n,) index into `Gathered.processes`. seed: of the searches that made it. step:
     backward passes its attempt had used when it was met. attempt: its position among the attempts
@@ -62,21 +63,20 @@ def rounded_to_8_bits(images: Tensor) -> Tensor:
 def judged(
     job: Job,
     tried: AttemptResults,
-    judge: OODTest,
-    second: OODTest,
+    judges: Judges,
     label: str = "",
     want: Conditions | None = None,
 ) -> Scored:
     """Plain numbers of each attempt. Every image is scored again, in other batches than the search
-    used. second: the test of the second family of scores. label: the control the search belongs to.
-    want: the conditions of the audit, where the search was asked for others.
+    used. label: the control the search belongs to. want: the conditions of the audit, where the
+    search was asked for others.
     """
     best, want = tried.best, want or job.conditions
 
     def scored(images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         p = probabilities(job.classifier, images, job.form)
         confidence, lit = p.gather(1, best.targets[:, None]).squeeze(1), count_lit(images)
-        ood_p = judge.p_values(images)
+        ood_p = judges.first.p_values(images)
         sure, odd = confidence >= want.confidence, ood_p <= want.ood_level
         return confidence, lit, ood_p, sure & (lit <= want.max_lit) & odd
 
@@ -86,7 +86,8 @@ def judged(
     fewest = torch.where(confidence >= want.confidence, best.fewest.minimum(lit), best.fewest)
     names = [f"{label}: {attack.name}" if label else attack.name for attack in job.attacks]
     first = (best.targets, fooled, tried.attack, lit, confidence, ood_p, fewest)
-    columns = [*first, second.p_values(best.images), best.found_at, survives]
+    second_p, odd_p = (test.p_values(best.images) for test in (judges.second, judges.odd))
+    columns = [*first, second_p, best.found_at, survives, odd_p]
     attempts = tuple(
         Attempt(t, f, names[attack], k, c, p, None if few >= NEVER else few, *others)
         for t, f, attack, k, c, p, few, *others in zip(*(x.tolist() for x in columns), strict=True)
@@ -119,7 +120,8 @@ def witnesses(found: list[Scored], names: tuple[str, ...], data: Data) -> Witnes
 
 
 def nearest_real(images: Tensor, data: Data, among: int = 10_000) -> Tensor:
-    """The training images closest in angle, (n, c, h, w), among the first `among`, or fewer."""
+    """The training images of the closest shape (`judging.shape.outline`, by angle), (n, c, h, w),
+    among the first `among`, or fewer."""
     if len(images) == 0:
         return images.clone()
     pool, features = data.train.images, math.prod(data.shape)
@@ -135,8 +137,7 @@ def nearest_real(images: Tensor, data: Data, among: int = 10_000) -> Tensor:
 
 
 def _closest(images: Tensor, pool: Tensor) -> tuple[Tensor, Tensor]:
-    """For each image the largest cosine, up to its length, and its place in the pool; (n,)."""
-    flat = pool.flatten(1)
-    unit = flat / flat.norm(dim=1, keepdim=True).clamp_min(1e-6)
-    best = [(part.flatten(1) @ unit.T).max(dim=1) for part in torch.split(images, 500)]
+    """For each image the largest cosine of shapes, and its place in the pool; (n,)."""
+    known = outline(pool)
+    best = [(outline(part) @ known.T).max(dim=1) for part in torch.split(images, 500)]
     return torch.cat([each.values for each in best]), torch.cat([each.indices for each in best])

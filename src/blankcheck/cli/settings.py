@@ -17,6 +17,7 @@ from blankcheck.cli.options import recorded as recorded
 from blankcheck.hardening.plan import HardeningOptions, Precision
 
 Preset = Literal["smoke", "standard", "proof"]
+Level = float | Literal["auto"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ class AuditSettings(Tracked, Shared, Weighted):
             that.
         confidence: least probability of the target class.
         max_lit: most lit (non-zero) features; default 300, less for small images.
-        ood_level: largest p-value of the out-of-distribution test.
+        ood_level: largest p-value of the out-of-distribution test. auto is 0.001 where enough real
+            images calibrate it, else 0.01.
         rivals: also run attacks of Foolbox, adversarial-library and the Adversarial Robustness
             Toolbox, where installed.
     """
@@ -70,7 +72,7 @@ class AuditSettings(Tracked, Shared, Weighted):
     preset: Preset = "standard"
     confidence: float = 0.9
     max_lit: int | None = None
-    ood_level: float = 0.01
+    ood_level: Level = "auto"
     rivals: bool = False
 
 
@@ -95,7 +97,7 @@ class CertifySettings(Weighted):
     audit_preset: Preset = "smoke"
     confidence: float = 0.9
     max_lit: int | None = None
-    ood_level: float = 0.01
+    ood_level: Level = "auto"
     unit: Literal["features", "pixels"] = "features"
     slope_steps: int = SLOPE_STEPS
 

@@ -74,6 +74,38 @@ def _blend(draw: _Draw) -> Tensor:
     return share * draw.images(of_target=True) + (1 - share) * draw.images(of_target=False)
 
 
+def _half(draw: _Draw) -> Tensor:
+    """A half-plane whose border crosses the middle part of the image, (n, 1, h, w) bool."""
+    h, w = draw.shape[1:]
+    y, x = torch.linspace(-1, 1, h)[:, None], torch.linspace(-1, 1, w)[None, :]
+    angle, shift = 2 * math.pi * draw.share(), 0.8 * (draw.share() - 0.5)
+    return angle.cos() * y + angle.sin() * x > shift
+
+
+def _erased(draw: _Draw) -> Tensor:
+    """One side of a real image of the target class."""
+    return draw.images(of_target=True) * _half(draw)
+
+
+def _crossed(draw: _Draw) -> Tensor:
+    """One side of a real image of the target class, the other side of one of another class."""
+    return torch.where(_half(draw), draw.images(of_target=True), draw.images(of_target=False))
+
+
+def _window(draw: _Draw) -> Tensor:
+    """What a random rectangle holds of a real image of the target class, moved by up to a fifth of
+    the side; what leaves at one end comes in at the other."""
+    images, n = draw.images(of_target=True), len(draw.targets)
+    for dim in (2, 3):
+        length = draw.shape[dim - 1]
+        line = torch.arange(length).view(1, 1, *((length, 1) if dim == 2 else (1, length)))
+        size = (0.25 + 0.45 * draw.share()) * length
+        first, by = draw.share() * (length - size), (0.4 * length * (draw.share() - 0.5)).round()
+        images = images * ((line >= first) & (line < first + size))
+        images = images.gather(dim, ((line - by) % length).long().expand(n, *draw.shape))
+    return images
+
+
 def _gaussian(draw: _Draw) -> Tensor:
     """Normal noise with the mean and deviation of real images, clamped: the classic start."""
     mean, std = 0.5, 0.25
@@ -98,6 +130,9 @@ _MAKE: dict[str, Callable[[_Draw], Tensor]] = {
     # whatever asks for lit features, and does not mind others, is there
     "bright": lambda draw: 0.9 + 0.1 * draw.values(),
     "gaussian": _gaussian,
+    "erased": _erased,
+    "crossed": _crossed,
+    "window": _window,
 }
 
 
@@ -106,4 +141,6 @@ def _start(make: Callable[[_Draw], Tensor], *drawn_from: Any) -> Tensor:
 
 
 STARTS: dict[str, Start] = {name: partial(_start, make) for name, make in _MAKE.items()}
-NEED_REAL = frozenset({"real-target", "real-other", "masked-real", "blend"})
+NEED_REAL = frozenset(
+    {"real-target", "real-other", "masked-real", "blend", "erased", "crossed", "window"}
+)

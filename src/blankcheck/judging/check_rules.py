@@ -10,8 +10,15 @@ from blankcheck.judging.metrics import false_alarm_p_value, lower_bound_95
 from blankcheck.judging.ood import CERTAINTY, MARGINAL
 
 PASSED, FAILED, NOT_APPLICABLE = "passed", "failed", "not-applicable"
-MIN_REAL_CONFIDENT = 0.9
+MOST_BELOW_TWIN, MIN_REAL_CONFIDENT = 0.03, 0.5
+"""How much less often than its plain twin a network may be sure of real images, and how often it
+must be at least."""
+WITHOUT_TWIN = 0.9
+"""How often, where no twin says what the data allow."""
 MIN_CONTROL_RATE = 0.95
+POSITIVE, TWIN_CONFIDENT = "positive-control", "twin_real_confident"
+"""The control that has a twin, and its number for the share of real test images of which that is
+right and sure."""
 MOST_UNLIKE = 0.02
 """Share of attempts whose best image may be scored otherwise, since batch sizes differ."""
 MOST_SATURATED = 0.1
@@ -42,13 +49,27 @@ def _controlled(look: Callable[[Control, int, int], tuple[bool, str]]) -> Look:
     return run
 
 
+def least_confident(twin: float | None) -> float:
+    """The share of real images of which a network must be right and sure; twin: that of its plain
+    twin on the same images, None where there is none."""
+    if twin is None:
+        return WITHOUT_TWIN
+    return max(MIN_REAL_CONFIDENT, twin - MOST_BELOW_TWIN)
+
+
 def real_confident(evidence: Evidence, control: Control | None) -> tuple[str, str]:
-    """At least 90 % of real test images must be right with the asked confidence."""
+    """As many real test images must be right with the asked confidence as of the plain twin, but
+    for 3 points, and at least half."""
     share, confidence = evidence.real.confident, evidence.conditions.confidence
     sentence = f"{share:.1%} of real test images are right with confidence >= {confidence:g}"
-    if share >= MIN_REAL_CONFIDENT:
-        return PASSED, f"{sentence}."
-    return FAILED, f"{sentence}, under {MIN_REAL_CONFIDENT:.0%}: being timid is not being robust."
+    positive = next((c for c in evidence.controls if c.code == POSITIVE), None)
+    twin = None if positive is None else positive.numbers.get(TWIN_CONFIDENT)
+    least = least_confident(twin)
+    beside = "there is no twin to compare with" if twin is None else f"{twin:.1%} of its plain twin"
+    asked = f"at least {least:.1%} are asked ({beside})"
+    if share >= least:
+        return PASSED, f"{sentence}; {asked}."
+    return FAILED, f"{sentence}; {asked}: being timid is not being robust."
 
 
 def false_alarms(evidence: Evidence, control: Control | None) -> tuple[str, str]:
@@ -73,8 +94,10 @@ def false_alarms(evidence: Evidence, control: Control | None) -> tuple[str, str]
 
 @_controlled
 def positive_control(control: Control, found: int, tries: int) -> tuple[bool, str]:
-    """A plain network must be fooled in 95 % of attempts."""
-    sentence = f"The same search fools {found} of {tries} attempts on {control.detail}"
+    """A plain network must be fooled in 95 % of attempts; where it is itself not sure of real
+    images, with more attempts and steps."""
+    harder = f", some only with {most:g} steps," if (most := control.numbers.get("steps")) else ""
+    sentence = f"The same search fools {found} of {tries} attempts{harder} on {control.detail}"
     good = tries > 0 and found / tries >= MIN_CONTROL_RATE
     return good, sentence if good else f"{sentence}; it should fool 95 %"
 

@@ -72,7 +72,8 @@ CHECKS: tuple[Check, ...] = (
         REAL_CONFIDENT,
         "Sure about real images",
         "A network that is never sure resists everything and helps nobody.",
-        "Audit a network that is confident on its own data, or lower --confidence.",
+        "Audit a network that is about as sure of its own data as a plain one, or lower "
+        "--confidence.",
         rules.real_confident,
         True,
     ),

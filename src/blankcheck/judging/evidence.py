@@ -15,9 +15,10 @@ class Attempt:
     """One attempt: its target and the best image that was found for it.
 
     process: the attack that found it. lit, confidence, ood_p belong to that image, and so do
-    second_p, its p-value under the second family of scores, and step, backward passes used when it
-    was met. fewest: fewest lit features of any confident image met, None if none. survives_8bit:
-    whether a fooling image still meets all conditions rounded to 8 bits.
+    second_p, its p-value under the second opinion on shape, odd_p, the same under scores of
+    anything unusual, and step, backward passes used when it was met. fewest: fewest lit features of
+    any confident image met, None if none. survives_8bit: whether a fooling image still meets all
+    conditions rounded to 8 bits.
     """
 
     target: int
@@ -30,6 +31,7 @@ class Attempt:
     second_p: float | None = None
     step: int = 0
     survives_8bit: bool = False
+    odd_p: float | None = None
 
     def violates(self, want: Conditions, ood_p: float | None = None) -> list[str]:
         """Which of the three conditions the image fails. ood_p: another p-value than its own."""
@@ -58,9 +60,10 @@ class OODRecord:
     """What is known of the out-of-distribution test that judged; `verdict.json` has the same names.
 
     guarantee: of its false-alarm rate. false_alarms: how many of `real_images` test images it
-    called out of distribution. second_scores: of the second family. asked: about how many images
-    the search asked it. unusual_starts: validation images that it called out of distribution, from
-    which no search starts. calibration_images: different images that calibrated it.
+    called out of distribution. second_scores: of the second opinion; odd_scores: of what is odd in
+    any way. asked: about how many images the search asked it. unusual_starts: validation images
+    that it called out of distribution, from which no search starts. calibration_images: different
+    images that calibrated it. level_chosen: `given`, or `auto` for what these images carry.
     """
 
     guarantee: str
@@ -72,6 +75,8 @@ class OODRecord:
     asked: int = 0
     unusual_starts: int = 0
     calibration_images: int = 0
+    odd_scores: tuple[str, ...] = ()
+    level_chosen: str = "given"
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ from torch import Tensor
 
 from blankcheck.copies import cut_together, first_copies
 from blankcheck.errors import ArgumentError, DataError
-from blankcheck.judging.scores import FIRST, Score, Values, in_parts
+from blankcheck.judging.scores import Score, Values, in_parts
+from blankcheck.judging.shape import FIRST
 from blankcheck.parallel.spread import Spread, alone
 from blankcheck.types import Images
 
@@ -38,6 +39,11 @@ FEWEST_FIT, FEWEST_RANKED = 50, 200
 CERTAINTY = 0.95
 PART = 1000
 """Images whose scores are computed by one process."""
+AUTO = "auto"
+STRICT, LENIENT = 0.001, 0.01
+"""Usual levels: stranger than 999 of 1000 real images, where enough of them calibrate that."""
+FEWEST_STRICT = 2995
+"""Different images from which on they do (`carries`)."""
 CONDITIONAL, MARGINAL = f"calibration-conditional, {100 * CERTAINTY:.0f} %", "marginal"
 
 
@@ -52,6 +58,23 @@ def check_size(n: int, level: float) -> None:
         )
 
 
+def carries(calibrating: int, level: float) -> bool:
+    """Whether so many different calibration images carry the conditional guarantee at a level: 299
+    at 0.01, 2,995 at 0.001."""
+    # the smallest p-value is the 95 % quantile of Beta(1, n)
+    return bool(1 - (1 - CERTAINTY) ** (1 / max(1, calibrating)) <= level)
+
+
+def usual_level(images: Images) -> float:
+    """`STRICT` where a test fitted on such images carries its conditional guarantee there, else
+    `LENIENT`."""
+    least = math.ceil(1 / STRICT) - 1
+    if len(images) - int(0.6 * len(images)) < least:
+        return LENIENT
+    _, distinct = _split(images, STRICT, 0, MAX_FIT)
+    return STRICT if distinct >= FEWEST_STRICT else LENIENT
+
+
 def conformal_p_values(n: int, level: float) -> tuple[Tensor, str]:
     """The p-value of an image whose statistic is reached by 0, 1, ..., n of n calibration images,
     (n + 1,), increasing, and what it guarantees.
@@ -64,7 +87,7 @@ def conformal_p_values(n: int, level: float) -> tuple[Tensor, str]:
     from scipy.stats import beta
 
     rank = torch.arange(1, n + 2, dtype=torch.float64)
-    if beta.ppf(CERTAINTY, 1, n) > level:
+    if not carries(n, level):
         return (rank / (n + 1)).float(), MARGINAL
     reached = torch.from_numpy(beta.ppf(CERTAINTY, rank[:-1].numpy(), (n + 1 - rank[:-1]).numpy()))
     return torch.cat([reached, torch.ones(1)]).float(), CONDITIONAL
@@ -125,14 +148,7 @@ class OODTest:
             ArgumentError: when a score does not give a column for each of its names.
         """
         check_size(len(images), level)
-        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-        a, b = int(0.4 * len(images)), int(0.6 * len(images))
-        room = MAX_FIT_NUMBERS // images.shape[1:].numel()
-        fitting = order[: min(a, most, max(FEWEST_FIT, room))]
-        ranking = order[a:b][: min(MAX_FIT, max(FEWEST_RANKED, room))]
-        # with fewer than three times 1/level the guarantee would not be conditional
-        calibrating = order[b:][: min(2 * MAX_FIT, max(math.ceil(3 / level), 2 * room))]
-        (fitting, ranking, calibrating), distinct = _apart(images, fitting, ranking, calibrating)
+        (fitting, ranking, calibrating), distinct = _split(images, level, seed, most)
         if distinct < math.ceil(1 / level) - 1 or min(len(fitting), len(ranking)) < 10:
             raise DataError(
                 f"ood_level {level:g} needs more different real images to calibrate the "
@@ -210,6 +226,18 @@ def _fit(scores: Sequence[Score], real: Tensor) -> tuple[tuple[Values, ...], tup
     if not values:
         raise ArgumentError("the out-of-distribution test needs at least one score")
     return tuple(values), tuple(names)
+
+
+def _split(images: Images, level: float, seed: int, most: int) -> tuple[list[Tensor], int]:
+    """Positions of the images that fit, rank and calibrate, and how many of the last differ."""
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    a, b = int(0.4 * len(images)), int(0.6 * len(images))
+    room = MAX_FIT_NUMBERS // images.shape[1:].numel()
+    fitting = order[: min(a, most, max(FEWEST_FIT, room))]
+    ranking = order[a:b][: min(MAX_FIT, max(FEWEST_RANKED, room))]
+    # with fewer than three times 1/level the guarantee would not be conditional
+    calibrating = order[b:][: min(2 * MAX_FIT, max(math.ceil(3 / level), 2 * room))]
+    return _apart(images, fitting, ranking, calibrating)
 
 
 def _apart(images: Images, *parts: Tensor) -> tuple[list[Tensor], int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import StrEnum
 from typing import Any
 
@@ -11,6 +11,7 @@ from blankcheck.judging import metrics
 from blankcheck.judging.check_rules import FAILED, PASSED
 from blankcheck.judging.checks import REAL_CONFIDENT, Finding
 from blankcheck.judging.evidence import CONDITIONS, Attempt, Evidence, OnTwin, OODRecord, Proof
+from blankcheck.judging.ood import AUTO, FEWEST_STRICT, STRICT
 from blankcheck.types import Conditions
 
 
@@ -73,7 +74,9 @@ def verdict_json(
         **_rate(attempts),
         **{f"real_{name}": x for name, x in asdict(evidence.real).items() if name != "per_class"},
         "sparse_confident": _sparse_confident(attempts, want),
-        "second_opinion": _second_opinion(attempts, want),
+        "second_opinion": _by_others(attempts, want, "second_p"),
+        "odd_in_any_way": _by_others(attempts, want, "odd_p"),
+        "by_level": None if ood is None else _by_level(attempts, want, ood.smallest_p),
         "lit_curve": _curve(attempts, want),
         "targets": {str(t): _target([a for a in attempts if a.target == t], want) for t in targets},
         "classes": list(evidence.classes),
@@ -141,11 +144,26 @@ def _curve(attempts: Sequence[Attempt], want: Conditions) -> dict[str, list[Any]
     }
 
 
-def _second_opinion(attempts: Sequence[Attempt], want: Conditions) -> dict[str, Any]:
-    """The rate again, where the second family of scores says what is out of distribution."""
-    judged = [a for a in attempts if a.second_p is not None]
-    fooled, n = sum(not a.violates(want, a.second_p) for a in judged), len(judged)
+def _by_others(attempts: Sequence[Attempt], want: Conditions, name: str) -> dict[str, Any]:
+    """The rate again, where another family's p-value says what is out of distribution."""
+    judged = [(a, p) for a in attempts if (p := getattr(a, name)) is not None]
+    fooled, n = sum(not a.violates(want, p) for a, p in judged), len(judged)
     return {"attempts": n, "fooled": fooled, "rate": fooled / n if n else None}
+
+
+LEVELS = (0.05, 0.01, 0.003, 0.001)
+BEYOND = "beyond all real images"
+
+
+def _by_level(attempts: Sequence[Attempt], want: Conditions, smallest: float) -> dict[str, Any]:
+    """The rate of these attempts against the level, as far as the test reaches. Attempts were made
+    at the level of the conditions: at a higher one a search would find more."""
+    levels = {f"{level:g}": level for level in LEVELS if level >= smallest} | {BEYOND: smallest}
+    rows = {}
+    for name, level in levels.items():
+        fooled = sum(not a.violates(replace(want, ood_level=level)) for a in attempts)
+        rows[name] = {"fooled": fooled, "rate": fooled / len(attempts) if attempts else None}
+    return rows
 
 
 def _ood(record: OODRecord, attempts: Sequence[Attempt], level: float) -> dict[str, Any]:
@@ -153,8 +171,11 @@ def _ood(record: OODRecord, attempts: Sequence[Attempt], level: float) -> dict[s
     rejected = metrics.benjamini_hochberg([a.ood_p for a in attempts], level)
     found, n = record.false_alarms, record.real_images
     said = {name: list(x) if isinstance(x, tuple) else x for name, x in asdict(record).items()}
-    order = ("guarantee", "scores", "second_scores", "smallest_p", "real_images", "false_alarms")
+    families = "scores", "second_scores", "odd_scores"
+    order = ("guarantee", *families, "smallest_p", "level_chosen", "real_images", "false_alarms")
     return {
+        "level": level,
+        "level_why": level_why(record, level),
         **{name: said.pop(name) for name in order},
         "false_alarm_rate": found / n if n else None,
         "false_alarm_lower_95": metrics.lower_bound_95(found, n),
@@ -162,6 +183,17 @@ def _ood(record: OODRecord, attempts: Sequence[Attempt], level: float) -> dict[s
         **said,
         "fooled_all_at_once": sum(a.fooled and r for a, r in zip(attempts, rejected, strict=True)),
     }
+
+
+def level_why(record: OODRecord, level: float) -> str:
+    """Why an audit judged at this level, in a sentence."""
+    n = record.calibration_images
+    if record.level_chosen != AUTO:
+        return f"{level:g} was asked for."
+    needed = f"{FEWEST_STRICT:,} that carry its guarantee at {STRICT:g}"
+    if level <= STRICT:
+        return f"{n:,} different real images calibrate the test, at least the {needed}."
+    return f"{n:,} different real images calibrate the test, fewer than the {needed}."
 
 
 def _twin(twin: OnTwin) -> dict[str, Any]:

@@ -8,7 +8,7 @@ lack. `docs/schema.py` writes the JSON schema of the documentation from these st
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -116,6 +116,11 @@ class Twin(Found):
             raise ValueError("lit must have a number for each fooled attempt")
 
 
+class AtLevel(Struct):
+    fooled: Count
+    rate: Share | None
+
+
 class OODTest(Struct):
     guarantee: str
     real_images: Count
@@ -130,6 +135,10 @@ class OODTest(Struct):
     asked: Count | UnsetType = UNSET
     unusual_starts: Count | UnsetType = UNSET
     calibration_images: Count | UnsetType = UNSET
+    odd_scores: list[str] | UnsetType = UNSET
+    level: Share | UnsetType = UNSET
+    level_chosen: Literal["auto", "given"] | UnsetType = UNSET
+    level_why: str | UnsetType = UNSET
 
 
 class Proof(Struct):
@@ -164,6 +173,8 @@ class VerdictFile(Rate):
     real_renormalised_confident: Share | UnsetType = UNSET
     lit_curve: dict[str, list[float]] | None = None
     second_opinion: Attempts | None = None
+    odd_in_any_way: Attempts | None = None
+    by_level: dict[str, AtLevel] | None = None
     rivals: dict[str, Found] | None = None
     twin: Twin | None = None
     eight_bit: EightBit | None = None
@@ -193,6 +204,7 @@ class AttemptLine(Struct):
     second_p: Share | UnsetType | None = UNSET
     step: Lit | UnsetType = UNSET
     survives_8bit: bool | UnsetType = UNSET
+    odd_p: Share | UnsetType | None = UNSET
     violated: list[str] | UnsetType = UNSET
 
 

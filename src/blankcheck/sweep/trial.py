@@ -12,6 +12,7 @@ import torch
 from blankcheck.api.audit import audit
 from blankcheck.api.harden import Hardened, check_network, harden, plan_of
 from blankcheck.api.third_party import usable_attacks
+from blankcheck.auditing import level_of
 from blankcheck.classifiers import ARCHITECTURES, UnitClassifier, load_model
 from blankcheck.classifiers.loading import parse_normalize
 from blankcheck.data import Data, load_data
@@ -45,13 +46,14 @@ class HardenTrial:
         shape, halves = self.data.shape, self.data.halves
         choose_threads(shape)
         limit = base.max_lit if base.max_lit is not None else default_max_lit(shape)
-        self.conditions = Conditions(base.confidence, limit, base.ood_level)
+        level = level_of(self.data, base.ood_level)
+        self.conditions = Conditions(base.confidence, limit, level)
         for half in halves:
-            check_size(len(half), base.ood_level)
+            check_size(len(half), level)
         usable_attacks(base.rivals)
         # that of hardening, not the one that judges audits
         most = HardeningPlan.gate_images
-        self.gate = OODTest.fit(halves[0].images, base.ood_level, most=most)
+        self.gate = OODTest.fit(halves[0].images, level, most=most)
 
     def check(self) -> Data:
         """Find before the first trial what may be wrong with any, and return the data.

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from itertools import pairwise
 from typing import Any
 
 from blankcheck import judging
 from blankcheck.api.audit import audit_records
-from blankcheck.auditing import PRESETS, ood_test
+from blankcheck.auditing import PRESETS, level_of, ood_test
 from blankcheck.auditing.gather import ALARMS_AMONG
 from blankcheck.classifiers import evaluate
 from blankcheck.data import Data
 from blankcheck.errors import ArgumentError, DataError
 from blankcheck.judging.evidence import Attempt, Proof
+from blankcheck.judging.ood import AUTO
 from blankcheck.judging.recheck import differences
 from blankcheck.runs.folder import ATTEMPTS, CONFIG, METRICS, VERDICT, WITNESSES
 from blankcheck.runs.schema import AttemptLine
@@ -41,6 +42,8 @@ def check_conditions(folder: Folder, shape: Shape | None) -> Conditions | None:
             found.lack(CONFIG, f"{name} is missing")
             continue
         asked = config[name]
+        if asked == AUTO:
+            continue  # what that comes to takes the data (`fit_judges`)
         if name == "max_lit" and asked is None:
             # a gate is asked for as many lit features as it is proved shut for
             asked = config.get("k", None if shape is None else default_max_lit(shape))
@@ -158,13 +161,14 @@ def check_real(folder: Folder, subject: Subject, data: Data) -> None:
     folder.found.facts.append(f"real test images, measured again: {right}")
 
 
-@dataclass(frozen=True)
-class Judges:
-    """Both families' tests, fitted again on the data at hand; None where their scores are not known
-    by name."""
-
-    first: judging.OODTest | None = None
-    second: judging.OODTest | None = None
+Judges = dict[str, judging.OODTest]
+"""The tests, fitted again on the data at hand, by the names of their p-values; those whose scores
+this version knows."""
+FAMILIES = {
+    "ood_p": ("scores", judging.FIRST),
+    "second_p": ("second_scores", judging.SECOND),
+    "odd_p": ("odd_scores", judging.ODD),
+}
 
 
 def fit_judges(folder: Folder, want: Conditions, data: Data | None) -> Judges:
@@ -172,30 +176,44 @@ def fit_judges(folder: Folder, want: Conditions, data: Data | None) -> Judges:
     this version. What the folder says of the first one is checked."""
     found, ood = folder.found, folder.verdict.get("out_of_distribution_test")
     if data is None:
-        return Judges()
+        return {}
     if ood is None:
         words = "is missing: p-values were taken from the file, not checked"
         found.lack(VERDICT, f"out_of_distribution_test {words}")
-        return Judges()
-    names, others = ood.get("scores"), ood.get("second_scores")
+        return {}
+    names = ood.get("scores")
     if folder.stored is not None and folder.stored.said("ood_scores") != names:
         found.fail(WITNESSES, f"ood_scores is not what {VERDICT} says")
-    try:
-        first = ood_test(data, want.ood_level, judging.FIRST)
-        second = ood_test(data, want.ood_level, judging.SECOND)
-    except DataError as error:
-        found.fail(VERDICT, "conditions.ood_level", error)
-        return Judges()
-    known, others_known = names == list(first.names), others == list(second.names)
-    if not known:
-        other = "they are of other scores than this version has"
-        found.not_at_hand(f"p-values were taken from the file, not checked: {other}")
-    if not others_known:
-        words = "second_scores are not those of this version"
-        found.lack(VERDICT, f"out_of_distribution_test.{words}")
-    if known:
-        _check_test(folder, ood, first, data)
-    return Judges(first if known else None, second if others_known else None)
+    _check_level(folder, ood, want, data)
+    known: Judges = {}
+    for p_value, (field, scores) in FAMILIES.items():
+        try:
+            test = ood_test(data, want.ood_level, scores)
+        except DataError as error:
+            found.fail(VERDICT, "conditions.ood_level", error)
+            return {}
+        if ood.get(field) == list(test.names):
+            known[p_value] = test
+        elif field == "scores":
+            other = "they are of other scores than this version has"
+            found.not_at_hand(f"p-values were taken from the file, not checked: {other}")
+        else:
+            words = f"{field} are not those of this version"
+            found.lack(VERDICT, f"out_of_distribution_test.{words}")
+    if "ood_p" in known:
+        _check_test(folder, ood, known["ood_p"], data)
+    return known
+
+
+def _check_level(folder: Folder, ood: Mapping[str, Any], want: Conditions, data: Data) -> None:
+    """A level that the data chose is theirs, and was not asked for."""
+    chosen, asked = ood.get("level_chosen"), folder.config.get("ood_level")
+    if asked is not None and chosen is not None and (asked == AUTO) != (chosen == AUTO):
+        name = "out_of_distribution_test.level_chosen"
+        folder.found.wrong(VERDICT, name, chosen, f"ood_level in {CONFIG} is", asked)
+    if chosen == AUTO or asked == AUTO:
+        level, words = level_of(data), "the data carry"
+        folder.found.compare(VERDICT, "conditions.ood_level", want.ood_level, words, level)
 
 
 def _check_test(folder: Folder, ood: Mapping[str, Any], test: judging.OODTest, data: Data) -> None:

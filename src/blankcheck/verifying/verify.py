@@ -106,11 +106,11 @@ def _witnesses(folder: Folder, subject: Subject) -> tuple[Attempt, ...]:
         if name not in stored.tensors:
             found.lack(WITNESSES, f"{name} is missing")
     judges = record.fit_judges(folder, subject.want, subject.data)
-    check_scores(folder, stored, subject, judges.first)
+    check_scores(folder, stored, subject, judges.get("ood_p"))
     if subject.data is not None:
         check_nearest(folder, stored, subject.data)
     check_attempts(folder, judges)
-    return check_rows(folder, stored, judges.second)
+    return check_rows(folder, stored, judges)
 
 
 def _check_data(folder: Folder, data: Data | None, source: str) -> Data | None:

@@ -13,6 +13,7 @@ from blankcheck.auditing.witnesses import nearest_real
 from blankcheck.data import Data
 from blankcheck.judging import OODTest
 from blankcheck.judging.evidence import Attempt
+from blankcheck.judging.shape import outline
 from blankcheck.runs.folder import ATTEMPTS, CONFIG, WITNESSES
 from blankcheck.runs.witnesses import TOLERANCE, Stored, measure
 from blankcheck.verifying.folder import Folder, Subject, value
@@ -75,15 +76,15 @@ def same_p(judge: OODTest, said: Tensor, again: Tensor) -> Tensor:
 
 
 def check_nearest(folder: Folder, stored: Stored, data: Data) -> None:
-    """The real images beside the witnesses are those of the data set that are closest in angle."""
+    """The real images beside the witnesses are those of the data set of the closest shape."""
     said, images = stored.tensors.get("nearest"), stored.tensors["images"]
     if said is None or not len(stored):
         return
     again = nearest_real(images, data)
     for row in _rows(_apart(said, again)):
         # another real image may be as close, by rounding
-        pair = torch.stack([said[row], again[row]]).flatten(1)
-        cosine = (pair @ images[row].flatten()) / pair.norm(dim=1).clamp_min(EXACT)
+        pair = outline(torch.stack([said[row], again[row]]))
+        cosine = pair @ outline(images[row][None])[0]
         as_close = abs(float(cosine[0] - cosine[1])) <= EXACT
         itself = nearest_real(said[row][None], data)
         if not as_close or bool(_apart(itself, said[row][None])):
@@ -94,9 +95,8 @@ def _apart(some: Tensor, others: Tensor) -> Tensor:
     return (some - others).abs().flatten(1).amax(dim=1) > EXACT
 
 
-def check_rows(folder: Folder, stored: Stored, judge: OODTest | None) -> tuple[Attempt, ...]:
-    """The fixed witnesses are one to one with the attempts that fooled; hands back the others.
-    judge: the second family's test, where its scores are known."""
+def check_rows(folder: Folder, stored: Stored, judges: Judges) -> tuple[Attempt, ...]:
+    """The fixed witnesses are one to one with the attempts that fooled; hands back the others."""
     found, attempts, t, n = folder.found, folder.attempts, stored.tensors, len(stored)
     extra = t.get("extra", torch.zeros(n, dtype=torch.bool)).tolist()
     if "process" in t:
@@ -120,8 +120,11 @@ def check_rows(folder: Folder, stored: Stored, judge: OODTest | None) -> tuple[A
     for owner in fooled:
         if owner not in seen:
             found.fail(WITNESSES, f"attempt {owner} fooled by {ATTEMPTS}, but has no witness")
-    if judge is not None and seen:
-        _compare_second(folder, judge, list(seen), judge.p_values(t["images"][[*seen.values()]]))
+    for name, judge in judges.items():
+        # a witness has its own p-value of the first test, which `check_scores` computes again
+        if seen and name != "ood_p":
+            again = judge.p_values(t["images"][[*seen.values()]])
+            _compare_others(folder, (name, judge), list(seen), again)
     _no_row_twice(folder, stored, [row for row in range(n) if extra[row]])
     return tuple(a for a, more in zip(rows, extra, strict=True) if more)
 
@@ -147,12 +150,15 @@ def _compare(folder: Folder, stored: Stored, row: int, witness: Attempt, owner: 
         folder.found.compare(WITNESSES, f"witness {row}: seed", said, f"{CONFIG} says", seed)
 
 
-def _compare_second(folder: Folder, judge: OODTest, owners: Sequence[int], again: Tensor) -> None:
-    said = [folder.attempts[owner].second_p for owner in owners]
+def _compare_others(
+    folder: Folder, named: tuple[str, OODTest], owners: Sequence[int], again: Tensor
+) -> None:
+    name, judge = named
+    said = [getattr(folder.attempts[owner], name) for owner in owners]
     known = torch.tensor([p is not None for p in said])
     values = torch.tensor([0.0 if p is None else p for p in said])
     for i in _rows(known & ~same_p(judge, values, again)):
-        words = f"second_p is {float(values[i]):.6g}, {float(again[i]):.6g} again"
+        words = f"{name} is {float(values[i]):.6g}, {float(again[i]):.6g} again"
         folder.found.fail(ATTEMPTS, f"attempt {owners[i]}", words)
 
 
@@ -169,10 +175,10 @@ def _no_row_twice(folder: Folder, stored: Stored, rows: Sequence[int]) -> None:
 
 def check_attempts(folder: Folder, judges: Judges) -> None:
     """p-values of attempts are values that the test can give."""
-    for judge, name in ((judges.first, "ood_p"), (judges.second, "second_p")):
+    for name, judge in judges.items():
         pairs = [(i, getattr(a, name)) for i, a in enumerate(folder.attempts)]
         said = [(i, p) for i, p in pairs if p is not None]
-        if judge is None or not said:
+        if not said:
             continue
         values = torch.tensor([p for _, p in said])
         for row in _rows(~same_p(judge, values, values)):

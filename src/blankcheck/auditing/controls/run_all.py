@@ -13,9 +13,9 @@ from blankcheck.auditing.controls import stronger_search as harder
 from blankcheck.auditing.controls.planted import planted_control
 from blankcheck.auditing.controls.setting import Experiment, Setting
 from blankcheck.auditing.controls.third_party import third_party_control
+from blankcheck.auditing.judges import Judges
 from blankcheck.auditing.third_party import ThirdPartyAttack
 from blankcheck.auditing.witnesses import Scored, judged
-from blankcheck.judging import OODTest
 from blankcheck.judging.check_rules import MIN_CONTROL_RATE
 from blankcheck.judging.evidence import Control, OnTwin
 from blankcheck.parallel.spread import Spread
@@ -66,8 +66,7 @@ class Runner:
     """Runs every control. third_party: attacks of other libraries; lacking: which are not had."""
 
     setting: Setting
-    judge: OODTest
-    second: OODTest
+    judges: Judges
     third_party: Sequence[ThirdPartyAttack]
     lacking: str
 
@@ -120,11 +119,13 @@ class Runner:
     def _finished(self, experiment: Experiment) -> Finished:
         """Its images are scored here, by the process that made them."""
         want, code = self.setting.job.conditions, experiment.control.code
-        tests, searches = (self.judge, self.second), experiment.searches
+        searches = experiment.searches
         spent = [*(tried.best for _, tried in searches), *experiment.spent]
         return Finished(
             experiment.control,
-            tuple(judged(job, tried, *tests, label=code, want=want) for job, tried in searches),
+            tuple(
+                judged(job, tried, self.judges, label=code, want=want) for job, tried in searches
+            ),
             tuple(job.attacks[0].rule for job, _ in searches),
             sum(int(found.forwards.sum()) for found in spent),
             sum(int(found.steps.sum()) for found in spent),

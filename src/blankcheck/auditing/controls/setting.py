@@ -12,6 +12,7 @@ import torch
 from blankcheck.auditing.attack_run import Job
 from blankcheck.auditing.attempts import AttemptResults, run_attempts
 from blankcheck.auditing.portfolio import Preset
+from blankcheck.data import Split
 from blankcheck.judging.evidence import Attempt, Control, OnTwin
 from blankcheck.seeds import seed_of, seeded
 from blankcheck.types import Classifier, Fooling, Images
@@ -45,6 +46,7 @@ class Setting:
         attempts: the fixed attempts as plain numbers.
         tried: what they ended with.
         validation: real images that searches may start from.
+        test: other real images, to compare networks on.
         classes: how many there are.
         twins: makes plainly trained networks.
     """
@@ -54,6 +56,7 @@ class Setting:
     attempts: tuple[Attempt, ...]
     tried: AttemptResults
     validation: Images
+    test: Split
     classes: int
     twins: Twins
 

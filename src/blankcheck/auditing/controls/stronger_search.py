@@ -8,14 +8,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
-from blankcheck.auditing.attack_run import Job, scored_once
+import torch
+
+from blankcheck.auditing.attack_run import Job, merged, scored_once
 from blankcheck.auditing.attempts import run_attempts
 from blankcheck.auditing.controls.setting import Experiment, Setting, Twin, not_applicable, searched
 from blankcheck.auditing.portfolio import Attack, always, within
+from blankcheck.classifiers import evaluate
 from blankcheck.fooling import MAX_STEPS, DifferentialEvolution, RandomSearch, SigmaZero, TabuSearch
 from blankcheck.fooling.solvers import AnnealedTopK, ProjectedAdam, ProximalMomentum, Solver
+from blankcheck.judging.check_rules import POSITIVE, TWIN_CONFIDENT, WITHOUT_TWIN
 from blankcheck.judging.evidence import Attempt, Control, OnTwin
+from blankcheck.types import Fooling
 
 Rule = tuple[str, str, Callable[[int, int], Solver]]
 """A kind of start, the name of a step rule, and what makes the rule from (steps, max_lit)."""
@@ -25,8 +31,10 @@ WEIGHTS = (0.3, 3.0, 30.0)
 SURE = 0.99
 """Confidence asked of images to be transferred: a twin's border lies elsewhere."""
 FEWEST_STEPS = 20
-POSITIVE = 40
+FEWEST_ON_TWIN = 40
 """Least attempts of the positive control."""
+HARDER = 3
+"""So many times the steps, and as many attempts, where a twin that is seldom sure is not fooled."""
 
 
 def _again(setting: Setting, job: Job, code: str, words: str, share: int = 1) -> Experiment:
@@ -169,20 +177,44 @@ def positive_control(setting: Setting, least_rate: float) -> Experiment:
     """The same portfolio against networks that must be fooled in this share of attempts.
 
     A twin that is as good as never fooled says nothing of the search: its architecture may resist.
-    Then the next one stands in. One that is fooled now and then shows a weak search.
+    Then the next one stands in. One that is fooled now and then shows a weak search, unless it is
+    seldom sure of real images either: then as many more attempts and steps are made as it takes.
+    How often the first twin is sure of real test images is noted.
     """
-    code, targets = "positive-control", setting.every_class(max(POSITIVE, setting.sample))
-    seconds, missed = 0.0, list[str]()
+    code, targets = POSITIVE, setting.every_class(max(FEWEST_ON_TWIN, setting.sample))
+    seconds, missed, numbers = 0.0, list[str](), dict[str, float]()
     made = not_applicable(code, "no twin could be made")
     for number, twin in enumerate(setting.twins()):
         seconds += twin.seconds
+        asked = setting.classes, setting.job.conditions.confidence, twin.form
+        sure = evaluate(twin.classifier, setting.test, *asked).confident
+        numbers.setdefault(TWIN_CONFIDENT, sure)
         subject = {"classifier": twin.classifier, "form": twin.form}
         best = run_attempts(setting.job_for(f"{code} {number}", more=0, **subject), targets).best
+        steps = setting.preset.steps
+        while sure < WITHOUT_TWIN and steps < MAX_STEPS and best.met.float().mean() < least_rate:
+            steps = min(HARDER * steps, MAX_STEPS)
+            best = _once_more(setting, best, f"{code} {number} {steps}", steps, subject)
+        harder = {"steps": float(steps)} if steps > setting.preset.steps else {}
         found, before = int(best.met.sum()), f" (after {', '.join(missed)})" if missed else ""
-        control = Control(code, found, len(targets), twin.what + before)
+        counts = found, len(targets)
+        control = Control(code, *counts, twin.what + before, numbers=numbers | harder)
         on_twin = OnTwin(twin.what, len(targets), tuple(best.lit[best.met].tolist()))
         made = Experiment(control, twin_seconds=seconds, twin=twin, on_twin=on_twin)
         if found > (1 - least_rate) * len(targets):
             break
         missed.append(f"{found} of {len(targets)} on {twin.what}")
     return made
+
+
+def _once_more(
+    setting: Setting, best: Fooling, salt: str, steps: int, subject: dict[str, Any]
+) -> Fooling:
+    """The attempts that failed made again, `HARDER` times each and with so many steps; what they
+    find stands in for these. Passes add up."""
+    rows = (~best.met).nonzero().squeeze(1)
+    job = setting.job_for(salt, attacks=within(steps), more=0, **subject)
+    again = run_attempts(job, best.targets[rows].repeat(HARDER).tolist()).best
+    for found in (again.rows(part) for part in torch.arange(len(again)).chunk(HARDER)):
+        best = merged(best, rows, found, found.met & ~best.met[rows])
+    return best

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from blankcheck.api.audit import Audit, audit
-from blankcheck.auditing import check_fits, preset_named
+from blankcheck.auditing import check_fits, level_of, preset_named
 from blankcheck.classifiers import UnitClassifier
 from blankcheck.cli.commands import shared
 from blankcheck.cli.commands.shared import Work
@@ -48,7 +48,8 @@ def announce_audit(settings: AuditSettings, data: Data, terminal: Terminal) -> N
     lit = settings.max_lit if settings.max_lit is not None else default_max_lit(data.shape)
     fooling = f"confidence >= {settings.confidence:g}, at most {lit} lit of {features} features"
     searched = f"audit {settings.preset}: {attempts} attempts of at most {preset.steps} steps"
-    terminal.note(f"{searched}; fooling: {fooling}, p <= {settings.ood_level:g}")
+    level = level_of(data, settings.ood_level)
+    terminal.note(f"{searched}; fooling: {fooling}, p <= {level:g}")
 
 
 def audited(classifier: UnitClassifier, data: Data, settings: AuditSettings, work: Work) -> Audit:
@@ -72,14 +73,17 @@ def summary(verdict: dict[str, Any]) -> list[str]:
     bound = f"(95 % bound {v['rate_upper_95']:.1%}){'' if v['median_lit'] is None else fewest}"
     least = f"confidence >= {want['confidence']:g}, at most {want['max_lit']} lit features"
     sparse, other = v["sparse_confident"]["fooled"], v["second_opinion"]["fooled"]
-    scores = f"fooled where other scores say what is out of distribution: {other}"
+    scores = f"fooled by a second opinion on shape: {other}"
+    odd = f"ending with an image that is odd in any way: {v['odd_in_any_way']['fooled']}"
+    test = v["out_of_distribution_test"]
     right = f"{v['real_accuracy']:.2%} right, {v['real_confident']:.2%} right and confident"
     passes = f"{cost['backward']} backward and {cost['forward']} forward passes"
     twin = f"(and {cost['twin_seconds']:.1f} s to train the twin)"
     lines = [
         f"{v['fooled']} of {v['attempts']} attempts fooled {bound}",
         f"conditions: {least}, out of distribution at {want['ood_level']:g}",
-        f"sparse and confident, out of distribution or not: {sparse}; {scores}",
+        f"level {want['ood_level']:g}: {test['level_why']}",
+        f"sparse and confident, out of distribution or not: {sparse}; {scores}; {odd}",
         f"real test images: {right}",
         f"cost: {passes}, {cost['seconds']:.1f} s {twin}",
     ]

@@ -13,6 +13,7 @@ import torch
 
 from blankcheck.api.audit import Audit
 from blankcheck.api.third_party import usable_attacks
+from blankcheck.auditing import level_of
 from blankcheck.classifiers import ARCHITECTURES, UnitClassifier, load_model
 from blankcheck.classifiers.loading import parse_normalize
 from blankcheck.cli.options import Common, Weighted, command_line
@@ -54,9 +55,10 @@ def check(settings: AuditSettings | CertifySettings, data: Data) -> None:
     """Whatever can be found wrong is found before anything is written: an earlier run in the folder
     stays as it was."""
     max_lit = settings.max_lit if settings.max_lit is not None else 1
-    Conditions(settings.confidence, max_lit, settings.ood_level)
+    level = level_of(data, settings.ood_level)
+    Conditions(settings.confidence, max_lit, level)
     for half in data.halves:
-        check_size(len(half), settings.ood_level)
+        check_size(len(half), level)
     usable_attacks(isinstance(settings, AuditSettings) and settings.rivals)
 
 
