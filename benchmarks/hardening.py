@@ -163,7 +163,8 @@ def finish(cell: Cell, chosen: argparse.Namespace) -> bool:
     print(f"{path.stem}: began {time.strftime('%H:%M:%S')}", flush=True)
     try:
         model, training = network_of(cell, chosen.cache, chosen.again)
-        record = measured(model, cell, chosen.preset, chosen.attempts_low_lit)
+        sheet = path.with_suffix("")
+        record = measured(model, cell, chosen.preset, chosen.attempts_low_lit, sheet)
     except bc.BlankcheckError as error:
         print(f"{path.stem}: left out: {error}", flush=True)
         return False
@@ -227,7 +228,9 @@ def plain(data: bc.Data, name: str, seed: int, epochs: int | None) -> UnitClassi
     return network
 
 
-def measured(model: UnitClassifier, cell: Cell, preset: str, attempts: int) -> dict[str, Any]:
+def measured(
+    model: UnitClassifier, cell: Cell, preset: str, attempts: int, sheet: Path
+) -> dict[str, Any]:
     """Everything there is to say about a trained network."""
     data, began = loaded(cell.data), time.monotonic()
     settings = {"model": MODELS[cell.data], "preset": preset, "attempts_few_lit": attempts}
@@ -237,7 +240,7 @@ def measured(model: UnitClassifier, cell: Cell, preset: str, attempts: int) -> d
         "where": where(),
         "real": real_figures(model, data),
         "auroc": auroc_figures(model, data),
-        "audit": audit_figures(model, data, preset, cell.seed),
+        "audit": audit_figures(model, data, preset, cell.seed, sheet),
         "few_lit": few_lit_figures(model, data, attempts, cell.seed),
         "rivals": rival_figures(model, data, cell.seed),
         "measuring_seconds": time.monotonic() - began,

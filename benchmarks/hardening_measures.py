@@ -5,8 +5,11 @@ A library; everything is a plain dictionary for JSON.
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +19,7 @@ from torch import Tensor
 
 import blankcheck as bc
 from blankcheck.api.third_party import ATTACKS
-from blankcheck.auditing import Job, ood_test, run_attempts, within
+from blankcheck.auditing import Job, level_of, ood_test, run_attempts, within
 from blankcheck.auditing.third_party import (
     ThirdPartyAttack,
     ThirdPartyResult,
@@ -26,10 +29,12 @@ from blankcheck.auditing.third_party import (
 from blankcheck.classifiers import UnitClassifier, probabilities
 from blankcheck.classifiers.wrapper import left_as_found
 from blankcheck.data.arrays import as_unit_images
+from blankcheck.figures import style
 from blankcheck.fooling import Goal, Problem, RandomSearch, search
 from blankcheck.hardening.measures import real_record
 from blankcheck.judging import upper_bound_95
 from blankcheck.judging.metrics import lit_thresholds
+from blankcheck.report.charts.images import show_image
 from blankcheck.types import NEVER, count_lit, default_max_lit, stored
 
 LOW_LIT_STEPS = 200
@@ -44,6 +49,7 @@ UNSEEN = (
 
 They start from black and draw nothing at random, so each runs once per class.
 """
+ON_A_SHEET = 50
 SPARSE_RS_FORWARDS = 1000
 SPARSE_RS_SHARES = (1 / 15, 0.6)
 """Lit features that Sparse-RS begins with, as shares of the most allowed: 20 and 180 of 300."""
@@ -56,7 +62,8 @@ loaded = cache(bc.load_data)
 @cache
 def judge(name: str) -> bc.OODTest:
     """The test that audits on this data are judged by."""
-    return ood_test(loaded(name), bc.Conditions().ood_level)
+    data = loaded(name)
+    return ood_test(data, level_of(data))
 
 
 def real_figures(model: UnitClassifier, data: bc.Data) -> dict[str, float]:
@@ -69,9 +76,14 @@ def real_figures(model: UnitClassifier, data: bc.Data) -> dict[str, float]:
     }
 
 
-def audit_figures(model: UnitClassifier, data: bc.Data, preset: str, seed: int) -> dict[str, Any]:
-    """What a report quotes of one audit."""
-    said = bc.audit(model, data, preset, seed).json
+def audit_figures(
+    model: UnitClassifier, data: bc.Data, preset: str, seed: int, sheet: Path
+) -> dict[str, Any]:
+    """What a report quotes of one audit. sheet: where pictures of its witnesses go, without
+    suffix."""
+    audit = bc.audit(model, data, preset, seed)
+    said = audit.json
+    draw_witnesses(audit.witnesses, data.classes, sheet)
     sparse = said["sparse_confident"]
     level, share = next(iter(sparse["at_most"].items()))
     return {
@@ -92,11 +104,33 @@ def audit_figures(model: UnitClassifier, data: bc.Data, preset: str, seed: int) 
             "min_lit": sparse["min_lit"],
         },
         "few_lit": {"limit": int(level), "share": share},
-        "second_opinion": said["second_opinion"],
+        **{name: said[name] for name in ("second_opinion", "odd_in_any_way", "by_level")},
+        "ood_level": said["conditions"]["ood_level"],
         "failed_checks": [check["code"] for check in said["checks"] if check["status"] == "failed"],
         "extra_fooled": said["extra"]["fooled"],
         "seconds": said["cost"]["seconds"],
     }
+
+
+def draw_witnesses(found: dict[str, Tensor], classes: Sequence[str], sheet: Path) -> None:
+    """At most `ON_A_SHEET` random witnesses, of attempts and controls, as a PNG image: for a person
+    to read the target class in, or not."""
+    count = len(found["targets"])
+    chosen = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:ON_A_SHEET]
+    if not len(chosen):
+        sheet.with_suffix(".png").unlink(missing_ok=True)
+        return
+    rows = math.ceil(len(chosen) / 10)
+    figure = style.blank(1.25 * rows, 10)
+    for row, axes in enumerate(figure.subplots(rows, 10, squeeze=False).flat):
+        axes.set_axis_off()
+        if row < len(chosen):
+            at = int(chosen[row])
+            words = f"{classes[int(found['targets'][at])]}: {int(found['lit'][at])} lit"
+            axes.set_title(words, fontsize=7)
+            show_image(axes, found["images"][at])
+    sheet.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(sheet.with_suffix(".png"), dpi=100)
 
 
 def few_lit_figures(

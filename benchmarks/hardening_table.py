@@ -27,7 +27,7 @@ Figure = tuple[str, Callable[[Record], Any]]
 is none"."""
 
 _ALL_THREE = {
-    f"{name}: all three": "at most 1"
+    f"{name}: all three": "0"
     for name in (
         "sigma-zero (adversarial-library)",
         "FMN-L0 (adversarial-library)",
@@ -38,9 +38,11 @@ _ALL_THREE = {
     )
 }
 _COMMON = {
-    "confident with at most 33 lit": "0",
+    "verdict": "RESISTED on 2 of 3",
+    "confident with at most 33 lit": "at most 1",
     "all three": "at most 1",
-    "right and confident": "plain - 1 or more",
+    "second opinion": "at most 2",
+    "right and confident": "plain - 0.75 or more",
     "real images taken for fake": "at most 0.5",
     "time ratio": "at most 3",
 }
@@ -48,13 +50,17 @@ _ABOVE = {
     f"AUROC, {name}": "above plain" for name in ("Fashion-MNIST", "notMNIST", "Omniglot", "MNIST")
 }
 TARGETS: dict[str, dict[str, str]] = {
-    "mnist": {**_COMMON, **_ALL_THREE, **_ABOVE, "test accuracy": "plain or more, and 99.2"},
-    "fashion-mnist": {**_COMMON, **_ALL_THREE, **_ABOVE, "test accuracy": "plain - 0.3 or more"},
-    "cifar10": {
-        "test accuracy": "plain - 1 or more",
-        "all three": "at most 5",
-        "time ratio": "at most 3",
+    "digits": {"verdict": "RESISTED", "time ratio": "at most 3"},
+    "mnist": {**_COMMON, **_ALL_THREE, **_ABOVE, "test accuracy": "plain or more"},
+    "fashion-mnist": {
+        **_COMMON,
+        **_ALL_THREE,
+        **_ABOVE,
+        "verdict": "RESISTED possible",
+        "right and confident": "plain or more",
+        "test accuracy": "plain - 0.3 or more",
     },
+    "cifar10": {"all three": "at most 1", "time ratio": "at most 3"},
 }
 """data -> label of a row -> what is aimed at."""
 
@@ -116,9 +122,10 @@ def _what_is_meant() -> list[str]:
         "of distribution, of the",
         "fixed attempts of an audit or of the searches of a rival. *Right and confident*: of real "
         "test images, with",
-        "probability 0.9 or more. *Second opinion*: all three, where the second family of scores "
-        "judges. AUROC: the largest",
-        "probability of a real class, among all outputs, of real test images against other data. "
+        "probability 0.9 or more. *Second opinion*: all three, where other scores of shape "
+        "judge; *odd in any way*: where scores of anything unusual do, which decide nothing. "
+        "AUROC: the largest probability of a real class, among all outputs, of real test images "
+        "against other data. ",
         "Rivals start from black,",
         "and no network was trained on what they make; but images that ours are trained on were "
         "partly made by our own",
@@ -212,7 +219,8 @@ def _figures(records: list[Record]) -> list[Figure]:
         ("real images taken for fake", _taken_for_fake),
         ("time ratio", lambda r: r["training"]["ratio"]),
         *((f"AUROC, {SHORT.get(name, name)}", _auroc(name)) for name in others),
-        ("second opinion", _second_opinion),
+        ("second opinion", _by_others("second_opinion")),
+        ("odd in any way", _by_others("odd_in_any_way")),
         ("median lit of fooling images", lambda r: r["audit"]["median_lit"]),
         ("fewest lit of any confident image", _fewest),
         ("expected calibration error", lambda r: 100 * r["real"]["calibration_error"]),
@@ -232,7 +240,7 @@ def _grid(records: list[Record]) -> list[str]:
         ("right and confident", _confident),
         ("all three", lambda r: 100 * r["audit"]["rate"]),
         ("upper 95 % bound", lambda r: 100 * r["audit"]["rate_upper_95"]),
-        ("second opinion", _second_opinion),
+        ("second opinion", _by_others("second_opinion")),
         ("fewest lit of any confident image", _fewest),
         (f"confident with at most {limit} lit", _few_lit),
         ("worst rival", _worst_rival),
@@ -290,9 +298,12 @@ def _few_lit(record: Record) -> float:
     return 100 * float(record["few_lit"]["found"]) / float(record["few_lit"]["attempts"])
 
 
-def _second_opinion(record: Record) -> float | None:
-    rate = record["audit"]["second_opinion"]["rate"]
-    return None if rate is None else 100 * float(rate)
+def _by_others(name: str) -> Callable[[Record], float | None]:
+    def of(record: Record) -> float | None:
+        rate = record["audit"][name]["rate"]
+        return None if rate is None else 100 * float(rate)
+
+    return of
 
 
 def _fewest(record: Record) -> int | None:

@@ -17,7 +17,7 @@ from blankcheck.api.twins import get_twins
 from blankcheck.auditing import Twin, check_fits, level_of
 from blankcheck.auditing.judges import Level
 from blankcheck.certifying import read_network
-from blankcheck.classifiers import UnitClassifier, build, load_model
+from blankcheck.classifiers import UnitClassifier, build, evaluate, load_model
 from blankcheck.classifiers.loading import model_bytes
 from blankcheck.classifiers.wrapper import device_of, left_as_found
 from blankcheck.data import Data
@@ -31,6 +31,8 @@ from blankcheck.runs.state import STATE, read_state, state_bytes
 from blankcheck.text import one_line
 from blankcheck.types import Conditions, default_max_lit
 
+KNOWS = 0.5
+"""Accuracy from which on a network counts as trained."""
 SECONDS = ("training_seconds", "looking_seconds")
 """Of a round."""
 
@@ -130,7 +132,8 @@ def harden(
     Raises:
         ArgumentError, DataError, ModelError, RunFolderError: with one line.
     """
-    plan = plan_of(data, epochs, rounds, {**options, "objective": objective})
+    trained = is_trained(model, data)
+    plan = plan_of(data, epochs, rounds, {**options, "objective": objective}, trained)
     limit = max_lit if max_lit is not None else default_max_lit(data.shape)
     conditions = Conditions(confidence, limit, level_of(data, ood_level))
     if isinstance(model, str):
@@ -170,12 +173,25 @@ def _logged(work: Hardening) -> list[dict[str, Any]]:
     return [*work.records, *(r.metrics() for r in work.history)]
 
 
+def is_trained(model: nn.Module | str, data: Data) -> bool:
+    """Whether a network is right about half of the validation images already."""
+    if isinstance(model, str):
+        return False
+    form = check_fits(network := load_model(model), data)
+    known = evaluate(network, data.validation, len(data.classes), 0.9, form)
+    return known.accuracy >= KNOWS
+
+
 def plan_of(
-    data: Data, epochs: int | None, rounds: int | None, options: dict[str, Any]
+    data: Data,
+    epochs: int | None,
+    rounds: int | None,
+    options: dict[str, Any],
+    trained: bool = False,
 ) -> HardeningPlan:
     """The plan for this data; ArgumentError where it is impossible or names an unknown option."""
     train = data.halves[0] if options.get("hold_out_twin", False) else data.train
-    return HardeningPlan.of(len(train), epochs=epochs, rounds=rounds, **options)
+    return HardeningPlan.of(len(train), trained, epochs=epochs, rounds=rounds, **options)
 
 
 def check_network(

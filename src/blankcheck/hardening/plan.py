@@ -20,8 +20,9 @@ Evaluate = Literal["sample", "full"]
 Precision = Literal["32", "bf16", "16"]
 
 MOST_ROUNDS = 10
-LR, CERTIFIED_LR = 2e-3, 5e-3
-"""Peak learning rates: the usual one, and that for a proof, whose penalty keeps steps small."""
+LR, TRAINED_LR, CERTIFIED_LR = 2e-3, 5e-4, 5e-3
+"""Peak learning rates: the usual one, that of a network which knows its data already, and that for
+a proof, whose penalty keeps steps small."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class HardeningOptions:
             of images at the beginning of each round, batches one every so many batches (--every);
             none trains on no fooling images, and leaves it to --certify.
         pretrain: epochs on real images alone before the first fooling image; default depends on the
-            schedule.
+            schedule, and is 0 for a network that is trained already.
         network: same goes on training; fresh starts every round again from the first weights, on
             all sets so far.
         fooling_weight: of the loss on fooling images against that on real ones. More resists more
@@ -61,13 +62,16 @@ class HardeningOptions:
             the searches.
         hold_out_twin: train on half of the training images, so that the twin, trained on the other
             half, shares none.
-        lr: peak learning rate of the one-cycle schedule; default 2e-3, or 5e-3 with --certify.
+        lr: peak learning rate of the one-cycle schedule; default 2e-3, or 5e-4 for a network that
+            is right about half of the validation images already, or 5e-3 with --certify.
         certify: also train so that this many lit features are proved too few for every class,
             whichever they are; try the model cnn-wide-kernel. The run then ends with the
             certificate.
         certify_weight: of the penalty on what is not proved yet.
         precision: of the passes of training, by mixed precision. 16 needs a GPU. Searches and what
             is measured stay in 32.
+        augment: shift every real image by up to 4 pixels and mirror half of them, anew in every
+            epoch, as is usual for CIFAR-10.
     """
 
     objective: ObjectiveName = "max-entropy"
@@ -93,6 +97,7 @@ class HardeningOptions:
     certify: int | None = None
     certify_weight: float = 0.5
     precision: Precision = "32"
+    augment: bool = False
 
 
 COUNTS = (
@@ -161,11 +166,12 @@ class HardeningPlan(HardeningOptions):
             raise ArgumentError(words)
 
     @classmethod
-    def of(cls, n: int, **options: Any) -> HardeningPlan:
+    def of(cls, n: int, trained: bool = False, **options: Any) -> HardeningPlan:
         """The plan for `n` training images, with as many epochs as plain training has.
 
         Args:
             n: training images.
+            trained: whether the network knows its data already.
             options: fields of this class, and `weight` for `fooling_weight`; None is chosen.
 
         Raises:
@@ -182,8 +188,10 @@ class HardeningPlan(HardeningOptions):
         given = {name: value for name, value in options.items() if value is not None}
         epochs = TrainingPlan.default(n, given.pop("epochs", None)).epochs
         rounds = given.pop("rounds", MOST_ROUNDS)
-        given.setdefault("pretrain", _pretrain(epochs, given.get("schedule", cls.schedule)))
-        given.setdefault("lr", CERTIFIED_LR if "certify" in given else LR)
+        usual = 0 if trained else _pretrain(epochs, given.get("schedule", cls.schedule))
+        given.setdefault("pretrain", usual)
+        lr = CERTIFIED_LR if "certify" in given else TRAINED_LR if trained else LR
+        given.setdefault("lr", lr)
         plan = cls(epochs=epochs, **given)
         return replace(plan, rounds=min(rounds, epochs - plan.pretrain))
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from blankcheck.certifying import Penalty
 from blankcheck.classifiers.precision import Precision
-from blankcheck.classifiers.training import batches
+from blankcheck.classifiers.training import batches, moved, random_moves
 from blankcheck.data import Split
 from blankcheck.hardening.context import SourceContext
 from blankcheck.hardening.measures import answers
@@ -98,9 +98,10 @@ class Trainer:
         real = MetricSums.of(REAL, classes, device)
         seen, done = Trained(real, MetricSums.of(names, classes, device)), 0
         for _ in range(epochs):
+            moves = random_moves(len(self.data), self.common) if self.plan.augment else None
             for index in batches(len(self.data), self.plan.batch, self.common):
                 found = source.batch(self.context)
-                self._learn(index, found, seen)
+                self._learn(index, moves, found, seen)
                 seen.seen += found.seen
                 seen.shown.append((found.images[:few].cpu(), found.targets[:few].cpu()))
                 done += 1
@@ -113,11 +114,13 @@ class Trainer:
         confidence = self.context.conditions.confidence
         return answers(p, targets, self.objective, self.context.classes, confidence)
 
-    def _learn(self, index: Tensor, found: Found, seen: Trained) -> None:
-        """One step."""
+    def _learn(self, index: Tensor, moves: Tensor | None, found: Found, seen: Trained) -> None:
+        """One step. moves: of all real images, if any."""
         part, peers, plan = self.peers.part_of(index), self.peers, self.plan
         labels = self.data.labels[part.index].to(self.context.device)
         images = self.data.images[part.index].to(self.context.device)
+        if moves is not None:
+            images = moved(images, moves[part.index].to(images.device))
         self.classifier.train()
         if len(index) < 2 and len(index) + min(peers.all_gather(len(found.images))) < 2:
             return  # batch norm cannot take a single image

@@ -6,7 +6,7 @@ from typing import Any
 
 from blankcheck.api.audit import MODEL
 from blankcheck.api.certify import RECORD, prove, with_proof
-from blankcheck.api.harden import Watch, check_network, harden, plan_of
+from blankcheck.api.harden import Watch, check_network, harden, is_trained, plan_of
 from blankcheck.classifiers import ARCHITECTURES, UnitClassifier
 from blankcheck.classifiers.precision import check_precision
 from blankcheck.cli.commands import shared
@@ -38,7 +38,8 @@ def harden_command(settings: HardenSettings, terminal: Terminal) -> int:
         if network.describe.get("exported"):
             raise ArgumentError("model is a .pt2 program, which can be audited but not hardened")
     length: dict[str, Any] = {"epochs": settings.epochs, "rounds": settings.rounds}
-    plan = plan_of(data, **length, options=settings.options())
+    known = is_trained(network, data)
+    plan = plan_of(data, **length, options=settings.options(), trained=known)
     check_precision(settings.precision, device)
     check_network(network, data, objective, plan)
     with shared.working(settings, place, data, terminal) as work:
