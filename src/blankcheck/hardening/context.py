@@ -16,6 +16,9 @@ from blankcheck.judging import OODTest
 from blankcheck.parallel.peers import ALONE, Peers
 from blankcheck.types import Conditions, count_lit
 
+GATE = 0.02
+"""The p-value up to which images are trained on, unless another share of the level is asked for."""
+
 
 @dataclass
 class SourceContext:
@@ -63,10 +66,17 @@ class SourceContext:
         return Goal(self.conditions.confidence).target_log_odds
 
     @property
+    def asked(self) -> float:
+        """The p-value of a fooling image, or what few calibration images can show."""
+        return max(self.conditions.ood_level, self.ood_filter.smallest_p)
+
+    @property
     def strict(self) -> float:
-        """The p-value up to which an image is trained on; what few calibration images can show."""
-        level = self.conditions.ood_level * self.plan.gate_level
-        return max(level, self.ood_filter.smallest_p)
+        """The p-value up to which an image is trained on."""
+        share = self.plan.gate_level
+        if share is None:
+            return max(GATE, self.asked)
+        return max(share * self.conditions.ood_level, self.ood_filter.smallest_p)
 
     def problem(self, targets: Tensor) -> Problem:
         """The search of these targets (n,)."""
@@ -74,12 +84,12 @@ class SourceContext:
 
     def weights(self, images: Tensor, targets: Tensor) -> Tensor:
         """How much each of these images (n, c, h, w) counts in the fooling loss, (n,) on the CPU;
-        0: it is not trained on. Those more unusual than every real image count `far_weight` times,
-        because near the filter's level others are hard to tell from real ones."""
+        0: it is not trained on. Those at the level of the conditions count `far_weight` times; the
+        others, up to the filter's level, are a margin, for the judge's test is another one."""
         if self.plan.prune == "none":
             return torch.ones(len(images))
         p = self.ood_filter.p_values(images)
-        far = torch.where(p <= self.ood_filter.smallest_p, self.plan.far_weight, 1.0)
+        far = torch.where(p <= self.asked, self.plan.far_weight, 1.0)
         weights = (p <= self.strict) * far
         if self.plan.prune == "all":
             with left_as_found(self.classifier):

@@ -84,21 +84,24 @@ class Evaluator:
     fresh: list[FoolingSet] = field(default_factory=list)
     of_twin: dict[str, FoolingSet] | None = None
 
-    def look(self, told: Trained, last: bool, seed: Callable[[str], int]) -> Evaluation:
+    def look(
+        self, told: Trained, spares: Callable[[float], bool], seed: Callable[[str], int]
+    ) -> Evaluation:
         """Search the network, and show it every set.
 
         Args:
             told: the training of the round.
-            last: whether no round follows, however the search ends.
+            spares: from the share of real images that are right and confident to whether a search
+                that finds nothing spares the network a round.
             seed: of what is drawn for a purpose in this round.
         """
         self.classifier.eval()
         self.trained.append(self.explorer.as_set(*told.shown[0]))
-        tried = self._fresh_search(last, seed)
+        real = self.explorer.once(self._real)
+        tried = self._fresh_search(spares(real["confident"]), seed)
         self.fresh.append(self.explorer.set_of(tried))
         if self.of_twin is None:
             self.of_twin = self.explorer.twin_sets(self.make_twin, seed("twin"))
-        real = self.explorer.once(self._real)
         searches, sets = self._searches(tried, seed)
         shown = self._shown(sets)
         records = [*_of_training(told), *searches, *shown]
@@ -111,11 +114,11 @@ class Evaluator:
         """The share of each of these sets that the network handles; empty ones are left out."""
         return self.explorer.once(lambda: [self._answers(s)["handled"] for s in sets if len(s)])
 
-    def _fresh_search(self, last: bool, seed: Callable[[str], int]) -> AttemptResults:
-        """Fresh attempts; many more where none of the first fools and that would end it all."""
+    def _fresh_search(self, spares: bool, seed: Callable[[str], int]) -> AttemptResults:
+        """Fresh attempts; many more where none of the first fools and that spares a round."""
         tried = self.explorer.fresh(self.classifier, "logits", seed("fresh"))
         left = self.plan.stop_attempts - len(tried.best)
-        if self.plan.stop_rate and not last and not bool(tried.best.met.any()) and left > 0:
+        if self.plan.stop_rate and spares and not bool(tried.best.met.any()) and left > 0:
             more = self.explorer.fresh(self.classifier, "logits", seed("more"), left)
             tried = together(tried, more)
         return tried

@@ -43,11 +43,10 @@ class HardeningOptions:
             all sets so far.
         fooling_weight: of the loss on fooling images against that on real ones. More resists more
             and is less often sure.
-        far_weight: how much more images count that are further from real data than every
-            calibration image.
+        far_weight: how much more images count that are out of distribution at --ood-level.
         sureness: weight of a loss that makes the network surer of real images than --confidence.
-        gate_level: images are trained on up to this share of --ood-level. More resists more and is
-            less often sure.
+        gate_level: images are trained on up to this multiple of --ood-level; default up to a
+            p-value of 0.02. More resists more and is less often sure.
         prune: train on images that are out of distribution (ood), that meet all three conditions
             (all), or on every one.
         anneal: factor of the search's penalty weights from round to round.
@@ -83,7 +82,7 @@ class HardeningOptions:
     fooling_weight: float = 0.4
     far_weight: float = 3.0
     sureness: float = 2.0
-    gate_level: float = 1.0
+    gate_level: float | None = None
     prune: Prune = "ood"
     anneal: float = 1.0
     set_images: int = 2000
@@ -138,11 +137,11 @@ class HardeningPlan(HardeningOptions):
     pretrain: int = 0
     lr: float = LR
     batch: int = 128
-    fooling_batch: int = 64
+    fooling_batch: int = 96
     inner_steps: int = 2
     life: int = 40
     buffer: int = 1024
-    gate_images: int = 1000
+    gate_images: int = 2500
     fresh_attempts: int = 50
     fresh_steps: int = 200
     stop_attempts: int = 300

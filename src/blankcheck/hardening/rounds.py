@@ -122,7 +122,7 @@ class Hardening:
             epochs, told = self._train(watch)
             trained = time.monotonic()
             last = self.ending or self.next_round + 1 >= self.plan.rounds
-            looked = self.evaluator.look(told, last, self._seed_of)
+            looked = self.evaluator.look(told, self._spares, self._seed_of)
             self.records += [{**record, "round": self.next_round} for record in looked.records]
             kept = self._keep(looked)
             passes = sum(self.peers.all_gather(self.context.passes))
@@ -197,13 +197,22 @@ class Hardening:
         self.kept = Kept(now, self.next_round, *measured, asked)
         return True
 
+    def _settled(self, confident: float) -> bool:
+        """Whether a network that is right and sure of so many validation images is one to stay at:
+        resisting is half of it, and one sure of little, or still getting surer, goes on."""
+        sure = [*(r.validation_confident for r in self.history), confident]
+        return confident >= MIN_REAL_CONFIDENT and plateau(sure, SETTLED)
+
+    def _spares(self, confident: float) -> bool:
+        """Whether a search that finds nothing would spare a round. After early success one more
+        follows, so that with one left anyway there is none to spare."""
+        left = self.plan.rounds - self.next_round - 1
+        return not self.ending and left > 1 and self._settled(confident)
+
     def _plan_ahead(self, made: Round) -> None:
         """After early success one more round follows, to let the learning rate fall."""
-        plan = self.plan
-        # resisting is half of it: a network sure of little, or still getting surer, goes on
-        rounds = [*self.history, made]
-        sure = [r.validation_confident for r in rounds]
-        settled = made.validation_confident >= MIN_REAL_CONFIDENT and plateau(sure, SETTLED)
+        plan, rounds = self.plan, [*self.history, made]
+        settled = self._settled(made.validation_confident)
         proved = plan.certify is None or (made.proved is not None and made.proved >= plan.certify)
         enough = made.fresh_upper_95 <= plan.stop_rate and settled and proved
         self.ending = enough or plateau([r.harmonic for r in rounds], plan.patience)
