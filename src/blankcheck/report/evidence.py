@@ -125,7 +125,7 @@ def misses(contents: RunContents) -> list[Miss]:
 def lacking(attempt: Attempt, want: Conditions) -> list[str]:
     """What an image lacks to be a fooling image: in words, with its number and the limit."""
     sure, asked = _apart(attempt.confidence, want.confidence, percent)
-    p, level = _apart(attempt.ood_p, want.ood_level, lambda x, digits: f"{x:.{digits + 1}g}")
+    p, level = _apart(attempt.ood_p, want.ood_level, lambda x, digits: f"{x:.{digits + 2}g}")
     numbers = {
         SPARSE: f"{number(attempt.lit)} > {number(want.max_lit)}",
         CONFIDENT: f"{sure} < {asked}",
@@ -136,8 +136,8 @@ def lacking(attempt: Attempt, want: Conditions) -> list[str]:
 
 def _apart(value: float, limit: float, spell: Callable[[float, int], str]) -> tuple[str, str]:
     """A number and its limit, with as many digits as it takes to tell them apart."""
-    pairs = ((spell(value, digits), spell(limit, digits)) for digits in range(1, 17))
-    return next((pair for pair in pairs if pair[0] != pair[1]), (spell(value, 1), spell(limit, 1)))
+    pairs = ((spell(value, digits), spell(limit, digits)) for digits in range(16))
+    return next((pair for pair in pairs if pair[0] != pair[1]), (spell(value, 0), spell(limit, 0)))
 
 
 def level_why(verdict: dict[str, Any]) -> str:

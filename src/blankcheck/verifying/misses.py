@@ -31,8 +31,8 @@ def check_misses(folder: Folder, subject: Subject, judges: Judges) -> None:
         if len(misses.images):
             compare_others(folder, named, misses.attempt.tolist(), named[1].p_values(misses.images))
     if subject.data is not None:
-        for row in not_nearest(misses.images, misses.nearest, subject.data):
-            _fail(folder, row, NOT_NEAREST)
+        rows = not_nearest(misses.images, misses.nearest, subject.data)
+        _fail(folder, dict.fromkeys(rows, NOT_NEAREST))
     if len(misses.images) and len(folder.found.failures) == before:
         words = "each the closest of its class, with the numbers of its attempt"
         folder.found.facts.append(f"{len(misses.images)} nearest misses: {words}")
@@ -58,13 +58,17 @@ def _check_numbers(folder: Folder, misses: Misses, subject: Subject) -> None:
     steady = not any(
         c.get("code") in UNSTEADY and c["status"] == FAILED for c in folder.verdict["checks"]
     )
-    for row, attempt in enumerate(owners):
-        if lit[row] != attempt.lit:
-            _fail(folder, row, f"{lit[row]} lit, {ATTEMPTS} says {attempt.lit}")
+    pairs = zip(lit, sure, owners, strict=True)
+    unlike_lit, unlike = dict[int, str](), dict[int, str]()
+    for row, (k, p, attempt) in enumerate(pairs):
+        if k != attempt.lit:
+            unlike_lit[row] = f"{k} lit, {ATTEMPTS} says {attempt.lit}"
         # a network that answers at random gives another confidence each time
-        if steady and not abs(sure[row] - attempt.confidence) <= 10 * TOLERANCE:
-            words = f"confidence is {sure[row]:.6g} when scored again"
-            _fail(folder, row, f"{words}, {ATTEMPTS} says {attempt.confidence:.6g}")
+        if steady and not abs(p - attempt.confidence) <= 10 * TOLERANCE:
+            words = f"confidence is {p:.6g} when scored again"
+            unlike[row] = f"{words}, {ATTEMPTS} says {attempt.confidence:.6g}"
+    _fail(folder, unlike_lit)
+    _fail(folder, unlike)
 
 
 def _confidence(misses: Misses, subject: Subject) -> Tensor:
@@ -78,5 +82,8 @@ def _confidence(misses: Misses, subject: Subject) -> Tensor:
     return p.gather(1, misses.targets[:, None]).squeeze(1)
 
 
-def _fail(folder: Folder, row: int, words: str) -> None:
-    folder.found.fail(MISSES, f"miss {row}", words)
+def _fail(folder: Folder, wrong: dict[int, str]) -> None:
+    """What is wrong with these rows; the first is told, and how many more there are."""
+    for row, words in list(wrong.items())[:1]:
+        more = f" (and so with {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        folder.found.fail(MISSES, f"miss {row}", f"{words}{more}")
