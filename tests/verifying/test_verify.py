@@ -195,7 +195,6 @@ def test_scores_of_ones_own_are_confirmed_in_part(plain, digits, tmp_path, capsy
         plain, digits, preset="smoke", scores=(*bc.FIRST, bc.Score(("brightness",), fit))
     ).save(tmp_path / "own")
     code, said = told(capsys, tmp_path / "own")
-    print(said)
     assert code == 13 and said.startswith("CONFIRMED IN PART") and "other scores" in said
 
 
@@ -584,7 +583,7 @@ def test_a_class_that_was_fooled_has_no_miss(folder, capsys):
     def one(t):
         shown = torch.zeros(1, 1, 8, 8)
         numbers = torch.tensor([0])
-        t.update(images=shown, nearest=shown, targets=numbers, attempt=numbers)
+        t.update(images=shown, nearest=shown.clone(), targets=numbers, attempt=numbers.clone())
 
     folder.misses(one)
     code, said = told(capsys, folder.path)
@@ -599,7 +598,7 @@ def test_a_folder_of_another_version_may_lack_misses(proved, nets, capsys):
 
 
 def test_another_network_is_not_the_certified_one(certified, nets, capsys):
-    code, said = told(capsys, certified, "--model", f"{nets}:other")
+    code, said = told(capsys, certified, "--model", f"{nets}:other", "--json")
     assert code == 12 and "its fingerprint differs" in said
     assert "certificate.json: fingerprint is" in said
 
