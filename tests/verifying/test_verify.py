@@ -137,6 +137,12 @@ class Folder:
         said = {k: v for k, v in said.items() if v is not None}
         save_file({k: v.contiguous() for k, v in tensors.items()}, path, metadata=said)
 
+    def misses(self, change) -> None:
+        path = self.path / "misses.safetensors"
+        tensors = load_file(path)
+        tensors = change(tensors) or tensors
+        save_file({k: v.contiguous() for k, v in tensors.items()}, path)
+
     def both(self, change) -> None:
         """In `certificate.json` and in what `verdict.json` says of it."""
         self.edit("certificate.json", change)
@@ -178,6 +184,7 @@ def test_a_whole_audit_is_confirmed_and_what_it_is_of_is_said(
 def test_a_whole_certificate_is_confirmed(certified, nets, capsys):
     code, said = told(capsys, certified, "--model", f"{nets}:sure")
     assert code == 0 and "certificate: proved again for all 10 classes" in said
+    assert "10 nearest misses: each the closest of its class" in said
 
 
 def test_scores_of_ones_own_are_confirmed_in_part(plain, digits, tmp_path, capsys):
@@ -219,6 +226,7 @@ def test_older_folders_are_confirmed_in_part_and_what_they_lack_is_named(folder,
         data=None,
         data_fingerprint=None,
     )
+    (folder.path / "misses.safetensors").unlink()
     folder.edit("verdict.json", lambda v: v.pop("controls"))
     folder.lines("attempts.jsonl", lambda rows: [r.pop("second_p") for r in rows] and None)
     folder.edit(
@@ -227,7 +235,8 @@ def test_older_folders_are_confirmed_in_part_and_what_they_lack_is_named(folder,
     code, said = told(capsys, folder.path, "--json")
     assert code == 13, said
     lacking = json.loads(said)["not_confirmed"]
-    for name in ("conditions, data, data_fingerprint", "nearest", "controls", "second_p"):
+    names = ("conditions, data, data_fingerprint", "nearest", "controls", "second_p", "misses")
+    for name in names:
         assert any(name in each for each in lacking), name
 
 
@@ -525,8 +534,71 @@ def test_a_claim_that_is_not_proved_is_not_confirmed_and_named(proved, nets, cap
     assert any(word in each for each in failures for word in words.split("|")), failures
 
 
+def missed(change):
+    return lambda f: f.misses(change)
+
+
+def _other_attempt(f):
+    """A better attempt that nobody made, and the miss is called its image."""
+    f.lines("attempts.jsonl", attempt(1, confidence=0.5, violated=["confident"]))
+    f.misses(lambda t: t.update(attempt=t["attempt"] + (torch.arange(10) == 0)))
+
+
+MISSED = {
+    "removed": (gone("misses.safetensors"), "misses.safetensors: is missing"),
+    "unreadable": (
+        lambda f: (f.path / "misses.safetensors").write_bytes(b"no"),
+        "misses.safetensors is not a readable",
+    ),
+    "none": (missed(rows(lambda n: slice(0))), "class 0: the closest attempt of attempts.jsonl is"),
+    "one less": (missed(rows(lambda n: slice(1, n))), "class 0: the closest attempt"),
+    "one twice": (missed(rows(lambda n: torch.tensor([0, *range(n)]))), "class 0 has two misses"),
+    "an image": (missed(images(lambda x: (x + 1 / 3).clamp(max=1))), "miss 0: "),
+    "images of others": (missed(images(lambda x: torch.eye(8).expand(x.shape))), "8 lit"),
+    "not stored": (missed(images(lambda x: x + 0.001 * (x == 0))), "stored form"),
+    "another target": (missed(column("targets", lambda c: c.flip(0))), "miss 0 is of class 9"),
+    "another attempt": (
+        missed(column("attempt", lambda c: c // 2 * 2 + 1 - c % 2)),
+        "class 0: the closest attempt",
+    ),
+    "an attempt beyond": (missed(column("attempt", lambda c: c + 90)), "is of attempt 9"),
+    "a scaled nearest": (missed(column("nearest", lambda c: c * 0.5)), "miss 0: nearest is not"),
+    "a claimed attempt": (_other_attempt, "when scored again, attempts.jsonl says 0.5"),
+    "a p-value of its attempt": (attempts(attempt(0, odd_p=1.0)), "attempt 0: odd_p is 1"),
+    "an unknown tensor": (missed(lambda t: t | {"lit": torch.zeros(1)}), "unknown tensor 'lit'"),
+}
+
+
+@pytest.mark.parametrize("name", MISSED)
+def test_a_miss_is_what_its_attempt_says(proved, nets, capsys, name):
+    change, words = MISSED[name]
+    change(proved)
+    code, said = told(capsys, proved.path, "--model", f"{nets}:sure", "--json")
+    assert code == 12, said
+    failures = json.loads(said)["failures"]
+    assert any(words in each for each in failures), failures
+
+
+def test_a_class_that_was_fooled_has_no_miss(folder, capsys):
+    def one(t):
+        shown = torch.zeros(1, 1, 8, 8)
+        numbers = torch.tensor([0])
+        t.update(images=shown, nearest=shown.clone(), targets=numbers, attempt=numbers.clone())
+
+    folder.misses(one)
+    code, said = told(capsys, folder.path)
+    assert code == 12 and "miss 0 is of attempt 0, which fooled" in said
+
+
+def test_a_folder_of_another_version_may_lack_misses(proved, nets, capsys):
+    (proved.path / "misses.safetensors").unlink()
+    proved.edit("environment.json", lambda v: v["packages"].update(blankcheck="0.0.1"))
+    code, said = told(capsys, proved.path, "--model", f"{nets}:sure")
+    assert code == 13 and "not confirmed: misses.safetensors: is missing" in said
+
+
 def test_another_network_is_not_the_certified_one(certified, nets, capsys):
-    code, said = told(capsys, certified, "--model", f"{nets}:other")
+    code, said = told(capsys, certified, "--model", f"{nets}:other", "--json")
     assert code == 12 and "its fingerprint differs" in said
     assert "certificate.json: fingerprint is" in said
 

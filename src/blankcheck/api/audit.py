@@ -25,7 +25,8 @@ from blankcheck.judging import FIRST, Finding, Score, Verdict, judge, run_checks
 from blankcheck.judging.evidence import Attempt, Evidence
 from blankcheck.parallel.spread import Spread, alone
 from blankcheck.runs.claims import Claim
-from blankcheck.runs.folder import RunFolder
+from blankcheck.runs.folder import MISSES, RunFolder
+from blankcheck.runs.misses import pack_misses
 from blankcheck.runs.witnesses import confirm, pack, unpack
 from blankcheck.types import Classifier, Conditions, default_max_lit
 
@@ -123,10 +124,11 @@ class Audit:
         return run
 
     def write_into(self, run: RunFolder) -> None:
-        """Write verdict, witnesses, attempts, metrics and report."""
+        """Write verdict, witnesses, misses, attempts, metrics and report."""
         from blankcheck.report.page import write_report
 
         run.write(WITNESSES, self.packed)
+        run.write(MISSES, pack_misses(self.gathered.misses))
         if self._architecture and isinstance(self.classifier, UnitClassifier):
             run.write(MODEL, model_bytes(self.classifier))
         want, attempts = self.evidence.conditions, self.evidence.attempts

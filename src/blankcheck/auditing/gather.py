@@ -17,7 +17,15 @@ from blankcheck.auditing.judges import Judges
 from blankcheck.auditing.onlooker import Met, Onlooker
 from blankcheck.auditing.portfolio import Attack, Preset, always, within
 from blankcheck.auditing.third_party import ThirdPartyAttack
-from blankcheck.auditing.witnesses import Scored, Witnesses, judged, rounded_to_8_bits, witnesses
+from blankcheck.auditing.witnesses import (
+    Misses,
+    Scored,
+    Witnesses,
+    judged,
+    misses,
+    rounded_to_8_bits,
+    witnesses,
+)
 from blankcheck.classifiers import evaluate
 from blankcheck.classifiers.wrapper import device_of, fingerprint, left_as_found
 from blankcheck.data import Data, Split
@@ -44,6 +52,7 @@ class Gathered:
 
     evidence: Evidence
     witnesses: Witnesses
+    misses: Misses
     processes: tuple[str, ...]
     fingerprint: str
     form: str
@@ -130,7 +139,8 @@ def gather(
         notes={"output_form": form, "twin": twin or "none"} | memory,
     )
     found = witnesses([fixed, *extra], names, data)
-    return Gathered(evidence, found, names, fingerprint(classifier), form)
+    missed = misses(fixed, conditions, data)
+    return Gathered(evidence, found, missed, names, fingerprint(classifier), form)
 
 
 def _usual(real: Split, judge: OODTest) -> tuple[Split, int]:

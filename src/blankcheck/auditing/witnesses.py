@@ -1,4 +1,4 @@
-"""From the images of attempts to plain numbers, and to the witnesses that are stored."""
+"""From the images of attempts to plain numbers, and to the witnesses and misses that are stored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from blankcheck.auditing.attempts import AttemptResults
 from blankcheck.auditing.judges import Judges
 from blankcheck.classifiers import probabilities
 from blankcheck.data import Data
-from blankcheck.judging.evidence import Attempt
+from blankcheck.judging.evidence import Attempt, nearest_misses
 from blankcheck.judging.shape import outline
 from blankcheck.types import NEVER, Conditions, Rows, count_lit, stored
 
@@ -43,6 +43,20 @@ class Witnesses(Rows):
     attempt: Tensor
     extra: Tensor
     survives_8bit: Tensor
+
+
+@dataclass(frozen=True)
+class Misses(Rows):
+    """Of each class that no fixed attempt fooled the image that came closest, (m, c, h, w).
+
+    attempt: (m,) its position among the fixed attempts, which have its numbers. nearest: (m, c, h,
+    w), the training images of the closest shape.
+    """
+
+    images: Tensor
+    targets: Tensor
+    attempt: Tensor
+    nearest: Tensor
 
 
 @dataclass(frozen=True)
@@ -117,6 +131,14 @@ def witnesses(found: list[Scored], names: tuple[str, ...], data: Data) -> Witnes
         extra=torch.tensor([s.extra for s, _, _ in kept], dtype=torch.bool),
         survives_8bit=of_attempt("survives_8bit", torch.bool),
     )
+
+
+def misses(scored: Scored, want: Conditions, data: Data) -> Misses:
+    """The nearest misses of the fixed attempts."""
+    closest = nearest_misses(scored.attempts, want)
+    targets, attempt = (torch.tensor([*x], dtype=torch.int64) for x in (closest, closest.values()))
+    images = scored.images[attempt]
+    return Misses(images, targets, attempt, nearest_real(images, data))
 
 
 def nearest_real(images: Tensor, data: Data, among: int = 10_000) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from blankcheck.types import Conditions
@@ -42,6 +42,27 @@ class Attempt:
             OUT_OF_DISTRIBUTION: p > want.ood_level,
         }
         return [name for name, fails in failed.items() if fails]
+
+    def lacks(self, want: Conditions) -> tuple[int, float]:
+        """How many conditions the image fails, and by how much in all, each in [0, 1]: the less,
+        the closer it came."""
+        missing = self.violates(want)
+        by = {
+            SPARSE: 1 - want.max_lit / max(1, self.lit),
+            CONFIDENT: want.confidence - self.confidence,
+            OUT_OF_DISTRIBUTION: self.ood_p - want.ood_level,
+        }
+        return len(missing), sum(by[name] for name in missing)
+
+
+def nearest_misses(attempts: Sequence[Attempt], want: Conditions) -> dict[int, int]:
+    """For each class of which no attempt met all conditions, in order, the position of the one that
+    lacks least; of several the first."""
+    met = {a.target for a in attempts if a.fooled or not a.violates(want)}
+    closest: dict[int, int] = {}
+    for i in sorted(range(len(attempts)), key=lambda i: attempts[i].lacks(want)):
+        closest.setdefault(attempts[i].target, i)
+    return {target: closest[target] for target in sorted(closest.keys() - met)}
 
 
 @dataclass(frozen=True)

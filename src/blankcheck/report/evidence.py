@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from blankcheck.judging.check_rules import FAILED, NOT_APPLICABLE, PASSED
-from blankcheck.judging.evidence import CONFIDENT, OUT_OF_DISTRIBUTION, SPARSE
+from blankcheck.judging.evidence import CONFIDENT, OUT_OF_DISTRIBUTION, SPARSE, Attempt
 from blankcheck.report.wording import unit
-from blankcheck.runs.contents import RunContents
+from blankcheck.runs.contents import Miss, RunContents
 from blankcheck.text import number, one_line, percent
+from blankcheck.types import Conditions
 
 LACKING = {SPARSE: "too many lit", CONFIDENT: "not sure enough", OUT_OF_DISTRIBUTION: "looks real"}
 CONTROLS = {
     "positive-control": "a plain twin, known to be foolable",
     "planted-control": "patterns hidden in a copy of this network",
 }
+
+
+MOST_LEVELS = 8
 
 
 class Count(NamedTuple):
@@ -29,6 +34,14 @@ class Count(NamedTuple):
     def share(self) -> float:
         """In [0, 1], whatever a file says."""
         return min(1.0, max(0.0, self.found / self.tries)) if self.tries > 0 else 0.0
+
+
+class Row(NamedTuple):
+    """A sentence with its label. levels: (a level, how often, rate) where it tells of several."""
+
+    label: str
+    text: str
+    levels: tuple[tuple[str, str, str], ...] = ()
 
 
 def conditions(contents: RunContents) -> list[dict[str, Any]]:
@@ -99,31 +112,87 @@ def stopped_by(row: dict[str, Any]) -> str:
     return ", ".join(f"{words} {number(count)}" for words, count in known.items() if count)
 
 
-def looks_real(verdict: dict[str, Any]) -> list[tuple[str, str]]:
-    """How much of the rate hangs on the third condition, as (label, sentence)."""
-    keys = ("out_of_distribution_test", "second_opinion", "eight_bit")
-    test, second, eight = map(verdict.get, keys)
+def misses(contents: RunContents) -> list[Miss]:
+    """The nearest misses of the classes without any witness, the closest first."""
+    want = contents.conditions
+    if want is None:
+        return []
+    found = {witness.target for witness in contents.witnesses}
+    left = (miss for miss in contents.misses if miss.attempt.target not in found)
+    return sorted(left, key=lambda miss: miss.attempt.lacks(want))
+
+
+def lacking(attempt: Attempt, want: Conditions) -> list[str]:
+    """What an image lacks to be a fooling image: in words, with its number and the limit."""
+    sure, asked = _apart(attempt.confidence, want.confidence, percent)
+    p, level = _apart(attempt.ood_p, want.ood_level, lambda x, digits: f"{x:.{digits + 2}g}")
+    numbers = {
+        SPARSE: f"{number(attempt.lit)} > {number(want.max_lit)}",
+        CONFIDENT: f"{sure} < {asked}",
+        OUT_OF_DISTRIBUTION: f"p = {p} > {level}",
+    }
+    return [f"{LACKING[name]}: {numbers[name]}" for name in attempt.violates(want)]
+
+
+def _apart(value: float, limit: float, spell: Callable[[float, int], str]) -> tuple[str, str]:
+    """A number and its limit, with as many digits as it takes to tell them apart."""
+    pairs = ((spell(value, digits), spell(limit, digits)) for digits in range(16))
+    return next((pair for pair in pairs if pair[0] != pair[1]), (spell(value, 0), spell(limit, 0)))
+
+
+def level_why(verdict: dict[str, Any]) -> str:
+    """The level of the third condition, and why that; nothing for older folders."""
+    test = verdict.get("out_of_distribution_test") or {}
+    why, level = test.get("level_why"), verdict["conditions"]["ood_level"]
+    return f"p-values of at most {level:g}. {one_line(why, 300)}" if why else ""
+
+
+def looks_real(verdict: dict[str, Any]) -> list[Row]:
+    """How much of the rate hangs on the third condition."""
+    keys = ("out_of_distribution_test", "second_opinion", "odd_in_any_way", "eight_bit")
+    test, second, odd, eight = map(verdict.get, keys)
     sparse = verdict["sparse_confident"]
     lit = "" if sparse["median_lit"] is None else f", median {number(sparse['median_lit'])} lit"
     without = (
         f"{number(sparse['fooled'])} of {number(verdict['attempts'])} attempts met a sparse and "
         f"confident image, whether or not it looks real{lit}."
     )
-    said = [("Without it", without)]
+    said = [Row("The level, and why", why)] if (why := level_why(verdict)) else []
+    said += [*_by_level(verdict), Row("Without it", without)]
     if second and second["attempts"]:
-        found = f"{number(second['fooled'])} of {number(second['attempts'])} attempts are fooled"
         words = "Judged by other scores, which hardening never sees"
-        said.append(("A second opinion", f"{words}, {found} ({percent(second['rate'])})."))
+        said.append(Row("A second opinion", f"{words}, {_fooled(second)}."))
+    if odd and odd["attempts"]:
+        words = "Judged by whatever is unusual, also by how thick, how bright and how much"
+        said.append(Row("Odd in any way", f"{words}, {_fooled(odd)}. It decides nothing."))
     if test and verdict["fooled"]:
         still = f"{number(test['fooled_all_at_once'])} of {number(verdict['fooled'])}"
         words = "are still out of distribution when all attempts share the level"
         by = "(Benjamini and Hochberg)"
-        said.append(("All attempts at once", f"{still} fooling images {words} {by}."))
+        said.append(Row("All attempts at once", f"{still} fooling images {words} {by}."))
     if eight and eight["witnesses"]:
         still = f"{number(eight['survive'])} of {number(eight['witnesses'])}"
         words = "still meet all conditions when their values are rounded to 8 bits"
-        said.append(("As 8-bit files", f"{still} witnesses {words}, as a PNG file does."))
+        said.append(Row("As 8-bit files", f"{still} witnesses {words}, as a PNG file does."))
     return said
+
+
+def _fooled(judged: dict[str, Any]) -> str:
+    found = f"{number(judged['fooled'])} of {number(judged['attempts'])} attempts are fooled"
+    return f"{found} ({percent(judged['rate'])})"
+
+
+def _by_level(verdict: dict[str, Any]) -> list[Row]:
+    """The rate of these attempts against the level."""
+    levels = verdict.get("by_level")
+    if not levels:
+        return []
+    rows = [(one_line(k, 40), number(r["fooled"]), percent(r["rate"])) for k, r in levels.items()]
+    words = (
+        f"Attempts were made for level {verdict['conditions']['ood_level']:g}. A search made for "
+        "another one would find more, so the other rates are lower bounds."
+    )
+    return [Row("Against the level", words, tuple(rows[:MOST_LEVELS]))]
 
 
 def checks(verdict: dict[str, Any]) -> dict[str, Any]:

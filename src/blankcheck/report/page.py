@@ -5,16 +5,17 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
 from blankcheck.errors import RunFolderError
+from blankcheck.judging.evidence import Attempt
 from blankcheck.report import blend_wording, certificate_wording, evidence, reproduce, wording
 from blankcheck.report.rendering import data_uri, html_templates, markdown_templates
-from blankcheck.runs.contents import RunContents, Witness, read_run
+from blankcheck.runs.contents import Miss, RunContents, Witness, read_run
 from blankcheck.runs.folder import RunFolder
 
 PER_CLASS = 4
@@ -23,7 +24,8 @@ FIRST = 20
 MOST_TILES = 48
 """Witnesses in a gallery; with many classes each shows fewer."""
 MOST_BYTES = 1_200_000
-"""Of images in a gallery, so that a page with two stays under 5 MB."""
+"""Of images in a gallery, so that a page with two stays under 5 MB; misses beside it may have a
+third as many."""
 LARGE = 64
 """Pixels of the longer side from which images are shown wider."""
 MOST_ROWS = 100
@@ -34,6 +36,7 @@ WORDS = {
     "seconds": wording.seconds,
     "stopped_by": evidence.stopped_by,
     "looks_real": evidence.looks_real,
+    "level_why": evidence.level_why,
     "commands": reproduce.commands,
     "settings_text": reproduce.settings_text,
     "versions": reproduce.versions,
@@ -44,11 +47,13 @@ WORDS = {
 
 
 class Tile(NamedTuple):
-    """A witness of the gallery with its images as data URIs."""
+    """An image of the gallery and the nearest real one as data URIs, and whose numbers it has.
+    lacks: in words, for a miss what keeps it from being a fooling image."""
 
-    witness: Witness
+    of: Witness | Attempt
     image: str
     nearest: str | None
+    lacks: tuple[str, ...] = ()
 
 
 def write_report(run: RunFolder, before: RunFolder | None = None) -> Path:
@@ -111,9 +116,10 @@ def _values(named: Sequence[tuple[str, RunContents]]) -> dict[str, Any]:
 
 def _shown(name: str, contents: RunContents) -> dict[str, Any]:
     """One run as the templates see it. name: `Before`, `After` or empty."""
-    verdict, gallery = contents.verdict, _gallery(contents)
+    verdict, gallery, misses = contents.verdict, _gallery(contents), evidence.misses(contents)
     fooled = wording.most_fooled(contents, MOST_ROWS)
     tiles = [tile for _, _, row in gallery for tile in row]
+    images = [w.image for w in contents.witnesses] + [m.image for m in contents.misses]
     rest = [(of, row[1:] if i < FIRST else row) for i, (of, _, row) in enumerate(gallery)]
     return {
         "name": name,
@@ -122,9 +128,11 @@ def _shown(name: str, contents: RunContents) -> dict[str, Any]:
         "word": verdict["verdict"] if verdict else "NOT AUDITED",
         "gallery": gallery,
         "more": [(of, row) for of, row in rest if row],  # shown only when it is opened
-        "hero": min(tiles, key=lambda tile: _sparsest_first(tile.witness), default=None),
+        "misses": _misses(contents, misses, MOST_BYTES // 3 if tiles else MOST_BYTES),
+        "all_misses": len(misses),
+        "hero": min(tiles, key=lambda tile: _sparsest_first(tile.of), default=None),
         # shown small, a single lit pixel would be lost
-        "large": any(max(w.image.shape[1:]) >= LARGE for w in contents.witnesses),
+        "large": any(max(image.shape[1:]) >= LARGE for image in images),
         "scope": wording.scope(contents),
         "numbers": wording.key_numbers(contents),
         "targets": [(contents.class_name(target), row) for target, row in fooled],
@@ -140,25 +148,46 @@ def _gallery(contents: RunContents) -> list[tuple[str, int, list[Tile]]]:
     The sparsest of every class is shown, then the second of every class, so that a full gallery
     leaves no class out first.
     """
-    from blankcheck.report.charts.images import witness_pngs
-
     by_class: dict[int, dict[bytes, Witness]] = {}
     for witness in sorted(contents.witnesses, key=_sparsest_first):
         by_class.setdefault(witness.target, {}).setdefault(witness.image.numpy().tobytes(), witness)
     classes = [list(by_class[target].values()) for target in sorted(by_class)]
     in_turn = [c[rank] for rank in range(PER_CLASS) for c in classes if rank < len(c)]
     rows: dict[int, list[Tile]] = {}
-    spent = 0
-    for witness in in_turn[:MOST_TILES]:
-        image, nearest = witness_pngs(witness)
-        spent += len(image) + len(nearest or b"")
-        if spent > MOST_BYTES:
-            break
-        tile = Tile(witness, data_uri(image), None if nearest is None else data_uri(nearest))
-        rows.setdefault(witness.target, []).append(tile)
+    for witness, (image, nearest) in zip(in_turn, _pictures(in_turn, MOST_BYTES), strict=False):
+        rows.setdefault(witness.target, []).append(Tile(witness, image, nearest))
     counts = Counter(witness.target for witness in contents.witnesses)
     return [(contents.class_name(t), counts[t], rows[t]) for t in sorted(rows)]
 
 
-def _sparsest_first(witness: Witness) -> tuple[int, float]:
+def _misses(
+    contents: RunContents, misses: Sequence[Miss], most_bytes: int
+) -> list[tuple[str, Tile]]:
+    """Name of its class and tile of each miss, in order of the classes; of very many, those that
+    came closest."""
+    want = contents.conditions
+    if want is None:
+        return []
+    made = [
+        (miss.attempt, Tile(miss.attempt, *pictures, tuple(evidence.lacking(miss.attempt, want))))
+        for miss, pictures in zip(misses, _pictures(misses, most_bytes), strict=False)
+    ]
+    made.sort(key=lambda pair: pair[0].target)
+    return [(contents.class_name(attempt.target), tile) for attempt, tile in made]
+
+
+def _pictures(shown: Sequence[Witness | Miss], most_bytes: int) -> Iterator[tuple[str, str | None]]:
+    """Data URIs of images and of the real ones nearest to them, as far as there is room."""
+    from blankcheck.report.charts.images import pngs_of
+
+    spent = 0
+    for one in shown[:MOST_TILES]:
+        image, nearest = pngs_of(one)
+        spent += len(image) + len(nearest or b"")
+        if spent > most_bytes:
+            return
+        yield data_uri(image), None if nearest is None else data_uri(nearest)
+
+
+def _sparsest_first(witness: Witness | Attempt) -> tuple[int, float]:
     return witness.lit, -witness.confidence

@@ -6,21 +6,23 @@ Nothing here builds a model, loads a data set or runs what the folder names: all
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import msgspec
 from torch import Tensor
 
-from blankcheck.errors import RunFolderError
+from blankcheck.errors import ArgumentError, RunFolderError
 from blankcheck.judging.evidence import Attempt
 from blankcheck.runs import schema
 from blankcheck.runs.blend_record import Blends, read_blends
-from blankcheck.runs.folder import ATTEMPTS, HARDENING, MARK, VERDICT, WITNESSES, RunFolder
+from blankcheck.runs.folder import ATTEMPTS, HARDENING, MARK, MISSES, VERDICT, WITNESSES, RunFolder
 from blankcheck.runs.metrics import Records, read_metrics
+from blankcheck.runs.misses import unpack_misses
 from blankcheck.runs.schema import checked, checked_version
 from blankcheck.runs.witnesses import Stored, unpack
 from blankcheck.text import one_line
+from blankcheck.types import Conditions
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,23 @@ class Witness:
 
 
 @dataclass(frozen=True)
+class Miss:
+    """The best image (c, h, w) of a class that no fixed attempt fooled, the `nearest` real one, and
+    the attempt that has its numbers."""
+
+    image: Tensor
+    nearest: Tensor
+    attempt: Attempt
+
+
+@dataclass(frozen=True)
 class RunContents:
     """The checked contents of a run folder.
 
     Args:
-        verdict: None before an audit; then there are no attempts or witnesses.
+        verdict: None before an audit, as `conditions` are; then there are no attempts, witnesses or
+            misses.
+        misses: of each class that no fixed attempt fooled. Older folders have none.
         features: of one image, None before an audit; `channels` likewise.
         rounds: of hardening; `kept` is the index of the one whose network was kept.
         trained: the record of a plain training, where there was one.
@@ -60,8 +74,10 @@ class RunContents:
     config: dict[str, Any]
     environment: dict[str, Any]
     verdict: dict[str, Any] | None
+    conditions: Conditions | None
     attempts: tuple[Attempt, ...]
     witnesses: tuple[Witness, ...]
+    misses: tuple[Miss, ...]
     features: int | None
     channels: int | None
     kept: int | None
@@ -86,8 +102,10 @@ def read_run(run: RunFolder, blends: bool = True) -> RunContents:
     environment = run.read_json(MARK)
     said = checked(environment, schema.Environment, str(run / MARK))
     verdict, kept = read_verdict(run), None
+    conditions = None if verdict is None else _conditions(run, verdict)
     attempts: tuple[Attempt, ...] = ()
     witnesses: tuple[Witness, ...] = ()
+    misses: tuple[Miss, ...] = ()
     sizes: tuple[int | None, int | None] = (None, None)
     if verdict is not None:
         attempts, _ = read_attempts(run)
@@ -96,6 +114,7 @@ def read_run(run: RunFolder, blends: bool = True) -> RunContents:
             raise RunFolderError(f"{run / ATTEMPTS} holds {words}")
         stored = unpack(run.read_bytes(WITNESSES), str(run / WITNESSES))
         witnesses = tuple(_witness(stored, row) for row in range(len(stored)))
+        misses = _misses(run, attempts, stored)
         sizes = (math.prod(stored.shape), stored.shape[0])
     if run.has(HARDENING):
         kept = checked(run.read_json(HARDENING), schema.Hardening, str(run / HARDENING)).kept_round
@@ -104,7 +123,10 @@ def read_run(run: RunFolder, blends: bool = True) -> RunContents:
     trained = read["train"][-1] if read["train"] else None
     kinds = (read["round"], read["epoch"], read["set"], read["real"], read["search"])
     blended = read_blends(run) if blends else None
-    return RunContents(*began, verdict, attempts, witnesses, *sizes, kept, trained, *kinds, blended)
+    return RunContents(
+        *(*began, verdict, conditions, attempts, witnesses, misses, *sizes),
+        *(kept, trained, *kinds, blended),
+    )
 
 
 def read_verdict(run: RunFolder) -> dict[str, Any] | None:
@@ -114,6 +136,13 @@ def read_verdict(run: RunFolder) -> dict[str, Any] | None:
     verdict: dict[str, Any] = run.read_json(VERDICT)
     checked_version(verdict, schema.VerdictFile, str(run / VERDICT))
     return verdict
+
+
+def _conditions(run: RunFolder, verdict: dict[str, Any]) -> Conditions:
+    try:
+        return Conditions(*(verdict["conditions"][f.name] for f in fields(Conditions)))
+    except ArgumentError as error:
+        raise RunFolderError(f"{run / VERDICT}: conditions: {error}") from error
 
 
 def read_attempts(run: RunFolder) -> tuple[tuple[Attempt, ...], list[dict[str, Any]]]:
@@ -132,3 +161,11 @@ def _witness(stored: Stored, row: int) -> Witness:
     survives = bool(t["survives_8bit"]) if "survives_8bit" in t else None
     found_by = (stored.process(row), bool(t.get("extra", False)))
     return Witness(t["images"], t.get("nearest"), *measured, *found_by, survives)
+
+
+def _misses(run: RunFolder, attempts: tuple[Attempt, ...], stored: Stored) -> tuple[Miss, ...]:
+    if not run.has(MISSES):
+        return ()
+    found = unpack_misses(run.read_bytes(MISSES), str(run / MISSES), attempts, stored.shape)
+    rows = zip(found.images, found.nearest, found.attempt.tolist(), strict=True)
+    return tuple(Miss(image, nearest, attempts[i]) for image, nearest, i in rows)

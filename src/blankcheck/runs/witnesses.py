@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import asdict, dataclass, fields
 from math import inf
 from typing import Any
@@ -102,14 +102,26 @@ def unpack(raw: bytes, where: str) -> Stored:
     """Witnesses from the bytes of their file. Raises RunFolderError where a tensor is missing,
     unknown, of other shape or type, or holds other values than witnesses have: images in [0, 1] and
     in stored form, shares in [0, 1], counts not negative, all of them finite."""
+    tensors, metadata = checked_tensors(raw, where, {*FORMS}, {*LATER})
     try:
-        tensors, metadata = files.unpack(raw, digest=False)
         names = parse_json(metadata.get("processes", "[]"))
     except ValueError as error:
         raise RunFolderError(f"{where} is not a readable witness file: {error}") from error
-    if missing := FORMS.keys() - tensors.keys() - {*LATER}:
+    return Stored(tensors, metadata, checked(names, list[str], f"{where}: processes"))
+
+
+def checked_tensors(
+    raw: bytes, where: str, names: Set[str], optional: Set[str] = frozenset()
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors of these names, images among them, as `FORMS` has them, and what the file says of
+    itself. Raises RunFolderError as `unpack` does."""
+    try:
+        tensors, metadata = files.unpack(raw, digest=False)
+    except ValueError as error:
+        raise RunFolderError(f"{where} is not a readable witness file: {error}") from error
+    if missing := names - tensors.keys() - optional:
         raise RunFolderError(f"{where} lacks {', '.join(sorted(missing))}")
-    if unknown := sorted(tensors.keys() - FORMS.keys()):
+    if unknown := sorted(tensors.keys() - names):
         raise RunFolderError(f"{where} holds an unknown tensor {unknown[0][:60]!r}")
     shape = tuple(tensors["images"].shape)
     if len(shape) != 4 or min(shape[1:]) < 1:
@@ -121,7 +133,7 @@ def unpack(raw: bytes, where: str) -> Stored:
     if bool(((images > 0) & (images < LIT_THRESHOLD)).any()):
         wanted = "images must be in stored form, without values between 0 and 1/512"
         raise RunFolderError(f"{where}: {wanted}")
-    return Stored(tensors, metadata, checked(names, list[str], f"{where}: processes"))
+    return tensors, metadata
 
 
 def _check(tensor: Tensor, name: str, shape: tuple[int, ...], where: str) -> None:

@@ -127,7 +127,7 @@ class Picture(NamedTuple):
 
 def witness_pictures(contents: RunContents) -> list[Picture]:
     """A grid for every class that has witnesses: the sparsest ones above, the real images nearest
-    to them beneath."""
+    to them in shape beneath."""
     made = []
     for target in sorted({witness.target for witness in contents.witnesses}):
         found = [witness for witness in contents.witnesses if witness.target == target]
@@ -137,7 +137,7 @@ def witness_pictures(contents: RunContents) -> list[Picture]:
         nearest = [witness.nearest for witness in shown if witness.nearest is not None]
         if len(nearest) == len(shown):
             rows.append(torch.stack(nearest))
-            words += " (above), and the nearest real images (beneath)"
+            words += " (above), and the real images nearest in shape (beneath)"
         words += f"; {len(found)} in all"
         made.append(Picture(f"witnesses/class/{target}", "record", 0, words, grid(rows)))
     return made

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from blankcheck.api.reopen import form_again
+from blankcheck.auditing.witnesses import Misses
 from blankcheck.classifiers import UnitClassifier, probabilities
 from blankcheck.classifiers.wrapper import left_as_found
 from blankcheck.data import Data
@@ -22,6 +23,7 @@ from blankcheck.judging.recheck import MISSING, WRONG, Difference
 from blankcheck.runs import folder as names
 from blankcheck.runs.contents import read_attempts, read_verdict
 from blankcheck.runs.folder import RunFolder
+from blankcheck.runs.misses import unpack_misses
 from blankcheck.runs.schema import Environment, check_version, checked
 from blankcheck.runs.witnesses import Stored, unpack
 from blankcheck.text import one_line
@@ -118,7 +120,7 @@ class Folder:
         found: what `verify` finds out.
         around: what began the run, and on what.
         config: settings that are plain values; lists and tables decide nothing here.
-        stored: None where there is no such witness file.
+        stored: None where there is no such witness file; `misses` likewise.
         attempts: empty where they are missing, and so are the `records` that they were read from.
     """
 
@@ -128,6 +130,7 @@ class Folder:
     config: dict[str, Plain]
     around: Environment
     stored: Stored | None
+    misses: Misses | None
     attempts: tuple[Attempt, ...]
     records: list[dict[str, Any]]
 
@@ -187,13 +190,27 @@ def read_folder(found: Findings, run: RunFolder) -> Folder | None:
         found.fail(error)
         return None
     assert verdict is not None, "it was just read"
+    misses = None if stored is None else _misses(found, run, attempts, stored.shape)
     plain = {k: v for k, v in config.items() if v is None or isinstance(v, str | int | float)}
-    return Folder(run, found, verdict, plain, around, stored, attempts, records)
+    return Folder(run, found, verdict, plain, around, stored, misses, attempts, records)
 
 
 def _stored(found: Findings, run: RunFolder) -> Stored | None:
     try:
         return unpack(run.read_bytes(names.WITNESSES), names.WITNESSES)
+    except RunFolderError as error:
+        found.fail(error)
+        return None
+
+
+def _misses(
+    found: Findings, run: RunFolder, attempts: tuple[Attempt, ...], shape: Shape
+) -> Misses | None:
+    if not run.has(names.MISSES):
+        found.lack(names.MISSES, "is missing")
+        return None
+    try:
+        return unpack_misses(run.read_bytes(names.MISSES), names.MISSES, attempts, shape)
     except RunFolderError as error:
         found.fail(error)
         return None

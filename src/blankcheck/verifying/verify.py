@@ -19,6 +19,7 @@ from blankcheck.text import one_line
 from blankcheck.verifying import record
 from blankcheck.verifying.certificate import check_certificate, check_command, read_certificate
 from blankcheck.verifying.folder import Findings, Folder, Subject, read_folder, value
+from blankcheck.verifying.misses import check_misses
 from blankcheck.verifying.witnesses import check_attempts, check_nearest, check_rows, check_scores
 
 
@@ -110,6 +111,7 @@ def _witnesses(folder: Folder, subject: Subject) -> tuple[Attempt, ...]:
     if subject.data is not None:
         check_nearest(folder, stored, subject.data)
     check_attempts(folder, judges)
+    check_misses(folder, subject, judges)
     return check_rows(folder, stored, judges)
 
 

@@ -23,6 +23,7 @@ EXACT = 1e-6
 """Largest difference of numbers that were written twice."""
 FIELDS = ("target", "process", "lit", "confidence", "ood_p", "step", "survives_8bit")
 """What a witness and its attempt both say."""
+NOT_NEAREST = "nearest is not the real image closest to it"
 
 
 def check_scores(folder: Folder, stored: Stored, subject: Subject, judge: OODTest | None) -> None:
@@ -36,7 +37,7 @@ def check_scores(folder: Folder, stored: Stored, subject: Subject, judge: OODTes
     limits = (want.confidence, want.max_lit, want.ood_level)
     for (name, held), limit in zip(holds.items(), limits, strict=True):
         asked = f"asked is at {'least' if name == 'confidence' else 'most'} {value(limit)}"
-        for row in _rows(~held):
+        for row in rows_of(~held):
             new, old = float(getattr(again, name)[row]), float(stored.tensors[name][row])
             words = f"{name} is {new:.6g} when scored again, the file says {old:.6g}"
             _fail(folder, row, f"{words}, {asked}")
@@ -44,7 +45,7 @@ def check_scores(folder: Folder, stored: Stored, subject: Subject, judge: OODTes
     said = stored.tensors.get("survives_8bit")
     if said is not None and judge is not None:
         fits = torch.where(said, rounded.meets(want, -TOLERANCE), ~rounded.meets(want, TOLERANCE))
-        for row in _rows(~fits):
+        for row in rows_of(~fits):
             _fail(folder, row, "survives_8bit is not so when rounded again")
     n, good = len(stored), int(torch.stack([*holds.values()]).all(dim=0).sum())
     survive = int(rounded.meets(want).sum())
@@ -61,7 +62,8 @@ def _fail(folder: Folder, row: int, words: str) -> None:
     folder.found.fail(WITNESSES, f"witness {row}", words)
 
 
-def _rows(which: Tensor) -> list[int]:
+def rows_of(which: Tensor) -> list[int]:
+    """The positions where (n,) is True."""
     rows: list[int] = which.nonzero().squeeze(1).tolist()
     return rows
 
@@ -77,18 +79,24 @@ def same_p(judge: OODTest, said: Tensor, again: Tensor) -> Tensor:
 
 def check_nearest(folder: Folder, stored: Stored, data: Data) -> None:
     """The real images beside the witnesses are those of the data set of the closest shape."""
-    said, images = stored.tensors.get("nearest"), stored.tensors["images"]
-    if said is None or not len(stored):
-        return
+    said = stored.tensors.get("nearest")
+    for row in [] if said is None else not_nearest(stored.tensors["images"], said, data):
+        _fail(folder, row, NOT_NEAREST)
+
+
+def not_nearest(images: Tensor, said: Tensor, data: Data) -> list[int]:
+    """The rows whose real image is not the one of the closest shape."""
+    rows = []
     again = nearest_real(images, data)
-    for row in _rows(_apart(said, again)):
+    for row in rows_of(_apart(said, again)):
         # another real image may be as close, by rounding
         pair = outline(torch.stack([said[row], again[row]]))
         cosine = pair @ outline(images[row][None])[0]
         as_close = abs(float(cosine[0] - cosine[1])) <= EXACT
         itself = nearest_real(said[row][None], data)
         if not as_close or bool(_apart(itself, said[row][None])):
-            _fail(folder, row, "nearest is not the real image closest to it")
+            rows.append(row)
+    return rows
 
 
 def _apart(some: Tensor, others: Tensor) -> Tensor:
@@ -100,7 +108,7 @@ def check_rows(folder: Folder, stored: Stored, judges: Judges) -> tuple[Attempt,
     found, attempts, t, n = folder.found, folder.attempts, stored.tensors, len(stored)
     extra = t.get("extra", torch.zeros(n, dtype=torch.bool)).tolist()
     if "process" in t:
-        for row in _rows(t["process"] >= len(stored.processes)):
+        for row in rows_of(t["process"] >= len(stored.processes)):
             _fail(folder, row, f"process {int(t['process'][row])} has no name")
     rows = [_as_attempt(stored, row) for row in range(n)]
     fooled = [i for i, a in enumerate(attempts) if a.fooled]
@@ -124,7 +132,7 @@ def check_rows(folder: Folder, stored: Stored, judges: Judges) -> tuple[Attempt,
         # a witness has its own p-value of the first test, which `check_scores` computes again
         if seen and name != "ood_p":
             again = judge.p_values(t["images"][[*seen.values()]])
-            _compare_others(folder, (name, judge), list(seen), again)
+            compare_others(folder, (name, judge), list(seen), again)
     _no_row_twice(folder, stored, [row for row in range(n) if extra[row]])
     return tuple(a for a, more in zip(rows, extra, strict=True) if more)
 
@@ -150,14 +158,15 @@ def _compare(folder: Folder, stored: Stored, row: int, witness: Attempt, owner: 
         folder.found.compare(WITNESSES, f"witness {row}: seed", said, f"{CONFIG} says", seed)
 
 
-def _compare_others(
+def compare_others(
     folder: Folder, named: tuple[str, OODTest], owners: Sequence[int], again: Tensor
 ) -> None:
+    """p-values of attempts, by name and test, are those computed `again` of their images, (n,)."""
     name, judge = named
     said = [getattr(folder.attempts[owner], name) for owner in owners]
     known = torch.tensor([p is not None for p in said])
     values = torch.tensor([0.0 if p is None else p for p in said])
-    for i in _rows(known & ~same_p(judge, values, again)):
+    for i in rows_of(known & ~same_p(judge, values, again)):
         words = f"{name} is {float(values[i]):.6g}, {float(again[i]):.6g} again"
         folder.found.fail(ATTEMPTS, f"attempt {owners[i]}", words)
 
@@ -181,7 +190,7 @@ def check_attempts(folder: Folder, judges: Judges) -> None:
         if not said:
             continue
         values = torch.tensor([p for _, p in said])
-        for row in _rows(~same_p(judge, values, values)):
+        for row in rows_of(~same_p(judge, values, values)):
             i, p = said[row]
             words = f"{name} {p:.6g} is none that the test gives"
             folder.found.fail(ATTEMPTS, f"attempt {i}", words)

@@ -20,7 +20,7 @@ from blankcheck.classifiers import evaluate
 from blankcheck.fooling import MAX_STEPS, DifferentialEvolution, RandomSearch, SigmaZero, TabuSearch
 from blankcheck.fooling.solvers import AnnealedTopK, ProjectedAdam, ProximalMomentum, Solver
 from blankcheck.judging.check_rules import POSITIVE, TWIN_CONFIDENT, WITHOUT_TWIN
-from blankcheck.judging.evidence import Attempt, Control, OnTwin
+from blankcheck.judging.evidence import Control, OnTwin
 from blankcheck.types import Fooling
 
 Rule = tuple[str, str, Callable[[int, int], Solver]]
@@ -108,13 +108,8 @@ def gradient_free(setting: Setting) -> Experiment:
 
 def close_calls(setting: Setting) -> Experiment:
     """Go on from the failed attempts that came closest: fewest conditions lacking, by least."""
-    want = setting.job.conditions
-
-    def lacks(attempt: Attempt) -> tuple[int, float]:
-        missing, lost = attempt.violates(want), want.confidence - attempt.confidence
-        return len(missing), attempt.ood_p if "out_of_distribution" in missing else lost
-
-    closest = sorted(setting.failed, key=lambda i: lacks(setting.attempts[i]))[: 2 * setting.sample]
+    want, attempts = setting.job.conditions, setting.attempts
+    closest = sorted(setting.failed, key=lambda i: attempts[i].lacks(want))[: 2 * setting.sample]
     given: list[Rule] = [
         ("given", "sigma-zero", always(SigmaZero(step_size=0.1))),
         ("given", "exchange", always(TabuSearch())),
@@ -122,7 +117,7 @@ def close_calls(setting: Setting) -> Experiment:
     ]
     job = _other(setting, "close-calls", setting.preset.steps, given)
     job = replace(job, starts={"given": setting.tried.best.images[closest]}, real=None)
-    targets = [setting.attempts[i].target for i in closest]
+    targets = [attempts[i].target for i in closest]
     return searched("close-calls", job, targets, "Going on from the images that came closest")
 
 

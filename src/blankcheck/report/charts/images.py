@@ -1,4 +1,4 @@
-"""Witnesses as pictures: one by one in a gallery, and in a row."""
+"""Witnesses and nearest misses as pictures: one by one in a gallery, and in a row."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor
 
 from blankcheck.figures import style
 from blankcheck.figures.drawing import Drawn, describe, drawn, image_png, pixels, shrink
-from blankcheck.runs.contents import RunContents, Witness
-from blankcheck.text import one_line
+from blankcheck.runs.contents import Miss, RunContents, Witness
+from blankcheck.text import one_line, percent
 
 SIDE = 112
 """Pixels of a witness in the gallery, about."""
@@ -29,12 +29,26 @@ def draw_witnesses(name: str, contents: RunContents) -> Drawn:
         words = f"“{one_line(named, 12)}” {w.confidence:.0%}\n{w.lit} lit"
         rows.append((w.image, w.nearest, words))
         said[f"{named}:"] = f"{w.lit} lit"
-    what = "The sparsest witness of each class, above the nearest real image"
+    what = "The sparsest witness of each class, above the real image of the nearest shape"
+    return drawn(name, witness_strip(rows), alt=describe(what, said))
+
+
+def draw_misses(name: str, contents: RunContents, misses: Sequence[Miss]) -> Drawn:
+    """The misses of the first classes that have one."""
+    rows, said = [], {}
+    for miss in sorted(misses, key=lambda miss: miss.attempt.target)[:MOST_IN_STRIP]:
+        a, named = miss.attempt, one_line(contents.class_name(miss.attempt.target), 40)
+        words = (
+            f"“{one_line(named, 12)}” {percent(a.confidence, 0)}\n{a.lit} lit\np = {a.ood_p:.2g}"
+        )
+        rows.append((miss.image, miss.nearest, words))
+        said[f"{named}:"] = f"{percent(a.confidence)} sure, {a.lit} lit, p = {a.ood_p:.2g}"
+    what = "The nearest miss of each class, above the real image of the nearest shape"
     return drawn(name, witness_strip(rows), alt=describe(what, said))
 
 
 def witness_strip(rows: Sequence[tuple[Tensor, Tensor | None, str]]) -> Figure:
-    """Witnesses, (c, h, w) in [0, 1], with words above and the nearest real images beneath."""
+    """Images, (c, h, w) in [0, 1], with words above and the nearest real ones beneath."""
     figure = style.blank(2.85, 1.15 * len(rows))
     grid = figure.subplots(2, len(rows), squeeze=False)
     for column, (image, nearest, words) in enumerate(rows):
@@ -51,8 +65,8 @@ def show_image(axes: Axes, image: Tensor | None) -> None:
         axes.imshow(pixels(image), cmap="gray", vmin=0, vmax=255, interpolation="none")
 
 
-def witness_pngs(witness: Witness) -> tuple[bytes, bytes | None]:
-    """The witness, and the real image nearest to it."""
+def pngs_of(shown: Witness | Miss) -> tuple[bytes, bytes | None]:
+    """A witness or a miss, and the real image nearest to it in shape."""
     # only the real one is made smaller: a lit pixel must not fade
-    near = witness.nearest
-    return image_png(witness.image, SIDE), None if near is None else image_png(near, SIDE, 2 * SIDE)
+    near = shown.nearest
+    return image_png(shown.image, SIDE), None if near is None else image_png(near, SIDE, 2 * SIDE)

@@ -13,10 +13,10 @@ from matplotlib.ticker import MaxNLocator
 
 from blankcheck.figures import style
 from blankcheck.figures.drawing import Drawn, drawn, log_counts
-from blankcheck.judging.check_rules import MIN_REAL_CONFIDENT
+from blankcheck.judging.check_rules import POSITIVE, TWIN_CONFIDENT, least_confident
 from blankcheck.judging.metrics import upper_bound_95
 from blankcheck.runs.contents import RunContents
-from blankcheck.text import one_line
+from blankcheck.text import one_line, percent
 
 DOTS: style.Look = {"marker": "o", "markersize": 3.5}
 BLUE: style.Look = {"color": style.FIRST, **DOTS}
@@ -73,11 +73,23 @@ def _draw_real(contents: RunContents) -> Drawn:
     sure = [r["validation_confident"] for r in contents.rounds]
     look = BLUE | {"linestyle": "--"}
     lines = [Line("right", right, BLUE), Line("right and confident", sure, look)]
-    limit = (MIN_REAL_CONFIDENT, f"RESISTED needs {MIN_REAL_CONFIDENT:.0%} confident", style.SECOND)
+    needed = confidence_needed(contents.verdict)
+    limit = None
+    if needed is not None:
+        limit = (needed, f"RESISTED needs {percent(needed)} confident", style.SECOND)
     figure, axes = _over_rounds(contents, "Real images, meanwhile", lines, SHARE, limit, 0.0)
     # from 0 on a point or two would not be seen, and on a finer scale noise would look large
-    axes.set_ylim(min(0.8, min(right + sure) - 0.03), 1.01)
+    least = min([*right, *sure] if needed is None else [*right, *sure, needed])
+    axes.set_ylim(min(0.8, least - 0.03), 1.01)
     return drawn("real", figure, REAL)
+
+
+def confidence_needed(verdict: Mapping[str, Any] | None) -> float | None:
+    """The share of real images of which the audit asks the network to be right and sure: it hangs
+    on its plain twin's; None where the audit does not say that."""
+    controls = (verdict or {}).get("controls") or {}
+    twin = controls.get(POSITIVE, {}).get(TWIN_CONFIDENT)
+    return least_confident(twin) if twin is not None and 0 <= twin <= 1 else None
 
 
 def _draw_lit(contents: RunContents) -> Drawn:

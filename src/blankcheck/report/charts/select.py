@@ -12,8 +12,9 @@ from blankcheck.report.charts.audit import draw_audits
 from blankcheck.report.charts.blend import draw_blends
 from blankcheck.report.charts.certificate import draw_certificate
 from blankcheck.report.charts.forgetting import draw_forgetting
-from blankcheck.report.charts.images import draw_witnesses
+from blankcheck.report.charts.images import draw_misses, draw_witnesses
 from blankcheck.report.charts.rounds import draw_rounds
+from blankcheck.report.evidence import misses
 from blankcheck.runs.contents import RunContents
 
 
@@ -35,8 +36,11 @@ def draw(runs: Sequence[tuple[str, RunContents]]) -> dict[str, Drawn]:
     if last.epochs:
         made.append(_draw_training(last))
     for name, run in runs:
+        suffix = "-before" * (name == "Before")
         if run.witnesses:
-            made.append(draw_witnesses("witnesses" + "-before" * (name == "Before"), run))
+            made.append(draw_witnesses(f"witnesses{suffix}", run))
+        if missed := misses(run):
+            made.append(draw_misses(f"misses{suffix}", run, missed))
     return {figure.name: figure for figure in made}
 
 
