@@ -113,8 +113,7 @@ def value(action: Any) -> str:
 
 def _name(kind: Any) -> str:
     if get_origin(kind) is Literal:
-        words = get_args(kind)
-        return words[0] if len(words) == 1 else "{" + ",".join(map(str, words)) + "}"
+        return "{" + ",".join(map(str, get_args(kind))) + "}"
     return "INT" if kind is int else "NUMBER" if kind is float else "TEXT"
 
 
