@@ -107,7 +107,11 @@ def value(action: Any) -> str:
     kind = getattr(action, "_typehint", str)
     if get_origin(kind) in (Union, UnionType):
         kinds = [each for each in get_args(kind) if each is not type(None)]
-        kind = kinds[0] if len(kinds) == 1 else str
+        return "/".join(dict.fromkeys(map(_name, kinds)))
+    return _name(kind)
+
+
+def _name(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return "{" + ",".join(map(str, get_args(kind))) + "}"
     return "INT" if kind is int else "NUMBER" if kind is float else "TEXT"

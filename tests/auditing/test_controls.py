@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers import evidence, finding
 from torch import nn
 
 from blankcheck.auditing import Job, run_attempts
@@ -15,12 +16,13 @@ from blankcheck.auditing.controls import stronger_search as harder
 from blankcheck.auditing.controls.planted import REACHES, planted_control
 from blankcheck.auditing.controls.setting import Setting, Twin
 from blankcheck.auditing.controls.third_party import third_party_control
-from blankcheck.auditing.gather import ood_test
+from blankcheck.auditing.judges import Judges
 from blankcheck.auditing.portfolio import PRESETS, Attack, within
 from blankcheck.auditing.third_party import ThirdPartyAttack
 from blankcheck.auditing.witnesses import judged
-from blankcheck.fooling import ProjectedAdam
-from blankcheck.judging import SECOND, Control
+from blankcheck.classifiers import evaluate
+from blankcheck.fooling import MAX_STEPS, ProjectedAdam
+from blankcheck.judging import Control
 from blankcheck.testing import Constant, stripes, stripes_template
 from blankcheck.types import Conditions
 
@@ -40,7 +42,7 @@ WEAK = (Attack("gaussian", "fixed", lambda steps, k: ProjectedAdam(weight=1000.0
 
 @pytest.fixture(scope="module")
 def judge(digits):
-    return ood_test(digits, 0.01), ood_test(digits, 0.01, SECOND)
+    return Judges.fit(digits, 0.01)
 
 
 def setting(
@@ -55,14 +57,13 @@ def setting(
         attacks or within(SMOKE.steps),
         stop_at_lit=1,
         real=(data.validation.images, data.validation.labels),
-        accept=judge[0].accepts,
+        accept=judge.first.accepts,
     )
     classes = len(data.classes)
     tried = run_attempts(job, [t for t in range(classes) for _ in range(per_target)])
-    fixed = judged(job, tried, *judge)
-    return Setting(
-        job, SMOKE, fixed.attempts, tried, data.validation.images, classes, lambda: iter(twins)
-    )
+    fixed = judged(job, tried, judge)
+    images = data.validation.images, data.test
+    return Setting(job, SMOKE, fixed.attempts, tried, *images, classes, lambda: iter(twins))
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +82,7 @@ def weak(plain, digits, judge):
 def honest():
     """A network that no sparse image can convince."""
     data = stripes(2000)
-    return setting(
-        stripes_template(), data, (ood_test(data, 0.01), ood_test(data, 0.01, SECOND)), per_target=2
-    )
+    return setting(stripes_template(), data, Judges.fit(data, 0.01), per_target=2)
 
 
 @pytest.mark.parametrize("control", HARDER, ids=lambda c: c.__name__)
@@ -153,7 +152,9 @@ def test_the_positive_control_tries_twins_until_one_is_fooled(strong, plain):
     half = Twin(
         Wrapped(plain, after=lambda z: z - 100 * (torch.arange(10) >= 5)), "logits", "half a twin"
     )
-    made = harder.positive_control(replace(strong, twins=lambda: iter([half, good])), 0.95)
+    # half of the classes it is never sure of, which no number of steps would change
+    most = replace(strong, preset=replace(SMOKE, steps=MAX_STEPS), twins=lambda: iter([half, good]))
+    made = harder.positive_control(most, 0.95)
     assert made.control.found == 20 and made.twin is half, (
         "where some attempts succeed, no other network may stand in"
     )
@@ -165,6 +166,46 @@ def test_the_positive_control_tries_twins_until_one_is_fooled(strong, plain):
         and made.twin is None
         and made.on_twin is None
     )
+
+
+def test_a_twin_that_is_seldom_sure_is_searched_harder(strong, plain, digits):
+    """A search too weak for any twin, which 30 steps of the portfolio would make up for: it goes on
+    where the twin is seldom sure of real images, and shows its weakness where the twin is sure."""
+    few = replace(strong, job=replace(strong.job, attacks=WEAK), preset=replace(SMOKE, steps=10))
+    soft = Wrapped(plain, after=lambda z: 0.5 * z)
+    share = evaluate(soft, digits.test, 10, 0.9, "logits").confident
+    assert 0.2 < share < 0.9 < evaluate(plain, digits.test, 10, 0.9, "logits").confident
+    seldom, sure = Twin(soft, "logits", "a soft twin"), Twin(plain, "logits", "a plain twin")
+    made = harder.positive_control(replace(few, twins=lambda: iter([seldom])), 0.95)
+    assert made.control.found >= 38 and made.control.tries == 40
+    assert made.control.numbers == {
+        "twin_real_confident": share,
+        "steps": made.control.numbers["steps"],
+    }
+    assert made.control.numbers["steps"] in (30, 90, 270, 810)
+    said = finding(evidence(controls=(made.control,)), "positive-control")
+    words = f", again and with up to {made.control.numbers['steps']:g} steps where it failed, fools"
+    assert said.status == "passed" and words in said.finding
+    made = harder.positive_control(replace(few, twins=lambda: iter([sure])), 0.95)
+    assert made.control.found == 0 and made.control.numbers.keys() == {"twin_real_confident"}
+    assert finding(evidence(controls=(made.control,)), "positive-control").status == "failed"
+    # the first one is what the network is compared with, whichever was fooled
+    made = harder.positive_control(replace(few, twins=lambda: iter([sure, seldom])), 0.95)
+    assert made.twin is seldom and made.control.numbers["twin_real_confident"] > 0.9
+
+
+def test_a_twin_that_is_never_sure_and_never_fooled_is_soon_given_up(strong):
+    """One harder try for each attempt, not up to 10,000 steps."""
+    asked = []
+
+    def never(images):
+        asked.append(len(images))
+        return images.flatten(1)[:, :10] * 0
+
+    twin = Twin(never, "logits", "a twin without an answer")
+    made = harder.positive_control(replace(strong, twins=lambda: iter([twin])), 0.95)
+    assert made.control.numbers == {"twin_real_confident": 0.0, "steps": 3.0 * SMOKE.steps}
+    assert sum(asked) <= 359 + 3 * (40 * SMOKE.steps + 3 * 40 * 3 * SMOKE.steps) + 1000
 
 
 def test_planted_patterns_are_found_in_an_honest_network_and_missed_by_a_weak_search(

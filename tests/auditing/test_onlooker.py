@@ -10,12 +10,13 @@ from torch import nn
 from blankcheck.auditing import Job, run_attempts
 from blankcheck.auditing.controls.setting import Setting, Twin
 from blankcheck.auditing.controls.stronger_search import transfer
-from blankcheck.auditing.gather import Gathered, _by_the_way, gather, ood_test
+from blankcheck.auditing.gather import Gathered, _by_the_way, gather
+from blankcheck.auditing.judges import Judges, ood_test
 from blankcheck.auditing.onlooker import Met, Onlooker
 from blankcheck.auditing.portfolio import PRESETS, Preset, within
 from blankcheck.auditing.witnesses import judged
 from blankcheck.classifiers.planting import Trigger
-from blankcheck.judging import SECOND, Verdict, judge, run_checks
+from blankcheck.judging import Verdict, judge, run_checks
 from blankcheck.parallel.spread import alone
 from blankcheck.testing import Constant
 from blankcheck.types import NEVER, Conditions
@@ -144,7 +145,7 @@ def test_no_search_starts_from_a_real_image_that_is_itself_out_of_distribution(d
 
 
 def setting_of(network, data, network_twin) -> Setting:
-    tests = ood_test(data, 0.01), ood_test(data, 0.01, SECOND)
+    judges = Judges.fit(data, 0.01)
     job = Job(
         network,
         "logits",
@@ -153,10 +154,10 @@ def setting_of(network, data, network_twin) -> Setting:
         within(40),
         stop_at_lit=1,
         real=(data.validation.images, data.validation.labels),
-        accept=tests[0].accepts,
+        accept=judges.first.accepts,
     )
     tried = run_attempts(job, list(range(10)))
-    fixed = judged(job, tried, *tests)
+    fixed = judged(job, tried, judges)
     twin = Twin(network_twin, "logits", "a twin")
     return Setting(
         job,
@@ -164,6 +165,7 @@ def setting_of(network, data, network_twin) -> Setting:
         fixed.attempts,
         tried,
         data.validation.images,
+        data.test,
         10,
         lambda: iter([twin]),
     )
@@ -181,9 +183,7 @@ def test_transfer_keeps_no_number_of_the_twin(plain, digits):
         and not best.met.any()
     )
     assert (best.fewest == NEVER).all() and (best.steps == 0).all() and (best.forwards == 1).all()
-    attempts = judged(
-        setting.job, tried, *(ood_test(digits, 0.01, f) for f in (SECOND, SECOND))
-    ).attempts
+    attempts = judged(setting.job, tried, Judges.fit(digits, 0.01)).attempts
     assert all(a.fewest is None for a in attempts)
     assert int(made.spent[0].steps.sum()) > 0, "what the search of the twin took counts as cost"
 
@@ -214,16 +214,16 @@ def test_what_is_left_of_an_image_in_8_bits_is_looked_at():
     image[0, 0, 0] = 0.501
     seen: list[Met] = []
     onlooker = Onlooker(network, "logits", 10, WANT, accept_all)
-    tests = Everything(), Everything()
+    judges = Judges(Everything(), Everything(), Everything())
     job = Job(
         onlooker, "logits", (1, 8, 8), WANT, within(40), stop_at_lit=1, accept=onlooker.accepts
     )
     tried = run_attempts(replace(job, attacks=within(2)), [0])
     tried = replace(tried, best=replace(tried.best, images=image))
-    onlooker.over(alone, seen)(1, lambda _: judged(job, tried, *tests))
+    onlooker.over(alone, seen)(1, lambda _: judged(job, tried, judges))
     assert seen[0].classes.tolist() == [0]
-    fixed = judged(job, tried, *tests)
-    (scored,) = _by_the_way(job, seen, fixed, *tests)
+    fixed = judged(job, tried, judges)
+    (scored,) = _by_the_way(job, seen, fixed, judges)
     assert [a.target for a in scored.attempts if a.fooled] == [0]
 
 

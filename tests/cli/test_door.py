@@ -109,6 +109,7 @@ def test_what_has_a_default_says_it(capsys):
         (["audit", "--max-lits=1"], "did you mean --max-lit?"),
         (["audit", "--epochs", "1"], "audit has no such option"),
         (["audit", "--confidence", "high"], "--confidence: expected a number, got high"),
+        (["audit", "--ood-level", "low"], "--ood-level: expected a number or auto, got low"),
         (["audit", "--max-lit", "1.5"], "--max-lit: expected a whole number, got 1.5"),
         (["audit", "--config", "none.yaml"], "none.yaml"),
         (["audit", "--config", "{quiet: maybe}"], "--quiet: expected true or false, got 'maybe'"),

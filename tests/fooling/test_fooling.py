@@ -286,6 +286,68 @@ def test_starts_are_what_they_are_called(digits):
         assert float((gap - share[..., None] * along).square().sum(2).min()) < 1e-4
 
 
+PARTS = ("erased", "crossed", "window")
+
+
+def of_parts(kind: str, shape: tuple[int, int, int], real: torch.Tensor, seed: int = 0):
+    """20 starts for class 1 of two; `real` is the image of class 1, that of class 0 is grey."""
+    both = torch.stack([torch.full(shape, 0.5), real.expand(shape)]), torch.tensor([0, 1])
+    ones = torch.ones(20, dtype=torch.int64)
+    return STARTS[kind](ones, shape, torch.Generator().manual_seed(seed), both)
+
+
+def monotone(mask: torch.Tensor) -> bool:
+    """Whether lines, (k, length) bool, all rise or all fall, if they change at all."""
+    steps = mask.float().diff(dim=1)
+    return not ((steps > 0).any() and (steps < 0).any())
+
+
+@pytest.mark.parametrize("kind", PARTS)
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 24), (1, 3, 9)], ids=str)
+def test_starts_of_parts_have_their_form_and_the_same_seed_gives_the_same(kind, shape):
+    made = of_parts(kind, shape, torch.ones(()))
+    assert made.shape == (20, *shape) and made.min() >= 0 and made.max() <= 1
+    assert torch.equal(made, of_parts(kind, shape, torch.ones(())))
+    assert not torch.equal(made, of_parts(kind, shape, torch.ones(()), seed=1))
+    with pytest.raises(ArgumentError, match="needs data="):
+        STARTS[kind](torch.ones(2).long(), shape, torch.Generator(), None)
+
+
+@pytest.mark.parametrize(("kind", "other_side"), [("erased", 0.0), ("crossed", 0.5)])
+def test_a_half_plane_of_an_image_is_kept(kind, other_side):
+    """One side is the image of the class, the other black, or the image of the other class; the
+    border is a straight line through the middle part."""
+    image = torch.linspace(0.6, 1, 15 * 20).view(1, 15, 20)
+    angles = set()
+    for made in of_parts(kind, (1, 15, 20), image):
+        kept = (made == image)[0]
+        assert (made[0][~kept] == other_side).all()
+        assert monotone(kept) and monotone(kept.T) and 0.15 < kept.float().mean() < 0.85
+        angles.add(tuple(kept[[0, 0, -1, -1], [0, -1, 0, -1]].tolist()))
+    assert len(angles) >= 6, "from every side"
+
+
+def test_a_window_is_what_a_rectangle_holds_moved():
+    """A quarter to seven tenths of each side, moved by up to a fifth, around the border."""
+    h, w = 20, 30
+    image, moves = torch.linspace(0.1, 1, h * w).view(1, h, w), set()
+    for made in of_parts("window", (1, h, w), image):
+        lit = made[0] > 0
+        down, right = lit.any(dim=1), lit.any(dim=0)
+        assert torch.equal(lit, down[:, None] & right[None, :])
+        for line in (down, right):
+            size, n = int(line.sum()), len(line)
+            assert 0.25 * n - 1 <= size <= 0.7 * n + 1
+            assert (line != line.roll(1)).sum() == 2, "one piece, if the border is none"
+        place = ((made[0][lit] - 0.1) / 0.9 * (h * w - 1)).round().long()
+        y, x = lit.nonzero().T
+        by_y = ((y - place // w + h // 2) % h - h // 2).unique()
+        by_x = ((x - place % w + w // 2) % w - w // 2).unique()
+        assert len(by_y) == len(by_x) == 1 and abs(by_y) <= h / 5 and abs(by_x) <= w / 5
+        moves.add((int(by_y), int(by_x)))
+    assert len(moves) > 10
+
+
 def test_found_at_is_the_step_at_which_the_image_was_met(plain, digits):
     """It counts within the attempt; an image that stops at its goal was met at its last step, and
     not a step earlier."""

@@ -17,8 +17,10 @@ from blankcheck.auditing.controls import planted as planting
 from blankcheck.auditing.controls import setting as searching
 from blankcheck.auditing.controls import stronger_search as harder
 from blankcheck.auditing.controls.setting import Setting, Twin
+from blankcheck.auditing.judges import Judges
 from blankcheck.auditing.portfolio import PRESETS
 from blankcheck.auditing.witnesses import judged
+from blankcheck.data import Split
 from blankcheck.seeds import own_random_numbers, seed_of, seeded
 from blankcheck.testing import Constant
 from blankcheck.types import Conditions, Fooling
@@ -80,10 +82,11 @@ def test_no_search_of_any_run_is_the_main_search_of_another(monkeypatch):
             accept=nothing,
         )
         tried = run_attempts(job, [0, 1, 2])
-        attempts = tuple(judged(job, tried, _Same(), _Same()).attempts)
+        attempts = judged(job, tried, Judges(_Same(), _Same(), _Same())).attempts
         twins = [Twin(network, "logits", name) for name in ("first", "second")]
-        known, real = (job, PRESETS["smoke"], attempts, tried), torch.rand(5, 1, 4, 4)
-        setting = Setting(*known, real, 3, lambda twins=twins: iter(twins))
+        known = job, PRESETS["smoke"], attempts, tried, torch.rand(5, 1, 4, 4)
+        test = Split(torch.rand(5, 1, 4, 4), torch.arange(5) % 3)
+        setting = Setting(*known, test, 3, lambda twins=twins: iter(twins))
         for control in CONTROLS:
             control(setting)
     assert len(used) == len(set(used)) >= 8 * len(CONTROLS) and min(used) > 1000

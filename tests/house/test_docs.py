@@ -204,6 +204,7 @@ def test_help_is_escaped_as_markdown(generator, text, shown):
         (list[str] | str | None, "TEXT"),
         (Literal["a", "b"], "{a,b}"),
         (Literal["a"] | None, "{a}"),
+        (float | Literal["auto"], "NUMBER/{auto}"),
     ],
 )
 def test_the_kind_of_value_of_an_option(generator, kind, shown):

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blankcheck.judging import Control, Verdict, run_checks
+from blankcheck.judging.check_rules import least_confident
 from blankcheck.judging.checks import CHECKS
 from blankcheck.judging.evidence import Attempt, Proof
 from blankcheck.judging.metrics import false_alarm_p_value
@@ -91,11 +92,67 @@ def test_a_control_that_was_not_run_is_no_pass(code):
     assert finding(evidence(controls=without(code)), code).status == "not-applicable"
 
 
-def test_real_confident_fires_is_silent_and_always_applies():
-    assert finding(evidence(confident=0.6), "real-confident").status == "failed"
-    assert verdict_of(evidence(confident=0.6)) == Verdict.INCONCLUSIVE, "timid is not robust"
-    assert finding(evidence(confident=0.9), "real-confident").status == "passed"
+def beside(twin: float | None) -> tuple[Control, ...]:
+    """Controls of which the positive one noted how often its twin is right and sure."""
+    numbers = {} if twin is None else {"twin_real_confident": twin}
+    return (
+        *without("positive-control"),
+        Control("positive-control", 40, 40, "a twin", "", numbers),
+    )
+
+
+@pytest.mark.parametrize(
+    ("share", "twin", "passed"),
+    [
+        (0.955, 0.98, True),
+        (0.945, 0.98, False),
+        (1.0, 0.9, True),
+        (0.6, 0.62, True),
+        (0.58, 0.62, False),
+        (0.51, 0.1, True),
+        (0.49, 0.1, False),
+        (0.49, 0.0, False),
+        (0.91, None, True),
+        (0.9, None, True),
+        (0.89, None, False),
+    ],
+)
+def test_a_network_is_as_sure_as_its_plain_twin_but_for_three_points(share, twin, passed):
+    """And of half of all real images at least; without a twin, of nine in ten."""
+    e = evidence(controls=beside(twin), confident=share)
+    said = finding(e, "real-confident")
+    assert said.status == ("passed" if passed else "failed")
+    assert verdict_of(e) == (Verdict.RESISTED if passed else Verdict.INCONCLUSIVE), "timid"
+    of_twin = (
+        "there is no twin to compare with" if twin is None else f"{twin:.1%} of its plain twin"
+    )
+    least = 0.9 if twin is None else max(0.5, twin - 0.03)
+    assert f"at least {least:.1%} are asked ({of_twin})" in said.finding
+    assert f"{share:.1%} of real test images" in said.finding
+    assert ("being timid is not being robust" in said.finding) == (not passed)
+
+
+@pytest.mark.parametrize("twin", [None, 0.0, 0.5, 0.99])
+def test_a_network_that_is_never_sure_is_inconclusive_whatever_its_twin(twin):
+    assert verdict_of(evidence(controls=beside(twin), confident=0.0)) == Verdict.INCONCLUSIVE
+
+
+def test_real_confident_always_applies():
     assert finding(evidence(confident=0.97, controls=()), "real-confident").status == "passed"
+    why_not = (*without("positive-control"), Control("positive-control", why_not="no twin"))
+    assert finding(evidence(confident=0.6, controls=why_not), "real-confident").status == "failed"
+    assert least_confident(0.98) == pytest.approx(0.95) and least_confident(0.2) == 0.5
+    assert least_confident(None) == 0.9
+
+
+def test_the_positive_control_says_what_a_twin_that_is_seldom_sure_took():
+    numbers = {"twin_real_confident": 0.6, "steps": 450.0}
+    harder = Control("positive-control", 39, 40, "a plain twin", numbers=numbers)
+    said = finding(evidence(controls=(*without("positive-control"), harder)), "positive-control")
+    assert said.status == "passed" and said.finding == (
+        "The same search, again and with up to 450 steps where it failed, fools 39 of 40 attempts "
+        "on a plain twin."
+    )
 
 
 @pytest.mark.parametrize(
@@ -199,3 +256,6 @@ def test_certified_needs_a_network_that_is_sure_of_real_images():
     proof = Proof((300, 300), (0.4, 0.4), 0.9, "features", "certified", "0" * 16, 1.0)
     assert verdict_of(evidence(proof=proof)) == Verdict.CERTIFIED
     assert verdict_of(evidence(proof=proof, confident=0.0)) == Verdict.INCONCLUSIVE
+    sure = {"controls": beside(0.62), "proof": proof}
+    assert verdict_of(evidence(confident=0.6, **sure)) == Verdict.CERTIFIED
+    assert verdict_of(evidence(confident=0.58, **sure)) == Verdict.INCONCLUSIVE

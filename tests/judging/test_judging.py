@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from helpers import attempt, evidence, verdict_of
+from helpers import TRUSTED, attempt, evidence, verdict_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +12,7 @@ from blankcheck.errors import ArgumentError
 from blankcheck.judging import Verdict, run_checks, upper_bound_95, verdict_json
 from blankcheck.judging.evidence import OODRecord
 from blankcheck.judging.metrics import lit_levels, lit_thresholds, lower_bound_95, median
+from blankcheck.judging.verdict import level_why
 from blankcheck.types import Conditions
 
 
@@ -55,8 +56,8 @@ def test_verdict_json_holds_the_contract():
 
 
 def test_nothing_hides_behind_the_third_condition():
-    """Confident and sparse images that look real, and images that only the second family of scores
-    rejects, are counted."""
+    """Confident and sparse images that look real, and images that only the second opinion rejects,
+    are counted."""
     real_looking = replace(attempt(False, 50, 0.95, 0.5), second_p=0.001)
     strange = replace(attempt(True, 20, 0.95, 0.001), second_p=0.4, survives_8bit=True)
     e = evidence(
@@ -77,6 +78,73 @@ def test_nothing_hides_behind_the_third_condition():
         and test["false_alarm_lower_95"] < 3 / 400 < test["false_alarm_upper_95"]
     )
     assert test["fooled_all_at_once"] == 1, "0.001 is at most 0.01 / 3"
+
+
+def test_images_that_are_odd_in_any_way_are_counted_and_decide_nothing():
+    thin = replace(attempt(False, 50, 0.95, 0.5), odd_p=0.001)
+    usual = replace(attempt(True, 20, 0.95, 0.001), odd_p=0.3)
+    unsure = replace(attempt(False, 20, 0.4, 0.5), odd_p=0.001)
+    j = verdict_json(evidence([thin, usual, unsure, attempt()]), (), Verdict.FOOLED)
+    assert j["odd_in_any_way"] == {"attempts": 3, "fooled": 1, "rate": pytest.approx(1 / 3)}
+    assert j["fooled"] == 1 and j["second_opinion"] == {"attempts": 0, "fooled": 0, "rate": None}
+
+
+def test_the_rate_against_the_level():
+    """As far down as the test reaches; of sparse and confident images alone."""
+    p_values = 0.0004, 0.0006, 0.001, 0.002, 0.009, 0.01, 0.04, 0.3
+    e = evidence([attempt(True, 20, 0.95, p) for p in p_values] + [attempt(p=0.0001)] * 2)
+    reaches = replace(TRUSTED, smallest_p=0.0005)
+    rows = verdict_json(replace(e, ood=reaches), (), Verdict.FOOLED)["by_level"]
+    found = {"0.05": 7, "0.01": 6, "0.003": 4, "0.001": 3, "beyond all real images": 1}
+    assert rows == {name: {"fooled": n, "rate": n / 10} for name, n in found.items()}
+    rows = verdict_json(replace(e, ood=replace(TRUSTED, smallest_p=0.004)), (), Verdict.FOOLED)
+    found = {"0.05": 7, "0.01": 6, "beyond all real images": 4}
+    assert rows["by_level"] == {name: {"fooled": n, "rate": n / 10} for name, n in found.items()}
+    assert verdict_json(replace(e, ood=None), (), Verdict.FOOLED)["by_level"] is None
+    unknown = verdict_json(replace(e, ood=replace(TRUSTED, smallest_p=0.0)), (), Verdict.FOOLED)
+    assert unknown["by_level"]["beyond all real images"]["fooled"] == 0, "of the first versions"
+
+
+@given(st.lists(st.floats(0, 1), max_size=30), st.floats(1e-5, 0.2), st.sampled_from([0.001, 0.01]))
+def test_rates_fall_with_the_level(p_values, smallest, level):
+    attempts = [attempt(p <= level, 20, 0.95, p) for p in p_values]
+    e = replace(evidence(attempts, ood=replace(TRUSTED, smallest_p=smallest)))
+    e = replace(e, conditions=Conditions(ood_level=level))
+    j = verdict_json(e, (), Verdict.FOOLED)
+    fooled = [row["fooled"] for row in j["by_level"].values()]
+    if smallest <= 0.05:
+        assert fooled == sorted(fooled, reverse=True)
+    if f"{level:g}" in j["by_level"]:
+        assert j["by_level"][f"{level:g}"]["fooled"] == j["fooled"]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "calibrating", "level", "words"),
+    [
+        ("given", 100_000, 0.01, "0.01 was asked for."),
+        ("given", 100, 0.001, "0.001 was asked for."),
+        (
+            "auto",
+            10_000,
+            0.001,
+            "10,000 different real images calibrate the test, at least the 2,995 that carry its "
+            "guarantee at 0.001.",
+        ),
+        (
+            "auto",
+            288,
+            0.01,
+            "288 different real images calibrate the test, fewer than the 2,995 that carry its "
+            "guarantee at 0.001.",
+        ),
+    ],
+)
+def test_why_the_level(chosen, calibrating, level, words):
+    record = replace(TRUSTED, level_chosen=chosen, calibration_images=calibrating)
+    assert level_why(record, level) == words
+    e = replace(evidence(ood=record), conditions=Conditions(ood_level=level))
+    test = verdict_json(e, (), Verdict.RESISTED)["out_of_distribution_test"]
+    assert (test["level"], test["level_chosen"], test["level_why"]) == (level, chosen, words)
 
 
 def test_judged_all_at_once_weak_witnesses_fall_away():

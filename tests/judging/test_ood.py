@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -12,11 +13,20 @@ from scipy.stats import beta, binom
 from blankcheck.copies import cut_together, first_copies
 from blankcheck.data import load_data
 from blankcheck.errors import ArgumentError, DataError
-from blankcheck.judging import FIRST, SECOND, OODTest, Score, benjamini_hochberg, features
-from blankcheck.judging.ood import CONDITIONAL, MARGINAL, conformal_p_values
-from blankcheck.judging.scores import roughness, unfitted
+from blankcheck.judging import FIRST, ODD, SECOND, OODTest, Score, benjamini_hochberg, features
+from blankcheck.judging.odd import amounts, roughness
+from blankcheck.judging.ood import (
+    CONDITIONAL,
+    FEWEST_STRICT,
+    MARGINAL,
+    carries,
+    conformal_p_values,
+    usual_level,
+)
+from blankcheck.judging.scores import unfitted
 
-FAMILIES = pytest.mark.parametrize("scores", [FIRST, SECOND], ids=["first", "second"])
+ALL = {"first": FIRST, "second": SECOND, "odd": ODD}
+FAMILIES = pytest.mark.parametrize("scores", ALL.values(), ids=ALL)
 
 
 def blobs(n: int, seed: int, size: int = 12, channels: int = 1) -> torch.Tensor:
@@ -38,7 +48,7 @@ def noise(*shape: int) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def tests() -> dict[tuple[Score, ...], OODTest]:
-    return {scores: OODTest.fit(blobs(2000, 0), 0.05, scores=scores) for scores in (FIRST, SECOND)}
+    return {each: OODTest.fit(blobs(2000, 0), 0.05, scores=each) for each in ALL.values()}
 
 
 @FAMILIES
@@ -117,12 +127,14 @@ def test_p_values_fall_as_an_image_gets_further_from_real_data(tests, scores):
 @FAMILIES
 @pytest.mark.parametrize("channels", [1, 3])
 def test_p_value_does_not_depend_on_the_batch(scores, channels):
-    test, images = (
-        OODTest.fit(blobs(300, 0, channels=channels), 0.05, scores=scores),
-        blobs(50, 5, channels=channels),
+    """But for the next possible value: products of other sizes are summed in another order."""
+    test = OODTest.fit(blobs(300, 0, channels=channels), 0.05, scores=scores)
+    images = blobs(50, 5, channels=channels)
+    together, alone = (
+        torch.searchsorted(test.attainable, p)
+        for p in (test.p_values(images), torch.cat([test.p_values(x[None]) for x in images]))
     )
-    alone = torch.cat([test.p_values(image[None]) for image in images])
-    assert torch.equal(test.p_values(images), alone)
+    assert (together - alone).abs().max() <= 1 and (together != alone).sum() <= 2
     assert test.p_values(images[:0]).shape == test.accepts(images[:0]).shape == (0,)
     assert test.score_p_values(images[:0]).shape == (0, len(test.names))
 
@@ -147,19 +159,16 @@ def test_extreme_images_have_finite_scores(scores, shape):
 @FAMILIES
 def test_no_columns_for_colour_where_there_is_none(scores):
     grey, coloured = (OODTest.fit(blobs(100, 0, channels=c), 0.05, scores=scores) for c in (1, 3))
-    assert ("colourful" in coloured.names) == (scores is FIRST) and "colourful" not in grey.names
+    assert ("colourful" in coloured.names) == (scores is ODD) and "colourful" not in grey.names
     for test, channels in ((grey, 1), (coloured, 3)):
-        assert (
-            len(test.names)
-            == len(set(test.names))
-            == test.tails(blobs(2, 1, channels=channels)).shape[1]
-        )
+        columns = test.tails(blobs(2, 1, channels=channels)).shape[1]
+        assert len(test.names) == len(set(test.names)) == columns
 
 
 def test_large_images_fit_into_memory():
     images = noise(60, 3, 64, 64)
     images[:, :, ::2] = images[:, :, 1::2]
-    for scores in (FIRST, SECOND):
+    for scores in ALL.values():
         assert OODTest.fit(images, 0.05, scores=scores).accepts(images).shape == (60,)
 
 
@@ -184,14 +193,21 @@ def test_a_score_of_ones_own_is_used():
 
 
 def test_single_scores_have_rank_p_values(tests):
-    test = tests[FIRST]
-    assert test.names[:4] == ("few lit", "many lit", "little ink", "unlike components")
-    black = dict(
-        zip(test.names, test.score_p_values(torch.zeros(1, 1, 12, 12))[0].tolist(), strict=True)
-    )
-    assert black["few lit"] == pytest.approx(1 / 401) and black["many lit"] == 1
-    # at most: every blob is lit everywhere, so that two of the scores never say anything
-    assert ((test.score_p_values(blobs(3000, 8)) <= 0.1).float().mean(dim=0) < 0.16).all()
+    for scores, names in (
+        (FIRST, ("unlike components of shape", "rare components of shape")),
+        (SECOND, ("unlike components of edges", "rare components of edges")),
+        (ODD, ("few lit", "many lit", "little ink", "unlike components")),
+    ):
+        test, black = tests[scores], torch.zeros(1, 1, 12, 12)
+        assert test.names[: len(names)] == names
+        p = dict(zip(test.names, test.score_p_values(black)[0].tolist(), strict=True))
+        if scores is ODD:
+            assert p["few lit"] == pytest.approx(1 / 401) and p["many lit"] == 1
+        else:
+            near = f"far neighbours in {'shape' if scores is FIRST else 'edges'}"
+            assert p[near] == pytest.approx(1 / 401), "black is at a right angle to all"
+        # at most: every blob is lit everywhere, so that two of the scores never say anything
+        assert ((test.score_p_values(blobs(3000, 8)) <= 0.1).float().mean(dim=0) < 0.16).all()
 
 
 def test_roughness_of_known_images():
@@ -334,12 +350,24 @@ def test_dimmed_digits_do_not_all_become_strange_at_once():
     """Half as bright, handwritten digits are still handwritten digits; one score called all of them
     out of distribution as soon as no value was above 0.5."""
     data = load_data("digits")
-    test = OODTest.fit(data.train.images, 0.01, scores=(FIRST[0],))
+    test = OODTest.fit(data.train.images, 0.01, scores=(amounts,))
     by_level = [
         float(test.accepts(data.test.images * f).float().mean())
         for f in (0.52, 0.51, 0.5, 0.49, 0.48)
     ]
     assert max(abs(a - b) for a, b in pairwise(by_level)) < 0.2
+
+
+@pytest.mark.parametrize("scores", [FIRST, SECOND], ids=["first", "second"])
+def test_a_dim_digit_is_odd_and_has_its_shape(scores):
+    """At an eighth of the brightness everybody reads the same digits: tests of shape say the same
+    of them as of the bright ones, and a test of anything unusual calls them all odd."""
+    data = load_data("digits")
+    shape = OODTest.fit(data.train.images, 0.01, scores=scores)
+    odd = OODTest.fit(data.train.images, 0.01, scores=ODD)
+    images, dim = data.test.images, data.test.images / 8
+    assert torch.equal(shape.p_values(dim), shape.p_values(images))
+    assert odd.accepts(dim).all() and odd.accepts(images).float().mean() < 0.05
 
 
 def test_what_the_data_often_show_is_no_copy():
@@ -349,3 +377,55 @@ def test_what_the_data_often_show_is_no_copy():
     images = torch.cat([some, torch.zeros(100, *some.shape[1:])])
     test = OODTest.fit(images, 0.05)
     assert not test.accepts(torch.zeros(1, *some.shape[1:])).any()
+
+
+def test_how_many_images_carry_a_level():
+    assert carries(299, 0.01) and not carries(298, 0.01)
+    assert carries(FEWEST_STRICT, 0.001) and not carries(FEWEST_STRICT - 1, 0.001)
+    assert FEWEST_STRICT == 2995 and not carries(0, 0.1)
+
+
+def different(n: int) -> torch.Tensor:
+    """So many small images, no two alike."""
+    return (torch.arange(4 * n) / (4 * n)).view(n, 1, 2, 2)
+
+
+@pytest.mark.parametrize(("calibrating", "level"), [(2995, 0.001), (2994, 0.01)])
+def test_the_usual_level_is_what_the_calibration_carries(calibrating, level):
+    """Two images in five calibrate."""
+    images = different(next(n for n in range(7000, 8000) if n - int(0.6 * n) == calibrating))
+    assert usual_level(images) == level
+    test = OODTest.fit(images, level, scores=(pixel(0, 0),))
+    assert test.calibrating == calibrating and test.guarantee == CONDITIONAL
+    assert test.smallest_p <= level
+
+
+def test_copies_do_not_make_the_usual_level_stricter():
+    """20,000 images of which 4,000 differ: some 1,600 of these calibrate."""
+    assert usual_level(different(20_000)) == 0.001
+    assert usual_level(different(4000).repeat(5, 1, 1, 1)) == 0.01
+    assert usual_level(different(60)) == 0.01
+
+
+def test_attainable_p_values_pass_all_ties_at_once():
+    """Five ranked images, 1 ... 5, and ten that calibrate, of which several lie between the same
+    two: p-values count how many lie in the same gap or beyond."""
+    bright = Score(("bright",), lambda real: lambda images: images[:, :1, 0, 0])
+    test = OODTest.fit(different(1000), 0.05, scores=(bright,))
+    few = replace(
+        test,
+        reference=torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0]]),
+        tail_scale=torch.ones(1),
+        calibration=torch.tensor([]),
+        table=torch.arange(1, 12) / 11,
+    )
+
+    def images(*values: float) -> torch.Tensor:
+        return torch.tensor(values).view(-1, 1, 1, 1)
+
+    real = images(0.5, 1.5, 1.6, 2.5, 2.6, 2.7, 4.5, 4.6, 6.0, 7.0)
+    few = replace(few, calibration=few.tails(real).amax(dim=1).sort().values)
+    asked = images(0, 1.7, 2.1, 3.5, 4.9, 5.5, 6.5, 8)
+    expected = torch.tensor([11, 10, 8, 5, 5, 3, 2, 1]) / 11
+    assert torch.allclose(few.p_values(asked), expected)
+    assert torch.allclose(few.attainable * 11, torch.tensor([1.0, 2, 3, 5, 8, 10, 11]))

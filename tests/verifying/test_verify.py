@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from helpers import SURE
+from helpers import SURE, TRUSTED
 from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 
@@ -28,6 +28,7 @@ from blankcheck.cli.main import main
 from blankcheck.data import Split
 from blankcheck.errors import RunFolderError
 from blankcheck.judging.recheck import differences
+from blankcheck.judging.verdict import level_why
 from blankcheck.runs import witnesses
 from blankcheck.runs.gate_file import GATE, gate_bytes
 from blankcheck.runs.witnesses import data_fingerprint, unpack
@@ -240,6 +241,33 @@ def test_older_folders_are_confirmed_in_part_and_what_they_lack_is_named(folder,
         assert any(name in each for each in lacking), name
 
 
+def test_a_level_that_was_asked_for_is_not_called_that_of_the_data(
+    weights, digits, plain, tmp_path, capsys
+):
+    """A higher level finds more. The data of `digits` carry 0.01 and no other."""
+    given = f"audit --weights {weights} --preset smoke --ood-level 0.05 --quiet"
+    assert main([*given.split(), "--out", str(tmp_path / "given")]) == 10
+    code, said = told(capsys, tmp_path / "given")
+    assert code == 0, said
+    test = json.loads((tmp_path / "given" / "verdict.json").read_text())["out_of_distribution_test"]
+    assert (test["level_chosen"], test["level_why"]) == ("given", "0.05 was asked for.")
+    folder = Folder(tmp_path / "given", tmp_path / "copy")
+    folder.config(ood_level="auto")
+    code, said = told(capsys, folder.path)
+    assert code == 12 and "level_chosen is 'given', ood_level in config.yaml is 'auto'" in said
+    assert "conditions.ood_level is 0.05, the data carry 0.01" in said
+    few = level_why(
+        replace(TRUSTED, level_chosen="auto", calibration_images=test["calibration_images"]), 0.05
+    )
+    folder.edit(
+        "verdict.json", within("out_of_distribution_test", level_chosen="auto", level_why=few)
+    )
+    code, said = told(capsys, folder.path, "--json")
+    failures = json.loads(said)["failures"]
+    assert code == 12 and len(failures) == 1, failures
+    assert "conditions.ood_level is 0.05, the data carry 0.01" in failures[0]
+
+
 def test_nothing_found_is_said_to_rest_on_the_record(proved, nets, capsys):
     (proved.path / "certificate.json").unlink()
     proved.edit("environment.json", lambda v: v.update(command="audit"))
@@ -348,6 +376,35 @@ OF_VERDICT = {
     "false alarms": (within("out_of_distribution_test", false_alarms=90), "false_alarms is 90"),
     "a guarantee": (within("out_of_distribution_test", guarantee="sure"), "guarantee is 'sure'"),
     "no test": (say(out_of_distribution_test=None), "out_of_distribution_test"),
+    "who chose the level": (
+        within("out_of_distribution_test", level_chosen="given"),
+        "level_chosen is 'given', ood_level in config.yaml is 'auto'",
+    ),
+    "nobody chose the level": (
+        within("out_of_distribution_test", level_chosen="me"),
+        "level_chosen has an invalid value 'me'",
+    ),
+    "the level of the test": (
+        within("out_of_distribution_test", level=0.05),
+        "out_of_distribution_test.level is 0.05, derived anew it is 0.01",
+    ),
+    "why the level": (within("out_of_distribution_test", level_why="so."), "level_why is 'so.'"),
+    "a smallest p-value of 0": (within("out_of_distribution_test", smallest_p=0.0), "smallest_p"),
+    "a rate by level": (lambda v: v["by_level"]["0.05"].update(fooled=0), "by_level.0.05.fooled"),
+    "a level less": (lambda v: v["by_level"].pop("0.01"), "by_level.0.01 is missing"),
+    "a level more": (
+        lambda v: v["by_level"].update({"0.5": {"fooled": 20, "rate": 1.0}}),
+        "by_level.0.5 is nothing",
+    ),
+    "what is odd": (within("odd_in_any_way", fooled=0), "odd_in_any_way.fooled"),
+    "what is odd for whom": (
+        within("out_of_distribution_test", odd_scores=["mine"]),
+        "odd_scores are not those of this version",
+    ),
+    "a twin's confidence": (
+        lambda v: v["controls"]["positive-control"].update(twin_real_confident=1.0),
+        "real-confident: status",
+    ),
     "a status": (check("positive-control", status="failed"), "positive-control: status"),
     "not mandatory": (check("more-steps", mandatory=False), "more-steps: mandatory"),
     "a sentence": (check("saturation", finding="All is well."), "saturation: finding"),
@@ -416,6 +473,8 @@ OF_ATTEMPTS = {
     "not confident": (attempt(5, confidence=0.2), "is called fooled and violates confident"),
     "another p-value": (attempt(5, ood_p=0.005), "is none that the test gives"),
     "another second p-value": (attempt(5, second_p=1.0), "attempt 5: second_p is 1"),
+    "another odd p-value": (attempt(5, odd_p=0.005), "is none that the test gives"),
+    "the odd p-value of another": (attempt(5, odd_p=1.0), "attempt 5: odd_p is 1"),
     "violated": (attempt(5, violated=["sparse"]), "attempt 5: violated"),
     "a target of none": (attempt(19, target=77), "target 77 is none of 10"),
     "text for a number": (attempt(5, second_p="0"), "second_p must be"),
@@ -442,6 +501,11 @@ TAMPERED = {
     "config: confidence": (config(confidence=1e-09), "config.yaml says 1e-09"),
     "config: max_lit": (config(max_lit=64), "config.yaml says 64"),
     "config: no level": (config(ood_level="gone"), "config.yaml: ood_level is missing"),
+    "config: a level of its own": (config(ood_level=0.05), "config.yaml says 0.05"),
+    "config: the same level, asked for": (
+        config(ood_level=0.01),
+        "level_chosen is 'auto', ood_level in config.yaml is 0.01",
+    ),
     "config: other data": (config(data="digits+lift"), "data_fingerprint"),
     "config: no data": (config(data="npz:nowhere.npz"), "config.yaml says 'npz:nowhere.npz'"),
     "config: a table for data": (config(data={"a": [1]}), "data is 'digits', config.yaml says ''"),
@@ -695,17 +759,33 @@ def test_plain_values_are_compared_strictly():
     }
 
 
+NEWER = ("level", "level_why", "level_chosen", "odd_scores", "calibration_images")
+
+
 def test_a_folder_of_another_version_may_lack_what_this_one_writes(folder, capsys):
+    """As one does that knew one kind of score and one level."""
+
     def gone(verdict):
-        del verdict["out_of_distribution_test"]["calibration_images"]
+        for name in NEWER:
+            del verdict["out_of_distribution_test"][name]
+        for name in ("odd_in_any_way", "by_level"):
+            del verdict[name]
 
     folder.edit("verdict.json", gone)
-    code, said = told(capsys, folder.path)
+    folder.lines("attempts.jsonl", lambda rows: [r.pop("odd_p") for r in rows] and None)
+    folder.config(ood_level=0.01)
+    lacking = [f"out_of_distribution_test.{name} is missing" for name in NEWER]
+    lacking += ["odd_in_any_way is missing", "by_level is missing", "odd_p missing"]
+    code, said = told(capsys, folder.path, "--json")
     assert code == 12 and "calibration_images is missing" in said
     folder.edit("environment.json", lambda v: v["packages"].update(blankcheck="0.0.1"))
-    code, said = told(capsys, folder.path)
-    assert code == 13 and said.startswith("CONFIRMED IN PART")
-    assert "calibration_images is missing" in said
+    code, said = told(capsys, folder.path, "--json")
+    record = json.loads(said)
+    assert code == 13 and not record["failures"], record
+    for words in lacking:
+        assert any(words in each for each in record["not_confirmed"]), words
+    folder.edit("verdict.json", lambda v: v["out_of_distribution_test"].pop("smallest_p"))
+    assert told(capsys, folder.path)[0] == 13
 
 
 def test_a_key_that_stands_twice_is_no_json(folder, capsys):

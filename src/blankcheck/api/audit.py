@@ -23,6 +23,7 @@ from blankcheck.classifiers.wrapper import device_of
 from blankcheck.data import Data
 from blankcheck.judging import FIRST, Finding, Score, Verdict, judge, run_checks, verdict_json
 from blankcheck.judging.evidence import Attempt, Evidence
+from blankcheck.judging.ood import AUTO
 from blankcheck.parallel.spread import Spread, alone
 from blankcheck.runs.claims import Claim
 from blankcheck.runs.folder import MISSES, RunFolder
@@ -117,6 +118,9 @@ class Audit:
         said: dict[str, Any] = {"data": self.source, "model": self._architecture}
         said |= {"seed": self.seed, "preset": self.preset, **asdict(self.evidence.conditions)}
         del said["unit"]  # which no setting chooses
+        test = self.evidence.ood
+        if test is not None and test.level_chosen == AUTO:
+            said["ood_level"] = AUTO
         claim = Claim(Path(folder), "audit", overwrite, ways="overwrite=True begins anew")
         with claim.opened() as run:
             run.begin("audit", config or said, device_of(self.classifier))
@@ -203,7 +207,7 @@ def audit(
 
     how, others = preset_named(preset), usable_attacks(rivals)
     found = gather(classifier, data, conditions, how, twins, seed, note, scores, *others, spread)
-    found = _chosen(found, "auto" if ood_level == "auto" else "given")
+    found = _chosen(found, AUTO if ood_level == AUTO else "given")
     found, packed = _confirmed(found, classifier, data)
     return Audit(found, packed, run_checks(found.evidence), classifier, data.source, preset, seed)
 

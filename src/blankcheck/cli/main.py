@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import fields
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentError
 
@@ -120,8 +120,9 @@ def _in_words(message: str, name: str) -> str:
 
 def _kind(hint: Any) -> str:
     if get_origin(hint) is Literal:
-        return f"one of {', '.join(get_args(hint))}"
-    if get_origin(hint) is UnionType:
+        words = get_args(hint)
+        return words[0] if len(words) == 1 else f"one of {', '.join(words)}"
+    if get_origin(hint) in (Union, UnionType):
         return " or ".join(_kind(each) for each in get_args(hint) if each is not NoneType)
     names = {int: "a whole number", float: "a number", str: "a text", list[str]: "a list of texts"}
     return names.get(hint, str(hint))

@@ -107,6 +107,7 @@ def _confidence(best: Scored) -> Finding:
     said = f"{percent(share)} of real images right with a probability of at least {CONFIDENCE:g}"
     if share >= WANTED:
         return good("confidence", said)
-    timid = f"{said}. Below {percent(WANTED)}, an audit can say FOOLED, but never RESISTED."
+    unless = "an audit says RESISTED only if a plain network is hardly surer of these data"
+    timid = f"{said}. Below {percent(WANTED)}, {unless}."
     train = "Train it to be surer of its own data, or audit with a lower --confidence."
     return Finding("confidence", NOTE, timid, train)

@@ -96,8 +96,9 @@ def false_alarms(evidence: Evidence, control: Control | None) -> tuple[str, str]
 def positive_control(control: Control, found: int, tries: int) -> tuple[bool, str]:
     """A plain network must be fooled in 95 % of attempts; where it is itself not sure of real
     images, with more attempts and steps."""
-    harder = f", some only with {most:g} steps," if (most := control.numbers.get("steps")) else ""
-    sentence = f"The same search fools {found} of {tries} attempts{harder} on {control.detail}"
+    most = control.numbers.get("steps")
+    harder = f", again and with up to {most:g} steps where it failed," if most else ""
+    sentence = f"The same search{harder} fools {found} of {tries} attempts on {control.detail}"
     good = tries > 0 and found / tries >= MIN_CONTROL_RATE
     return good, sentence if good else f"{sentence}; it should fool 95 %"
 

@@ -174,6 +174,14 @@ class OODTest:
         """The p-value of an image more unusual than every calibration image."""
         return float(self.table[0])
 
+    @property
+    def attainable(self) -> Tensor:
+        """The p-values that an image can have, increasing: a score that passes one more of the
+        ranked images moves an image to the next of them, past all calibration images that tie."""
+        _, ties = self.calibration.unique_consecutive(return_counts=True)
+        reached = torch.cat([torch.zeros(1, dtype=torch.int64), ties.flip(0).cumsum(0)])
+        return self._by_reached(reached).unique()
+
     def tails(self, images: Images) -> Tensor:
         """-log tail probability under each score, (n, c, h, w) -> (n, s). Beyond the largest ranked
         score an exponential tail goes on, so that equal ranks are told apart."""
@@ -195,9 +203,13 @@ class OODTest:
         """p-value under "real data looks like this", (n, c, h, w) -> (n,) on the CPU."""
         if len(images) == 0:
             return torch.zeros(0)
-        m, d = len(self.calibration), self.calibrating
+        m = len(self.calibration)
         above = m - torch.searchsorted(self.calibration, self.tails(images).amax(dim=1))
-        return self.table[-(-above * d // m)]
+        return self._by_reached(above)
+
+    def _by_reached(self, above: Tensor) -> Tensor:
+        """p-values of images whose statistic is reached by so many of all calibration images."""
+        return self.table[-(-above * self.calibrating // len(self.calibration))]
 
     def accepts(self, images: Tensor) -> Tensor:
         """Whether images are out of distribution, (n, c, h, w) -> (n,) bool on their device."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from enum import StrEnum
 from typing import Any
 
@@ -123,7 +123,6 @@ def _sparse_confident(attempts: Sequence[Attempt], want: Conditions) -> dict[str
     fewest = [a.fewest for a in attempts]
     found = [k for k in fewest if k is not None and k <= want.max_lit]
     levels = metrics.lit_thresholds(want.max_lit)
-    levels = metrics.lit_thresholds(want.max_lit)
     return {
         "fooled": len(found),
         "median_lit": metrics.median(found),
@@ -159,9 +158,10 @@ def _by_level(attempts: Sequence[Attempt], want: Conditions, smallest: float) ->
     """The rate of these attempts against the level, as far as the test reaches. Attempts were made
     at the level of the conditions: at a higher one a search would find more."""
     levels = {f"{level:g}": level for level in LEVELS if level >= smallest} | {BEYOND: smallest}
+    sparse_confident = [a for a in attempts if not a.violates(want, ood_p=0.0)]
     rows = {}
     for name, level in levels.items():
-        fooled = sum(not a.violates(replace(want, ood_level=level)) for a in attempts)
+        fooled = sum(a.ood_p <= level for a in sparse_confident)
         rows[name] = {"fooled": fooled, "rate": fooled / len(attempts) if attempts else None}
     return rows
 

@@ -69,9 +69,9 @@ def rows_of(which: Tensor) -> list[int]:
 
 
 def same_p(judge: OODTest, said: Tensor, again: Tensor) -> Tensor:
-    """(n,) bool: the p-value is one that the test can give, and at most one rank from the one
-    computed again: 32-bit arithmetic may put an image on the other side of a calibration image."""
-    table = judge.table
+    """(n,) bool: the p-value is one that the test can give, and the one computed again or next to
+    it: 32-bit arithmetic may put an image on the other side of a real one."""
+    table = judge.attainable
     rank = torch.searchsorted(table, said - EXACT).clamp(max=len(table) - 1)
     other = torch.searchsorted(table, again - EXACT).clamp(max=len(table) - 1)
     return ((table[rank] - said).abs() <= EXACT) & ((rank - other).abs() <= 1)

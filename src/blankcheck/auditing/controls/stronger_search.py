@@ -190,6 +190,8 @@ def positive_control(setting: Setting, least_rate: float) -> Experiment:
         while sure < WITHOUT_TWIN and steps < MAX_STEPS and best.met.float().mean() < least_rate:
             steps = min(HARDER * steps, MAX_STEPS)
             best = _once_more(setting, best, f"{code} {number} {steps}", steps, subject)
+            if not best.met.any():
+                break  # not once even so: its architecture may resist
         harder = {"steps": float(steps)} if steps > setting.preset.steps else {}
         found, before = int(best.met.sum()), f" (after {', '.join(missed)})" if missed else ""
         counts = found, len(targets)
