@@ -178,9 +178,9 @@ class OODTest:
     def attainable(self) -> Tensor:
         """The p-values that an image can have, increasing: a score that passes one more of the
         ranked images moves an image to the next of them, past all calibration images that tie."""
-        _, ties = self.calibration.unique_consecutive(return_counts=True)
-        reached = torch.cat([torch.zeros(1, dtype=torch.int64), ties.flip(0).cumsum(0)])
-        return self._by_reached(reached).unique()
+        above = len(self.calibration) - torch.searchsorted(self.calibration, self.calibration)
+        none = torch.zeros(1, dtype=torch.int64)
+        return torch.tensor(sorted(set(self._by_reached(torch.cat([none, above])).tolist())))
 
     def tails(self, images: Images) -> Tensor:
         """-log tail probability under each score, (n, c, h, w) -> (n, s). Beyond the largest ranked
