@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 import blankcheck as bc
-from blankcheck.auditing import Twin
+from blankcheck.auditing import Twin, ood_test
 from blankcheck.classifiers import build
 from blankcheck.classifiers.wrapper import fingerprint
 from blankcheck.cli.main import main
@@ -25,6 +25,7 @@ from blankcheck.hardening import Hardening, HardeningPlan
 from blankcheck.hardening.context import SourceContext
 from blankcheck.hardening.history import plateau
 from blankcheck.hardening.sources import Sets, make_set
+from blankcheck.judging import OODTest
 from blankcheck.runs.folder import RunFolder
 from blankcheck.runs.state import STATE
 from blankcheck.types import count_lit
@@ -193,19 +194,17 @@ def test_objectives_with_more_outputs(digits, objective, tmp_path):
     )
 
 
-def test_gate_and_judge_share_no_real_image(digits):
-    from blankcheck.auditing import ood_test
-    from blankcheck.judging.scores import Neighbours
+def test_gate_and_judge_share_no_real_image(digits, monkeypatch):
+    seen, fit = [], OODTest.fit
 
-    def fitted_on(test):
-        return {
-            tuple(row)
-            for values in test.values
-            if isinstance(values, Neighbours)
-            for row in values.real.tolist()
-        }
+    def fitted(cls, images, *others, **named):
+        seen.append({tuple(row) for row in images.flatten(1).tolist()})
+        return fit(images, *others, **named)
 
-    gate, judge = fitted_on(hardening(digits).context.ood_filter), fitted_on(ood_test(digits, 0.01))
+    monkeypatch.setattr(OODTest, "fit", classmethod(fitted))
+    hardening(digits)
+    ood_test(digits, 0.01)
+    gate, judge = seen
     assert len(gate) > 200 and len(judge) > 200
     assert len(gate & judge) <= 2, "a handful of digits are drawn twice in the original set"
 

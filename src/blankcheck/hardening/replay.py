@@ -11,10 +11,11 @@ from torch import Tensor
 from blankcheck.classifiers.wrapper import left_as_found
 from blankcheck.fooling import STARTS, Problem, SigmaZero, StepContext, TabuSearch
 from blankcheck.fooling.solvers import ProximalMomentum, Solver, State
+from blankcheck.fooling.tabu import TabuState
 from blankcheck.fooling.tensor_ops import largest
 from blankcheck.hardening.context import SourceContext
 from blankcheck.parallel.peers import Peers
-from blankcheck.types import stored
+from blankcheck.types import NEVER, stored
 
 MIX = {
     "near-black": 0.15,
@@ -52,7 +53,7 @@ def keep_largest(images: Tensor, keep: Tensor) -> Tensor:
 @dataclass
 class _Move:
     """What one rule does to the images at `part`, `rows` of the buffer. keep: most lit features of
-    each; None where the rule remembers nothing."""
+    each; None where the rule keeps to as few as it can."""
 
     rows: Tensor
     part: Tensor
@@ -71,6 +72,8 @@ class Replay:
         cap: most lit features, reached half-way through an image's life.
         age: visits so far.
         life: visits after which an image is replaced.
+        fewest, filling, block: where the walk of each exchanged image is (`TabuState`), (n,).
+        no_add, no_remove, learnt: the same for each feature, (n, d); steps left until it may move.
         cursor: the row whose turn is next.
     """
 
@@ -82,14 +85,22 @@ class Replay:
     cap: Tensor
     age: Tensor
     life: Tensor
+    fewest: Tensor
+    filling: Tensor
+    block: Tensor
+    no_add: Tensor
+    no_remove: Tensor
+    learnt: Tensor
     cursor: int = 0
 
     @classmethod
     def fill(cls, size: int, context: SourceContext) -> Replay:
         """A buffer of `size` fresh images, with staggered ages to spread replacements over time."""
         blank, whole = torch.zeros(size, *context.shape), torch.zeros(size, dtype=torch.int64)
-        way, cap, age, life = (whole.clone() for _ in range(4))
-        buffer = cls(blank, whole, blank.clone(), torch.zeros(size), way, cap, age, life)
+        way, cap, age, life, fewest, block = (whole.clone() for _ in range(6))
+        free = torch.zeros(size, blank[0].numel(), dtype=torch.int16)
+        walk = fewest, whole == 0, block, free, free.clone(), free.float()
+        buffer = cls(blank, whole, blank.clone(), torch.zeros(size), way, cap, age, life, *walk)
         buffer.refresh(torch.arange(size), context)
         buffer.age = torch.randint(0, context.plan.life, (size,), generator=context.generator)
         return buffer
@@ -111,6 +122,9 @@ class Replay:
         self.weight[rows] = torch.where(way == SHRUNK, context.anneal * weight, 0)
         self.cap[rows] = torch.where(way == CAPPED, cap.long(), features)
         self.momentum[rows] = 0
+        self.fewest[rows], self.filling[rows], self.block[rows] = NEVER, True, 1
+        for feature in (self.no_add, self.no_remove, self.learnt):
+            feature[rows] = 0
         shortest = max(1, longest // 2)
         self.life[rows] = torch.randint(shortest, longest + 1, (n,), generator=draws)
         self.age[rows] = 0
@@ -151,6 +165,8 @@ class Replay:
             if move.keep is not None:
                 self.momentum[move.rows] = move.state.first.cpu()
                 self.weight[move.rows] = move.state.weight.cpu()
+            elif isinstance(move.state, TabuState):
+                self._keep_walk(move.rows, move.state)
         self.age[rows] += 1
         context.passes += len(rows) * steps
         return stored(images)
@@ -158,7 +174,7 @@ class Replay:
     def _moves(self, rows: Tensor, problem: Problem, context: SourceContext) -> list[_Move]:
         """The rules that move these rows, each with the positions of its own."""
         exchanged = self.way[rows] == EXCHANGED
-        # whole features on even visits, brightness on odd ones; neither rule remembers anything
+        # whole features on even visits, brightness on odd ones
         whole = exchanged & (self.age[rows] % 2 == 0)
         rules: tuple[tuple[Tensor, Solver], ...] = (
             (whole, TabuSearch(tried=((0, 1),))),
@@ -179,8 +195,26 @@ class Replay:
             else:
                 keys = (own + len(self.images) * self.age[own]).to(device)
                 begun = rule.init(self.images[own].to(device), keys)
+                begun = self._walk(own, begun) if isinstance(begun, TabuState) else begun
                 moves.append(_Move(own, part, rule, begun, look, None))
         return moves
+
+    def _walk(self, rows: Tensor, begun: TabuState) -> TabuState:
+        """The walk of each image where it was left: begun anew at each visit, it would find no
+        sparser images than a few steps do, and audits would."""
+        device = begun.keys.device
+        fewest, filling, block, learnt = (
+            each[rows].to(device) for each in (self.fewest, self.filling, self.block, self.learnt)
+        )
+        no_add, no_remove = (left[rows].int().to(device) for left in (self.no_add, self.no_remove))
+        seen = fewest, filling, block
+        return TabuState(begun.step, begun.keys, *seen, no_add, no_remove, learnt)
+
+    def _keep_walk(self, rows: Tensor, walk: TabuState) -> None:
+        self.fewest[rows], self.filling[rows] = walk.fewest.cpu(), walk.filling.cpu()
+        self.block[rows], self.learnt[rows] = walk.block.cpu(), walk.gain_correction.cpu()
+        self.no_add[rows] = (walk.no_add_until - walk.step).clamp_min(0).short().cpu()
+        self.no_remove[rows] = (walk.no_remove_until - walk.step).clamp_min(0).short().cpu()
 
     def _allowed(self, rows: Tensor) -> Tensor:
         """How many features may be lit: all at first, falling to the cap half-way through life."""
