@@ -16,7 +16,7 @@ from blankcheck.judging import OODTest
 from blankcheck.parallel.peers import ALONE, Peers
 from blankcheck.types import Conditions, count_lit
 
-GATE = 0.02
+GATE = 0.03
 """The p-value up to which images are trained on, unless another share of the level is asked for."""
 
 

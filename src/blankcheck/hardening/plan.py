@@ -19,7 +19,7 @@ Prune = Literal["ood", "all", "none"]
 Evaluate = Literal["sample", "full"]
 Precision = Literal["32", "bf16", "16"]
 
-MOST_ROUNDS = 10
+MOST_ROUNDS = 5
 LR, TRAINED_LR, CERTIFIED_LR = 2e-3, 5e-4, 5e-3
 """Peak learning rates: the usual one, that of a network which knows its data already, and that for
 a proof, whose penalty keeps steps small."""
@@ -31,7 +31,7 @@ class HardeningOptions:
 
     Args:
         objective: what fooling images should be answered with.
-        epochs: passes over the training images; default 10, or more until there are 2000 steps, as
+        epochs: passes over the training images; default 20, or more until there are 2000 steps, as
             in plain training.
         rounds: of search and training, over which the epochs are spread.
         schedule: continuous keeps a buffer of images that go on being searched; rounds makes a set
@@ -46,7 +46,7 @@ class HardeningOptions:
         far_weight: how much more images count that are out of distribution at --ood-level.
         sureness: weight of a loss that makes the network surer of real images than --confidence.
         gate_level: images are trained on up to this multiple of --ood-level; default up to a
-            p-value of 0.02. More resists more and is less often sure.
+            p-value of 0.03. More resists more and is less often sure.
         prune: train on images that are out of distribution (ood), that meet all three conditions
             (all), or on every one.
         anneal: factor of the search's penalty weights from round to round.
@@ -79,9 +79,9 @@ class HardeningOptions:
     schedule: Schedule = "continuous"
     pretrain: int | None = None
     network: Network = "same"
-    fooling_weight: float = 0.4
+    fooling_weight: float = 1.0
     far_weight: float = 3.0
-    sureness: float = 2.0
+    sureness: float = 6.0
     gate_level: float | None = None
     prune: Prune = "ood"
     anneal: float = 1.0
@@ -137,10 +137,10 @@ class HardeningPlan(HardeningOptions):
     pretrain: int = 0
     lr: float = LR
     batch: int = 128
-    fooling_batch: int = 96
-    inner_steps: int = 2
-    life: int = 40
-    buffer: int = 1024
+    fooling_batch: int = 80
+    inner_steps: int = 3
+    life: int = 80
+    buffer: int = 768
     gate_images: int = 2500
     fresh_attempts: int = 50
     fresh_steps: int = 200
@@ -213,8 +213,8 @@ class HardeningPlan(HardeningOptions):
 
 
 def _pretrain(epochs: int, schedule: str) -> int:
-    """Three tenths of the epochs where a buffer is searched all the time, which is what costs; one
+    """Three fifths of the epochs where a buffer is searched all the time, which is what costs; one
     where sets are made, of a network that should know something."""
     if schedule == "none":
         return 0
-    return 3 * epochs // 10 if schedule == "continuous" else min(1, epochs // 3)
+    return 3 * epochs // 5 if schedule == "continuous" else min(1, epochs // 3)

@@ -40,7 +40,7 @@ stays sure of longest are fragments: strokes of which a part is missing, moved, 
 """
 SHRUNK, CAPPED, EXCHANGED = 0, 1, 2
 """How an image is searched: shrunk by a weight, cut to its largest features, or by exchanging."""
-SHARES = (0.175, 0.175, 0.65)
+SHARES = (0.125, 0.125, 0.75)
 """Of the buffer. Exchanging leaves half the lit features of a real image that shrinking leaves, and
 on hardened networks finds nearly all that audits find."""
 
