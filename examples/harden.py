@@ -12,8 +12,8 @@ data = bc.load_data("digits")
 plain = build("mlp", data.shape, len(data.classes), data.mean_and_std())
 train_plainly(plain, data.train, TrainingPlan(epochs=40))
 
-# Forty epochs in one round are quick; leave them out for the usual, better hardening.
-hardened = bc.harden("mlp", data, epochs=40, rounds=1, fresh_attempts=20)
+# Eighty epochs in one round are quick; leave them out for the usual, better hardening.
+hardened = bc.harden("mlp", data, epochs=80, rounds=1, fresh_attempts=20)
 hardened.save("runs/hardened", overwrite=True)
 
 judge = ood_test(data, level=0.01)

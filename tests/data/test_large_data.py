@@ -30,7 +30,7 @@ from blankcheck.data.splits import fingerprint, hold_out
 from blankcheck.data.variants import Crop, Variants, split_variants
 from blankcheck.errors import DataError
 from blankcheck.judging import FIRST, SECOND, OODTest
-from blankcheck.judging.scores import reduced
+from blankcheck.judging.odd import reduced
 from blankcheck.outputs import in_small_passes
 from blankcheck.types import images_at_once, in_pieces
 

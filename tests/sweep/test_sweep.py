@@ -32,7 +32,7 @@ from blankcheck.sweep.trial import HardenTrial
 from blankcheck.sweep.working import sweep, why_end, work
 
 WEIGHT = {"fooling_weight": {"low": 0.05, "high": 1.0}}
-SMALL = {"data": "digits", "epochs": 2, "rounds": 2, "stop_rate": 0.0}
+SMALL = {"data": "digits", "epochs": 2, "rounds": 2, "pretrain": 0, "stop_rate": 0.0}
 VARIED = {"fooling_weight": {"low": 0.1, "high": 1.0, "log": True}}
 
 

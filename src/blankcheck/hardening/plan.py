@@ -20,6 +20,7 @@ Evaluate = Literal["sample", "full"]
 Precision = Literal["32", "bf16", "16"]
 
 MOST_ROUNDS = 5
+SURENESS, CERTIFIED_SURENESS = 6.0, 2.0
 LR, TRAINED_LR, CERTIFIED_LR = 2e-3, 5e-4, 5e-3
 """Peak learning rates: the usual one, that of a network which knows its data already, and that for
 a proof, whose penalty keeps steps small."""
@@ -44,7 +45,8 @@ class HardeningOptions:
         fooling_weight: of the loss on fooling images against that on real ones. More resists more
             and is less often sure.
         far_weight: how much more images count that are out of distribution at --ood-level.
-        sureness: weight of a loss that makes the network surer of real images than --confidence.
+        sureness: weight of a loss that makes the network surer of real images than --confidence;
+            default 6, or 2 with --certify, whose proof is against being sure.
         gate_level: images are trained on up to this multiple of --ood-level; default up to a
             p-value of 0.03. More resists more and is less often sure.
         prune: train on images that are out of distribution (ood), that meet all three conditions
@@ -81,7 +83,7 @@ class HardeningOptions:
     network: Network = "same"
     fooling_weight: float = 1.0
     far_weight: float = 3.0
-    sureness: float = 6.0
+    sureness: float | None = None
     gate_level: float | None = None
     prune: Prune = "ood"
     anneal: float = 1.0
@@ -135,6 +137,7 @@ class HardeningPlan(HardeningOptions):
     epochs: int = 10
     rounds: int = MOST_ROUNDS
     pretrain: int = 0
+    sureness: float = SURENESS
     lr: float = LR
     batch: int = 128
     fooling_batch: int = 80
@@ -191,6 +194,7 @@ class HardeningPlan(HardeningOptions):
         given.setdefault("pretrain", usual)
         lr = CERTIFIED_LR if "certify" in given else TRAINED_LR if trained else LR
         given.setdefault("lr", lr)
+        given.setdefault("sureness", CERTIFIED_SURENESS if "certify" in given else SURENESS)
         plan = cls(epochs=epochs, **given)
         return replace(plan, rounds=min(rounds, epochs - plan.pretrain))
 
