@@ -8,7 +8,7 @@ from typing import Literal
 
 from blankcheck.data import Data
 from blankcheck.judging import FIRST, ODD, SECOND, OODTest, Score
-from blankcheck.judging.ood import usual_level
+from blankcheck.judging.ood import AUTO, usual_level
 from blankcheck.parallel.spread import Spread, alone
 
 Level = float | Literal["auto"]
@@ -28,7 +28,7 @@ def ood_test(
 
 def level_of(data: Data, asked: Level = "auto") -> float:
     """The level asked for; of `auto` the one whose guarantee the data carry (`usual_level`)."""
-    return usual_level(data.halves[1].images) if asked == "auto" else float(asked)
+    return usual_level(data.halves[1].images) if asked == AUTO else float(asked)
 
 
 @dataclass(frozen=True)

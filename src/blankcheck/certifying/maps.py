@@ -92,6 +92,7 @@ class Convolution(Weighted):
         if self.groups > 1:
             size, weight = (len(a), *shape), self.weight
             # torch has no types for it
+            # torch has no types for this function
             before: Tensor = conv2d_input(size, weight, a, *options, self.groups)  # type: ignore
             return before
         # four times as fast as conv_transpose of many rows in float32; matmul would copy twice

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, Literal, get_origin, get_type_hints
 
 from docstring_parser import parse
+
+# jsonargparse hands on what it does not list in __all__
 from jsonargparse import SUPPRESS, ActionConfigFile, ArgumentParser  # type: ignore[attr-defined]
 
 from blankcheck import __version__
@@ -100,6 +102,7 @@ class CheckedConfig(ActionConfigFile):
             parse_yaml(text, values=False)
         except ValueError as error:
             raise ArgumentError(f"config {values[:200]} cannot be used: {error}") from error
+        # jsonargparse has no types for its actions
         super().__call__(parser, cfg, values, option)  # type: ignore[no-untyped-call]
 
 

@@ -17,6 +17,7 @@ from blankcheck.cli.options import recorded as recorded
 from blankcheck.hardening.plan import HardeningOptions, Precision
 
 Preset = Literal["smoke", "standard", "proof"]
+# as `auditing.judges` has it, which imports torch
 Level = float | Literal["auto"]
 
 

@@ -21,6 +21,7 @@ Precision = Literal["32", "bf16", "16"]
 
 MOST_ROUNDS = 5
 SURENESS, CERTIFIED_SURENESS = 6.0, 2.0
+"""Usual weights of the loss that makes the network surer of real images."""
 LR, TRAINED_LR, CERTIFIED_LR = 2e-3, 5e-4, 5e-3
 """Peak learning rates: the usual one, that of a network which knows its data already, and that for
 a proof, whose penalty keeps steps small."""

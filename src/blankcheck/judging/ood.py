@@ -37,13 +37,13 @@ MAX_FIT_NUMBERS = 150_000_000
 many calibrate. Of 3x224x224 these are 996, 996 and 1,992 images, drawn at random."""
 FEWEST_FIT, FEWEST_RANKED = 50, 200
 CERTAINTY = 0.95
-PART = 1000
-"""Images whose scores are computed by one process."""
 AUTO = "auto"
 STRICT, LENIENT = 0.001, 0.01
 """Usual levels: stranger than 999 of 1000 real images, where enough of them calibrate that."""
-FEWEST_STRICT = 2995
-"""Different images from which on they do (`carries`)."""
+FEWEST_STRICT = math.ceil(math.log(1 - CERTAINTY) / math.log(1 - STRICT))
+"""Different calibration images from which on `STRICT` has its guarantee (`carries`): 2,995."""
+PART = 1000
+"""Images whose scores are computed by one process."""
 CONDITIONAL, MARGINAL = f"calibration-conditional, {100 * CERTAINTY:.0f} %", "marginal"
 
 

@@ -82,6 +82,7 @@ def evidence_again(
 
 def _read(kind: type[Record], said: Mapping[str, Any]) -> Record:
     """A record that `verdict.json` holds under the names of its fields."""
+    # mypy does not know that every `Record` here is a dataclass
     own = {f.name: said[f.name] for f in fields(kind) if f.name in said}  # type: ignore[arg-type]
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in own.items()})
 
