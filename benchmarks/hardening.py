@@ -39,6 +39,7 @@ from hardening_measures import (
     auroc_figures,
     few_lit_figures,
     loaded,
+    odd_figures,
     real_figures,
     rival_figures,
 )
@@ -241,6 +242,7 @@ def measured(
         "real": real_figures(model, data),
         "auroc": auroc_figures(model, data),
         "audit": audit_figures(model, data, preset, cell.seed, sheet),
+        "odd_audit": odd_figures(model, data, cell.seed, sheet),
         "few_lit": few_lit_figures(model, data, attempts, cell.seed),
         "rivals": rival_figures(model, data, cell.seed),
         "measuring_seconds": time.monotonic() - began,

@@ -32,7 +32,7 @@ from blankcheck.data.arrays import as_unit_images
 from blankcheck.figures import style
 from blankcheck.fooling import Goal, Problem, RandomSearch, search
 from blankcheck.hardening.measures import real_record
-from blankcheck.judging import upper_bound_95
+from blankcheck.judging import ODD, upper_bound_95
 from blankcheck.judging.metrics import lit_thresholds
 from blankcheck.report.charts.images import show_image
 from blankcheck.types import NEVER, count_lit, default_max_lit, stored
@@ -110,6 +110,14 @@ def audit_figures(
         "extra_fooled": said["extra"]["fooled"],
         "seconds": said["cost"]["seconds"],
     }
+
+
+def odd_figures(model: UnitClassifier, data: bc.Data, seed: int, sheet: Path) -> dict[str, Any]:
+    """The same where the third condition asks for anything odd, at 0.01, as it did before it asked
+    for shape: a contact sheet to compare with."""
+    audit = bc.audit(model, data, "smoke", seed, ood_level=0.01, scores=ODD)
+    draw_witnesses(audit.witnesses, data.classes, sheet.with_name(f"{sheet.name}-odd"))
+    return {name: audit.json[name] for name in ("verdict", "attempts", "fooled", "median_lit")}
 
 
 def draw_witnesses(found: dict[str, Tensor], classes: Sequence[str], sheet: Path) -> None:

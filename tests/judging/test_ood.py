@@ -194,7 +194,7 @@ def test_a_score_of_ones_own_is_used():
 
 def test_single_scores_have_rank_p_values(tests):
     for scores, names in (
-        (FIRST, ("unlike components of shape", "rare components of shape")),
+        (FIRST, ("unlike components of shape", "far neighbours in shape")),
         (SECOND, ("unlike components of edges", "rare components of edges")),
         (ODD, ("few lit", "many lit", "little ink", "unlike components")),
     ):

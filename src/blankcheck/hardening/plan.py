@@ -19,7 +19,7 @@ Prune = Literal["ood", "all", "none"]
 Evaluate = Literal["sample", "full"]
 Precision = Literal["32", "bf16", "16"]
 
-MOST_ROUNDS = 5
+MOST_ROUNDS = 4
 SURENESS, CERTIFIED_SURENESS = 6.0, 2.0
 """Usual weights of the loss that makes the network surer of real images."""
 LR, TRAINED_LR, CERTIFIED_LR = 2e-3, 5e-4, 5e-3
@@ -141,10 +141,10 @@ class HardeningPlan(HardeningOptions):
     sureness: float = SURENESS
     lr: float = LR
     batch: int = 128
-    fooling_batch: int = 80
-    inner_steps: int = 3
+    fooling_batch: int = 96
+    inner_steps: int = 4
     life: int = 80
-    buffer: int = 768
+    buffer: int = 1024
     gate_images: int = 2500
     fresh_attempts: int = 50
     fresh_steps: int = 200
@@ -218,8 +218,8 @@ class HardeningPlan(HardeningOptions):
 
 
 def _pretrain(epochs: int, schedule: str) -> int:
-    """Three fifths of the epochs where a buffer is searched all the time, which is what costs; one
-    where sets are made, of a network that should know something."""
+    """Half of the epochs where a buffer is searched all the time, which is what costs; one where
+    sets are made, of a network that should know something."""
     if schedule == "none":
         return 0
-    return 3 * epochs // 5 if schedule == "continuous" else min(1, epochs // 3)
+    return epochs // 2 if schedule == "continuous" else min(1, epochs // 3)

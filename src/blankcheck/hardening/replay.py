@@ -18,12 +18,13 @@ from blankcheck.parallel.peers import Peers
 from blankcheck.types import NEVER, stored
 
 MIX = {
-    "near-black": 0.15,
-    "sparse-noise": 0.2,
-    "noise": 0.15,
-    "real-target": 0.2,
+    "real-target": 0.35,
     "masked-real": 0.15,
     "real-other": 0.15,
+    "erased": 0.1,
+    "sparse-noise": 0.1,
+    "noise": 0.1,
+    "near-black": 0.05,
 }
 """Shares of the kinds of start. One kind hardens against one kind only: from uniform noise alone
 the network learns to go flat on noise and stays open everywhere else."""
@@ -40,7 +41,7 @@ stays sure of longest are fragments: strokes of which a part is missing, moved, 
 """
 SHRUNK, CAPPED, EXCHANGED = 0, 1, 2
 """How an image is searched: shrunk by a weight, cut to its largest features, or by exchanging."""
-SHARES = (0.125, 0.125, 0.75)
+SHARES = (0.35, 0.1, 0.55)
 """Of the buffer. Exchanging leaves half the lit features of a real image that shrinking leaves, and
 on hardened networks finds nearly all that audits find."""
 

@@ -39,9 +39,13 @@ def unfitted(*names: str) -> Callable[[Values], Score]:
     return lambda values: Score(names, lambda _real: values)
 
 
-def components(seen: Values) -> Callable[[Tensor], Values]:
+def components(seen: Values, rare: bool = True) -> Callable[[Tensor], Values]:
     """A fit: how unlike the main components of what is seen of real images (residual), and how rare
-    along them (Mahalanobis). seen: from images to rows (n, d), of about unit norm.
+    along them (Mahalanobis).
+
+    Args:
+        seen: from images to rows (n, d), of about unit norm.
+        rare: whether the second is wanted.
 
     Exact where the covariance is small enough, else by a randomised solver with a fixed seed.
     """
@@ -61,9 +65,11 @@ def components(seen: Values) -> Callable[[Tensor], Values]:
         def values(images: Tensor) -> Tensor:
             centred = seen(images) - mean
             inside = centred @ directions
-            residual = (centred.square().sum(dim=1) - inside.square().sum(dim=1)).clamp_min(0)
-            rare = (inside.square() / variances).sum(dim=1)
-            return torch.stack([residual.sqrt(), rare], dim=1)
+            # not as a difference of squares, whose last bits depend on the batch
+            residual = (centred - inside @ directions.T).norm(dim=1)
+            if not rare:
+                return residual[:, None]
+            return torch.stack([residual, (inside.square() / variances).sum(dim=1)], dim=1)
 
         return values
 

@@ -2,7 +2,7 @@
 
 `FIRST`, which judges audits, looks at a blurred and reduced image, divided by its norm. `SECOND`,
 the second opinion, looks at the directions of its edges. Both ask for the nearest real images and
-for the main components of real images, in their own space.
+for what the main components of real images leave over, in their own space.
 
 A test of how much is lit, or of how jagged it is, calls a thin or dim digit unusual, which anybody
 can read; see `odd.py`.
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from blankcheck.judging.scores import Score, Values, components, neighbours, unit
+from blankcheck.judging.scores import Score, components, neighbours, unit
 
 SIGMA = 1.5 / 28
 """Deviation of the Gaussian blur, as a share of the image's shorter side."""
@@ -82,13 +82,13 @@ def _blur(length: int, sigma: float, by: int) -> Tensor:
     return torch.stack(means).float()
 
 
-def _shape(what: str, seen: Values) -> tuple[Score, ...]:
-    names = f"unlike components of {what}", f"rare components of {what}"
-    return (
-        Score(names, components(seen)),
-        Score((f"far neighbours in {what}",), neighbours(seen)),
-    )
-
-
-FIRST: tuple[Score, ...] = _shape("shape", outline)
-SECOND: tuple[Score, ...] = _shape("edges", edges)
+FIRST: tuple[Score, ...] = (
+    # rare combinations of usual components are no sign: of what hardened MNIST networks are still
+    # sure of, they called the readable digits unusual, and no others
+    Score(("unlike components of shape",), components(outline, rare=False)),
+    Score(("far neighbours in shape",), neighbours(outline)),
+)
+SECOND: tuple[Score, ...] = (
+    Score(("unlike components of edges", "rare components of edges"), components(edges)),
+    Score(("far neighbours in edges",), neighbours(edges)),
+)
