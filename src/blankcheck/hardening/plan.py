@@ -20,8 +20,12 @@ Evaluate = Literal["sample", "full"]
 Precision = Literal["32", "bf16", "16"]
 
 MOST_ROUNDS = 4
-SURENESS, CERTIFIED_SURENESS = 6.0, 2.0
+SURENESS, CERTIFIED_SURENESS = 8.0, 2.0
 """Usual weights of the loss that makes the network surer of real images."""
+WEIGHT, GENTLE_WEIGHT = 2.0, 1.0
+"""Usual weights of the loss on fooling images: the second where a network is trained already, where
+something is to be proved, and where images are few, so that training sees each very often."""
+FEW = 6000
 LR, TRAINED_LR, CERTIFIED_LR = 2e-3, 5e-4, 5e-3
 """Peak learning rates: the usual one, that of a network which knows its data already, and that for
 a proof, whose penalty keeps steps small."""
@@ -44,10 +48,11 @@ class HardeningOptions:
         network: same goes on training; fresh starts every round again from the first weights, on
             all sets so far.
         fooling_weight: of the loss on fooling images against that on real ones. More resists more
-            and is less often sure.
+            and is less often sure. Default 2, or 1 for a network that is trained already, with
+            fewer than 6000 training images and with --certify.
         far_weight: how much more images count that are out of distribution at --ood-level.
         sureness: weight of a loss that makes the network surer of real images than --confidence;
-            default 6, or 2 with --certify, whose proof is against being sure.
+            default 8, or 2 with --certify, whose proof is against being sure.
         gate_level: images are trained on up to this multiple of --ood-level; default up to a
             p-value of 0.03. More resists more and is less often sure.
         prune: train on images that are out of distribution (ood), that meet all three conditions
@@ -82,7 +87,7 @@ class HardeningOptions:
     schedule: Schedule = "continuous"
     pretrain: int | None = None
     network: Network = "same"
-    fooling_weight: float = 1.0
+    fooling_weight: float | None = None
     far_weight: float = 3.0
     sureness: float | None = None
     gate_level: float | None = None
@@ -138,6 +143,7 @@ class HardeningPlan(HardeningOptions):
     epochs: int = 10
     rounds: int = MOST_ROUNDS
     pretrain: int = 0
+    fooling_weight: float = WEIGHT
     sureness: float = SURENESS
     lr: float = LR
     batch: int = 128
@@ -193,6 +199,8 @@ class HardeningPlan(HardeningOptions):
         rounds = given.pop("rounds", MOST_ROUNDS)
         usual = 0 if trained else _pretrain(epochs, given.get("schedule", cls.schedule))
         given.setdefault("pretrain", usual)
+        gentle = trained or "certify" in given or n < FEW
+        given.setdefault("fooling_weight", GENTLE_WEIGHT if gentle else WEIGHT)
         lr = CERTIFIED_LR if "certify" in given else TRAINED_LR if trained else LR
         given.setdefault("lr", lr)
         given.setdefault("sureness", CERTIFIED_SURENESS if "certify" in given else SURENESS)
@@ -218,8 +226,8 @@ class HardeningPlan(HardeningOptions):
 
 
 def _pretrain(epochs: int, schedule: str) -> int:
-    """Half of the epochs where a buffer is searched all the time, which is what costs; one where
+    """More than half of the epochs where a buffer is searched all the time, which costs; one where
     sets are made, of a network that should know something."""
     if schedule == "none":
         return 0
-    return epochs // 2 if schedule == "continuous" else min(1, epochs // 3)
+    return 11 * epochs // 20 if schedule == "continuous" else min(1, epochs // 3)

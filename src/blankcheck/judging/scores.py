@@ -66,7 +66,7 @@ def components(seen: Values, rare: bool = True) -> Callable[[Tensor], Values]:
             centred = seen(images) - mean
             inside = centred @ directions
             # not as a difference of squares, whose last bits depend on the batch
-            residual = (centred - inside @ directions.T).norm(dim=1)
+            residual: Tensor = (centred - inside @ directions.T).norm(dim=1)
             if not rare:
                 return residual[:, None]
             return torch.stack([residual, (inside.square() / variances).sum(dim=1)], dim=1)
