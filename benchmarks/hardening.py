@@ -11,9 +11,10 @@ skipped. The trained network is kept in --cache, so that a stop between training
 only the audit. Neither looks at the commit, which is only recorded: --again trains and measures
 anew, and a cell whose result file is gone is measured again with the network that is kept.
 
-Every part but `cifar` trains for the usual number of epochs; files of cells at other settings carry
+Every part but `cifar` trains for the usual numbers of epochs, 10 plainly and 20 hardening; files of cells at other settings carry
 these in their names, and tables keep them apart. The time ratio is that of the whole `bc.harden`
-(or other training) to plain training of the same network in the same process right before. Attacks
+(or other training) to plain training of the same network for as many epochs in the same process
+right before. Attacks
 of other libraries run where these are installed (see rivals.py). The tables go to the terminal and
 into a file named like the results' folder, with .md behind.
 """
@@ -50,7 +51,7 @@ import blankcheck as bc
 from blankcheck.auditing import PRESETS
 from blankcheck.classifiers import TrainingPlan, UnitClassifier, build, train_plainly
 from blankcheck.classifiers.loading import save_model
-from blankcheck.hardening import OBJECTIVES
+from blankcheck.hardening import OBJECTIVES, HardeningPlan
 
 HERE = Path(__file__).parent
 SCHEDULES = (CONTINUOUS, "rounds", "batches")
@@ -206,8 +207,11 @@ def trained(cell: Cell) -> tuple[UnitClassifier, dict[str, Any]]:
     plain(
         replace(data, train=few), name, cell.seed, 1
     )  # what is only slow the first time is not measured
+    epochs = cell.epochs
+    if cell.method != PLAIN:  # others have as many as ours
+        epochs = HardeningPlan.of(len(data.train), epochs=epochs).epochs
     began = time.monotonic()
-    model = plain(data, name, cell.seed, cell.epochs)
+    model = plain(data, name, cell.seed, epochs)
     plain_seconds = seconds = time.monotonic() - began
     more: dict[str, Any] = {}
     began = time.monotonic()
@@ -216,7 +220,7 @@ def trained(cell: Cell) -> tuple[UnitClassifier, dict[str, Any]]:
         made = bc.harden(name, data, cell.objective, cell.seed, epochs=cell.epochs, **schedule)
         model, more = made.model, {"kept_round": made.kept, "rounds": len(made.rounds)}
     elif cell.method in OTHERS:
-        model = OTHERS[cell.method](data, name, cell.seed, cell.epochs)
+        model = OTHERS[cell.method](data, name, cell.seed, epochs)
     if cell.method != PLAIN:
         seconds = time.monotonic() - began
     times = {"seconds": seconds, "plain_seconds": plain_seconds, "ratio": seconds / plain_seconds}

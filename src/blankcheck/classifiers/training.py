@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 
 MIN_STEPS = 2000
 """Optimiser steps a small data set is trained for at least; `digits` needs about 1,000."""
-DEFAULT_EPOCHS = 20
-"""Validation accuracy of mnist+cnn is flat from about 6 epochs on; hardening, which trains for as
-many, goes on gaining."""
+DEFAULT_EPOCHS = 10
+"""Validation accuracy of mnist+cnn is flat from about 6 epochs on."""
 MOST_SHIFT = 4
 """Pixels by which an image is shifted at most, to any side (He et al. 2016, section 4.2)."""
 
@@ -59,12 +58,15 @@ class TrainingPlan:
         check_precision(self.precision)
 
     @classmethod
-    def default(cls, n: int, epochs: int | None = None) -> TrainingPlan:
-        """The plan for `n` training images; the same for plain training and hardening."""
+    def default(
+        cls, n: int, epochs: int | None = None, usual: int = DEFAULT_EPOCHS
+    ) -> TrainingPlan:
+        """The plan for `n` training images: `usual` epochs, or more until there are enough steps,
+        unless it is said how many."""
         if epochs is not None:
             return cls(epochs)
         steps = max(1, math.ceil(n / cls.batch))
-        return cls(max(DEFAULT_EPOCHS, math.ceil(MIN_STEPS / steps)))
+        return cls(max(usual, math.ceil(MIN_STEPS / steps)))
 
     def optimiser(
         self, network: nn.Module, n: int

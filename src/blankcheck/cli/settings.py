@@ -39,7 +39,7 @@ class TrainSettings(Tracked, Shared, Common):
     """Train a built-in or your own network plainly.
 
     Args:
-        epochs: passes over the training images; default 20, or more until there are 2000 steps.
+        epochs: passes over the training images; default 10, or more until there are 2000 steps.
         lr: peak learning rate of the one-cycle schedule.
         batch: images per optimiser step, of all processes together.
         precision: of the passes of training, by mixed precision. 16 needs a GPU. All that is

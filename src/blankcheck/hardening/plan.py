@@ -19,6 +19,8 @@ Prune = Literal["ood", "all", "none"]
 Evaluate = Literal["sample", "full"]
 Precision = Literal["32", "bf16", "16"]
 
+EPOCHS = 20
+"""As many again as plain training needs: what is found goes on becoming less."""
 MOST_ROUNDS = 4
 SURENESS, CERTIFIED_SURENESS = 8.0, 2.0
 """Usual weights of the loss that makes the network surer of real images."""
@@ -37,8 +39,7 @@ class HardeningOptions:
 
     Args:
         objective: what fooling images should be answered with.
-        epochs: passes over the training images; default 20, or more until there are 2000 steps, as
-            in plain training.
+        epochs: passes over the training images; default 20, or more until there are 2000 steps.
         rounds: of search and training, over which the epochs are spread.
         schedule: continuous keeps a buffer of images that go on being searched; rounds makes a set
             of images at the beginning of each round, batches one every so many batches (--every);
@@ -176,7 +177,7 @@ class HardeningPlan(HardeningOptions):
 
     @classmethod
     def of(cls, n: int, trained: bool = False, **options: Any) -> HardeningPlan:
-        """The plan for `n` training images, with as many epochs as plain training has.
+        """The plan for `n` training images.
 
         Args:
             n: training images.
@@ -195,7 +196,7 @@ class HardeningPlan(HardeningOptions):
             words = f"harden knows no option {unknown[0]!r}; it knows {', '.join(sorted(known))}"
             raise ArgumentError(words)
         given = {name: value for name, value in options.items() if value is not None}
-        epochs = TrainingPlan.default(n, given.pop("epochs", None)).epochs
+        epochs = TrainingPlan.default(n, given.pop("epochs", None), EPOCHS).epochs
         rounds = given.pop("rounds", MOST_ROUNDS)
         usual = 0 if trained else _pretrain(epochs, given.get("schedule", cls.schedule))
         given.setdefault("pretrain", usual)
