@@ -11,10 +11,10 @@ skipped. The trained network is kept in --cache, so that a stop between training
 only the audit. Neither looks at the commit, which is only recorded: --again trains and measures
 anew, and a cell whose result file is gone is measured again with the network that is kept.
 
-Every part but `cifar` trains for the usual numbers of epochs, 10 plainly and 20 hardening; files of cells at other settings carry
-these in their names, and tables keep them apart. The time ratio is that of the whole `bc.harden`
-(or other training) to plain training of the same network for as many epochs in the same process
-right before. Attacks
+Every part but `cifar` trains for the usual numbers of epochs, 10 plainly and 20 hardening; files of
+cells at other settings carry these in their names, and tables keep them apart. The time ratio is
+that of the CPU seconds of the whole `bc.harden` (or other training) to those of plain training of
+the same network for as many epochs in the same process right before. Attacks
 of other libraries run where these are installed (see rivals.py). The tables go to the terminal and
 into a file named like the results' folder, with .md behind.
 """
@@ -200,8 +200,8 @@ def network_of(cell: Cell, cache: Path, again: bool) -> tuple[UnitClassifier, di
 
 
 def trained(cell: Cell) -> tuple[UnitClassifier, dict[str, Any]]:
-    """Train a plain network, then, unless that is the cell's own, the cell's; with the seconds of
-    both."""
+    """Train a plain network, then, unless that is the cell's own, the cell's; with the CPU
+    seconds of both."""
     data, name = loaded(cell.data), MODELS[cell.data]
     few = data.validation.sample(256, 0)
     plain(
@@ -210,11 +210,11 @@ def trained(cell: Cell) -> tuple[UnitClassifier, dict[str, Any]]:
     epochs = cell.epochs
     if cell.method != PLAIN:  # others have as many as ours
         epochs = HardeningPlan.of(len(data.train), epochs=epochs).epochs
-    began = time.monotonic()
+    began = time.process_time()
     model = plain(data, name, cell.seed, epochs)
-    plain_seconds = seconds = time.monotonic() - began
+    plain_seconds = seconds = time.process_time() - began
     more: dict[str, Any] = {}
-    began = time.monotonic()
+    began = time.process_time()
     if cell.method == OURS:
         schedule = {} if cell.schedule == CONTINUOUS else {"schedule": cell.schedule}
         made = bc.harden(name, data, cell.objective, cell.seed, epochs=cell.epochs, **schedule)
@@ -222,7 +222,7 @@ def trained(cell: Cell) -> tuple[UnitClassifier, dict[str, Any]]:
     elif cell.method in OTHERS:
         model = OTHERS[cell.method](data, name, cell.seed, epochs)
     if cell.method != PLAIN:
-        seconds = time.monotonic() - began
+        seconds = time.process_time() - began
     times = {"seconds": seconds, "plain_seconds": plain_seconds, "ratio": seconds / plain_seconds}
     return model, times | more | {"where": where()}
 
