@@ -11,7 +11,7 @@ from helpers import evidence, finding
 from torch import nn
 
 from blankcheck.auditing import Job, run_attempts
-from blankcheck.auditing.controls import probes
+from blankcheck.auditing.controls import probes, watched
 from blankcheck.auditing.controls import stronger_search as harder
 from blankcheck.auditing.controls.planted import REACHES, planted_control
 from blankcheck.auditing.controls.setting import Setting, Twin
@@ -63,7 +63,8 @@ def setting(
     tried = run_attempts(job, [t for t in range(classes) for _ in range(per_target)])
     fixed = judged(job, tried, judge)
     images = data.validation.images, data.test
-    return Setting(job, SMOKE, fixed.attempts, tried, *images, classes, lambda: iter(twins))
+    began = watched.begin(job, classes, data.validation.images)
+    return Setting(job, SMOKE, fixed.attempts, tried, *images, classes, lambda: iter(twins), began)
 
 
 @pytest.fixture(scope="module")
@@ -278,17 +279,17 @@ def test_gradients_of_honest_networks_are_healthy(weak, honest):
 def test_random_answers_are_noticed(plain, weak, digits, judge):
     noisy = setting(Wrapped(plain, after=lambda z: z + torch.randn_like(z)), digits, judge, WEAK)
     assert (
-        probes.repeatable(noisy).control.found > 50 and probes.repeatable(weak).control.found == 0
+        watched.repeatable(noisy).control.found > 50 and watched.repeatable(weak).control.found == 0
     )
 
 
 def test_neighbours_are_noticed(plain, weak, digits, judge):
     shy = setting(Wrapped(plain, after=lambda z: z - 2 * z.mean(dim=0)), digits, judge, WEAK)
     assert (
-        probes.batch_independent(shy).control.found > 50
-        and probes.repeatable(shy).control.found == 0
+        watched.batch_independent(shy).control.found > 50
+        and watched.repeatable(shy).control.found == 0
     )
-    assert probes.batch_independent(weak).control.found == 0
+    assert watched.batch_independent(weak).control.found == 0
 
 
 def test_a_best_image_that_does_not_stay_is_noticed(plain, strong, digits, judge):

@@ -13,6 +13,7 @@ from blankcheck.auditing.attack_run import Job, scored_once
 from blankcheck.auditing.attempts import AttemptResults, run_attempts
 from blankcheck.auditing.controls.run_all import Finished, Runner
 from blankcheck.auditing.controls.setting import Setting, Twins
+from blankcheck.auditing.controls.watched import begin
 from blankcheck.auditing.judges import Judges
 from blankcheck.auditing.onlooker import Met, Onlooker
 from blankcheck.auditing.portfolio import Attack, Preset, always, within
@@ -108,12 +109,15 @@ def gather(
             device=device_of(onlooker),
         )
         targets = [t for t in range(classes) for _ in range(preset.for_targets(classes))]
+        began_as = begin(job, classes, usual.images)
         note("search", 0, len(targets), "")
         tried = run_attempts(job, targets, _progress(note), onlooker.over(spread, met))
         # looked at as well: a network may be sure of what is left of an image after rounding
         (fixed,) = onlooker.over(alone, met)(1, lambda _: judged(job, tried, judges))
         real_images = usual.images, data.test
-        setting = Setting(job, preset, fixed.attempts, tried, *real_images, classes, twins)
+        setting = Setting(
+            job, preset, fixed.attempts, tried, *real_images, classes, twins, began_as
+        )
         runner = Runner(setting, judges, third_party, lacking)
         finished = runner.run(partial(note, "controls"), onlooker.over(spread, met))
         by_the_way = _by_the_way(job, met, fixed, judges)

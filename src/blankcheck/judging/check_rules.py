@@ -139,6 +139,22 @@ def same_answers(control: Control, found: int, tries: int) -> tuple[bool, str]:
 
 
 @_controlled
+def watched(control: Control, found: int, tries: int) -> tuple[bool, str]:
+    """However the network is asked, the same image must get the same answer, and calls must leave
+    the network as it was."""
+    moved, of = {name: n for name, n in control.numbers.items() if n}, f"of {tries} images"
+    ways = [name.removeprefix("moved:") for name in moved if name.startswith("moved:")]
+    faults = [f"{found} {of} get other answers {', '.join(ways)}"] if found else []
+    if fooling := control.numbers.get("fooling"):
+        faults.append(f"{fooling:g} of them are fooling images there")
+    if n := control.numbers.get("changed"):
+        faults.append(f"calls change {n:g} of its parameters, buffers and modes")
+    if faults:
+        return False, f"{'; '.join(faults)} ({control.detail})"
+    return True, f"The same {tries} images got the same answers however asked ({control.detail})"
+
+
+@_controlled
 def best_kept(control: Control, found: int, tries: int) -> tuple[bool, str]:
     """The image handed back must be as good, scored again, as the best on the path was."""
     sentence = f"{found} of {tries} best images on the path were scored otherwise when scored again"

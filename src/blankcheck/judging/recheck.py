@@ -21,7 +21,7 @@ REAL = ("real_accuracy", "real_confident", "real_taken_for_fake", "real_renormal
 """Fields of `verdict.json`, in the order of `RealData`."""
 UNDERIVED = ("checks", "cost", "notes", "rivals")
 """Of `verdict.json`: compared by `check_differences`, or records that nothing else tells."""
-UNSTEADY = ("repeatable", "batch-independent", "best-kept")
+UNSTEADY = ("repeatable", "batch-independent", "watched", "best-kept")
 """Checks that fail where one image gets several answers; fooled attempts may then be none."""
 ALWAYS_RUN = frozenset((*UNSTEADY, "gradient-health", "saturation", "unbounded"))
 _HARDER = "more-steps more-restarts more-starts penalty-weights tighter-limit close-calls"
