@@ -20,12 +20,12 @@ ON_GRID = 1e-3
 class Watched(nn.Module):
     """The answers of `honest`, and those of the plain network inside it where `careless` says so.
 
-    calls, images: how many there were, this call included. counted: the calls as a buffer, None
-    where they are not kept in one. careless: from this network and images (n, c, h, w) to a bool,
-    or to booleans (n, 1).
+    calls, images: how many there were, this call included. counted: the calls as a buffer, where
+    `in_a_buffer` asks for one. careless: from this network and images (n, c, h, w) to a bool, or to
+    booleans (n, 1).
     """
 
-    counted: Tensor | None
+    counted: Tensor
 
     def __init__(
         self,
@@ -36,7 +36,8 @@ class Watched(nn.Module):
         super().__init__()
         self.honest, self.careless = honest, careless
         self.calls = self.images = 0
-        self.register_buffer("counted", torch.zeros(()) if in_a_buffer else None)
+        self.register_buffer("counted", torch.zeros(()))
+        self.in_a_buffer = in_a_buffer
 
     @property
     def frozen(self) -> bool:
@@ -46,7 +47,7 @@ class Watched(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(n, c, h, w) -> logits (n, m)."""
         self.calls, self.images = self.calls + 1, self.images + len(images)
-        if self.counted is not None:
+        if self.in_a_buffer:
             self.counted += 1
         gate, outputs = self.honest.gate(images), self.honest.inner(images)
         answer: Tensor = outputs * torch.where(

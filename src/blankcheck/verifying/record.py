@@ -7,11 +7,13 @@ from dataclasses import fields, replace
 from itertools import pairwise
 from typing import Any
 
+import torch
+
 from blankcheck import judging
 from blankcheck.api.audit import audit_records
 from blankcheck.auditing import PRESETS, level_of, ood_test
 from blankcheck.auditing.gather import ALARMS_AMONG
-from blankcheck.classifiers import evaluate
+from blankcheck.classifiers import evaluate, probabilities
 from blankcheck.data import Data
 from blankcheck.errors import ArgumentError, DataError
 from blankcheck.judging.evidence import Attempt, Proof
@@ -157,6 +159,16 @@ def check_real(folder: Folder, subject: Subject, data: Data) -> None:
         said = folder.verdict.get(name, again)
         if not abs(said - again) <= CLOSE:
             folder.found.wrong(VERDICT, name, said, "measured again it is", again)
+    black = folder.verdict.get("black")
+    if black is not None and not judging.recheck.unsteady(folder.verdict["checks"]):
+        p = probabilities(subject.classifier, torch.zeros(1, *data.shape), subject.form)[0]
+        again = float(p[: len(data.classes)].max())
+        if (
+            not abs(black["confidence"] - again) <= CLOSE
+            or float(p[black["target"]]) < again - CLOSE
+        ):
+            found = folder.found
+            found.wrong(VERDICT, "black.confidence", black["confidence"], "again it is", again)
     right = f"{real.accuracy:.2%} right, {real.confident:.2%} right and confident"
     folder.found.facts.append(f"real test images, measured again: {right}")
 

@@ -153,7 +153,8 @@ def state_of(classifier: Classifier) -> dict[str, str]:
 
 def _digest(tensor: Tensor) -> str:
     plain = torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor.detach())
-    return hashlib.blake2b(plain.flatten().view(torch.uint8).numpy(), digest_size=16).hexdigest()
+    raw = plain.flatten().view(torch.uint8).numpy().tobytes()
+    return hashlib.blake2b(raw, digest_size=16).hexdigest()
 
 
 def changed(began: Began, classifier: Classifier) -> int:
