@@ -92,7 +92,7 @@ def gather(
     form, met = check_fits(classifier, data), list[Met]()
     with left_as_found(classifier, seed):
         real = evaluate(classifier, data.test, classes, conditions.confidence, form)
-        black = _black(classifier, form, data)
+        black = black_of(classifier, form, data)
         judges = Judges.fit(data, conditions.ood_level, scores, spread)
         judge = judges.first
         onlooker = Onlooker(classifier, form, classes, conditions, judge.accepts)
@@ -149,7 +149,7 @@ def gather(
     return Gathered(evidence, found, missed, names, fingerprint(classifier), form)
 
 
-def _black(classifier: Classifier, form: str, data: Data) -> Black:
+def black_of(classifier: Classifier, form: str, data: Data) -> Black:
     """What the network says of the black image."""
     p = probabilities(classifier, torch.zeros(1, *data.shape), form)[0, : len(data.classes)]
     return Black(int(p.argmax()), float(p.max()))
