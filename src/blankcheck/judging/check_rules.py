@@ -22,6 +22,8 @@ right and sure."""
 MOST_UNLIKE = 0.02
 """Share of attempts whose best image may be scored otherwise, since batch sizes differ."""
 MOST_SATURATED = 0.1
+MOST_WAYS = 2
+"""Of asking a network that are named where it answers otherwise."""
 MIN_DIRECT = 0.25
 """Share of unbounded searches that must reach their target without a real image of it mixed in."""
 GRADIENT_FAULTS = {
@@ -144,7 +146,9 @@ def watched(control: Control, found: int, tries: int) -> tuple[bool, str]:
     the network as it was."""
     moved, of = {name: n for name, n in control.numbers.items() if n}, f"of {tries} images"
     ways = [name.removeprefix("moved:") for name in moved if name.startswith("moved:")]
-    faults = [f"{found} {of} get other answers {', '.join(ways)}"] if found else []
+    more = len(ways) - MOST_WAYS
+    named = " and ".join([*ways[:MOST_WAYS], *([f"in {more} other ways"] if more > 0 else [])])
+    faults = [f"{found} {of} get other answers {named}"] if found else []
     if fooling := control.numbers.get("fooling"):
         faults.append(f"{fooling:g} of them are fooling images there")
     if n := control.numbers.get("changed"):
