@@ -60,7 +60,7 @@ def test_the_gradient_at_a_tie_is_one_of_several(pooled, images):
 
 @pytest.mark.parametrize("factor", (-1.0, 20.0))
 def test_a_lie_at_a_tie_is_one(pooled, images, factor):
-    assert wrong(Bent(pooled, factor), images).float().mean() > 0.9
+    assert wrong(Bent(pooled, factor), images).float().mean() > 0.8
 
 
 def test_a_step_that_promises_nothing_contradicts_nothing(pooled, images):
