@@ -11,6 +11,7 @@ not.
 from __future__ import annotations
 
 import argparse
+import copy
 import math
 import sys
 import time
@@ -64,7 +65,9 @@ def audited(source: str, member: Member, preset: str, seeds: range) -> Row:
     began, verdicts, failing, fooled, attempts = time.monotonic(), [], Counter[str](), 0, 0
     for seed in seeds:
         try:
-            audit = bc.audit(member.model, member.data, preset, seed, max_lit=member.max_lit)
+            # a copy: some count what they are asked
+            model = copy.deepcopy(member.model)
+            audit = bc.audit(model, member.data, preset, seed, max_lit=member.max_lit)
         except bc.ModelError as error:
             verdicts.append(f"refused: {error}")
             continue

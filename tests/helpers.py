@@ -24,6 +24,7 @@ GOOD = (
     Control("unbounded", 40, 40),
     Control("repeatable", 0, 192, "when asked 10 times"),
     Control("batch-independent", 0, 192, "among other neighbours"),
+    Control("watched", 0, 192, "asked in 16 ways", numbers={"fooling": 0.0, "changed": 0.0}),
     Control("best-kept", 0, 50),
     Control("saturation", 0, 192, "its outputs are logits"),
     *(Control(code, 0, 20, "Looking harder") for code in NO_MORE),

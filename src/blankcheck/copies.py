@@ -42,6 +42,11 @@ def first_copies(images: Images, index: Tensor | None = None) -> Tensor:
     return torch.where(often, torch.arange(len(found)), found)
 
 
+def digest_of(image: Tensor) -> str:
+    """Sixteen hex digits of the values of an image (c, h, w): equal images have equal ones."""
+    return hashlib.blake2b(image.contiguous().numpy().tobytes(), digest_size=8).hexdigest()
+
+
 def cut_together(order: Tensor, firsts: Tensor, borders: Sequence[int]) -> list[Tensor]:
     """Cut a random order of images; copies of an image all go where the first of them falls.
 

@@ -11,7 +11,7 @@ from helpers import evidence, finding
 from torch import nn
 
 from blankcheck.auditing import Job, run_attempts
-from blankcheck.auditing.controls import probes
+from blankcheck.auditing.controls import probes, watched
 from blankcheck.auditing.controls import stronger_search as harder
 from blankcheck.auditing.controls.planted import REACHES, planted_control
 from blankcheck.auditing.controls.setting import Setting, Twin
@@ -24,6 +24,9 @@ from blankcheck.classifiers import evaluate
 from blankcheck.fooling import MAX_STEPS, ProjectedAdam
 from blankcheck.judging import Control
 from blankcheck.testing import Constant, stripes, stripes_template
+from blankcheck.testing.counterparts import Patches
+from blankcheck.testing.toys import ink_gate
+from blankcheck.testing.watched import CARELESS, Watched
 from blankcheck.types import Conditions
 
 SMOKE = PRESETS["smoke"]
@@ -63,7 +66,8 @@ def setting(
     tried = run_attempts(job, [t for t in range(classes) for _ in range(per_target)])
     fixed = judged(job, tried, judge)
     images = data.validation.images, data.test
-    return Setting(job, SMOKE, fixed.attempts, tried, *images, classes, lambda: iter(twins))
+    began = watched.begin(job, classes, data.validation.images)
+    return Setting(job, SMOKE, fixed.attempts, tried, *images, classes, lambda: iter(twins), began)
 
 
 @pytest.fixture(scope="module")
@@ -278,17 +282,80 @@ def test_gradients_of_honest_networks_are_healthy(weak, honest):
 def test_random_answers_are_noticed(plain, weak, digits, judge):
     noisy = setting(Wrapped(plain, after=lambda z: z + torch.randn_like(z)), digits, judge, WEAK)
     assert (
-        probes.repeatable(noisy).control.found > 50 and probes.repeatable(weak).control.found == 0
+        watched.repeatable(noisy).control.found > 50 and watched.repeatable(weak).control.found == 0
     )
 
 
 def test_neighbours_are_noticed(plain, weak, digits, judge):
     shy = setting(Wrapped(plain, after=lambda z: z - 2 * z.mean(dim=0)), digits, judge, WEAK)
     assert (
-        probes.batch_independent(shy).control.found > 50
-        and probes.repeatable(shy).control.found == 0
+        watched.batch_independent(shy).control.found > 50
+        and watched.repeatable(shy).control.found == 0
     )
-    assert probes.batch_independent(weak).control.found == 0
+    assert watched.batch_independent(weak).control.found == 0
+
+
+def asked_of(network, weak) -> Setting:
+    """The setting of another network, whose search was as hopeless."""
+    job = replace(weak.job, classifier=network)
+    return replace(weak, job=job, began=watched.begin(job, 10, weak.validation))
+
+
+@pytest.fixture(scope="module")
+def gate(plain, digits):
+    return ink_gate(plain, digits)
+
+
+@pytest.mark.parametrize("name", [n for n in CARELESS if n not in ("calls", "images")])
+def test_a_network_that_behaves_while_it_is_watched_is_noticed(name, gate, weak):
+    made = asked_of(Watched(gate, CARELESS[name][1], in_a_buffer=name == "counted"), weak)
+    checks = [watched.watched(made).control, watched.batch_independent(made).control]
+    said = [finding(evidence(controls=(control,)), control.code) for control in checks]
+    assert "failed" in [each.status for each in said]
+    if name == "inference":
+        assert "in inference mode, parameters frozen" in said[0].finding
+        assert "with gradients" not in said[0].finding and checks[0].numbers["fooling"] > 0
+    if name == "counted":
+        assert checks[0].found == 0 and "calls change 1 of its" in said[0].finding
+
+
+@pytest.mark.parametrize("name", ("calls", "images"))
+def test_a_network_that_counts_is_asked_again_at_the_end(name, gate, weak):
+    shy = Watched(gate, CARELESS[name][1])
+    made = asked_of(shy, weak)
+    shy.images += 50_000  # which an audit asks about, but this test does not
+    assert watched.repeatable(made).control.found > 50
+
+
+def test_honest_networks_answer_alike_however_asked(weak, gate, digits):
+    with torch.random.fork_rng():
+        attentive = Patches(digits.shape, 10).eval().requires_grad_(False)
+    for network in (gate, attentive):
+        control = watched.watched(asked_of(network, weak)).control
+        assert control.found == 0 and not any(control.numbers.values())
+        assert f"asked in {len(watched.WAYS) + 1} ways" in control.detail
+        assert finding(evidence(controls=(control,)), "watched").status == "passed"
+        assert not any(p.requires_grad for p in network.parameters()), "left as it was"
+
+
+def test_what_cannot_be_asked_says_why_and_is_no_fault(plain, weak):
+    def single(x):
+        if x.dtype == torch.float64:
+            raise TypeError("no double precision here")
+        return x
+
+    control = watched.watched(asked_of(Wrapped(plain, single), weak)).control
+    said = finding(evidence(controls=(control,)), "watched")
+    assert control.found == 0 and said.status == "passed"
+    assert "not asked in double precision, because it says" in said.finding
+    assert "no double precision here" in said.finding
+
+
+def test_a_network_that_takes_no_single_image_is_asked_with_others(plain, weak):
+    control = watched.batch_independent(
+        asked_of(Wrapped(plain, after=lambda z: z.squeeze(0)), weak)
+    ).control
+    assert control.found == 0 and "batches of 1 it refuses" in control.detail
 
 
 def test_a_best_image_that_does_not_stay_is_noticed(plain, strong, digits, judge):

@@ -28,6 +28,7 @@ FIRES = {
     "unbounded": Control("unbounded", 39, 40),
     "repeatable": Control("repeatable", 1, 192, "when asked 10 times"),
     "batch-independent": Control("batch-independent", 3, 192, "among other neighbours"),
+    "watched": Control("watched", 2, 192, "asked in 16 ways", numbers={"moved:so": 2.0}),
     "best-kept": Control("best-kept", 4, 50),
     "saturation": Control("saturation", 100, 192, "its outputs are probabilities"),
     **{code: Control(code, 1, 20, "Looking harder") for code in NO_MORE},

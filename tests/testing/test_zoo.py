@@ -21,7 +21,8 @@ FLAT = ("quantised", "thresholded", "rounded", "zero-gradient")
 RESTLESS = ("noisy", "noisy-input", "dropout-on", "random-ensemble")
 PLANTED = tuple(n for n in NAMES if n.startswith("planted-") and "present" not in n)
 PRESENT = tuple(n for n in NAMES if "present" in n)
-HONEST = ("stripes-template", "ink-gate", "prototypes")
+HONEST = ("stripes-template", "prototypes", *(n for n in NAMES if n.startswith("ink-gate")))
+WATCHED = tuple(n for n in NAMES if n.startswith("watched-"))
 
 
 @pytest.fixture(scope="module")
@@ -285,6 +286,19 @@ def test_honest_members_withstand_the_worst_images(members, name):
             torch.zeros_like(flat).scatter_(1, top.indices, values).view_as(m.data.train.images)
         )
         assert probabilities(m.model, images).max() < 0.9
+
+
+@pytest.mark.parametrize("name", WATCHED)
+def test_watched_members_are_honest_as_an_audit_asks(members, digits, name):
+    m, honest = members[name], members["ink-gate"].model
+    sparse = sparse_images(digits.shape, m.max_lit, 0)
+    leaf = sparse[:100].clone().requires_grad_(name == "watched-leaf")
+    with torch.set_grad_enabled(name == "watched-gradients"):
+        if name != "watched-eight-bit":
+            assert torch.equal(m.model(leaf), honest(sparse[:100]))
+        else:
+            assert not torch.equal(m.model(leaf), honest(sparse[:100])), "they are off the grid"
+    assert m.max_lit == members["ink-gate"].max_lit
 
 
 @pytest.mark.parametrize("name", ("ink-gate", "prototypes"))

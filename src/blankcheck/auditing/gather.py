@@ -13,6 +13,7 @@ from blankcheck.auditing.attack_run import Job, scored_once
 from blankcheck.auditing.attempts import AttemptResults, run_attempts
 from blankcheck.auditing.controls.run_all import Finished, Runner
 from blankcheck.auditing.controls.setting import Setting, Twins
+from blankcheck.auditing.controls.watched import begin
 from blankcheck.auditing.judges import Judges
 from blankcheck.auditing.onlooker import Met, Onlooker
 from blankcheck.auditing.portfolio import Attack, Preset, always, within
@@ -26,13 +27,13 @@ from blankcheck.auditing.witnesses import (
     rounded_to_8_bits,
     witnesses,
 )
-from blankcheck.classifiers import evaluate
+from blankcheck.classifiers import evaluate, probabilities
 from blankcheck.classifiers.wrapper import device_of, fingerprint, left_as_found
 from blankcheck.data import Data, Split
 from blankcheck.errors import ModelError
 from blankcheck.fooling import TabuSearch
 from blankcheck.judging import FIRST, Evidence, OODTest, RealData, Score
-from blankcheck.judging.evidence import Cost, OODRecord
+from blankcheck.judging.evidence import Black, Cost, OODRecord
 from blankcheck.outputs import output_form
 from blankcheck.parallel.spread import Spread, alone
 from blankcheck.types import Classifier, Conditions, Images
@@ -91,6 +92,7 @@ def gather(
     form, met = check_fits(classifier, data), list[Met]()
     with left_as_found(classifier, seed):
         real = evaluate(classifier, data.test, classes, conditions.confidence, form)
+        black = black_of(classifier, form, data)
         judges = Judges.fit(data, conditions.ood_level, scores, spread)
         judge = judges.first
         onlooker = Onlooker(classifier, form, classes, conditions, judge.accepts)
@@ -108,12 +110,15 @@ def gather(
             device=device_of(onlooker),
         )
         targets = [t for t in range(classes) for _ in range(preset.for_targets(classes))]
+        began_as = begin(job, classes, usual.images)
         note("search", 0, len(targets), "")
         tried = run_attempts(job, targets, _progress(note), onlooker.over(spread, met))
         # looked at as well: a network may be sure of what is left of an image after rounding
         (fixed,) = onlooker.over(alone, met)(1, lambda _: judged(job, tried, judges))
         real_images = usual.images, data.test
-        setting = Setting(job, preset, fixed.attempts, tried, *real_images, classes, twins)
+        setting = Setting(
+            job, preset, fixed.attempts, tried, *real_images, classes, twins, began_as
+        )
         runner = Runner(setting, judges, third_party, lacking)
         finished = runner.run(partial(note, "controls"), onlooker.over(spread, met))
         by_the_way = _by_the_way(job, met, fixed, judges)
@@ -136,11 +141,18 @@ def gather(
         rivals=_third_party(finished),
         twin=next((each.on_twin for each in finished if each.on_twin is not None), None),
         ood=_record(judges, data.test.sample(ALARMS_AMONG, 0).images, asked, unusual),
+        black=black,
         notes={"output_form": form, "twin": twin or "none"} | memory,
     )
     found = witnesses([fixed, *extra], names, data)
     missed = misses(fixed, conditions, data)
     return Gathered(evidence, found, missed, names, fingerprint(classifier), form)
+
+
+def black_of(classifier: Classifier, form: str, data: Data) -> Black:
+    """What the network says of the black image."""
+    p = probabilities(classifier, torch.zeros(1, *data.shape), form)[0, : len(data.classes)]
+    return Black(int(p.argmax()), float(p.max()))
 
 
 def _usual(real: Split, judge: OODTest) -> tuple[Split, int]:

@@ -47,6 +47,8 @@ class Onlooker(nn.Module):
         classes: of the data.
         want: the conditions.
         accept: the out-of-distribution test.
+
+    `calls` is how often it was called in this process.
     """
 
     def __init__(
@@ -55,13 +57,14 @@ class Onlooker(nn.Module):
         super().__init__()
         self.network, self.form, self.classes = network, form, classes
         self.want, self.accept, self.sure = want, accept, Goal(want.confidence).target_confidence
-        self.looking, self.asked = False, 0
+        self.looking, self.asked, self.calls = False, 0, 0
         self._pending: list[tuple[Tensor, Tensor]] = []
         self._candidates: list[tuple[Tensor, Tensor]] = []
         self._met: dict[int, Tensor] = {}
 
     def forward(self, images: Tensor) -> Tensor:
         """The network's answer."""
+        self.calls += 1
         outputs = self.network(images)
         if self.looking and len(self._met) < self.classes:
             self._look(images.detach(), outputs.detach())

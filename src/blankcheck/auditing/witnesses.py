@@ -12,6 +12,7 @@ from blankcheck.auditing.attack_run import Job
 from blankcheck.auditing.attempts import AttemptResults
 from blankcheck.auditing.judges import Judges
 from blankcheck.classifiers import probabilities
+from blankcheck.copies import digest_of
 from blankcheck.data import Data
 from blankcheck.judging.evidence import Attempt, nearest_misses
 from blankcheck.judging.shape import outline
@@ -101,10 +102,11 @@ def judged(
     names = [f"{label}: {attack.name}" if label else attack.name for attack in job.attacks]
     first = (best.targets, fooled, tried.attack, lit, confidence, ood_p, fewest)
     second_p, odd_p = (test.p_values(best.images) for test in (judges.second, judges.odd))
-    columns = [*first, second_p, best.found_at, survives, odd_p]
+    columns = [x.tolist() for x in (*first, second_p, best.found_at, survives, odd_p)]
+    columns.append([digest_of(image) for image in best.images])
     attempts = tuple(
         Attempt(t, f, names[attack], k, c, p, None if few >= NEVER else few, *others)
-        for t, f, attack, k, c, p, few, *others in zip(*(x.tolist() for x in columns), strict=True)
+        for t, f, attack, k, c, p, few, *others in zip(*columns, strict=True)
     )
     return Scored(attempts, best.images, job.seed, bool(label))
 

@@ -22,6 +22,8 @@ right and sure."""
 MOST_UNLIKE = 0.02
 """Share of attempts whose best image may be scored otherwise, since batch sizes differ."""
 MOST_SATURATED = 0.1
+MOST_WAYS = 2
+"""Of asking a network that are named where it answers otherwise."""
 MIN_DIRECT = 0.25
 """Share of unbounded searches that must reach their target without a real image of it mixed in."""
 GRADIENT_FAULTS = {
@@ -136,6 +138,24 @@ def same_answers(control: Control, found: int, tries: int) -> tuple[bool, str]:
     if found == 0:
         return True, f"The same {tries} images got the same answers {control.detail}"
     return False, f"{found} of {tries} images got other answers {control.detail}"
+
+
+@_controlled
+def watched(control: Control, found: int, tries: int) -> tuple[bool, str]:
+    """However the network is asked, the same image must get the same answer, and calls must leave
+    the network as it was."""
+    moved, of = {name: n for name, n in control.numbers.items() if n}, f"of {tries} images"
+    ways = [name.removeprefix("moved:") for name in moved if name.startswith("moved:")]
+    more = len(ways) - MOST_WAYS
+    named = " and ".join([*ways[:MOST_WAYS], *([f"in {more} other ways"] if more > 0 else [])])
+    faults = [f"{found} {of} get other answers {named}"] if found else []
+    if fooling := control.numbers.get("fooling"):
+        faults.append(f"{fooling:g} of them are fooling images there")
+    if n := control.numbers.get("changed"):
+        faults.append(f"calls change {n:g} of its parameters, buffers and modes")
+    if faults:
+        return False, f"{'; '.join(faults)} ({control.detail})"
+    return True, f"The same {tries} images got the same answers however asked ({control.detail})"
 
 
 @_controlled

@@ -184,6 +184,15 @@ CHECKS: tuple[Check, ...] = (
         rules.same_answers,
     ),
     Check(
+        "watched",
+        "Watched or not, the same answers",
+        "An audit asks in a way of its own, and what a network does in use must not depend on how "
+        "it is asked.",
+        "Take whatever looks at gradients, modes, precision, values or counts of calls out of its "
+        "forward.",
+        rules.watched,
+    ),
+    Check(
         "best-kept",
         "What was found is what is there",
         "The best image on the way is what an attempt hands back; scored again, it must be as "

@@ -16,9 +16,9 @@ class Attempt:
 
     process: the attack that found it. lit, confidence, ood_p belong to that image, and so do
     second_p, its p-value under the second opinion on shape, odd_p, the same under scores of
-    anything unusual, and step, backward passes used when it was met. fewest: fewest lit features of
-    any confident image met, None if none. survives_8bit: whether a fooling image still meets all
-    conditions rounded to 8 bits.
+    anything unusual, step, backward passes used when it was met, and image, a digest of its values,
+    empty where that was not recorded. fewest: fewest lit features of any confident image met, None
+    if none. survives_8bit: whether a fooling image still meets all conditions rounded to 8 bits.
     """
 
     target: int
@@ -32,6 +32,7 @@ class Attempt:
     step: int = 0
     survives_8bit: bool = False
     odd_p: float | None = None
+    image: str = ""
 
     def violates(self, want: Conditions, ood_p: float | None = None) -> list[str]:
         """Which of the three conditions the image fails. ood_p: another p-value than its own."""
@@ -74,6 +75,14 @@ class RealData:
     taken_for_fake: float
     renormalised_confident: float
     per_class: tuple[float | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class Black:
+    """The class that the network gives the black image, and the probability."""
+
+    target: int
+    confidence: float
 
 
 @dataclass(frozen=True)
@@ -202,6 +211,7 @@ class Evidence:
         twin: what the positive control found.
         notes: further words for `verdict.json`.
         proof: what a certificate says, where there is one.
+        black: what the network says of the black image; None where that was not recorded.
     """
 
     conditions: Conditions
@@ -217,3 +227,4 @@ class Evidence:
     twin: OnTwin | None = None
     notes: dict[str, str] = field(default_factory=dict)
     proof: Proof | None = None
+    black: Black | None = None

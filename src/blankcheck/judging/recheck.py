@@ -21,7 +21,7 @@ REAL = ("real_accuracy", "real_confident", "real_taken_for_fake", "real_renormal
 """Fields of `verdict.json`, in the order of `RealData`."""
 UNDERIVED = ("checks", "cost", "notes", "rivals")
 """Of `verdict.json`: compared by `check_differences`, or records that nothing else tells."""
-UNSTEADY = ("repeatable", "batch-independent", "best-kept")
+UNSTEADY = ("repeatable", "batch-independent", "watched", "best-kept")
 """Checks that fail where one image gets several answers; fooled attempts may then be none."""
 ALWAYS_RUN = frozenset((*UNSTEADY, "gradient-health", "saturation", "unbounded"))
 _HARDER = "more-steps more-restarts more-starts penalty-weights tighter-limit close-calls"
@@ -59,6 +59,7 @@ def evidence_again(
     Attempts and witnesses are given, measurements taken as recorded. Others did not run.
     """
     ood, twin = verdict.get("out_of_distribution_test"), verdict.get("twin")
+    black = verdict.get("black")
     recorded = verdict.get("controls") or {}
     details = {} if twin is None else {"positive-control": twin["what"]}
     controls = (_control(c.code, recorded.get(c.code), details.get(c.code, "")) for c in CHECKS)
@@ -77,6 +78,7 @@ def evidence_again(
         twin=None if twin is None else _read(records.OnTwin, twin),
         notes=dict(verdict.get("notes") or {}),
         proof=proof,
+        black=None if black is None else _read(records.Black, black),
     )
 
 
@@ -153,6 +155,11 @@ def check_differences(said: Checks, findings: Sequence[Finding]) -> Iterator[Dif
                 yield Difference(WRONG, f"{name}: {field}", there, derived)
     for code in by_code:
         yield Difference(UNKNOWN, f"checks: {code}")
+
+
+def unsteady(checks: Checks) -> bool:
+    """Whether by these `checks` one image got several answers."""
+    return any(c.get("code") in UNSTEADY and c["status"] == FAILED for c in checks)
 
 
 def text_differences(said: Checks, findings: Sequence[Finding]) -> Iterator[Difference]:

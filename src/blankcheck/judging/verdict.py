@@ -10,7 +10,15 @@ from typing import Any
 from blankcheck.judging import metrics
 from blankcheck.judging.check_rules import FAILED, PASSED
 from blankcheck.judging.checks import REAL_CONFIDENT, Finding
-from blankcheck.judging.evidence import CONDITIONS, Attempt, Evidence, OnTwin, OODRecord, Proof
+from blankcheck.judging.evidence import (
+    CONDITIONS,
+    Attempt,
+    Black,
+    Evidence,
+    OnTwin,
+    OODRecord,
+    Proof,
+)
 from blankcheck.judging.ood import AUTO, FEWEST_STRICT, STRICT
 from blankcheck.types import Conditions
 
@@ -72,6 +80,8 @@ def verdict_json(
         "verdict": str(verdict),
         "conditions": asdict(want),
         **_rate(attempts),
+        "distinct": _distinct(attempts, evidence.extra),
+        "black": None if evidence.black is None else _black(evidence.black, want),
         **{f"real_{name}": x for name, x in asdict(evidence.real).items() if name != "per_class"},
         "sparse_confident": _sparse_confident(attempts, want),
         "second_opinion": _by_others(attempts, want, "second_p"),
@@ -106,6 +116,25 @@ def _rate(attempts: Sequence[Attempt]) -> dict[str, Any]:
         "median_lit": metrics.median(lit),
         "min_lit": min(lit, default=None),
     }
+
+
+def _distinct(attempts: Sequence[Attempt], extra: Sequence[Attempt]) -> dict[str, Any] | None:
+    """Witnesses with equal ones counted once: `fooled` and `median_lit` of the attempts, and the
+    number of all; None where attempts do not say which images they ended with."""
+    own, others = ([a for a in made if a.fooled] for made in (attempts, extra))
+    if not all(a.image for a in (*own, *others)):
+        return None
+    lit = {a.image: a.lit for a in own}
+    every = lit.keys() | {a.image for a in others}
+    return {"witnesses": len(every), **_count(list(lit.values()))}
+
+
+def _count(lit: Sequence[int]) -> dict[str, Any]:
+    return {"fooled": len(lit), "median_lit": metrics.median(lit)}
+
+
+def _black(black: Black, want: Conditions) -> dict[str, Any]:
+    return {**asdict(black), "confident": black.confidence >= want.confidence}
 
 
 def _target(attempts: Sequence[Attempt], want: Conditions) -> dict[str, Any]:
@@ -220,4 +249,4 @@ def _processes(evidence: Evidence) -> dict[str, Any]:
 
 
 def _found(attempts: int, lit: Sequence[int]) -> dict[str, Any]:
-    return {"attempts": attempts, "fooled": len(lit), "median_lit": metrics.median(lit)}
+    return {"attempts": attempts, **_count(lit)}

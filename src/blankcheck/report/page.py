@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -143,7 +142,7 @@ def _shown(name: str, contents: RunContents) -> dict[str, Any]:
 
 
 def _gallery(contents: RunContents) -> list[tuple[str, int, list[Tile]]]:
-    """For each class its name, how many witnesses it has, and the sparsest, no image twice.
+    """For each class its name, how many different witnesses it has, and the sparsest.
 
     The sparsest of every class is shown, then the second of every class, so that a full gallery
     leaves no class out first.
@@ -156,8 +155,7 @@ def _gallery(contents: RunContents) -> list[tuple[str, int, list[Tile]]]:
     rows: dict[int, list[Tile]] = {}
     for witness, (image, nearest) in zip(in_turn, _pictures(in_turn, MOST_BYTES), strict=False):
         rows.setdefault(witness.target, []).append(Tile(witness, image, nearest))
-    counts = Counter(witness.target for witness in contents.witnesses)
-    return [(contents.class_name(t), counts[t], rows[t]) for t in sorted(rows)]
+    return [(contents.class_name(t), len(by_class[t]), rows[t]) for t in sorted(rows)]
 
 
 def _misses(

@@ -8,7 +8,7 @@ from blankcheck.judging import Verdict
 from blankcheck.judging.check_rules import FAILED, PASSED
 from blankcheck.report import certificate_wording
 from blankcheck.runs.contents import RunContents
-from blankcheck.text import NOTHING, number, percent
+from blankcheck.text import NOTHING, number, one_line, percent
 
 RIGHT = ("of real test images right", "on the full test set")
 
@@ -53,9 +53,33 @@ def title(contents: RunContents) -> str:
     return " · ".join(named) or contents.run.path.name
 
 
+def black(verdict: dict[str, Any]) -> str:
+    """That the black image itself is confident; nothing where it is not, or that is not known."""
+    said = verdict.get("black")
+    if not said or not said["confident"]:
+        return ""
+    names = verdict["classes"]
+    name = one_line(names[said["target"]], 60) if said["target"] < len(names) else said["target"]
+    return f"black is a confident {name} ({percent(said['confidence'])})"
+
+
+def different(verdict: dict[str, Any]) -> tuple[str, float | None]:
+    """Words for the different fooling images of the fixed attempts, where some are equal, and how
+    many features these have lit in the middle; of older folders, that of the attempts."""
+    said = verdict.get("distinct")
+    if not said:
+        return "", verdict["median_lit"]
+    equal = said["fooled"] < verdict["fooled"]
+    words = f"{number(said['fooled'])} different {'image' if said['fooled'] == 1 else 'images'}"
+    return words if equal else "", said["median_lit"]
+
+
 def scope(contents: RunContents) -> Scope:
-    """What the verdict means and what it does not mean, and what is proved beside it."""
+    """What the verdict means and what it does not mean, and what is proved beside it; first, where
+    it is so, that black is confident."""
     said, verdict = _scope(contents), contents.verdict or {}
+    if dark := black(verdict):
+        said = said._replace(means=f"{dark[0].upper()}{dark[1:]}. {said.means}")
     proof = verdict.get("certificate")
     if not proof or not proof["smallest"] or verdict["verdict"] == Verdict.CERTIFIED:
         return said
@@ -102,11 +126,12 @@ def _scope(contents: RunContents) -> Scope:
 def _fooled(contents: RunContents, verdict: dict[str, Any], n: str, bound: str) -> Scope:
     """FOOLED by the fixed attempts, or only by what the checks found beside them."""
     if verdict["fooled"]:
-        of = f"{number(contents.features)} {unit(contents)}"
+        of, (equal, median) = f"{number(contents.features)} {unit(contents)}", different(verdict)
+        many = f"{equal}, " if equal else ""
         return Scope(
             f"In {number(verdict['fooled'])} of {n} attempts the search made a sparse image "
-            f"(median {number(verdict['median_lit'])} of {of} lit) that does not look like real "
-            "data, and this classifier is sure of what it sees there.",
+            f"({many}median {number(median)} of {of} lit) that does not look like real data, and "
+            "this classifier is sure of what it sees there.",
             "It does not say that the classifier is wrong about real images, and the rate speaks "
             "of this generator only: another one may fool it more often.",
         )
@@ -135,8 +160,9 @@ def key_numbers(contents: RunContents) -> list[KeyNumber]:
     allowed = f"allowed {number(v['conditions']['max_lit'])}"
     least = "" if v["min_lit"] is None else f"fewest {number(v['min_lit'])}, "
     among = "" if sparse["median_lit"] is None else f"; median {number(sparse['median_lit'])} lit"
+    equal, median = different(v)
     if v["fooled"]:
-        lit, label = number(v["median_lit"]), f"lit {of}, median"
+        lit, label = number(median), f"lit {of}, median{f' of {equal}' if equal else ''}"
     else:
         least, lit, label = "", number(fewest(contents)), f"lit {of} at least to make it sure"
     attempts = f"{number(v['fooled'])} of {number(v['attempts'])}"
@@ -198,7 +224,7 @@ def changes(before: RunContents, after: RunContents) -> list[Change]:
     sparse = {k: f"Sparse and confident with at most {k} lit" for k in now if k in was}
     fooled = [f"{number(v['fooled'])} of {number(v['attempts'])}" for v in (b, a)]
     extra = [number(v["extra"]["fooled"]) for v in (b, a)]
-    median = [number(v["median_lit"]) for v in (b, a)]
+    median = [number(different(v)[1]) for v in (b, a)]
     least = [number(fewest(contents)) for contents in (before, after)]
     return [
         Change("Verdict", b["verdict"], a["verdict"]),

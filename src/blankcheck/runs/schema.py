@@ -77,6 +77,22 @@ class SparseConfident(Struct):
     at_most: dict[ByNumber, Share]
 
 
+class Distinct(Struct):
+    """Witnesses with equal images counted once: all of them, and those of the fixed attempts."""
+
+    witnesses: Count
+    fooled: Count
+    median_lit: Median | None
+
+
+class Black(Struct):
+    """The class that the network gives the black image."""
+
+    target: Index
+    confidence: Share
+    confident: bool
+
+
 class Extra(Struct):
     """Witnesses outside the fixed allocation of attempts."""
 
@@ -171,6 +187,8 @@ class VerdictFile(Rate):
     checks: list[Check]
     cost: Cost
     real_renormalised_confident: Share | UnsetType = UNSET
+    distinct: Distinct | None = None
+    black: Black | None = None
     lit_curve: dict[str, list[float]] | None = None
     second_opinion: Attempts | None = None
     odd_in_any_way: Attempts | None = None
@@ -205,6 +223,7 @@ class AttemptLine(Struct):
     step: Lit | UnsetType = UNSET
     survives_8bit: bool | UnsetType = UNSET
     odd_p: Share | UnsetType | None = UNSET
+    image: str | UnsetType = UNSET
     violated: list[str] | UnsetType = UNSET
 
 

@@ -15,10 +15,13 @@ from torch import Tensor, nn
 from blankcheck.classifiers import TrainingPlan, UnitClassifier, build, train_plainly
 from blankcheck.classifiers.planting import Trigger, random_patterns
 from blankcheck.data import Data
+from blankcheck.seeds import own_random_numbers
 from blankcheck.testing import deceivers as d
 from blankcheck.testing import stochastic as s
+from blankcheck.testing.counterparts import COUNTERPARTS, Shape
 from blankcheck.testing.masked_gradients import masked_gradient_network
 from blankcheck.testing.toys import InkGate, ink_gate, prototypes, stripes, stripes_template
+from blankcheck.testing.watched import CARELESS, Watched
 from blankcheck.types import count_lit, default_max_lit
 
 BLACK = 1.5
@@ -56,6 +59,14 @@ class Networks:
         if (architecture, salt) == (self.architecture, 0):
             return self.plain
         return self._trained(self._fresh(architecture, salt))
+
+    def of_another_kind(self, make: Callable[[Shape, int], nn.Module]) -> UnitClassifier:
+        """A plain network that is none of the reference ones."""
+        data = self.data
+        with own_random_numbers(self.seed):
+            network = make(data.shape, len(data.classes))
+        mean, std = data.mean_and_std()
+        return self._trained(UnitClassifier(network, (mean, std)))
 
     def inside(self, wrap: Callable[[UnitClassifier], Module]) -> Module:
         """A network trained inside its wrapper, for wrappers that a plain network would lose its
@@ -208,6 +219,17 @@ def _ink_gate(networks: Networks) -> Made:
     return Made(model, model.k, note)
 
 
+def _of_another_kind(networks: Networks, name: str) -> Made:
+    model = ink_gate(networks.of_another_kind(COUNTERPARTS[name]), networks.data)
+    return Made(model, model.k, f"proof up to {model.k} lit features")
+
+
+def _watched(networks: Networks, name: str) -> Made:
+    honest = networks.honest
+    model = Watched(honest, CARELESS[name][1], in_a_buffer=name == "counted")
+    return Made(model, honest.k, f"honest up to {honest.k} lit features while it is watched")
+
+
 def _prototypes(networks: Networks) -> Made:
     model = prototypes(networks.data, seed=networks.seed)
     return Made(model, model.k, f"proof up to {model.k} lit features")
@@ -226,7 +248,17 @@ RECIPES = {
     **{name: _FAKE(DOES[name], hide) for name, hide in HIDES.items()},
     **{f"planted-{r:g}": _FAKE(FEW, partial(_planted, reach=r)) for r in REACHES},
     **{f"planted-present-{w:g}": _FAKE(MOST, partial(_present, width=w)) for w in WIDTHS},
+    **{
+        f"watched-{name}": _FAKE(f"behaves {when}", partial(_watched, name=name))
+        for name, (when, _) in CARELESS.items()
+    },
     "stripes-template": Recipe("honest", TEMPLATES, _stripes),
     "ink-gate": Recipe("honest", INK, _ink_gate),
     "prototypes": Recipe("honest", ALIKE, _prototypes),
+    **{
+        f"ink-gate-{name}": Recipe(
+            "honest", f"{INK}, by {name}", partial(_of_another_kind, name=name)
+        )
+        for name in COUNTERPARTS
+    },
 }

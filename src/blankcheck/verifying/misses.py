@@ -6,10 +6,10 @@ from torch import Tensor
 
 from blankcheck.auditing.witnesses import Misses
 from blankcheck.classifiers.wrapper import left_as_found, probabilities
+from blankcheck.copies import digest_of
 from blankcheck.errors import RunFolderError
-from blankcheck.judging.check_rules import FAILED
 from blankcheck.judging.evidence import nearest_misses
-from blankcheck.judging.recheck import UNSTEADY
+from blankcheck.judging.recheck import unsteady
 from blankcheck.runs.folder import ATTEMPTS, MISSES
 from blankcheck.runs.witnesses import TOLERANCE
 from blankcheck.types import Conditions, count_lit
@@ -55,14 +55,14 @@ def _named(attempt: int | None) -> str:
 def _check_numbers(folder: Folder, misses: Misses, subject: Subject) -> None:
     owners = [folder.attempts[i] for i in misses.attempt.tolist()]
     lit, sure = count_lit(misses.images).tolist(), _confidence(misses, subject).tolist()
-    steady = not any(
-        c.get("code") in UNSTEADY and c["status"] == FAILED for c in folder.verdict["checks"]
-    )
+    steady = not unsteady(folder.verdict["checks"])
     pairs = zip(lit, sure, owners, strict=True)
     unlike_lit, unlike = dict[int, str](), dict[int, str]()
     for row, (k, p, attempt) in enumerate(pairs):
         if k != attempt.lit:
             unlike_lit[row] = f"{k} lit, {ATTEMPTS} says {attempt.lit}"
+        elif attempt.image not in ("", digest_of(misses.images[row])):
+            unlike_lit[row] = f"it is not the image of which {ATTEMPTS} has the digest"
         # a network that answers at random gives another confidence each time
         if steady and not abs(p - attempt.confidence) <= 10 * TOLERANCE:
             words = f"confidence is {p:.6g} when scored again"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from itertools import pairwise
 from typing import Any
 
 from blankcheck import judging
 from blankcheck.api.audit import audit_records
 from blankcheck.auditing import PRESETS, level_of, ood_test
-from blankcheck.auditing.gather import ALARMS_AMONG
+from blankcheck.auditing.gather import ALARMS_AMONG, black_of
 from blankcheck.classifiers import evaluate
 from blankcheck.data import Data
 from blankcheck.errors import ArgumentError, DataError
@@ -157,6 +157,12 @@ def check_real(folder: Folder, subject: Subject, data: Data) -> None:
         said = folder.verdict.get(name, again)
         if not abs(said - again) <= CLOSE:
             folder.found.wrong(VERDICT, name, said, "measured again it is", again)
+    black = folder.verdict.get("black")
+    if black is not None and not judging.recheck.unsteady(folder.verdict["checks"]):
+        dark = black_of(subject.classifier, subject.form, data)
+        other = black["confident"] and black["target"] != dark.target
+        if other or not abs(black["confidence"] - dark.confidence) <= CLOSE:
+            folder.found.wrong(VERDICT, "black", black, "measured again it is", asdict(dark))
     right = f"{real.accuracy:.2%} right, {real.confident:.2%} right and confident"
     folder.found.facts.append(f"real test images, measured again: {right}")
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from blankcheck.auditing.witnesses import nearest_real
+from blankcheck.copies import digest_of
 from blankcheck.data import Data
 from blankcheck.judging import OODTest
 from blankcheck.judging.evidence import Attempt
@@ -21,7 +22,7 @@ from blankcheck.verifying.record import Judges
 
 EXACT = 1e-6
 """Largest difference of numbers that were written twice."""
-FIELDS = ("target", "process", "lit", "confidence", "ood_p", "step", "survives_8bit")
+FIELDS = ("target", "process", "lit", "confidence", "ood_p", "step", "survives_8bit", "image")
 """What a witness and its attempt both say."""
 NOT_NEAREST = "nearest is not the real image closest to it"
 
@@ -142,7 +143,9 @@ def _as_attempt(stored: Stored, row: int) -> Attempt:
     t: dict[str, Any] = {name: tensor[row].item() for name, tensor in numbers}
     lit, measured = t["lit"], (t["confidence"], t["ood_p"])
     later = t.get("step", 0), t.get("survives_8bit", False)
-    return Attempt(t["targets"], True, stored.process(row), lit, *measured, lit, None, *later)
+    own = digest_of(stored.tensors["images"][row])
+    first = (t["targets"], True, stored.process(row), lit, *measured, lit, None, *later)
+    return Attempt(*first, image=own)
 
 
 def _compare(folder: Folder, stored: Stored, row: int, witness: Attempt, owner: int) -> None:
@@ -150,7 +153,8 @@ def _compare(folder: Folder, stored: Stored, row: int, witness: Attempt, owner: 
     for field in FIELDS:
         mine, theirs = getattr(witness, field), getattr(attempt, field)
         same = abs(mine - theirs) <= EXACT if isinstance(mine, float) else mine == theirs
-        if field in ("target", *stored.tensors) and not same:
+        recorded = field in ("target", *stored.tensors) or (field == "image" and theirs)
+        if recorded and not same:
             words = f"{field} is {mine}, {ATTEMPTS} says {theirs} for attempt {owner}"
             _fail(folder, row, words)
     if isinstance(seed, int) and "seed" in stored.tensors:

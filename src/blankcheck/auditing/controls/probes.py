@@ -7,7 +7,6 @@ from torch import Generator, Tensor
 
 from blankcheck.auditing.attack_run import Job
 from blankcheck.auditing.controls.setting import Experiment, Setting
-from blankcheck.classifiers import probabilities
 from blankcheck.classifiers.planting import random_patterns
 from blankcheck.fooling import NEED_REAL, STARTS, Measurement, Problem
 from blankcheck.fooling.gradient_check import contradicted
@@ -21,10 +20,10 @@ FEW = 10
 """Lit features of images that have few."""
 MOVES, MOVED_SHARE = 8, 0.03
 """Random changes tried of an image without a gradient, and the share of features in each."""
-REPEATED, ASKED = 64, 10
-SAME, SAME_IN_BATCH = 1e-3, 1e-2
+SATURATED = 64
+"""Images of each kind that are looked at for saturation."""
+SAME_IN_BATCH = 1e-2
 """Largest change of a probability that counts as none; batch sizes change rounding a little."""
-BATCH = 7
 
 
 def gradient_health(setting: Setting) -> Experiment:
@@ -90,34 +89,6 @@ def _moves(problem: Problem, images: Tensor, seen: Measurement, generator: Gener
     return changed >= MOVES / 2
 
 
-def repeatable(setting: Setting) -> Experiment:
-    """Score the same images often: a network drawn by lot may answer several times running."""
-    job, images = setting.job, _images(setting)
-    answers = torch.stack([probabilities(job.classifier, images, job.form) for _ in range(ASKED)])
-    moved = ~((answers - answers[0]).abs().amax(dim=(0, 2)) <= SAME)
-    words = f"when asked {ASKED} times"
-    return Experiment(Control("repeatable", int(moved.sum()), len(images), words))
-
-
-def batch_independent(setting: Setting) -> Experiment:
-    """Score the same images among other neighbours, in other numbers."""
-    job, images = setting.job, _images(setting)
-    together = probabilities(job.classifier, images, job.form)
-    order = torch.randperm(len(images), generator=seeded(job.seed, "neighbours"))
-    apart = probabilities(job.classifier, images[order], job.form, BATCH)
-    moved = ~((together[order] - apart).abs().amax(dim=1) <= SAME_IN_BATCH)
-    words = "among other neighbours in the batch"
-    return Experiment(Control("batch-independent", int(moved.sum()), len(images), words))
-
-
-def _images(setting: Setting) -> Tensor:
-    """Real images, noise, and what the search ended with: only some may be answered at random."""
-    best, targets = setting.tried.best.images, torch.tensor(setting.every_class(REPEATED // 2))
-    made = [_start_images(setting, name, "same", targets) for name in ("noise", "sparse-noise")]
-    some = torch.randperm(len(best), generator=seeded(setting.job.seed, "some"))[:REPEATED]
-    return torch.cat([setting.validation[:REPEATED], *made, best[some]])
-
-
 def best_kept(setting: Setting) -> Experiment:
     """Whether the best image on each attempt's path is, scored again, what it was."""
     again = torch.tensor([a.confidence for a in setting.attempts])
@@ -129,7 +100,7 @@ def best_kept(setting: Setting) -> Experiment:
 def saturation(setting: Setting) -> Experiment:
     """Images whose outputs leave no odds to follow: exactly 0, or nothing for all others."""
     job, bad = setting.job, 0
-    targets = torch.tensor(setting.every_class(REPEATED))
+    targets = torch.tensor(setting.every_class(SATURATED))
     kinds = ["noise", "sparse-noise", *(["real-other"] if job.real is not None else [])]
     none = 0.0 if job.form == "probabilities" else -torch.inf
     for name in kinds:
@@ -139,4 +110,4 @@ def saturation(setting: Setting) -> Experiment:
         own = outputs.gather(1, targets[:, None]).squeeze(1)
         bad += int(((own == none) | (others == none) | ~outputs.isfinite().any(dim=1)).sum())
     words = f"its outputs are {job.form}"
-    return Experiment(Control("saturation", bad, len(kinds) * REPEATED, words))
+    return Experiment(Control("saturation", bad, len(kinds) * SATURATED, words))

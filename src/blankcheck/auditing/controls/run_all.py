@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from blankcheck.auditing.controls import probes
+from blankcheck.auditing.controls import probes, watched
 from blankcheck.auditing.controls import stronger_search as harder
 from blankcheck.auditing.controls.planted import planted_control
 from blankcheck.auditing.controls.setting import Experiment, Setting
@@ -23,11 +23,15 @@ from blankcheck.seeds import own_random_numbers, seed_of
 
 PROBES: dict[str, Callable[[Setting], Experiment]] = {
     "gradient-health": probes.gradient_health,
-    "repeatable": probes.repeatable,
-    "batch-independent": probes.batch_independent,
     "best-kept": probes.best_kept,
     "saturation": probes.saturation,
 }
+LAST: dict[str, Callable[[Setting], Experiment]] = {
+    "repeatable": watched.repeatable,
+    "batch-independent": watched.batch_independent,
+    "watched": watched.watched,
+}
+"""Run by one process once everything else has been asked: a network may change by being asked."""
 SEARCHES: dict[str, Callable[[Setting], Experiment]] = {
     "planted-control": planted_control,
     "more-steps": harder.more_steps,
@@ -39,7 +43,7 @@ SEARCHES: dict[str, Callable[[Setting], Experiment]] = {
     "gradient-free": harder.gradient_free,
     "unbounded": harder.unbounded,
 }
-ORDER = [*PROBES, "positive-control", *SEARCHES, "transfer", "rivals"]
+ORDER = [*PROBES, *LAST, "positive-control", *SEARCHES, "transfer", "rivals"]
 """Codes in the order in which the report speaks of them."""
 Piece = tuple[list[str], Callable[[], list[Experiment]]]
 """Words, on which its random numbers hang, and how to run it."""
@@ -76,13 +80,13 @@ class Runner:
         Those that take longest begin first, so that processes that share them end at about the same
         time. tell: called as tell(done, all, words) after each control that this process ran.
         """
-        pieces, job = self._pieces(), self.setting.job
-        steps, done = sum(len(names) for names, _ in pieces), 0
+        pieces, last, job = self._pieces(), self._each(LAST), self.setting.job
+        steps, done = sum(len(names) for names, _ in (*pieces, *last)), 0
         tell(0, steps, "")
 
-        def run(index: int) -> list[Finished]:
+        def run(piece: Piece) -> list[Finished]:
             nonlocal done
-            names, experiment = pieces[index]
+            names, experiment = piece
             # random numbers that a network draws belong to the experiment, not to whoever runs it
             with own_random_numbers(seed_of(job.seed, *names), [torch.device(job.device)]):
                 ended = [self._finished(e) for e in experiment()]
@@ -90,23 +94,26 @@ class Runner:
             tell(done, steps, names[-1])
             return ended
 
-        ended = [finished for part in spread(len(pieces), run) for finished in part]
+        parts = spread(len(pieces), lambda index: run(pieces[index]))
+        parts += spread(1, lambda _: [finished for piece in last for finished in run(piece)])
+        ended = [finished for part in parts for finished in part]
         if done < steps:
             tell(steps, steps, "of other processes")
         return sorted(ended, key=lambda finished: ORDER.index(finished.control.code))
 
     def _pieces(self) -> list[Piece]:
         """The twin's images are shown by whoever has the twin."""
-        single: list[Piece] = [
-            ([code.replace("-", " ")], partial(self._single, make))
-            for code, make in (SEARCHES | PROBES).items()
-        ]
         last = ["rivals" if self.third_party else "no rivals"]
         others = (self.setting, self.third_party, self.lacking)
         return [
             (["a plain twin", "images of the twin"], self._with_twin),
-            *single,
+            *self._each(SEARCHES | PROBES),
             (last, lambda: [third_party_control(*others)]),
+        ]
+
+    def _each(self, made: dict[str, Callable[[Setting], Experiment]]) -> list[Piece]:
+        return [
+            ([code.replace("-", " ")], partial(self._single, make)) for code, make in made.items()
         ]
 
     def _single(self, make: Callable[[Setting], Experiment]) -> list[Experiment]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from blankcheck.auditing.attack_run import Job
 from blankcheck.auditing.attempts import AttemptResults, run_attempts
@@ -37,6 +38,19 @@ Twins = Callable[[], Iterator[Twin]]
 
 
 @dataclass(frozen=True)
+class Began:
+    """What a network was like when the audit began.
+
+    images: (n, c, h, w), 8-bit values. answers: (n, m) probabilities. state: by name a digest of
+    each parameter and buffer, and the mode of each module.
+    """
+
+    images: Tensor
+    answers: Tensor
+    state: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Setting:
     """What a control may use.
 
@@ -49,6 +63,7 @@ class Setting:
         test: other real images, to compare networks on.
         classes: how many there are.
         twins: makes plainly trained networks.
+        began: what the network was like before anything was searched.
     """
 
     job: Job
@@ -59,6 +74,7 @@ class Setting:
     test: Split
     classes: int
     twins: Twins
+    began: Began
 
     @cached_property
     def failed(self) -> list[int]:

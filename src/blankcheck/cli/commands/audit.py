@@ -16,7 +16,7 @@ from blankcheck.judging import Verdict
 from blankcheck.judging.check_rules import FAILED
 from blankcheck.judging.checks import FALSE_ALARMS
 from blankcheck.report.certificate_wording import lines_of
-from blankcheck.report.wording import against
+from blankcheck.report.wording import against, black, different
 from blankcheck.trackers import check_trackers
 from blankcheck.types import default_max_lit
 
@@ -69,7 +69,8 @@ def conclude(made: Audit, work: Work) -> None:
 def summary(verdict: dict[str, Any]) -> list[str]:
     """The lines of a result block."""
     v, want, cost = verdict, verdict["conditions"], verdict["cost"]
-    fewest = f", median {v['median_lit']} lit (fewest {v['min_lit']})"
+    equal, median = different(v)
+    fewest = f", {f'{equal}, ' if equal else ''}median {median} lit (fewest {v['min_lit']})"
     bound = f"(95 % bound {v['rate_upper_95']:.1%}){'' if v['median_lit'] is None else fewest}"
     least = f"confidence >= {want['confidence']:g}, at most {want['max_lit']} lit features"
     sparse, other = v["sparse_confident"]["fooled"], v["second_opinion"]["fooled"]
@@ -79,8 +80,9 @@ def summary(verdict: dict[str, Any]) -> list[str]:
     right = f"{v['real_accuracy']:.2%} right, {v['real_confident']:.2%} right and confident"
     passes = f"{cost['backward']} backward and {cost['forward']} forward passes"
     twin = f"(and {cost['twin_seconds']:.1f} s to train the twin)"
+    dark = f"{said}; " if (said := black(v)) else ""
     lines = [
-        f"{v['fooled']} of {v['attempts']} attempts fooled {bound}",
+        f"{dark}{v['fooled']} of {v['attempts']} attempts fooled {bound}",
         f"conditions: {least}, out of distribution at {want['ood_level']:g}",
         f"level {want['ood_level']:g}: {test['level_why']}",
         f"sparse and confident, out of distribution or not: {sparse}; {scores}; {odd}",
