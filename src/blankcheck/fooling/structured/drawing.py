@@ -40,7 +40,7 @@ class Structures:
     """
 
     def __init__(self, drawn: int, of: Shape, max_lit: int, seed: int) -> None:
-        self.max_lit, self.seed = max_lit, seed
+        self.of, self.max_lit, self.seed = of, max_lit, seed
         self.plans = torch.tensor(list(_few(of)))
         self.shape = torch.Size((len(self.plans) + drawn, *of))
 
@@ -51,7 +51,7 @@ class Structures:
         """The images at these positions, (m, c, h, w)."""
         at = torch.arange(len(self))[index].view(-1)
         keys, few = at + self.seed % 2**40, at < len(self.plans)
-        window = _window(uniform(keys, 0, GENES), tuple(self.shape[1:]), self.max_lit)
+        window = _window(uniform(keys, 0, GENES), self.of, self.max_lit)
         known = _enumerated(window, self.plans[at.clamp_max(len(self.plans) - 1)])
         return painted(known.where(few, window), self.max_lit)
 

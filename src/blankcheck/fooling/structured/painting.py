@@ -16,7 +16,7 @@ SHRINKS = 3
 """How often the window of what has too many lit features shrinks before rows are cut off."""
 SLANTS = (1, 0), (0, 1), (1, 1), (1, -1)
 """Down and right, of stripes."""
-ANGLES = tuple((math.cos(math.pi * i / 16), math.sin(math.pi * i / 16)) for i in range(16))
+ANGLES = tuple((math.cos(math.pi * i / 8), math.sin(math.pi * i / 8)) for i in range(8))
 """The same, of lines."""
 
 
@@ -99,7 +99,8 @@ def _corners(at: Window) -> Tensor:
 
 def _stripes(at: Window) -> Tensor:
     down, right = at.direction(SLANTS)
-    return (down * at.u + right * at.v + at.phase) % at.p < at.t
+    along: Tensor = down * at.u + right * at.v + at.phase
+    return along % at.p < at.t
 
 
 def _lattice(at: Window, both: Callable[[Tensor, Tensor], Tensor] = torch.logical_and) -> Tensor:
@@ -110,8 +111,9 @@ def _lines(at: Window) -> Tensor:
     """One through the centre, or two that cross."""
     down, right = at.direction(ANGLES)
     y, x = 2 * at.u + 1 - at.h, 2 * at.v + 1 - at.w
-    second = ((right * y - down * x).abs() <= at.t) & (at.phase % 2 == 1)
-    return ((down * y + right * x).abs() <= at.t) | second
+    one: Tensor = (down * y + right * x).abs() <= at.t
+    second: Tensor = (right * y - down * x).abs() <= at.t
+    return one | second & (at.phase % 2 == 1)
 
 
 def _ring(at: Window) -> Tensor:
@@ -230,7 +232,7 @@ def _painted(at: Window) -> Tensor:
 def _each(ways: Sequence[Callable[[Window], Tensor]], which: Tensor, at: Window) -> Tensor:
     """What each row's way (n,) says of it, (n, rows, columns)."""
     made = torch.zeros(len(which), at.u.shape[1], at.v.shape[2], device=which.device)
-    for number in which.unique().tolist():
+    for number in sorted(set(which.tolist())):
         rows = (which == number).nonzero().squeeze(1)
         made[rows] = ways[number](at.rows(rows)).to(made.dtype).expand(-1, *made.shape[1:])
     return made

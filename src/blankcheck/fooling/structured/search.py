@@ -72,8 +72,8 @@ class StructuredSearch(GradientFree):
 
     def _genes(self, state: Described, tries: int) -> Tensor:
         """(tries, n, `GENES`)."""
-        numbers = uniform(state.keys, state.step, 2 * tries * GENES)
-        coin, fresh = numbers.view(-1, 2, tries, GENES).permute(1, 2, 0, 3)
+        numbers = uniform(state.keys, state.step, 2 * tries * GENES).view(-1, 2, tries, GENES)
+        coin, fresh = (each.transpose(0, 1) for each in numbers.unbind(1))
         if state.step == 0:
             return fresh
         moved = (state.genes + self.reach * (2 * fresh - 1)) % 1
