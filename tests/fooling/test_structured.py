@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from blankcheck.classifiers.structures import bars, blocks, box, grey_dots, lit
-from blankcheck.fooling import Goal, Problem, Structures, StructuredSearch, search
+from blankcheck.fooling import Goal, Problem, StructuredSearch, Structures, search
 from blankcheck.fooling.counter_rng import uniform
 from blankcheck.fooling.structured.drawing import GENES, structured
 from blankcheck.testing.structured import STRUCTURES, one_channel

@@ -12,6 +12,7 @@ from torch import Tensor
 from blankcheck.auditing.attack_run import Job
 from blankcheck.auditing.attempts import run_attempts
 from blankcheck.auditing.controls.setting import Experiment, Setting, not_applicable
+from blankcheck.auditing.controls.structured import among_structures
 from blankcheck.classifiers.planting import MOST_MARGIN, Sure, Trigger, random_patterns
 from blankcheck.classifiers.structures import Look, bars, blocks, grey_dots
 from blankcheck.fooling import Goal
@@ -39,7 +40,7 @@ ROOM = 4
 
 def planted_control(setting: Setting) -> Experiment:
     """A pattern for each of a few classes never fooled, and bars, blocks and grey dots for some of
-    these, found again by the same portfolio."""
+    these, found again as the audit looks for them."""
     code, job = "planted-control", setting.job
     fooled = {a.target for a in setting.attempts if a.fooled}
     classes = [t for t in range(setting.classes) if t not in fooled]
@@ -56,32 +57,33 @@ def planted_control(setting: Setting) -> Experiment:
         if share < FOUND:
             break
         numbers["narrowest_reach"] = reach
-    simple = _structures(setting, chosen)
+    simple, shown = _structures(setting, chosen)
     seen = {ANY + name: float(best.met.any()) for name, best in simple.items()}
     words = f"patterns of {size} lit features, of which a search from black sees the first traces"
     if simple:
         words += f", and any of all {', any of all '.join(simple)}, to which no gradient leads"
     count = int(met[REACHES[0]].sum()) + int(sum(seen.values())), len(chosen) + len(seen)
     control = Control(code, *count, words, numbers=numbers | seen)
-    return Experiment(control, spent=(*found.values(), *simple.values()))
+    return Experiment(control, spent=(*found.values(), *simple.values()), forward=shown)
 
 
-def _structures(setting: Setting, chosen: list[int]) -> dict[str, Fooling]:
-    """A few attempts for each of `STRUCTURES` on a copy that is sure of it. A copy has as many of
-    them as there are classes, one for each, so that what is found is known to be of its kind."""
-    job, names, found = setting.job, list(STRUCTURES), dict[str, Fooling]()
+def _structures(setting: Setting, chosen: list[int]) -> tuple[dict[str, Fooling], int]:
+    """For each of `STRUCTURES` what is found on a copy that is sure of it, as the check for
+    structured images looks for it; and how many were shown. A copy has as many of them as there are
+    classes, one for each, so that what is found is known to be of its kind."""
+    job, names, found, shown = setting.job, list(STRUCTURES), dict[str, Fooling](), 0
     if job.conditions.max_lit < ROOM * job.shape[0]:
-        return found
+        return found, shown
     for first in range(0, len(names), len(chosen)):
         pairs = list(zip(names[first:], chosen, strict=False))
         copy, form = job.classifier, job.form
         for name, target in pairs:
             copy, form = Sure(copy, STRUCTURES[name], target, form), "logits"
-        planted = setting.job_for(f"planted-control {first}", classifier=copy, form=form, more=0)
-        best = run_attempts(planted, [t for _, t in pairs for _ in range(TRIES)]).best
-        for turn, (name, _) in enumerate(pairs):
-            found[name] = best.rows(torch.arange(turn * TRIES, (turn + 1) * TRIES))
-    return found
+        planted = setting.job_for(f"planted-control {first}", classifier=copy, form=form)
+        _, tried, images = among_structures(setting, planted, [t for _, t in pairs])
+        shown += images
+        found |= {name: tried.best.rows(torch.tensor([i])) for i, (name, _) in enumerate(pairs)}
+    return found, shown
 
 
 def _search(setting: Setting, chosen: list[int], size: int, reach: float) -> Fooling:

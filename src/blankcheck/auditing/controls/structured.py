@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from blankcheck.auditing.attempts import run_attempts
+from blankcheck.auditing.attack_run import Job
+from blankcheck.auditing.attempts import AttemptResults, run_attempts
 from blankcheck.auditing.controls.setting import Experiment, Setting, not_applicable
 from blankcheck.auditing.portfolio import BEST, Attack, always
 from blankcheck.classifiers import probabilities
 from blankcheck.fooling import SigmaZero, Structures, TabuSearch
 from blankcheck.judging.evidence import Control
-from blankcheck.seeds import seed_of, seeded
+from blankcheck.seeds import seeded
 
+START = "structured"
 DRAWN_PER_STEP = 20
 """Images drawn per step of an attempt: 3,000 in `smoke`, 10,000 in `standard`."""
 LOOKED_AT = 20
@@ -24,27 +27,32 @@ STEPS = 40
 
 
 def structured(setting: Setting) -> Experiment:
-    """Bars, frames, stripes, dots of one grey and the like; searches go on from the nearest ones.
-
-    One forward pass each shows an image to all classes at once.
-    """
-    code, job = "structured", setting.job
-    targets = _targets(setting, 2 * setting.sample)
+    """Bars, frames, stripes, dots of one grey and the like, and searches from the nearest ones."""
+    code, targets = "structured", _targets(setting, 2 * setting.sample)
     if not targets:
         return not_applicable(code)
-    seed, drawn = seed_of(job.seed, code), DRAWN_PER_STEP * setting.preset.steps
-    images = Structures(drawn, job.shape, job.conditions.max_lit, seed)
+    job, tried, shown = among_structures(setting, setting.job_for(code), targets)
+    words = f"From the nearest of {shown:,} bars, frames, stripes, dots of one grey and so on"
+    control = Control(code, int(tried.best.met.sum()), len(targets), words)
+    return Experiment(control, ((job, tried),), forward=shown)
+
+
+def among_structures(
+    setting: Setting, job: Job, targets: list[int]
+) -> tuple[Job, AttemptResults, int]:
+    """Structured images are shown to the job's classifier, one forward pass each for all classes at
+    once, and for each target a search goes on from one of the nearest; the job of these searches,
+    what they end with, and how many images were shown."""
+    drawn = DRAWN_PER_STEP * setting.preset.steps
+    images = Structures(drawn, job.shape, job.conditions.max_lit, job.seed)
     p = probabilities(job.classifier, images, job.form)
     attacks = (
-        Attack(code, "exchange", always(TabuSearch()), STEPS),
+        Attack(START, "exchange", always(TabuSearch()), STEPS),
         Attack(BEST, "sigma-zero", always(SigmaZero(step_size=0.1)), STEPS),
     )
-    starts: dict[str, Tensor] = {code: _nearest(setting, images, p, targets)}
-    job = setting.job_for(code, attacks=attacks, starts=starts, real=None)
-    tried = run_attempts(job, targets)
-    words = f"From the nearest of {len(images):,} bars, frames, stripes, dots of one grey and so on"
-    control = Control(code, int(tried.best.met.sum()), len(targets), words)
-    return Experiment(control, ((job, tried),), forward=len(images))
+    starts: dict[str, Tensor] = {START: _nearest(job, images, p, targets)}
+    job = replace(job, attacks=attacks, starts=starts, real=None)
+    return job, run_attempts(job, targets), len(images)
 
 
 def _targets(setting: Setting, n: int) -> list[int]:
@@ -54,10 +62,10 @@ def _targets(setting: Setting, n: int) -> list[int]:
     return [classes[order[i % len(order)]] for i in range(n)] if classes else []
 
 
-def _nearest(setting: Setting, images: Structures, p: Tensor, targets: list[int]) -> Tensor:
+def _nearest(job: Job, images: Structures, p: Tensor, targets: list[int]) -> Tensor:
     """For each target the image that gives it most confidence, out of distribution before others;
     for one that comes again the next one. p: (n, m)."""
-    accept, order = setting.job.accept, dict[int, Tensor]()
+    accept, order = job.accept, dict[int, Tensor]()
     for target in set(targets):
         most = p[:, target].topk(min(LOOKED_AT, len(p))).indices
         odd = torch.ones_like(most) if accept is None else accept(images[most]).to(most)
