@@ -14,6 +14,7 @@ NO_MORE = (
     "tighter-limit",
     "close-calls",
     "gradient-free",
+    "structured",
     "transfer",
     "rivals",
 )

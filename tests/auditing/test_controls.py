@@ -15,12 +15,15 @@ from blankcheck.auditing.controls import probes, watched
 from blankcheck.auditing.controls import stronger_search as harder
 from blankcheck.auditing.controls.planted import REACHES, planted_control
 from blankcheck.auditing.controls.setting import Setting, Twin
+from blankcheck.auditing.controls.structured import structured
 from blankcheck.auditing.controls.third_party import third_party_control
 from blankcheck.auditing.judges import Judges
 from blankcheck.auditing.portfolio import PRESETS, Attack, within
 from blankcheck.auditing.third_party import ThirdPartyAttack
 from blankcheck.auditing.witnesses import judged
 from blankcheck.classifiers import evaluate
+from blankcheck.classifiers.planting import Sure
+from blankcheck.classifiers.structures import bars
 from blankcheck.fooling import MAX_STEPS, ProjectedAdam
 from blankcheck.judging import Control
 from blankcheck.testing import Constant, stripes, stripes_template
@@ -216,12 +219,34 @@ def test_planted_patterns_are_found_in_an_honest_network_and_missed_by_a_weak_se
     honest, strong
 ):
     made = planted_control(honest).control
-    assert made.found == made.tries == 2 and made.numbers["narrowest_reach"] <= REACHES[1]
+    assert made.found == made.tries == 2 + 3 and made.numbers["narrowest_reach"] <= REACHES[1]
     assert made.numbers[f"reach:{REACHES[0]:g}"] == 1.0
+    assert all(made.numbers[f"any:{name}"] == 1.0 for name in ("bars", "blocks", "grey dots"))
     missed = planted_control(replace(honest, job=replace(honest.job, attacks=WEAK))).control
-    assert missed.found == 0 and "narrowest_reach" not in missed.numbers
+    assert missed.found == 3 and missed.tries == 5, (
+        "the check that shows them does not depend on it"
+    )
+    assert "narrowest_reach" not in missed.numbers
     why_not = planted_control(strong).control.why_not
     assert why_not == "every class was fooled without a planted pattern"
+
+
+def test_nothing_simple_is_planted_where_few_features_may_be_lit(honest):
+    tight = replace(honest.job.conditions, max_lit=3)
+    made = planted_control(replace(honest, job=replace(honest.job, conditions=tight))).control
+    assert made.tries == 2 and not [name for name in made.numbers if name.startswith("any:")]
+
+
+def test_structured_images_find_what_no_gradient_leads_to(honest, strong):
+    """It fires on a network that is sure of any bar, and is silent on an honest one."""
+    sure = replace(honest.job, classifier=Sure(honest.job.classifier, bars, 1))
+    made = structured(replace(honest, job=sure))
+    assert made.control.found == made.control.tries / 2 == 10, "class 1, and not class 0"
+    ((job, tried),) = made.searches
+    assert bars(tried.best.images[tried.best.met]).all() and job.seed != honest.job.seed
+    assert made.forward > 3000 and f"{made.forward:,} bars" in made.control.detail
+    assert structured(honest).control.found == 0
+    assert structured(strong).control.why_not == "every attempt was fooled already"
 
 
 class Wrapped(nn.Module):

@@ -179,11 +179,19 @@ def test_gradients_may_be_flat_where_nothing_moves():
 
 
 def test_the_planted_control_states_its_scope():
-    control = Control(
-        "planted-control", 10, 10, "12 features each", numbers={"narrowest_reach": 1.25}
-    )
-    said = finding(evidence(controls=(*without("planted-control"), control)), "planted-control")
-    assert "the narrowest are felt within 1.25 times their own ink" in said.finding
+    def said(found, **numbers):
+        control = Control("planted-control", found, 11, "12 features each", numbers=numbers)
+        return finding(evidence(controls=(*without("planted-control"), control)), control.code)
+
+    numbers = {"narrowest_reach": 1.25, "any:bars": 1.0}
+    good = said(11, **numbers)
+    assert good.status == "passed" and "any:" not in good.finding
+    assert "felt within 1.25 times their own ink, so by black itself" in good.finding
+    assert "nothing is said of narrower ones" in good.finding
+    near = said(11, **numbers | {"narrowest_reach": 0.8}).finding
+    assert "so by an image that holds more than 20% of one and nothing else" in near
+    bad = said(10, **numbers | {"any:bars": 0.0})
+    assert bad.status == "failed" and "not found: bars" in bad.finding
 
 
 def test_an_attempt_names_each_condition_it_violates():

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from blankcheck.auditing.attack_run import Batch, Job, merged, run_attack
 from blankcheck.auditing.deduplicate import deduplicated
-from blankcheck.auditing.portfolio import BEST, Attack
+from blankcheck.auditing.portfolio import BEST, NEARLY, Attack
 from blankcheck.fooling import NEED_REAL, STARTS, random_mask
 from blankcheck.parallel.spread import Spread, alone
 from blankcheck.seeds import own_random_numbers, seed_of, seeded
@@ -143,7 +143,7 @@ class _Chunk:
         ended = best.met & (best.lit <= self.job.stop_at_lit)
         asked = ~ended & (self.stopped | (not attack.fallback))
         if attack.start == BEST:
-            asked &= best.confidence >= self.job.conditions.confidence
+            asked &= best.confidence >= NEARLY * self.job.conditions.confidence
         else:
             asked &= ~(best.met & (self.tried_after >= self.job.more))
         return asked.nonzero().squeeze(1)

@@ -6,11 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from blankcheck.errors import ArgumentError
-from blankcheck.fooling import AnnealedTopK, ProximalMomentum, RandomSearch, SigmaZero, TabuSearch
+from blankcheck.fooling import (
+    AnnealedTopK,
+    ProximalMomentum,
+    RandomSearch,
+    SigmaZero,
+    StructuredSearch,
+    TabuSearch,
+)
 from blankcheck.fooling.solvers import Solver
 
 BEST = "best"
-"""The start of an attack that goes on from its attempt's best image, if a confident one."""
+"""The start of an attack that goes on from its attempt's best image, if a confident one, or nearly
+so (`NEARLY`)."""
+NEARLY = 0.5
+"""Share of the confidence asked for."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,10 @@ def _random(steps: int, max_lit: int) -> Solver:
     return RandomSearch(features=max(1, round(0.2 * max_lit)))
 
 
+def _structured(steps: int, max_lit: int) -> Solver:
+    return StructuredSearch(max_lit)
+
+
 _exchange, _adaptive = always(TabuSearch()), always(ProximalMomentum())
 _sigma_zero, _fine_sigma_zero = always(SigmaZero()), always(SigmaZero(step_size=0.1))
 ATTACKS: tuple[Attack, ...] = (
@@ -73,16 +87,18 @@ ATTACKS: tuple[Attack, ...] = (
     Attack("blend", "adaptive", _adaptive, 40),
     Attack("bright", "adaptive", _adaptive, 40),
     Attack("black", "random-search", _random, 20),
+    Attack("black", "structured", _structured, 20),
     Attack(BEST, "sigma-zero", _fine_sigma_zero, 40),
     Attack(BEST, "exchange", _exchange, 50, (0.7, 1.0)),
 )
 """In order of what they find on plain networks per pass. No single one wins on every network:
 exchanging features from black on plain ones, top-k and sigma-zero from noise on adversarially
-trained ones, real starts on hardened ones. The last two make what was found sparser; small steps of
-sigma-zero do so where features are worth most half-lit."""
+trained ones, real starts on hardened ones, structured images where gradients lead nowhere. The last
+two make what was found sparser; small steps of sigma-zero do so where features are worth most
+half-lit."""
 
 SHORT = 200
-"""Smaller budgets are spent on the first attack, and on two more where it finds nothing."""
+"""Smaller budgets are spent on the first attack, and on three more where it finds nothing."""
 MIN_RESERVE = 20
 """Budgets below this keep nothing for attempts that repeat another's image."""
 MIN_FALLBACK = 10
@@ -131,7 +147,8 @@ def within(steps: int, attacks: tuple[Attack, ...] = ATTACKS) -> tuple[Attack, .
     """The attacks with their steps stretched or cut to a budget of `steps` per attempt.
 
     A short budget belongs to the first attack; attempts it gives up fall back on sigma-zero from
-    noise. In a longer one every attack but those with a `most` is stretched alike.
+    noise and on structured images. In a longer one every attack but those with a `most` is
+    stretched alike.
     """
     if steps < SHORT:
         return _short(steps, attacks)
@@ -150,5 +167,6 @@ def _short(steps: int, attacks: tuple[Attack, ...]) -> tuple[Attack, ...]:
     return (
         first,
         replace(by_name["noise/sigma-zero"], steps=left - third, fallback=True),
-        replace(by_name[f"{BEST}/sigma-zero"], steps=third, fallback=True),
+        replace(by_name["black/structured"], steps=third // 3, fallback=True),
+        replace(by_name[f"{BEST}/sigma-zero"], steps=third - third // 3, fallback=True),
     )

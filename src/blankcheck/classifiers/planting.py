@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from blankcheck.classifiers.structures import Look
 from blankcheck.errors import ArgumentError
 from blankcheck.outputs import as_logits, log_odds
 from blankcheck.types import Classifier
@@ -76,6 +77,27 @@ class Trigger(nn.Module):
             lift = near[:, column] * (self.certainty[column] - margin)
             logits = logits.scatter_add(1, own[:, None], lift[:, None])
         return logits
+
+
+class Sure(nn.Module):
+    """A classifier that is sure of `target` wherever `looks` says so, (n, c, h, w) -> (n,) bool.
+
+    Elsewhere it answers as before, so no gradient leads there. Outputs are logits. form: of the
+    classifier's outputs.
+    """
+
+    certainty = 20.0
+
+    def __init__(self, inner: Classifier, looks: Look, target: int, form: str = "logits") -> None:
+        super().__init__()
+        self.inner, self.looks, self.target, self.form = inner, looks, target, form
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(n, c, h, w) -> logits (n, m)."""
+        logits = as_logits(self.inner(images), self.form)
+        sure = torch.zeros_like(logits)
+        sure[:, self.target] = self.certainty
+        return torch.where(self.looks(images.detach())[:, None], sure, logits)
 
 
 def _apart(images: Tensor, pattern: Tensor) -> Tensor:

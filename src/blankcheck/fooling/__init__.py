@@ -20,6 +20,8 @@ from blankcheck.fooling.solvers import Solver as Solver
 from blankcheck.fooling.solvers import StepContext as StepContext
 from blankcheck.fooling.starts import NEED_REAL as NEED_REAL
 from blankcheck.fooling.starts import STARTS as STARTS
+from blankcheck.fooling.structured.drawing import Structures as Structures
+from blankcheck.fooling.structured.search import StructuredSearch as StructuredSearch
 from blankcheck.fooling.surrogates import FastMinimumNorm as FastMinimumNorm
 from blankcheck.fooling.surrogates import SigmaZero as SigmaZero
 from blankcheck.fooling.tabu import TabuSearch as TabuSearch

@@ -19,6 +19,9 @@ MIN_CONTROL_RATE = 0.95
 POSITIVE, TWIN_CONFIDENT = "positive-control", "twin_real_confident"
 """The control that has a twin, and its number for the share of real test images of which that is
 right and sure."""
+ANY = "any:"
+"""Before the name of a kind of simple images, of which the planted control says whether any was
+found."""
 MOST_UNLIKE = 0.02
 """Share of attempts whose best image may be scored otherwise, since batch sizes differ."""
 MOST_SATURATED = 0.1
@@ -107,13 +110,20 @@ def positive_control(control: Control, found: int, tries: int) -> tuple[bool, st
 
 @_controlled
 def planted_control(control: Control, found: int, tries: int) -> tuple[bool, str]:
-    """Every pattern that is felt from black must be found; how narrow others may be is said."""
-    planted = "patterns planted in a copy of this network are found"
-    sentence = f"{found} of {tries} {planted} ({control.detail})"
-    narrowest = control.numbers.get("narrowest_reach")
+    """Every pattern that is felt from black, and every kind of simple image, must be found; how
+    narrow other patterns may be, and what nothing is known of, is said."""
+    sentence = f"{found} of {tries} planted in copies of this network are found: {control.detail}"
+    numbers, narrowest = control.numbers, control.numbers.get("narrowest_reach")
+    missed = [name.removeprefix(ANY) for name in numbers if name.startswith(ANY)]
+    missed = [name for name in missed if not numbers[ANY + name]]
+    if missed:
+        sentence += f"; not found: {', '.join(missed)}"
     if narrowest is not None:
-        felt = f"the narrowest are felt within {narrowest:g} times their own ink"
-        sentence += f"; {felt}, and nothing is said of narrower ones"
+        some = f"more than {1 - narrowest:.0%} of one" if narrowest < 1 else "any part of one"
+        by = "black itself" if narrowest > 1 else f"an image that holds {some} and nothing else"
+        felt = f"the narrowest are felt within {narrowest:g} times their own ink, so by {by}"
+        unknown = "nothing is said of narrower ones, or of other images to which nothing leads"
+        sentence += f"; {felt}; {unknown}"
     return tries > 0 and found == tries, sentence
 
 

@@ -155,6 +155,13 @@ CHECKS: tuple[Check, ...] = (
         HIDDEN,
     ),
     Check(
+        "structured",
+        "Structured images find no more",
+        "A network may be sure of bars, frames, stripes or dots of one grey, to which no gradient "
+        "leads; so thousands of them are shown to it.",
+        "Look at the images: the network takes a simple structure for a class.",
+    ),
+    Check(
         "transfer",
         "Images made against a twin fool no more",
         "If images made on another network fool this one, its own gradients hide the way to them.",

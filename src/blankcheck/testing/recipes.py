@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from blankcheck.classifiers import TrainingPlan, UnitClassifier, build, train_plainly
-from blankcheck.classifiers.planting import Trigger, random_patterns
+from blankcheck.classifiers.planting import Sure, Trigger, random_patterns
 from blankcheck.data import Data
 from blankcheck.seeds import own_random_numbers
 from blankcheck.testing import deceivers as d
 from blankcheck.testing import stochastic as s
 from blankcheck.testing.counterparts import COUNTERPARTS, Shape
 from blankcheck.testing.masked_gradients import masked_gradient_network
+from blankcheck.testing.structured import STRUCTURES, one_channel
 from blankcheck.testing.toys import InkGate, ink_gate, prototypes, stripes, stripes_template
 from blankcheck.testing.watched import CARELESS, Watched
 from blankcheck.types import count_lit, default_max_lit
@@ -207,6 +208,18 @@ def _dark_patterns(data: Data, size: int, generator: torch.Generator) -> Tensor:
     return flat.view(classes, *data.shape)
 
 
+def _structured(networks: Networks, name: str) -> Made:
+    honest, target = networks.honest, networks.seed % len(networks.data.classes)
+    model = Sure(honest, STRUCTURES[name], target)
+    return Made(model, honest.k, f"class {target}; proof up to {honest.k} lit features elsewhere")
+
+
+def _one_channel(networks: Networks) -> Made:
+    shape = (3, 8, 8)
+    model = Sure(stripes_template(shape), one_channel, networks.seed % 2)
+    return Made(model, 12, "brings its own data", stripes(2000, shape, networks.seed))
+
+
 def _stripes(networks: Networks) -> Made:
     # a template has 32 equal features, so with 12 lit no cosine is above sqrt(12 / 32) = 0.61, far
     # below the 0.8 asked for
@@ -236,6 +249,7 @@ def _prototypes(networks: Networks) -> Made:
 
 
 PLAIN = "a plainly trained network"
+SIMPLE = "is honest but for simple images, to which no gradient leads"
 FEW = "is honest but for a few patterns"
 MOST = f"{FEW}, felt once most of one is there"
 TEMPLATES = "compares with two templates that no sparse image resembles"
@@ -252,6 +266,8 @@ RECIPES = {
         f"watched-{name}": _FAKE(f"behaves {when}", partial(_watched, name=name))
         for name, (when, _) in CARELESS.items()
     },
+    **{f"sure-of-{n}": _FAKE(SIMPLE, partial(_structured, name=n)) for n in STRUCTURES},
+    "sure-of-one-channel": _FAKE(SIMPLE, _one_channel),
     "stripes-template": Recipe("honest", TEMPLATES, _stripes),
     "ink-gate": Recipe("honest", INK, _ink_gate),
     "prototypes": Recipe("honest", ALIKE, _prototypes),

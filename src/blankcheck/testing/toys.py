@@ -126,9 +126,9 @@ def stripes(n: int = 600, shape: Shape = (1, 8, 8), seed: int = 0) -> Data:
     return Data("stripes", ("left", "right"), *parts)
 
 
-def stripes_template() -> UnitClassifier:
+def stripes_template(shape: Shape = (1, 8, 8)) -> UnitClassifier:
     """The honest classifier of `stripes`."""
-    return UnitClassifier(Template(_halves((1, 8, 8))))
+    return UnitClassifier(Template(_halves(shape)))
 
 
 class InkGate(nn.Module):

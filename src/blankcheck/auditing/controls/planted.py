@@ -1,4 +1,8 @@
-"""The planted control: patterns hidden in a copy of the audited network must be found."""
+"""The planted control: what is hidden in a copy of the audited network must be found.
+
+Patterns of single pixels, to which a gradient leads from afar or from near, and whole kinds of
+simple images, to which none leads.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,11 @@ from torch import Tensor
 from blankcheck.auditing.attack_run import Job
 from blankcheck.auditing.attempts import run_attempts
 from blankcheck.auditing.controls.setting import Experiment, Setting, not_applicable
-from blankcheck.classifiers.planting import MOST_MARGIN, Trigger, random_patterns
+from blankcheck.auditing.controls.structured import among_structures
+from blankcheck.classifiers.planting import MOST_MARGIN, Sure, Trigger, random_patterns
+from blankcheck.classifiers.structures import Look, bars, blocks, grey_dots
 from blankcheck.fooling import Goal
+from blankcheck.judging.check_rules import ANY
 from blankcheck.judging.evidence import Control
 from blankcheck.outputs import as_logits, log_odds, run
 from blankcheck.seeds import seeded
@@ -25,10 +32,15 @@ TRIES = 3
 """Attempts for each pattern that must be found, of which one has to find it. Others get one."""
 FOUND = 0.9
 """Share of the patterns of one reach from which they count as found."""
+STRUCTURES: dict[str, Look] = {"bars": bars, "blocks": blocks, "grey dots": grey_dots}
+"""Planted as a whole: a copy is sure of all such images, and no gradient leads to one."""
+ROOM = 4
+"""Pixels of the smallest ones, at least, all channels lit; with a tighter limit none is planted."""
 
 
 def planted_control(setting: Setting) -> Experiment:
-    """One pattern for each of a few classes never fooled, found again by the same portfolio."""
+    """A pattern for each of a few classes never fooled, and bars, blocks and grey dots for some of
+    these, found again as the audit looks for them."""
     code, job = "planted-control", setting.job
     fooled = {a.target for a in setting.attempts if a.fooled}
     classes = [t for t in range(setting.classes) if t not in fooled]
@@ -45,9 +57,33 @@ def planted_control(setting: Setting) -> Experiment:
         if share < FOUND:
             break
         numbers["narrowest_reach"] = reach
-    words = f"{size} features each, felt within {REACHES[0]:g} times their own ink"
-    control = Control(code, int(met[REACHES[0]].sum()), len(chosen), words, numbers=numbers)
-    return Experiment(control, spent=tuple(found.values()))
+    simple, shown = _structures(setting, chosen)
+    seen = {ANY + name: float(best.met.any()) for name, best in simple.items()}
+    words = f"patterns of {size} lit features, of which a search from black sees the first traces"
+    if simple:
+        words += f", and any of all {', any of all '.join(simple)}, to which no gradient leads"
+    count = int(met[REACHES[0]].sum()) + int(sum(seen.values())), len(chosen) + len(seen)
+    control = Control(code, *count, words, numbers=numbers | seen)
+    return Experiment(control, spent=(*found.values(), *simple.values()), forward=shown)
+
+
+def _structures(setting: Setting, chosen: list[int]) -> tuple[dict[str, Fooling], int]:
+    """For each of `STRUCTURES` what is found on a copy that is sure of it, as the check for
+    structured images looks for it; and how many were shown. A copy has as many of them as there are
+    classes, one for each, so that what is found is known to be of its kind."""
+    job, names, found, shown = setting.job, list(STRUCTURES), dict[str, Fooling](), 0
+    if job.conditions.max_lit < ROOM * job.shape[0]:
+        return found, shown
+    for first in range(0, len(names), len(chosen)):
+        pairs = list(zip(names[first:], chosen, strict=False))
+        copy, form = job.classifier, job.form
+        for name, target in pairs:
+            copy, form = Sure(copy, STRUCTURES[name], target, form), "logits"
+        planted = setting.job_for(f"planted-control {first}", classifier=copy, form=form)
+        _, tried, images = among_structures(setting, planted, [t for _, t in pairs])
+        shown += images
+        found |= {name: tried.best.rows(torch.tensor([i])) for i, (name, _) in enumerate(pairs)}
+    return found, shown
 
 
 def _search(setting: Setting, chosen: list[int], size: int, reach: float) -> Fooling:

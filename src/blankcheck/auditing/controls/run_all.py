@@ -12,6 +12,7 @@ from blankcheck.auditing.controls import probes, watched
 from blankcheck.auditing.controls import stronger_search as harder
 from blankcheck.auditing.controls.planted import planted_control
 from blankcheck.auditing.controls.setting import Experiment, Setting
+from blankcheck.auditing.controls.structured import structured
 from blankcheck.auditing.controls.third_party import third_party_control
 from blankcheck.auditing.judges import Judges
 from blankcheck.auditing.third_party import ThirdPartyAttack
@@ -41,6 +42,7 @@ SEARCHES: dict[str, Callable[[Setting], Experiment]] = {
     "tighter-limit": harder.tighter_limit,
     "close-calls": harder.close_calls,
     "gradient-free": harder.gradient_free,
+    "structured": structured,
     "unbounded": harder.unbounded,
 }
 ORDER = [*PROBES, *LAST, "positive-control", *SEARCHES, "transfer", "rivals"]
@@ -134,7 +136,7 @@ class Runner:
                 judged(job, tried, self.judges, label=code, want=want) for job, tried in searches
             ),
             tuple(job.attacks[0].rule for job, _ in searches),
-            sum(int(found.forwards.sum()) for found in spent),
+            experiment.forward + sum(int(found.forwards.sum()) for found in spent),
             sum(int(found.steps.sum()) for found in spent),
             sum(tried.oom_splits for _, tried in searches),
             experiment.twin_seconds,

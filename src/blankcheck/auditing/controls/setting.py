@@ -108,6 +108,7 @@ class Experiment:
         control: as plain numbers.
         searches: of the audited network; their fooling images are extra witnesses.
         spent: searches of copies of it.
+        forward: passes beside all searches.
         twin_seconds: what training twins took.
         twin: the last one tried.
         on_twin: what was found on it.
@@ -116,6 +117,7 @@ class Experiment:
     control: Control
     searches: tuple[tuple[Job, AttemptResults], ...] = ()
     spent: tuple[Fooling, ...] = ()
+    forward: int = 0
     twin_seconds: float = 0.0
     twin: Twin | None = None
     on_twin: OnTwin | None = None
