@@ -70,7 +70,8 @@ def summary(verdict: dict[str, Any]) -> list[str]:
     """The lines of a result block."""
     v, want, cost = verdict, verdict["conditions"], verdict["cost"]
     equal, median = different(v)
-    fewest = f", {f'{equal}, ' if equal else ''}median {median} lit (fewest {v['min_lit']})"
+    by = f" by {equal}" if equal else ""
+    fewest = f"{by}, median {median} lit (fewest {v['min_lit']})"
     bound = f"(95 % bound {v['rate_upper_95']:.1%}){'' if v['median_lit'] is None else fewest}"
     least = f"confidence >= {want['confidence']:g}, at most {want['max_lit']} lit features"
     sparse, other = v["sparse_confident"]["fooled"], v["second_opinion"]["fooled"]
