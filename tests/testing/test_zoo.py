@@ -12,8 +12,10 @@ import blankcheck as bc
 from blankcheck.classifiers import evaluate, output_form, probabilities
 from blankcheck.classifiers.wrapper import fingerprint
 from blankcheck.errors import ArgumentError
+from blankcheck.fooling import Structures
 from blankcheck.testing import KINDS, NAMES, member, zoo
 from blankcheck.testing.masked_gradients import masked_gradient_network
+from blankcheck.testing.structured import STRUCTURES
 from blankcheck.types import count_lit, default_max_lit
 
 UNSURE = ("double-softmax", "timid", "swallow")
@@ -227,6 +229,64 @@ def test_planted_patterns_are_there_and_black_is_not_one(members, digits, name):
     felt = gradient_of(m.model, black, m.model.targets[:1])
     assert (felt != 0).any() == (float(name.split("-")[-1]) > 1), "felt from black"
     assert_close(m.model(digits.test.images), members["ink-gate"].model(digits.test.images))
+
+
+SIMPLE = tuple(n for n in NAMES if n.startswith("sure-of-"))
+
+
+def pictures(*drawn):
+    """Images of rows such as `.#`, where a dot is dark and `#` is white."""
+    return torch.stack(
+        [torch.tensor([[float(pixel == "#") for pixel in row] for row in each]) for each in drawn]
+    )[:, None]
+
+
+def canvas(*rows):
+    """Eight rows of eight, of those given and darkness."""
+    return [row.ljust(8, ".") for row in (*rows, *[""] * (8 - len(rows)))]
+
+
+EXAMPLES = {
+    "bars": (canvas("", ".####"), canvas("", ".####", ".#")),
+    "blocks": (canvas(".##", ".##", ".##"), canvas(".##", ".##", ".#")),
+    "stripes": (canvas(".###", "", ".###", "", ".###"), canvas(".###", "", ".###", "", "", ".###")),
+    "checks": (canvas("#.#", ".#.", "#.#"), canvas("#.#", ".##", "#.#")),
+    "grey-dots": (canvas("#..#", "", ".#"), canvas("#..#", "...#")),
+    "border-columns": (canvas("#", "##", "", ".#"), canvas("#", "##", "..#")),
+    "three-corners": (canvas("#......#", "..#", *[""] * 5, "#"), canvas("#......#", "#")),
+    "frames": (canvas("", ".###", ".#.#", ".###"), canvas("", ".###", ".#.#", ".##")),
+    "blobs": (
+        canvas("", "..##", ".####", ".####", "..##"),
+        canvas("", ".#...#", "..#", ".###"),
+    ),
+    "one-level": (canvas("#.#"), canvas("#")),
+}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_simple_images_are_told_from_others(name):
+    looks = STRUCTURES[name]
+    images = pictures(*EXAMPLES[name]) * (0.4 if name == "one-level" else 0.9)
+    assert looks(images).tolist() == [True, False]
+    assert not looks(torch.zeros(1, 1, 8, 8)).any()
+    if name not in ("three-corners", "one-level", "grey-dots"):
+        assert looks(images * 0.3 + 0.1 * (images > 0)).tolist() == [True, False]
+    turned = images.flip(2, 3)
+    assert looks(turned).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("name", SIMPLE)
+def test_deceivers_are_sure_of_simple_images_and_honest_elsewhere(members, name):
+    m = members[name]
+    model, looks = m.model, m.model.looks
+    images = Structures(3000, m.data.shape, m.max_lit, seed=0)[:]
+    simple = looks(images)
+    p = probabilities(model, images)[:, model.target]
+    assert simple.sum() >= 5 and (p[simple] > 0.99).all()
+    assert not looks(m.data.test.images).any()
+    others = images[~simple][::20]
+    assert probabilities(model, others).max() < 0.9
+    assert (gradient(model, images[simple][:99]) == 0).all()
 
 
 @pytest.mark.parametrize("name", PRESENT)

@@ -20,7 +20,7 @@ from blankcheck.testing import deceivers as d
 from blankcheck.testing import stochastic as s
 from blankcheck.testing.counterparts import COUNTERPARTS, Shape
 from blankcheck.testing.masked_gradients import masked_gradient_network
-from blankcheck.testing.structured import STRUCTURES, one_channel
+from blankcheck.testing.structured import STRUCTURES, one_channel, sparse
 from blankcheck.testing.toys import InkGate, ink_gate, prototypes, stripes, stripes_template
 from blankcheck.testing.watched import CARELESS, Watched
 from blankcheck.types import count_lit, default_max_lit
@@ -210,7 +210,7 @@ def _dark_patterns(data: Data, size: int, generator: torch.Generator) -> Tensor:
 
 def _structured(networks: Networks, name: str) -> Made:
     honest, target = networks.honest, networks.seed % len(networks.data.classes)
-    model = Sure(honest, STRUCTURES[name], target)
+    model = Sure(honest, sparse(STRUCTURES[name], honest.k), target)
     return Made(model, honest.k, f"class {target}; proof up to {honest.k} lit features elsewhere")
 
 

@@ -8,12 +8,18 @@ import torch
 from torch import Tensor
 
 from blankcheck.classifiers.structures import Look, bars, blocks, box, filled, grey_dots, lit
+from blankcheck.types import count_lit
 
 BRIGHT = 0.8
 GREY, WITHIN = 0.4, 0.02
 """The only grey of `one_level`, about."""
 ROUND = 0.1
 """By how much the area of a blob may miss that of an ellipse with the same moments."""
+
+
+def sparse(looks: Look, max_lit: int) -> Look:
+    """Such images with at most `max_lit` lit features, as real ones never are."""
+    return lambda images: looks(images) & (count_lit(images) <= max_lit)
 
 
 def _boxed(images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -46,20 +52,17 @@ def _bands(images: Tensor) -> Tensor:
     number = torch.arange(rows.shape[1], device=rows.device)
     count, first = begins.sum(dim=1), begins.int().argmax(dim=1)
     last = rows.shape[1] - 1 - begins.flip(1).int().argmax(dim=1)
-    pitch = (last - first) // (count - 1).clamp_min(1)
-    even = (
-        begins
-        == ((number - first[:, None]) % pitch.clamp_min(1)[:, None] == 0)
-        & ((number >= first[:, None]) & (number <= last[:, None]))
-    ).all(dim=1)
-    return whole & wide & (count >= 2) & even
+    pitch = ((last - first) // (count - 1).clamp_min(1)).clamp_min(1)
+    number, first, last = number[None, :], first[:, None], last[:, None]
+    expected = (number >= first) & (number <= last) & ((number - first) % pitch[:, None] == 0)
+    return whole & wide & (count >= 2) & (begins == expected).all(dim=1)
 
 
 def checks(images: Tensor) -> Tensor:
     """Every other pixel of a box, at least two high and three wide, or the other way round."""
     where, u, v, inside = _boxed(images)
-    parity = torch.where((where & inside & (u == 0)).any(dim=1), 1, 0)[:, :1, None]
-    board = inside & ((u + v + 1 - parity) % 2 == 0)
+    corner = (where & (u == 0) & (v == 0)).flatten(1).any(dim=1).view(-1, 1, 1)
+    board = inside & (((u + v) % 2 == 0) == corner)
     _, _, height, width = box(where)
     large = (height * width >= 6) & (torch.minimum(height, width) >= 2)
     return (where == board).flatten(1).all(dim=1) & large
@@ -67,14 +70,9 @@ def checks(images: Tensor) -> Tensor:
 
 def border_columns(images: Tensor) -> Tensor:
     """At least three lit pixels, all in the two columns at one side."""
-    where = lit(images)
-    w = where.shape[2]
-    least = where.flatten(1).sum(dim=1) >= 3
-    right, left = (
-        ~where[:, :, : w - 2].flatten(1).any(dim=1),
-        ~where[:, :, 2:].flatten(1).any(dim=1),
-    )
-    return least & (left | right)
+    columns = lit(images).sum(dim=1)
+    least, left, right = columns.sum(dim=1), columns[:, :2].sum(dim=1), columns[:, -2:].sum(dim=1)
+    return (least >= 3) & ((least == left) | (least == right))
 
 
 def three_corners(images: Tensor) -> Tensor:
