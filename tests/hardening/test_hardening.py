@@ -74,7 +74,7 @@ def test_going_on_after_a_stop_equals_not_stopping(digits, changes):
 
 def test_going_on_under_another_plan_is_refused_with_the_difference(digits):
     first = hardening(digits)
-    with pytest.raises(ArgumentError, match=r"weight was 2.0, is 0.7; keep was 0.5, is 0.1"):
+    with pytest.raises(ArgumentError, match=r"weight was 4.0, is 0.7; keep was 0.5, is 0.1"):
         hardening(digits, replace(SMALL, fooling_weight=0.7, keep=0.1)).load_state(first.state())
 
 

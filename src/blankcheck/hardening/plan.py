@@ -22,9 +22,9 @@ Precision = Literal["32", "bf16", "16"]
 EPOCHS = 20
 """As many again as plain training needs: what is found goes on becoming less."""
 MOST_ROUNDS = 4
-SURENESS, CERTIFIED_SURENESS = 8.0, 2.0
+SURENESS, CERTIFIED_SURENESS = 9.0, 2.0
 """Usual weights of the loss that makes the network surer of real images."""
-WEIGHT, GENTLE_WEIGHT = 2.0, 1.0
+WEIGHT, GENTLE_WEIGHT = 4.0, 1.0
 """Usual weights of the loss on fooling images: the second where a network is trained already, where
 something is to be proved, and where images are few, so that training sees each very often."""
 FEW = 6000
@@ -49,11 +49,11 @@ class HardeningOptions:
         network: same goes on training; fresh starts every round again from the first weights, on
             all sets so far.
         fooling_weight: of the loss on fooling images against that on real ones. More resists more
-            and is less often sure. Default 2, or 1 for a network that is trained already, with
+            and is less often sure. Default 4, or 1 for a network that is trained already, with
             fewer than 6000 training images and with --certify.
         far_weight: how much more images count that are out of distribution at --ood-level.
         sureness: weight of a loss that makes the network surer of real images than --confidence;
-            default 8, or 2 with --certify, whose proof is against being sure.
+            default 9, or 2 with --certify, whose proof is against being sure.
         gate_level: images are trained on up to this multiple of --ood-level; default up to a
             p-value of 0.03. More resists more and is less often sure.
         prune: train on images that are out of distribution (ood), that meet all three conditions
