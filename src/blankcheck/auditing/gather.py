@@ -27,13 +27,14 @@ from blankcheck.auditing.witnesses import (
     witnesses,
 )
 from blankcheck.classifiers import evaluate
+from blankcheck.classifiers.trial import FORM_IMAGES, try_out
 from blankcheck.classifiers.wrapper import device_of, fingerprint, left_as_found
 from blankcheck.data import Data, Split
 from blankcheck.errors import ModelError
 from blankcheck.fooling import TabuSearch
 from blankcheck.judging import FIRST, Evidence, OODTest, RealData, Score
 from blankcheck.judging.evidence import Cost, OODRecord
-from blankcheck.outputs import output_form
+from blankcheck.outputs import run
 from blankcheck.parallel.spread import Spread, alone
 from blankcheck.types import Classifier, Conditions, Images
 
@@ -200,13 +201,14 @@ def _record(judges: Judges, real: Images, asked: int, unusual: int) -> OODRecord
 
 def check_fits(classifier: Classifier, data: Data) -> str:
     """The form of the classifier's outputs; ModelError when it does not fit the data."""
+    some = data.validation.images[:FORM_IMAGES]
+    try:
+        form = try_out(classifier, some)
+    except ModelError as error:
+        raise ModelError(f"{error}; the images are those of data {data.source!r}") from error
     with left_as_found(classifier), torch.no_grad():
-        some = data.validation.images[:64].to(device_of(classifier))
-        try:
-            form = output_form(classifier, some)
-        except ModelError as error:
-            raise ModelError(f"{error}; they are those of data {data.source!r}") from error
-        outputs, classes = classifier(some).shape[1], len(data.classes)
+        outputs = run(classifier, some[:1].to(device_of(classifier), copy=True)).shape[1]
+    classes = len(data.classes)
     if outputs < classes:
         raise ModelError(f"model has {outputs} outputs, data {data.source!r} has {classes} classes")
     return form

@@ -18,9 +18,10 @@ from blankcheck.diagnosing.answers import answer_findings, broken, count_finding
 from blankcheck.diagnosing.choosing import MOST_NUMBERS, Choice, Examined, Note, choose
 from blankcheck.diagnosing.findings import GOOD, NOTE, PROBLEM, Finding, problem
 from blankcheck.diagnosing.forms import PLAIN, STATISTICS, Form
-from blankcheck.diagnosing.scoring import Network, Scored, UnusableError, in_one_line
+from blankcheck.diagnosing.scoring import Network, Scored, UnusableError
 from blankcheck.errors import ArgumentError
 from blankcheck.types import Classifier, images_at_once
+from blankcheck.users import said
 
 ORDER = (PROBLEM, NOTE, GOOD)
 PROBED, NOISY, TIMED_IMAGES = 64, 32, 100
@@ -200,7 +201,7 @@ def _health(asked: Examined, network: Network, choice: Choice) -> Iterator[Findi
             used = health.with_same_noise(_in_form(network, best))
             yield health.gradient_finding(used, probes, best.kind)
     except Exception as error:  # a user's network raises whatever it likes
-        yield _refused(in_one_line(error), asked.data.shape)
+        yield _refused(said(error), asked.data.shape)
 
 
 def _refused(said: str, shape: tuple[int, ...]) -> Finding:
