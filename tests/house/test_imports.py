@@ -28,19 +28,17 @@ STEPS: tuple[tuple[str, ...], ...] = (
     ("parallel",),
 )
 """The rooms from the top. A room knows those on lower steps, none beside it."""
-SHARED = tuple(
-    [
-        "types",
-        "users",
-        "outputs",
-        "copies",
-        "files",
-        "factories",
-        "seeds",
-        "text",
-        "errors",
-        "lazily",
-    ]
+SHARED = (
+    "types",
+    "users",
+    "outputs",
+    "copies",
+    "files",
+    "factories",
+    "seeds",
+    "text",
+    "errors",
+    "lazily",
 )
 """Modules that every room may know; among them are no circles."""
 PURE = (

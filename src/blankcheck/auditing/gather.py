@@ -108,13 +108,15 @@ def gather(
             seed=seed,
             device=device_of(onlooker),
         )
-        targets = [t for t in range(classes) for _ in range(preset.for_targets(classes))]
+        each = preset.for_targets(len(data.targets))
+        targets = [target for target in data.targets for _ in range(each)]
         note("search", 0, len(targets), "")
         tried = run_attempts(job, targets, _progress(note), onlooker.over(spread, met))
         # looked at as well: a network may be sure of what is left of an image after rounding
         (fixed,) = onlooker.over(alone, met)(1, lambda _: judged(job, tried, judges))
         real_images = usual.images, data.test
-        setting = Setting(job, preset, fixed.attempts, tried, *real_images, classes, twins)
+        made = job, preset, fixed.attempts, tried
+        setting = Setting(*made, *real_images, classes, twins, data.targets)
         runner = Runner(setting, judges, third_party, lacking)
         finished = runner.run(partial(note, "controls"), onlooker.over(spread, met))
         by_the_way = _by_the_way(job, met, fixed, judges)
@@ -154,9 +156,9 @@ def _usual(real: Split, judge: OODTest) -> tuple[Split, int]:
 
 def _by_the_way(job: Job, met: Sequence[Met], fixed: Scored, judges: Judges) -> list[Scored]:
     """The sparsest witness met by the way of each class that no attempt found, 8-bit or not."""
-    fooled = {a.target for a in fixed.attempts if a.fooled}
+    wanted = {a.target for a in fixed.attempts} - {a.target for a in fixed.attempts if a.fooled}
     pairs = [pair for m in met for pair in zip(m.classes.tolist(), m.images, strict=True)]
-    pairs = [(target, image) for target, image in pairs if target not in fooled]
+    pairs = [(target, image) for target, image in pairs if target in wanted]
     if not pairs:
         return []
     images, targets = torch.stack([image for _, image in pairs]), [target for target, _ in pairs]

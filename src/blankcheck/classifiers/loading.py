@@ -121,6 +121,14 @@ def parse_normalize(text: str | None) -> Normalisation | None:
     return tuple(means), tuple(stds)
 
 
+def refuse_normalize(model: str, normalize: str) -> None:
+    """ArgumentError where a built-in network that is going to be trained is asked to normalise
+    otherwise than by its training data."""
+    if parse_normalize(normalize) is not None:
+        words = f"model {model!r} normalises by the mean and deviation of its training data"
+        raise ArgumentError(f"{words}; leave normalize out, got {normalize}")
+
+
 def _built_in(
     name: str, given: Weights | None, data: Data | None, norm: Normalisation | None
 ) -> UnitClassifier:

@@ -47,6 +47,20 @@ def try_out(classifier: Classifier, images: Tensor) -> str:
     return form
 
 
+@torch.no_grad()
+def writes(classifier: Classifier, images: Tensor) -> bool:
+    """Whether a classifier writes into the images that it is given; it is given a copy. False where
+    it cannot take them."""
+    given = images.to(device_of(classifier), copy=True)
+    before, version = given.clone(), given._version
+    try:
+        with calling("model raised", ModelError):
+            classifier(given)
+    except ModelError:
+        return False
+    return given._version != version or not torch.equal(given, before)
+
+
 def _others(classifier: Classifier, given: Tensor) -> None:
     """Batches of other sizes than that of `given`, and whether any image of it was written into
     where torch does not count that."""
@@ -93,6 +107,14 @@ def check_ready(network: nn.Module) -> None:
         if tensor.is_meta:
             words = "is on the meta device and holds no numbers"
             raise ModelError(f"model's {name!r} {words}: build it on a real one, or load weights")
+
+
+def frozen_words(network: nn.Module) -> str:
+    """What training leaves as it is, for a line that says what is trained; mostly nothing."""
+    parameters = list(network.parameters())
+    frozen = sum(p.numel() for p in parameters if not p.requires_grad)
+    whole = sum(p.numel() for p in parameters)
+    return f"; {frozen:,} of {whole:,} parameters are frozen and stay so" if frozen else ""
 
 
 def check_trainable(network: nn.Module) -> None:

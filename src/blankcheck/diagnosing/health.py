@@ -133,6 +133,11 @@ def with_same_noise(classifier: Classifier) -> Classifier:
     return answer
 
 
+def on_copies(classifier: Classifier) -> Classifier:
+    """The classifier, which is given copies of the images."""
+    return lambda images: classifier(images.clone())
+
+
 def gradient_finding(classifier: Classifier, images: Tensor, kind: str) -> Finding:
     """Whether gradients of the log-odds at real images (n, c, h, w) are there, and true."""
     images = stored(images[:GRADIENTS])

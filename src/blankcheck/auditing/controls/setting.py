@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -49,6 +49,7 @@ class Setting:
         test: other real images, to compare networks on.
         classes: how many there are.
         twins: makes plainly trained networks.
+        of_these: the classes that are asked for, where not all are.
     """
 
     job: Job
@@ -59,6 +60,12 @@ class Setting:
     test: Split
     classes: int
     twins: Twins
+    of_these: tuple[int, ...] = ()
+
+    @property
+    def targets(self) -> Sequence[int]:
+        """The classes that are asked for."""
+        return self.of_these or range(self.classes)
 
     @cached_property
     def failed(self) -> list[int]:
@@ -81,7 +88,7 @@ class Setting:
 
     def every_class(self, n: int) -> list[int]:
         """`n` targets, the classes in turn."""
-        return [i % self.classes for i in range(n)]
+        return [self.targets[i % len(self.targets)] for i in range(n)]
 
 
 @dataclass(frozen=True)
