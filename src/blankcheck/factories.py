@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from blankcheck.errors import BlankcheckError
-from blankcheck.text import one_line
+from blankcheck.users import calling, settings_kept
 
 
 def is_factory(text: str) -> bool:
@@ -26,46 +29,48 @@ def _is_dotted(place: str) -> bool:
 def call_factory(text: str, argument: str, error: type[BlankcheckError]) -> Any:
     """Import and call the factory without arguments.
 
-    Any failure becomes one `error` that names `argument`.
+    What it imports later, from files beside its own, is found as well; what it sets for the whole
+    process is taken back. Any failure becomes one `error` that names `argument`.
     """
     place, _, name = text.rpartition(":")
     what = f"{argument} factory {text!r}"
     is_file = place.endswith(".py")
     if is_file and not Path(place).is_file():
         raise error(f"{what}: file {place} does not exist")
-    try:
-        module = _import_file(Path(place)) if is_file else importlib.import_module(place)
-    except (BlankcheckError, KeyboardInterrupt):
-        raise
-    except BaseException as cause:  # SystemExit, too
-        raise error(f"{what}: importing {place} raised {_brief(cause)}") from cause
-    factory = getattr(module, name, None)
-    if not callable(factory):
-        raise error(f"{what}: {place} has no callable {name!r}")
-    try:
+    folder = Path(place).resolve().parent if is_file else Path.cwd()
+    with settings_kept(place), _importable(str(folder)):
+        with calling(f"{what}: importing {place} raised", error):
+            module = _import_file(Path(place)) if is_file else importlib.import_module(place)
+            factory = getattr(module, name, None)
+        if not callable(factory):
+            raise error(f"{what}: {place} has no callable {name!r}")
+    # what a module sets as it is imported is not for what its factory makes
+    with settings_kept(place), _importable(str(folder)), calling(f"{what} raised", error):
         return factory()
-    except BlankcheckError:
-        raise
-    except Exception as cause:
-        raise error(f"{what} raised {_brief(cause)}") from cause
 
 
-def _brief(cause: BaseException) -> str:
-    kind, words = type(cause).__name__, one_line(cause)
-    return kind if words == kind else f"{kind}: {words}"
+@contextmanager
+def _importable(folder: str) -> Iterator[None]:
+    """Inside, files in this folder are importable before all others, as they are for a script;
+    after, behind all others, so that none is taken for a library that is imported late."""
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # code of users may have changed the path
+            sys.path.remove(folder)
+        if folder not in sys.path:
+            sys.path.append(folder)
 
 
 def _import_file(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"_blankcheck_user_{path.stem}", path)
+    # a name of its own for each file: two folders may each have a net.py
+    own = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
+    spec = importlib.util.spec_from_file_location(f"_blankcheck_user_{path.stem}_{own}", path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    # Neighbouring files of the user's are importable while theirs is, as they are for a script;
-    # registered because dataclasses and pickle look modules up by name.
+    # registered because dataclasses and pickle look modules up by name
     sys.modules[spec.name] = module
-    sys.path.insert(0, str(path.resolve().parent))
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(path.resolve().parent))
+    spec.loader.exec_module(module)
     return module

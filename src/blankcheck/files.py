@@ -64,7 +64,7 @@ def check_regular(path: Path, links: bool = True) -> None:
     if stat.S_ISLNK(mode):
         raise ValueError("is a link, and no link is followed in a run folder")
     if not stat.S_ISREG(mode):
-        raise ValueError("is not a regular file")
+        raise ValueError("is a folder" if stat.S_ISDIR(mode) else "is not a regular file")
 
 
 def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:

@@ -15,8 +15,13 @@ from torch import Tensor
 from blankcheck.errors import ModelError
 from blankcheck.text import one_line
 from blankcheck.types import Classifier, images_at_once, in_pieces
+from blankcheck.users import is_no_fault, out_of_memory
+from blankcheck.users import said as said_by
 
 OUTPUT_FORMS = ("logits", "log-probabilities", "probabilities")
+WRITES = "model writes into the images it is given"
+COPY = "network.register_forward_pre_hook(lambda _, x: (x[0].clone(),))"
+ON_A_COPY = f"let it work on a copy, by a line in its factory: {COPY}"
 TINY, LOWEST = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).min
 
 
@@ -49,21 +54,50 @@ def _sums_to_one(values: Tensor) -> bool:
 
 
 def run(classifier: Classifier, images: Tensor) -> Tensor:
-    """The classifier's outputs, (n, m); ModelError with one line when they have another shape or it
-    raises."""
+    """The classifier's outputs, (n, m); every call of one goes through here.
+
+    Raises:
+        ModelError: it raises anything, writes into the images, or gives outputs of another shape;
+            in one line.
+    """
+    version = -1 if images.is_inference() else images._version
     try:
         outputs = classifier(images)
-    except (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError) as error:
-        if out_of_memory(error):
+    except BaseException as error:  # SystemExit, too
+        if is_no_fault(error):
             raise
-        brief = one_line(error, 240)
-        raise ModelError(
-            f"model cannot take images of shape {tuple(images.shape)}: {brief}"
-        ) from error
-    got = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-    if not isinstance(got, tuple) or len(got) != 2 or got[0] != len(images) or got[1] < 2:
-        raise ModelError(f"model outputs must be (n, classes) with at least 2 classes, got {got}")
+        shape = tuple(images.shape)
+        raise ModelError(f"model cannot take images of shape {shape}: {said_by(error)}") from error
+    if version >= 0 and images._version != version:
+        raise ModelError(f"{WRITES}: {ON_A_COPY}")
+    shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else ()
+    if len(shape) != 2 or shape[0] != len(images) or shape[1] < 2:
+        raise ModelError(_unfit(outputs, len(images)))
     return outputs
+
+
+def _unfit(outputs: object, n: int) -> str:
+    """What is wrong with the outputs for n images, and the line that mends it where one does."""
+    got, line = type(outputs).__name__, ""
+    if isinstance(outputs, Tensor):
+        got = str(tuple(outputs.shape))
+        if outputs.shape == (n, 1) or (outputs.ndim == 1 and len(outputs) == n > 1):
+            y, probable = "y.view(-1, 1)", bool(((outputs >= 0) & (outputs <= 1)).all())
+            first = f"1 - {y}" if probable else f"0 * {y}"
+            line = f"; two of one for two classes: {_after(f'torch.cat([{first}, {y}], 1)')}"
+        elif n == 1 and outputs.ndim == 1:
+            line = "; give .squeeze() and reshapes their axes"
+    elif isinstance(outputs, tuple | list):
+        line = f"; where the first is meant: {_after('y[0]')}"
+    elif hasattr(outputs, "logits"):
+        line = f"; add to the factory: {_after('y.logits')}"
+    images = "1 image" if n == 1 else f"{n} images"
+    wanted = "model outputs must be (n, classes) with at least 2 classes"
+    return f"{wanted}, got {got} for a batch of {images}{line}"
+
+
+def _after(expression: str) -> str:
+    return f"network.register_forward_hook(lambda _, x, y: {expression})"
 
 
 @contextmanager
@@ -90,18 +124,6 @@ def in_small_passes(classifier: Classifier) -> Classifier:
         return torch.cat([run(classifier, piece) for piece in in_pieces(images, most)])
 
     return answer
-
-
-NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "not enough memory")
-"""What torch says where memory runs out on the CPU, and where a file finds no room in it."""
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on whatever device; the CPU's allocator has no
-    class of its own."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
 
 
 def refused_by_machine(error: BaseException) -> str | None:

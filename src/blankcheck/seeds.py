@@ -8,6 +8,16 @@ from contextlib import contextmanager
 
 import torch
 
+from blankcheck.errors import ArgumentError
+from blankcheck.text import one_line
+
+
+def check_seed(seed: int) -> None:
+    """Raises ArgumentError for what is no whole number of at most 64 bits."""
+    if not isinstance(seed, int) or not -(2**63) <= seed < 2**63:
+        got = one_line(seed, 40)
+        raise ArgumentError(f"seed must be a whole number of at most 64 bits, got {got}")
+
 
 def seed_of(*parts: object) -> int:
     """A seed that is fixed by these parts, in [0, 2^63), and unrelated to that of any other parts.

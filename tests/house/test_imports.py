@@ -28,7 +28,18 @@ STEPS: tuple[tuple[str, ...], ...] = (
     ("parallel",),
 )
 """The rooms from the top. A room knows those on lower steps, none beside it."""
-SHARED = ("types", "outputs", "copies", "files", "factories", "seeds", "text", "errors", "lazily")
+SHARED = (
+    "types",
+    "users",
+    "outputs",
+    "copies",
+    "files",
+    "factories",
+    "seeds",
+    "text",
+    "errors",
+    "lazily",
+)
 """Modules that every room may know; among them are no circles."""
 PURE = (
     "fooling",

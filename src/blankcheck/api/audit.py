@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from blankcheck.api.third_party import usable_attacks
 from blankcheck.api.twins import get_twins
-from blankcheck.auditing import Gathered, Twin, gather, level_of, preset_named
+from blankcheck.auditing import Gathered, Twin, check_enough, gather, level_of, preset_named
 from blankcheck.auditing.gather import Note
 from blankcheck.auditing.judges import Level
 from blankcheck.classifiers import UnitClassifier, load_model
@@ -29,6 +29,7 @@ from blankcheck.runs.claims import Claim
 from blankcheck.runs.folder import MISSES, RunFolder
 from blankcheck.runs.misses import pack_misses
 from blankcheck.runs.witnesses import confirm, pack, unpack
+from blankcheck.seeds import check_seed
 from blankcheck.types import Classifier, Conditions, default_max_lit
 
 WITNESSES = "witnesses.safetensors"
@@ -200,6 +201,8 @@ def audit(
     """
     limit = max_lit if max_lit is not None else default_max_lit(data.shape)
     conditions = Conditions(confidence, limit, level_of(data, ood_level))
+    check_seed(seed)
+    check_enough(data, conditions.ood_level)
     classifier: Classifier = load_model(model) if isinstance(model, nn.Module) else model
 
     def twins() -> Iterator[Twin]:

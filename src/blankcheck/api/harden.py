@@ -14,11 +14,12 @@ from torch import nn
 
 from blankcheck.api.third_party import usable_attacks
 from blankcheck.api.twins import get_twins
-from blankcheck.auditing import Twin, check_fits, level_of
+from blankcheck.auditing import Twin, check_enough, check_fits, level_of
 from blankcheck.auditing.judges import Level
 from blankcheck.certifying import read_network
 from blankcheck.classifiers import UnitClassifier, build, evaluate, load_model
 from blankcheck.classifiers.loading import model_bytes
+from blankcheck.classifiers.trial import check_trainable
 from blankcheck.classifiers.wrapper import device_of, left_as_found
 from blankcheck.data import Data
 from blankcheck.errors import ArgumentError, BlankcheckError, ModelError, RunFolderError
@@ -28,6 +29,7 @@ from blankcheck.parallel.peers import ALONE, Peers
 from blankcheck.runs.claims import Claim
 from blankcheck.runs.folder import RunFolder
 from blankcheck.runs.state import STATE, read_state, state_bytes
+from blankcheck.seeds import check_seed
 from blankcheck.text import one_line
 from blankcheck.types import Conditions, default_max_lit
 
@@ -110,7 +112,8 @@ def harden(
     fails.
 
     Args:
-        model: the name of a built-in network, trained from its start, or a network, which goes on.
+        model: the name of a built-in network, trained from its start, or a network, which goes on;
+            parameters of it that are frozen stay as they are.
         data: real images of the classes.
         objective: `max-entropy`, `reject-class` or `fake-classes`. For K real classes, a network
             must have K, K + 1 or 2K outputs.
@@ -136,6 +139,8 @@ def harden(
     plan = plan_of(data, epochs, rounds, {**options, "objective": objective}, trained)
     limit = max_lit if max_lit is not None else default_max_lit(data.shape)
     conditions = Conditions(confidence, limit, level_of(data, ood_level))
+    check_seed(seed)
+    check_enough(data, conditions.ood_level)
     if isinstance(model, str):
         outputs = objective_named(objective).outputs(len(data.classes))
         network = build(model, data.shape, outputs, data.mean_and_std(), seed)
@@ -144,7 +149,6 @@ def harden(
     if device is not None:
         network.to(device)
     check_network(network, data, objective, plan)
-    network.requires_grad_(True)
 
     def twin() -> Twin | None:
         return next(get_twins(network, data, device_of(network)), None)
@@ -204,6 +208,7 @@ def check_network(
         model = build(model, data.shape, outputs, data.mean_and_std())
     elif (form := check_fits(model, data)) != "logits":
         raise ModelError(f"hardening needs a model that gives logits, this one gives {form}")
+    check_trainable(model)
     with left_as_found(model), torch.no_grad():
         got = model(data.validation.images[:2].to(device_of(model))).shape[1]
     if got != outputs:
@@ -222,6 +227,7 @@ def _keep_state(work: Hardening, run: RunFolder) -> None:
     state = work.state()
     if work.peers.rank != 0:
         return
+    state["data"] = work.data.fingerprint
     # seconds stand in metrics.jsonl alone, so that equal runs have equal states
     state["history"] = [each | dict.fromkeys(SECONDS, 0.0) for each in state["history"]]
     run.write_lines("metrics.jsonl", _logged(work))
@@ -234,6 +240,9 @@ def _resume(work: Hardening, run: RunFolder) -> None:
         read = _state_and_records(run) if work.peers.rank == 0 else None
         state, records = work.peers.broadcast_object(read)
         if state is not None:
+            if state.pop("data", None) != work.data.fingerprint:
+                begun = f"{run / STATE} was begun on other images or labels"
+                raise RunFolderError(f"{begun} than those of data {work.data.source!r}")
             work.load_state(state, records)
     except (BlankcheckError, OSError, MemoryError):
         raise

@@ -11,6 +11,7 @@ from blankcheck.auditing.gather import Gathered as Gathered
 from blankcheck.auditing.gather import check_fits as check_fits
 from blankcheck.auditing.gather import gather as gather
 from blankcheck.auditing.judges import Judges as Judges
+from blankcheck.auditing.judges import check_enough as check_enough
 from blankcheck.auditing.judges import level_of as level_of
 from blankcheck.auditing.judges import ood_test as ood_test
 from blankcheck.auditing.portfolio import ATTACKS as ATTACKS

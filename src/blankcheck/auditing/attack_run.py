@@ -17,7 +17,7 @@ from blankcheck.auditing.portfolio import Attack
 from blankcheck.classifiers import probabilities
 from blankcheck.fooling import FORWARDS_PER_STEP, Goal, Problem, polish, search
 from blankcheck.fooling.starts import Real, Start
-from blankcheck.outputs import in_small_passes, out_of_memory
+from blankcheck.outputs import in_small_passes
 from blankcheck.types import (
     NEVER,
     Accept,
@@ -28,6 +28,7 @@ from blankcheck.types import (
     Rows,
     count_lit,
 )
+from blankcheck.users import out_of_memory
 
 MIN_POLISHED = {False: 10, True: 40}
 """Steps from which some of them are kept for polishing; with fewer, searching on gains more. True:

@@ -18,6 +18,7 @@ from blankcheck.fooling import MAX_STEPS, NEED_REAL, STARTS, UNTIL, ProximalMome
 from blankcheck.fooling.masks import KINDS
 from blankcheck.fooling.starts import Real
 from blankcheck.outputs import output_form, run
+from blankcheck.seeds import check_seed
 from blankcheck.types import Accept, Classifier, Conditions, Fooling, default_max_lit
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def fool(
     image_shape = _shape(shape, data)
     limit = max_lit if max_lit is not None else default_max_lit(image_shape)
     conditions = Conditions(confidence, limit)
+    check_seed(seed)
     _check(wanted, per_target, steps, until)
     device, n, at_once = device_of(model), len(wanted) * per_target, until == "met"
     real = (data.validation.images, data.validation.labels) if data is not None else None
@@ -135,7 +137,7 @@ def _check(targets: list[int], per_target: int, steps: int, until: str) -> None:
 
 def _probe(shape: tuple[int, int, int], data: Data | None, seed: int) -> Tensor:
     if data is not None:
-        return data.validation.images[:PROBE_IMAGES]
+        return data.validation.images[:PROBE_IMAGES].clone()  # a network may write into it
     return torch.rand(PROBE_IMAGES, *shape, generator=torch.Generator().manual_seed(seed))
 
 

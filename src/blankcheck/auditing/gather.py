@@ -28,13 +28,14 @@ from blankcheck.auditing.witnesses import (
     witnesses,
 )
 from blankcheck.classifiers import evaluate, probabilities
+from blankcheck.classifiers.trial import FORM_IMAGES, try_out
 from blankcheck.classifiers.wrapper import device_of, fingerprint, left_as_found
 from blankcheck.data import Data, Split
 from blankcheck.errors import ModelError
 from blankcheck.fooling import TabuSearch
 from blankcheck.judging import FIRST, Evidence, OODTest, RealData, Score
 from blankcheck.judging.evidence import Black, Cost, OODRecord
-from blankcheck.outputs import output_form
+from blankcheck.outputs import run
 from blankcheck.parallel.spread import Spread, alone
 from blankcheck.types import Classifier, Conditions, Images
 
@@ -109,16 +110,16 @@ def gather(
             seed=seed,
             device=device_of(onlooker),
         )
-        targets = [t for t in range(classes) for _ in range(preset.for_targets(classes))]
+        each = preset.for_targets(len(data.targets))
+        targets = [target for target in data.targets for _ in range(each)]
         began_as = begin(job, classes, usual.images)
         note("search", 0, len(targets), "")
         tried = run_attempts(job, targets, _progress(note), onlooker.over(spread, met))
         # looked at as well: a network may be sure of what is left of an image after rounding
         (fixed,) = onlooker.over(alone, met)(1, lambda _: judged(job, tried, judges))
         real_images = usual.images, data.test
-        setting = Setting(
-            job, preset, fixed.attempts, tried, *real_images, classes, twins, began_as
-        )
+        made = job, preset, fixed.attempts, tried
+        setting = Setting(*made, *real_images, classes, twins, began_as, data.targets)
         runner = Runner(setting, judges, third_party, lacking)
         finished = runner.run(partial(note, "controls"), onlooker.over(spread, met))
         by_the_way = _by_the_way(job, met, fixed, judges)
@@ -165,9 +166,9 @@ def _usual(real: Split, judge: OODTest) -> tuple[Split, int]:
 
 def _by_the_way(job: Job, met: Sequence[Met], fixed: Scored, judges: Judges) -> list[Scored]:
     """The sparsest witness met by the way of each class that no attempt found, 8-bit or not."""
-    fooled = {a.target for a in fixed.attempts if a.fooled}
+    wanted = {a.target for a in fixed.attempts} - {a.target for a in fixed.attempts if a.fooled}
     pairs = [pair for m in met for pair in zip(m.classes.tolist(), m.images, strict=True)]
-    pairs = [(target, image) for target, image in pairs if target not in fooled]
+    pairs = [(target, image) for target, image in pairs if target in wanted]
     if not pairs:
         return []
     images, targets = torch.stack([image for _, image in pairs]), [target for target, _ in pairs]
@@ -212,13 +213,14 @@ def _record(judges: Judges, real: Images, asked: int, unusual: int) -> OODRecord
 
 def check_fits(classifier: Classifier, data: Data) -> str:
     """The form of the classifier's outputs; ModelError when it does not fit the data."""
+    some = data.validation.images[:FORM_IMAGES]
+    try:
+        form = try_out(classifier, some)
+    except ModelError as error:
+        raise ModelError(f"{error}; the images are those of data {data.source!r}") from error
     with left_as_found(classifier), torch.no_grad():
-        some = data.validation.images[:64].to(device_of(classifier))
-        try:
-            form = output_form(classifier, some)
-        except ModelError as error:
-            raise ModelError(f"{error}; they are those of data {data.source!r}") from error
-        outputs, classes = classifier(some).shape[1], len(data.classes)
+        outputs = run(classifier, some[:1].to(device_of(classifier), copy=True)).shape[1]
+    classes = len(data.classes)
     if outputs < classes:
         raise ModelError(f"model has {outputs} outputs, data {data.source!r} has {classes} classes")
     return form

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from blankcheck.data import Data
+from blankcheck.errors import DataError
 from blankcheck.judging import FIRST, ODD, SECOND, OODTest, Score
-from blankcheck.judging.ood import AUTO, usual_level
+from blankcheck.judging.ood import AUTO, check_size, fewest_images, usual_level
 from blankcheck.parallel.spread import Spread, alone
 
 Level = float | Literal["auto"]
@@ -29,6 +30,21 @@ def ood_test(
 def level_of(data: Data, asked: Level = "auto") -> float:
     """The level asked for; of `auto` the one whose guarantee the data carry (`usual_level`)."""
     return usual_level(data.halves[1].images) if asked == AUTO else float(asked)
+
+
+def check_enough(data: Data, level: float) -> None:
+    """DataError, in the numbers of whoever brought the data, where either half of the training
+    images is too few for a test at this level."""
+    try:
+        for half in data.halves:
+            check_size(len(half), level)
+    except DataError as error:
+        n, whole = len(data.train), sum(map(len, (data.train, data.validation, data.test)))
+        has = f"data {data.source!r} has {n} training images ({whole} in all)"
+        needs = f"ood_level {level:g} needs at least {2 * fewest_images(level)} of them"
+        two = "half for hardening, half to calibrate the out-of-distribution test"
+        ways = "give more data or a larger ood_level"
+        raise DataError(f"{has}; {needs}, {two}; {ways}") from error
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from blankcheck.certifying.layers import Layer
 from blankcheck.certifying.rounding import SOFTMAX_TERMS, TINY, gamma, of_softmax, slack
-from blankcheck.certifying.trace import BATCH, in_one_line
+from blankcheck.certifying.trace import BATCH
 from blankcheck.classifiers.wrapper import device_of, left_as_found
 from blankcheck.errors import ModelError
 from blankcheck.outputs import run
 from blankcheck.seeds import own_random_numbers
+from blankcheck.users import calling
 
 BATCHES = (1, 1, 2, 2, 7, 7, BATCH)
 """Images at once; twice in a row, as some answer from memory; and as many as were exported."""
@@ -50,8 +51,8 @@ def check_agreement(classifier: nn.Module, images: Tensor, expected: Expected, f
         form: of the answers, for the message.
     """
     device, places = device_of(classifier), cycle(range(len(images)))
-    broken = "model cannot be run as it was read"
-    with in_one_line(broken), left_as_found(classifier), _in_float32(device):
+    broken = "model cannot be run as it was read:"
+    with calling(broken, ModelError), left_as_found(classifier), _in_float32(device):
         for frozen, (words, mode), size in product((True, False), MODES.items(), BATCHES):
             for parameter in classifier.parameters():
                 free = parameter.is_floating_point() and not parameter.is_inference()

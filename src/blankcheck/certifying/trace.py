@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import operator
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +18,9 @@ from blankcheck.certifying.layers import At, Call, Layer, Layers, short, uncerti
 from blankcheck.certifying.operations import OPERATIONS
 from blankcheck.certifying.record import check_shape
 from blankcheck.classifiers.wrapper import left_as_found
-from blankcheck.errors import BlankcheckError, ModelError
-from blankcheck.outputs import in_silence, out_of_memory, run
-from blankcheck.text import one_line
+from blankcheck.errors import ModelError
+from blankcheck.outputs import in_silence, run
+from blankcheck.users import calling
 
 BATCH = 37
 """Images in the exported batch: an unlikely size, so that an operation mixing images shows."""
@@ -54,7 +53,7 @@ class Network:
         Gradients reach the weights. In float64 the layers also say how far weights that the network
         computes itself can be off. Raises ModelError with one line for what cannot be certified.
         """
-        with in_one_line("model cannot be read for certification"):
+        with calling("model cannot be read for certification:", ModelError):
             made = self._written(dtype)
             if self._rounded and dtype == torch.float64:
                 made = constants.doubted(
@@ -130,7 +129,7 @@ def read_network(module: nn.Module, shape: Sequence[int]) -> Network:
 def _taken(module: nn.Module, like: Tensor, shape: tuple[int, int, int]) -> torch.dtype:
     """float32, as everything here hands over, or float64 where a network takes that alone."""
     two = torch.zeros(2, *shape, device=like.device)
-    with in_one_line("model cannot be run"), left_as_found(module), torch.no_grad():
+    with calling("model cannot be run:", ModelError), left_as_found(module), torch.no_grad():
         try:
             run(module, two)
             return torch.float32
@@ -140,8 +139,8 @@ def _taken(module: nn.Module, like: Tensor, shape: tuple[int, int, int]) -> torc
 
 
 def _exported(module: nn.Module, some: Tensor) -> ExportedProgram:
-    what = "model cannot be read for certification by torch.export"
-    with in_one_line(what), ONE_AT_A_TIME, in_silence(), left_as_found(module):
+    what = "model cannot be read for certification by torch.export:"
+    with calling(what, ModelError), ONE_AT_A_TIME, in_silence(), left_as_found(module):
         program: ExportedProgram = torch.export.export(module, (some,)).run_decompositions()
         return program
 
@@ -150,17 +149,6 @@ def _places(program: ExportedProgram) -> dict[str, tuple[InputKind, str]]:
     """Of each placeholder what it stands for, and the name of that."""
     specs = program.graph_signature.input_specs
     return {spec.arg.name: (spec.kind, spec.target or "") for spec in specs}
-
-
-@contextmanager
-def in_one_line(what: str) -> Iterator[None]:
-    """ModelError with one line for whatever code of the network raises inside."""
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, BlankcheckError) or out_of_memory(error):
-            raise
-        raise ModelError(f"{what}: {one_line(error)}") from error
 
 
 def _end(program: ExportedProgram) -> fx.Node:

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from blankcheck.classifiers.hubs import from_hub, is_hub_name
+from blankcheck.classifiers.names import Pairs, fits, nearest, pairs_of
 from blankcheck.classifiers.reference import ARCHITECTURES, Shape, build
+from blankcheck.classifiers.trial import check_ready
 from blankcheck.classifiers.weights import Weights, check_file, read_weights
 from blankcheck.classifiers.wrapper import Normalisation, UnitClassifier
 from blankcheck.errors import ArgumentError, ModelError
 from blankcheck.factories import call_factory, is_factory
 from blankcheck.files import pack
-from blankcheck.text import one_line
+from blankcheck.outputs import in_silence
+from blankcheck.users import calling
 
 if TYPE_CHECKING:
     from blankcheck.data import Data
 
+NORM = ("mean", "std")
+WHOLE = (*NORM, "network")
+"""What names begin with in the files of weights that blankcheck writes."""
 MOST_FEATURES, MOST_WIDE = 1_000_000_000, 100_000
 """Features of an image, and channels or outputs, that a file of weights may speak of."""
 
@@ -77,7 +85,9 @@ def load_model(
     if given is not None:
         if classifier.describe.get("exported"):
             raise ArgumentError("weights cannot be given with a .pt2 model: it carries its own")
-        _fill(classifier, given, f"model {model!r}" if isinstance(model, str) else "the model")
+        named = f"model {model!r}" if isinstance(model, str) else "the model"
+        _fill(classifier, given, named, normalize is not None)
+    check_ready(classifier)
     return classifier
 
 
@@ -105,9 +115,18 @@ def parse_normalize(text: str | None) -> Normalisation | None:
     except ValueError as error:
         words = f"normalize must be none or MEANS/STDS such as 0.1307/0.3081, got {text!r}"
         raise ArgumentError(words) from error
-    if len(means) != len(stds) or min(stds) <= 0:
-        raise ArgumentError(f"normalize must have as many positive stds as means, got {text!r}")
+    if not (len(means) == len(stds) and all(map(math.isfinite, (*means, *stds))) and min(stds) > 0):
+        words = "normalize must have as many positive stds as means, all finite"
+        raise ArgumentError(f"{words}, got {text!r}")
     return tuple(means), tuple(stds)
+
+
+def refuse_normalize(model: str, normalize: str) -> None:
+    """ArgumentError where a built-in network that is going to be trained is asked to normalise
+    otherwise than by its training data."""
+    if parse_normalize(normalize) is not None:
+        words = f"model {model!r} normalises by the mean and deviation of its training data"
+        raise ArgumentError(f"{words}; leave normalize out, got {normalize}")
 
 
 def _built_in(
@@ -158,54 +177,90 @@ def _outputs_of(given: Weights | None) -> int | None:
 
 def _exported(path: Path) -> nn.Module:
     check_file(path, "model")
-    try:
+    words = f"model file {path} cannot be read as a torch.export program:"
+    with calling(words, ModelError), in_silence():  # torch prints what it raises as well
         return torch.export.load(path).module()
-    except MemoryError:
-        raise
-    except Exception as error:  # torch.export raises whatever it meets
-        words = f"model file {path} cannot be read as a torch.export program: {one_line(error)}"
-        raise ModelError(words) from error
 
 
-def _plain(name: str) -> str:
-    """A parameter's name without what torch puts before it in wrapped or compiled networks."""
-    return name.removeprefix("module.").removeprefix("_orig_mod.")
+def _into(classifier: UnitClassifier, given: Weights, model: str) -> tuple[nn.Module, Pairs]:
+    """What the weights fill: the classifier with its normalisation, as blankcheck saves it, or the
+    network inside; and which of them is which of its tensors."""
+    inside, names = classifier.network.state_dict(), given.shapes.keys()
+    whole = {"mean", "std"} <= names and all(n.partition(".")[0] in WHOLE for n in names)
+    if whole and not fits(_tensors_of(inside), names):
+        own = classifier.state_dict()
+        # a saved normalisation is taken as it is
+        shapes = _tensors_of(own) | {
+            name: (1, math.prod(given.shapes[name]), 1, 1) for name in NORM
+        }
+        return classifier, _checked(shapes, given, model, dict(zip(names, names, strict=True)))
+    shapes = _tensors_of(inside)
+    return classifier.network, _checked(shapes, given, model, pairs_of(shapes, names))
 
 
-def _into(classifier: UnitClassifier, given: Weights, model: str) -> nn.Module:
-    """What the weights fill: the classifier with its normalisation, or the network inside."""
-    shapes = {_plain(name): shape for name, shape in given.shapes.items()}
-    whole = all(name in ("mean", "std") or name.startswith("network.") for name in shapes)
-    whole = whole and {"mean", "std"} <= shapes.keys()
-    into: nn.Module = classifier if whole else classifier.network
-    own = {name: tuple(t.shape) for name, t in into.state_dict().items() if isinstance(t, Tensor)}
-    if whole:  # a saved normalisation is taken as it is
-        own |= {name: (1, math.prod(shapes[name]), 1, 1) for name in ("mean", "std")}
-    missing, extra = sorted(own.keys() - shapes.keys()), sorted(shapes.keys() - own.keys())
-    wrong = sorted(name for name in own.keys() & shapes.keys() if own[name] != shapes[name])
-    if missing or extra or wrong:
+def _tensors_of(state: Mapping[str, object]) -> dict[str, tuple[int, ...] | None]:
+    """The shape of each tensor, None of one that a lazy layer has not made yet."""
+    tensors = {name: t for name, t in state.items() if isinstance(t, Tensor)}
+    return {name: None if is_lazy(t) else tuple(t.shape) for name, t in tensors.items()}
+
+
+def _checked(
+    own: Mapping[str, tuple[int, ...] | None], given: Weights, model: str, pairs: Pairs | None
+) -> Pairs:
+    fit = pairs is not None and fits(own, pairs)
+    mine, theirs = nearest(own, given.shapes.keys())
+    both = {mine[name]: theirs[name] for name in mine.keys() & theirs.keys()}
+    found = pairs if pairs is not None and fit else both
+    wrong = sorted(n for n, of in found.items() if own[n] not in (None, given.shapes[of]))
+    if not fit or wrong:
+        missing, extra = sorted(mine.keys() - theirs.keys()), sorted(theirs.keys() - mine.keys())
+        missing, extra = ([], []) if fit else (missing, extra)
         faults = (("missing", missing), ("unexpected", extra), ("wrong shape of", wrong))
         parts = [f"{what} {names[0]!r} ({len(names)} in all)" for what, names in faults if names]
         raise ModelError(f"weights {given.path} do not fit {model}: {'; '.join(parts)}")
-    return into
+    return found
 
 
-def _fill(classifier: UnitClassifier, given: Weights, model: str) -> None:
-    path, into = given.path, _into(classifier, given, model)
-    state = {_plain(name): tensor for name, tensor in given.read().items()}
+def _fill(classifier: UnitClassifier, given: Weights, model: str, asked: bool) -> None:
+    """asked: whether a normalisation was asked for, which must be that of the weights then."""
+    tensors, path = given.read(), given.path
+    try:
+        into, pairs = _into(classifier, given, model)
+    except ModelError:
+        if not _takes_other_names(classifier.network, tensors):
+            raise
+        return
+    state = {name: tensors[of] for name, of in pairs.items()}
     if into is classifier:
-        _take_normalisation(classifier, state["mean"], state["std"], str(path))
-    if not all(bool(t.isfinite().all()) for t in state.values() if t.is_floating_point()):
-        raise ModelError(f"weights {path} hold NaN or infinity")
-    into.load_state_dict(state)
+        _take_normalisation(classifier, state["mean"], state["std"], str(path), asked)
+    own = into.state_dict()
+    for name, tensor in state.items():
+        if own[name].is_floating_point() and not tensor.is_floating_point():
+            kinds = f"{tensor.dtype}, where the network has {own[name].dtype}"
+            raise ModelError(f"weights {path} do not fit {model}: {pairs[name]!r} is {kinds}")
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise ModelError(f"weights {path} hold NaN or infinity")
+    with calling(f"weights {path} do not fit {model}:", ModelError):
+        into.load_state_dict(state, strict=False)  # all that may be missing are counts
 
 
-def _take_normalisation(classifier: UnitClassifier, mean: Tensor, std: Tensor, path: str) -> None:
+def _takes_other_names(network: nn.Module, tensors: dict[str, Tensor]) -> bool:
+    """Whether a network's own hooks make something of names that are not its own."""
+    try:
+        network.load_state_dict(tensors)
+    except Exception:  # RuntimeError, or whatever hooks raise
+        return False
+    return True
+
+
+def _take_normalisation(
+    classifier: UnitClassifier, mean: Tensor, std: Tensor, path: str, asked: bool
+) -> None:
     """Those that a saved classifier carries; a built-in one's stand in place of the data's."""
     pairs = ((mean, classifier.mean), (std, classifier.std))
     same = mean.numel() == classifier.mean.numel()
     same = same and all(torch.allclose(a.flatten(), b.flatten()) for a, b in pairs)
-    if classifier.normalised and not same and not classifier.describe.get("architecture"):
+    if asked and not same:
         words = f"normalize differs from the normalisation saved in weights {path}"
         raise ArgumentError(f"{words}; leave one of the two out")
     classifier.normalise_by(mean, std)

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from blankcheck.errors import ArgumentError
+from blankcheck.errors import ArgumentError, ModelError
+from blankcheck.users import calling
 
 TYPES = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 FIRST_SCALE = 2.0**12
@@ -49,7 +50,8 @@ class Precision:
     def descend(self, loss: Tensor, optimiser: torch.optim.Optimizer) -> None:
         """One step down the loss."""
         optimiser.zero_grad()
-        torch.autograd.backward(loss if self.scaler is None else self.scaler.scale(loss))
+        with calling("model cannot be trained:", ModelError):  # by gradients of its own layers
+            torch.autograd.backward(loss if self.scaler is None else self.scaler.scale(loss))
         if self.scaler is None:
             optimiser.step()
             return

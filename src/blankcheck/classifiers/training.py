@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blankcheck.classifiers.precision import Precision, check_precision
+from blankcheck.classifiers.trial import check_trainable
 from blankcheck.classifiers.wrapper import batch_size, left_as_found, probabilities
 from blankcheck.errors import ArgumentError, ModelError
 from blankcheck.outputs import as_logits, run
@@ -127,9 +128,10 @@ def train_plainly(
             steps are those of one process but for rounding, dropout, and batch norm on a CPU.
 
     Raises:
-        ModelError: the loss became NaN or infinite.
+        ModelError: the loss became NaN or infinite, or there is nothing to train.
     """
     generator = torch.Generator().manual_seed(seed)
+    check_trainable(network)
     device = next(network.parameters()).device
     precision = Precision(plan.precision, device)
     shared = peers.distribute(network)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from blankcheck.errors import ArgumentError
+from blankcheck.errors import ArgumentError, ModelError
 from blankcheck.outputs import OUTPUT_FORMS as OUTPUT_FORMS
 from blankcheck.outputs import as_logits, run
 from blankcheck.outputs import output_form as output_form
 from blankcheck.seeds import own_random_numbers
 from blankcheck.types import Classifier, Images, images_at_once, in_pieces
+from blankcheck.users import calling
 
 Normalisation = tuple[Sequence[float], Sequence[float]]
 """(mean per channel, standard deviation per channel), in units of [0, 1] pixel values."""
@@ -37,13 +40,17 @@ class UnitClassifier(nn.Module):
     ) -> None:
         super().__init__()
         mean, std = normalize if normalize is not None else ((0.0,), (1.0,))
-        if len(mean) != len(std) or min(std) <= 0:
-            words = f"normalize must be (means, positive stds) of one length, got {mean!r}, {std!r}"
-            raise ArgumentError(words)
+        # as float32 has them, in which a tiny deviation is 0
+        means, stds = (np.asarray(tuple(each), dtype=np.float32) for each in (mean, std))
+        finite = bool(np.isfinite(means).all() and np.isfinite(stds).all())
+        if len(means) != len(stds) or not finite or min(stds, default=0) <= 0:
+            words = "normalize must be (means, positive stds), finite and of one length"
+            raise ArgumentError(f"{words}, got {mean!r}, {std!r}")
         self.network = network
-        for name, values in (("mean", mean), ("std", std)):
-            each = torch.tensor(list(values), dtype=torch.float32)
-            self.register_buffer(name, each.view(1, -1, 1, 1))
+        for name, values in (("mean", means), ("std", stds)):
+            self.register_buffer(
+                name, torch.tensor(values.tolist(), dtype=torch.float32).view(1, -1, 1, 1)
+            )
         self.normalised = normalize is not None
         self.describe = dict(describe or {})
 
@@ -52,6 +59,20 @@ class UnitClassifier(nn.Module):
         self.register_buffer("mean", mean.clone().view(1, -1, 1, 1))
         self.register_buffer("std", std.clone().view(1, -1, 1, 1))
         self.normalised = self.normalised or bool((mean != 0).any() or (std != 1).any())
+
+    def train(self, mode: bool = True) -> Self:
+        """Take this mode, as `nn.Module` does.
+
+        Only to be trained is a network asked itself, which may keep some layers as they are, or
+        mean something else by the name: then ModelError says so.
+        """
+        if mode:
+            with calling("model.train() raised", ModelError):
+                return super().train()
+        for module in self.modules():
+            # exported programs refuse eval(), and users' own may do more
+            module.training = False
+        return self
 
     def forward(self, images: Tensor) -> Tensor:
         """Outputs (n, m) of the network for images (n, c, h, w) in [0, 1]."""
@@ -75,8 +96,7 @@ def left_as_found(classifier: Classifier, seed: int | None = None) -> Iterator[N
     wanted = [(p, p.requires_grad) for p in classifier.parameters()]
     held = [(m._buffers, n, b) for m, _ in modes for n, b in m._buffers.items() if b is not None]
     buffers = [(*each, each[2].detach().clone()) for each in held]
-    for module, _ in modes:
-        # not eval(), which exported programs refuse and users' overrides may do more in
+    for module, _ in modes:  # as `UnitClassifier.train`, and why
         module.training = False
     for parameter, _ in wanted:
         parameter.requires_grad_(False)

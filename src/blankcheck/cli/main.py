@@ -11,8 +11,8 @@ from __future__ import annotations
 import difflib
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -89,9 +89,36 @@ def _run(arguments: list[str], started: Started | None) -> int:
         raise BlankcheckError(str(error)) from error
     command = COMMANDS[name]
     settings = command.settings(**{k: v for k, v in given.items() if k != "config"})
-    from blankcheck.cli.terminal import Terminal
+    from blankcheck.cli.terminal import Terminal, stdout_apart
 
-    return command.run(settings, Terminal(settings.quiet, settings.json, arguments, started))
+    shared = getattr(settings, "devices", 1) * getattr(settings, "nodes", 1) > 1
+    with stdout_apart(started is not None or not shared) as results, _users_are_not_us():
+        speaks = settings.quiet, settings.json, arguments, started, results
+        return command.run(settings, Terminal(*speaks))
+
+
+@contextmanager
+def _users_are_not_us() -> Iterator[None]:
+    """What code of users raises where nothing foresees it is wrong input as well, and only we end
+    a command; of anything else the traceback is shown."""
+    try:
+        yield
+    except SystemExit as error:
+        from blankcheck.parallel.team import Ended
+        from blankcheck.users import place_of
+
+        if isinstance(error, Ended):
+            raise
+        where = place_of(error) or "code that was called"
+        raise BlankcheckError(f"{where} ended the program by {error!r}") from error
+    except Exception as error:
+        from blankcheck.users import is_no_fault, place_of, said
+
+        if is_no_fault(error) or not place_of(error):
+            raise
+        raise BlankcheckError(
+            f"code of the model or the data raised {said(error, True)}"
+        ) from error
 
 
 def _in_words(message: str, name: str) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from rich import progress
 from rich.console import Console
@@ -26,6 +27,41 @@ WIDE = 80
 COLOURS = {"FOOLED": "red", "RESISTED": "green", "INCONCLUSIVE": "yellow", "CERTIFIED": "green"}
 
 
+@contextmanager
+def stdout_apart(whole: bool) -> Iterator[IO[str] | None]:
+    """Gives stdout as it is, for results alone; inside, whatever else is printed goes to stderr.
+
+    whole: also what libraries in C print, and processes that are started inside. Not for a command
+    that starts others to give its result.
+    """
+    out, err = sys.stdout, sys.stderr
+    if out is None or err is None:  # as it is where it was closed beforehand
+        yield out
+        return
+    try:
+        is_first = whole and (out.fileno(), err.fileno()) == (1, 2)
+    except (OSError, ValueError):  # some other object in its place
+        is_first = False
+    with redirect_stdout(err):
+        if not is_first:
+            yield out
+            return
+        out.flush()
+        kept = os.dup(1)
+        try:
+            os.dup2(2, 1)
+            own = open(kept, "w", encoding=out.encoding, errors=out.errors, closefd=False)  # noqa: SIM115
+            try:
+                yield own
+                own.flush()
+            finally:
+                with suppress(OSError):  # who reads may have gone, which was said already
+                    own.close()
+        finally:
+            os.dup2(kept, 1)
+            os.close(kept)
+
+
 class _Console(Console):
     """One that does not end the program by itself where nobody reads."""
 
@@ -37,16 +73,18 @@ class _Console(Console):
 @dataclass
 class Terminal:
     """Where a command says what it does. quiet: no progress, no notes. as_json: the result as one
-    JSON object. arguments, started: what `main` was given, for processes that run it again."""
+    JSON object. arguments, started: what `main` was given, for processes that run it again.
+    results: where they go; default stdout."""
 
     quiet: bool = False
     as_json: bool = False
     arguments: Sequence[str] = ()
     started: Started | None = None
+    results: IO[str] | None = None
 
     def __post_init__(self) -> None:
         self.muted = False  # whether another process speaks
-        streams = sys.stdout, sys.stderr
+        streams = self.results if self.results is not None else sys.stdout, sys.stderr
         self.out, self.err = (_Console(file=f, highlight=False, soft_wrap=True) for f in streams)
 
     def note(self, text: str) -> None:

@@ -14,7 +14,7 @@ from blankcheck.compare import wording
 from blankcheck.compare.pairs import MEASURES, Comparison
 from blankcheck.compare.run import Run
 from blankcheck.figures.drawing import drawn, lit_steps, log_counts
-from blankcheck.figures.style import MUTED, SERIES, label, panel
+from blankcheck.figures.style import MUTED, SERIES, label, panel, plain_style
 from blankcheck.report.rendering import html_templates, markdown_templates
 from blankcheck.report.wording import unit
 from blankcheck.runs.folder import RunFolder
@@ -36,7 +36,8 @@ def write_pages(made: Comparison, out: RunFolder) -> Path:
     if len(curves) > MOST_CURVES:
         caption += f" {made.reference.name} and the first {MOST_CURVES - 1} other runs."
     limit = max(int(run.record["conditions"]["max_lit"]) for run in made.runs)
-    figure = drawn("compare-lit", lit_curves(curves[:MOST_CURVES], limit, lit), caption)
+    with plain_style():
+        figure = drawn("compare-lit", lit_curves(curves[:MOST_CURVES], limit, lit), caption)
     labels = {what: words[0] for what, words in MEASURES.items()}
     values = {"made": made, "unit": lit, "figure": figure, "words": wording, "labels": labels}
     out.write(f"figures/{figure.name}.svg", figure.svg)

@@ -12,9 +12,15 @@ from blankcheck.data.lazy import LazyImages, bytes_of, check_range
 from blankcheck.data.npz import FileRows
 from blankcheck.data.splits import Data, Split, hold_out
 from blankcheck.errors import DataError
+from blankcheck.text import one_line
 from blankcheck.types import images_at_once, in_pieces
 
 IMAGES = ("x", "x_train", "x_val", "x_test")
+ARRAYS = (*IMAGES, *(name.replace("x", "y") for name in IMAGES))
+USUAL = (1, 3, 4)
+"""Channels of images of cameras."""
+MOST_CLASSES = 100_000
+"""A label beyond is a slip, and would make names and figures of as many classes."""
 
 
 def from_arrays(source: str, arrays: dict[str, Any], most: int) -> Data:
@@ -24,44 +30,80 @@ def from_arrays(source: str, arrays: dict[str, Any], most: int) -> Data:
     Images beyond `most` bytes as float32 stay as they are, and those asked for are made float32.
     Raises DataError with one line.
     """
-    names = arrays.get("class_names")
-    lazy = sum(bytes_of(np.shape(arrays[name])) for name in IMAGES if name in arrays) > most
+    given = {name: _array(source, name, arrays[name]) for name in ARRAYS if name in arrays}
+    lazy = sum(bytes_of(np.shape(given[name])) for name in IMAGES if name in given) > most
 
     def split(part: str) -> Split:
-        return _split(source, arrays[f"x{part}"], arrays[f"y{part}"], lazy)
+        return _split(source, part, given[f"x{part}"], given[f"y{part}"], lazy)
 
-    if {"x_train", "y_train", "x_test", "y_test"} <= arrays.keys():
+    if {"x_train", "y_train", "x_test", "y_test"} <= given.keys():
         train, test = split("_train"), split("_test")
-        if {"x_val", "y_val"} <= arrays.keys():
+        if {"x_val", "y_val"} <= given.keys():
             rest, validation = train, split("_val")
         else:
             rest, validation = hold_out(train, 0.1)
-    elif {"x", "y"} <= arrays.keys():
+    elif {"x", "y"} <= given.keys():
         remaining, test = hold_out(split(""), 0.1)
         rest, validation = hold_out(remaining, 1 / 9, salt=1)
     else:
         words = "must hold x_train y_train x_test y_test, or x y"
         raise DataError(f"data {source!r} {words}; got {' '.join(sorted(arrays))}")
     count = 1 + max(int(s.labels.max()) for s in (rest, validation, test))
-    named = range(count) if names is None else names
+    names = arrays.get("class_names")
+    named = [str(name) for name in np.atleast_1d(range(count) if names is None else names)]
     if len(named) < count:
         words = f"data {source!r}: class_names has {len(named)} names, labels go to {count - 1}"
         raise DataError(words)
-    return Data(source, tuple(map(str, named)), rest, validation, test)
+    return Data(source, tuple(named), rest, validation, test)
 
 
-def _split(source: str, images: Any, labels: Any, lazy: bool) -> Split:
+def _array(source: str, name: str, value: Any) -> Any:
+    """What a factory or an archive gave as an array of numpy, or rows of a file."""
+    if isinstance(value, FileRows | np.ndarray):
+        return value
     try:
-        y = torch.as_tensor(np.asarray(labels).astype(np.int64)).flatten()
-        x = images if isinstance(images, FileRows) else np.asarray(images)
-    except (TypeError, ValueError) as error:
-        words = f"data {source!r}: images and labels must be plain numbers: {error}"
-        raise DataError(words) from error
-    if len(x) == 0:
+        if isinstance(value, list | tuple) and any(isinstance(v, Tensor) for v in value):
+            value = torch.stack([torch.as_tensor(v) for v in value])
+        if isinstance(value, Tensor):
+            value = value.detach().cpu().to_dense()
+            value = value.float() if value.dtype == torch.bfloat16 else value
+            return value.numpy()
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        words = f"data {source!r}: {name} must be one array of plain numbers"
+        sizes = sorted({np.shape(v) for v in value}) if isinstance(value, list | tuple) else []
+        if len(sizes) > 1:
+            raise DataError(f"{words}, got rows of {sizes[0]} and {sizes[1]}") from error
+        raise DataError(f"{words}: {one_line(error)}") from error
+
+
+def _split(source: str, part: str, x: Any, y: Any, lazy: bool) -> Split:
+    if not len(np.shape(x)) or len(x) == 0:
         raise DataError(f"data {source!r} holds no images")
-    if len(x) != len(y):
-        raise DataError(f"data {source!r} has {len(x)} images but {len(y)} labels")
-    return Split(_lazy_images(source, x) if lazy else as_unit_images(source, np.asarray(x)), y)
+    labels = _labels(f"data {source!r}: y{part}", y)
+    if len(x) != len(labels):
+        raise DataError(f"data {source!r} has {len(x)} images but {len(labels)} labels")
+    images = _lazy_images(source, x) if lazy else as_unit_images(source, np.asarray(x))
+    return Split(images, labels)
+
+
+def _labels(what: str, y: Any) -> Tensor:
+    """(n,) int64; DataError that names the first that is no whole number from 0 on."""
+    if y.ndim == 2 and y.shape[1] > 1:
+        words = f"{what} must hold one label an image, got {tuple(y.shape)}"
+        raise DataError(f"{words}; of rows with a 1 in one place take .argmax(1)")
+    if y.dtype.kind not in "biuf":
+        words = f"{what} must be whole numbers from 0 on, got {one_line(y.dtype, 40)}"
+        raise DataError(f"{words}; names go into class_names")
+    y = y.reshape(-1)
+    wrong = ~np.isfinite(y) | (y != np.floor(y)) if y.dtype.kind == "f" else np.zeros(len(y), bool)
+    # compared in the numbers that were given: the cast might wrap them
+    wrong |= (y < 0) | (y >= MOST_CLASSES)
+    if wrong.any():
+        first = int(wrong.argmax())
+        words = f"{what}: labels must lie in 0..{MOST_CLASSES - 1:,} and be whole"
+        raise DataError(f"{words}, got {y[first]} at position {first}")
+    return torch.from_numpy(y.astype(np.int64))
 
 
 def _lazy_images(source: str, rows: Any) -> LazyImages:
@@ -86,17 +128,37 @@ def as_unit_images(source: str, x: Any) -> Tensor:
     return images
 
 
-def to_unit(source: str, x: Any) -> Tensor:
-    """Images, grey or colour, channels first or last, bytes or floats -> (n, c, h, w) float32."""
+def to_unit(source: str, x: Any, axis: int | None = None) -> Tensor:
+    """Images, grey or colour, channels first or last, bytes or floats -> (n, c, h, w) float32.
+
+    axis: of the channels, where it is known; else the shape has to tell.
+    """
     if x.dtype != np.uint8 and not np.issubdtype(x.dtype, np.floating):
-        raise DataError(f"data {source!r}: images must be uint8 or floats in [0, 1], got {x.dtype}")
+        words = f"data {source!r}: images must be uint8 or floats in [0, 1], got {x.dtype}"
+        whole = np.issubdtype(x.dtype, np.integer)
+        raise DataError(f"{words}; divide by the largest value they may have" * whole or words)
     values = x.astype(np.float32)
     images = torch.from_numpy(values / 255 if x.dtype == np.uint8 else values)
     if images.ndim == 3:
-        images = images.unsqueeze(1)
+        images, axis = images.unsqueeze(1), 1
     if images.ndim != 4:
         forms = "(n, h, w), (n, c, h, w) or (n, h, w, c)"
         raise DataError(f"data {source!r}: images must be {forms}, got {x.shape}")
-    if images.shape[1] not in (1, 3, 4) and images.shape[3] in (1, 3, 4):
-        images = images.permute(0, 3, 1, 2)
-    return images.contiguous()
+    axis = _channels(source, tuple(images.shape)) if axis is None else axis
+    return (images if axis == 1 else images.permute(0, 3, 1, 2)).contiguous()
+
+
+def _channels(source: str, shape: tuple[int, ...]) -> int:
+    """The axis of the channels, 1 or 3: images are mostly square, and have 1, 3 or 4 channels, or
+    fewer than half as many as pixels to a side. DataError where both may be meant."""
+    _, first, middle, last = shape
+    usual, square = (first in USUAL, last in USUAL), (middle == last > 1, first == middle > 1)
+    few = (2 * first <= min(middle, last), 2 * last <= min(first, middle))
+    for says, other in ((usual, square), (square, usual), (few, usual)):
+        if says[0] != says[1]:
+            at = says.index(True)
+            if other[1 - at] and not other[at]:
+                break
+            return (1, 3)[at]
+    words = f"images of shape {shape} may have their channels first or last"
+    raise DataError(f"data {source!r}: {words}; give (n, c, h, w) as a Data of a factory")

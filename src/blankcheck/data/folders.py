@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from blankcheck.data.arrays import as_unit_images, to_unit
-from blankcheck.data.lazy import LazyImages, bytes_of
+from blankcheck.data.arrays import to_unit
+from blankcheck.data.lazy import LazyImages, bytes_of, check_range
 from blankcheck.data.splits import Data, Split, hold_out
 from blankcheck.data.variants import Crop
 from blankcheck.errors import DataError
@@ -26,37 +27,109 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 IMAGE_ENDINGS = {".png", ".bmp", ".jpg", ".jpeg", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
-GREY = ("1", "L", "I;16")
+HIDDEN = "hidden files and folders"
+SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+"""Names of folders, in any case, that hold a split and not a class."""
+DEPTHS = {"I;16": 65535, "I;16L": 65535, "I;16B": 65535, "I;16N": 65535, "F": 1}
+"""Modes of files of one channel with more than 8 bits, and what stands for white in them."""
+GREY = ("1", "L", "I", *DEPTHS)
 """Modes of files that are read as one channel; all others as red, green and blue."""
 
 
 def from_folder(source: str, folder: Path, crop: Crop | None, most: int) -> Data:
     """`folder/CLASS/...`, of which a tenth each is held out to validate and to test, or
-    `folder/train/CLASS/...` and `folder/test/CLASS/...`. Images that would take more than `most`
-    bytes as float32 are decoded when they are asked for.
+    `folder/train/CLASS/...`, `folder/test/CLASS/...` and perhaps `folder/val/CLASS/...`. Images
+    that would take more than `most` bytes as float32 are decoded when they are asked for.
 
     Raises DataError with one line that names the file where an image cannot be read, or has another
     size than the others and there is no crop.
     """
     if not folder.is_dir():
-        raise DataError(f"data folder {folder} does not exist")
-    parts = [folder / "train", folder / "test"]
-    if not all(part.is_dir() for part in parts):
-        parts = [folder]
-    below = (p for p in parts[0].iterdir() if p.is_dir())
-    classes = sorted(p.name for p in below if not p.name.startswith("."))
+        is_file = folder.exists() and "is a file, must be a folder"
+        raise DataError(f"data folder {folder} {is_file or 'does not exist'}")
+    skipped, notes = Skipped(), []
+    below = {p.name: p for p in _folders(folder, skipped)}
+    parts = _splits(below)
+    if parts:
+        skipped.add("folders beside the splits", len(below) - len(parts))
+        if "test" not in parts:
+            parts["test"] = parts.pop("validation")
+            notes.append(f"the images of {parts['test']} are the test images: there are no others")
+    else:
+        parts = {"whole": folder}
+    found = {part: {p.name for p in _folders(path, skipped)} for part, path in parts.items()}
+    first, *others = found
+    classes = sorted(found[first])
     if not classes:
         words = "must hold one folder per class, found no folder in it"
-        raise DataError(f"data folder {parts[0]} {words}")
-    files = [ImageFiles.of(source, part, classes, crop) for part in parts]
+        raise DataError(f"data folder {parts[first]} {words}")
+    for part in others:
+        if more := sorted(found[part] - found[first]):
+            words = f"holds classes that {parts[first]} lacks: {', '.join(more[:5])}"
+            raise DataError(f"data folder {parts[part]} {one_line(words)}")
+    files = [ImageFiles.of(source, path, classes, crop, skipped) for path in parts.values()]
     if crop is not None:
         grey = all(each.all_grey() for each in files)
         files = [replace(each, grey=grey) for each in files]
     lazy = sum(bytes_of((len(each), *each.first_size())) for each in files) > most
     splits = [each.lazy() if lazy else each.loaded() for each in files]
-    train, test = splits if len(splits) == 2 else hold_out(splits[0], 0.1)
-    rest, validation = hold_out(train, 1 / 9, salt=1)
-    return Data(source, tuple(classes), rest, validation, test)
+    made = dict(zip(parts, splits, strict=True))
+    whole = made.get("whole")
+    train, test = (made["train"], made["test"]) if whole is None else hold_out(whole, 0.1)
+    if (validation := made.get("validation")) is None:
+        train, validation = hold_out(train, 1 / 9, salt=1)
+    notes += skipped.words(folder)
+    return Data(source, tuple(classes), train, validation, test, tuple(notes))
+
+
+def _splits(below: dict[str, Path]) -> dict[str, Path]:
+    """The folders of the splits, train first; nothing where the folders are classes, of which one
+    may be called so. DataError where there are splits but not those that are needed."""
+    parts = {
+        part: below[name]
+        for part, names in SPLITS.items()
+        for name in sorted(below, reverse=True)
+        if name.lower() in names
+    }
+    if not parts or (len(parts) == 1 and len(below) > 1):
+        return {}
+    if "train" not in parts or len(parts) < 2:
+        have = " and ".join(str(path) for path in parts.values())
+        if "train" not in parts:
+            raise DataError(f"data folder has {have}, but no train")
+        way = f"name {have} itself to hold a part of it out"
+        raise DataError(f"data folder has {have}, but no test; {way}")
+    return parts
+
+
+class Skipped(Counter[str]):
+    """What was found in a folder and not read, by kind."""
+
+    def add(self, kind: str, count: int = 1) -> None:
+        """So many more of a kind."""
+        self[kind] += count
+
+    def words(self, folder: Path) -> list[str]:
+        """One line, or none."""
+        said = ", ".join(f"{count} {kind}" for kind, count in sorted(self.items()) if count)
+        return [one_line(f"{folder}: not read: {said}")] if said else []
+
+
+def _folders(folder: Path, skipped: Skipped) -> list[Path]:
+    """The folders in a folder, in order; what else lies beside them is skipped."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            skipped.add(HIDDEN)
+        elif path.is_dir():
+            found.append(path)
+        else:
+            skipped.add("files beside the folders")
+    return found
 
 
 @dataclass(frozen=True)
@@ -80,11 +153,13 @@ class ImageFiles:
     grey: bool | None = None
 
     @classmethod
-    def of(cls, source: str, folder: Path, classes: Sequence[str], crop: Crop | None) -> ImageFiles:
+    def of(
+        cls, source: str, folder: Path, classes: Sequence[str], crop: Crop | None, skipped: Skipped
+    ) -> ImageFiles:
         """All of them; DataError when there is none."""
         folders = tuple(str(folder / name) for name in classes)
         # texts, not paths: a million of them are to fit into memory
-        found = [_image_names(each) for each in folders]
+        found = [_image_names(each, skipped) for each in folders]
         names = tuple(name for each in found for name in each)
         if not names:
             raise DataError(f"data {source!r}: no image found under {folder}")
@@ -110,8 +185,10 @@ class ImageFiles:
     def loaded(self) -> Split:
         """All images, in memory."""
         images = [self._decoded(position) for position in range(len(self))]
-        self._check_sizes({(*image.shape, 1)[:3] for image in images})
-        return Split(as_unit_images(self.source, np.stack(images)), self.labels)
+        self._check_sizes({image.shape for image in images})
+        unit = to_unit(self.source, _stacked(images), axis=3)
+        check_range(f"data {self.source!r}: float images", unit)
+        return Split(unit, self.labels)
 
     def lazy(self) -> Split:
         """All images, decoded when asked for; without a crop all headers are read for the size."""
@@ -125,7 +202,7 @@ class ImageFiles:
         with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:
             images = list(pool.map(self._decoded, positions.tolist()))
         self._check_sizes({image.shape for image in images})
-        return to_unit(self.source, np.stack(images))
+        return to_unit(self.source, _stacked(images), axis=3)
 
     def _check_sizes(self, sizes: set[tuple[int, ...]]) -> None:
         if len(sizes) != 1:
@@ -141,12 +218,37 @@ class ImageFiles:
         with _opened(self._path(position)) as image:
             return image.height, image.width, 1 if image.mode in GREY else 3
 
-    def _decoded(self, position: int) -> NDArray[np.uint8]:
-        """(h, w) or (h, w, 3)."""
-        with _opened(self._path(position)) as image:
+    def _decoded(self, position: int) -> NDArray[Any]:
+        """(h, w, 1) or (h, w, 3): bytes, or floats of what has more than 8 bits."""
+        path = self._path(position)
+        with _opened(path) as image:
             grey = image.mode in GREY if self.grey is None else self.grey
-            whole = image.convert("L" if grey else "RGB")
-            return np.asarray(whole if self.crop is None else cropped(whole, self.crop))
+            whole = _unit(image, path) if image.mode in ("I", *DEPTHS) else None
+            if whole is None:
+                whole = image.convert("L" if grey else "RGB")
+            cut = np.asarray(whole if self.crop is None else cropped(whole, self.crop))
+            wide = cut if cut.ndim == 3 else cut[:, :, None]
+            return wide if grey or wide.shape[2] == 3 else wide.repeat(3, axis=2)
+
+
+def _unit(image: Image, path: Path) -> Image:
+    """An image of more than 8 bits as floats, in which 1 is white."""
+    from PIL import Image
+
+    white = DEPTHS.get(image.mode)
+    if white is None and image.format == "PNG":
+        white = 65535  # of which no other depth is opened so
+    if white is None:
+        words = "has 32 bits to a pixel, of which nothing says what is white"
+        raise DataError(f"image {path} {words}; save it as floats in [0, 1]")
+    return Image.fromarray(np.asarray(image).astype(np.float32) / white)
+
+
+def _stacked(images: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """(n, h, w, c); where some are floats, all of them."""
+    if any(image.dtype != np.uint8 for image in images):
+        images = [i / np.float32(255) if i.dtype == np.uint8 else i for i in images]
+    return np.stack(images)
 
 
 def cropped(image: Image, crop: Crop) -> Image:
@@ -168,14 +270,21 @@ def _opened(path: Path) -> Iterator[Image]:
     try:
         with Image.open(path) as image:
             yield image
+    except DataError:
+        raise
     except Exception as error:  # decoders raise whatever a broken file makes them stumble over
         raise DataError(f"image {path} cannot be read: {one_line(error)}") from error
 
 
-def _image_names(folder: str) -> list[str]:
+def _image_names(folder: str, skipped: Skipped) -> list[str]:
     """Paths of the image files below a folder, relative to it, in the order of their parts."""
     found = []
-    for place, _, names in os.walk(folder):
-        images = (name for name in names if Path(name).suffix.lower() in IMAGE_ENDINGS)
+    for place, inner, names in os.walk(folder):
+        skipped.add(HIDDEN, sum(name.startswith(".") for name in (*inner, *names)))
+        inner[:] = (name for name in inner if not name.startswith("."))
+        shown = [name for name in names if not name.startswith(".")]
+        images = [name for name in shown if Path(name).suffix.lower() in IMAGE_ENDINGS]
+        for name in set(shown) - set(images):
+            skipped.add(f"files with ending {Path(name).suffix or 'none'}")
         found += [f"{place}{os.sep}{name}"[len(folder) + 1 :] for name in images]
     return sorted(found, key=lambda name: Path(name).parts)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from blankcheck.errors import DataError
 from blankcheck.types import images_at_once
+from blankcheck.users import calling
 
 IN_MEMORY = 2**30
 """Bytes of a data set's images, as float32, above which they are read when they are asked for."""
@@ -62,7 +63,8 @@ class LazyImages:
         return images
 
     def _piece(self, positions: Tensor) -> Tensor:
-        images = self.read(positions)
+        with calling(f"data {self.source!r}: reading images raised", DataError):
+            images = self.read(positions)
         wanted, got = (len(positions), *self.size), tuple(images.shape)
         if got != wanted:
             raise DataError(f"data {self.source!r}: {wanted} images were to be read, got {got}")
@@ -73,8 +75,12 @@ class LazyImages:
 def check_range(what: str, images: Tensor) -> None:
     """DataError unless all values lie in [0, 1]."""
     low, high = float(images.min()), float(images.max())
-    if not (low >= 0 and high <= 1):  # also catches NaN
-        raise DataError(f"{what} must lie in [0, 1], got [{low:.3g}, {high:.3g}]")
+    if low >= 0 and high <= 1:  # neither holds of NaN
+        return
+    short = [f"{value:.3g}" for value in (low, high)]
+    hidden = float(short[0]) >= 0 >= float(short[1]) - 1  # a hair more than 1 looks like 1
+    said = [f"{value:.9g}" for value in (low, high)] if hidden else short
+    raise DataError(f"{what} must lie in [0, 1], got [{', '.join(said)}]")
 
 
 def bytes_of(shape: Sequence[int]) -> int:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from blankcheck.data.lazy import bytes_of
 from blankcheck.errors import DataError
+from blankcheck.files import check_regular
 
 MOST_WHOLE = 2**32
 """Bytes of image arrays that are too large for memory and can only be read whole, at most."""
@@ -62,8 +63,12 @@ def read_npz(path: Path, images: Iterable[str], most: int) -> dict[str, Any]:
 
     Raises DataError with one line for any other file, or too large a compressed array.
     """
-    if not path.is_file():
-        raise DataError(f"data file {path} does not exist")
+    try:
+        check_regular(path)
+    except OSError as error:
+        raise DataError(f"data file {path} does not exist") from error
+    except ValueError as error:
+        raise DataError(f"data file {path} {error}") from error
     try:
         with np.load(path, allow_pickle=False) as archive:
             named = [name for name in images if name in archive.files]

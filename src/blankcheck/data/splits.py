@@ -14,10 +14,13 @@ from torch import Tensor
 from blankcheck.copies import cut_together, first_copies
 from blankcheck.data.lazy import LazyImages, check_range
 from blankcheck.errors import DataError
+from blankcheck.text import one_line
 from blankcheck.types import Images, images_at_once, in_pieces
 
 SPLIT_SEED = 20240229
 """Of a data set, not of a run: every run must agree which images were never trained on."""
+NAMED = 5
+"""Classes that are named of those without images."""
 MEASURED_WHOLE, MEASURED = 150_000_000, 300_000_000
 """Images x features of the training images up to which mean and standard deviation are those of one
 tensor, however they are kept; and of the sample, read piece by piece, that stands for more."""
@@ -68,6 +71,7 @@ class Data:
         train: images to train on.
         validation: images to choose by.
         test: images that are looked at once.
+        notes: what was made of the source that its user should know, a line each.
     """
 
     source: str
@@ -75,6 +79,7 @@ class Data:
     train: Split
     validation: Split
     test: Split
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         shapes = {tuple(s.images.shape[1:]) for s in (self.train, self.validation, self.test)}
@@ -83,12 +88,34 @@ class Data:
             raise DataError(f"data {self.source!r}: {words}")
         for name in ("train", "validation", "test"):
             _check(f"data {self.source!r}: {name}", getattr(self, name), len(self.classes))
+        if len(self.targets) < 2:
+            only = self.classes[self.targets[0]]
+            words = f"must have images of at least 2 classes, got those of {only!r} alone"
+            raise DataError(f"data {self.source!r} {words}")
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width)."""
         c, h, w = self.train.images.shape[1:]
         return int(c), int(h), int(w)
+
+    @cached_property
+    def targets(self) -> tuple[int, ...]:
+        """The classes of which there are images. Nobody asks for the others, since no network has
+        learnt them."""
+        splits = self.train, self.validation, self.test
+        counts = torch.cat([split.labels for split in splits]).bincount()
+        return tuple(counts.nonzero().squeeze(1).tolist())
+
+    def news(self) -> list[str]:
+        """`notes`, and which classes have no images."""
+        known = set(self.targets)
+        empty = [name for k, name in enumerate(self.classes) if k not in known]
+        if not empty:
+            return list(self.notes)
+        named = f"{', '.join(map(repr, empty[:NAMED]))}{', ...' * (len(empty) > NAMED)}"
+        count = f"{len(empty)} of {len(self.classes)} classes have no images and are no targets"
+        return [*self.notes, one_line(f"{count}: {named}")]
 
     @cached_property
     def halves(self) -> tuple[Split, Split]:
@@ -145,7 +172,14 @@ def _check(what: str, split: Split, classes: int) -> None:
         raise DataError(words)
     if len(images) != len(labels):
         raise DataError(f"{what} has {len(images)} images but {len(labels)} labels")
+    if labels.dtype != torch.int64 or labels.ndim != 1:
+        words = f"must be (n,) int64, got {tuple(labels.shape)} {labels.dtype}"
+        raise DataError(f"{what} labels {words}")
     if isinstance(images, Tensor):  # lazy images are looked at whenever some are read
+        if images.dtype != torch.float32 or images.requires_grad or images.device.type != "cpu":
+            grad = ", which requires gradients" * images.requires_grad
+            words = f"must be float32 on the CPU, got {images.dtype} on {images.device}{grad}"
+            raise DataError(f"{what} images {words}")
         check_range(f"{what} images", images)
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= classes:

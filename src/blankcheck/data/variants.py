@@ -89,5 +89,6 @@ def lifted(data: Data, by: float = LIFT) -> Data:
         lifted = images.changed(raised) if isinstance(images, LazyImages) else raised(images[:])
         return Split(lifted, split.labels)
 
-    splits = [of(split) for split in (data.train, data.validation, data.test)]
-    return Data(f"{data.source}+lift={by:g}", data.classes, *splits)
+    train, validation, test = (of(split) for split in (data.train, data.validation, data.test))
+    name = f"{data.source}+lift={by:g}"
+    return replace(data, source=name, train=train, validation=validation, test=test)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from blankcheck.classifiers import UnitClassifier
+from blankcheck.classifiers.trial import try_out, writes
 from blankcheck.classifiers.wrapper import Normalisation, device_of, left_as_found
 from blankcheck.data import Data
 from blankcheck.diagnosing import findings, health
@@ -18,9 +19,12 @@ from blankcheck.diagnosing.answers import answer_findings, broken, count_finding
 from blankcheck.diagnosing.choosing import MOST_NUMBERS, Choice, Examined, Note, choose
 from blankcheck.diagnosing.findings import GOOD, NOTE, PROBLEM, Finding, problem
 from blankcheck.diagnosing.forms import PLAIN, STATISTICS, Form
-from blankcheck.diagnosing.scoring import Network, Scored, UnusableError, in_one_line
-from blankcheck.errors import ArgumentError
+from blankcheck.diagnosing.scoring import Network, Scored, UnusableError
+from blankcheck.errors import ArgumentError, ModelError
+from blankcheck.outputs import COPY
+from blankcheck.seeds import check_seed
 from blankcheck.types import Classifier, images_at_once
+from blankcheck.users import said
 
 ORDER = (PROBLEM, NOTE, GOOD)
 PROBED, NOISY, TIMED_IMAGES = 64, 32, 100
@@ -114,6 +118,7 @@ def diagnose(
     """
     if images < 20:
         raise ArgumentError(f"images must be at least 20, got {images}")
+    check_seed(seed)
     network, current = model, Form(None, "", PLAIN)
     if isinstance(model, UnitClassifier):
         network = model.network
@@ -121,6 +126,9 @@ def diagnose(
             mean, std = (tuple(t.flatten().tolist()) for t in (model.mean, model.std))
             current = Form((mean, std), "as given", STATISTICS)
     module = model if isinstance(model, nn.Module) else None
+    wrote = writes(model, data.validation.images[:PROBED])
+    if wrote:  # what else there is to say is said of it with the line that mends this
+        network = health.on_copies(network)
     steady = health.with_same_noise(network)
     asked = Examined(steady, module, current, data, device_of(model), fixed, images, seed, note)
     with left_as_found(model):
@@ -136,7 +144,22 @@ def diagnose(
         note("health", 0, 1, "")
         found = _examined(asked, network, choice, facts)
         note("health", 1, 1, "answers, gradients and costs looked at")
-        return found
+    if wrote:
+        said = "It writes into the images it is given, which are not its own."
+        finding = problem("writes", said, findings.WHERE, COPY)
+        found = replace(found, findings=(finding, *found.findings))
+    elif not found.problems and (refused := _refusal(model, data)):
+        found = replace(found, findings=(problem("forward", refused, ""), *found.findings))
+    return found
+
+
+def _refusal(model: Classifier, data: Data) -> str:
+    """Why an audit would refuse the network, as it is, before it begins."""
+    try:
+        try_out(model, data.validation.images[:PROBED])
+    except ModelError as error:
+        return f"{error}."
+    return ""
 
 
 def _examined(asked: Examined, network: Network, choice: Choice, facts: Facts) -> Diagnosis:
@@ -200,7 +223,7 @@ def _health(asked: Examined, network: Network, choice: Choice) -> Iterator[Findi
             used = health.with_same_noise(_in_form(network, best))
             yield health.gradient_finding(used, probes, best.kind)
     except Exception as error:  # a user's network raises whatever it likes
-        yield _refused(in_one_line(error), asked.data.shape)
+        yield _refused(said(error), asked.data.shape)
 
 
 def _refused(said: str, shape: tuple[int, ...]) -> Finding:

@@ -12,13 +12,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from blankcheck.classifiers.wrapper import left_as_found
 from blankcheck.diagnosing.choosing import Choice, Examined
 from blankcheck.diagnosing.findings import Finding, good, problem
-from blankcheck.diagnosing.scoring import UnusableError, better, in_one_line, score
+from blankcheck.diagnosing.scoring import UnusableError, better, score
 from blankcheck.fooling import Problem
 from blankcheck.fooling.gradient_check import contradicted
-from blankcheck.outputs import as_logits, out_of_memory, run
+from blankcheck.outputs import as_logits, run
 from blankcheck.seeds import own_random_numbers
 from blankcheck.text import percent
 from blankcheck.types import Classifier, stored
+from blankcheck.users import out_of_memory
+from blankcheck.users import said as saying
 
 ASKED, GRADIENTS, TIMED = 5, 20, 3
 SAME, SAME_IN_BATCH = 1e-3, 1e-2
@@ -81,7 +83,7 @@ def _alone(classifier: Classifier, image: Tensor, kind: str) -> Finding:
     try:
         answers(classifier, image, kind, 1)
     except Exception as error:  # a user's network raises whatever it likes
-        said = f"It takes {FEW} images at once, but not one alone: {in_one_line(error)}."
+        said = f"It takes {FEW} images at once, but not one alone: {saying(error)}."
         return problem("batch-independent", said, "Give .squeeze() and reshapes their axes.")
     return good("batch-independent", f"the same answers in batches of {FEW}")
 
@@ -131,6 +133,11 @@ def with_same_noise(classifier: Classifier) -> Classifier:
     return answer
 
 
+def on_copies(classifier: Classifier) -> Classifier:
+    """The classifier, which is given copies of the images."""
+    return lambda images: classifier(images.clone())
+
+
 def gradient_finding(classifier: Classifier, images: Tensor, kind: str) -> Finding:
     """Whether gradients of the log-odds at real images (n, c, h, w) are there, and true."""
     images = stored(images[:GRADIENTS])
@@ -144,7 +151,7 @@ def gradient_finding(classifier: Classifier, images: Tensor, kind: str) -> Findi
         if out_of_memory(error):
             said, look = f"No memory for the gradients of {n} images.", "Use a larger device."
         else:
-            said = f"Asked for a gradient, it says: {in_one_line(error)}."
+            said = f"Asked for a gradient, it says: {saying(error)}."
             look = "Take .detach(), .numpy() and in-place changes out of its forward."
         return problem("gradient", said, look)
     flat = seen.finite & (seen.gradient.flatten(1).abs().amax(dim=1) == 0)

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from blankcheck.data import Split
 from blankcheck.diagnosing.forms import Form
 from blankcheck.judging.metrics import lower_bound_95, upper_bound_95
-from blankcheck.outputs import as_logits, out_of_memory, output_form, run
-from blankcheck.text import one_line
+from blankcheck.outputs import as_logits, output_form, run
 from blankcheck.types import images_at_once
+from blankcheck.users import out_of_memory, said
 
 Network = Callable[[Tensor], Tensor]
 Order = tuple[int, ...]
@@ -52,14 +52,7 @@ def ask(
     except Exception as error:  # a user's network raises whatever it likes
         if out_of_memory(error) and batch > 1:
             return ask(network, form, images, device, batch // 2)
-        raise UnusableError(in_one_line(error)) from error
-
-
-def in_one_line(error: BaseException) -> str:
-    """An error's own words, after its name where that says more than they do."""
-    said, name = one_line(error, 240), type(error).__name__
-    speaks = isinstance(error, RuntimeError | ValueError) or said == name
-    return said if speaks else f"{name}: {said}"
+        raise UnusableError(said(error)) from error
 
 
 @dataclass(frozen=True)

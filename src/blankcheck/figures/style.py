@@ -7,9 +7,11 @@ colours of a light page; `figures.drawing.svg` lets the page choose those of a d
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -41,6 +43,15 @@ CSS = (
     f"@media screen and (prefers-color-scheme:dark){{.figure{{{_declared(DARK.values())}}}}}"
 )
 """The rules inside every figure."""
+
+
+@contextmanager
+def plain_style() -> Iterator[None]:
+    """Inside, figures look as matplotlib draws them by itself, whatever a user's module or file of
+    settings says: LaTeX for all texts, a dark background, other fonts."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        yield
 
 
 def blank(height: float, width: float = WIDTH) -> Figure:

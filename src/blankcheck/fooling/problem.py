@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from blankcheck.errors import ArgumentError
+from blankcheck.errors import ArgumentError, ModelError
 from blankcheck.fooling.tensor_ops import lit_features
 from blankcheck.outputs import as_logits, log_odds, log_odds_and_slope, run
 from blankcheck.types import Accept, Classifier, Rows
+from blankcheck.users import is_no_fault, said
 
 UNTIL = ("met", "sparsest")
 
@@ -113,7 +114,12 @@ class Problem(Rows):
         odds, slope = log_odds_and_slope(outputs.detach(), self.form, self.targets)
         gradient = None  # where the classifier cuts the graph: as flat as a constant
         if outputs.requires_grad:
-            (gradient,) = torch.autograd.grad(outputs, leaf, slope, allow_unused=True)
+            try:
+                (gradient,) = torch.autograd.grad(outputs, leaf, slope, allow_unused=True)
+            except BaseException as error:  # a user's layer may have a backward pass of its own
+                if is_no_fault(error):
+                    raise
+                raise ModelError(f"model gives no gradient for images: {said(error)}") from error
         gradient = torch.zeros_like(images) if gradient is None else gradient
         gradient = gradient if self.mask is None else gradient * self.mask
         # log-odds of +inf are certainty, whose gradient may be broken; finite sums have finite

@@ -26,7 +26,7 @@ class SourceContext:
 
     Args:
         classifier: the network as it is now.
-        classes: real classes.
+        classes: real classes, and `targets` (k,) those of them that have images.
         shape: (c, h, w) of an image.
         conditions: of a fooling image.
         plan: of the hardening.
@@ -46,6 +46,7 @@ class SourceContext:
     ood_filter: OODTest
     generator: torch.Generator
     real: Real
+    targets: Tensor
     peers: Peers = ALONE
     anneal: float = 1.0
     passes: int = 0

@@ -43,7 +43,7 @@ class Explorer:
 
     Args:
         shape: (c, h, w) of an image.
-        classes: real classes.
+        classes: real classes, and `targets` those of them that have images.
         conditions: of a fooling image.
         ood_filter: the out-of-distribution test, in the place of the judge.
         real: validation images, for starts.
@@ -60,6 +60,7 @@ class Explorer:
     real: Real
     steps: int
     attempts: int
+    targets: tuple[int, ...]
     rivals: Sequence[ThirdPartyAttack] = ()
     spread: Spread = alone
 
@@ -71,7 +72,7 @@ class Explorer:
 
     def others(self, classifier: Classifier, form: str, seed: int) -> dict[str, AttemptResults]:
         """What hardening never trains on, by name; a fifth as many attempts, or one a class."""
-        attempts, single = max(self.classes, self.attempts // 5), replace(self, spread=alone)
+        attempts, single = max(len(self.targets), self.attempts // 5), replace(self, spread=alone)
 
         def one(index: int) -> AttemptResults:
             return single._run(classifier, form, (OTHERS[index],), seed, attempts)
@@ -89,7 +90,7 @@ class Explorer:
         return result
 
     def _rival_images(self, classifier: Classifier, form: str, seed: int) -> dict[str, FoolingSet]:
-        targets, sure = torch.arange(self.classes), self.conditions.confidence
+        targets, sure = torch.tensor(self.targets), self.conditions.confidence
         start = torch.zeros(len(targets), *self.shape, device=device_of(classifier))
         sets = {}
         for rival in self.rivals:
@@ -134,7 +135,7 @@ class Explorer:
             seed=seed,
             device=device_of(classifier),
         )
-        targets = [i % self.classes for i in range(attempts)]
+        targets = [self.targets[i % len(self.targets)] for i in range(attempts)]
         with left_as_found(classifier):
             return run_attempts(job, targets, spread=self.spread)
 

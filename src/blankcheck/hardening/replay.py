@@ -111,7 +111,8 @@ class Replay:
         n, draws, longest = len(rows), context.generator, context.plan.life
         if n == 0:
             return
-        self.targets[rows] = torch.randint(0, context.classes, (n,), generator=draws)
+        drawn = torch.randint(0, len(context.targets), (n,), generator=draws)
+        self.targets[rows] = context.targets[drawn]
         way = torch.multinomial(torch.tensor(SHARES), n, replacement=True, generator=draws)
         self._start(rows[way == EXCHANGED], EXCHANGED_MIX, context)
         self._start(rows[way != EXCHANGED], MIX, context)

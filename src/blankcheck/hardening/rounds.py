@@ -83,6 +83,7 @@ class Hardening:
         self.context = SourceContext(
             *(classifier, classes, data.shape, want, plan, filter_, generator),
             real=self._some_real(),
+            targets=torch.tensor(data.targets),
             peers=peers,
         )
         self.trainer = Trainer(self.context, self.train, self.common, self._penalty())
@@ -94,6 +95,7 @@ class Hardening:
             (data.validation.images, data.validation.labels),
             plan.fresh_steps,
             plan.fresh_attempts * attempts,
+            data.targets,
             rivals,
             peers.spread,
         )

@@ -50,12 +50,21 @@ CONDITIONAL, MARGINAL = f"calibration-conditional, {100 * CERTAINTY:.0f} %", "ma
 def check_size(n: int, level: float) -> None:
     """DataError when `n` real images are too few for a p-value to reach `level`: with s of them to
     calibrate, the smallest possible p-value is 1/(s + 1)."""
-    fewest = math.ceil(1 / level) - 1
-    if min(n - int(0.6 * n), 2 * MAX_FIT) < fewest or int(0.6 * n) - int(0.4 * n) < 10:
+    if not _is_enough(n, level):
         raise DataError(
-            f"ood_level {level:g} needs at least {max(50, math.ceil(fewest / 0.4))} real images to "
+            f"ood_level {level:g} needs at least {fewest_images(level)} real images to "
             f"calibrate the out-of-distribution test, got {n}; give more data or a larger ood_level"
         )
+
+
+def fewest_images(level: float) -> int:
+    """How many real images a p-value needs to reach a level."""
+    return max(50, math.ceil((math.ceil(1 / level) - 1) / 0.4))
+
+
+def _is_enough(n: int, level: float) -> bool:
+    calibrating, ranking = n - int(0.6 * n), int(0.6 * n) - int(0.4 * n)
+    return min(calibrating, 2 * MAX_FIT) >= math.ceil(1 / level) - 1 and ranking >= 10
 
 
 def carries(calibrating: int, level: float) -> bool:

@@ -221,4 +221,5 @@ def _must_have_run(evidence: Evidence, unsteady: bool) -> frozenset[str]:
         return ALWAYS_RUN
     codes = ALWAYS_RUN.union(RUN_WHERE_AN_ATTEMPT_FAILED)
     fooled = {a.target for a in (*evidence.attempts, *evidence.extra) if a.fooled}
-    return codes | {"planted-control"} if len(fooled) < len(evidence.classes) else codes
+    asked = {a.target for a in evidence.attempts}  # classes without images are not
+    return codes | {"planted-control"} if asked - fooled else codes

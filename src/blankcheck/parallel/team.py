@@ -38,6 +38,10 @@ class LostError(BlankcheckError):
     """Another process could not be reached: it failed, and says so itself, or was killed."""
 
 
+class Ended(SystemExit):
+    """This process ends as those did that it started or belongs to, with their exit code."""
+
+
 @dataclass(frozen=True)
 class Team:
     """The processes of a run, as one of them sees it.
@@ -130,7 +134,7 @@ def meeting(
     Raises:
         ArgumentError: there can be no such team.
         LostError: another process was killed.
-        SystemExit: in the process that only starts others, with the exit code of the first one.
+        Ended: in the process that only starts others, with the exit code of the first one.
     """
     check_team(device, devices, nodes)
     fabric = started.fabric if started else _meet(device, devices, nodes, command)
@@ -147,7 +151,7 @@ def meeting(
             words = "another process of this run ended without a word; was it killed?"
             raise LostError(words) from error
         if started and isinstance(error, KeyboardInterrupt):
-            raise SystemExit(INTERRUPTED) from None  # the process that started this says so
+            raise Ended(INTERRUPTED) from None  # the process that started this says so
         if isinstance(error, BlankcheckError) and peers.rank:
             raise BlankcheckError(f"process {peers.rank}: {error}") from error
         raise
@@ -174,7 +178,7 @@ def _meet(device: str, devices: int, nodes: int, command: Callable[[Started], in
 
     fabric = fabric_that("popen")
     if not fabric.strategy.cluster_environment.creates_processes_externally:
-        raise SystemExit(_started(fabric_that("spawn"), command))
+        raise Ended(_started(fabric_that("spawn"), command))
     fabric.launch()
     return fabric
 
@@ -210,4 +214,5 @@ def _take_part(fabric: Any, command: Callable[[Started], int]) -> int:
 
 def _is_lost(error: BaseException) -> bool:
     """Whether a collective broke; gloo raises plain RuntimeErrors."""
-    return isinstance(error, dist.DistError) or "gloo/transport" in str(error)
+    cause = error.__cause__ or error  # of a pass of a network, whose errors become ours
+    return isinstance(cause, dist.DistError) or "gloo/transport" in str(cause)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blankcheck.figures.drawing import Drawn, describe, svg
-from blankcheck.figures.style import INK, dress
+from blankcheck.figures.style import INK, dress, plain_style
 from blankcheck.report.page import write_report
 from blankcheck.report.rendering import html_templates, markdown_templates
 from blankcheck.runs.folder import RunFolder
@@ -93,7 +93,7 @@ def _figures(study: Study, found: Record) -> list[Drawn]:
         points[f"trial {t['number']}"] = reached
     drawn = []
     matplotlib.use("agg")
-    with matplotlib.rc_context(), warnings.catch_warnings():
+    with plain_style(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of options that have had one value so far
         plots.plot_pareto_front(study, target_names=aims)
         axes = "Accuracy on validation images against attempts that fool; the front"

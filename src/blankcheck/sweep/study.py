@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import unquote_plus
 
 import numpy as np
 
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
 
 JOURNALS = (".journal", ".log")
 IDENTITY = "blankcheck-sweep"
+SECRETS = re.compile(
+    r"(?P<before>://[^:/?#]*:|[?&][^=&#]*(?:pass|pwd)[^=&#]*=)"
+    r"(?P<secret>(?<=:)[^/?#]*(?=@)|(?<==)[^&#]*)(?P<after>@?)",
+    re.IGNORECASE,
+)
+"""Passwords in the address of a database: before its host, or as an option."""
+FEWEST_LETTERS = 4
+"""Of a password that is looked for in other words than the address; it stands in any."""
 REASON, ROUNDS, RESULT = "reason", "rounds", "result"  # what a trial says of itself
 AIMS: list[Literal["maximize", "minimize"]] = ["maximize", "minimize"]  # accuracy, share that fools
 MOST_TRIES = 3
@@ -63,7 +72,16 @@ class Job:
 
 def without_password(storage: str) -> str:
     """The address of a database as files and messages may show it."""
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", storage)
+    return SECRETS.sub(r"\g<before>***\g<after>", storage)
+
+
+def _without_secrets(words: str, storage: str) -> str:
+    """What a database says, without its address and without the passwords in that."""
+    said = words.replace(storage, without_password(storage))
+    secrets = {match["secret"] for match in SECRETS.finditer(storage)}
+    for secret in sorted(secrets | set(map(unquote_plus, secrets)), key=len, reverse=True):
+        said = said.replace(secret, "***") if len(secret) >= FEWEST_LETTERS else said
+    return one_line(said)
 
 
 def open_study(job: Job) -> Study:
@@ -82,7 +100,7 @@ def open_study(job: Job) -> Study:
             study.set_user_attr(IDENTITY, job.identity)
         known = study.user_attrs.get(IDENTITY)
     except Exception as error:  # drivers of databases raise anything; what they name is wrong input
-        words = one_line(one_line(error, 10_000).replace(job.storage, shown))
+        words = _without_secrets(one_line(error, 10_000), job.storage)
         raise ArgumentError(f"storage {shown} cannot be opened: {words}") from error
     if known is None:
         raise ArgumentError(f"study {name!r} in {shown} is no sweep of blankcheck")
@@ -92,11 +110,12 @@ def open_study(job: Job) -> Study:
 
 def _storage(job: Job) -> BaseStorage:
     from optuna import storages
-    from optuna.storages.journal import JournalFileBackend
 
     if "://" not in job.storage:
+        from blankcheck.sweep.journal import Journal
+
         Path(job.storage).parent.mkdir(parents=True, exist_ok=True)
-        return storages.JournalStorage(JournalFileBackend(job.storage))
+        return storages.JournalStorage(Journal(job.storage))
     # SQLite makes others wait while one writes
     engine = {"connect_args": {"timeout": 60}} if job.storage.startswith("sqlite") else None
     return storages.RDBStorage(

@@ -12,16 +12,15 @@ import torch
 from blankcheck.api.audit import audit
 from blankcheck.api.harden import Hardened, check_network, harden, plan_of
 from blankcheck.api.third_party import usable_attacks
-from blankcheck.auditing import level_of
+from blankcheck.auditing import check_enough, level_of
 from blankcheck.classifiers import ARCHITECTURES, UnitClassifier, load_model
-from blankcheck.classifiers.loading import parse_normalize
+from blankcheck.classifiers.loading import parse_normalize, refuse_normalize
 from blankcheck.data import Data, load_data
 from blankcheck.errors import ArgumentError
 from blankcheck.hardening import HardeningPlan, Round
 from blankcheck.hardening.exploring import Explorer
 from blankcheck.hardening.measures import real_record
 from blankcheck.judging import OODTest
-from blankcheck.judging.ood import check_size
 from blankcheck.parallel.devices import choose_threads, resolve
 from blankcheck.runs.folder import RunFolder
 from blankcheck.runs.state import STATE
@@ -48,8 +47,7 @@ class HardenTrial:
         limit = base.max_lit if base.max_lit is not None else default_max_lit(shape)
         level = level_of(self.data, base.ood_level)
         self.conditions = Conditions(base.confidence, limit, level)
-        for half in halves:
-            check_size(len(half), level)
+        check_enough(self.data, level)
         usable_attacks(base.rivals)
         # that of hardening, not the one that judges audits
         most = HardeningPlan.gate_images
@@ -80,6 +78,7 @@ class HardenTrial:
     def _network(self, settings: Any) -> UnitClassifier | str:
         """A name where a built-in network is trained from its start, else the network itself."""
         if settings.weights is None and settings.model in ARCHITECTURES:
+            refuse_normalize(settings.model, settings.normalize)
             return str(settings.model)
         named = settings.model, settings.weights, self.data, parse_normalize(settings.normalize)
         network = load_model(*named, unsafe_pickle=settings.unsafe_pickle)
@@ -123,7 +122,7 @@ class HardenTrial:
         real = self.data.validation.images, self.data.validation.labels
         record = real_record(hardened.model, *real, classes, want.confidence)
         budget = HardeningPlan.fresh_steps, self.job.options.attempts
-        explorer = Explorer(shape, classes, want, self.gate, real, *budget)
+        explorer = Explorer(shape, classes, want, self.gate, real, *budget, self.data.targets)
         # a seed of the sweep, not of the trial: the same attempts measure all trials
         seed = seed_of(self.job.options.seed, "measure")
         best = explorer.fresh(hardened.model, "logits", seed).best

@@ -123,7 +123,7 @@ def stripes(n: int = 600, shape: Shape = (1, 8, 8), seed: int = 0) -> Data:
     images = _halves(shape)[labels] * bright
     a, b = int(0.7 * n), int(0.85 * n)
     parts = [Split(images[i:j], labels[i:j]) for i, j in ((0, a), (a, b), (b, n))]
-    return Data("stripes", ("left", "right"), *parts)
+    return Data("stripes", ("left", "right"), parts[0], parts[1], parts[2])
 
 
 def stripes_template(shape: Shape = (1, 8, 8)) -> UnitClassifier:

@@ -43,7 +43,7 @@ def planted_control(setting: Setting) -> Experiment:
     these, found again as the audit looks for them."""
     code, job = "planted-control", setting.job
     fooled = {a.target for a in setting.attempts if a.fooled}
-    classes = [t for t in range(setting.classes) if t not in fooled]
+    classes = [t for t in setting.targets if t not in fooled]
     if not classes:
         return not_applicable(code, "every class was fooled without a planted pattern")
     draw = torch.randperm(len(classes), generator=seeded(job.seed, code))[:MOST_PATTERNS]

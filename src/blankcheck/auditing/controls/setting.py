@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -64,6 +64,7 @@ class Setting:
         classes: how many there are.
         twins: makes plainly trained networks.
         began: what the network was like before anything was searched.
+        of_these: the classes that are asked for, where not all are.
     """
 
     job: Job
@@ -75,6 +76,12 @@ class Setting:
     classes: int
     twins: Twins
     began: Began
+    of_these: tuple[int, ...] = ()
+
+    @property
+    def targets(self) -> Sequence[int]:
+        """The classes that are asked for."""
+        return self.of_these or range(self.classes)
 
     @cached_property
     def failed(self) -> list[int]:
@@ -97,7 +104,7 @@ class Setting:
 
     def every_class(self, n: int) -> list[int]:
         """`n` targets, the classes in turn."""
-        return [i % self.classes for i in range(n)]
+        return [self.targets[i % len(self.targets)] for i in range(n)]
 
 
 @dataclass(frozen=True)

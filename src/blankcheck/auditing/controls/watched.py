@@ -25,10 +25,11 @@ from blankcheck.classifiers.planting import random_patterns
 from blankcheck.errors import ModelError
 from blankcheck.fooling import STARTS
 from blankcheck.judging.evidence import Control
-from blankcheck.outputs import as_logits, in_silence, out_of_memory, run
+from blankcheck.outputs import as_logits, in_silence, run
 from blankcheck.seeds import own_random_numbers, seed_of, seeded
 from blankcheck.text import one_line
 from blankcheck.types import Classifier, Images, count_lit, images_at_once, in_pieces
+from blankcheck.users import out_of_memory
 
 CALLS = 25_000
 """Calls after which the first images are asked about once more, where nothing was found."""

@@ -43,7 +43,7 @@ def audit_command(settings: AuditSettings, terminal: Terminal) -> int:
 
 def announce_audit(settings: AuditSettings, data: Data, terminal: Terminal) -> None:
     """How hard an audit looks, and for what."""
-    preset, classes = preset_named(settings.preset), len(data.classes)
+    preset, classes = preset_named(settings.preset), len(data.targets)
     attempts, features = preset.for_targets(classes) * classes, data.train.images[0].numel()
     lit = settings.max_lit if settings.max_lit is not None else default_max_lit(data.shape)
     fooling = f"confidence >= {settings.confidence:g}, at most {lit} lit of {features} features"

@@ -11,7 +11,7 @@ from blankcheck.certifying import read_network
 from blankcheck.certifying.certificate import check_form
 from blankcheck.certifying.record import check_steps
 from blankcheck.classifiers import UnitClassifier
-from blankcheck.cli.commands.shared import begin, check, claim_of, load, say, search_of, start
+from blankcheck.cli.commands.shared import begin, check, claim_of, load, say, search_of, start, tell
 from blankcheck.cli.settings import CertifySettings
 from blankcheck.cli.terminal import Bar, Terminal
 from blankcheck.data import Data
@@ -28,6 +28,7 @@ def certify_command(settings: CertifySettings, terminal: Terminal) -> int:
     check_form(form, read_network(classifier, data.shape).form)
     with claim.opened() as run:
         begin(run, "certify", settings, device)
+        tell(data, terminal)
         with terminal.progress() as bar:
             made = proved(classifier, data, settings, run, bar)
         say(made, lines_of(made.json), run, terminal)

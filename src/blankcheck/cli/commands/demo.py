@@ -24,8 +24,7 @@ def demo_command(settings: DemoSettings, terminal: Terminal) -> int:
     # what was in the folders inside is gone with the earlier demo
     common = {f.name: getattr(settings, f.name) for f in fields(settings)} | {"overwrite": True}
     quiet = Terminal(terminal.quiet, as_json=False)
-    if terminal.as_json:
-        quiet.out = terminal.err
+    quiet.out = terminal.err if terminal.as_json else terminal.out
     with claim_of(settings, "demo").opened() as run:
         begin(run, "demo", settings, resolve(settings.device))
         first, second, third = (common | {"out": str(run.below(n))} for n in INNER["demo"])

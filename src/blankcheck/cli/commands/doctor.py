@@ -14,7 +14,7 @@ from blankcheck.classifiers import UnitClassifier
 from blankcheck.classifiers.hubs import is_hub_name
 from blankcheck.classifiers.loading import parse_normalize
 from blankcheck.classifiers.wrapper import Normalisation, fingerprint
-from blankcheck.cli.commands.shared import begin, claim_of, load, start
+from blankcheck.cli.commands.shared import begin, claim_of, load, start, tell
 from blankcheck.cli.settings import DoctorSettings
 from blankcheck.cli.terminal import Terminal
 from blankcheck.data import Data
@@ -38,6 +38,7 @@ def doctor_command(settings: DoctorSettings, terminal: Terminal) -> int:
     with claim.opened() if claim is not None else nullcontext() as run:
         if run is not None:
             begin(run, "doctor", settings, device)
+        tell(data, terminal)
         found = _examined(classifier, data, settings, terminal)
         record = _record(found, settings) | {"fingerprint": fingerprint(classifier)}
         if run is not None:

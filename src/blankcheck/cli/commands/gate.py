@@ -12,7 +12,7 @@ from blankcheck.certifying import GatePlan
 from blankcheck.classifiers import UnitClassifier, evaluate
 from blankcheck.classifiers.loading import model_bytes
 from blankcheck.cli.commands.certify import check_proof, proved
-from blankcheck.cli.commands.shared import begin, claim_of, load, say, start
+from blankcheck.cli.commands.shared import begin, claim_of, load, say, start, tell
 from blankcheck.cli.settings import GateSettings
 from blankcheck.cli.terminal import Terminal
 from blankcheck.data import Data
@@ -32,6 +32,7 @@ def gate_command(settings: GateSettings, terminal: Terminal) -> int:
     train = gate_for(classifier, data, form, settings.k, confidence, settings.unit, plan)
     with claim.opened() as run:
         begin(run, "gate", settings, device)
+        tell(data, terminal)
         with terminal.progress() as bar:
             gated = train(bar)
         if classifier.describe.get("architecture"):

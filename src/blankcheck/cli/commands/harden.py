@@ -8,7 +8,9 @@ from blankcheck.api.audit import MODEL
 from blankcheck.api.certify import RECORD, prove, with_proof
 from blankcheck.api.harden import Watch, check_network, harden, is_trained, plan_of
 from blankcheck.classifiers import ARCHITECTURES, UnitClassifier
+from blankcheck.classifiers.loading import refuse_normalize
 from blankcheck.classifiers.precision import check_precision
+from blankcheck.classifiers.trial import frozen_words
 from blankcheck.cli.commands import shared
 from blankcheck.cli.commands.audit import announce_audit, audited, conclude
 from blankcheck.cli.settings import HardenSettings
@@ -33,17 +35,21 @@ def harden_command(settings: HardenSettings, terminal: Terminal) -> int:
     device, data = shared.start(settings)
     shared.check(settings, data)
     network: UnitClassifier | str = settings.model
+    frozen = ""
     if settings.weights is not None or settings.model not in ARCHITECTURES:
         network = shared.load(settings, data).to(device)
         if network.describe.get("exported"):
             raise ArgumentError("model is a .pt2 program, which can be audited but not hardened")
+        frozen = frozen_words(network)
+    else:
+        refuse_normalize(settings.model, settings.normalize)
     length: dict[str, Any] = {"epochs": settings.epochs, "rounds": settings.rounds}
     known = is_trained(network, data)
     plan = plan_of(data, **length, options=settings.options(), trained=known)
     check_precision(settings.precision, device)
     check_network(network, data, objective, plan)
     with shared.working(settings, place, data, terminal) as work:
-        terminal.note(_in_words(objective, plan))
+        terminal.note(f"{_in_words(objective, plan)}{frozen}")
         announce_audit(settings, data, terminal)
         how = {**length, **shared.search_of(settings), **settings.options()}
         how |= {"run": work.run, "device": work.team.device, "peers": work.team.peers}
@@ -105,7 +111,9 @@ def _place(settings: HardenSettings) -> shared.Place:
         none = "no state of a hardening to go on from"
         raise RunFolderError(f"run folder {run.path} has {none}: it is {what}")
     before, now = run.read_config(), settings.as_config()
-    kept = {name: value for name, value in now.items() if name not in CHANGEABLE}
+    # with a state, data are compared by what they are, when it is read
+    may_differ = (*CHANGEABLE, "data") if run.has(STATE) else CHANGEABLE
+    kept = {name: value for name, value in now.items() if name not in may_differ}
     pairs = [(name, before.get(name), value) for name, value in kept.items()]
     different = [f"{name} was {old!r}, is {new!r}" for name, old, new in pairs if old != new]
     if different:

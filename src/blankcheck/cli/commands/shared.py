@@ -13,7 +13,7 @@ import torch
 
 from blankcheck.api.audit import Audit
 from blankcheck.api.third_party import usable_attacks
-from blankcheck.auditing import level_of
+from blankcheck.auditing import check_enough, level_of
 from blankcheck.classifiers import ARCHITECTURES, UnitClassifier, load_model
 from blankcheck.classifiers.loading import parse_normalize
 from blankcheck.cli.options import Common, Weighted, command_line
@@ -21,7 +21,6 @@ from blankcheck.cli.settings import AuditSettings, CertifySettings, HardenSettin
 from blankcheck.cli.terminal import Terminal
 from blankcheck.data import Data, load_data
 from blankcheck.errors import ArgumentError
-from blankcheck.judging.ood import check_size
 from blankcheck.parallel.devices import choose_threads, resolve
 from blankcheck.parallel.team import Team, meeting, rank_of_process
 from blankcheck.runs.claims import OVERWRITE, Claim, held
@@ -42,6 +41,12 @@ def start(settings: Common) -> tuple[torch.device, Data]:
     return device, data
 
 
+def tell(data: Data, terminal: Terminal) -> None:
+    """What was made of the data's source, on stderr, once everything given was found good."""
+    for line in data.news():
+        terminal.note(line)
+
+
 def load(settings: Weighted, data: Data) -> UnitClassifier:
     """The network that was named; ArgumentError for a built-in one without weights."""
     if settings.model in ARCHITECTURES and settings.weights is None:
@@ -57,8 +62,7 @@ def check(settings: AuditSettings | CertifySettings, data: Data) -> None:
     max_lit = settings.max_lit if settings.max_lit is not None else 1
     level = level_of(data, settings.ood_level)
     Conditions(settings.confidence, max_lit, level)
-    for half in data.halves:
-        check_size(len(half), level)
+    check_enough(data, level)
     usable_attacks(isinstance(settings, AuditSettings) and settings.rivals)
 
 
@@ -116,6 +120,7 @@ def working(settings: Divided, place: Place, data: Data, terminal: Terminal) -> 
             where = f"device {team.words}; {torch.get_num_threads()} threads"
             classes = f"{len(data.classes)} classes; model {settings.model}"
             terminal.note(f"{images}, {classes}; {where}")
+            tell(data, terminal)
             if isinstance(settings, TrainSettings | HardenSettings) and settings.precision != "32":
                 passes = "the passes of training; everything else in 32"
                 terminal.note(f"precision {settings.precision} in {passes}")

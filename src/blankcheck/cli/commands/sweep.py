@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from blankcheck.cli.commands.shared import tell
 from blankcheck.cli.settings import HardenSettings, SweepSettings, recorded
 from blankcheck.cli.terminal import Terminal
 from blankcheck.errors import ArgumentError, BlankcheckError, RunFolderError
@@ -37,6 +38,7 @@ def sweep_command(settings: SweepSettings, terminal: Terminal) -> int:
     with _opened(settings, job) as (out, job):
         varied, place = ", ".join(job.space.search), without_password(job.storage)
         terminal.note(f"{data.source}: {images}; model {job.space.base.model}")
+        tell(data, terminal)
         study = f"study {settings.study} in {place}"
         terminal.note(f"{settings.trials} trials; varied: {varied}; {study}")
         news = News(job, out, terminal)

@@ -7,9 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from blankcheck.api.audit import MODEL
+from blankcheck.auditing import check_fits
 from blankcheck.classifiers import TrainingPlan, UnitClassifier, evaluate, load_model, train_plainly
 from blankcheck.classifiers.loading import model_bytes
 from blankcheck.classifiers.precision import check_precision
+from blankcheck.classifiers.trial import check_trainable, frozen_words
 from blankcheck.cli.commands.shared import Work, claim_of, start, working
 from blankcheck.cli.settings import TrainSettings
 from blankcheck.cli.terminal import Terminal
@@ -27,10 +29,14 @@ def train_command(settings: TrainSettings, terminal: Terminal) -> int:
     classifier = load_model(settings.model, data=data).to(device)
     if classifier.describe.get("exported"):
         raise ArgumentError("model is a .pt2 program, which can be audited but not trained")
+    check_fits(classifier, data)
+    check_trainable(classifier)
     how = {name: getattr(settings, name) for name in ("batch", "lr", "precision", "augment")}
     plan = replace(TrainingPlan.default(len(data.train), settings.epochs), **how)
     check_precision(plan.precision, device)
     with working(settings, claim, data, terminal) as work:
+        if frozen := frozen_words(classifier):
+            terminal.note(f"training{frozen}")
         _train(classifier.to(work.team.device), data, plan, settings.seed, work)
     return 0
 

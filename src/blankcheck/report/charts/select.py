@@ -24,6 +24,11 @@ def draw(runs: Sequence[tuple[str, RunContents]]) -> dict[str, Drawn]:
     Args:
         runs: Each with its name, `Before` and `After`, or empty.
     """
+    with style.plain_style():
+        return {figure.name: figure for figure in _figures(runs)}
+
+
+def _figures(runs: Sequence[tuple[str, RunContents]]) -> list[Drawn]:
     audits = [(name, run, run.verdict) for name, run in runs if run.verdict is not None]
     _, last = runs[-1]
     made = draw_audits(audits) if audits else []
@@ -41,7 +46,7 @@ def draw(runs: Sequence[tuple[str, RunContents]]) -> dict[str, Drawn]:
             made.append(draw_witnesses(f"witnesses{suffix}", run))
         if missed := misses(run):
             made.append(draw_misses(f"misses{suffix}", run, missed))
-    return {figure.name: figure for figure in made}
+    return made
 
 
 def _draw_training(run: RunContents) -> Drawn:

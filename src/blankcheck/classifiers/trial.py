@@ -1,0 +1,128 @@
+"""Everything that will be asked of a network is asked once, before anything long begins."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from blankcheck.classifiers.wrapper import UnitClassifier, device_of, left_as_found
+from blankcheck.errors import ModelError
+from blankcheck.outputs import ON_A_COPY, WRITES, output_form, run
+from blankcheck.types import Classifier, images_at_once
+from blankcheck.users import calling
+
+FORM_IMAGES = 64
+"""Images that the form of the outputs is told by."""
+SIZES = (1, 2, 7)
+MOST = 1000
+"""Images of the largest batch that is tried; searches score about as many trials at once."""
+EXPORT = "torch.export.export(network, (images,), dynamic_shapes=({0: torch.export.Dim('n')},))"
+OF_THE_BATCH = re.compile(r"shape\[0\]|size\(\)\[0\]")
+
+
+def try_out(classifier: Classifier, images: Tensor) -> str:
+    """Ask a classifier for one image, a few and many, and for a gradient; it is left as it was.
+
+    Args:
+        classifier: from images (n, c, h, w) in [0, 1] to outputs (n, m).
+        images: some of these, of which it is given copies.
+
+    Returns:
+        The form of its outputs, one of `outputs.OUTPUT_FORMS`.
+
+    Raises:
+        ModelError: it fails, or writes into what it is given; in one line that says how to mend it.
+    """
+    with left_as_found(classifier), torch.no_grad():
+        try:
+            given = images[:FORM_IMAGES].to(device_of(classifier))
+            form = output_form(classifier, given.clone())
+            _others(classifier, given)
+            _gradient(classifier, given[:2])
+        except ModelError as error:
+            raise ModelError(f"{error}{_advice(classifier, str(error))}") from error
+    return form
+
+
+@torch.no_grad()
+def writes(classifier: Classifier, images: Tensor) -> bool:
+    """Whether a classifier writes into the images that it is given; it is given a copy. False where
+    it cannot take them."""
+    given = images.to(device_of(classifier), copy=True)
+    before, version = given.clone(), given._version
+    try:
+        with calling("model raised", ModelError):
+            classifier(given)
+    except ModelError:
+        return False
+    return given._version != version or not torch.equal(given, before)
+
+
+def _others(classifier: Classifier, given: Tensor) -> None:
+    """Batches of other sizes than that of `given`, and whether any image of it was written into
+    where torch does not count that."""
+    most = min(MOST, images_at_once(given.shape[1:]))
+    many = given.repeat(-(-most // len(given)), 1, 1, 1)[:most]
+    run(classifier, many)
+    if not torch.equal(many[: len(given)], given[:most]):
+        raise ModelError(f"{WRITES}: {ON_A_COPY}")
+    for n in SIZES:
+        run(classifier, many[:n].clone())
+
+
+def _gradient(classifier: Classifier, given: Tensor) -> None:
+    with torch.enable_grad():
+        leaf = given.clone().requires_grad_(True)
+        outputs = run(classifier, leaf)
+        if outputs.requires_grad:  # else it is flat, which an audit has a check for
+            with calling("model gives no gradient for images:", ModelError):
+                torch.autograd.grad(outputs.sum(), leaf, allow_unused=True)
+    if not torch.equal(leaf.detach(), given):
+        raise ModelError(f"{WRITES}: {ON_A_COPY}")
+
+
+def _advice(classifier: Classifier, words: str) -> str:
+    """What mends a network that failed so, as far as it can be seen."""
+    if not isinstance(classifier, nn.Module):
+        return ""
+    exported = isinstance(classifier, UnitClassifier) and classifier.describe.get("exported")
+    if exported and OF_THE_BATCH.search(words):
+        return f"; it was exported for one size of batch: {EXPORT} takes any"
+    kinds = {p.dtype for p in classifier.parameters() if p.is_floating_point()}
+    if other := sorted(str(kind) for kind in kinds - {torch.float32}):
+        kinds_said = f"images are torch.float32, its parameters {' and '.join(other)}"
+        return f"; {kinds_said}: return network.float() from the factory"
+    return ""
+
+
+def check_ready(network: nn.Module) -> None:
+    """Raises ModelError where parameters or buffers of a network hold nothing yet."""
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        if is_lazy(tensor):
+            make = "run an image through it in the factory, or give its weights"
+            raise ModelError(f"model has a lazy layer, whose {name!r} has no size yet: {make}")
+        if tensor.is_meta:
+            words = "is on the meta device and holds no numbers"
+            raise ModelError(f"model's {name!r} {words}: build it on a real one, or load weights")
+
+
+def frozen_words(network: nn.Module) -> str:
+    """What training leaves as it is, for a line that says what is trained; mostly nothing."""
+    parameters = list(network.parameters())
+    frozen = sum(p.numel() for p in parameters if not p.requires_grad)
+    whole = sum(p.numel() for p in parameters)
+    return f"; {frozen:,} of {whole:,} parameters are frozen and stay so" if frozen else ""
+
+
+def check_trainable(network: nn.Module) -> None:
+    """Raises ModelError where training could change nothing."""
+    parameters = list(network.parameters())
+    if not parameters:
+        words = "has no parameters: layers in a list belong into nn.ModuleList or nn.Sequential"
+        raise ModelError(f"model cannot be trained: it {words}")
+    if not any(p.requires_grad for p in parameters):
+        words = "all its parameters are frozen; let some require gradients in its factory"
+        raise ModelError(f"model cannot be trained: {words}")
