@@ -25,6 +25,7 @@ from blankcheck.fooling import (
     ProximalMomentum,
     RandomSearch,
     SigmaZero,
+    SparsePGD,
     StepContext,
     TabuSearch,
     polish,
@@ -57,11 +58,13 @@ SOLVERS = [
     ProjectedAdam(weight=0.1, weight_at=(60, 3.0), step_at=(90, 0.5), anneal=True),
     SigmaZero(),
     FastMinimumNorm(),
+    SparsePGD(features=30),
+    SparsePGD(features=30, unprojected=False),
     TabuSearch(),
     TabuSearch(tried=((0, 1),)),
     RandomSearch(features=30),
 ]
-FROM_BLACK = (GreedyLighting, FastMinimumNorm, TabuSearch, RandomSearch)
+FROM_BLACK = (GreedyLighting, FastMinimumNorm, SparsePGD, TabuSearch, RandomSearch)
 
 
 def no_trials(trials: torch.Tensor) -> torch.Tensor:
