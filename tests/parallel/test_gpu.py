@@ -51,7 +51,14 @@ SOLVERS = [
     RandomSearch(features=30),
     DifferentialEvolution(pixels=12),
 ]
-FROM_BLACK = (GreedyLighting, FastMinimumNorm, SparsePGD, TabuSearch, RandomSearch, DifferentialEvolution)
+FROM_BLACK = (
+    GreedyLighting,
+    FastMinimumNorm,
+    SparsePGD,
+    TabuSearch,
+    RandomSearch,
+    DifferentialEvolution,
+)
 
 
 @pytest.fixture

@@ -22,8 +22,9 @@ FLAT = 1e-10
 @dataclass(frozen=True)
 class SparsePGDState(Rows):
     """Per image, (n,): its key, how many features it may light (`budget`), for how many steps the
-    same ones were chosen (`stuck`), whether it was ever confident. Per feature, (n, d): its brightness if it is chosen, the score
-    by which the `budget` largest are, and those chosen, as 1 and 0."""
+    same ones were chosen (`stuck`), whether it was ever confident. Per feature, (n, d): its
+    brightness if it is chosen, the score by which the `budget` largest are, and those chosen, as 1
+    and 0."""
 
     step: int
     keys: Tensor
@@ -65,7 +66,7 @@ class SparsePGD(Descent):
     score_step: float = 0.25
     patience: int = 3
     fewer: float = 0.1
-    more: float = 0.05
+    more: float = 0.1
 
     def init(self, images: Tensor, keys: Tensor) -> SparsePGDState:
         """Magnitudes of the start; where it is dark, drawn uniformly from [-1, 1] and clamped."""
