@@ -20,14 +20,21 @@ from torch import Tensor
 
 from blankcheck.api.third_party import adversarial_library, foolbox, toolbox
 from blankcheck.auditing.third_party import Asked, Run
-from blankcheck.fooling import Goal, Problem, ProjectedAdam, search
+from blankcheck.fooling import Goal, Problem, ProjectedAdam, SparsePGD, search
+from blankcheck.fooling.solvers import Solver
 
 
-def classic(steps: int) -> Run:
+def own(make: Callable[[int], Solver], steps: int, noise: bool = False) -> Run:
+    """A published search that no library offers for a target, as written here.
+
+    make: the rule, from the number of features. noise: starts from uniform noise, not from black.
+    """
+
     def run(asked: Asked, black: Tensor, targets: Tensor) -> Tensor:
-        start = torch.rand(black.shape, generator=torch.Generator().manual_seed(0))
-        problem = Problem(asked.logits, "logits", targets)
-        return search(problem, start, ProjectedAdam(), Goal(until="sparsest"), steps).images
+        drawn = torch.rand(black.shape, generator=torch.Generator().manual_seed(0))
+        problem, rule = Problem(asked.logits, "logits", targets), make(black[0].numel())
+        goal = Goal(until="sparsest", max_lit=black[0].numel())
+        return search(problem, drawn if noise else black, rule, goal, steps).images
 
     return run
 
@@ -66,5 +73,14 @@ RIVALS: dict[str, Callable[[], Run]] = {
         decision_rule="L1",
         batch_size=10,
     ),
-    "projected Adam, fixed L1 weight 1, 1000 steps": lambda: classic(1000),
+    **{
+        f"sPGD ({kind}), {n} steps": lambda n=n, free=free: own(
+            lambda d: SparsePGD(features=d // 8, unprojected=free), n
+        )
+        for n in (30, 100, 300, 1000)
+        for kind, free in (("unprojected", True), ("projected", False))
+    },
+    "projected Adam, fixed L1 weight 1, 1000 steps": lambda: own(
+        lambda d: ProjectedAdam(), 1000, noise=True
+    ),
 }

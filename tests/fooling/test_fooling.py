@@ -25,6 +25,7 @@ from blankcheck.fooling import (
     ProximalMomentum,
     RandomSearch,
     SigmaZero,
+    SparsePGD,
     StepContext,
     TabuSearch,
     polish,
@@ -57,11 +58,13 @@ SOLVERS = [
     ProjectedAdam(weight=0.1, weight_at=(60, 3.0), step_at=(90, 0.5), anneal=True),
     SigmaZero(),
     FastMinimumNorm(),
+    SparsePGD(features=30),
+    SparsePGD(features=30, unprojected=False),
     TabuSearch(),
     TabuSearch(tried=((0, 1),)),
     RandomSearch(features=30),
 ]
-FROM_BLACK = (GreedyLighting, FastMinimumNorm, TabuSearch, RandomSearch)
+FROM_BLACK = (GreedyLighting, FastMinimumNorm, SparsePGD, TabuSearch, RandomSearch)
 
 
 def no_trials(trials: torch.Tensor) -> torch.Tensor:
@@ -503,6 +506,67 @@ def test_sigma_zero_counts_lit_features_as_published():
     assert_close(after.weight, torch.tensor([0.31]))
     _, after = rule.step(state, images, seen_as(0.0, images, 1.0), look())
     assert_close(after.weight, torch.tensor([0.29]))
+
+
+def test_annealed_top_k_is_not_held_up_by_features_that_cannot_move():
+    rule, images = AnnealedTopK(goal=4), torch.tensor([1.0, 0.0, 0.5, 0.0]).view(1, 1, 2, 2)
+    slopes = torch.tensor([1000.0, 1.0, -1.0, 0.0]).view(1, 1, 2, 2)
+    seen = dataclasses.replace(seen_as(0.0, images, 0.0), gradient=slopes)
+    moved, _ = rule.step(rule.init(images, torch.zeros(1).long()), images, seen, look())
+    assert_close(moved.flatten(), torch.tensor([1.0, 0.05, 0.45, 0.0]), atol=1e-4, rtol=0)
+
+
+def walk_of_four(rule, **changes):
+    """The state of one image of four features of which the first and third are chosen."""
+    state = rule.init(torch.zeros(1, 1, 2, 2), torch.zeros(1).long())
+    own = {
+        "step": 1,
+        "magnitude": torch.tensor([[0.5, 0.5, 0.5, 0.9]]),
+        "score": torch.tensor([[0.0, -1.0, 1.0, -1.0]]),
+        "chosen": torch.tensor([[1.0, 0.0, 1.0, 0.0]]),
+    }
+    return dataclasses.replace(state, **(own | changes))
+
+
+@pytest.mark.parametrize("unprojected", [True, False])
+def test_sparse_pgd_steps_as_published(unprojected):
+    rule = SparsePGD(features=2, unprojected=unprojected, fewer=0, more=0)
+    before = walk_of_four(rule)
+    images = (before.magnitude * before.chosen).view(1, 1, 2, 2)
+    slopes = torch.tensor([[1.0, -1.0, 2.0, 0.5]])
+    seen = dataclasses.replace(seen_as(0.0, images, 0.0), gradient=slopes.view(1, 1, 2, 2))
+    moved, after = rule.step(before, images, seen, look())
+    free = [0.75, 0.25, 0.75, 1.0] if unprojected else [0.75, 0.5, 0.75, 0.9]
+    assert_close(after.magnitude, torch.tensor([free]))
+    likely = before.score.sigmoid()
+    slope = slopes * before.magnitude * likely * (1 - likely)
+    # 0.25 times the root of four features
+    assert_close(after.score - before.score, 0.5 * slope / slope.norm())
+    assert moved.flatten().tolist() == [0.75, 0.0, 0.75, 0.0] and int(after.stuck) == 1
+
+
+def test_sparse_pgd_asks_for_fewer_after_a_success_and_more_before_the_first():
+    rule, images = SparsePGD(features=40), torch.zeros(1, 1, 8, 8)
+    state = dataclasses.replace(rule.init(images, torch.zeros(1).long()), step=1)
+
+    def budget_after(log_odds, lit, state):
+        seen = dataclasses.replace(seen_as(log_odds, images, 1.0), lit=torch.tensor([lit]))
+        return rule.step(state, images, seen, look())[1]
+
+    more = budget_after(0.0, 40, state)
+    fewer = budget_after(3.0, 40, more)
+    still = budget_after(0.0, 36, fewer)
+    assert [int(s.budget) for s in (more, fewer, still)] == [44, 36, 36]
+    assert int(budget_after(3.0, 2, still).budget) == int(budget_after(3.0, 1, still).budget) == 1
+
+
+def test_sparse_pgd_draws_scores_anew_where_a_choice_is_stuck_without_success():
+    rule = SparsePGD(features=2, more=0)
+    before = walk_of_four(rule, stuck=torch.tensor([rule.patience]))
+    images = (before.magnitude * before.chosen).view(1, 1, 2, 2)
+    stuck, fine = (rule.step(before, images, seen_as(o, images, 0.0), look())[1] for o in (0, 3))
+    assert not torch.equal(stuck.score, before.score)
+    assert torch.equal(fine.score, before.score)
 
 
 def test_projected_adam_steps_and_anneals():

@@ -25,6 +25,7 @@ from blankcheck.fooling import (
     ProximalMomentum,
     RandomSearch,
     SigmaZero,
+    SparsePGD,
     TabuSearch,
     polish,
     search,
@@ -45,11 +46,19 @@ SOLVERS = [
     ProjectedAdam(weight=0.3),
     SigmaZero(),
     FastMinimumNorm(),
+    SparsePGD(features=30),
     TabuSearch(),
     RandomSearch(features=30),
     DifferentialEvolution(pixels=12),
 ]
-FROM_BLACK = (GreedyLighting, FastMinimumNorm, TabuSearch, RandomSearch, DifferentialEvolution)
+FROM_BLACK = (
+    GreedyLighting,
+    FastMinimumNorm,
+    SparsePGD,
+    TabuSearch,
+    RandomSearch,
+    DifferentialEvolution,
+)
 
 
 @pytest.fixture

@@ -143,7 +143,9 @@ class _Chunk:
         ended = best.met & (best.lit <= self.job.stop_at_lit)
         asked = ~ended & (self.stopped | (not attack.fallback))
         if attack.start == BEST:
+            least, most = attack.lit
             asked &= best.confidence >= NEARLY * self.job.conditions.confidence
+            asked &= (best.lit >= least) & (best.lit <= most)
         else:
             asked &= ~(best.met & (self.tried_after >= self.job.more))
         return asked.nonzero().squeeze(1)

@@ -14,8 +14,9 @@ from blankcheck.types import Fooling, count_lit
 
 MIN_STEPS = 4
 """Steps below which going on from a changed image finds nothing new."""
-TRIES = 8
-"""Most features tried as the one more that makes an image different."""
+DIM, TRIES = 0.25, 4
+"""How bright is the one feature more that makes an image different, beside the one tried before,
+and how many are tried. A dim one changes the answer least; the last is twice what counts as lit."""
 
 
 def repeats(found: Fooling) -> Tensor:
@@ -38,9 +39,9 @@ def deduplicated(
 
     A repeated image loses one of its lit features, drawn at random and forbidden from then on, and
     goes on from there for the steps in reserve. Where that ends in a repeat again, or the image has
-    no lit feature to lose (a network can be sure of black), one more random feature is lit, as long
-    as the forward passes of an attempt last. mask: (n, c, h, w) bool or None. Second: how often a
-    batch was halved for want of memory.
+    no lit feature to lose (a network can be sure of black), one more random feature is lit, dimmer
+    with each try, as long as the forward passes of an attempt last. mask: (n, c, h, w) bool or
+    None. Second: how often a batch was halved for want of memory.
     """
     everywhere = torch.ones_like(found.images, dtype=torch.bool)
     allowed = everywhere if mask is None else mask.expand_as(found.images)
@@ -55,13 +56,14 @@ def deduplicated(
         batch = Batch(found.targets[rows], start, keys[rows], still)
         other, splits = run_attack(job, attack, batch)
         found = merged(found, rows, other, other.met)
-    order = torch.where(allowed.flatten(1), draw, 2.0).argsort(dim=1)
+    dark = (allowed & (found.images == 0)).flatten(1)
+    order = torch.where(dark, draw, 2.0).argsort(dim=1)
     for turn in range(min(TRIES, order.shape[1])):
         rows = repeats(found)
         rows = rows[found.forwards[rows] < FORWARDS_PER_STEP * job.budget]
         if len(rows) == 0:
             break
-        other = _with_one_more(job, found.rows(rows), allowed[rows], order[rows, turn])
+        other = _with_one_more(job, found.rows(rows), allowed[rows], order[rows, turn], turn)
         found = merged(found, rows, other, other.met)
     return found, splits
 
@@ -73,9 +75,10 @@ def _without_one(images: Tensor, allowed: Tensor, draw: Tensor) -> tuple[Tensor,
     return start.view_as(images), still.view_as(images)
 
 
-def _with_one_more(job: Job, found: Fooling, allowed: Tensor, at: Tensor) -> Fooling:
+def _with_one_more(job: Job, found: Fooling, allowed: Tensor, at: Tensor, turn: int) -> Fooling:
     """The same rows with the feature `at` (n,) lit, met where that meets the goal."""
-    want, images = job.conditions, found.images.flatten(1).scatter(1, at[:, None], 1.0)
+    want, bright = job.conditions, DIM ** (turn + 1)
+    images = found.images.flatten(1).scatter(1, at[:, None], bright)
     images = images.view_as(found.images) * allowed
     problem = Problem(job.classifier, job.form, found.targets.to(job.device))
     confidence, lit = problem.score(images.to(job.device))[0].cpu(), count_lit(images)

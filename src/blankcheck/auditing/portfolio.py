@@ -7,14 +7,17 @@ from dataclasses import dataclass, replace
 
 from blankcheck.errors import ArgumentError
 from blankcheck.fooling import (
+    NEED_REAL,
     AnnealedTopK,
     ProximalMomentum,
     RandomSearch,
     SigmaZero,
+    SparsePGD,
     StructuredSearch,
     TabuSearch,
 )
 from blankcheck.fooling.solvers import Solver
+from blankcheck.types import NEVER
 
 BEST = "best"
 """The start of an attack that goes on from its attempt's best image, if a confident one, or nearly
@@ -36,7 +39,8 @@ class Attack:
         mask: the kind of that mask.
         most: steps beyond which the rule gains nothing.
         early_stop_after: steps after which an image that was never confident leaves.
-        fallback: run only for attempts without a confident image.
+        fallback: run only for attempts that left another attack early.
+        lit: range of lit features of the attempt's best image for which one from `BEST` is run.
     """
 
     start: str
@@ -48,6 +52,7 @@ class Attack:
     most: int | None = None
     early_stop_after: int | None = None
     fallback: bool = False
+    lit: tuple[int, int] = (0, NEVER)
 
     @property
     def name(self) -> str:
@@ -64,6 +69,10 @@ def _top_k(share: float) -> Callable[[int, int], Solver]:
     return lambda steps, max_lit: AnnealedTopK(goal=max(1, round(share * max_lit)))
 
 
+def _sparse_pgd(steps: int, max_lit: int) -> Solver:
+    return SparsePGD(features=min(SparsePGD().features, max_lit))
+
+
 def _random(steps: int, max_lit: int) -> Solver:
     return RandomSearch(features=max(1, round(0.2 * max_lit)))
 
@@ -74,8 +83,10 @@ def _structured(steps: int, max_lit: int) -> Solver:
 
 _exchange, _adaptive = always(TabuSearch()), always(ProximalMomentum())
 _sigma_zero, _fine_sigma_zero = always(SigmaZero()), always(SigmaZero(step_size=0.1))
+_dense_sigma_zero = always(SigmaZero(step_size=0.3))
 ATTACKS: tuple[Attack, ...] = (
     Attack("black", "exchange", _exchange, 30, (0.8, 1.0), most=60, early_stop_after=12),
+    Attack("black", "sparse-pgd", _sparse_pgd, 80, (0.8, 1.0)),
     Attack("noise", "top-k", _top_k(0.15), 60),
     Attack("near-black", "adaptive", _adaptive, 50, (0.5, 1.0)),
     Attack("real-target", "adaptive", _adaptive, 60),
@@ -83,6 +94,7 @@ ATTACKS: tuple[Attack, ...] = (
     Attack("masked-real", "adaptive", _adaptive, 50, (0.4, 1.0), "blocks"),
     Attack("noise", "sigma-zero", _sigma_zero, 40),
     Attack("noise", "wide-top-k", _top_k(0.6), 40),
+    Attack("noise", "full-top-k", _top_k(1.0), 40),
     Attack("real-other", "adaptive", _adaptive, 40),
     Attack("blend", "adaptive", _adaptive, 40),
     Attack("bright", "adaptive", _adaptive, 40),
@@ -92,17 +104,24 @@ ATTACKS: tuple[Attack, ...] = (
     Attack(BEST, "exchange", _exchange, 50, (0.7, 1.0)),
 )
 """In order of what they find on plain networks per pass. No single one wins on every network:
-exchanging features from black on plain ones, top-k and sigma-zero from noise on adversarially
-trained ones, real starts on hardened ones, structured images where gradients lead nowhere. The last
-two make what was found sparser; small steps of sigma-zero do so where features are worth most
-half-lit."""
+exchanging features from black on plain ones, sPGD on deep ones of large images, top-k and
+sigma-zero from noise on adversarially trained ones, real starts on hardened ones, structured images
+where gradients lead nowhere. The last two make what was found sparser; small steps of sigma-zero do
+so where features are worth most half-lit."""
 
-SHORT = 200
-"""Smaller budgets are spent on the first attack, and on three more where it finds nothing."""
+SHORT, SHORT_WITHOUT_REAL, SHORTEST = 200, 400, 25
+"""Smaller budgets go to few attacks from black, which need more than others where there are no real
+images to start from; the smallest to the first, and to another where it finds nothing."""
+FIRST_LOOK, SPARSE_PGD = 0.12, 0.5
+"""Shares of a short budget: of the first attack, which finds something on plain networks, and of
+sPGD, which finds sparse images on nearly all; what is left makes the better one of both sparser."""
 MIN_RESERVE = 20
 """Budgets below this keep nothing for attempts that repeat another's image."""
 MIN_FALLBACK = 10
 """Steps below which a fallback could hardly move."""
+DENSE = 10
+"""Lit features for each step left from which sigma-zero makes an image sparser than exchange does:
+that moves whole features, few at a time."""
 
 
 @dataclass(frozen=True)
@@ -146,12 +165,13 @@ def reserve(steps: int) -> int:
 def within(steps: int, attacks: tuple[Attack, ...] = ATTACKS) -> tuple[Attack, ...]:
     """The attacks with their steps stretched or cut to a budget of `steps` per attempt.
 
-    A short budget belongs to the first attack; attempts it gives up fall back on sigma-zero from
-    noise and on structured images. In a longer one every attack but those with a `most` is
-    stretched alike.
+    A short budget belongs to exchange and sPGD from black; attempts these give up fall back on
+    sigma-zero from noise and on structured images. In a longer one every attack but those with a
+    `most` is stretched alike.
     """
-    if steps < SHORT:
-        return _short(steps, attacks)
+    from_real = any(a.start in NEED_REAL for a in attacks)
+    if steps < (SHORT if from_real else SHORT_WITHOUT_REAL):
+        return _short(steps, attacks) if steps >= SHORTEST else _shortest(steps, attacks)
     base = sum(a.steps for a in attacks)
     fixed = sum(min(a.steps, a.most) for a in attacks if a.most)
     stretch = (steps - fixed) / max(1, base - fixed)
@@ -159,14 +179,31 @@ def within(steps: int, attacks: tuple[Attack, ...] = ATTACKS) -> tuple[Attack, .
 
 
 def _short(steps: int, attacks: tuple[Attack, ...]) -> tuple[Attack, ...]:
+    by_name, look, descent = {a.name: a for a in attacks}, FIRST_LOOK * steps, SPARSE_PGD * steps
+    first = replace(attacks[0], steps=round(look), most=None, early_stop_after=None)
+    second = replace(by_name["black/sparse-pgd"], steps=round(descent))
+    second = replace(second, early_stop_after=second.steps // 2)
+    left = steps - first.steps - second.steps
+    exchange = replace(by_name[f"{BEST}/exchange"], steps=left, lit=(0, DENSE * left))
+    dense = Attack(BEST, "dense-sigma-zero", _dense_sigma_zero, left, lit=(DENSE * left + 1, NEVER))
+    given_up = left + second.steps - second.steps // 2
+    # in this order nobody runs exchange and sigma-zero: the former never makes an image denser
+    return (first, second, exchange, dense, *_fallbacks(given_up, attacks))
+
+
+def _shortest(steps: int, attacks: tuple[Attack, ...]) -> tuple[Attack, ...]:
     first = replace(attacks[0], steps=steps, most=None)
     left = steps - (first.early_stop_after or 0)
     if first.early_stop_after is None or left < MIN_FALLBACK:
         return (replace(first, early_stop_after=None),)
-    by_name, third = {a.name: a for a in attacks}, left // 3
+    return (first, *_fallbacks(left, attacks))
+
+
+def _fallbacks(steps: int, attacks: tuple[Attack, ...]) -> tuple[Attack, ...]:
+    """For attempts that left another attack early."""
+    by_name, third = {a.name: a for a in attacks}, steps // 3
     return (
-        first,
-        replace(by_name["noise/sigma-zero"], steps=left - third, fallback=True),
+        replace(by_name["noise/sigma-zero"], steps=steps - third, fallback=True),
         replace(by_name["black/structured"], steps=third // 3, fallback=True),
         replace(by_name[f"{BEST}/sigma-zero"], steps=third - third // 3, fallback=True),
     )

@@ -18,6 +18,7 @@ from blankcheck.fooling.solvers import ProximalMomentum as ProximalMomentum
 from blankcheck.fooling.solvers import Rule as Rule
 from blankcheck.fooling.solvers import Solver as Solver
 from blankcheck.fooling.solvers import StepContext as StepContext
+from blankcheck.fooling.sparse_pgd import SparsePGD as SparsePGD
 from blankcheck.fooling.starts import NEED_REAL as NEED_REAL
 from blankcheck.fooling.starts import STARTS as STARTS
 from blankcheck.fooling.structured.drawing import Structures as Structures

@@ -218,28 +218,38 @@ class GreedyLighting(Descent):
 
 @dataclass(frozen=True)
 class AnnealedTopK(Descent):
-    """Ascend the log-odds with momentum, keep only the k largest features.
+    """Ascend the log-odds by Adam's steps, keep only the k largest features.
 
-    k falls from all to `goal`, linearly over the first half of the budget. Gradients are scaled by
-    their largest entry. Finds what greedy lighting misses on adversarially trained networks.
+    k falls from all to `goal`, linearly over the first half of the budget. Finds what greedy
+    lighting misses on adversarially trained networks. Adam gives every feature a scale of its own:
+    were steps scaled by the largest entry of the gradient, one feature that is at a border already
+    and cannot move would hold up all others.
+
+    Args:
+        goal: most lit features in the second half.
+        step_size: in pixel values.
+        beta1, beta2: decay of the moments.
     """
 
     goal: int = 100
-    step_size: float = 0.1
-    momentum: float = 0.75
+    step_size: float = 0.05
+    beta1: float = 0.9
+    beta2: float = 0.999
 
     def init(self, images: Tensor, keys: Tensor) -> State:
-        """Momentum zero."""
-        return State(0, torch.zeros_like(images), _unused(images), _unused(images))
+        """Moments start at zero."""
+        return State(0, torch.zeros_like(images), torch.zeros_like(images), _unused(images))
 
     def step(self, state: State, images: Tensor, seen: Measurement, look: StepContext) -> Moved:
         """One ascent step and the cut to k features."""
         features = images[0].numel()
-        momentum = plus(self.momentum * state.first, seen.gradient, 1 / steepest(seen.gradient))
-        moved = images.add(momentum, alpha=self.step_size).clamp_(0, 1)
+        # of one size from step to step, so that moments forget where the network was steeper
+        gradient = seen.gradient / per_image(-steepest(seen.gradient))
+        change, after = adam(gradient, state, self.beta1, self.beta2, state.weight)
+        moved = images.sub(change, alpha=self.step_size).clamp_(0, 1)
         keep = max(1, round(self.goal + (features - self.goal) * max(0.0, 1 - 2 * look.progress)))
         if keep < features:
             # many features sit at exactly 1: among equals the one that wants to rise most stays
-            key = plus(moved, momentum, 1e-3 / steepest(momentum))
+            key = moved.sub(change, alpha=1e-3)
             moved = moved * largest(key.flatten(1), keep).view_as(moved)
-        return moved, State(state.step + 1, momentum, state.second, state.weight)
+        return moved, after

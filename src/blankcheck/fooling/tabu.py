@@ -125,29 +125,38 @@ class TabuSearch:
             moves.append((added & (ranking.gain > 0), removed & ranking.loss.isfinite()))
         added, removed = (torch.stack(each) for each in zip(*moves, strict=True))
         tried = _moved(flat, ranking, added, removed)
+        counts = seen.lit + added.sum(dim=2) - removed.sum(dim=2)
         odds = look.score(tried.view(trials, *images.shape))
         confident, row = odds >= look.target_log_odds, torch.arange(len(flat), device=flat.device)
-        moved = tried[_choose(odds, confident, filling, sure), row]
-        went = sure & confident[_block_trial(trials)]
+        pick, went = _choose(odds, confident, filling, sure), sure & confident[_block_trial(trials)]
+        moved, added, removed = tried[pick, row], added[pick, row], removed[pick, row]
         if trials == 1:
             # nothing smaller was tried: where the block is too large, the image stays and it
             # shrinks
-            moved = torch.where((sure & ~went & (block > 1))[:, None], flat, moved)
-        counts = seen.lit + added.sum(dim=2) - removed.sum(dim=2)
+            stays = (sure & ~went & (block > 1))[:, None]
+            moved, removed = torch.where(stays, flat, moved), removed & ~stays
         fewest = torch.minimum(fewest, torch.where(confident, counts, NEVER).amin(dim=0))
         block = torch.where(went, 2 * block, (block // 2).clamp_min(1))
         learnt = self._learnt(state, ranking, odds - seen.log_odds, swaps)
-        walk = (fewest, filling, block, *self._tabu(state, flat, moved, filling), learnt)
+        walk = (
+            fewest,
+            filling,
+            block,
+            *self._tabu(state, ranking, added, removed, filling),
+            learnt,
+        )
         return moved.view_as(images), TabuState(state.step + 1, state.keys, *walk)
 
     def _tabu(
-        self, state: TabuState, flat: Tensor, moved: Tensor, filling: Tensor
+        self, state: TabuState, ranking: _Ranking, added: Tensor, removed: Tensor, filling: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """(n, d) the steps from which each feature may be added, and removed, again."""
+        """(n, d) the steps from which each feature may be added, and removed, again, after the
+        moves (n, r) that were made."""
         until = state.step + 1 + (uniform(state.keys, state.step, 1) * self.tenure).int()
-        now_dark, now_lit = (flat > 0) & (moved == 0), (flat == 0) & (moved > 0)
-        no_add = torch.where(now_dark, until, state.no_add_until)
-        return no_add, torch.where(now_lit & ~filling[:, None], until, state.no_remove_until)
+        no_add, no_remove = state.no_add_until, state.no_remove_until
+        dark = torch.where(removed, until, no_add.gather(1, ranking.lit))
+        lit = torch.where(added & ~filling[:, None], until, no_remove.gather(1, ranking.dark))
+        return no_add.scatter(1, ranking.lit, dark), no_remove.scatter(1, ranking.dark, lit)
 
     def _enough(self, ranking: _Ranking, seen: Measurement, target_log_odds: float) -> Tensor:
         """(n,) how many of the best features seem enough; at most half as many as are lit."""
