@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,16 +26,6 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def digits() -> Data:
     return load_data("digits")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def own_images(digits: Data) -> Iterator[None]:
-    """Networks of some tests write into what they are shown; the next module has its images."""
-    splits = (digits.train, digits.validation, digits.test)
-    before = [split.images.clone() for split in splits]
-    yield
-    for split, images in zip(splits, before, strict=True):
-        split.images.copy_(images)
 
 
 @pytest.fixture(scope="session")

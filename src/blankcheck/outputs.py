@@ -61,6 +61,7 @@ def run(classifier: Classifier, images: Tensor) -> Tensor:
             in one line.
     """
     version = -1 if images.is_inference() else images._version
+    gradients = torch.is_grad_enabled()
     try:
         outputs = classifier(images)
     except BaseException as error:  # SystemExit, too
@@ -68,6 +69,9 @@ def run(classifier: Classifier, images: Tensor) -> Tensor:
             raise
         shape = tuple(images.shape)
         raise ModelError(f"model cannot take images of shape {shape}: {said_by(error)}") from error
+    finally:
+        if torch.is_grad_enabled() != gradients:  # which a network may switch off for good
+            torch.set_grad_enabled(gradients)
     if version >= 0 and images._version != version:
         raise ModelError(f"{WRITES}: {ON_A_COPY}")
     shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else ()
@@ -82,9 +86,9 @@ def _unfit(outputs: object, n: int) -> str:
     if isinstance(outputs, Tensor):
         got = str(tuple(outputs.shape))
         if outputs.shape == (n, 1) or (outputs.ndim == 1 and len(outputs) == n > 1):
-            y, probable = "y.view(-1, 1)", bool(((outputs >= 0) & (outputs <= 1)).all())
-            first = f"1 - {y}" if probable else f"0 * {y}"
-            line = f"; two of one for two classes: {_after(f'torch.cat([{first}, {y}], 1)')}"
+            two = "torch.cat([{}, y.view(-1, 1)], 1)"
+            of = _after(two.format("1 - y.view(-1, 1)")), _after(two.format("0 * y.view(-1, 1)"))
+            line = f"; of one probability for two classes make two: {of[0]}; of a logit: {of[1]}"
         elif n == 1 and outputs.ndim == 1:
             line = "; give .squeeze() and reshapes their axes"
     elif isinstance(outputs, tuple | list):

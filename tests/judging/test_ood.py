@@ -230,7 +230,7 @@ def test_scores_that_cannot_be_used_are_refused(wrong):
 
 
 def test_too_few_real_images_are_refused():
-    with pytest.raises(DataError, match="needs at least 248 real images"):
+    with pytest.raises(DataError, match="needs at least 246 real images"):
         OODTest.fit(blobs(200, 0), 0.01)
 
 

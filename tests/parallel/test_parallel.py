@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import pytest
@@ -351,22 +350,25 @@ def test_training_by_two_processes(tmp_path):
     assert_close(two, one, atol=1e-4, rtol=1e-3)
 
 
-def when_written(process, file):
-    """Waits until a process has written something into a file."""
-    while not (file.is_file() and file.stat().st_size):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
+def when_said(process, words):
+    """Waits until a process has said these words on stderr."""
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if words in line:
+            return
+    raise AssertionError(f"ended without a word of {words!r}: {said}")
 
 
 @pytest.mark.slow
 def test_hardening_killed_and_gone_on_with_more_processes(tmp_path):
     """`kill -9` of the first process after a round: all end by themselves, and three go on."""
     folder = tmp_path / "run"
-    options = ["harden", "--epochs", "12", "--rounds", "4", "--preset", "smoke", *PLAIN]
-    options += ["--out", folder]
+    options = ["harden", "--epochs", "12", "--rounds", "4", "--preset", "smoke"]
+    options += ["--device", "cpu", "--out", folder]
     process = started(*options, "--devices", 2, start_new_session=True)
     try:
-        when_written(process, folder / "state" / "state.pt")
+        when_said(process, "round 0: ")  # whose state stands in the folder by then
         process.kill()
         process.communicate(timeout=60)  # ends when all have ended, who have the same stdout
         before = [r["index"] for r in lines(folder, "metrics.jsonl") if r["kind"] == "round"]
@@ -389,10 +391,11 @@ def test_hardening_killed_and_gone_on_with_more_processes(tmp_path):
 @pytest.mark.parametrize("everybody", [True, False])
 def test_ctrl_c_ends_all(tmp_path, everybody):
     """A terminal interrupts all processes at once, `kill -INT` only the first."""
-    options = ["train", "--epochs", "4000", "--devices", "2", *PLAIN, "--out", tmp_path / "run"]
+    options = ["train", "--epochs", "4000", "--devices", "2", "--device", "cpu"]
+    options += ["--out", tmp_path / "run"]
     process = started(*options, start_new_session=True)
     try:
-        when_written(process, tmp_path / "run" / "metrics.jsonl")
+        when_said(process, "training images")
         (os.killpg if everybody else os.kill)(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=60)
     finally:

@@ -23,12 +23,13 @@ from blankcheck.classifiers.wrapper import devices_of
 from blankcheck.data import Data, Split
 from blankcheck.data.named import cache_folder
 from blankcheck.data.splits import fingerprint
-from blankcheck.errors import DataError
+from blankcheck.errors import DataError, ModelError
 from blankcheck.files import MOST_TENSORS, pack, read_file, unpack
 from blankcheck.outputs import output_form
 from blankcheck.seeds import own_random_numbers, seed_of
 from blankcheck.text import one_line
 from blankcheck.types import Classifier
+from blankcheck.users import calling
 
 TWIN_SEED = seed_of("twin")
 TWIN_EPOCHS = 3
@@ -82,10 +83,12 @@ def _fresh_copy(classifier: Classifier, data: Data) -> UnitClassifier | None:
         return _built(name, data)
     parameters = sum(p.numel() for p in classifier.parameters())
     try:
-        fresh = copy.deepcopy(classifier)
-    except Exception:  # users' modules may hold anything
+        with calling("model cannot be copied:", ModelError):  # users' modules may hold anything
+            fresh = copy.deepcopy(classifier)
+            made = 0 < parameters <= MAX_TWIN_PARAMETERS and _draw_anew(fresh)
+    except Exception:
         return None
-    return fresh if 0 < parameters <= MAX_TWIN_PARAMETERS and _draw_anew(fresh) else None
+    return fresh if made else None
 
 
 def _draw_anew(network: nn.Module) -> bool:
@@ -121,13 +124,14 @@ def _trained(
     if broken:
         what = f"{what}, made again because its file in the cache {broken},"
     try:
-        if known is not None:
-            fresh.load_state_dict(known)
-            began = time.monotonic()
-        form = output_form(fresh.eval(), data.validation.images[:64].to(device))
-        if known is None:
-            train_plainly(fresh, half, plan, TWIN_SEED, form=form)
-            _keep(fresh, path)
+        with calling("model cannot be trained:", ModelError):
+            if known is not None:
+                fresh.load_state_dict(known)
+                began = time.monotonic()
+            form = output_form(fresh.eval(), data.validation.images[:64].to(device))
+            if known is None:
+                train_plainly(fresh, half, plan, TWIN_SEED, form=form)
+                _keep(fresh, path)
     except DataError:
         raise
     except Exception:  # a user's network may refuse to train in any way; a reference stands in

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from blankcheck.classifiers.wrapper import UnitClassifier, device_of, left_as_found
+from blankcheck.classifiers.wrapper import UnitClassifier, device_of, fingerprint, left_as_found
 from blankcheck.errors import ModelError
 from blankcheck.outputs import ON_A_COPY, WRITES, output_form, run
 from blankcheck.types import Classifier, images_at_once
@@ -38,6 +38,8 @@ def try_out(classifier: Classifier, images: Tensor) -> str:
     """
     with left_as_found(classifier), torch.no_grad():
         try:
+            with calling("model.state_dict() raised", ModelError):
+                fingerprint(classifier)
             given = images[:FORM_IMAGES].to(device_of(classifier))
             form = output_form(classifier, given.clone())
             _others(classifier, given)

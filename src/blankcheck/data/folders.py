@@ -52,16 +52,15 @@ def from_folder(source: str, folder: Path, crop: Crop | None, most: int) -> Data
         is_file = folder.exists() and "is a file, must be a folder"
         raise DataError(f"data folder {folder} {is_file or 'does not exist'}")
     skipped, notes = Skipped(), []
-    below = {p.name: p for p in _folders(folder, skipped)}
-    parts = _splits(below)
+    below = _folders(folder, skipped)
+    found, parts = {"whole": set(below)}, _splits(below)
     if parts:
         skipped.add("folders beside the splits", len(below) - len(parts))
         if "test" not in parts:
             parts["test"] = parts.pop("validation")
             notes.append(f"the images of {parts['test']} are the test images: there are no others")
-    else:
-        parts = {"whole": folder}
-    found = {part: {p.name for p in _folders(path, skipped)} for part, path in parts.items()}
+        found = {part: set(_folders(path, skipped)) for part, path in parts.items()}
+    parts = parts or {"whole": folder}
     first, *others = found
     classes = sorted(found[first])
     if not classes:
@@ -119,14 +118,14 @@ class Skipped(Counter[str]):
         return [one_line(f"{folder}: not read: {said}")] if said else []
 
 
-def _folders(folder: Path, skipped: Skipped) -> list[Path]:
-    """The folders in a folder, in order; what else lies beside them is skipped."""
-    found = []
+def _folders(folder: Path, skipped: Skipped) -> dict[str, Path]:
+    """The folders in a folder by name, in order; what else lies beside them is skipped."""
+    found = {}
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             skipped.add(HIDDEN)
         elif path.is_dir():
-            found.append(path)
+            found[path.name] = path
         else:
             skipped.add("files beside the folders")
     return found

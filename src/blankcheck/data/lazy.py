@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -79,7 +80,7 @@ def check_range(what: str, images: Tensor) -> None:
         return
     short = [f"{value:.3g}" for value in (low, high)]
     hidden = float(short[0]) >= 0 >= float(short[1]) - 1  # a hair more than 1 looks like 1
-    said = [f"{value:.9g}" for value in (low, high)] if hidden else short
+    said = [str(np.float32(value)) for value in (low, high)] if hidden else short
     raise DataError(f"{what} must lie in [0, 1], got [{', '.join(said)}]")
 
 

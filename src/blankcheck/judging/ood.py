@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 
 import torch
 from torch import Tensor
@@ -59,7 +60,8 @@ def check_size(n: int, level: float) -> None:
 
 def fewest_images(level: float) -> int:
     """How many real images a p-value needs to reach a level."""
-    return max(50, math.ceil((math.ceil(1 / level) - 1) / 0.4))
+    about = int((math.ceil(1 / level) - 1) / 0.4) - 5
+    return next(n for n in count(max(1, about)) if _is_enough(n, level))
 
 
 def _is_enough(n: int, level: float) -> bool:
