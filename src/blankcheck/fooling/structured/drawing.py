@@ -57,13 +57,19 @@ class Structures:
 
 
 def _few(shape: Shape) -> Iterator[tuple[float, ...]]:
-    """(kind, top, left, h, w, p, t, phase, bits, grey, channel) of corners, borders, frames, whole
-    lines, stripes, checks and lattices; channel -1 is all of them."""
+    """(kind, top, left, h, w, p, t, phase, bits, grey, channel) of small rectangles, corners,
+    borders, frames, whole lines, stripes, checks and lattices; channel -1 is all of them."""
     c, rows, columns = shape
     greys = [(grey, -1) for grey in GREYS] + [(1.0, channel) for channel in range(c) if c > 1]
     whole, side = (0, 0, rows, columns), min(rows, columns)
-    steps = range(2, min(9, side))
+    steps, sides = range(2, min(9, side)), range(1, min(8, side) + 1)
     plans = [
+        *(
+            # each size at the border, and once in the middle
+            (NUMBER["rectangle"], top, left, h, w, 2, 1, 0, 0)
+            for h, w in itertools.product(sides, sides)
+            for top, left in ((0, 0), ((rows - h) // 2, (columns - w) // 2))
+        ),
         *(
             (NUMBER[kind], *whole, 2, t, 0, bits)
             for kind in ("corners", "border")
