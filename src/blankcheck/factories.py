@@ -26,6 +26,14 @@ def _is_dotted(place: str) -> bool:
     return all(part.isidentifier() for part in place.split("."))
 
 
+def folder_of(text: str) -> Path | None:
+    """The folder in which code of a factory lies; None where the text names none."""
+    place = text.rpartition(":")[0]
+    if not is_factory(text):
+        return None
+    return Path(place).resolve().parent if place.endswith(".py") else Path.cwd()
+
+
 def call_factory(text: str, argument: str, error: type[BlankcheckError]) -> Any:
     """Import and call the factory without arguments.
 
@@ -37,7 +45,7 @@ def call_factory(text: str, argument: str, error: type[BlankcheckError]) -> Any:
     is_file = place.endswith(".py")
     if is_file and not Path(place).is_file():
         raise error(f"{what}: file {place} does not exist")
-    folder = Path(place).resolve().parent if is_file else Path.cwd()
+    folder = folder_of(text)
     with settings_kept(place), _importable(str(folder)):
         with calling(f"{what}: importing {place} raised", error):
             module = _import_file(Path(place)) if is_file else importlib.import_module(place)

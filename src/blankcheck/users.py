@@ -12,7 +12,7 @@ import sys
 import sysconfig
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -99,11 +99,14 @@ def said(error: BaseException, named: bool = False) -> str:
     return f"{words} ({place})" if place else words
 
 
-def place_of(error: BaseException) -> str:
+def place_of(error: BaseException, folders: Sequence[Path] | None = None) -> str:
     """Where in a user's file an error was raised, as `net.py, line 3`; empty where no code of a
-    user's took part."""
+    user's took part. folders: where that lies, if it is known."""
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
         file = Path(frame.f_code.co_filename)
+        whole = file.resolve()
+        if folders is not None and not any(whole.is_relative_to(each) for each in folders):
+            continue
         if file.is_file() and not any(file.is_relative_to(place) for place in NOT_OF_USERS):
             return f"{one_line(file.name, 80)}, line {line}"
     return ""

@@ -56,7 +56,7 @@ def writes(classifier: Classifier, images: Tensor) -> bool:
     given = images.to(device_of(classifier), copy=True)
     before, version = given.clone(), given._version
     try:
-        with calling("model raised", ModelError):
+        with left_as_found(classifier), calling("model raised", ModelError):
             classifier(given)
     except ModelError:
         return False

@@ -92,15 +92,15 @@ def _run(arguments: list[str], started: Started | None) -> int:
     from blankcheck.cli.terminal import Terminal, stdout_apart
 
     shared = getattr(settings, "devices", 1) * getattr(settings, "nodes", 1) > 1
-    with stdout_apart(started is not None or not shared) as results, _users_are_not_us():
+    with stdout_apart(started is not None or not shared) as results, _users_are_not_us(settings):
         speaks = settings.quiet, settings.json, arguments, started, results
         return command.run(settings, Terminal(*speaks))
 
 
 @contextmanager
-def _users_are_not_us() -> Iterator[None]:
-    """What code of users raises where nothing foresees it is wrong input as well, and only we end
-    a command; of anything else the traceback is shown."""
+def _users_are_not_us(settings: Any) -> Iterator[None]:
+    """What code of the factories raises where nothing foresees it is wrong input as well, and only
+    we end a command; of anything else the traceback is shown."""
     try:
         yield
     except SystemExit as error:
@@ -112,9 +112,12 @@ def _users_are_not_us() -> Iterator[None]:
         where = place_of(error) or "code that was called"
         raise BlankcheckError(f"{where} ended the program by {error!r}") from error
     except Exception as error:
+        from blankcheck.factories import folder_of
         from blankcheck.users import is_no_fault, place_of, said
 
-        if is_no_fault(error) or not place_of(error):
+        named = (str(getattr(settings, name, "")) for name in ("model", "data"))
+        folders = [folder for text in named if (folder := folder_of(text)) is not None]
+        if is_no_fault(error) or not place_of(error, folders):
             raise
         raise BlankcheckError(
             f"code of the model or the data raised {said(error, True)}"
