@@ -262,7 +262,9 @@ def watched(setting: Setting) -> Experiment:
             with in_silence():
                 there = answers(network, way, images, job.form, job)
         except Exception as error:  # a user's network raises whatever it likes
-            why = "out of memory" if out_of_memory(error) else one_line(error, 80)
+            why = (
+                "out of memory" if out_of_memory(error) else one_line(error.__cause__ or error, 80)
+            )
             refused.append(f"not asked {words}, because it says: {why}")
             continue
         most = SAME_ROUNDED if way.double else SAME_IN_BATCH
