@@ -24,6 +24,7 @@ BEST = "best"
 so (`NEARLY`)."""
 NEARLY = 0.5
 """Share of the confidence asked for."""
+ANY_LIT = (0, NEVER)
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Attack:
         most: steps beyond which the rule gains nothing.
         early_stop_after: steps after which an image that was never confident leaves.
         fallback: run only for attempts that left another attack early.
-        lit: range of lit features of the attempt's best image for which one from `BEST` is run.
+        lit: range of lit features of the attempt's best image for which one from `BEST` is run; a
+            range of its own asks for a confident image.
     """
 
     start: str
@@ -52,7 +54,7 @@ class Attack:
     most: int | None = None
     early_stop_after: int | None = None
     fallback: bool = False
-    lit: tuple[int, int] = (0, NEVER)
+    lit: tuple[int, int] = ANY_LIT
 
     @property
     def name(self) -> str:
