@@ -78,7 +78,7 @@ _sigma_zero, _fine_sigma_zero = always(SigmaZero()), always(SigmaZero(step_size=
 _dense_sigma_zero = always(SigmaZero(step_size=0.3))
 ATTACKS: tuple[Attack, ...] = (
     Attack("black", "exchange", _exchange, 30, (0.8, 1.0), most=60, early_stop_after=12),
-    Attack("black", "sparse-pgd", _sparse_pgd, 80, (0.8, 1.0)),
+    Attack("black", "sparse-pgd", _sparse_pgd, 80),
     Attack("noise", "top-k", _top_k(0.15), 60),
     Attack("near-black", "adaptive", _adaptive, 50, (0.5, 1.0)),
     Attack("real-target", "adaptive", _adaptive, 60),
