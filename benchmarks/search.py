@@ -49,8 +49,10 @@ HERE = Path(__file__).parent
 MARKS = ("<!-- benchmarks/search.py: begin -->", "<!-- benchmarks/search.py: end -->")
 PER_TARGET = 10
 KINDS = ["cnn", "mlp", "mirage", "pgd", "trades", "resnet"]
-OURS = {"cnn": (10, 30, 100, 1000), "mlp": (10, 30, 100, 1000), "resnet": (100,)}
-"""Budgets of the default portfolio; 1000, with real images to start from, elsewhere."""
+OURS = {"cnn": (10, 30, 100, 300, 1000), "mlp": (10, 30, 100, 300, 1000), "resnet": (100, 300)}
+"""Budgets of the default portfolio, from black and noise alone."""
+OURS_ELSEWHERE = (100, 300, 1000)
+"""The same with real images to start from."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def row(
 
 def measure(model: nn.Module, data: bc.Data, kind: str) -> dict[str, Row]:
     rows = {}
-    for steps in OURS.get(kind, (100, 1000)):
+    for steps in OURS.get(kind, OURS_ELSEWHERE):
         with_data = data if kind not in OURS else None
         began = time.perf_counter()
         found = bc.fool(
@@ -204,18 +206,27 @@ def table(runs: list[dict[str, Row]]) -> list[str]:
 
 
 def classes_lost(runs: list[dict[str, Row]]) -> str:
-    """Targets on which some rival found fewer lit features than the largest budget of ours."""
-    lost = 0
-    for run in runs:
-        ours = [r.fewest() for label, r in run.items() if label.startswith("**")][-1]
-        others = torch.stack(
-            [r.fewest() for label, r in run.items() if not label.startswith("**")]
-        ).amin(dim=0)
-        lost += int((ours > others).sum())
+    """For each budget of ours, targets on which some rival of at most as many steps found fewer lit
+    features."""
+    parts = []
+    for label in (label for label in runs[0] if label.startswith("**")):
+        steps, lost = steps_of(label), 0
+        for run in runs:
+            rivals = [r for name, r in run.items() if name[0] != "*" and steps_of(name) <= steps]
+            if rivals:
+                fewest = torch.stack([r.fewest() for r in rivals]).amin(dim=0)
+                lost += int((run[label].fewest() > fewest).sum())
+        parts.append(f"{steps}: {lost}")
     return (
-        f"Targets on which a rival found fewer lit features than the last row of ours: {lost} "
-        f"of {10 * len(runs)}."
+        "Targets on which a rival of at most as many steps found fewer lit features than ours, of "
+        f"{10 * len(runs)}, by steps: {', '.join(parts)}."
     )
+
+
+def steps_of(label: str) -> int:
+    """The steps a method was given; one that has no such number counts as the shortest."""
+    found = re.search(r"(?:(\d+) x )?(\d+) steps", label)
+    return int(found[1] or 1) * int(found[2]) if found else 0
 
 
 def learning(networks: list[nn.Module], data: bc.Data) -> str:

@@ -6,7 +6,7 @@ from torch import nn
 
 import blankcheck as bc
 from blankcheck.auditing import ATTACKS, within
-from blankcheck.auditing.portfolio import ANY_LIT, PRESETS
+from blankcheck.auditing.portfolio import BEST, PRESETS
 from blankcheck.classifiers import UnitClassifier
 from blankcheck.classifiers.wrapper import fingerprint
 from blankcheck.testing import Constant, stripes, stripes_template
@@ -153,13 +153,15 @@ def test_real_classes_are_the_targets_of_a_network_with_more_outputs(digits):
 @pytest.mark.parametrize("steps", [1, 10, 30, 100, 500, 1000, 10_000])
 def test_processes_stay_within_the_budget(steps):
     processes = within(steps)
-    # of attacks with a range of lit features an attempt runs one, and none if it was given up
-    ranged = [p for p in processes if p.lit != ANY_LIT]
-    others = [p for p in processes if p.lit == ANY_LIT]
-    always = sum(p.steps for p in others if not p.fallback)
-    always += max((p.steps for p in ranged), default=0)
-    given_up = sum(p.steps if p.early_stop_after is None else p.early_stop_after for p in others)
-    assert 1 <= always <= steps and given_up <= steps
+    kept = [p for p in processes if not p.fallback]
+    # of the attacks that go on from a best image, those for another number of lit features are left
+    for lit in (1, 10**6):
+        fits = [p for p in kept if p.lit[0] <= lit <= p.lit[1]]
+        assert 1 <= sum(p.steps for p in fits) <= steps
+    # an attempt that is given up has no confident image to go on from
+    given_up = [p for p in processes if p.fallback or p.start != BEST]
+    stops = (p.steps if p.early_stop_after is None else p.early_stop_after for p in given_up)
+    assert sum(stops) <= steps
     assert all(p.most is None or p.steps <= p.most for p in processes) or len(processes) == 1
 
 

@@ -47,7 +47,8 @@ class SparsePGD(Descent):
 
     The paper has one k and whole pixels, and stops at a success. Here features are chosen, and k
     is the image's own: it rises until the image is confident for the first time, and falls whenever
-    it is.
+    it is. The first gradient is that of the start, which says most where a network is flat away
+    from black.
 
     Args:
         features: k at first.
@@ -83,22 +84,20 @@ class SparsePGD(Descent):
         """One step of magnitudes and of scores, and the choice of features."""
         magnitude, score, chosen = state.magnitude, state.score, state.chosen
         budget, stuck, succeeded = state.budget, state.stuck, state.succeeded
-        if state.step > 0:
-            # the first measurement is of the start, which no choice of features has made
-            confident, d = seen.log_odds >= look.target_log_odds, score.shape[1]
-            succeeded = succeeded | confident
-            gradient, likely = seen.gradient.flatten(1), score.sigmoid()
-            pull = gradient * (likely if self.unprojected else chosen)
-            slope = gradient * magnitude * (likely * (1 - likely))
-            norm = slope.norm(dim=1)
-            length = self.score_step * math.sqrt(d) / norm.clamp_min(FLAT)
-            score = plus(score, slope, torch.where(norm < FLAT, 0, length))
-            magnitude = magnitude.add(pull.sign(), alpha=self.step_size).clamp_(0, 1)
-            budget = self._budget(budget, seen.lit, confident, ~succeeded).clamp(1, d)
-            anew = (stuck >= self.patience) & ~confident
-            if not sync_is_free(anew.device) or bool(anew.any()):
-                score = torch.where(anew[:, None], _drawn(state.keys, state.step + 1, d), score)
-            stuck = torch.where(anew, 0, stuck)
+        confident, d = seen.log_odds >= look.target_log_odds, score.shape[1]
+        succeeded = succeeded | confident
+        gradient, likely = seen.gradient.flatten(1), score.sigmoid()
+        pull = gradient * (likely if self.unprojected else chosen)
+        slope = gradient * magnitude * (likely * (1 - likely))
+        norm = slope.norm(dim=1)
+        length = self.score_step * math.sqrt(d) / norm.clamp_min(FLAT)
+        score = plus(score, slope, torch.where(norm < FLAT, 0, length))
+        magnitude = magnitude.add(pull.sign(), alpha=self.step_size).clamp_(0, 1)
+        budget = self._budget(budget, seen.lit, confident, ~succeeded).clamp(1, d)
+        anew = (stuck >= self.patience) & ~confident
+        if not sync_is_free(anew.device) or bool(anew.any()):
+            score = torch.where(anew[:, None], _drawn(state.keys, state.step + 1, d), score)
+        stuck = torch.where(anew, 0, stuck)
         now = largest(score, budget)
         stuck = torch.where((now == chosen).all(dim=1), stuck + 1, 0)
         walk = (budget, stuck, succeeded, magnitude, score, now)
