@@ -107,10 +107,10 @@ OTHERWISE = {
     "no number": (lambda m, x: m.plain(x) + float("nan"), "not finite"),
     "fails with gradients": (
         lambda m, x: m.plain(x) if not x.requires_grad else {}[0],
-        "cannot be run",
+        "cannot take images",
     ),
     "a buffer": (adding, "changes its own buffers"),
-    "the image itself": (brightening, "changes its own buffers or images"),
+    "the image itself": (brightening, "writes into the images"),
     "a random constant": (lambda m, x: m.plain(x) + torch.randn(2), "at random"),
     "a random weight": (
         lambda m, x: F.linear(x.flatten(1), m.f.weight + torch.rand(16)),
