@@ -83,7 +83,7 @@ def check_allocation(folder: Folder, want: Conditions, targets: Sequence[int] | 
         if len(targets) < classes:
             without = next(target for target, count in enumerate(counts) if not count)
             words = "has no attempts, as a class without images, which the data would show"
-            found.lack(ATTEMPTS, f"class {without} {words}")
+            found.not_at_hand(f"class {without} {words}")
     many = max(1, len(targets))
     each = max(counts, default=0) if known is None else known.for_targets(many)
     wanted = [each if target in targets else 0 for target in range(classes)]
