@@ -61,9 +61,9 @@ def check_conditions(folder: Folder, shape: Shape | None) -> Conditions | None:
     return conditions
 
 
-def check_allocation(folder: Folder, want: Conditions) -> None:
+def check_allocation(folder: Folder, want: Conditions, targets: Sequence[int] | None) -> None:
     """Every class has as many attempts as the preset gives it, and each attempt says which
-    conditions it violates."""
+    conditions it violates. targets: the classes that have images; None where nobody can tell."""
     found, attempts, classes = folder.found, folder.attempts, len(folder.verdict["classes"])
     counts = [0] * classes
     for i, attempt in enumerate(attempts):
@@ -78,11 +78,19 @@ def check_allocation(folder: Folder, want: Conditions) -> None:
         found.lack(CONFIG, "preset is missing")
     elif known is None:
         found.fail(CONFIG, f"preset is {value(preset)}")
-    wanted = max(counts, default=0) if known is None else known.for_targets(max(1, classes))
-    wrong = [target for target, count in enumerate(counts) if count != wanted]
+    if targets is None:
+        targets = [target for target, count in enumerate(counts) if count]
+        if len(targets) < classes:
+            without = next(target for target, count in enumerate(counts) if not count)
+            words = "has no attempts, as a class without images, which the data would show"
+            found.not_at_hand(f"class {without} {words}")
+    many = max(1, len(targets))
+    each = max(counts, default=0) if known is None else known.for_targets(many)
+    wanted = [each if target in targets else 0 for target in range(classes)]
+    wrong = [target for target in range(classes) if counts[target] != wanted[target]]
     if wrong:
         has = f"class {wrong[0]} has {counts[wrong[0]]} attempts"
-        found.fail(ATTEMPTS, f"{has}, by the fixed allocation it has {wanted}")
+        found.fail(ATTEMPTS, f"{has}, by the fixed allocation it has {wanted[wrong[0]]}")
     if any(a.target > b.target for a, b in pairwise(attempts)):
         found.fail(ATTEMPTS, "attempts are not in the order of their targets")
     for i, (attempt, record) in enumerate(zip(attempts, folder.records, strict=True)):

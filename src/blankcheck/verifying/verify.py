@@ -71,7 +71,7 @@ def verify(
     if classifier is not None and shape is not None:
         extra = _measured(folder, certificate, Subject(classifier, name, loaded, shape, want))
     if run.has(ATTEMPTS):
-        record.check_allocation(folder, want)
+        record.check_allocation(folder, want, None if loaded is None else loaded.targets)
         record.derive(folder, extra, want, None if certificate is None else proof_of(certificate))
     return found
 
