@@ -220,7 +220,9 @@ def _ink_gate(networks: Networks) -> Made:
 
 
 def _of_another_kind(networks: Networks, name: str) -> Made:
-    model = ink_gate(networks.of_another_kind(COUNTERPARTS[name]), networks.data)
+    # smooth units are slow to become sure
+    sure = d.Scaled(networks.of_another_kind(COUNTERPARTS[name]), factor=4)
+    model = ink_gate(sure, networks.data)
     return Made(model, model.k, f"proof up to {model.k} lit features")
 
 
