@@ -10,6 +10,7 @@ from torch import nn
 from blankcheck.auditing import Job, run_attempts
 from blankcheck.auditing.controls.setting import Setting, Twin
 from blankcheck.auditing.controls.stronger_search import transfer
+from blankcheck.auditing.controls.watched import begin
 from blankcheck.auditing.gather import Gathered, _by_the_way, gather
 from blankcheck.auditing.judges import Judges, ood_test
 from blankcheck.auditing.onlooker import Met, Onlooker
@@ -168,6 +169,7 @@ def setting_of(network, data, network_twin) -> Setting:
         data.test,
         10,
         lambda: iter([twin]),
+        begin(job, 10, data.validation.images),
     )
 
 

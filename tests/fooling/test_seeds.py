@@ -16,7 +16,7 @@ from blankcheck.auditing.attempts import AttemptResults, run_attempts
 from blankcheck.auditing.controls import planted as planting
 from blankcheck.auditing.controls import setting as searching
 from blankcheck.auditing.controls import stronger_search as harder
-from blankcheck.auditing.controls.setting import Setting, Twin
+from blankcheck.auditing.controls.setting import Began, Setting, Twin
 from blankcheck.auditing.judges import Judges
 from blankcheck.auditing.portfolio import PRESETS
 from blankcheck.auditing.witnesses import judged
@@ -85,8 +85,9 @@ def test_no_search_of_any_run_is_the_main_search_of_another(monkeypatch):
         attempts = judged(job, tried, Judges(_Same(), _Same(), _Same())).attempts
         twins = [Twin(network, "logits", name) for name in ("first", "second")]
         known = job, PRESETS["smoke"], attempts, tried, torch.rand(5, 1, 4, 4)
+        began = Began(torch.zeros(0, 1, 4, 4), torch.zeros(0, 3), {})
         test = Split(torch.rand(5, 1, 4, 4), torch.arange(5) % 3)
-        setting = Setting(*known, test, 3, lambda twins=twins: iter(twins))
+        setting = Setting(*known, test, 3, lambda twins=twins: iter(twins), began)
         for control in CONTROLS:
             control(setting)
     assert len(used) == len(set(used)) >= 8 * len(CONTROLS) and min(used) > 1000
