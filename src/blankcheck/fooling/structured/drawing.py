@@ -58,7 +58,8 @@ class Structures:
 
 def _few(shape: Shape) -> Iterator[tuple[float, ...]]:
     """(kind, top, left, h, w, p, t, phase, bits, grey, channel) of small rectangles, corners,
-    borders, frames, whole lines, stripes, checks and lattices; channel -1 is all of them."""
+    borders, pairs of pixels, crosses, frames, whole lines, stripes, checks and lattices; channel -1
+    is all of them."""
     c, rows, columns = shape
     greys = [(grey, -1) for grey in GREYS] + [(1.0, channel) for channel in range(c) if c > 1]
     whole, side = (0, 0, rows, columns), min(rows, columns)
@@ -75,6 +76,14 @@ def _few(shape: Shape) -> Iterator[tuple[float, ...]]:
             for kind in ("corners", "border")
             for t in (1, 2, 3)
             for bits in range(1, 16)
+        ),
+        # pairs of pixels, and crosses of both kinds, in the middle
+        *((NUMBER["corners"], rows // 2, 0, 1, n, 2, 1, 0, 3) for n in range(2, columns)),
+        *((NUMBER["corners"], 0, columns // 2, n, 1, 2, 1, 0, 5) for n in range(2, rows)),
+        *(
+            (NUMBER["lines"], (rows - n) // 2, (columns - n) // 2, n, n, 2, 1, 1, bits)
+            for n in range(3, side + 1, 2)
+            for bits in (0, 2)
         ),
         *(
             (NUMBER["frame"], i, i, rows - 2 * i, columns - 2 * i, 2, t, 0, 15)
