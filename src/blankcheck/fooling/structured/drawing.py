@@ -59,7 +59,7 @@ class Structures:
 def _few(shape: Shape) -> Iterator[tuple[float, ...]]:
     """(kind, top, left, h, w, p, t, phase, bits, grey, channel) of small rectangles, corners,
     borders, pairs of pixels, crosses, frames, whole lines, stripes, checks and lattices; channel -1
-    is all of them."""
+    is all of them; and of one block in every grey of an 8-bit file."""
     c, rows, columns = shape
     greys = [(grey, -1) for grey in GREYS] + [(1.0, channel) for channel in range(c) if c > 1]
     whole, side = (0, 0, rows, columns), min(rows, columns)
@@ -103,7 +103,10 @@ def _few(shape: Shape) -> Iterator[tuple[float, ...]]:
         *((NUMBER["checks"], *whole, 2, t, phase, 0) for t in range(1, 5) for phase in (0, t)),
         *((NUMBER[kind], *whole, p, 1, 0, 0) for kind in ("lattice", "grid") for p in steps),
     ]
-    return ((*plan, *grey) for plan, grey in itertools.product(plans, greys))
+    block = NUMBER["rectangle"], rows // 3, columns // 3, 2, 2, 2, 1, 0, 0
+    every_grey = ((*block, level / 255, -1) for level in range(1, 256))
+    yield from ((*plan, *grey) for plan, grey in itertools.product(plans, greys))
+    yield from every_grey
 
 
 def _enumerated(at: Window, plans: Tensor) -> Window:
