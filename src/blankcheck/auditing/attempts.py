@@ -10,7 +10,7 @@ from torch import Tensor
 
 from blankcheck.auditing.attack_run import Batch, Job, merged, run_attack
 from blankcheck.auditing.deduplicate import deduplicated
-from blankcheck.auditing.portfolio import ANY_LIT, BEST, NEARLY, Attack
+from blankcheck.auditing.portfolio import BEST, Attack
 from blankcheck.fooling import NEED_REAL, STARTS, random_mask
 from blankcheck.parallel.spread import Spread, alone
 from blankcheck.seeds import own_random_numbers, seed_of, seeded
@@ -144,9 +144,7 @@ class _Chunk:
         asked = ~ended & (self.stopped | (not attack.fallback))
         if attack.start == BEST:
             least, most = attack.lit
-            # in a short budget those that are only nearly confident run a fallback instead
-            share = NEARLY if attack.lit == ANY_LIT else 1.0
-            asked &= best.confidence >= share * self.job.conditions.confidence
+            asked &= best.confidence >= attack.sure * self.job.conditions.confidence
             asked &= (best.lit >= least) & (best.lit <= most)
         else:
             asked &= ~(best.met & (self.tried_after >= self.job.more))

@@ -20,11 +20,7 @@ from blankcheck.fooling.solvers import Solver
 from blankcheck.types import NEVER
 
 BEST = "best"
-"""The start of an attack that goes on from its attempt's best image, if a confident one, or nearly
-so (`NEARLY`)."""
-NEARLY = 0.5
-"""Share of the confidence asked for."""
-ANY_LIT = (0, NEVER)
+"""The start of an attack that goes on from its attempt's best image."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +37,8 @@ class Attack:
         most: steps beyond which the rule gains nothing.
         early_stop_after: steps after which an image that was never confident leaves.
         fallback: run only for attempts that left another attack early.
-        lit: range of lit features of the attempt's best image for which one from `BEST` is run; a
-            range of its own asks for a confident image.
+        lit, sure: range of lit features of the attempt's best image, and the least share of the
+            confidence asked for that it has, for which one from `BEST` is run.
     """
 
     start: str
@@ -54,7 +50,8 @@ class Attack:
     most: int | None = None
     early_stop_after: int | None = None
     fallback: bool = False
-    lit: tuple[int, int] = ANY_LIT
+    lit: tuple[int, int] = (0, NEVER)
+    sure: float = 0.5
 
     @property
     def name(self) -> str:
@@ -186,8 +183,9 @@ def _short(steps: int, attacks: tuple[Attack, ...]) -> tuple[Attack, ...]:
     second = replace(by_name["black/sparse-pgd"], steps=round(descent))
     second = replace(second, early_stop_after=second.steps // 2)
     left = steps - first.steps - second.steps
-    exchange = replace(by_name[f"{BEST}/exchange"], steps=left, lit=(0, DENSE * left))
-    dense = Attack(BEST, "dense-sigma-zero", _dense_sigma_zero, left, lit=(DENSE * left + 1, NEVER))
+    exchange = replace(by_name[f"{BEST}/exchange"], steps=left, lit=(0, DENSE * left), sure=1.0)
+    many = DENSE * left + 1, NEVER
+    dense = Attack(BEST, "dense-sigma-zero", _dense_sigma_zero, left, lit=many, sure=1.0)
     given_up = left + second.steps - second.steps // 2
     # in this order nobody runs exchange and sigma-zero: the former never makes an image denser
     return (first, second, exchange, dense, *_fallbacks(given_up, attacks))

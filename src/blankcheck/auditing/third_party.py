@@ -53,7 +53,6 @@ class Asked:
         self.forwards += len(images)
         outputs = run(self.classifier, images)
         if outputs.requires_grad:
-            # torch leaves this method without types
             # torch has no types for hooks
             outputs.register_hook(self._back)  # type: ignore[no-untyped-call]
         return as_logits(outputs, self.form)

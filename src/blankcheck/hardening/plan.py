@@ -28,6 +28,7 @@ WEIGHT, GENTLE_WEIGHT = 4.0, 1.0
 """Usual weights of the loss on fooling images: the second where a network is trained already, where
 something is to be proved, and where images are few, so that training sees each very often."""
 FEW = 6000
+"""Training images below which these are few."""
 LR, TRAINED_LR, CERTIFIED_LR = 2e-3, 5e-4, 5e-3
 """Peak learning rates: the usual one, that of a network which knows its data already, and that for
 a proof, whose penalty keeps steps small."""
@@ -141,7 +142,7 @@ class HardeningPlan(HardeningOptions):
         stop_attempts: up to so many show that stop_rate is reached.
     """
 
-    epochs: int = 10
+    epochs: int = EPOCHS
     rounds: int = MOST_ROUNDS
     pretrain: int = 0
     fooling_weight: float = WEIGHT

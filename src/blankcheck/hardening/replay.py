@@ -42,8 +42,8 @@ stays sure of longest are fragments: strokes of which a part is missing, moved, 
 SHRUNK, CAPPED, EXCHANGED = 0, 1, 2
 """How an image is searched: shrunk by a weight, cut to its largest features, or by exchanging."""
 SHARES = (0.35, 0.1, 0.55)
-"""Of the buffer. Exchanging leaves half the lit features of a real image that shrinking leaves, and
-on hardened networks finds nearly all that audits find."""
+"""Of the buffer. Exchanging finds most of what audits find on networks that are hardened a little;
+with less shrinking than this, audits find what shrinking finds."""
 
 
 def keep_largest(images: Tensor, keep: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from blankcheck.hardening.metric_sums import Trained
 from blankcheck.hardening.plan import HardeningPlan
 from blankcheck.hardening.sources import NoImages, source_of
 from blankcheck.hardening.trainer import Trainer, Watch
-from blankcheck.judging import GATE, OODTest
+from blankcheck.judging import FILTER, OODTest
 from blankcheck.judging.check_rules import MIN_REAL_CONFIDENT
 from blankcheck.parallel.peers import ALONE, Peers
 from blankcheck.seeds import own_random_numbers, seed_of
@@ -74,7 +74,7 @@ class Hardening:
         want = self.conditions = conditions or Conditions(max_lit=default_max_lit(data.shape))
         # half A only: the audit's judge is fitted on half B
         filter_ = OODTest.fit(
-            data.halves[0].images, want.ood_level, most=plan.gate_images, scores=GATE
+            data.halves[0].images, want.ood_level, most=plan.gate_images, scores=FILTER
         )
         self.train = data.halves[0] if plan.hold_out_twin else data.train
         generator = torch.Generator().manual_seed(seed)

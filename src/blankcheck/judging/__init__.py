@@ -12,8 +12,8 @@ from blankcheck.judging.odd import ODD as ODD
 from blankcheck.judging.ood import OODTest as OODTest
 from blankcheck.judging.scores import Score as Score
 from blankcheck.judging.scores import features as features
+from blankcheck.judging.shape import FILTER as FILTER
 from blankcheck.judging.shape import FIRST as FIRST
-from blankcheck.judging.shape import GATE as GATE
 from blankcheck.judging.shape import SECOND as SECOND
 from blankcheck.judging.verdict import Verdict as Verdict
 from blankcheck.judging.verdict import judge as judge
