@@ -421,3 +421,9 @@ def test_a_folder_is_no_file(tmp_path, source):
     arrays(tmp_path, x=X, y=Y)
     with pytest.raises(DataError, match="is a folder|is a file, must be a folder"):
         load_data(source.format(tmp_path))
+
+
+@pytest.mark.parametrize("level", [9e-5, 1e-9, 1e-300])
+def test_a_level_that_no_number_of_images_shows_is_refused_at_once(level):
+    with pytest.raises(DataError, match=r"at least 0\.0001, which 10000 images"):
+        check_size(10**6, level)

@@ -117,12 +117,13 @@ class Onlooker(nn.Module):
             if len(rows):
                 found, sure = stored(images[rows]), sure[rows]
                 sparse = (count_lit(found) <= self.want.max_lit).nonzero().squeeze(1)
-                self._candidates.append((found[sparse], sure[sparse]))
+                if len(sparse):
+                    self._candidates.append((found[sparse], sure[sparse]))
         self._pending.clear()
 
     def _ask(self) -> None:
         """Of the candidates that are out of distribution the sparsest of each class is met."""
-        if any(len(images) for images, _ in self._candidates):
+        if self._candidates:
             images, sure = (torch.cat(parts) for parts in zip(*self._candidates, strict=True))
             odd = self.accepts(images).nonzero().squeeze(1)
             for place in odd[count_lit(images[odd]).argsort(stable=True)].tolist():

@@ -59,14 +59,24 @@ def check_size(n: int, level: float) -> None:
 
 
 def fewest_images(level: float) -> int:
-    """How many real images a p-value needs to reach a level."""
+    """How many real images a p-value needs to reach a level; DataError where no number will do."""
+    if not _reached(2 * MAX_FIT, level):
+        raise DataError(
+            f"ood_level must be at least {1 / (2 * MAX_FIT + 1):.3g}, which {2 * MAX_FIT} images "
+            f"that calibrate can show, got {level:g}"
+        )
     about = int((math.ceil(1 / level) - 1) / 0.4) - 5
     return next(n for n in count(max(1, about)) if _is_enough(n, level))
 
 
 def _is_enough(n: int, level: float) -> bool:
     calibrating, ranking = n - int(0.6 * n), int(0.6 * n) - int(0.4 * n)
-    return min(calibrating, 2 * MAX_FIT) >= math.ceil(1 / level) - 1 and ranking >= 10
+    return _reached(min(calibrating, 2 * MAX_FIT), level) and ranking >= 10
+
+
+def _reached(calibrating: int, level: float) -> bool:
+    """Whether the smallest p-value is at most the level."""
+    return calibrating >= math.ceil(1 / level) - 1
 
 
 def carries(calibrating: int, level: float) -> bool:

@@ -57,6 +57,8 @@ def verify(
     if want is None:
         return found
     classifier: UnitClassifier | None = None
+    if run.has(ATTEMPTS):  # which attempts there are comes before what each of them says
+        record.check_allocation(folder, want, None if loaded is None else loaded.targets)
     extra: tuple[Attempt, ...] = ()
     try:
         named = (model, weights, normalize, unsafe_pickle)
@@ -71,7 +73,6 @@ def verify(
     if classifier is not None and shape is not None:
         extra = _measured(folder, certificate, Subject(classifier, name, loaded, shape, want))
     if run.has(ATTEMPTS):
-        record.check_allocation(folder, want, None if loaded is None else loaded.targets)
         record.derive(folder, extra, want, None if certificate is None else proof_of(certificate))
     return found
 

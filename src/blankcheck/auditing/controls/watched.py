@@ -164,12 +164,14 @@ def changed(began: Began, classifier: Classifier) -> int:
     return sum(began.state.get(name) != now.get(name) for name in began.state.keys() | now.keys())
 
 
-def call_often(classifier: Classifier, images: Tensor, form: str, job: Job) -> None:
-    """Call a network, one image at a time, until it was called `CALLS` times."""
-    network = network_of(classifier)
-    left = CALLS - (classifier.calls if isinstance(classifier, Onlooker) else 0)
-    for first in range(0, max(0, left), len(images)):
-        answers(network, USE, images[: left - first], form, job)
+def call_often(classifier: Classifier, images: Tensor, job: Job) -> None:
+    """Call a network as it is used, one image at a time, until it was called `CALLS` times."""
+    network, images = network_of(classifier), images.to(job.device)
+    calls = classifier.calls if isinstance(classifier, Onlooker) else 0
+    alike = own_random_numbers(seed_of(job.seed, "calls"), [torch.device(job.device)])
+    with alike, _parameters(network, USE.unfrozen), USE.inside():
+        for call in range(calls, CALLS):
+            run(network, images[call % len(images)].unsqueeze(0))
 
 
 def off_grid(images: Tensor, job: Job) -> list[Tensor]:
@@ -223,7 +225,7 @@ def repeatable(setting: Setting) -> Experiment:
     moved = ~((asked - asked[0]).abs().amax(dim=(0, 2)) <= SAME)
     words = f"when asked {ASKED} times, and at the end of the audit as at its beginning"
     if not any(a.fooled for a in setting.attempts):
-        call_often(job.classifier, setting.began.images, job.form, job)
+        call_often(job.classifier, setting.began.images, job)
         words = f"{words}, {CALLS:,} calls later"
     last = answers(network_of(job.classifier), Way(), setting.began.images, job.form, job)
     moved[: len(last)] |= ~((last - first).abs().amax(dim=1) <= SAME)
