@@ -83,6 +83,13 @@ class SourceContext:
         """The search of these targets (n,)."""
         return Problem(self.classifier, "logits", targets.to(self.device))
 
+    def counts(self, images: Tensor) -> Tensor:
+        """(n,) bool: those far enough from real ones to be trained on, wherever a search may end.
+        """
+        if self.plan.prune == "none":
+            return torch.ones(len(images), dtype=torch.bool)
+        return self.ood_filter.p_values(images) <= self.strict
+
     def weights(self, images: Tensor, targets: Tensor) -> Tensor:
         """How much each of these images (n, c, h, w) counts in the fooling loss, (n,) on the CPU;
         0: it is not trained on. Those at the level of the conditions count `far_weight` times; the
