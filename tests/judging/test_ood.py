@@ -64,7 +64,12 @@ def test_false_alarms_stay_at_the_level_and_blank_images_are_caught(tests, score
     assert test.accepts(noise(20, 1, 12, 12)).all()
 
 
-@FAMILIES
+@pytest.mark.parametrize(
+    "scores",
+    # the second costs more than all the rest
+    [pytest.param(ALL[f], marks=[pytest.mark.slow] if f == "second" else []) for f in ALL],
+    ids=ALL,
+)
 def test_conditional_guarantee_over_many_calibration_draws(scores):
     """With marginal p-values about half of the draws have more false alarms than the level, here at
     most one in twenty."""

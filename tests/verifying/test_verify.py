@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save, save_file
 import blankcheck as bc
 from blankcheck.api import audit, reopen
 from blankcheck.auditing import Twin, ood_test
+from blankcheck.auditing.controls import stronger_search
 from blankcheck.auditing.portfolio import PRESETS, Preset
 from blankcheck.certifying import Gated, gate_network
 from blankcheck.certifying.certificate import certify, levels_again
@@ -74,6 +75,7 @@ def quick(plain):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(audit, "get_twins", lambda *given: iter([twin]))
         patch.setitem(PRESETS, "smoke", Preset(attempts=20, per_target=2, steps=30))
+        patch.setattr(stronger_search, "MAX_STEPS", 30)  # a twin that resists is not asked longer
         patch.setattr(reopen, "load_data", loaded)
         patch.setattr(judging_again, "ood_test", fitted)
         for name in ("confirm", "levels_again"):
