@@ -22,7 +22,7 @@ from blankcheck.errors import ArgumentError, ModelError, RunFolderError
 from blankcheck.hardening import Hardening, HardeningPlan
 from blankcheck.hardening.context import SourceContext
 from blankcheck.hardening.history import plateau
-from blankcheck.hardening.sources import Sets, make_set
+from blankcheck.hardening.sources import SUREST, Sets, make_set
 from blankcheck.judging import OODTest
 from blankcheck.runs.folder import RunFolder
 from blankcheck.runs.state import STATE
@@ -282,6 +282,27 @@ def test_sets_keep_a_share_of_the_earlier_ones(digits):
     for count in (1, 2, 3):
         fresh.source.begin_round(fresh.context)
         assert len(fresh.source.pool) == 100 * count, "a network that starts again sees all of them"
+
+
+def test_structured_images_are_trained_on_where_the_network_is_surest(digits, plain):
+    work = hardening(digits)
+    work.classifier.load_state_dict(plain.state_dict())
+    source, context = work.source, work.context
+    source.begin_round(context)
+    first = source.structures
+    assert len(first) > 1000 and (context.ood_filter.p_values(first) <= context.strict).all()
+    assert (count_lit(first) <= context.conditions.max_lit).all()
+    source.begin_round(context)
+    assert not torch.equal(first[-100:], source.structures[-100:]), "drawn anew in each round"
+    p = context.classifier.eval()(first).softmax(1)
+    order = p.amax(1).argsort()
+    source.structures = first[order[[0, -1]]]
+    with_them, alone = source.batch(context), work.trainer.plan.fooling_batch
+    shown = with_them.images[-SUREST:]
+    assert (shown == first[order[-1]]).all() and with_them.seen == alone + SUREST
+    assert (with_them.targets[-SUREST:] == p[order[-1]].argmax()).all()
+    source.structures = first[:0]
+    assert source.batch(context).seen == alone, "where none is far enough from real images"
 
 
 @pytest.mark.slow
