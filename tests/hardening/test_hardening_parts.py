@@ -16,6 +16,7 @@ from blankcheck.hardening.objectives import (
     reject_class,
 )
 from blankcheck.hardening.replay import keep_largest
+from blankcheck.hardening.shaking import NUMBERS, random_shakes, shaken
 from blankcheck.judging import calibration_error
 
 
@@ -115,3 +116,20 @@ def test_what_a_set_says_of_a_network():
     flat = set_record(Says(), shown, objective_named("max-entropy"), 3, 0.9)
     assert flat["handled"] == 0.5, "the one that does not count, and the undecided one"
     assert "right_fake" not in flat
+
+
+def test_shaken_images_are_moved_as_asked_and_half_of_them_not_at_all():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(400, 3, 28, 28, generator=generator)
+    shakes = random_shakes(400, generator)
+    other = shaken(images, shakes)
+    same = (other == images).flatten(1).all(dim=1)
+    assert (same == (shakes[:, -1] < 0)).all() and 150 < int(same.sum()) < 250
+    assert float(other.min()) >= 0 and float(other.max()) <= 1
+    right, down = torch.zeros(2, 1, NUMBERS)
+    right[0, 4], down[0, 5] = 1, 1
+    assert_close(shaken(images[:1], right)[..., :-1], images[:1, ..., 1:], atol=1e-4, rtol=0)
+    assert_close(shaken(images[:1], down)[..., :-1, :], images[:1, :, 1:], atol=1e-4, rtol=0)
+    assert_close(shaken(images[:1], 0 * down), images[:1], atol=1e-4, rtol=0)
+    alone = torch.cat([shaken(images[i : i + 1], shakes[i : i + 1]) for i in range(20)])
+    assert torch.equal(alone, other[:20]), "an image does not depend on its batch"

@@ -84,7 +84,7 @@ class SourceContext:
         return Problem(self.classifier, "logits", targets.to(self.device))
 
     def counts(self, images: Tensor) -> Tensor:
-        """(n,) bool: those far enough from real ones to be trained on, wherever a search may end."""
+        """(n,) bool: those far enough from real images to be trained on."""
         if self.plan.prune == "none":
             return torch.ones(len(images), dtype=torch.bool)
         return self.ood_filter.p_values(images) <= self.strict

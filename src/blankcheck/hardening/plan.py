@@ -136,6 +136,8 @@ class HardeningPlan(HardeningOptions):
         inner_steps: of search by which an image is moved at once.
         life: such moves after which an image is replaced, at most.
         buffer: images that are being searched in the schedule continuous.
+        shake: whether real images are shaken a little (`shaking`); not where a proof is asked for,
+            which leaves little room for more images to be sure of.
         gate_images: real images, at most, that fit the scores of the out-of-distribution test.
         fresh_attempts: of the search that ends a round.
         fresh_steps: of each of these attempts.
@@ -153,6 +155,7 @@ class HardeningPlan(HardeningOptions):
     inner_steps: int = 4
     life: int = 80
     buffer: int = 1024
+    shake: bool = True
     gate_images: int = 2500
     fresh_attempts: int = 50
     fresh_steps: int = 200
@@ -205,6 +208,7 @@ class HardeningPlan(HardeningOptions):
         given.setdefault("fooling_weight", GENTLE_WEIGHT if gentle else WEIGHT)
         lr = CERTIFIED_LR if "certify" in given else TRAINED_LR if trained else LR
         given.setdefault("lr", lr)
+        given.setdefault("shake", "certify" not in given)
         given.setdefault("sureness", CERTIFIED_SURENESS if "certify" in given else SURENESS)
         plan = cls(epochs=epochs, **given)
         return replace(plan, rounds=min(rounds, epochs - plan.pretrain))

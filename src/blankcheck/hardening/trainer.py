@@ -19,6 +19,7 @@ from blankcheck.hardening.context import SourceContext
 from blankcheck.hardening.measures import answers
 from blankcheck.hardening.metric_sums import MetricSums, Trained
 from blankcheck.hardening.objectives import confidence_margin_loss, objective_named
+from blankcheck.hardening.shaking import random_shakes, shaken
 from blankcheck.hardening.sources import Found, NoImages
 from blankcheck.outputs import run
 
@@ -98,10 +99,10 @@ class Trainer:
         real = MetricSums.of(REAL, classes, device)
         seen, done = Trained(real, MetricSums.of(names, classes, device)), 0
         for _ in range(epochs):
-            moves = random_moves(len(self.data), self.common) if self.plan.augment else None
+            varied = self._variations()
             for index in batches(len(self.data), self.plan.batch, self.common):
                 found = source.batch(self.context)
-                self._learn(index, moves, found, seen)
+                self._learn(index, varied, found, seen)
                 seen.seen += found.seen
                 seen.shown.append((found.images[:few].cpu(), found.targets[:few].cpu()))
                 done += 1
@@ -114,13 +115,26 @@ class Trainer:
         confidence = self.context.conditions.confidence
         return answers(p, targets, self.objective, self.context.classes, confidence)
 
-    def _learn(self, index: Tensor, moves: Tensor | None, found: Found, seen: Trained) -> None:
-        """One step. moves: of all real images, if any."""
+    def _variations(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """How the real images look in this epoch: from images and their indices to images."""
+        n, plan = len(self.data), self.plan
+        moves = random_moves(n, self.common) if plan.augment else None
+        shakes = random_shakes(n, self.common) if plan.shake else None
+
+        def varied(images: Tensor, index: Tensor) -> Tensor:
+            if moves is not None:
+                images = moved(images, moves[index].to(images.device))
+            return images if shakes is None else shaken(images, shakes[index].to(images.device))
+
+        return varied
+
+    def _learn(
+        self, index: Tensor, varied: Callable[[Tensor, Tensor], Tensor], found: Found, seen: Trained
+    ) -> None:
+        """One step. varied: of `_variations`."""
         part, peers, plan = self.peers.part_of(index), self.peers, self.plan
         labels = self.data.labels[part.index].to(self.context.device)
-        images = self.data.images[part.index].to(self.context.device)
-        if moves is not None:
-            images = moved(images, moves[part.index].to(images.device))
+        images = varied(self.data.images[part.index].to(self.context.device), part.index)
         self.classifier.train()
         if len(index) < 2 and len(index) + min(peers.all_gather(len(found.images))) < 2:
             return  # batch norm cannot take a single image
