@@ -22,11 +22,13 @@ Precision = Literal["32", "bf16", "16"]
 EPOCHS = 20
 """As many again as plain training needs: what is found goes on becoming less."""
 MOST_ROUNDS = 4
-SURENESS, CERTIFIED_SURENESS = 9.0, 2.0
-"""Usual weights of the loss that makes the network surer of real images."""
-WEIGHT, GENTLE_WEIGHT = 4.0, 1.0
+WEIGHT, GENTLE_WEIGHT = 12.0, 1.0
 """Usual weights of the loss on fooling images: the second where a network is trained already, where
 something is to be proved, and where images are few, so that training sees each very often."""
+SURENESS, GENTLE_SURENESS, CERTIFIED_SURENESS = 40.0, 9.0, 2.0
+"""Of the loss that makes the network surer of real images: usually, with the gentle weight, and
+where something is to be proved. The first two losses pull at one another; a network is the surer of
+real images the larger the one is beside the other, and fooled the oftener."""
 FEW = 6000
 """Training images below which these are few."""
 LR, TRAINED_LR, CERTIFIED_LR = 2e-3, 5e-4, 5e-3
@@ -50,11 +52,12 @@ class HardeningOptions:
         network: same goes on training; fresh starts every round again from the first weights, on
             all sets so far.
         fooling_weight: of the loss on fooling images against that on real ones. More resists more
-            and is less often sure. Default 4, or 1 for a network that is trained already, with
+            and is less often sure. Default 12, or 1 for a network that is trained already, with
             fewer than 6000 training images and with --certify.
         far_weight: how much more images count that are out of distribution at --ood-level.
         sureness: weight of a loss that makes the network surer of real images than --confidence;
-            default 9, or 2 with --certify, whose proof is against being sure.
+            default 40, 9 where the default of --fooling-weight is 1, or 2 with --certify, whose
+            proof is against being sure.
         gate_level: images are trained on up to this multiple of --ood-level; default up to a
             p-value of 0.03. More resists more and is less often sure.
         prune: train on images that are out of distribution (ood), that meet all three conditions
@@ -209,7 +212,8 @@ class HardeningPlan(HardeningOptions):
         lr = CERTIFIED_LR if "certify" in given else TRAINED_LR if trained else LR
         given.setdefault("lr", lr)
         given.setdefault("shake", "certify" not in given)
-        given.setdefault("sureness", CERTIFIED_SURENESS if "certify" in given else SURENESS)
+        sureness = GENTLE_SURENESS if gentle else SURENESS
+        given.setdefault("sureness", CERTIFIED_SURENESS if "certify" in given else sureness)
         plan = cls(epochs=epochs, **given)
         return replace(plan, rounds=min(rounds, epochs - plan.pretrain))
 
