@@ -61,7 +61,7 @@ def run(classifier: Classifier, images: Tensor) -> Tensor:
             in one line.
     """
     version = -1 if images.is_inference() else images._version
-    gradients = torch.is_grad_enabled()
+    gradients, precision = torch.is_grad_enabled(), torch.get_default_dtype()
     try:
         outputs = classifier(images)
     except BaseException as error:  # SystemExit, too
@@ -70,13 +70,19 @@ def run(classifier: Classifier, images: Tensor) -> Tensor:
         shape = tuple(images.shape)
         raise ModelError(f"model cannot take images of shape {shape}: {said_by(error)}") from error
     finally:
-        if torch.is_grad_enabled() != gradients:  # which a network may switch off for good
+        # a network may change both for good
+        if torch.is_grad_enabled() != gradients:
             torch.set_grad_enabled(gradients)
+        if torch.get_default_dtype() != precision:
+            torch.set_default_dtype(precision)
     if version >= 0 and images._version != version:
         raise ModelError(f"{WRITES}: {ON_A_COPY}")
     shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else ()
     if len(shape) != 2 or shape[0] != len(images) or shape[1] < 2:
         raise ModelError(_unfit(outputs, len(images)))
+    if outputs.layout != torch.strided or outputs.is_complex() or outputs.is_quantized:
+        kind = outputs.dtype if outputs.layout == torch.strided else outputs.layout
+        raise ModelError(f"model outputs must be plain real numbers, got {kind}")
     return outputs
 
 

@@ -23,6 +23,9 @@ Accept = Callable[[Tensor], Tensor]
 """From images (n, c, h, w) to booleans (n,): True where the image also meets a further condition,
 say an OOD test."""
 
+MOST_LIT = 1_000_000_000
+"""Features that a limit may allow; no image has more."""
+
 
 class Images(Protocol):
     """Real images (n, c, h, w) float32 in [0, 1]: a tensor, or a set too large for memory of which
@@ -127,6 +130,8 @@ class Conditions:
             raise ArgumentError(f"confidence must lie in (0, 1), got {self.confidence:g}")
         if self.max_lit < 1:
             raise ArgumentError(f"max_lit must be at least 1, got {self.max_lit}")
+        if self.max_lit > MOST_LIT:
+            raise ArgumentError(f"max_lit must be at most {MOST_LIT:,}, got {self.max_lit}")
         if not 0 < self.ood_level < 1:
             raise ArgumentError(f"ood_level must lie in (0, 1), got {self.ood_level:g}")
 

@@ -17,6 +17,7 @@ from blankcheck.auditing.controls.planted import REACHES, planted_control
 from blankcheck.auditing.controls.setting import Setting, Twin
 from blankcheck.auditing.controls.structured import structured
 from blankcheck.auditing.controls.third_party import third_party_control
+from blankcheck.auditing.gather import black_of
 from blankcheck.auditing.judges import Judges
 from blankcheck.auditing.portfolio import PRESETS, Attack, within
 from blankcheck.auditing.third_party import ThirdPartyAttack
@@ -361,6 +362,19 @@ def test_honest_networks_answer_alike_however_asked(weak, gate, digits):
         assert f"asked in {len(watched.WAYS) + 1} ways" in control.detail
         assert finding(evidence(controls=(control,)), "watched").status == "passed"
         assert not any(p.requires_grad for p in network.parameters()), "left as it was"
+
+
+def test_what_is_no_number_each_time_is_the_same_answer(plain, weak, digits):
+    """That gradients and odds are no numbers there is said by others."""
+
+    def undefined(x):
+        lit = (x > 0).flatten(1).sum(dim=1, keepdim=True)
+        return plain(x).masked_fill(lit < 13, torch.nan)
+
+    given = asked_of(undefined, weak)
+    for control in (watched.repeatable, watched.batch_independent, watched.watched):
+        assert control(given).control.found == 0
+    assert black_of(undefined, "logits", digits) is None
 
 
 def test_what_cannot_be_asked_says_why_and_is_no_fault(plain, weak):

@@ -110,6 +110,14 @@ def test_what_a_network_raises_is_one_line(refused, net, line, words):
         ),
         ("make = lambda: small().double()", "return network.float()"),
         ("make = lambda: small().half()", "return network.float()"),
+        (
+            "class make(Net):\n    def forward(self, x):\n        return self.body(x) * 1j",
+            "must be plain real numbers, got torch.complex64",
+        ),
+        (
+            "class make(Net):\n    def forward(self, x):\n        return self.body(x).to_sparse()",
+            "must be plain real numbers, got torch.sparse_coo",
+        ),
         ("make = lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 1))", "[0 * y.view(-1, 1), "),
         (
             "make = lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 1), nn.Sigmoid())",
@@ -327,6 +335,16 @@ def test_settings_are_kept_outside_of_the_main_thread():
     assert not failed and torch.get_default_dtype() == torch.float32
 
 
+@pytest.mark.parametrize(
+    "line", ["torch.set_default_dtype(torch.float64)", "torch.set_grad_enabled(False)"]
+)
+def test_what_a_forward_sets_is_taken_back_as_well(net, line):
+    code = f"class make(Net):\n    def forward(self, x):\n        {line}\n        return x[:, 0, 0]"
+    network, before = bc.load_model(net(code)), settings()
+    run(network, torch.rand(2, 1, 8, 8))
+    assert settings() == before
+
+
 # ---- images that networks write into
 
 
@@ -397,6 +415,8 @@ def test_a_network_behind_a_normalisation_may_write(digits):
         ("y[:-1] if len(x) == 7 else y", r"got \(6, 10\) for a batch of 7 images"),
         ("y if len(x) < 300 else y[:300]", r"got \(300, 10\) for a batch of 1000 images"),
         ("y.view(64, 10)", r"shape '\[64, 10\]' is invalid"),
+        ("y if len(x) > 2 else y[:, :9]", "9 outputs for a batch of 1, 10 for one of 1000"),
+        ("y if len(x) != 7 else y[:, :9]", "9 outputs for a batch of 7"),
         ("torch.from_numpy(y.numpy())", "requires grad"),
         ("y.detach().requires_grad_(True) * int(x.requires_grad and 1 / 0 or 1)", "ZeroDivision"),
     ],

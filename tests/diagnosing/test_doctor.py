@@ -335,6 +335,7 @@ def test_dropout_that_its_own_forward_keeps_on(plain, digits):
     awake = Around(nn.Identity(), lambda x: F.dropout(x, 0.5))
     found = diagnose(with_dropout(plain, awake), digits)
     assert problems(found) == ["repeatable"] and found.plausible
+    assert "gradient" not in statuses(found), "an audit would find noise in it"
 
 
 def test_noise_is_no_reason_for_another_normalisation(digits):

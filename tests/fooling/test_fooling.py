@@ -370,6 +370,7 @@ def test_found_at_is_the_step_at_which_the_image_was_met(plain, digits):
         ({"steps": 10_001}, "steps must lie in 1..10000"),
         ({"confidence": 1.0}, "confidence must lie in"),
         ({"max_lit": 0}, "max_lit must be at least 1"),
+        ({"max_lit": 10**20}, "max_lit must be at most 1,000,000,000"),
         ({"until": "soon"}, "until must be one of"),
         ({"start": "nowhere"}, "start must be auto"),
         ({"start": "real-target"}, "needs data="),

@@ -150,10 +150,10 @@ def gather(
     return Gathered(evidence, found, missed, names, fingerprint(classifier), form)
 
 
-def black_of(classifier: Classifier, form: str, data: Data) -> Black:
-    """What the network says of the black image."""
+def black_of(classifier: Classifier, form: str, data: Data) -> Black | None:
+    """What the network says of the black image; None where that is no number."""
     p = probabilities(classifier, torch.zeros(1, *data.shape), form)[0, : len(data.classes)]
-    return Black(int(p.argmax()), float(p.max()))
+    return Black(int(p.argmax()), float(p.max())) if bool(p.isfinite().all()) else None
 
 
 def _usual(real: Split, judge: OODTest) -> tuple[Split, int]:

@@ -68,11 +68,14 @@ def _others(classifier: Classifier, given: Tensor) -> None:
     where torch does not count that."""
     most = min(MOST, images_at_once(given.shape[1:]))
     many = given.repeat(-(-most // len(given)), 1, 1, 1)[:most]
-    run(classifier, many)
+    width = run(classifier, many).shape[1]
     if not torch.equal(many[: len(given)], given[:most]):
         raise ModelError(f"{WRITES}: {ON_A_COPY}")
     for n in SIZES:
-        run(classifier, many[:n].clone())
+        own = run(classifier, many[:n].clone()).shape[1]
+        if own != width:
+            wrong = f"gives {own} outputs for a batch of {n}, {width} for one of {most}"
+            raise ModelError(f"model {wrong}: they must be as many for every batch")
 
 
 def _gradient(classifier: Classifier, given: Tensor) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from itertools import pairwise
+from math import nan
 from typing import Any
 
 from blankcheck import judging
@@ -168,9 +169,10 @@ def check_real(folder: Folder, subject: Subject, data: Data) -> None:
     black = folder.verdict.get("black")
     if black is not None and not judging.recheck.unsteady(folder.verdict["checks"]):
         dark = black_of(subject.classifier, subject.form, data)
-        other = black["confident"] and black["target"] != dark.target
-        if other or not abs(black["confidence"] - dark.confidence) <= CLOSE:
-            folder.found.wrong(VERDICT, "black", black, "measured again it is", asdict(dark))
+        now = asdict(dark) if dark is not None else {"target": None, "confidence": nan}
+        other = black["confident"] and black["target"] != now["target"]
+        if other or not abs(black["confidence"] - now["confidence"]) <= CLOSE:
+            folder.found.wrong(VERDICT, "black", black, "measured again it is", now)
     right = f"{real.accuracy:.2%} right, {real.confident:.2%} right and confident"
     folder.found.facts.append(f"real test images, measured again: {right}")
 

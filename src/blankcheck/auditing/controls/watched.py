@@ -43,6 +43,8 @@ SAME, SAME_IN_BATCH, SAME_ROUNDED = 1e-3, 1e-2, 5e-2
 and kernels change rounding a little; in another precision, where convolutions may keep 10 bits."""
 OFF_GRID, DRAWS = (0.1, 0.4), 4
 """How far off the grid of 8-bit values an image is moved, in grey levels, and how often."""
+NO_NUMBER = -1.0
+"""Stands for a probability that is NaN: far from any other, and equal to itself."""
 AS_SPREAD = 3
 """An image on the grid may differ from those off it by so many times what these differ by."""
 
@@ -112,7 +114,8 @@ def begin(job: Job, classes: int, real: Images) -> Began:
 
 def answers(network: Classifier, way: Way, images: Tensor, form: str, job: Job) -> Tensor:
     """Probabilities (n, m) of images (n, c, h, w) when asked in this way, on the CPU. A network
-    that draws random numbers draws the same ones whichever way it is asked."""
+    that draws random numbers draws the same ones whichever way it is asked. What is no number is
+    `NO_NUMBER`: the same answer, if it is given again."""
     asked, most = network, way.batch or images_at_once(images.shape[1:])
     if way.double:
         asked = copy.deepcopy(network).double() if isinstance(network, nn.Module) else network
@@ -124,7 +127,7 @@ def answers(network: Classifier, way: Way, images: Tensor, form: str, job: Job) 
             with way.inside():
                 answer = run(asked, way.shown(piece.to(job.device)))
                 outputs.append(as_logits(answer.detach(), form).softmax(dim=1).cpu())
-    return torch.cat(outputs).clone()
+    return torch.cat(outputs).nan_to_num(NO_NUMBER)
 
 
 @contextmanager
@@ -217,11 +220,16 @@ def _images(setting: Setting) -> Tensor:
     return torch.cat([setting.began.images, best[some]])
 
 
+def _probabilities(job: Job, images: Tensor, batch: int | None = None) -> Tensor:
+    """Those of the classifier (n, m); what is no number is `NO_NUMBER`."""
+    return probabilities(job.classifier, images, job.form, batch).nan_to_num(NO_NUMBER)
+
+
 def repeatable(setting: Setting) -> Experiment:
     """Score the same images often, and those of the beginning at the end: a network drawn by lot
     may answer several times running, one that counts its calls for thousands."""
     job, images, first = setting.job, _images(setting), setting.began.answers
-    asked = torch.stack([probabilities(job.classifier, images, job.form) for _ in range(ASKED)])
+    asked = torch.stack([_probabilities(job, images) for _ in range(ASKED)])
     moved = ~((asked - asked[0]).abs().amax(dim=(0, 2)) <= SAME)
     words = f"when asked {ASKED} times, and at the end of the audit as at its beginning"
     if not any(a.fooled for a in setting.attempts):
@@ -235,12 +243,12 @@ def repeatable(setting: Setting) -> Experiment:
 def batch_independent(setting: Setting) -> Experiment:
     """Score the same images among other neighbours, in other numbers, and each one alone."""
     job, images = setting.job, _images(setting)
-    together = probabilities(job.classifier, images, job.form)
+    together = _probabilities(job, images)
     order = torch.randperm(len(images), generator=seeded(job.seed, "neighbours"))
     moved, asked, refused = torch.zeros(len(images), dtype=torch.bool), list[str](), ""
     for size in BATCHES:
         try:
-            apart = probabilities(job.classifier, images[order], job.form, size)
+            apart = _probabilities(job, images[order], size)
         except ModelError as error:
             refused += f"; batches of {size} it refuses: {one_line(error, 80)}"
             continue
