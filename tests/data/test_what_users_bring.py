@@ -427,3 +427,16 @@ def test_a_folder_is_no_file(tmp_path, source):
 def test_a_level_that_no_number_of_images_shows_is_refused_at_once(level):
     with pytest.raises(DataError, match=r"at least 0\.0001, which 10000 images"):
         check_size(10**6, level)
+
+
+@pytest.mark.parametrize("most, said", [(1, "1 of 255"), (16, "16 of 255"), (25, "25 of 255")])
+def test_bytes_on_another_scale_are_pointed_out(tmp_path, most, said):
+    x, y = RNG.integers(0, most + 1, (200, 8, 8), dtype=np.uint8), np.arange(200) % 10
+
+    def news() -> list[str]:
+        np.savez(tmp_path / "own.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+        return load_data(f"npz:{tmp_path / 'own.npz'}").news()
+
+    assert any(said in line and "scale the images" in line for line in news())
+    x[:, 0, 0] = 200
+    assert news() == []

@@ -21,6 +21,9 @@ SPLIT_SEED = 20240229
 """Of a data set, not of a run: every run must agree which images were never trained on."""
 NAMED = 5
 """Classes that are named of those without images."""
+LOOKED_AT, DIM = 200, 0.1
+"""Images of which none has a feature as bright as this: most likely of another scale, 0 to 16 say.
+"""
 MEASURED_WHOLE, MEASURED = 150_000_000, 300_000_000
 """Images x features of the training images up to which mean and standard deviation are those of one
 tensor, however they are kept; and of the sample, read piece by piece, that stands for more."""
@@ -108,14 +111,21 @@ class Data:
         return tuple(counts.nonzero().squeeze(1).tolist())
 
     def news(self) -> list[str]:
-        """`notes`, and which classes have no images."""
+        """`notes`, whether all images are nearly black, and which classes have no images."""
+        some, said = self.train.sample(LOOKED_AT, 0).images, list(self.notes)
+        brightest = float(some[torch.arange(len(some))].max())
+        if brightest < DIM:
+            words = (
+                f"no feature of {len(some)} training images is above {255 * brightest:.3g} of 255"
+            )
+            said.append(f"{words}; where more was meant, scale the images")
         known = set(self.targets)
         empty = [name for k, name in enumerate(self.classes) if k not in known]
         if not empty:
-            return list(self.notes)
+            return said
         named = f"{', '.join(map(repr, empty[:NAMED]))}{', ...' * (len(empty) > NAMED)}"
         count = f"{len(empty)} of {len(self.classes)} classes have no images and are no targets"
-        return [*self.notes, one_line(f"{count}: {named}")]
+        return [*said, one_line(f"{count}: {named}")]
 
     @cached_property
     def halves(self) -> tuple[Split, Split]:
