@@ -22,7 +22,9 @@ from blankcheck.errors import ArgumentError, ModelError, RunFolderError
 from blankcheck.hardening import Hardening, HardeningPlan
 from blankcheck.hardening.context import SourceContext
 from blankcheck.hardening.history import plateau
-from blankcheck.hardening.sources import SUREST, Sets, make_set
+from blankcheck.hardening.sources import Sets, make_set
+from blankcheck.hardening.structures import NEAREST, SUREST, Structured
+from blankcheck.hardening.trainer import UNSURE
 from blankcheck.judging import OODTest
 from blankcheck.runs.folder import RunFolder
 from blankcheck.runs.state import STATE
@@ -72,7 +74,7 @@ def test_going_on_after_a_stop_equals_not_stopping(digits, changes):
 
 def test_going_on_under_another_plan_is_refused_with_the_difference(digits):
     first = hardening(digits)
-    with pytest.raises(ArgumentError, match=r"weight was 4.0, is 0.7; keep was 0.5, is 0.1"):
+    with pytest.raises(ArgumentError, match=r"weight was 12.0, is 0.7; keep was 0.5, is 0.1"):
         hardening(digits, replace(SMALL, fooling_weight=0.7, keep=0.1)).load_state(first.state())
 
 
@@ -287,22 +289,48 @@ def test_sets_keep_a_share_of_the_earlier_ones(digits):
 def test_structured_images_are_trained_on_where_the_network_is_surest(digits, plain):
     work = hardening(digits)
     work.classifier.load_state_dict(plain.state_dict())
-    source, context = work.source, work.context
+    source, context, alone = work.source, work.context, work.trainer.plan.fooling_batch
+    assert source.batch(context).seen == alone, "before the first round there are none"
     source.begin_round(context)
-    first = source.structures
+    first = context.structures.images
     assert len(first) > 1000 and (context.ood_filter.p_values(first) <= context.strict).all()
     assert (count_lit(first) <= context.conditions.max_lit).all()
     source.begin_round(context)
-    assert not torch.equal(first[-100:], source.structures[-100:]), "drawn anew in each round"
+    assert not torch.equal(first[-100:], context.structures.images[-100:]), "anew in each round"
     p = context.classifier.eval()(first).softmax(1)
     order = p.amax(1).argsort()
-    source.structures = first[order[[0, -1]]]
-    with_them, alone = source.batch(context), work.trainer.plan.fooling_batch
-    shown = with_them.images[-SUREST:]
-    assert (shown == first[order[-1]]).all() and with_them.seen == alone + SUREST
-    assert (with_them.targets[-SUREST:] == p[order[-1]].argmax()).all()
-    source.structures = first[:0]
-    assert source.batch(context).seen == alone, "where none is far enough from real images"
+    context.structures = Structured(first[order[[0, -1]]], torch.ones(10, 1, dtype=torch.int64))
+    found = source.batch(context)
+    assert (found.images[-SUREST:] == first[order[-1]]).all() and found.seen == alone + SUREST
+    assert (found.targets[-SUREST:] == p[order[-1]].argmax()).all()
+
+
+def test_searches_start_from_structured_images_near_to_their_class(digits, plain):
+    work = hardening(digits)
+    work.classifier.load_state_dict(plain.state_dict())
+    work.source.begin_round(work.context)
+    targets = torch.arange(10).repeat(20)
+    starts = work.context.structures.starts(targets, work.context.generator)
+    p = work.classifier.eval()(starts).softmax(1).gather(1, targets[:, None])
+    all_ = work.classifier(work.context.structures.images).softmax(1)
+    least = all_.sort(dim=0, descending=True).values[NEAREST - 1]
+    assert (p.squeeze(1) >= least[targets] - 1e-6).all()
+
+
+def test_less_sureness_is_asked_for_where_plain_training_leaves_many_unsure(digits):
+    plan = HardeningPlan.of(60000)
+    assert plan.eased and not HardeningPlan.of(60000, sureness=40).eased
+    assert not HardeningPlan.of(300).eased and not HardeningPlan.of(60000, trained=True).eased
+    trainer = hardening(digits, replace(SMALL, sureness=10.0)).trainer
+    for unsure, asked in ((0.0, 10), (UNSURE, 10), (2 * UNSURE, 5), (10 * UNSURE, 1)):
+        trainer.ease(unsure)
+        assert trainer.sureness == pytest.approx(asked)
+    work = hardening(digits, replace(SMALL, pretrain=1, eased=True))
+    next(work.rounds())
+    assert 0 < work.trainer.sureness < work.plan.sureness
+    again = hardening(digits, work.plan)
+    again.load_state(work.state())
+    assert again.trainer.sureness == work.trainer.sureness
 
 
 @pytest.mark.slow

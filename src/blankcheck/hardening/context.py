@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from blankcheck.classifiers import UnitClassifier
 from blankcheck.classifiers.wrapper import device_of, left_as_found
-from blankcheck.fooling import Goal, Problem
+from blankcheck.fooling import Goal, Problem, Structures
 from blankcheck.fooling.starts import Real
 from blankcheck.hardening.plan import HardeningPlan
+from blankcheck.hardening.structures import DRAWN, Structured
 from blankcheck.judging import OODTest
 from blankcheck.parallel.peers import ALONE, Peers
 from blankcheck.types import Conditions, count_lit
@@ -36,6 +37,7 @@ class SourceContext:
         peers: the processes that share the work.
         anneal: factor of the penalty weights of new searches.
         passes: backward passes of images so far, of this process.
+        structures: structured images of this round, if its source has any.
     """
 
     classifier: UnitClassifier
@@ -50,6 +52,7 @@ class SourceContext:
     peers: Peers = ALONE
     anneal: float = 1.0
     passes: int = 0
+    structures: Structured = field(default_factory=Structured.none)
 
     @property
     def fooling_batch(self) -> int:
@@ -82,6 +85,13 @@ class SourceContext:
     def problem(self, targets: Tensor) -> Problem:
         """The search of these targets (n,)."""
         return Problem(self.classifier, "logits", targets.to(self.device))
+
+    def draw_structures(self) -> None:
+        """New structured images for a round."""
+        seed = int(torch.randint(2**31, (1,), generator=self.generator))
+        pool = Structures(DRAWN, self.shape, self.conditions.max_lit, seed)
+        asked = self.classifier, self.classes, self.generator
+        self.structures = Structured.drawn(pool, self.counts, *asked)
 
     def counts(self, images: Tensor) -> Tensor:
         """(n,) bool: those far enough from real images to be trained on."""

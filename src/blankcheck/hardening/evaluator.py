@@ -161,6 +161,11 @@ class Evaluator:
         objective = objective_named(self.plan.objective)
         return set_record(self.classifier, shown, objective, *self._want)
 
+    def unsure(self) -> float:
+        """The share of real validation images that are not surely right."""
+        self.classifier.eval()
+        return 1 - float(self.explorer.once(self._real)["confident"])
+
     def _real(self) -> Record:
         images, labels = self.validation.images, self.validation.labels
         return real_record(self.classifier, images, labels, *self._want)

@@ -56,8 +56,8 @@ class HardeningOptions:
             fewer than 6000 training images and with --certify.
         far_weight: how much more images count that are out of distribution at --ood-level.
         sureness: weight of a loss that makes the network surer of real images than --confidence;
-            default 40, 9 where the default of --fooling-weight is 1, or 2 with --certify, whose
-            proof is against being sure.
+            default 40, less where plain training leaves many images unsure, 9 where the default of
+            --fooling-weight is 1, or 2 with --certify, whose proof is against being sure.
         gate_level: images are trained on up to this multiple of --ood-level; default up to a
             p-value of 0.03. More resists more and is less often sure.
         prune: train on images that are out of distribution (ood), that meet all three conditions
@@ -139,6 +139,7 @@ class HardeningPlan(HardeningOptions):
         inner_steps: of search by which an image is moved at once.
         life: such moves after which an image is replaced, at most.
         buffer: images that are being searched in the schedule continuous.
+        eased: whether sureness falls where pre-training leaves many images unsure (`Trainer.ease`).
         shake: whether real images are shaken a little (`shaking`); not where a proof is asked for,
             which leaves little room for more images to be sure of.
         gate_images: real images, at most, that fit the scores of the out-of-distribution test.
@@ -158,6 +159,7 @@ class HardeningPlan(HardeningOptions):
     inner_steps: int = 4
     life: int = 80
     buffer: int = 1024
+    eased: bool = False
     shake: bool = True
     gate_images: int = 2500
     fresh_attempts: int = 50
@@ -212,6 +214,7 @@ class HardeningPlan(HardeningOptions):
         lr = CERTIFIED_LR if "certify" in given else TRAINED_LR if trained else LR
         given.setdefault("lr", lr)
         given.setdefault("shake", "certify" not in given)
+        given.setdefault("eased", not gentle and "sureness" not in given)
         sureness = GENTLE_SURENESS if gentle else SURENESS
         given.setdefault("sureness", CERTIFIED_SURENESS if "certify" in given else sureness)
         plan = cls(epochs=epochs, **given)

@@ -28,11 +28,13 @@ MIX = {
 }
 """Shares of the kinds of start. One kind hardens against one kind only: from uniform noise alone
 the network learns to go flat on noise and stays open everywhere else."""
+STRUCTURED = "structured"
 EXCHANGED_MIX = {
-    "real-target": 0.35,
+    "real-target": 0.3,
+    STRUCTURED: 0.15,
     "erased": 0.15,
-    "crossed": 0.15,
-    "window": 0.15,
+    "crossed": 0.1,
+    "window": 0.1,
     "masked-real": 0.1,
     "black": 0.1,
 }
@@ -138,9 +140,15 @@ class Replay:
         kind = torch.multinomial(shares, len(rows), replacement=True, generator=draws)
         for index, name in enumerate(mix):
             chosen = rows[kind == index]
-            if len(chosen):
-                targets = self.targets[chosen]
+            if len(chosen) == 0:
+                continue
+            targets, structures = self.targets[chosen], context.structures
+            if name != STRUCTURED:
                 self.images[chosen] = STARTS[name](targets, context.shape, draws, context.real)
+            elif len(structures.images):
+                self.images[chosen] = structures.starts(targets, draws)
+            else:
+                self.images[chosen] = 0
 
     def next_rows(self, n: int) -> Tensor:
         """The next `n` rows in turn."""

@@ -167,6 +167,8 @@ class Hardening:
                 means = self.trainer.train(pretrain, NoImages(), 0, watch).real.means()
                 said = {"kind": "training", "what": "pretraining", **means, "round": 0}
                 self.records.append(said)
+            if pretrain and plan.eased:
+                self.trainer.ease(self.evaluator.unsure())
             epochs = plan.epochs_of(plan.rounds - 1 if self.ending else index)
             if self.ending:
                 self.trainer.skip_to_last(epochs)

@@ -8,21 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from blankcheck.classifiers import probabilities
-from blankcheck.classifiers.wrapper import left_as_found
-from blankcheck.fooling import Structures
 from blankcheck.hardening.context import SourceContext
 from blankcheck.hardening.replay import Replay
+from blankcheck.hardening.structures import SUREST
 from blankcheck.parallel.peers import Peers
 
 SEARCHED_AT_ONCE = 256
-STRUCTURED = 4096
-"""Structured images drawn per round, beside those that are enumerated; as many as fit into memory.
-"""
-SHOWN, SUREST = 128, 16
-"""Of these the network is shown so many per batch, and trained on those it is surest of."""
-HELD = 40_000_000
-"""Structured images x features, at most."""
 
 
 @dataclass(frozen=True)
@@ -82,39 +73,29 @@ class Continuous(NoImages):
 
     Args:
         replay: the buffer.
-        structures: (n, c, h, w), anew in each round; all that are to be trained on.
     """
 
     replay: Replay
-    structures: Tensor = field(default_factory=lambda: torch.zeros(0, 1, 1, 1))
 
     def begin_round(self, context: SourceContext) -> None:
         """Draw structured images."""
-        draws, want = context.generator, context.conditions
-        seed = int(torch.randint(2**31, (1,), generator=draws))
-        drawn = Structures(STRUCTURED, context.shape, want.max_lit, seed)
-        most = max(SHOWN, HELD // drawn.shape[1:].numel())
-        images = drawn[torch.randperm(len(drawn), generator=draws)[:most]]
-        self.structures = images[context.counts(images)]
+        context.draw_structures()
 
     def batch(self, context: SourceContext) -> Found:
         """Both together."""
         return self._searched(context).and_also(self._structured(context))
 
     def _structured(self, context: SourceContext) -> Found:
-        """Those of some that the network is surest of."""
-        n, draws = len(self.structures), context.generator
-        if n == 0 or context.fooling_batch == 0:
+        """Structured images that the network is surest of."""
+        made = context.structures
+        if context.fooling_batch == 0 or len(made.images) == 0:
             return Found.nothing(context)
-        some = self.structures[torch.randint(n, (SHOWN,), generator=draws)]
-        with left_as_found(context.classifier), torch.no_grad():
-            p = probabilities(context.classifier, some)[:, : context.classes]
-        surest = p.amax(dim=1).topk(SUREST).indices
-        images, targets = some[surest].to(context.device), p[surest].argmax(dim=1)
+        asked = context.classifier, context.classes, context.generator
+        images, targets = made.surest(*asked)
         weights = context.weights(images, targets)
         device, wanted = context.device, weights > 0
-        weights, targets = weights[wanted].to(device), targets[wanted].to(device)
-        return Found(images[wanted], targets, weights, SUREST)
+        images, targets, weights = (each[wanted].to(device) for each in (images, targets, weights))
+        return Found(images, targets, weights, SUREST)
 
     def _searched(self, context: SourceContext) -> Found:
         """Move the next images of the buffer and hand out those that are to be trained on."""

@@ -28,6 +28,8 @@ Watch = Callable[[int, int, str], None]
 REAL = ("loss", "accuracy", "probability")
 PROVED_EVERY = 2
 """Batches from one bound to the next, which moves little and costs ten times a batch."""
+UNSURE = 0.02
+"""The share of real images that MNIST's plain networks are not surely right about."""
 
 
 class Trainer:
@@ -46,7 +48,7 @@ class Trainer:
         self.context, self.data, self.common, self.penalty = context, data, common, penalty
         self.plan, self.peers, self.classifier = context.plan, context.peers, context.classifier
         self.objective = objective_named(self.plan.objective)
-        self.shared = self.peers.distribute(self.classifier)
+        self.shared, self.sureness = self.peers.distribute(self.classifier), self.plan.sureness
         state = self.classifier.state_dict()
         self.first = {name: tensor.detach().clone() for name, tensor in state.items()}
         self._begin(self.plan.epochs)
@@ -60,6 +62,11 @@ class Trainer:
         """The first weights, a new optimiser, and a schedule of so many epochs."""
         self.classifier.load_state_dict(self.first)
         self._begin(epochs)
+
+    def ease(self, unsure: float) -> None:
+        """Ask for less sureness where a share `unsure` of real images is not surely right after
+        plain training: most of them cannot be, and insisting on them costs resistance."""
+        self.sureness = self.plan.sureness * UNSURE / max(unsure, UNSURE)
 
     @property
     def progress(self) -> float:
@@ -146,7 +153,7 @@ class Trainer:
         doubts = confidence_margin_loss(real, labels, self.context.needed)
         losses = self.objective.loss(fooling, found.targets, self.context.classes)
         # divided by the full batch: the weight of a fooling image does not rise as they become rare
-        loss = (real_losses.mean() + plan.sureness * doubts.mean()) * part.weight
+        loss = (real_losses.mean() + self.sureness * doubts.mean()) * part.weight
         loss = loss + plan.fooling_weight * (found.weights * losses).sum() / plan.fooling_batch
         if self.penalty is not None and self.schedule.last_epoch % PROVED_EVERY == 0:
             penalty = self.penalty(self.progress)
@@ -171,6 +178,7 @@ class Trainer:
         return {
             "classifier": self.classifier.state_dict(),
             "first": self.first,
+            "sureness": self.sureness,
             "optimiser": self.optimiser.state_dict(),
             "precision": self.precision.state(),
             "schedule": {k: v for k, v in schedule if isinstance(v, int | float | list)},
@@ -179,7 +187,7 @@ class Trainer:
     def load(self, state: dict[str, Any]) -> None:
         """Go on from such a state."""
         self.classifier.load_state_dict(state["classifier"])
-        self.first = state["first"]
+        self.first, self.sureness = state["first"], state["sureness"]
         self.optimiser.load_state_dict(state["optimiser"])
         self.precision.load(state["precision"])
         self.schedule.load_state_dict(state["schedule"])

@@ -1,0 +1,78 @@
+"""Bars, frames, stripes, rings and the like, which no search of hardening comes by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from blankcheck.classifiers import UnitClassifier, probabilities
+from blankcheck.classifiers.wrapper import left_as_found
+from blankcheck.fooling import Structures
+
+DRAWN = 4096
+"""Per round, beside those that are enumerated."""
+HELD = 40_000_000
+"""Images x features, at most."""
+SHOWN, SUREST = 128, 16
+"""The network is shown so many per batch, and trained on those it is surest of."""
+NEAREST = 100
+"""Of each class, among which searches start."""
+
+
+@dataclass
+class Structured:
+    """Those of a round that are far enough from real images to be trained on.
+
+    Args:
+        images: (n, c, h, w).
+        nearest: (m, k) positions of the images that gave each class most probability when the
+            round began.
+    """
+
+    images: Tensor
+    nearest: Tensor
+
+    @classmethod
+    def none(cls) -> Structured:
+        """No images."""
+        return cls(torch.zeros(0, 1, 1, 1), torch.zeros(0, 0, dtype=torch.int64))
+
+    @classmethod
+    def drawn(
+        cls,
+        pool: Structures,
+        counts: Callable[[Tensor], Tensor],
+        network: UnitClassifier,
+        classes: int,
+        draws: torch.Generator,
+    ) -> Structured:
+        """Those of a pool that count, or of a random part of it where it is too large."""
+        most = max(SHOWN, HELD // pool.shape[1:].numel())
+        images = pool[torch.randperm(len(pool), generator=draws)[:most]]
+        images = images[counts(images)]
+        if len(images) == 0:
+            return cls.none()
+        p = _probabilities(network, images, classes)
+        return cls(images, p.topk(min(NEAREST, len(images)), dim=0).indices.T)
+
+    def surest(
+        self, network: UnitClassifier, classes: int, draws: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Of some at random those that the network is surest of, and the classes it says."""
+        some = self.images[torch.randint(len(self.images), (SHOWN,), generator=draws)]
+        p = _probabilities(network, some, classes)
+        surest = p.amax(dim=1).topk(SUREST).indices
+        return some[surest], p[surest].argmax(dim=1)
+
+    def starts(self, targets: Tensor, draws: torch.Generator) -> Tensor:
+        """For each target (n,) one of the images nearest to it."""
+        which = torch.randint(self.nearest.shape[1], (len(targets),), generator=draws)
+        return self.images[self.nearest[targets, which]]
+
+
+def _probabilities(network: UnitClassifier, images: Tensor, classes: int) -> Tensor:
+    with left_as_found(network), torch.no_grad():
+        return probabilities(network, images)[:, :classes]
