@@ -291,11 +291,11 @@ def test_structured_images_are_trained_on_where_the_network_is_surest(digits, pl
     work.classifier.load_state_dict(plain.state_dict())
     source, context, alone = work.source, work.context, work.trainer.plan.fooling_batch
     assert source.batch(context).seen == alone, "before the first round there are none"
-    source.begin_round(context)
+    context.draw_structures()
     first = context.structures.images
     assert len(first) > 1000 and (context.ood_filter.p_values(first) <= context.strict).all()
     assert (count_lit(first) <= context.conditions.max_lit).all()
-    source.begin_round(context)
+    context.draw_structures()
     assert not torch.equal(first[-100:], context.structures.images[-100:]), "anew in each round"
     p = context.classifier.eval()(first).softmax(1)
     order = p.amax(1).argsort()
@@ -308,7 +308,7 @@ def test_structured_images_are_trained_on_where_the_network_is_surest(digits, pl
 def test_searches_start_from_structured_images_near_to_their_class(digits, plain):
     work = hardening(digits)
     work.classifier.load_state_dict(plain.state_dict())
-    work.source.begin_round(work.context)
+    work.context.draw_structures()
     targets = torch.arange(10).repeat(20)
     starts = work.context.structures.starts(targets, work.context.generator)
     p = work.classifier.eval()(starts).softmax(1).gather(1, targets[:, None])

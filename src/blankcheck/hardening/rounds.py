@@ -172,6 +172,8 @@ class Hardening:
             epochs = plan.epochs_of(plan.rounds - 1 if self.ending else index)
             if self.ending:
                 self.trainer.skip_to_last(epochs)
+            if plan.schedule != "none":
+                context.draw_structures()
             self.source.begin_round(context)
             if plan.network == "fresh" and index > 0:
                 self.trainer.start_again(epochs)

@@ -68,18 +68,10 @@ class NoImages:
 
 @dataclass
 class Continuous(NoImages):
-    """A buffer of images that are moved a little for every batch, and replaced when old; and bars,
-    frames, stripes and the like, to which no step leads.
-
-    Args:
-        replay: the buffer.
-    """
+    """A buffer of images that are moved a little for every batch, and replaced when old; and
+    structured images."""
 
     replay: Replay
-
-    def begin_round(self, context: SourceContext) -> None:
-        """Draw structured images."""
-        context.draw_structures()
 
     def batch(self, context: SourceContext) -> Found:
         """Both together."""
@@ -87,15 +79,14 @@ class Continuous(NoImages):
 
     def _structured(self, context: SourceContext) -> Found:
         """Structured images that the network is surest of."""
-        made = context.structures
-        if context.fooling_batch == 0 or len(made.images) == 0:
+        made, n = context.structures, context.peers.own_number(SUREST)
+        if n == 0 or len(made.images) == 0:
             return Found.nothing(context)
-        asked = context.classifier, context.classes, context.generator
-        images, targets = made.surest(*asked)
+        images, targets = made.surest(n, context.classifier, context.classes, context.generator)
         weights = context.weights(images, targets)
         device, wanted = context.device, weights > 0
         images, targets, weights = (each[wanted].to(device) for each in (images, targets, weights))
-        return Found(images, targets, weights, SUREST)
+        return Found(images, targets, weights, n)
 
     def _searched(self, context: SourceContext) -> Found:
         """Move the next images of the buffer and hand out those that are to be trained on."""

@@ -16,8 +16,8 @@ DRAWN = 4096
 """Per round, beside those that are enumerated."""
 HELD = 40_000_000
 """Images x features, at most."""
-SHOWN, SUREST = 128, 16
-"""The network is shown so many per batch, and trained on those it is surest of."""
+SUREST, OF = 16, 8
+"""For each batch the network is trained on so many, the surest of so many times as many."""
 NEAREST = 100
 """Of each class, among which searches start."""
 
@@ -50,7 +50,7 @@ class Structured:
         draws: torch.Generator,
     ) -> Structured:
         """Those of a pool that count, or of a random part of it where it is too large."""
-        most = max(SHOWN, HELD // pool.shape[1:].numel())
+        most = max(OF * SUREST, HELD // pool.shape[1:].numel())
         images = pool[torch.randperm(len(pool), generator=draws)[:most]]
         images = images[counts(images)]
         if len(images) == 0:
@@ -59,12 +59,12 @@ class Structured:
         return cls(images, p.topk(min(NEAREST, len(images)), dim=0).indices.T)
 
     def surest(
-        self, network: UnitClassifier, classes: int, draws: torch.Generator
+        self, n: int, network: UnitClassifier, classes: int, draws: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Of some at random those that the network is surest of, and the classes it says."""
-        some = self.images[torch.randint(len(self.images), (SHOWN,), generator=draws)]
+        """Of some at random the `n` that the network is surest of, and the classes it says."""
+        some = self.images[torch.randint(len(self.images), (OF * n,), generator=draws)]
         p = _probabilities(network, some, classes)
-        surest = p.amax(dim=1).topk(SUREST).indices
+        surest = p.amax(dim=1).topk(n).indices
         return some[surest], p[surest].argmax(dim=1)
 
     def starts(self, targets: Tensor, draws: torch.Generator) -> Tensor:
