@@ -291,6 +291,7 @@ def test_structured_images_are_trained_on_where_the_network_is_surest(digits, pl
     work.classifier.load_state_dict(plain.state_dict())
     source, context, alone = work.source, work.context, work.trainer.plan.fooling_batch
     assert source.batch(context).seen == alone, "before the first round there are none"
+    assert not context.structures.starts(torch.arange(3), context.generator).any()
     context.draw_structures()
     first = context.structures.images
     assert len(first) > 1000 and (context.ood_filter.p_values(first) <= context.strict).all()

@@ -21,7 +21,7 @@ SPLIT_SEED = 20240229
 """Of a data set, not of a run: every run must agree which images were never trained on."""
 NAMED = 5
 """Classes that are named of those without images."""
-LOOKED_AT, DIM = 200, 0.1
+LOOKED_AT, DIM = 50, 0.1
 """Images of which none has a feature as bright as this: most likely of another scale, 0 to 16 say.
 """
 MEASURED_WHOLE, MEASURED = 150_000_000, 300_000_000

@@ -37,7 +37,7 @@ class SourceContext:
         peers: the processes that share the work.
         anneal: factor of the penalty weights of new searches.
         passes: backward passes of images so far, of this process.
-        structures: structured images of this round, if its source has any.
+        structures: structured images of this round.
     """
 
     classifier: UnitClassifier
@@ -52,7 +52,10 @@ class SourceContext:
     peers: Peers = ALONE
     anneal: float = 1.0
     passes: int = 0
-    structures: Structured = field(default_factory=Structured.none)
+    structures: Structured = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.structures = Structured.none(self.shape)
 
     @property
     def fooling_batch(self) -> int:

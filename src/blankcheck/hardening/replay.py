@@ -39,8 +39,8 @@ EXCHANGED_MIX = {
     "black": 0.1,
 }
 """The same for images searched by exchanging features, which makes little of noise. What a network
-stays sure of longest are fragments: strokes of which a part is missing, moved, or of another image.
-"""
+stays sure of longest are fragments: strokes of which a part is missing, moved, or of another image;
+and bars, squares and rings."""
 SHRUNK, CAPPED, EXCHANGED = 0, 1, 2
 """How an image is searched: shrunk by a weight, cut to its largest features, or by exchanging."""
 SHARES = (0.35, 0.1, 0.55)
@@ -140,15 +140,11 @@ class Replay:
         kind = torch.multinomial(shares, len(rows), replacement=True, generator=draws)
         for index, name in enumerate(mix):
             chosen = rows[kind == index]
-            if len(chosen) == 0:
-                continue
-            targets, structures = self.targets[chosen], context.structures
-            if name != STRUCTURED:
+            targets = self.targets[chosen]
+            if name == STRUCTURED:
+                self.images[chosen] = context.structures.starts(targets, draws)
+            elif len(chosen):
                 self.images[chosen] = STARTS[name](targets, context.shape, draws, context.real)
-            elif len(structures.images):
-                self.images[chosen] = structures.starts(targets, draws)
-            else:
-                self.images[chosen] = 0
 
     def next_rows(self, n: int) -> Tensor:
         """The next `n` rows in turn."""

@@ -32,12 +32,6 @@ class Found:
     weights: Tensor
     seen: int
 
-    def and_also(self, more: Found) -> Found:
-        """These and others."""
-        images, targets = torch.cat([self.images, more.images]), [self.targets, more.targets]
-        weights = torch.cat([self.weights, more.weights])
-        return Found(images, torch.cat(targets), weights, self.seen + more.seen)
-
     @classmethod
     def nothing(cls, context: SourceContext, seen: int = 0) -> Found:
         """No images."""
@@ -74,32 +68,22 @@ class Continuous(NoImages):
     replay: Replay
 
     def batch(self, context: SourceContext) -> Found:
-        """Both together."""
-        return self._searched(context).and_also(self._structured(context))
-
-    def _structured(self, context: SourceContext) -> Found:
-        """Structured images that the network is surest of."""
-        made, n = context.structures, context.peers.own_number(SUREST)
-        if n == 0 or len(made.images) == 0:
-            return Found.nothing(context)
-        images, targets = made.surest(n, context.classifier, context.classes, context.generator)
-        weights = context.weights(images, targets)
-        device, wanted = context.device, weights > 0
-        images, targets, weights = (each[wanted].to(device) for each in (images, targets, weights))
-        return Found(images, targets, weights, n)
-
-    def _searched(self, context: SourceContext) -> Found:
-        """Move the next images of the buffer and hand out those that are to be trained on."""
+        """Move the next images of the buffer, take structured ones that the network is surest of,
+        and hand out those that are to be trained on."""
         buffer, n = self.replay, context.fooling_batch
         if n == 0 or len(buffer.images) == 0:
             return Found.nothing(context)
-        rows = buffer.next_rows(n)
-        targets = buffer.targets[rows]
-        images = buffer.search(rows, context)
+        rows, peers = buffer.next_rows(n), context.peers
+        asked = context.classifier, context.classes, context.generator
+        made, classes = context.structures.surest(peers.own_number(SUREST), *asked)
+        images = torch.cat([buffer.search(rows, context), made.to(context.device)])
+        targets = torch.cat([buffer.targets[rows], classes])
         weights = context.weights(images, targets).to(images.device)
         wanted = weights > 0
         buffer.refresh(buffer.expired(rows), context)
-        return Found(images[wanted], targets.to(images.device)[wanted], weights[wanted], len(rows))
+        return Found(
+            images[wanted], targets.to(images.device)[wanted], weights[wanted], len(images)
+        )
 
     def state(self) -> dict[str, Any]:
         """The buffer."""

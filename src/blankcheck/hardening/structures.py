@@ -27,7 +27,7 @@ class Structured:
     """Those of a round that are far enough from real images to be trained on.
 
     Args:
-        images: (n, c, h, w).
+        images: (n, c, h, w); n may be 0.
         nearest: (m, k) positions of the images that gave each class most probability when the
             round began.
     """
@@ -36,9 +36,9 @@ class Structured:
     nearest: Tensor
 
     @classmethod
-    def none(cls) -> Structured:
+    def none(cls, shape: tuple[int, int, int]) -> Structured:
         """No images."""
-        return cls(torch.zeros(0, 1, 1, 1), torch.zeros(0, 0, dtype=torch.int64))
+        return cls(torch.zeros(0, *shape), torch.zeros(0, 0, dtype=torch.int64))
 
     @classmethod
     def drawn(
@@ -54,7 +54,7 @@ class Structured:
         images = pool[torch.randperm(len(pool), generator=draws)[:most]]
         images = images[counts(images)]
         if len(images) == 0:
-            return cls.none()
+            return cls.none(pool.of)
         p = _probabilities(network, images, classes)
         return cls(images, p.topk(min(NEAREST, len(images)), dim=0).indices.T)
 
@@ -62,13 +62,17 @@ class Structured:
         self, n: int, network: UnitClassifier, classes: int, draws: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Of some at random the `n` that the network is surest of, and the classes it says."""
+        if n == 0 or len(self.images) == 0:
+            return self.images[:0], torch.zeros(0, dtype=torch.int64)
         some = self.images[torch.randint(len(self.images), (OF * n,), generator=draws)]
         p = _probabilities(network, some, classes)
         surest = p.amax(dim=1).topk(n).indices
         return some[surest], p[surest].argmax(dim=1)
 
     def starts(self, targets: Tensor, draws: torch.Generator) -> Tensor:
-        """For each target (n,) one of the images nearest to it."""
+        """For each target (n,) one of the images nearest to it; black where there are none."""
+        if len(self.images) == 0:
+            return torch.zeros(len(targets), *self.images.shape[1:])
         which = torch.randint(self.nearest.shape[1], (len(targets),), generator=draws)
         return self.images[self.nearest[targets, which]]
 

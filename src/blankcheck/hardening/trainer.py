@@ -29,8 +29,8 @@ REAL = ("loss", "accuracy", "probability")
 PROVED_EVERY = 2
 """Batches from one bound to the next, which moves little and costs ten times a batch."""
 UNSURE = 0.065
-"""The share of real images not surely right up to which all sureness is asked for. Plain networks
-leave less than that on MNIST and three times as much on Fashion-MNIST."""
+"""The share of real images not surely right up to which all sureness is asked for. After 10 epochs
+plain networks leave 1.7 % on MNIST and 20 % on Fashion-MNIST."""
 
 
 class Trainer:
