@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from blankcheck.classifiers import TrainingPlan, UnitClassifier, build, train_plainly
 from blankcheck.classifiers.loading import save_model
 from blankcheck.data import Data, load_data
+from blankcheck.data.splits import fingerprint
 
 # one thread: the networks are tiny, and tests share the machine
 torch.set_num_threads(1)
@@ -26,6 +28,15 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def digits() -> Data:
     return load_data("digits")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def digits_as_they_were(digits: Data) -> Iterator[None]:
+    """No test writes into the images that all share."""
+    splits = digits.train, digits.validation, digits.test
+    before = fingerprint(splits)
+    yield
+    assert fingerprint(splits) == before
 
 
 @pytest.fixture(scope="session")

@@ -203,7 +203,7 @@ def test_scores_of_ones_own_are_confirmed_in_part(plain, digits, tmp_path, capsy
 
 def test_an_audit_from_python_is_confirmed_with_its_data(plain, digits, tmp_path, capsys):
     arrays = {
-        f"{kind}_{name}": getattr(getattr(digits, name), what).numpy()
+        f"{kind}_{name}": getattr(getattr(digits, name), what).numpy().copy()
         for name in ("train", "test")
         for kind, what in (("x", "images"), ("y", "labels"))
     }
