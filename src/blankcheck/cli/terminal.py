@@ -17,6 +17,8 @@ from rich.padding import Padding
 from rich.table import Column
 from rich.text import Text
 
+from blankcheck.cli.junit import write_junit
+
 if TYPE_CHECKING:
     from blankcheck.parallel.team import Started
 
@@ -74,13 +76,14 @@ class _Console(Console):
 class Terminal:
     """Where a command says what it does. quiet: no progress, no notes. as_json: the result as one
     JSON object. arguments, started: what `main` was given, for processes that run it again.
-    results: where they go; default stdout."""
+    results: where they go; default stdout. junit: a file for the result as JUnit XML, too."""
 
     quiet: bool = False
     as_json: bool = False
     arguments: Sequence[str] = ()
     started: Started | None = None
     results: IO[str] | None = None
+    junit: str | None = None
 
     def __post_init__(self) -> None:
         self.muted = False  # whether another process speaks
@@ -99,6 +102,8 @@ class Terminal:
         line, never wrapped."""
         if self.muted:
             return
+        if self.junit is not None:
+            write_junit(self.junit, verdict, lines, record)
         if self.as_json:
             self.out.file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
             return
