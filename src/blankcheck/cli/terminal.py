@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
@@ -133,7 +133,7 @@ class Terminal:
             columns[1:1] = [progress.BarColumn(min(30, self.err.width // 5))]
             columns[3:3] = [Rate(), progress.TimeElapsedColumn()]
         hidden = self.quiet or not self.err.is_terminal
-        shown = progress.Progress(*columns, console=self.err, disable=hidden, expand=True)
+        shown = progress.Progress(*columns, console=self.err, expand=True)
         tasks: dict[str, progress.TaskID] = {}
 
         def bar(stage: str, done: int, total: int, words: str) -> None:
@@ -145,7 +145,7 @@ class Terminal:
                 tasks[stage] = shown.add_task(stage, words="")
             shown.update(tasks[stage], completed=done, total=max(1, total), words=escape(words))
 
-        with shown:
+        with nullcontext() if hidden else shown:
             yield bar
 
 
