@@ -62,6 +62,16 @@ def test_what_a_page_links_to_and_types_is_there(page):
         assert word in WORDS, word
 
 
+def test_the_first_page_stands_alone():
+    """An index shows it without the files beside it, and few read more than two screens."""
+    text = (ROOT / "README.md").read_text()
+    for link in re.findall(r"\]\(([^)]+)\)|(?:src|href)=\"([^\"]+)\"", text):
+        assert "".join(link).startswith(("https://", "#")), link
+    prose = re.sub(r"^```.*?^```|\]\([^)]*\)|<[^>]*>", " ", text, flags=re.MULTILINE | re.DOTALL)
+    assert len(re.findall(r"[^\W\d_][\w'-]*", prose)) <= 900
+    assert len(re.findall(r"(?<![\w.-])\d[\d.,]*", prose)) <= 40
+
+
 def test_addresses_are_those_of_the_project():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == bc.__version__ and citation["license"] == PROJECT["license"]
