@@ -12,7 +12,7 @@ INPUT, RUN = "data and network", "run"
 HEADINGS = {
     **dict.fromkeys(("data", "data_dir", "model", "weights", "normalize", "unsafe_pickle"), INPUT),
     **dict.fromkeys(("out", "overwrite", "seed", "device", "devices", "nodes"), RUN),
-    **dict.fromkeys(("tracker", "json", "quiet"), RUN),
+    **dict.fromkeys(("tracker", "junit", "json", "quiet"), RUN),
 }
 """Of options that many commands take; the others stand under that of the class they come from."""
 HEADINGS_OF_CLASSES = {

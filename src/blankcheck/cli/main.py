@@ -89,11 +89,16 @@ def _run(arguments: list[str], started: Started | None) -> int:
         raise BlankcheckError(str(error)) from error
     command = COMMANDS[name]
     settings = command.settings(**{k: v for k, v in given.items() if k != "config"})
+    from blankcheck.cli.junit import check_junit
     from blankcheck.cli.terminal import Terminal, stdout_apart
+
+    junit = getattr(settings, "junit", None)
+    if junit is not None:
+        check_junit(junit)
 
     shared = getattr(settings, "devices", 1) * getattr(settings, "nodes", 1) > 1
     with stdout_apart(started is not None or not shared) as results, _users_are_not_us(settings):
-        speaks = settings.quiet, settings.json, arguments, started, results
+        speaks = settings.quiet, settings.json, arguments, started, results, junit
         return command.run(settings, Terminal(*speaks))
 
 

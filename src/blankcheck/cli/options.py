@@ -11,7 +11,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 ALWAYS_SAID = frozenset({"data", "model", "seed"})
 """Settings that stand in the command line of a run though they are the defaults, so that whoever
 reads it need not know those."""
-NEVER_SAID = frozenset({"json", "quiet", "resume", "overwrite"})
+NEVER_SAID = frozenset({"json", "quiet", "junit", "resume", "overwrite"})
 """Settings that change how a run speaks or where it goes on, not what it makes."""
 
 
@@ -69,6 +69,17 @@ class Tracked:
     """
 
     tracker: list[str] | str | None = None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What commands take that end with a verdict.
+
+    Args:
+        junit: also write the result to this file, as JUnit XML for build servers.
+    """
+
+    junit: str | None = None
 
 
 @dataclass(frozen=True)

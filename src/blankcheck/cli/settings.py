@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from blankcheck.certifying.record import SLOPE_STEPS, GatePlan
 from blankcheck.cli.options import Common as Common
-from blankcheck.cli.options import Device, Shared, Tracked, Weighted
+from blankcheck.cli.options import Device, Judged, Shared, Tracked, Weighted
 from blankcheck.cli.options import recorded as recorded
 from blankcheck.hardening.plan import HardeningOptions, Precision
 
@@ -56,7 +56,7 @@ class TrainSettings(Tracked, Shared, Common):
 
 
 @dataclass(frozen=True)
-class AuditSettings(Tracked, Shared, Weighted):
+class AuditSettings(Tracked, Judged, Shared, Weighted):
     """Search a classifier for nearly blank images it is sure about, and say what was found.
 
     Args:
@@ -146,9 +146,8 @@ class DemoSettings(Tracked, Common):
 
 
 @dataclass(frozen=True)
-class VerifySettings:
-    """Derive a run folder anew: score its witnesses, judge, prove its certificate, and compare.
-    Runs no code that it names.
+class OfRun:
+    """What commands take that ask the network of a run folder.
 
     Args:
         run: the run folder.
@@ -172,6 +171,12 @@ class VerifySettings:
     unsafe_pickle: bool = False
     json: bool = False
     quiet: bool = False
+
+
+@dataclass(frozen=True)
+class VerifySettings(Judged, OfRun):
+    """Derive a run folder anew: score its witnesses, judge, prove its certificate, and compare.
+    Runs no code that it names."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +219,7 @@ class CompareSettings:
 
 
 @dataclass(frozen=True)
-class BlendSettings(VerifySettings):
+class BlendSettings(OfRun):
     """Add fooling images of a run folder to real images, and say how little of one turns the
     answer.
 

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Column
 from rich.text import Text
+
+from blankcheck.cli.junit import write_junit
 
 if TYPE_CHECKING:
     from blankcheck.parallel.team import Started
@@ -74,13 +76,14 @@ class _Console(Console):
 class Terminal:
     """Where a command says what it does. quiet: no progress, no notes. as_json: the result as one
     JSON object. arguments, started: what `main` was given, for processes that run it again.
-    results: where they go; default stdout."""
+    results: where they go; default stdout. junit: a file for the result as JUnit XML, too."""
 
     quiet: bool = False
     as_json: bool = False
     arguments: Sequence[str] = ()
     started: Started | None = None
     results: IO[str] | None = None
+    junit: str | None = None
 
     def __post_init__(self) -> None:
         self.muted = False  # whether another process speaks
@@ -99,6 +102,8 @@ class Terminal:
         line, never wrapped."""
         if self.muted:
             return
+        if self.junit is not None:
+            write_junit(self.junit, verdict, lines, record)
         if self.as_json:
             self.out.file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
             return
@@ -128,7 +133,7 @@ class Terminal:
             columns[1:1] = [progress.BarColumn(min(30, self.err.width // 5))]
             columns[3:3] = [Rate(), progress.TimeElapsedColumn()]
         hidden = self.quiet or not self.err.is_terminal
-        shown = progress.Progress(*columns, console=self.err, disable=hidden, expand=True)
+        shown = progress.Progress(*columns, console=self.err, expand=True)
         tasks: dict[str, progress.TaskID] = {}
 
         def bar(stage: str, done: int, total: int, words: str) -> None:
@@ -140,7 +145,7 @@ class Terminal:
                 tasks[stage] = shown.add_task(stage, words="")
             shown.update(tasks[stage], completed=done, total=max(1, total), words=escape(words))
 
-        with shown:
+        with nullcontext() if hidden else shown:
             yield bar
 
 

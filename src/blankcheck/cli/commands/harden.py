@@ -23,7 +23,7 @@ from blankcheck.runs.folder import RunFolder
 from blankcheck.runs.state import STATE
 from blankcheck.trackers import check_trackers
 
-CHANGEABLE = ("resume", "json", "quiet", "out", "data_dir", "tracker", "devices", "nodes")
+CHANGEABLE = ("resume", "json", "quiet", "junit", "out", "data_dir", "tracker", "devices", "nodes")
 """Settings that may differ when a run goes on: they do not change what it does. (Other numbers of
 processes draw other random numbers.)"""
 
