@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from blankcheck.classifiers.hubs import from_hub, is_hub_name
+from blankcheck.classifiers.model_files import from_file, is_model_file
 from blankcheck.classifiers.names import Pairs, fits, nearest, pairs_of
 from blankcheck.classifiers.reference import ARCHITECTURES, Shape, build
 from blankcheck.classifiers.trial import check_ready
-from blankcheck.classifiers.weights import Weights, check_file, read_weights
+from blankcheck.classifiers.weights import Weights, read_weights
 from blankcheck.classifiers.wrapper import Normalisation, UnitClassifier
 from blankcheck.errors import ArgumentError, ModelError
 from blankcheck.factories import call_factory, is_factory
 from blankcheck.files import pack
-from blankcheck.outputs import in_silence
 from blankcheck.users import calling
 
 if TYPE_CHECKING:
@@ -46,13 +46,16 @@ def load_model(
 
     Args:
         model: an `nn.Module`, a built-in name (`mlp`, `cnn`, `resnet`), `file.py:factory` or
-            `package.module:factory`, a `.pt2` file of torch.export (which can be audited, not
-            trained), or `timm:NAME` or `hf:NAME` of a model hub, with its published weights unless
-            others are given and with the normalisation stated there.
-        weights: a `.safetensors` file or a `.pt`/`.pth` state dict.
+            `package.module:factory`, a file that holds all of a network (`.onnx`; TorchScript and
+            programs of torch.export, which can be audited, not trained; a pickled module), or
+            `timm:NAME` or `hf:NAME` of a model hub, with its published weights unless others are
+            given and with the normalisation stated there.
+        weights: a `.safetensors` file or a `.pt`/`.pth`/`.ckpt` state dict; `FILE#2` or `FILE#ema`
+            is one of several in it.
         data: states a built-in network's shape, classes and normalisation where no weights do.
         normalize: ((means), (stds)) put inside; default none.
-        unsafe_pickle: load files that hold more than tensors, which can run code.
+        unsafe_pickle: load files that hold more than tensors, which can run code: pickled modules
+            and programs of torch.export.
 
     Returns:
         The classifier; what is loaded by name is in evaluation mode.
@@ -60,16 +63,16 @@ def load_model(
     Raises:
         ModelError: anything does not fit, in one line.
     """
-    given = read_weights(Path(weights), unsafe_pickle) if weights is not None else None
+    given = read_weights(weights, unsafe_pickle) if weights is not None else None
     if isinstance(model, nn.Module):
         classifier = _wrapped(model, normalize)
     elif model in ARCHITECTURES:
         classifier = _built_in(model, given, data, normalize)
-    elif model.endswith(".pt2"):
-        classifier = UnitClassifier(_exported(Path(model)), normalize, {"exported": "true"})
     elif is_hub_name(model):
         own = given is None
         classifier = from_hub(model, normalize, pretrained=own, unsafe_pickle=unsafe_pickle)
+    elif is_model_file(model):
+        classifier = from_file(model, normalize, unsafe_pickle)
     elif is_factory(model):
         made = call_factory(model, "model", ModelError)
         if not isinstance(made, nn.Module):
@@ -77,14 +80,15 @@ def load_model(
             raise ModelError(words)
         classifier = _wrapped(made, normalize)
     else:
-        known = f"{', '.join(ARCHITECTURES)}, file.py:factory, package.module:factory, a .pt2 file"
-        raise ModelError(f"model must be one of {known}, timm:NAME or hf:NAME, got {model!r}")
-    if isinstance(model, str) and not classifier.describe.get("exported"):
+        known = f"{', '.join(ARCHITECTURES)}, file.py:factory, package.module:factory"
+        others = "a file of a whole network (.onnx, .pt, .pt2), timm:NAME or hf:NAME"
+        raise ModelError(f"model must be one of {known}, {others}, got {model!r}")
+    if isinstance(model, str):
         # what is loaded is asked; a network that was handed over stays in the mode it is in
         classifier.eval()
     if given is not None:
-        if classifier.describe.get("exported"):
-            raise ArgumentError("weights cannot be given with a .pt2 model: it carries its own")
+        if kind := classifier.describe.get("program"):
+            raise ArgumentError(f"weights cannot be given with a {kind}: it carries its own")
         named = f"model {model!r}" if isinstance(model, str) else "the model"
         _fill(classifier, given, named, normalize is not None)
     check_ready(classifier)
@@ -154,6 +158,12 @@ def _built_in(
     return build(name, shape, outputs, norm)
 
 
+def states_shape(weights: str, unsafe_pickle: bool) -> bool:
+    """Whether a file of weights says which images a built-in network takes; ModelError where it
+    cannot be read."""
+    return {"shape", "outputs"} <= read_weights(weights, unsafe_pickle).metadata.keys()
+
+
 def _stated(given: Weights) -> tuple[Shape, int]:
     """The image shape and the number of outputs that a file states."""
     try:
@@ -173,13 +183,6 @@ def _outputs_of(given: Weights | None) -> int | None:
     shapes = given.shapes.items() if given is not None else ()
     biases = [shape[0] for name, shape in shapes if name.endswith(".bias") and len(shape) == 1]
     return biases[-1] if biases else None
-
-
-def _exported(path: Path) -> nn.Module:
-    check_file(path, "model")
-    words = f"model file {path} cannot be read as a torch.export program:"
-    with calling(words, ModelError), in_silence():  # torch prints what it raises as well
-        return torch.export.load(path).module()
 
 
 def _into(classifier: UnitClassifier, given: Weights, model: str) -> tuple[nn.Module, Pairs]:
