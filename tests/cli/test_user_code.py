@@ -124,7 +124,8 @@ def test_what_a_network_raises_is_one_line(refused, net, line, words):
             "make two: network.register_forward_hook(lambda _, x, y: torch.cat([1 - y.view(-1, 1)",
         ),
         (
-            "class make(Net):\n    def forward(self, x):\n        return self.body(x), x",
+            "class make(Net):\n    def forward(self, x):\n        y = self.body(x)\n"
+            "        return y, y.exp()",
             "where the first is meant: network.register_forward_hook(lambda _, x, y: y[0])",
         ),
     ],
