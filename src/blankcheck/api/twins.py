@@ -76,7 +76,7 @@ def _built(name: str, data: Data) -> UnitClassifier:
 
 
 def _fresh_copy(classifier: Classifier, data: Data) -> UnitClassifier | None:
-    if not isinstance(classifier, UnitClassifier) or classifier.describe.get("exported"):
+    if not isinstance(classifier, UnitClassifier) or classifier.describe.get("program"):
         return None
     name = classifier.describe.get("architecture", "")
     if name in ARCHITECTURES:

@@ -26,7 +26,8 @@ class Common:
         data_dir: where the files of named data sets are looked for first (then $BLANKCHECK_DATA,
             then the cache).
         model: mlp, cnn, cnn-wide-kernel (made for certificates), resnet, resnet18, file.py:factory,
-            package.module:factory, a .pt2 file, timm:NAME or hf:NAME.
+            package.module:factory, timm:NAME, hf:NAME, or a file of a whole network: .onnx,
+            TorchScript, .pt2 or a pickled module (these two with --unsafe-pickle).
         out: the run folder to write; by default runs/ and the name of the command, with -2, -3, ...
             where that is taken.
         overwrite: begin anew in --out where a run is, and remove what that wrote. Without it, such
@@ -101,11 +102,12 @@ class Weighted(Common):
     """What commands take that load weights.
 
     Args:
-        weights: a .safetensors file, or a .pt / .pth state dict.
+        weights: a .safetensors file, or a .pt, .pth or .ckpt state dict; FILE#2 or FILE#ema picks
+            one of several in it.
         normalize: none, or MEANS/STDS in [0, 1] units, as in 0.1307/0.3081. Built-in networks carry
             theirs.
-        unsafe_pickle: load .pt files that hold more than tensors. Only for files you trust: they
-            can run code.
+        unsafe_pickle: load .pt and .pt2 files that hold more than tensors. Only for files you
+            trust: they can run code.
     """
 
     weights: str | None = None

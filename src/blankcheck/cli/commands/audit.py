@@ -29,11 +29,11 @@ def audit_command(settings: AuditSettings, terminal: Terminal) -> int:
     """Audit; the exit code says the verdict."""
     check_trackers(settings.tracker)
     claim = shared.claim_of(settings, "audit")
-    device, data = shared.start(settings)
-    classifier = shared.load(settings, data).to(device)
+    _, data, classifier = shared.load_both(settings)
     shared.check(settings, data)
-    check_fits(classifier, data)
+    form = check_fits(classifier, data)
     with shared.working(settings, claim, data, terminal) as work:
+        shared.warn_untrained(settings, classifier, data, form, terminal)
         announce_audit(settings, data, terminal)
         made = audited(classifier.to(work.team.device), data, settings, work)
         if work.team.leads:

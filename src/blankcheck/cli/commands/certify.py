@@ -11,7 +11,16 @@ from blankcheck.certifying import read_network
 from blankcheck.certifying.certificate import check_form
 from blankcheck.certifying.record import check_steps
 from blankcheck.classifiers import UnitClassifier
-from blankcheck.cli.commands.shared import begin, check, claim_of, load, say, search_of, start, tell
+from blankcheck.cli.commands.shared import (
+    begin,
+    check,
+    claim_of,
+    load_both,
+    say,
+    search_of,
+    tell,
+    warn_untrained,
+)
 from blankcheck.cli.settings import CertifySettings
 from blankcheck.cli.terminal import Bar, Terminal
 from blankcheck.data import Data
@@ -22,13 +31,13 @@ from blankcheck.runs.folder import RunFolder
 def certify_command(settings: CertifySettings, terminal: Terminal) -> int:
     """Prove, search, and write both into one run folder."""
     claim = claim_of(settings, "certify")
-    device, data = start(settings)
-    classifier = load(settings, data).to(device)
+    device, data, classifier = load_both(settings)
     form = check_proof(settings, classifier, data)
     check_form(form, read_network(classifier, data.shape).form)
     with claim.opened() as run:
         begin(run, "certify", settings, device)
         tell(data, terminal)
+        warn_untrained(settings, classifier, data, form, terminal)
         with terminal.progress() as bar:
             made = proved(classifier, data, settings, run, bar)
         say(made, lines_of(made.json), run, terminal)

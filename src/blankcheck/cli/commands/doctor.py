@@ -14,7 +14,7 @@ from blankcheck.classifiers import UnitClassifier
 from blankcheck.classifiers.hubs import is_hub_name
 from blankcheck.classifiers.loading import parse_normalize
 from blankcheck.classifiers.wrapper import Normalisation, fingerprint
-from blankcheck.cli.commands.shared import begin, claim_of, load, start, tell
+from blankcheck.cli.commands.shared import begin, claim_of, load, load_both, tell
 from blankcheck.cli.settings import DoctorSettings
 from blankcheck.cli.terminal import Terminal
 from blankcheck.data import Data
@@ -33,8 +33,8 @@ NO_AUDIT = "No audit yet: nothing that was tried makes it answer as a trained ne
 def doctor_command(settings: DoctorSettings, terminal: Terminal) -> int:
     """Examine a network; 0 whatever is found."""
     claim = claim_of(settings, "doctor") if settings.out is not None or settings.overwrite else None
-    device, data = start(settings)
-    classifier, path = load(settings, data).to(device), None
+    device, data, classifier = load_both(settings)
+    path = None
     with claim.opened() if claim is not None else nullcontext() as run:
         if run is not None:
             begin(run, "doctor", settings, device)

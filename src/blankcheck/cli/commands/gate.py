@@ -12,7 +12,7 @@ from blankcheck.certifying import GatePlan
 from blankcheck.classifiers import UnitClassifier, evaluate
 from blankcheck.classifiers.loading import model_bytes
 from blankcheck.cli.commands.certify import check_proof, proved
-from blankcheck.cli.commands.shared import begin, claim_of, load, say, start, tell
+from blankcheck.cli.commands.shared import begin, claim_of, load_both, say, tell, warn_untrained
 from blankcheck.cli.settings import GateSettings
 from blankcheck.cli.terminal import Terminal
 from blankcheck.data import Data
@@ -25,14 +25,14 @@ from blankcheck.text import one_line
 def gate_command(settings: GateSettings, terminal: Terminal) -> int:
     """Train, prove, search; the gated network stands in the run folder."""
     claim = claim_of(settings, "gate")
-    device, data = start(settings)
-    classifier = load(settings, data).to(device)
+    device, data, classifier = load_both(settings)
     form, confidence = check_proof(settings, classifier, data), settings.confidence
     plan = GatePlan(steps=settings.gate_steps, seed=settings.seed)
     train = gate_for(classifier, data, form, settings.k, confidence, settings.unit, plan)
     with claim.opened() as run:
         begin(run, "gate", settings, device)
         tell(data, terminal)
+        warn_untrained(settings, classifier, data, form, terminal)
         with terminal.progress() as bar:
             gated = train(bar)
         if classifier.describe.get("architecture"):

@@ -10,7 +10,7 @@ from blankcheck.api.harden import Watch, check_network, harden, is_trained, plan
 from blankcheck.classifiers import ARCHITECTURES, UnitClassifier
 from blankcheck.classifiers.loading import refuse_normalize
 from blankcheck.classifiers.precision import check_precision
-from blankcheck.classifiers.trial import frozen_words
+from blankcheck.classifiers.trial import check_trainable, frozen_words
 from blankcheck.cli.commands import shared
 from blankcheck.cli.commands.audit import announce_audit, audited, conclude
 from blankcheck.cli.settings import HardenSettings
@@ -32,17 +32,16 @@ def harden_command(settings: HardenSettings, terminal: Terminal) -> int:
     """Harden, then audit the hardened network into the same run folder."""
     check_trackers(settings.tracker)
     place, objective = _place(settings), settings.objective
-    device, data = shared.start(settings)
-    shared.check(settings, data)
     network: UnitClassifier | str = settings.model
     frozen = ""
     if settings.weights is not None or settings.model not in ARCHITECTURES:
-        network = shared.load(settings, data).to(device)
-        if network.describe.get("exported"):
-            raise ArgumentError("model is a .pt2 program, which can be audited but not hardened")
+        device, data, network = shared.load_both(settings)
+        check_trainable(network)
         frozen = frozen_words(network)
     else:
         refuse_normalize(settings.model, settings.normalize)
+        device, data = shared.start(settings)
+    shared.check(settings, data)
     length: dict[str, Any] = {"epochs": settings.epochs, "rounds": settings.rounds}
     known = is_trained(network, data)
     plan = plan_of(data, **length, options=settings.options(), trained=known)

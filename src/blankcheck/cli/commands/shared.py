@@ -14,13 +14,15 @@ import torch
 from blankcheck.api.audit import Audit
 from blankcheck.api.third_party import usable_attacks
 from blankcheck.auditing import check_enough, level_of
-from blankcheck.classifiers import ARCHITECTURES, UnitClassifier, load_model
-from blankcheck.classifiers.loading import parse_normalize
+from blankcheck.classifiers import ARCHITECTURES, UnitClassifier, evaluate, load_model
+from blankcheck.classifiers.loading import parse_normalize, states_shape
+from blankcheck.classifiers.weights import file_of
 from blankcheck.cli.options import Common, Weighted, command_line
 from blankcheck.cli.settings import AuditSettings, CertifySettings, HardenSettings, TrainSettings
 from blankcheck.cli.terminal import Terminal
 from blankcheck.data import Data, load_data
 from blankcheck.errors import ArgumentError
+from blankcheck.factories import is_factory
 from blankcheck.parallel.devices import choose_threads, resolve
 from blankcheck.parallel.team import Team, meeting, rank_of_process
 from blankcheck.runs.claims import OVERWRITE, Claim, held
@@ -32,6 +34,8 @@ Divided = TrainSettings | AuditSettings
 """Settings of commands whose work several processes can share."""
 Place = Claim | RunFolder
 """The folder to begin a run in, or the run folder to go on in."""
+SOME = 1000
+"""Validation images that tell a trained network from an untrained one."""
 
 
 def start(settings: Common) -> tuple[torch.device, Data]:
@@ -47,13 +51,45 @@ def tell(data: Data, terminal: Terminal) -> None:
         terminal.note(line)
 
 
-def load(settings: Weighted, data: Data) -> UnitClassifier:
+def load(settings: Weighted, data: Data | None = None) -> UnitClassifier:
     """The network that was named; ArgumentError for a built-in one without weights."""
     if settings.model in ARCHITECTURES and settings.weights is None:
         ways = "give its --weights (blankcheck train makes them)"
         raise ArgumentError(f"model {settings.model!r} is untrained; {ways}")
     named = settings.model, settings.weights, data, parse_normalize(settings.normalize)
     return load_model(*named, unsafe_pickle=settings.unsafe_pickle)
+
+
+def load_both(settings: Weighted) -> tuple[torch.device, Data, UnitClassifier]:
+    """The device, the data and the network; what is wrong with the network or its weights is said
+    before data are loaded, which may take long."""
+    resolve(settings.device)
+    needs_data = settings.model in ARCHITECTURES and settings.weights is not None
+    if needs_data and not states_shape(str(settings.weights), settings.unsafe_pickle):
+        device, data = start(settings)
+        return device, data, load(settings, data).to(device)
+    network = load(settings)
+    device, data = start(settings)
+    if needs_data:  # its images must be those of the data
+        network = load(settings, data)
+    return device, data, network.to(device)
+
+
+def warn_untrained(
+    settings: Weighted, classifier: UnitClassifier, data: Data, form: str, terminal: Terminal
+) -> None:
+    """Say, before long work, that a network does no better than guessing; of a factory without
+    weights, that these may have been forgotten. form: of its outputs."""
+    some = data.validation.sample(SOME, seed=0)
+    known = evaluate(classifier, some, len(data.classes), 0.9, form).accuracy
+    chance = float(some.labels.bincount().max()) / len(some)
+    if known > chance + 3 * (chance * (1 - chance) / len(some)) ** 0.5:
+        return
+    ask = "is its input what it was trained on? blankcheck doctor says"
+    if settings.weights is None and is_factory(settings.model):
+        ask = "it is as its factory makes it, no --weights are given"
+    rarely = f"is right in {known:.1%} of {len(some)} validation images, no more than guessing"
+    terminal.note(f"warning: model {settings.model} {rarely}; {ask}")
 
 
 def check(settings: AuditSettings | CertifySettings, data: Data) -> None:
@@ -71,7 +107,8 @@ def claim_of(settings: Common, command: str, ways: str = OVERWRITE) -> Claim:
     if rank_of_process() != 0:
         return Claim(None, command)
     out = Path(settings.out) if settings.out is not None else None
-    reads = (settings.model, getattr(settings, "weights", None))
+    weights = getattr(settings, "weights", None)
+    reads = (settings.model, None if weights is None else file_of(weights)[0])
     return Claim(out, command, settings.overwrite, reads, ways)
 
 
