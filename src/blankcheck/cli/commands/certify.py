@@ -11,10 +11,12 @@ from blankcheck.certifying import read_network
 from blankcheck.certifying.certificate import check_form
 from blankcheck.certifying.record import check_steps
 from blankcheck.classifiers import UnitClassifier
+from blankcheck.cli.commands.audit import found_by
 from blankcheck.cli.commands.shared import begin, check, claim_of, load, say, search_of, start, tell
 from blankcheck.cli.settings import CertifySettings
 from blankcheck.cli.terminal import Bar, Terminal
 from blankcheck.data import Data
+from blankcheck.judging import Verdict
 from blankcheck.report.certificate_wording import lines_of
 from blankcheck.runs.folder import RunFolder
 
@@ -31,8 +33,15 @@ def certify_command(settings: CertifySettings, terminal: Terminal) -> int:
         tell(data, terminal)
         with terminal.progress() as bar:
             made = proved(classifier, data, settings, run, bar)
-        say(made, lines_of(made.json), run, terminal)
+        say(made, lines_of_both(made), run, terminal)
     return 0
+
+
+def lines_of_both(made: Audit) -> list[str]:
+    """What bears the verdict first: the proof of CERTIFIED, the search of any other."""
+    lines = lines_of(made.json)
+    lines.insert(made.verdict == Verdict.CERTIFIED, f"the search beside it: {found_by(made.json)}")
+    return lines
 
 
 def check_proof(settings: CertifySettings, classifier: UnitClassifier, data: Data) -> str:
