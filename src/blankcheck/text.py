@@ -53,11 +53,7 @@ def number(value: float | None) -> str:
 
 def filled(text: str, width: int) -> str:
     """The text in lines that end with a word, later ones indented; a long word such as a path stays
-    whole, so that it can be copied."""
-    return textwrap.fill(
-        text,
-        max(20, width),
-        subsequent_indent="  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    whole, so that it can be copied, and so does `95 %`."""
+    wrapper = textwrap.TextWrapper(max(20, width), subsequent_indent="  ")
+    wrapper.break_long_words = wrapper.break_on_hyphens = False
+    return wrapper.fill(text.replace(" %", "\xa0%")).replace("\xa0%", " %")

@@ -13,7 +13,7 @@ from blankcheck.cli.commands.audit import found_by
 from blankcheck.cli.commands.harden import _watch
 from blankcheck.cli.terminal import Terminal
 
-LINE = "conditions: confidence >= 0.9, at most 12 lit features, out of distribution at 0.01 [sic]"
+LINE = "conditions: confidence >= 0.9, at most 12 lit, out of distribution (95 % bound) [sic]"
 PATH = f"{'long/' * 30}report.html"
 
 
@@ -49,6 +49,7 @@ def test_no_word_of_a_result_is_lost_or_broken(width):
     *lines, last = plain(file).splitlines()
     assert last == PATH and f"  {PATH}" in lines
     assert max(len(line) for line in lines if PATH not in line) <= width
+    assert not any(line.startswith("  %") for line in lines)
     assert " ".join(lines).split() == f"{LINE} FOOLED {LINE} {LINE} weights: {PATH}".split()
 
 

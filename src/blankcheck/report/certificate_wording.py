@@ -54,9 +54,10 @@ def lines_of(verdict: dict[str, Any]) -> list[str]:
     """What a result block says of the proof; `count` writes what is not known as none."""
     proof = verdict["certificate"]
     k, unit, below = proof["smallest"], unit_of(proof), f"with {proof['confidence']:g} or more"
-    proved = f"at most {k} {unit} give no class {below}" if k else "nothing of all classes together"
+    proved = f"{proof['means']}: at most {k} {unit} give no class {below}"
+    none = "proof: nothing of all classes together"
     return [
-        f"{proof['means']}: {proved} (k = {count(k)}, in {proof['seconds']:.1f} s)",
+        f"{proved if k else none} (k = {count(k)}, in {proof['seconds']:.1f} s)",
         f"proved k for each class: {' '.join(map(count, proof['k']))}",
         f"fewest lit found for each: {' '.join(map(count, proof['found']))}",
     ]

@@ -39,8 +39,8 @@ def certify_command(settings: CertifySettings, terminal: Terminal) -> int:
 
 def lines_of_both(made: Audit) -> list[str]:
     """What bears the verdict first: the proof of CERTIFIED, the search of any other."""
-    lines = lines_of(made.json)
-    lines.insert(made.verdict == Verdict.CERTIFIED, f"the search beside it: {found_by(made.json)}")
+    lines, searched = lines_of(made.json), f"search beside the proof: {found_by(made.json)}"
+    lines.insert(made.verdict == Verdict.CERTIFIED, searched)
     return lines
 
 
