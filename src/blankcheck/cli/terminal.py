@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 Bar = Callable[[str, int, int, str], None]
 """Progress by stage: `bar(stage, done, all, words)`."""
-NARROW, WIDE = 60, 80
-"""Columns from which there is room for the time that is left, and for a bar beside the numbers."""
+NARROW, WIDE, WIDEST = 60, 80, 100
+"""Columns from which there is room for the time that is left, for a bar, and for the rate and the
+time that went by."""
 COLOURS = {"FOOLED": "red", "RESISTED": "green", "INCONCLUSIVE": "yellow", "CERTIFIED": "green"}
 
 
@@ -149,6 +150,7 @@ class Terminal:
             columns[2:2] = [progress.TimeRemainingColumn(compact=True)]
         if self.err.width >= WIDE:
             columns[1:1] = [progress.BarColumn(min(30, self.err.width // 5))]
+        if self.err.width >= WIDEST:
             columns[3:3] = [Rate(), progress.TimeElapsedColumn()]
         hidden = self.quiet or not self.err.is_terminal
         shown = progress.Progress(*columns, console=self.err, disable=hidden, expand=True)
