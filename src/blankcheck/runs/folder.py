@@ -27,7 +27,7 @@ LOCK = ".lock"
 """Of a command that writes here; left by one that was killed."""
 _NAMES = """
 config.yaml verdict.json witnesses.safetensors misses.safetensors attempts.jsonl metrics.jsonl
-hardening.json report.html report.md model.safetensors state/state.pt trackers.json
+hardening.json report.html report.md model.safetensors state/state.pt state/piece-*.pt trackers.json
 tensorboard/events.out.tfevents.* blend.json blend.safetensors
 certificate.json gate.safetensors gated.pt2 doctor.json compare.html compare.md compare.json
 sweep.html sweep.md sweep.json sweep.journal sweep.journal.lock sweep.db best.yaml front/*.yaml

@@ -11,6 +11,7 @@ from blankcheck.certifying import read_network
 from blankcheck.certifying.certificate import check_form
 from blankcheck.certifying.record import check_steps
 from blankcheck.classifiers import UnitClassifier
+from blankcheck.cli.commands.audit import found_by
 from blankcheck.cli.commands.shared import (
     begin,
     check,
@@ -24,6 +25,7 @@ from blankcheck.cli.commands.shared import (
 from blankcheck.cli.settings import CertifySettings
 from blankcheck.cli.terminal import Bar, Terminal
 from blankcheck.data import Data
+from blankcheck.judging import Verdict
 from blankcheck.report.certificate_wording import lines_of
 from blankcheck.runs.folder import RunFolder
 
@@ -40,8 +42,15 @@ def certify_command(settings: CertifySettings, terminal: Terminal) -> int:
         warn_untrained(settings, classifier, data, form, terminal)
         with terminal.progress() as bar:
             made = proved(classifier, data, settings, run, bar)
-        say(made, lines_of(made.json), run, terminal)
+        say(made, lines_of_both(made), run, terminal)
     return 0
+
+
+def lines_of_both(made: Audit) -> list[str]:
+    """What bears the verdict first: the proof of CERTIFIED, the search of any other."""
+    lines, searched = lines_of(made.json), f"search beside the proof: {found_by(made.json)}"
+    lines.insert(made.verdict == Verdict.CERTIFIED, searched)
+    return lines
 
 
 def check_proof(settings: CertifySettings, classifier: UnitClassifier, data: Data) -> str:

@@ -31,7 +31,7 @@ NO_AUDIT = "No audit yet: nothing that was tried makes it answer as a trained ne
 
 
 def doctor_command(settings: DoctorSettings, terminal: Terminal) -> int:
-    """Examine a network; 0 whatever is found."""
+    """Examine a network; 0 whatever is found, but 1 with `--strict` where a problem is."""
     claim = claim_of(settings, "doctor") if settings.out is not None or settings.overwrite else None
     device, data, classifier = load_both(settings)
     path = None
@@ -48,7 +48,7 @@ def doctor_command(settings: DoctorSettings, terminal: Terminal) -> int:
     else:
         _show(found, record, terminal)
         terminal.out.file.write(f"{path}\n" if path is not None else "")
-    return 0
+    return int(settings.strict and bool(found.problems))
 
 
 def _examined(
@@ -133,6 +133,7 @@ def quoted(text: str) -> str:
 
 def _show(found: Diagnosis, record: dict[str, Any], terminal: Terminal) -> None:
     """Facts, then findings, problems first, then the audit to run."""
+    terminal.settle()
     out, width = terminal.out, min(WIDEST, terminal.out.width)
 
     def beside(head: Text, column: int, text: Text) -> None:

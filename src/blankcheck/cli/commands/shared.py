@@ -18,6 +18,7 @@ from blankcheck.classifiers import ARCHITECTURES, UnitClassifier, evaluate, load
 from blankcheck.classifiers.loading import parse_normalize, states_shape
 from blankcheck.classifiers.weights import file_of
 from blankcheck.cli.options import Common, Weighted, command_line
+from blankcheck.cli.resuming import way_on
 from blankcheck.cli.settings import AuditSettings, CertifySettings, HardenSettings, TrainSettings
 from blankcheck.cli.terminal import Terminal
 from blankcheck.data import Data, load_data
@@ -26,7 +27,7 @@ from blankcheck.factories import is_factory
 from blankcheck.parallel.devices import choose_threads, resolve
 from blankcheck.parallel.team import Team, meeting, rank_of_process
 from blankcheck.runs.claims import OVERWRITE, Claim, held
-from blankcheck.runs.folder import RunFolder
+from blankcheck.runs.folder import VERDICT, RunFolder
 from blankcheck.trackers import connect, mirrored
 from blankcheck.types import Conditions
 
@@ -112,6 +113,17 @@ def claim_of(settings: Common, command: str, ways: str = OVERWRITE) -> Claim:
     return Claim(out, command, settings.overwrite, reads, ways)
 
 
+def place_of(settings: AuditSettings, command: str) -> Place:
+    """The folder to begin in, or with `--resume` the one to go on in (`cli.resuming`)."""
+    if settings.resume and settings.out is not None and rank_of_process() == 0:
+        return RunFolder.open(settings.out)
+    old = RunFolder(Path(settings.out or ""))
+    goes_on = old.path.is_dir() and old.command == command
+    if goes_on and not (command == "audit" and old.has(VERDICT)):
+        return claim_of(settings, command, f"{way_on(command, old)} goes on, {OVERWRITE}")
+    return claim_of(settings, command)
+
+
 def begin(run: RunFolder, command: str, settings: Common, device: torch.device) -> None:
     """Begin a run in a folder: what it is, and the words that make it again."""
     run.begin(command, settings.as_config(), device, command_line(command, settings))
@@ -180,4 +192,16 @@ def _opened(settings: Divided, place: Place, team: Team, terminal: Terminal) -> 
         with mirrored(run, trackers, said, resume=goes_on):
             if isinstance(place, Claim):
                 begin(run, place.command, settings, team.device)
-            yield run
+            with _told_how_to_go_on(run, settings):
+                yield run
+
+
+@contextmanager
+def _told_how_to_go_on(run: RunFolder, settings: Divided) -> Iterator[None]:
+    """What Ctrl-C stops names the command that goes on with it, where one does."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if isinstance(settings, AuditSettings) and not rank_of_process():
+            error.add_note(f"go on with: {way_on(str(run.command), run)}")
+        raise
