@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from blankcheck.classifiers.wrapper import UnitClassifier, device_of, fingerprint, left_as_found
+from blankcheck.data.variants import variant_for
 from blankcheck.errors import ModelError
 from blankcheck.outputs import ON_A_COPY, WRITES, output_form, run
 from blankcheck.types import Classifier, images_at_once
@@ -47,6 +48,26 @@ def try_out(classifier: Classifier, images: Tensor) -> str:
         except ModelError as error:
             raise ModelError(f"{error}{_advice(classifier, str(error))}") from error
     return form
+
+
+def other_images(classifier: Classifier, images: Tensor) -> str:
+    """What to put behind the name of the data where a classifier takes no images of this size or of
+    so many channels, as the end of a line; empty where nothing usual helps."""
+
+    def takes(made: Tensor) -> bool:
+        try:
+            run(classifier, made.to(device_of(classifier)))
+        except ModelError:
+            return False
+        return True
+
+    with left_as_found(classifier), torch.no_grad():
+        variant = "" if takes(images[:2].clone()) else variant_for(images[:2], takes)
+    if not variant:
+        return ""
+    return (
+        f"; it takes them with {variant} behind the name of the data, or data.variant({variant!r})"
+    )
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from blankcheck.classifiers import UnitClassifier
-from blankcheck.classifiers.trial import try_out, writes
+from blankcheck.classifiers.trial import other_images, try_out, writes
 from blankcheck.classifiers.wrapper import Normalisation, device_of, left_as_found
 from blankcheck.data import Data
 from blankcheck.diagnosing import findings, health
@@ -136,7 +136,7 @@ def diagnose(
         try:
             choice = choose(asked)
         except UnusableError as error:
-            finding = _refused(str(error), data.shape)
+            finding = _refused(str(error), data.shape, _advice(model, data))
             if error.outputs is not None:
                 finding = count_finding(error.outputs, len(data.classes))
             facts = replace(facts, outputs=error.outputs)
@@ -230,10 +230,16 @@ def _health(asked: Examined, network: Network, choice: Choice) -> Iterator[Findi
         yield _refused(said(error), asked.data.shape)
 
 
-def _refused(said: str, shape: tuple[int, ...]) -> Finding:
+def _refused(said: str, shape: tuple[int, ...], advice: str = "") -> Finding:
     said = f"It takes images of {'x'.join(map(str, shape))} in no form that was tried: {said}."
     make = "Make it take (n, c, h, w) images and give (n, classes) outputs."
-    return problem("forward", said, make)
+    return problem("forward", said, advice or make)
+
+
+def _advice(model: Classifier, data: Data) -> str:
+    """What to put behind the name of the data, where that helps."""
+    said = other_images(model, data.validation.images[:2]).removeprefix("; ")
+    return f"{said[:1].upper()}{said[1:]}." if said else ""
 
 
 def _facts(asked: Examined) -> Facts:
