@@ -6,26 +6,24 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from blankcheck.arguments import plain_arguments
 from blankcheck.classifiers.hubs import from_hub, is_hub_name
 from blankcheck.classifiers.names import Pairs, fits, nearest, pairs_of
 from blankcheck.classifiers.reference import ARCHITECTURES, Shape, build
 from blankcheck.classifiers.trial import check_ready
 from blankcheck.classifiers.weights import Weights, check_file, read_weights
 from blankcheck.classifiers.wrapper import Normalisation, UnitClassifier
+from blankcheck.data import Data, check_data
 from blankcheck.errors import ArgumentError, ModelError
 from blankcheck.factories import call_factory, is_factory
 from blankcheck.files import pack
 from blankcheck.outputs import in_silence
 from blankcheck.users import calling
-
-if TYPE_CHECKING:
-    from blankcheck.data import Data
 
 NORM = ("mean", "std")
 WHOLE = (*NORM, "network")
@@ -34,6 +32,7 @@ MOST_FEATURES, MOST_WIDE = 1_000_000_000, 100_000
 """Features of an image, and channels or outputs, that a file of weights may speak of."""
 
 
+@plain_arguments
 def load_model(
     model: nn.Module | str,
     weights: str | os.PathLike[str] | None = None,
@@ -60,6 +59,12 @@ def load_model(
     Raises:
         ModelError: anything does not fit, in one line.
     """
+    brought: object = model
+    if not isinstance(brought, nn.Module | str):
+        got = type(brought).__name__
+        raise ArgumentError(f"model must be a network, its name or its factory, got {got}")
+    if data is not None:
+        check_data(data)
     given = read_weights(Path(weights), unsafe_pickle) if weights is not None else None
     if isinstance(model, nn.Module):
         classifier = _wrapped(model, normalize)

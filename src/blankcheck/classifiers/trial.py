@@ -10,7 +10,7 @@ from torch.nn.parameter import is_lazy
 
 from blankcheck.classifiers.wrapper import UnitClassifier, device_of, fingerprint, left_as_found
 from blankcheck.data.variants import variant_for
-from blankcheck.errors import ModelError
+from blankcheck.errors import ArgumentError, ModelError
 from blankcheck.outputs import ON_A_COPY, WRITES, output_form, run
 from blankcheck.types import Classifier, images_at_once
 from blankcheck.users import calling
@@ -22,6 +22,14 @@ MOST = 1000
 """Images of the largest batch that is tried; searches score about as many trials at once."""
 EXPORT = "torch.export.export(network, (images,), dynamic_shapes=({0: torch.export.Dim('n')},))"
 OF_THE_BATCH = re.compile(r"shape\[0\]|size\(\)\[0\]")
+
+
+def check_classifier(model: object) -> None:
+    """Raises ArgumentError for what is no network and cannot be called as one."""
+    if isinstance(model, type) or not callable(model):
+        got = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+        words = "model must be a network, or a callable from images to outputs"
+        raise ArgumentError(f"{words}, got {got}; bc.load_model makes one of a name")
 
 
 def try_out(classifier: Classifier, images: Tensor) -> str:

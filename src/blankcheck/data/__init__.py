@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from blankcheck.data.loading import load_data as load_data
     from blankcheck.data.split import Split as Split
     from blankcheck.data.splits import Data as Data
+    from blankcheck.data.splits import check_data as check_data
 
 __getattr__ = exported(
-    __name__, lazy="LazyImages", loading="NAMED load_data", split="Split", splits="Data"
+    __name__, lazy="LazyImages", loading="NAMED load_data", split="Split", splits="Data check_data"
 )

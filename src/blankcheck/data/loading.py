@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from blankcheck.arguments import plain_arguments
 from blankcheck.data.arrays import IMAGES, split_arrays
 from blankcheck.data.folders import from_folder
 from blankcheck.data.hub import from_hub, is_hub, is_local
@@ -25,6 +26,7 @@ NAMED: dict[str, Callable[[list[Path]], Data]] = {
 }
 
 
+@plain_arguments
 def load_data(
     source: str, data_dir: str | os.PathLike[str] | None = None, *, in_memory: int = IN_MEMORY
 ) -> Data:

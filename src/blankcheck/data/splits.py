@@ -18,7 +18,7 @@ from blankcheck.data.items import Columns, split_datasets
 from blankcheck.data.lazy import IN_MEMORY, check_range
 from blankcheck.data.split import SPLIT_SEED, Split, cut, fingerprint, random_order
 from blankcheck.data.variants import Crop, split_variants
-from blankcheck.errors import DataError
+from blankcheck.errors import ArgumentError, DataError
 from blankcheck.text import one_line
 from blankcheck.types import images_at_once, in_pieces
 
@@ -243,6 +243,13 @@ class Data:
         else:
             mean, std = _streamed_moments(self.train.at_most(MEASURED))
         return tuple(mean.tolist()), tuple(std.clamp_min(1e-3).tolist())
+
+
+def check_data(data: object) -> None:
+    """Raises ArgumentError for what is no `Data`."""
+    if not isinstance(data, Data):
+        ways = "bc.load_data and bc.Data.from_arrays, from_dataset and from_dataloader make one"
+        raise ArgumentError(f"data must be a Data, got {type(data).__name__}; {ways}")
 
 
 def _streamed_moments(split: Split) -> tuple[Tensor, Tensor]:

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from blankcheck.arguments import plain_arguments
 from blankcheck.classifiers import UnitClassifier
-from blankcheck.classifiers.trial import other_images, try_out, writes
+from blankcheck.classifiers.trial import check_classifier, other_images, try_out, writes
 from blankcheck.classifiers.wrapper import Normalisation, device_of, left_as_found
-from blankcheck.data import Data
+from blankcheck.data import Data, check_data
 from blankcheck.diagnosing import findings, health
 from blankcheck.diagnosing.answers import answer_findings, broken, count_finding
 from blankcheck.diagnosing.choosing import MOST_NUMBERS, Choice, Examined, Note, choose
@@ -88,6 +89,7 @@ class Diagnosis:
         return tuple(f.line for f in self.problems if f.line)
 
 
+@plain_arguments
 def diagnose(
     model: nn.Module | Classifier,
     data: Data,
@@ -95,7 +97,7 @@ def diagnose(
     images: int = 1000,
     seed: int = 0,
     fixed: bool = False,
-    note: Note = lambda stage, done, all_, words: None,
+    note: Note | None = None,
 ) -> Diagnosis:
     """Say what `model` is, whether it answers real images as a trained network does, and what it
     wants where it does not. It is left as it was found, and what it raises becomes a finding.
@@ -116,9 +118,12 @@ def diagnose(
     Raises:
         ArgumentError: `images` is less than 20.
     """
+    check_classifier(model)
+    check_data(data)
     if images < 20:
         raise ArgumentError(f"images must be at least 20, got {images}")
     check_seed(seed)
+    note = note or _silence
     network, current = model, Form(None, "", PLAIN)
     if isinstance(model, UnitClassifier):
         network = model.network
@@ -151,6 +156,10 @@ def diagnose(
     elif not found.problems and (refused := _refusal(model, data)):
         found = replace(found, findings=(problem("forward", refused, ""), *found.findings))
     return found
+
+
+def _silence(stage: str, done: int, all_: int, words: str) -> None:
+    """Who asked wants to be told nothing."""
 
 
 def _refusal(model: Classifier, data: Data) -> str:
