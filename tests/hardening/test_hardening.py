@@ -25,7 +25,7 @@ from blankcheck.hardening.context import SourceContext
 from blankcheck.hardening.history import plateau
 from blankcheck.hardening.sources import Sets, make_set
 from blankcheck.hardening.structures import NEAREST, SUREST, Structured
-from blankcheck.hardening.trainer import UNSURE
+from blankcheck.hardening.trainer import UNSURE, Trainer
 from blankcheck.judging import OODTest
 from blankcheck.runs.folder import RunFolder
 from blankcheck.runs.state import STATE
@@ -41,6 +41,9 @@ SMALL = HardeningPlan(
     every=5,
     stop_rate=0,
 )
+
+
+LEARN = Trainer._learn
 
 
 def hardening(digits, plan=SMALL, twin=lambda: None) -> Hardening:
@@ -320,6 +323,35 @@ def test_searches_start_from_structured_images_near_to_their_class(digits, plain
     all_ = work.classifier(work.context.structures.images).softmax(1)
     least = all_.sort(dim=0, descending=True).values[NEAREST - 1]
     assert (p.squeeze(1) >= least[targets] - 1e-6).all()
+
+
+def test_what_is_looked_at_and_kept_is_an_average_of_the_weights(digits, monkeypatch):
+    work, seen = hardening(digits, replace(SMALL, epochs=3, rounds=2, pretrain=1, average=0.1)), []
+
+    def learn(trainer, *given):
+        LEARN(trainer, *given)
+        seen.append(trainer.classifier.state_dict()["network.1.weight"].clone())
+
+    monkeypatch.setattr(Trainer, "_learn", learn)
+    list(work.rounds())
+    batches = work.trainer.batches_in(1)
+    average, share = seen[batches - 1], 1 / (0.1 * 3 * batches)
+    for weight in seen[batches:]:
+        average = average.lerp(weight, share)
+    assert len(seen) == 3 * batches and work.kept.index == 1
+    assert torch.allclose(work.kept.network["network.1.weight"], average, atol=1e-6)
+    assert torch.equal(work.classifier.state_dict()["network.1.weight"], seen[-1])
+    with work.trainer.averaged():
+        mine = work.classifier.state_dict()
+        assert all(torch.equal(mine[name], of) for name, of in work.kept.network.items())
+
+
+def test_without_an_average_the_weights_are_kept_as_they_are(digits):
+    work = hardening(digits, replace(SMALL, epochs=1, rounds=1, average=0.0))
+    list(work.rounds())
+    now = work.classifier.state_dict()
+    assert all(torch.equal(now[name], of) for name, of in work.kept.network.items())
+    assert HardeningPlan.of(60000, certify=3).average == 0 < HardeningPlan.of(60000).average
 
 
 def test_less_sureness_is_asked_for_where_plain_training_leaves_many_unsure(digits):

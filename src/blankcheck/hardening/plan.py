@@ -30,6 +30,9 @@ SURENESS, GENTLE_SURENESS, CERTIFIED_SURENESS = 40.0, 9.0, 2.0
 """Of the loss that makes the network surer of real images: usually, with the gentle weight, and
 where something is to be proved. The first two losses pull at one another; a network is the surer of
 real images the larger the one is beside the other, and fooled the oftener."""
+AVERAGE = 0.1
+"""Share of all batches that weights are averaged over. Over twice as many, networks are surer of
+real images still, and fooled oftener."""
 FEW = 6000
 """Training images below which these are few."""
 LR, TRAINED_LR, CERTIFIED_LR = 2e-3, 5e-4, 5e-3
@@ -123,7 +126,7 @@ RANGES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
     (WEIGHTS, lambda value: 0 <= value < math.inf, "be a number of at least 0"),
     (("certify_weight",), lambda value: 0 < value < math.inf, "be a number above 0"),
     (("anneal",), lambda value: 0 < value <= 10, "lie in (0, 10]"),
-    (("keep", "stop_rate"), lambda value: 0 <= value <= 1, "lie in [0, 1]"),
+    (("keep", "stop_rate", "average"), lambda value: 0 <= value <= 1, "lie in [0, 1]"),
 )
 """Fields, what is allowed, and the words for it. None of these lets NaN through."""
 
@@ -138,8 +141,10 @@ class HardeningPlan(HardeningOptions):
         batch: real images of an optimiser step.
         fooling_batch: fooling images beside each batch of real ones.
         inner_steps: of search by which an image is moved at once.
-        life: such moves after which an image is replaced, at most.
+        life: such moves after which an image is replaced, in the middle (`replay.SPREAD`).
         buffer: images that are being searched in the schedule continuous.
+        average: share of all batches over which the weights of the network that is looked at and
+            kept are averaged; 0 takes them as they are. Not where a proof is asked for.
         eased: whether sureness falls where pre-training leaves many images unsure (`Trainer.ease`).
         shake: whether real images are shaken a little (`shaking`); not where a proof is asked for,
             which leaves little room for more images to be sure of.
@@ -157,9 +162,10 @@ class HardeningPlan(HardeningOptions):
     lr: float = LR
     batch: int = 128
     fooling_batch: int = 96
-    inner_steps: int = 4
-    life: int = 80
-    buffer: int = 1024
+    inner_steps: int = 2
+    life: int = 100
+    buffer: int = 512
+    average: float = AVERAGE
     eased: bool = False
     shake: bool = True
     gate_images: int = 2500
@@ -216,6 +222,7 @@ class HardeningPlan(HardeningOptions):
         lr = CERTIFIED_LR if "certify" in given else TRAINED_LR if trained else LR
         given.setdefault("lr", lr)
         given.setdefault("shake", "certify" not in given)
+        given.setdefault("average", 0.0 if "certify" in given else AVERAGE)
         given.setdefault("eased", not gentle and "sureness" not in given)
         sureness = GENTLE_SURENESS if gentle else SURENESS
         given.setdefault("sureness", CERTIFIED_SURENESS if "certify" in given else sureness)

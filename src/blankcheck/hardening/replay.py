@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -41,6 +42,8 @@ EXCHANGED_MIX = {
 """The same for images searched by exchanging features, which makes little of noise. What a network
 stays sure of longest are fragments: strokes of which a part is missing, moved, or of another image;
 and bars, squares and rings."""
+SPREAD = 4
+"""Lives are drawn log-uniformly, from so many times shorter than usual to so many times longer."""
 SHRUNK, CAPPED, EXCHANGED = 0, 1, 2
 """How an image is searched: shrunk by a weight, cut to its largest features, or by exchanging."""
 SHARES = (0.35, 0.1, 0.55)
@@ -110,7 +113,7 @@ class Replay:
 
     def refresh(self, rows: Tensor, context: SourceContext) -> None:
         """Fresh starts of mixed kinds and random targets for these rows."""
-        n, draws, longest = len(rows), context.generator, context.plan.life
+        n, draws, usual = len(rows), context.generator, context.plan.life
         if n == 0:
             return
         drawn = torch.randint(0, len(context.targets), (n,), generator=draws)
@@ -129,8 +132,8 @@ class Replay:
         self.fewest[rows], self.filling[rows], self.block[rows] = NEVER, True, 1
         for feature in (self.no_add, self.no_remove, self.learnt):
             feature[rows] = 0
-        shortest = max(1, longest // 2)
-        self.life[rows] = torch.randint(shortest, longest + 1, (n,), generator=draws)
+        spread = torch.empty(n).uniform_(-math.log(SPREAD), math.log(SPREAD), generator=draws)
+        self.life[rows] = (usual * spread.exp()).ceil().long()
         self.age[rows] = 0
 
     def _start(self, rows: Tensor, mix: dict[str, float], context: SourceContext) -> None:

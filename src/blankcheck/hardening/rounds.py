@@ -126,9 +126,10 @@ class Hardening:
             epochs, told = self._train(watch)
             trained = time.monotonic()
             last = self.ending or self.next_round + 1 >= self.plan.rounds
-            looked = self.evaluator.look(told, self._spares, self._seed_of)
+            with self.trainer.averaged():
+                looked = self.evaluator.look(told, self._spares, self._seed_of)
+                kept = self._keep(looked)
             self.records += [{**record, "round": self.next_round} for record in looked.records]
-            kept = self._keep(looked)
             passes = sum(self.peers.all_gather(self.context.passes))
             made = looked.as_round(self.next_round, epochs, told, kept, passes)
             took = trained - began, time.monotonic() - trained
@@ -172,11 +173,10 @@ class Hardening:
             epochs = plan.epochs_of(plan.rounds - 1 if self.ending else index)
             if self.ending:
                 self.trainer.skip_to_last(epochs)
-            if plan.schedule != "none":
-                context.draw_structures()
             self.source.begin_round(context)
             if plan.network == "fresh" and index > 0:
                 self.trainer.start_again(epochs)
+            self.trainer.begin_average()
             told = self.trainer.train(epochs, self.source, self.most, watch)
         return epochs + pretrain, told
 

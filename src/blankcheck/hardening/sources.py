@@ -47,6 +47,9 @@ class NoImages:
     def begin_round(self, context: SourceContext) -> None:
         """Called before the first batch of a round."""
 
+    def begin_epoch(self, context: SourceContext) -> None:
+        """Called before the first batch of an epoch."""
+
     def batch(self, context: SourceContext) -> Found:
         """The fooling images that the next batch is trained on."""
         return Found.nothing(context)
@@ -66,6 +69,10 @@ class Continuous(NoImages):
     structured images."""
 
     replay: Replay
+
+    def begin_epoch(self, context: SourceContext) -> None:
+        """Draw structured images anew: which are nearest changes as the network does."""
+        context.draw_structures()
 
     def batch(self, context: SourceContext) -> Found:
         """Move the next images of the buffer, take structured ones that the network is surest of,
@@ -130,6 +137,7 @@ class Sets(NoImages):
         return Found(images, targets, weights, n)
 
     def _renew(self, context: SourceContext) -> None:
+        context.draw_structures()
         before, new = self.made, make_set(context)
         earlier = len(before[1]) if before is not None else 0
         share = round(context.plan.kept_share * earlier)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -50,8 +51,8 @@ class Trainer:
         self.plan, self.peers, self.classifier = context.plan, context.peers, context.classifier
         self.objective = objective_named(self.plan.objective)
         self.shared, self.sureness = self.peers.distribute(self.classifier), self.plan.sureness
-        state = self.classifier.state_dict()
-        self.first = {name: tensor.detach().clone() for name, tensor in state.items()}
+        self.first = _copied(self.classifier.state_dict())
+        self.average: dict[str, Tensor] | None = None
         self._begin(self.plan.epochs)
 
     def _begin(self, epochs: int) -> None:
@@ -62,7 +63,41 @@ class Trainer:
     def start_again(self, epochs: int) -> None:
         """The first weights, a new optimiser, and a schedule of so many epochs."""
         self.classifier.load_state_dict(self.first)
+        self.average = None
         self._begin(epochs)
+
+    def begin_average(self) -> None:
+        """From here on, unless it has begun, keep an average of the weights, where one is wanted:
+        fooling images pull them to and fro, and their middle is surer of real ones (Izmailov et
+        al. 2018, arXiv:1803.05407)."""
+        if self.average is None and self.plan.average:
+            self.average = _copied(self.classifier.state_dict())
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The classifier with its averaged weights, if there are any."""
+        if self.average is None:
+            yield
+            return
+        own = _copied(self.classifier.state_dict())
+        self.classifier.load_state_dict(self.average)
+        self.peers.sync_buffers(self.classifier)
+        self.average = _copied(self.classifier.state_dict())
+        try:
+            yield
+        finally:
+            self.classifier.load_state_dict(own)
+
+    @torch.no_grad()
+    def _into_average(self) -> None:
+        if self.average is None:
+            return
+        share = 1 / max(1.0, self.plan.average * self.batches_in(self.plan.epochs))
+        for name, tensor in self.classifier.state_dict().items():
+            if tensor.is_floating_point():
+                self.average[name].lerp_(tensor, share)
+            else:  # counts
+                self.average[name].copy_(tensor)
 
     def ease(self, unsure: float) -> None:
         """Ask for less sureness where a share `unsure` of real images is not surely right after
@@ -108,6 +143,7 @@ class Trainer:
         seen, done = Trained(real, MetricSums.of(names, classes, device)), 0
         for _ in range(epochs):
             varied = self._variations()
+            source.begin_epoch(self.context)
             for index in batches(len(self.data), self.plan.batch, self.common):
                 found = source.batch(self.context)
                 self._learn(index, varied, found, seen)
@@ -164,6 +200,7 @@ class Trainer:
         # gradients are averaged over processes, and what counts is the sum of all losses
         self.precision.descend(loss * peers.size, self.optimiser)
         self.schedule.step()
+        self._into_average()
         with torch.no_grad():
             p = real.softmax(dim=1)
             own, right = p.gather(1, labels[:, None]).squeeze(1), p.argmax(dim=1) == labels
@@ -179,6 +216,7 @@ class Trainer:
         return {
             "classifier": self.classifier.state_dict(),
             "first": self.first,
+            "average": self.average,
             "sureness": self.sureness,
             "optimiser": self.optimiser.state_dict(),
             "precision": self.precision.state(),
@@ -189,6 +227,11 @@ class Trainer:
         """Go on from such a state."""
         self.classifier.load_state_dict(state["classifier"])
         self.first, self.sureness = state["first"], state["sureness"]
+        self.average = state["average"]
         self.optimiser.load_state_dict(state["optimiser"])
         self.precision.load(state["precision"])
         self.schedule.load_state_dict(state["schedule"])
+
+
+def _copied(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in state.items()}
