@@ -83,7 +83,10 @@ def model_again(
     elif weights is None:
         weights = text_of(config, "weights") or None
     named = name, weights, data, parse_normalize(normalize or text_of(config, "normalize"))
-    return with_gate(run, load_model(*named, unsafe_pickle=unsafe_pickle), data)
+    held = config.get("temperature", 1.0)  # a stranger's folder may hold anything
+    temperature = float(held) if isinstance(held, int | float) else 1.0
+    network = load_model(*named, unsafe_pickle=unsafe_pickle, temperature=temperature)
+    return with_gate(run, network, data)
 
 
 def text_of(config: Mapping[str, Any], key: str) -> str:

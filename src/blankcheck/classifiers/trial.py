@@ -9,7 +9,13 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from blankcheck.classifiers.weights import PROGRAM
-from blankcheck.classifiers.wrapper import UnitClassifier, device_of, fingerprint, left_as_found
+from blankcheck.classifiers.wrapper import (
+    Tempered,
+    UnitClassifier,
+    device_of,
+    fingerprint,
+    left_as_found,
+)
 from blankcheck.errors import ModelError
 from blankcheck.outputs import ON_A_COPY, WRITES, output_form, run
 from blankcheck.types import Classifier, images_at_once
@@ -43,11 +49,24 @@ def try_out(classifier: Classifier, images: Tensor) -> str:
                 fingerprint(classifier)
             given = images[:FORM_IMAGES].to(device_of(classifier))
             form = output_form(classifier, given.clone())
+            _check_tempered(classifier, given)
             _others(classifier, given)
             _gradient(classifier, given[:2])
         except ModelError as error:
             raise ModelError(f"{error}{_advice(classifier, str(error))}") from error
     return form
+
+
+def _check_tempered(classifier: Classifier, given: Tensor) -> None:
+    """Raises ModelError where a temperature divides what are no logits."""
+    inside = getattr(classifier, "network", None)
+    if not isinstance(inside, Tempered):
+        return
+    before = inside.output_temperature
+    if output_form(lambda images: run(classifier, images) * before, given) == "probabilities":
+        log = "network.register_forward_hook(lambda _, x, y: y.log())"
+        words = "temperature divides logits, and this model gives probabilities"
+        raise ModelError(f"{words}: add to its factory {log}")
 
 
 @torch.no_grad()
