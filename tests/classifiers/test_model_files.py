@@ -44,27 +44,33 @@ def checkpoint(path: Path) -> None:
     torch.save({"epoch": 3, "model": network()}, path)
 
 
-def onnx(path: Path) -> None:
-    """As exporters of other tools write it, at opset 13."""
+def write_onnx(path: Path, values: dict[str, torch.Tensor], *nodes: tuple[str, str, str]) -> None:
+    """An ONNX model as exporters of other tools write it, at opset 13. nodes: operation, names of
+    inputs and of the output; a Gemm takes its weights as nn.Linear holds them."""
     library = pytest.importorskip("onnx")
     if find_spec("onnx2torch") is None:  # to import it here would take torchvision
         pytest.skip("needs onnx2torch")
     from onnx import TensorProto, helper, numpy_helper
 
-    first, last = (layer for layer in network() if isinstance(layer, nn.Linear))
-    state = {"w": first.weight, "b": first.bias, "v": last.weight, "a": last.bias}
-    held = [numpy_helper.from_array(t.detach().numpy(), name) for name, t in state.items()]
-    nodes = [
-        helper.make_node("Flatten", ["x"], ["f"]),
-        helper.make_node("Gemm", ["f", "w", "b"], ["h"], transB=1),
-        helper.make_node("Relu", ["h"], ["r"]),
-        helper.make_node("Gemm", ["r", "v", "a"], ["y"], transB=1),
+    held = [numpy_helper.from_array(t.detach().numpy(), name) for name, t in values.items()]
+    made = [
+        helper.make_node(
+            kind, inputs.split(), [output], **({"transB": 1} if kind == "Gemm" else {})
+        )
+        for kind, inputs, output in nodes
     ]
     sizes = {"x": ["n", 1, 8, 8], "y": ["n", 10]}
     ends = [helper.make_tensor_value_info(k, TensorProto.FLOAT, v) for k, v in sizes.items()]
-    graph = helper.make_graph(nodes, "net", ends[:1], ends[1:], held)
+    graph = helper.make_graph(made, "net", ends[:1], ends[1:], held)
     opset = [helper.make_opsetid("", 13)]
     library.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+
+
+def onnx(path: Path) -> None:
+    first, last = (layer for layer in network() if isinstance(layer, nn.Linear))
+    state = {"w": first.weight, "b": first.bias, "v": last.weight, "a": last.bias}
+    first_layer = ("Flatten", "x", "f"), ("Gemm", "f w b", "h"), ("Relu", "h", "r")
+    write_onnx(path, state, *first_layer, ("Gemm", "r v a", "y"))
 
 
 KINDS = {"onnx": onnx, "pth": script, "pt2": program, "pt": pickled, "ckpt": checkpoint}
@@ -156,3 +162,20 @@ def test_the_class_of_a_pickled_network_is_found_beside_the_file(tmp_path, monke
     monkeypatch.setattr(sys, "path", [p for p in sys.path if p != str(tmp_path)])
     loaded = bc.load_model(str(tmp_path / "net.pt"), unsafe_pickle=True)
     assert type(loaded.network).__name__ == "Net"
+
+
+def with_constants(path: Path, rows: int) -> None:
+    """Its only weights are those of a MatMul, behind a Reshape to so many rows."""
+    values = {"w": torch.rand(64, 10), "s": torch.tensor([rows, 64])}
+    write_onnx(path, values, ("Reshape", "x s", "f"), ("MatMul", "f w", "y"))
+
+
+def test_what_an_onnx_model_cannot_is_one_line(tmp_path):
+    with_constants(tmp_path / "any.onnx", -1)
+    loaded, images = bc.load_model(str(tmp_path / "any.onnx")), torch.rand(7, 1, 8, 8)
+    assert try_out(loaded, images) == "logits"
+    with pytest.raises(ModelError, match="its weights are constants, which no training changes"):
+        check_trainable(loaded)
+    with_constants(tmp_path / "one.onnx", 1)
+    with pytest.raises(ModelError, match="exported for one size of batch: .*dynamic_axes="):
+        try_out(bc.load_model(str(tmp_path / "one.onnx")), images)

@@ -109,7 +109,9 @@ def _place(settings: HardenSettings) -> shared.Place:
         what = f"a run of {begun}{f', and has no {STATE}' if begun == 'harden' else ''}"
         none = "no state of a hardening to go on from"
         raise RunFolderError(f"run folder {run.path} has {none}: it is {what}")
-    before, now = run.read_config(), settings.as_config()
+    # what an older blankcheck did not know was as it is by default
+    before = HardenSettings().as_config() | run.read_config()
+    now = settings.as_config()
     # with a state, data are compared by what they are, when it is read
     may_differ = (*CHANGEABLE, "data") if run.has(STATE) else CHANGEABLE
     kept = {name: value for name, value in now.items() if name not in may_differ}
