@@ -16,6 +16,7 @@ from blankcheck.api.harden import check_network, plan_of
 from blankcheck.classifiers import TrainingPlan, fingerprint, train_plainly
 from blankcheck.classifiers.loading import save_model
 from blankcheck.classifiers.trial import check_trainable, try_out
+from blankcheck.cli.main import main
 from blankcheck.errors import ModelError
 from blankcheck.factories import importable
 
@@ -66,11 +67,16 @@ def write_onnx(path: Path, values: dict[str, torch.Tensor], *nodes: tuple[str, s
     library.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
 
 
-def onnx(path: Path) -> None:
-    first, last = (layer for layer in network() if isinstance(layer, nn.Linear))
-    state = {"w": first.weight, "b": first.bias, "v": last.weight, "a": last.bias}
-    first_layer = ("Flatten", "x", "f"), ("Gemm", "f w b", "h"), ("Relu", "h", "r")
-    write_onnx(path, state, *first_layer, ("Gemm", "r v a", "y"))
+def onnx(path: Path, layers: nn.Module | None = None) -> None:
+    """Of dense layers with ReLU between them."""
+    dense = [layer for layer in layers or network() if isinstance(layer, nn.Linear)]
+    values, nodes, last = {}, [("Flatten", "x", "x0")], "x0"
+    for n, layer in enumerate(dense, 1):
+        values |= {f"w{n}": layer.weight, f"b{n}": layer.bias}
+        nodes += [("Gemm", f"{last} w{n} b{n}", f"y{n}"), ("Relu", f"y{n}", f"x{n}")]
+        last = f"x{n}"
+    kind, inputs, _ = nodes[-2]
+    write_onnx(path, values, *nodes[:-2], (kind, inputs, "y"))
 
 
 KINDS = {"onnx": onnx, "pth": script, "pt2": program, "pt": pickled, "ckpt": checkpoint}
@@ -179,3 +185,34 @@ def test_what_an_onnx_model_cannot_is_one_line(tmp_path):
     with_constants(tmp_path / "one.onnx", 1)
     with pytest.raises(ModelError, match="exported for one size of batch: .*dynamic_axes="):
         try_out(bc.load_model(str(tmp_path / "one.onnx")), images)
+
+
+NET = """
+from torch import nn
+def make():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 128),
+                         nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 10))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["net.onnx", "net.pt", "net.py:make"])
+def test_from_a_file_to_a_report(plain, tmp_path, kind):
+    """An ONNX model, a TorchScript archive and a checkpoint of Lightning, of one network."""
+    inside, out = plain.network, tmp_path / "run"
+    named = ["--model", str(tmp_path / kind)]
+    if kind == "net.onnx":
+        onnx(tmp_path / kind, inside)
+    elif kind == "net.pt":
+        torch.jit.script(inside).save(tmp_path / kind)
+    else:
+        (tmp_path / "net.py").write_text(NET)
+        state = {f"model.{name}": tensor for name, tensor in inside.state_dict().items()}
+        torch.save({"state_dict": state, "epoch": 2, "loops": {}}, tmp_path / "last.ckpt")
+        named += ["--weights", str(tmp_path / "last.ckpt")]
+    mean, std = plain.normalisation
+    normalize = ["--normalize", f"{mean[0]}/{std[0]}"]
+    asked = ["--preset", "smoke", "--quiet", "--out", str(out)]
+    assert main(["audit", *named, *normalize, *asked]) == 10
+    assert "FOOLED" in (out / "report.html").read_text()
+    assert main(["verify", str(out), *named, "--quiet"]) == 0
