@@ -218,6 +218,39 @@ def test_exported_programs_are_loaded_and_searched(plain, tmp_path):
         bc.load_model(str(tmp_path / "bad.pt2"), unsafe_pickle=True)
 
 
+def test_a_temperature_divides_the_logits_and_stays_in_saved_weights(factory, tmp_path):
+    plain, images = bc.load_model(f"{factory}:make"), torch.rand(4, 1, 8, 8)
+    save_model(plain, tmp_path / "plain.safetensors")
+    norm, name, held = ((0.5,), (0.25,)), f"{factory}:make", tmp_path / "held.safetensors"
+    cold = bc.load_model(name, tmp_path / "plain.safetensors", temperature=0.1)
+    assert_close(cold(images), plain(images) * 10)
+    assert fingerprint(cold) != fingerprint(plain) and not cold.network.training
+    cold = bc.load_model(name, normalize=norm, temperature=0.1)
+    save_model(cold, held)
+    for given in (1.0, 0.1):
+        again = bc.load_model(name, held, temperature=given)
+        assert fingerprint(again) == fingerprint(cold)
+        assert torch.equal(again(images), cold(images))
+    with pytest.raises(ArgumentError, match=r"temperature 0.5 differs from 0.1, saved in"):
+        bc.load_model(name, held, temperature=0.5)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
+def test_what_is_no_temperature(factory, temperature):
+    with pytest.raises(ArgumentError, match="temperature must be positive and finite"):
+        bc.load_model(f"{factory}:make", temperature=temperature)
+
+
+def test_a_temperature_is_for_logits_of_own_networks(factory, weights, digits):
+    answers = nn.Sequential(bc.load_model(f"{factory}:make"), nn.Softmax(1))
+    with pytest.raises(ModelError, match=r"gives probabilities: add to its factory .*y\.log\(\)"):
+        try_out(bc.load_model(answers, temperature=0.5), digits.test.images[:20])
+    logs = nn.Sequential(bc.load_model(f"{factory}:make"), nn.LogSoftmax(1))
+    assert try_out(bc.load_model(logs, temperature=0.5), digits.test.images[:20]) == "logits"
+    with pytest.raises(ArgumentError, match="not for built-in ones"):
+        bc.load_model("mlp", weights, temperature=0.5)
+
+
 class Answers(nn.Module):
     """Its outputs in a form of its own."""
 

@@ -16,6 +16,7 @@ from blankcheck.api.harden import check_network, plan_of
 from blankcheck.classifiers import TrainingPlan, fingerprint, train_plainly
 from blankcheck.classifiers.loading import save_model
 from blankcheck.classifiers.trial import check_trainable, try_out
+from blankcheck.cli.main import main
 from blankcheck.errors import ModelError
 from blankcheck.factories import importable
 
@@ -44,27 +45,38 @@ def checkpoint(path: Path) -> None:
     torch.save({"epoch": 3, "model": network()}, path)
 
 
-def onnx(path: Path) -> None:
-    """As exporters of other tools write it, at opset 13."""
+def write_onnx(path: Path, values: dict[str, torch.Tensor], *nodes: tuple[str, str, str]) -> None:
+    """An ONNX model as exporters of other tools write it, at opset 13. nodes: operation, names of
+    inputs and of the output; a Gemm takes its weights as nn.Linear holds them."""
     library = pytest.importorskip("onnx")
     if find_spec("onnx2torch") is None:  # to import it here would take torchvision
         pytest.skip("needs onnx2torch")
     from onnx import TensorProto, helper, numpy_helper
 
-    first, last = (layer for layer in network() if isinstance(layer, nn.Linear))
-    state = {"w": first.weight, "b": first.bias, "v": last.weight, "a": last.bias}
-    held = [numpy_helper.from_array(t.detach().numpy(), name) for name, t in state.items()]
-    nodes = [
-        helper.make_node("Flatten", ["x"], ["f"]),
-        helper.make_node("Gemm", ["f", "w", "b"], ["h"], transB=1),
-        helper.make_node("Relu", ["h"], ["r"]),
-        helper.make_node("Gemm", ["r", "v", "a"], ["y"], transB=1),
+    held = [numpy_helper.from_array(t.detach().numpy(), name) for name, t in values.items()]
+    made = [
+        helper.make_node(
+            kind, inputs.split(), [output], **({"transB": 1} if kind == "Gemm" else {})
+        )
+        for kind, inputs, output in nodes
     ]
     sizes = {"x": ["n", 1, 8, 8], "y": ["n", 10]}
     ends = [helper.make_tensor_value_info(k, TensorProto.FLOAT, v) for k, v in sizes.items()]
-    graph = helper.make_graph(nodes, "net", ends[:1], ends[1:], held)
+    graph = helper.make_graph(made, "net", ends[:1], ends[1:], held)
     opset = [helper.make_opsetid("", 13)]
     library.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+
+
+def onnx(path: Path, layers: nn.Module | None = None) -> None:
+    """Of dense layers with ReLU between them."""
+    dense = [layer for layer in layers or network() if isinstance(layer, nn.Linear)]
+    values, nodes, last = {}, [("Flatten", "x", "x0")], "x0"
+    for n, layer in enumerate(dense, 1):
+        values |= {f"w{n}": layer.weight, f"b{n}": layer.bias}
+        nodes += [("Gemm", f"{last} w{n} b{n}", f"y{n}"), ("Relu", f"y{n}", f"x{n}")]
+        last = f"x{n}"
+    kind, inputs, _ = nodes[-2]
+    write_onnx(path, values, *nodes[:-2], (kind, inputs, "y"))
 
 
 KINDS = {"onnx": onnx, "pth": script, "pt2": program, "pt": pickled, "ckpt": checkpoint}
@@ -156,3 +168,51 @@ def test_the_class_of_a_pickled_network_is_found_beside_the_file(tmp_path, monke
     monkeypatch.setattr(sys, "path", [p for p in sys.path if p != str(tmp_path)])
     loaded = bc.load_model(str(tmp_path / "net.pt"), unsafe_pickle=True)
     assert type(loaded.network).__name__ == "Net"
+
+
+def with_constants(path: Path, rows: int) -> None:
+    """Its only weights are those of a MatMul, behind a Reshape to so many rows."""
+    values = {"w": torch.rand(64, 10), "s": torch.tensor([rows, 64])}
+    write_onnx(path, values, ("Reshape", "x s", "f"), ("MatMul", "f w", "y"))
+
+
+def test_what_an_onnx_model_cannot_is_one_line(tmp_path):
+    with_constants(tmp_path / "any.onnx", -1)
+    loaded, images = bc.load_model(str(tmp_path / "any.onnx")), torch.rand(7, 1, 8, 8)
+    assert try_out(loaded, images) == "logits"
+    with pytest.raises(ModelError, match="its weights are constants, which no training changes"):
+        check_trainable(loaded)
+    with_constants(tmp_path / "one.onnx", 1)
+    with pytest.raises(ModelError, match="exported for one size of batch: .*dynamic_axes="):
+        try_out(bc.load_model(str(tmp_path / "one.onnx")), images)
+
+
+NET = """
+from torch import nn
+def make():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 128),
+                         nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 10))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["net.onnx", "net.pt", "net.py:make"])
+def test_from_a_file_to_a_report(plain, tmp_path, kind):
+    """An ONNX model, a TorchScript archive and a checkpoint of Lightning, of one network."""
+    inside, out = plain.network, tmp_path / "run"
+    named = ["--model", str(tmp_path / kind)]
+    if kind == "net.onnx":
+        onnx(tmp_path / kind, inside)
+    elif kind == "net.pt":
+        torch.jit.script(inside).save(tmp_path / kind)
+    else:
+        (tmp_path / "net.py").write_text(NET)
+        state = {f"model.{name}": tensor for name, tensor in inside.state_dict().items()}
+        torch.save({"state_dict": state, "epoch": 2, "loops": {}}, tmp_path / "last.ckpt")
+        named += ["--weights", str(tmp_path / "last.ckpt")]
+    mean, std = plain.normalisation
+    normalize = ["--normalize", f"{mean[0]}/{std[0]}"]
+    asked = ["--preset", "smoke", "--quiet", "--out", str(out)]
+    assert main(["audit", *named, *normalize, *asked]) == 10
+    assert "FOOLED" in (out / "report.html").read_text()
+    assert main(["verify", str(out), *named, "--quiet"]) == 0

@@ -311,7 +311,7 @@ def test_two_softmaxes_over_two_classes():
     sure = Around(stripes_template(), after=lambda y: softmax(softmax(y)))
     timid = Around(stripes_template(), after=lambda y: (y / 14).softmax(1))
     assert problems(diagnose(sure, data)) == ["softmax-twice"]
-    assert not problems(diagnose(timid, data))
+    assert problems(diagnose(timid, data)) == ["temperature"]
 
 
 @pytest.mark.parametrize(
@@ -324,8 +324,27 @@ def test_one_softmax_is_no_problem(plain, digits, after, form):
 
 
 def test_a_timid_network_is_only_noted(plain, digits):
-    found = diagnose(Around(plain, after=lambda y: y / 8), digits)
+    found = diagnose(Around(plain, after=lambda y: y / 3), digits)
     assert not found.problems and statuses(found)["confidence"] == "note"
+    assert found.temperature == 1.0
+
+
+def test_a_network_that_is_never_sure_is_given_a_temperature(plain, digits):
+    never = Around(plain, after=lambda y: y / 20)
+    found = diagnose(never, digits)
+    assert problems(found) == ["temperature"] and found.temperature < 0.1
+    assert found.problems[0].what_to_do == f"Give --temperature {found.temperature:g}."
+    mended = diagnose(load_model(never, temperature=found.temperature), digits)
+    assert not mended.problems and mended.temperature == found.temperature
+    half = diagnose(load_model(never, temperature=0.5), digits)
+    assert half.temperature == pytest.approx(found.temperature, rel=0.05), "in all"
+
+
+def test_a_last_softmax_takes_its_temperature_by_a_line(plain, digits):
+    never = Around(plain, after=lambda y: (y / 20).softmax(1))
+    found = diagnose(never, digits)
+    assert problems(found) == ["temperature"] and found.temperature == 1.0
+    assert not diagnose(hooked(never, found.lines), digits).problems
 
 
 def with_dropout(plain: UnitClassifier, dropout: nn.Module) -> nn.Sequential:
@@ -761,6 +780,21 @@ def test_the_command_of_a_healthy_network_keeps_what_was_given(forgotten, digits
     command = told(capsys, *forgotten, *given).splitlines()[-1]
     wanted = ["--data", "digits", *forgotten, *given[:2], "--device", "cpu", "--seed", "3"]
     assert shlex.split(command)[2:] == wanted
+
+
+def test_the_printed_audit_has_the_temperature(
+    forgotten, plain, digits, tmp_path, capsys, monkeypatch
+):
+    state = plain.network.state_dict()
+    state |= {name: state[name] / 20 for name in ("7.weight", "7.bias")}
+    torch.save(state, forgotten[3])
+    mean, std = digits.mean_and_std()
+    normalize = ["--normalize", f"{mean[0]:.4f}/{std[0]:.4f}"]
+    command = told(capsys, *forgotten, *normalize).splitlines()[-1]
+    network = loaded(command, monkeypatch, tmp_path / "run")
+    with torch.no_grad():
+        sure = network(digits.test.images).softmax(1).amax(1) >= 0.9
+    assert float(sure.float().mean()) > 0.8
 
 
 def test_built_in_networks_carry_their_normalisation(weights, capsys):

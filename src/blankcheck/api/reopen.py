@@ -89,8 +89,11 @@ def model_again(
         weights = text_of(config, "weights") or None
     if normalize is None or isinstance(normalize, str):
         normalize = parse_normalize(normalize or text_of(config, "normalize"))
+    held = config.get("temperature", 1.0)  # a stranger's folder may hold anything
+    temperature = float(held) if isinstance(held, int | float) else 1.0
     named = name, weights, data, normalize
-    return with_gate(run, load_model(*named, unsafe_pickle=unsafe_pickle), data)
+    network = load_model(*named, unsafe_pickle=unsafe_pickle, temperature=temperature)
+    return with_gate(run, network, data)
 
 
 def text_of(config: Mapping[str, Any], key: str) -> str:

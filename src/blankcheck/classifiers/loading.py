@@ -16,12 +16,14 @@ from blankcheck.classifiers.model_files import from_file, is_model_file
 from blankcheck.classifiers.reference import ARCHITECTURES, Shape, build
 from blankcheck.classifiers.trial import check_ready
 from blankcheck.classifiers.weights import Weights, read_weights
-from blankcheck.classifiers.wrapper import Normalisation, UnitClassifier
+from blankcheck.classifiers.wrapper import Normalisation, Tempered, UnitClassifier
 from blankcheck.data import Data, check_data
 from blankcheck.errors import ArgumentError, ModelError
 from blankcheck.factories import call_factory, is_factory
 from blankcheck.files import pack
 
+HELD = "network.output_temperature"
+"""The name of a temperature in a file of weights."""
 MOST_FEATURES, MOST_WIDE = 1_000_000_000, 100_000
 """Features of an image, and channels or outputs, that a file of weights may speak of."""
 
@@ -34,6 +36,7 @@ def load_model(
     normalize: Normalisation | None = None,
     *,
     unsafe_pickle: bool = False,
+    temperature: float = 1.0,
 ) -> UnitClassifier:
     """A classifier from images in [0, 1] to outputs.
 
@@ -49,6 +52,8 @@ def load_model(
         normalize: ((means), (stds)) put inside; default none.
         unsafe_pickle: load files that hold more than tensors, which can run code: pickled modules
             and programs of torch.export.
+        temperature: what the logits of a network of yours are divided by; below 1 makes it surer.
+            Weights that blankcheck wrote carry theirs.
 
     Returns:
         The classifier; what is loaded by name is in evaluation mode.
@@ -82,16 +87,39 @@ def load_model(
         known = f"{', '.join(ARCHITECTURES)}, file.py:factory, package.module:factory"
         others = "a file of a whole network (.onnx, .pt, .pt2), timm:NAME or hf:NAME"
         raise ModelError(f"model must be one of {known}, {others}, got {model!r}")
-    if isinstance(model, str):
-        # what is loaded is asked; a network that was handed over stays in the mode it is in
-        classifier.eval()
+    temperature = _temperature(given, temperature)
+    held = given is not None and HELD in given.shapes
+    if held:
+        classifier = _tempered(classifier, temperature)
     if given is not None:
         if kind := classifier.describe.get("program"):
             raise ArgumentError(f"weights cannot be given with a {kind}: it carries its own")
         named = f"model {model!r}" if isinstance(model, str) else "the model"
         fill(classifier, given, named, normalize is not None)
     check_ready(classifier)
+    if not held and temperature != 1:
+        classifier = _tempered(classifier, temperature)
+    if isinstance(model, str):
+        # what is loaded is asked; a network that was handed over stays in the mode it is in
+        classifier.eval()
     return classifier
+
+
+def _temperature(given: Weights | None, asked: float) -> float:
+    """The temperature that was asked for, or the one that a file of weights holds."""
+    if given is None or HELD not in given.shapes:
+        return asked
+    held = float(given.read()[HELD])
+    if asked != 1 and not math.isclose(asked, held, rel_tol=1e-5):
+        raise ArgumentError(f"temperature {asked:g} differs from {held:g}, saved in {given.path}")
+    return held
+
+
+def _tempered(classifier: UnitClassifier, temperature: float) -> UnitClassifier:
+    if classifier.describe.get("architecture"):
+        raise ArgumentError("temperature is for networks of your own, not for built-in ones")
+    network = Tempered(classifier.network, temperature)
+    return UnitClassifier(network, classifier.normalisation, classifier.describe)
 
 
 def _wrapped(network: nn.Module, normalize: Normalisation | None) -> UnitClassifier:

@@ -6,10 +6,17 @@ import re
 
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 from torch.nn.parameter import is_lazy
 
 from blankcheck.classifiers.weights import PROGRAM
-from blankcheck.classifiers.wrapper import UnitClassifier, device_of, fingerprint, left_as_found
+from blankcheck.classifiers.wrapper import (
+    Tempered,
+    UnitClassifier,
+    device_of,
+    fingerprint,
+    left_as_found,
+)
 from blankcheck.data.variants import variant_for
 from blankcheck.errors import ArgumentError, ModelError
 from blankcheck.outputs import ON_A_COPY, WRITES, output_form, run
@@ -22,6 +29,7 @@ SIZES = (1, 2, 7)
 MOST = 1000
 """Images of the largest batch that is tried; searches score about as many trials at once."""
 EXPORT = "torch.export.export(network, (images,), dynamic_shapes=({0: torch.export.Dim('n')},))"
+OF_A_RESHAPE = re.compile(r"shape '\[.*\]' is invalid for input")
 OF_THE_BATCH = re.compile(r"shape\[0\]|size\(\)\[0\]")
 
 
@@ -52,6 +60,7 @@ def try_out(classifier: Classifier, images: Tensor) -> str:
                 fingerprint(classifier)
             given = images[:FORM_IMAGES].to(device_of(classifier))
             form = output_form(classifier, given.clone())
+            _check_tempered(classifier, given)
             _others(classifier, given)
             _gradient(classifier, given[:2])
         except ModelError as error:
@@ -77,6 +86,18 @@ def other_images(classifier: Classifier, images: Tensor) -> str:
     return (
         f"; it takes them with {variant} behind the name of the data, or data.variant({variant!r})"
     )
+
+
+def _check_tempered(classifier: Classifier, given: Tensor) -> None:
+    """Raises ModelError where a temperature divides what are no logits."""
+    inside = getattr(classifier, "network", None)
+    if not isinstance(inside, Tempered):
+        return
+    before = inside.output_temperature
+    if output_form(lambda images: run(classifier, images) * before, given) == "probabilities":
+        log = "network.register_forward_hook(lambda _, x, y: y.log())"
+        words = "temperature divides logits, and this model gives probabilities"
+        raise ModelError(f"{words}: add to its factory {log}")
 
 
 @torch.no_grad()
@@ -125,6 +146,10 @@ def _advice(classifier: Classifier, words: str) -> str:
         return ""
     if _program(classifier) == PROGRAM and OF_THE_BATCH.search(words):
         return f"; it was exported for one size of batch: {EXPORT} takes any"
+    inside = classifier.network if isinstance(classifier, UnitClassifier) else None
+    if isinstance(inside, GraphModule) and OF_A_RESHAPE.search(words):
+        axes = "torch.onnx.export takes any with dynamic_axes={'images': {0: 'n'}}"
+        return f"; it may have been exported for one size of batch: {axes}"
     kinds = {p.dtype for p in classifier.parameters() if p.is_floating_point()}
     if other := sorted(str(kind) for kind in kinds - {torch.float32}):
         kinds_said = f"images are torch.float32, its parameters {' and '.join(other)}"
@@ -162,8 +187,11 @@ def check_trainable(network: nn.Module) -> None:
         raise ModelError(f"model is a {kind}, which can be audited but not trained or hardened")
     parameters = list(network.parameters())
     if not parameters:
-        words = "has no parameters: layers in a list belong into nn.ModuleList or nn.Sequential"
-        raise ModelError(f"model cannot be trained: it {words}")
+        held = "its weights are constants, which no training changes"
+        listed = "layers in a list belong into nn.ModuleList or nn.Sequential"
+        inside = network.network if isinstance(network, UnitClassifier) else network
+        words = held if next(inside.buffers(), None) is not None else listed
+        raise ModelError(f"model cannot be trained: it has no parameters: {words}")
     if not any(p.requires_grad for p in parameters):
         words = "all its parameters are frozen; let some require gradients in its factory"
         raise ModelError(f"model cannot be trained: {words}")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -54,6 +55,12 @@ class UnitClassifier(nn.Module):
         self.normalised = normalize is not None
         self.describe = dict(describe or {})
 
+    @property
+    def normalisation(self) -> Normalisation | None:
+        """What is put inside; None where images are passed on as they are."""
+        mean, std = (tuple(t.flatten().tolist()) for t in (self.mean, self.std))
+        return (mean, std) if self.normalised else None
+
     def normalise_by(self, mean: Tensor, std: Tensor) -> None:
         """Take these buffers, as a saved classifier holds them, for mean and standard deviation."""
         self.register_buffer("mean", mean.clone().view(1, -1, 1, 1))
@@ -79,6 +86,30 @@ class UnitClassifier(nn.Module):
         seen = (images - self.mean) / self.std if self.normalised else images
         outputs: Tensor = logits_in(self.network(seen))
         return outputs
+
+
+class Tempered(nn.Module):
+    """A network whose logits are divided by a temperature (Guo et al. 2017, arXiv:1706.04599):
+    below 1 it is surer than before, and its answers stay."""
+
+    output_temperature: Tensor
+
+    def __init__(self, network: nn.Module, temperature: float) -> None:
+        super().__init__()
+        if not (temperature > 0 and math.isfinite(temperature)):
+            raise ArgumentError(f"temperature must be positive and finite, got {temperature}")
+        self.network = network
+        self.register_buffer("output_temperature", torch.tensor(float(temperature)))
+
+    @property
+    def temperature(self) -> float:
+        """As it was given, to six digits."""
+        return float(f"{float(self.output_temperature):.6g}")
+
+    def forward(self, images: Tensor) -> Any:
+        """Logits (n, m) for images as the network takes them; what is no tensor stays as it is."""
+        outputs = logits_in(self.network(images))
+        return outputs / self.output_temperature if isinstance(outputs, Tensor) else outputs
 
 
 @contextmanager

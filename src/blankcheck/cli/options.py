@@ -107,12 +107,15 @@ class Weighted(Common):
             one of several in it.
         normalize: none, or MEANS/STDS in [0, 1] units, as in 0.1307/0.3081. Built-in networks carry
             theirs.
+        temperature: what logits are divided by. Below 1 a network is surer; doctor says where an
+            audit needs that. Not for built-in networks.
         unsafe_pickle: load .pt and .pt2 files that hold more than tensors. Only for files you
             trust: they can run code.
     """
 
     weights: str | None = None
     normalize: str = "none"
+    temperature: float = 1.0
     unsafe_pickle: bool = False
 
 

@@ -48,6 +48,8 @@ class TrainSettings(Tracked, Shared, Common):
             measured stays in 32.
         augment: shift every image by up to 4 pixels and mirror half of them, anew in every epoch,
             as is usual for CIFAR-10.
+        unsafe_pickle: load a network that was pickled. Only from files you trust: they can run
+            code.
     """
 
     epochs: int | None = None
@@ -55,6 +57,7 @@ class TrainSettings(Tracked, Shared, Common):
     batch: int = 128
     precision: Precision = "32"
     augment: bool = False
+    unsafe_pickle: bool = False
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from blankcheck.diagnosing.findings import NOTE, Finding, after, good, problem
+from blankcheck.diagnosing.findings import NOTE, WHERE, Finding, after, good, problem
 from blankcheck.diagnosing.scoring import Scored, usable
+from blankcheck.judging.check_rules import MIN_REAL_CONFIDENT
+from blankcheck.outputs import as_logits
 from blankcheck.text import percent
 
 INSTEAD = "To undo it in the factory instead:"
@@ -17,6 +19,8 @@ CONFIDENCE, WANTED = 0.9, 0.9
 TOUCHED, TOUCHED_OF_TWO = 0.9, 0.99
 """Value that a tenth of the images must reach to show that outputs are squashed into [0, 1] or
 [-1, 1]; of two outputs, where being unsure looks like two softmaxes."""
+NEVER = 0.05
+"""Share of images up to which a network counts as sure of none."""
 ROUNDING = 1e-3
 
 
@@ -47,14 +51,15 @@ def broken(outputs: Tensor) -> Finding | None:
     return None
 
 
-def answer_findings(best: Scored, plausible: bool) -> Iterator[Finding]:
-    """The outputs in the form to use. plausible: it answers well enough to ask how sure it is."""
+def answer_findings(best: Scored, plausible: bool, held: float) -> Iterator[Finding]:
+    """The outputs in the form to use. plausible: it answers well enough to ask how sure it is.
+    held: the temperature that it is loaded with."""
     yield good("finite", f"finite on all of {len(best.outputs)} real images")
     advice = "; logits would not saturate" if best.kind == "probabilities" else ""
     yield good("output-form", f"{best.kind}{advice}")
     if plausible:
-        held = _squashed(best) if best.kind == "logits" else _softmax_twice(best)
-        yield held or _confidence(best)
+        capped = _squashed(best) if best.kind == "logits" else _softmax_twice(best)
+        yield capped or _confidence(best, held)
 
 
 def _softmax_twice(best: Scored) -> Finding | None:
@@ -102,12 +107,31 @@ def _most(width: float, outputs: int) -> float:
     return math.exp(width) / (math.exp(width) + outputs - 1)
 
 
-def _confidence(best: Scored) -> Finding:
-    share = float((best.right & (best.probabilities.amax(dim=1) >= CONFIDENCE)).float().mean())
+def wanted_temperature(best: Scored, held: float) -> float:
+    """The temperature under which the outputs fit the labels best, with two digits."""
+    return float(f"{best.temperature * held:.2g}")
+
+
+def _sure(best: Scored, temperature: float) -> float:
+    """The share of images that are right and confident, with logits divided by a temperature."""
+    p = (as_logits(best.outputs, best.kind) / temperature).softmax(dim=1)
+    return float((best.right & (p.amax(dim=1) >= CONFIDENCE)).float().mean())
+
+
+def _confidence(best: Scored, held: float) -> Finding:
+    share, then = _sure(best, 1.0), _sure(best, best.temperature)
     said = f"{percent(share)} of real images right with a probability of at least {CONFIDENCE:g}"
     if share >= WANTED:
         return good("confidence", said)
+    given = f"{wanted_temperature(best, held):g}"
+    warmed = f"{percent(then)} with the temperature that fits the labels best, {given}"
+    if share <= NEVER and then >= MIN_REAL_CONFIDENT:
+        said = f"{said}, {warmed}: as it is, an audit has nothing to find."
+        if best.kind != "probabilities":
+            return problem("temperature", said, f"Give --temperature {given}.")
+        line = after(f"y.clamp_min(1e-30).log() / {given}")
+        return problem("temperature", said, WHERE, line)
     unless = "an audit says RESISTED only if a plain network is hardly surer of these data"
-    timid = f"{said}. Below {percent(WANTED)}, {unless}."
+    timid = f"{said}, {warmed}. Below {percent(WANTED)}, {unless}."
     train = "Train it to be surer of its own data, or audit with a lower --confidence."
     return Finding("confidence", NOTE, timid, train)

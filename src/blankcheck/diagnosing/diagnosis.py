@@ -13,10 +13,15 @@ from torch import Tensor, nn
 from blankcheck.arguments import plain_arguments
 from blankcheck.classifiers import UnitClassifier
 from blankcheck.classifiers.trial import check_classifier, other_images, try_out, writes
-from blankcheck.classifiers.wrapper import Normalisation, device_of, left_as_found
+from blankcheck.classifiers.wrapper import Normalisation, Tempered, device_of, left_as_found
 from blankcheck.data import Data, check_data
 from blankcheck.diagnosing import findings, health
-from blankcheck.diagnosing.answers import answer_findings, broken, count_finding
+from blankcheck.diagnosing.answers import (
+    answer_findings,
+    broken,
+    count_finding,
+    wanted_temperature,
+)
 from blankcheck.diagnosing.choosing import MOST_NUMBERS, Choice, Examined, Note, choose
 from blankcheck.diagnosing.findings import GOOD, NOTE, PROBLEM, Finding, problem
 from blankcheck.diagnosing.forms import PLAIN, STATISTICS, Form
@@ -69,6 +74,7 @@ class Diagnosis:
             a trained network does.
         carried: the normalisation is its own, no option changes it.
         forms: how each form that was compared to the end did, the likeliest first.
+        temperature: to load the network with, where it is too seldom sure without one.
     """
 
     facts: Facts
@@ -77,6 +83,7 @@ class Diagnosis:
     plausible: bool
     carried: bool
     forms: tuple[dict[str, Any], ...]
+    temperature: float = 1.0
 
     @property
     def problems(self) -> tuple[Finding, ...]:
@@ -128,8 +135,7 @@ def diagnose(
     if isinstance(model, UnitClassifier):
         network = model.network
         if model.normalised:
-            mean, std = (tuple(t.flatten().tolist()) for t in (model.mean, model.std))
-            current = Form((mean, std), "as given", STATISTICS)
+            current = Form(model.normalisation, "as given", STATISTICS)
     module = model if isinstance(model, nn.Module) else None
     wrote = writes(model, data.validation.images[:PROBED])
     if wrote:  # what else there is to say is said of it with the line that mends this
@@ -180,6 +186,7 @@ def _examined(asked: Examined, network: Network, choice: Choice, facts: Facts) -
     meaningless = broken(best.outputs)
     fault = meaningless or unfilled
     looked_at = list(_health(asked, network, choice))
+    held = network.temperature if isinstance(network, Tempered) else 1.0
     unsteady = ("repeatable", "batch-independent")
     steady = not any(f.status == PROBLEM and f.code in unsteady for f in looked_at)
     found = [
@@ -188,7 +195,7 @@ def _examined(asked: Examined, network: Network, choice: Choice, facts: Facts) -
         findings.accuracy_finding(choice, fault is not None),
         *findings.class_findings(choice, data.classes),
         *filter(None, [fault]),
-        *([] if meaningless else answer_findings(best, choice.plausible)),
+        *([] if meaningless else answer_findings(best, choice.plausible, held)),
         *looked_at,
     ]
     spent: dict[str, Any] = {}
@@ -198,7 +205,10 @@ def _examined(asked: Examined, network: Network, choice: Choice, facts: Facts) -
     normalize = best.form.normalize if wanted else choice.current.normalize
     ordered = tuple(sorted(found, key=lambda f: ORDER.index(f.status)))
     facts, forms = replace(facts, **_measured(choice), **spent), tuple(_rows(choice))
-    return Diagnosis(facts, ordered, normalize, choice.plausible, asked.fixed, forms)
+    timid = any(f.code == "temperature" and not f.line for f in found)
+    temperature = wanted_temperature(best, held) if timid else held
+    whole = facts, ordered, normalize, choice.plausible, asked.fixed, forms
+    return Diagnosis(*whole, temperature)
 
 
 def _probes(asked: Examined) -> Tensor:

@@ -21,7 +21,8 @@ REFUSED = {
     "has no meaning for a trial": ("resume", "tracker", "junit"),
 }
 FIXED = (
-    *("data", "data_dir", "device", "devices", "nodes", "weights", "normalize", "unsafe_pickle"),
+    *("data", "data_dir", "device", "devices", "nodes", "weights", "normalize"),
+    *("temperature", "unsafe_pickle"),
     *("preset", "confidence", "max_lit", "ood_level", "rivals", "evaluate", "hold_out_twin"),
     "overwrite",
 )

@@ -81,7 +81,9 @@ class HardenTrial:
             refuse_normalize(settings.model, settings.normalize)
             return str(settings.model)
         named = settings.model, settings.weights, self.data, parse_normalize(settings.normalize)
-        return load_model(*named, unsafe_pickle=settings.unsafe_pickle).to(self.device)
+        trusted, temperature = settings.unsafe_pickle, settings.temperature
+        network = load_model(*named, unsafe_pickle=trusted, temperature=temperature)
+        return network.to(self.device)
 
     def __call__(
         self, settings: Any, folder: str, watch: Callable[[Seen | None], None]

@@ -94,6 +94,7 @@ def _record(found: Diagnosis, settings: DoctorSettings) -> dict[str, Any]:
         "findings": [asdict(f) for f in found.findings],
         "forms": list(found.forms),
         "normalize": spelled(found.normalize),
+        "temperature": found.temperature,
         "lines": list(found.lines),
         "command": _audit(found, settings) if found.plausible else None,
     }
@@ -104,6 +105,8 @@ def _audit(found: Diagnosis, settings: DoctorSettings) -> str:
     names = ("data", "data_dir", "model", "weights")
     given = {f"--{name.replace('_', '-')}": getattr(settings, name) for name in names}
     given["--normalize"] = _normalize_option(found, settings)
+    if found.temperature != 1:
+        given["--temperature"] = f"{found.temperature:g}"
     given["--device"] = settings.device if settings.device != "auto" else None
     given["--seed"] = str(settings.seed) if settings.seed else None
     words = ["blankcheck audit"]

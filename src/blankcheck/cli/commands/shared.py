@@ -58,7 +58,8 @@ def load(settings: Weighted, data: Data | None = None) -> UnitClassifier:
         ways = "give its --weights (blankcheck train makes them)"
         raise ArgumentError(f"model {settings.model!r} is untrained; {ways}")
     named = settings.model, settings.weights, data, parse_normalize(settings.normalize)
-    return load_model(*named, unsafe_pickle=settings.unsafe_pickle)
+    trusted, temperature = settings.unsafe_pickle, settings.temperature
+    return load_model(*named, unsafe_pickle=trusted, temperature=temperature)
 
 
 def load_both(settings: Weighted) -> tuple[torch.device, Data, UnitClassifier]:

@@ -25,7 +25,8 @@ def train_command(settings: TrainSettings, terminal: Terminal) -> int:
     check_trackers(settings.tracker)
     claim = claim_of(settings, "train")
     device, data = start(settings)
-    classifier = load_model(settings.model, data=data).to(device)
+    classifier = load_model(settings.model, data=data, unsafe_pickle=settings.unsafe_pickle)
+    classifier = classifier.to(device)
     check_trainable(classifier)
     check_fits(classifier, data)
     how = {name: getattr(settings, name) for name in ("batch", "lr", "precision", "augment")}
