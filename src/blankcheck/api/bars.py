@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 
 from blankcheck.auditing.gather import Note
+from blankcheck.hardening import Round
+
+Watch = Callable[[Round | None, int, int, str], None]
+"""Called as watch(finished round or None, batch, batches, words)."""
 
 
 @contextmanager
@@ -43,3 +47,20 @@ def told(note: Note | None, progress: bool | None) -> Iterator[Note]:
             shown.update(tasks[stage], completed=done, total=max(1, all_), words=escape(words))
 
         yield bar
+
+
+def by_rounds(tell: Note) -> Watch:
+    """Tells how far each round is, and what came of it."""
+    now = 0
+
+    def watch(made: Round | None, batch: int, batches: int, words: str) -> None:
+        nonlocal now
+        if made is None:
+            # one more for the search that ends the round
+            tell(f"round {now + 1}", batch, batches + 1, words)
+            return
+        now = made.index + 1
+        rates = f"accuracy {made.validation_accuracy:.2%}, fooled {made.fresh_rate:.0%}"
+        tell(f"round {now}", 1, 1, rates)
+
+    return watch
