@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, Subset
 
 
 def has_positions(dataset: Any) -> bool:
@@ -46,3 +46,18 @@ class OfLoader(Sequence[Any]):
         if isinstance(batch, Mapping):
             return {name: values[0] for name, values in batch.items()}
         return tuple(values[0] for values in batch)
+
+
+def kept_labels(dataset: Any, column: str | None) -> Any:
+    """The labels that a dataset keeps apart from its images, so that no image has to be decoded for
+    them; None where it has none or only it knows where."""
+    if isinstance(dataset, Subset):
+        kept = kept_labels(dataset.dataset, column)
+        return None if kept is None else kept[np.asarray(dataset.indices)]
+    try:
+        if column is not None and column in getattr(dataset, "column_names", ()):
+            return np.asarray(dataset.with_format("numpy")[column][:])
+        kept = getattr(dataset, "targets", getattr(dataset, "labels", None))
+        return None if kept is None else np.asarray(kept)
+    except Exception:  # they are read with their images then
+        return None
