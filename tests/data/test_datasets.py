@@ -92,9 +92,22 @@ def test_large_arrays_stay_as_they_are():
         [{"img": x, "label": y} for x, y in zip(X.numpy(), Y, strict=True)],
         DataLoader(PAIRS, batch_size=7, shuffle=True, drop_last=True),
         DataLoader(Stream(), batch_size=7),
+        DataLoader(PAIRS, batch_size=None, shuffle=True),
+        DataLoader(Stream(), batch_size=None),
         DataLoader([{"image": x, "label": y} for x, y in zip(X, Y, strict=True)], shuffle=True),
     ],
-    ids=["tensors", "pictures", "stream", "list", "tables", "loader", "stream-loader", "tables-l."],
+    ids=[
+        "tensors",
+        "pictures",
+        "stream",
+        "list",
+        "tables",
+        "loader",
+        "streams",
+        "single",
+        "singles",
+        "tables-l.",
+    ],
 )
 def test_any_dataset_is_the_same_data_set(dataset):
     made = bc.Data.from_dataset(dataset)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ def has_positions(dataset: Any) -> bool:
 
 def single(dataset: Any) -> Iterator[Any]:
     """The items of a dataset or a loader, in turn."""
-    if not isinstance(dataset, DataLoader):
+    if not isinstance(dataset, DataLoader) or dataset.batch_size is None:
         yield from dataset
         return
     for batch in dataset:
@@ -41,8 +41,10 @@ class OfLoader(Sequence[Any]):
         return len(self.positions)
 
     def __getitem__(self, position: Any) -> Any:
-        collate: Callable[[list[Any]], Any] = self.loader.collate_fn
-        batch = collate([self.dataset[self.positions[position]]])
+        item, collate = self.dataset[self.positions[position]], self.loader.collate_fn
+        if self.loader.batch_sampler is None:  # it deals items and no batches
+            return collate(item)
+        batch: Any = collate([item])
         if isinstance(batch, Mapping):
             return {name: values[0] for name, values in batch.items()}
         return tuple(values[0] for values in batch)
