@@ -161,6 +161,11 @@ def test_labels_may_be_text():
     assert data.classes == ("bat", "cat", "owl") and torch.equal(data.test.labels, 2 - Y)
     given = bc.Data.from_dataset(items, items, class_names=["owl", "cat", "bat"])
     assert torch.equal(given.test.labels, Y)
+
+    class Named(list):
+        classes = ["owl", "cat", "bat"]
+
+    assert torch.equal(bc.Data.from_dataset(Named(items), items).test.labels, Y)
     with pytest.raises(DataError, match="labels must be names of class_names, got 'bat'"):
         bc.Data.from_dataset(items, class_names=["owl", "cat", "dog"])
 

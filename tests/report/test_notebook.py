@@ -54,6 +54,7 @@ def shown(value: object) -> str:
 def audit(plain, digits):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(PRESETS, "smoke", Preset(attempts=20, per_target=2, steps=60))
+        patch.setattr("blankcheck.classifiers.training.MIN_STEPS", 200)
         yield bc.audit(plain, digits, "smoke", max_lit=20)
 
 

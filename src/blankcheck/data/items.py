@@ -81,7 +81,7 @@ def split_datasets(
     words = sorted({name for each in given for name in each.words})
     if class_names is None:
         class_names = given[0].class_names or words or None
-    elif words:
+    if words:
         words = list(map(str, class_names))
     first, *others = (
         None if each is None or its is None else Split(its, each.targets(words))
