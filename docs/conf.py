@@ -52,6 +52,7 @@ toc_object_entries_show_parents = "hide"
 
 def setup(app: Any) -> None:
     """What the pages need beyond Sphinx and MyST."""
+    del blankcheck.harden.__signature__  # the options of hardening stand in a list of their own
     app.connect("source-read", with_results)
     app.connect("source-read", without_missing_guides)
     app.connect("autodoc-process-docstring", with_literals)

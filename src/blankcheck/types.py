@@ -169,6 +169,8 @@ class Rows:
         return dataclasses.replace(first, **joined)
 
 
+MOST_SHOWN = 10
+"""Images in a row in a notebook."""
 NEVER = 2**31
 """More lit features than any image has: stands for "no confident image was met"."""
 
@@ -207,3 +209,23 @@ class Fooling(Rows):
     def met(self) -> Tensor:
         """(n,) bool: the wanted conditions hold."""
         return self.outcome == Outcome.MET
+
+    def __repr__(self) -> str:
+        return f"Fooling({len(self)} images, {int(self.met.sum())} of them met the goal)"
+
+    def _repr_html_(self) -> str:
+        """In a notebook: the sparsest image of each class that met the goal, else the surest."""
+        from blankcheck.pictures import headed, row
+
+        met = int(self.met.sum())
+        best = self.rows(self.met) if met else self
+        order = best.lit if met else -best.confidence
+        by_class = list[int]()
+        for place in order.argsort(stable=True).tolist():
+            if best.targets[place] not in best.targets[by_class]:
+                by_class.append(place)
+        by_class = sorted(by_class[:MOST_SHOWN], key=lambda place: int(best.targets[place]))
+        numbers = zip(best.targets, best.confidence, best.lit, strict=True)
+        words = [(f"class {t}", f"{p:.1%}", f"{lit} lit") for t, p, lit in numbers]
+        said = f"of {len(self)} searches met the goal; the {'sparsest' if met else 'surest'}:"
+        return headed(str(met), said, row((best.images[i], words[i]) for i in by_class))

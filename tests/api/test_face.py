@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from dataclasses import fields
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ def audited(plain, digits, tmp_path_factory):
     """An audit, and its folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(PRESETS, "smoke", SMALL)
+        patch.setattr("blankcheck.classifiers.training.MIN_STEPS", 200)
         made = bc.audit(plain, digits, "smoke", max_lit=20)
         yield made, made.save(tmp_path_factory.mktemp("face") / "run")
 
@@ -108,6 +111,23 @@ def test_bars_are_shown_where_they_are_asked_for(capsys, progress, shown):
         tell("search", 1, 2, "half [of] it")
     err = capsys.readouterr().err
     assert ("search" in err and "half [of] it" in err) is shown
+
+
+def test_bars_stand_below_the_cell_of_a_notebook(monkeypatch):
+    pages: list[str] = []
+    display = ModuleType("IPython.display")
+    display.HTML = lambda page: page
+    display.display = lambda page, display_id: SimpleNamespace(update=pages.append)
+    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    notebook = SimpleNamespace(is_jupyter=True, is_terminal=False)
+    monkeypatch.setattr("rich.console.Console", lambda stderr: notebook)
+    with told(None, None) as tell:
+        for done in range(100):
+            tell("search", done, 100, "<b>")
+        tell("search", 100, 100, "<b>")
+    assert len(pages) < 50, "not every word is shown"
+    assert pages[-1] == 'search <progress value="100" max="100"></progress> 100/100 &lt;b&gt;'
 
 
 def test_who_is_told_gets_no_bars(capsys):

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 import blankcheck as bc
+from blankcheck.auditing import PRESETS, Preset
+from blankcheck.cli.main import main
 from blankcheck.data.loading import load_data, runs_code
 from blankcheck.errors import DataError, ModelError
 
@@ -90,9 +92,22 @@ def test_large_arrays_stay_as_they_are():
         [{"img": x, "label": y} for x, y in zip(X.numpy(), Y, strict=True)],
         DataLoader(PAIRS, batch_size=7, shuffle=True, drop_last=True),
         DataLoader(Stream(), batch_size=7),
+        DataLoader(PAIRS, batch_size=None, shuffle=True),
+        DataLoader(Stream(), batch_size=None),
         DataLoader([{"image": x, "label": y} for x, y in zip(X, Y, strict=True)], shuffle=True),
     ],
-    ids=["tensors", "pictures", "stream", "list", "tables", "loader", "stream-loader", "tables-l."],
+    ids=[
+        "tensors",
+        "pictures",
+        "stream",
+        "list",
+        "tables",
+        "loader",
+        "streams",
+        "single",
+        "singles",
+        "tables-l.",
+    ],
 )
 def test_any_dataset_is_the_same_data_set(dataset):
     made = bc.Data.from_dataset(dataset)
@@ -146,6 +161,11 @@ def test_labels_may_be_text():
     assert data.classes == ("bat", "cat", "owl") and torch.equal(data.test.labels, 2 - Y)
     given = bc.Data.from_dataset(items, items, class_names=["owl", "cat", "bat"])
     assert torch.equal(given.test.labels, Y)
+
+    class Named(list):
+        classes = ["owl", "cat", "bat"]
+
+    assert torch.equal(bc.Data.from_dataset(Named(items), items).test.labels, Y)
     with pytest.raises(DataError, match="labels must be names of class_names, got 'bat'"):
         bc.Data.from_dataset(items, class_names=["owl", "cat", "dog"])
 
@@ -322,3 +342,55 @@ def test_what_hugging_face_lacks_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(DataError, match=r"pip install 'blankcheck\[datasets\]'"):
         load_data(f"{tmp_path}/broken.parquet")
+
+
+# ---- from a file to a report
+
+FACTORY = """
+import blankcheck as bc
+import torch
+from torch.utils.data import Dataset
+
+class Mine(Dataset):
+    classes = list("0123456789")
+
+    def __init__(self):
+        self.images, self.labels = torch.load("digits.pt")
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, position):
+        return self.images[position], int(self.labels[position])
+
+def make():
+    return bc.Data.from_dataset(Mine())
+"""
+
+
+@pytest.mark.parametrize(("source", "name"), [("hf:saved", "hf:saved"), ("data.py:make", "Mine")])
+def test_from_a_data_set_to_a_report(source, name, digits, weights, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(PRESETS, "smoke", Preset(attempts=20, per_target=2, steps=60))
+    monkeypatch.setattr("blankcheck.classifiers.training.MIN_STEPS", 100)
+    splits = digits.train, digits.validation, digits.test
+    images = (torch.cat([s.images for s in splits]) * 255).round().byte()
+    labels = torch.cat([s.labels for s in splits])
+    if source == "hf:saved":
+        datasets = pytest.importorskip("datasets")
+        datasets.disable_progress_bars()
+        pictures = [Image.fromarray(x.numpy()) for x in images[:, 0]]
+        table = {"image": pictures, "label": labels.tolist()}
+        names = datasets.ClassLabel(names=list(digits.classes))
+        kinds = datasets.Features({"image": datasets.Image(), "label": names})
+        datasets.Dataset.from_dict(table, features=kinds).save_to_disk("saved")
+    else:
+        torch.save((images, labels), "digits.pt")
+        (tmp_path / "data.py").write_text(FACTORY)
+    given = ["--data", source, "--weights", str(weights)]
+    assert main(["audit", *given, "--preset", "smoke", "--out", "run"]) == 10
+    said = capsys.readouterr()
+    assert "FOOLED" in said.out and f"{name}: 1437 training images of 1x8x8" in said.err
+    assert source in (tmp_path / "run/report.html").read_text()
+    found = bc.verify("run", data=None if source == "hf:saved" else source)
+    assert found.word == "CONFIRMED", str(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,23 @@ def test_compare_methods(ran):
     assert results["exchange"].met.all() and results["sigma-zero"].met.all()
     assert results["exchange"].lit.sum() < results["adaptive weight"].lit.sum()
     assert all((found.steps <= 100).all() for found in results.values())
+
+
+def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(PRESETS, "smoke", Preset(attempts=40, per_target=2, steps=150))
+    monkeypatch.setattr("blankcheck.classifiers.training.MIN_STEPS", 400)
+    book = json.loads((EXAMPLES / "first_look.ipynb").read_text())
+    names: dict[str, Any] = {}
+    for cell in book["cells"]:
+        assert not cell.get("outputs"), "kept without outputs"
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), "first_look.ipynb", "exec"), names)
+    assert names["audit"].verdict == bc.Verdict.FOOLED and names["found"].met.all()
+    assert capsys.readouterr().out.startswith("fooled before: 100%, after: ")
+    page = names["hardened"]._repr_html_()
+    assert "NOT AUDITED" in page and "Can a new search still fool it?" in page
+    assert repr(names["hardened"]).startswith("Hardened(round 1 of 1 kept: ")
 
 
 def test_every_example_is_tested_and_says_what_it_shows():

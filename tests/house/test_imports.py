@@ -38,6 +38,7 @@ SHARED = (
     "factories",
     "seeds",
     "text",
+    "pictures",
     "errors",
     "lazily",
 )

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from blankcheck.api.bars import told
+from blankcheck.api.showing import Shown
 from blankcheck.api.third_party import usable_attacks
 from blankcheck.api.twins import get_twins
 from blankcheck.arguments import plain_arguments
@@ -24,6 +25,7 @@ from blankcheck.classifiers.loading import model_bytes
 from blankcheck.classifiers.trial import check_classifier
 from blankcheck.classifiers.wrapper import device_of
 from blankcheck.data import Data, check_data
+from blankcheck.errors import ArgumentError
 from blankcheck.judging import FIRST, Finding, Score, Verdict, judge, run_checks, verdict_json
 from blankcheck.judging.evidence import Attempt, Evidence
 from blankcheck.judging.ood import AUTO
@@ -41,8 +43,8 @@ CONFIRMATIONS = 3
 """How often a witness is scored again from what was stored, for networks that answer at random."""
 
 
-@dataclass(frozen=True)
-class Audit:
+@dataclass(frozen=True, repr=False)
+class Audit(Shown):
     """A verdict and all it rests on.
 
     Args:
@@ -119,35 +121,61 @@ class Audit:
         Raises:
             RunFolderError: a run is there and `overwrite` is not given.
         """
+        from blankcheck.report.page import write_report
+
+        claim = Claim(Path(folder), "audit", overwrite, ways="overwrite=True begins anew")
+        with claim.opened() as run:
+            self._fill(run, config)
+            write_report(run)
+        return run
+
+    def _fill(self, run: RunFolder, config: dict[str, Any] | None = None) -> None:
         said: dict[str, Any] = {"data": self.source, "model": self._architecture}
         said |= {"seed": self.seed, "preset": self.preset, **asdict(self.evidence.conditions)}
         del said["unit"]  # which no setting chooses
         test = self.evidence.ood
         if test is not None and test.level_chosen == AUTO:
             said["ood_level"] = AUTO
-        claim = Claim(Path(folder), "audit", overwrite, ways="overwrite=True begins anew")
-        with claim.opened() as run:
-            run.begin("audit", config or said, device_of(self.classifier))
-            self.write_into(run)
-        return run
+        run.begin("audit", config or said, device_of(self.classifier))
+        self._write_files(run)
+
+    def to_frame(self) -> Any:
+        """The attempts as a `pandas.DataFrame`, one a row, as in `attempts.jsonl`, with the names
+        of their classes.
+
+        Raises:
+            ArgumentError: pandas cannot be imported.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ArgumentError("to_frame needs the package pandas: pip install pandas") from error
+        names = self.evidence.classes
+        rows = ({"class": names[row["target"]], **row} for row in self._attempts())
+        return pandas.DataFrame(rows).rename_axis("attempt")
 
     def write_into(self, run: RunFolder) -> None:
         """Write verdict, witnesses, misses, attempts, metrics and report."""
         from blankcheck.report.page import write_report
 
+        self._write_files(run)
+        write_report(run)
+
+    def _attempts(self) -> Iterator[dict[str, Any]]:
+        want = self.evidence.conditions
+        return (asdict(a) | {"violated": a.violates(want)} for a in self.evidence.attempts)
+
+    def _write_files(self, run: RunFolder) -> None:
         run.write(WITNESSES, self.packed)
         run.write(MISSES, pack_misses(self.gathered.misses))
         if self._architecture and isinstance(self.classifier, UnitClassifier):
             run.write(MODEL, model_bytes(self.classifier))
-        want, attempts = self.evidence.conditions, self.evidence.attempts
-        lines = (asdict(a) | {"violated": a.violates(want)} for a in attempts)
-        run.write_lines("attempts.jsonl", lines)
+        run.write_lines("attempts.jsonl", self._attempts())
         # metrics of the hardening that the audit belongs to stay
         logged = run.read_lines("metrics.jsonl")
         kept = [r for r in logged if not str(r.get("kind", "")).startswith("audit")]
         run.write_lines("metrics.jsonl", [*kept, *audit_records(self.json)])
         run.write_json("verdict.json", self.json)
-        write_report(run)
 
 
 FIGURES = (

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
+from html import escape
+from typing import TYPE_CHECKING
 
 from blankcheck.auditing.gather import Note
+from blankcheck.hardening import Round
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SECONDS = 0.2
+"""Between two updates of what stands below a cell."""
+Watch = Callable[[Round | None, int, int, str], None]
+"""Called as watch(finished round or None, batch, batches, words)."""
 
 
 @contextmanager
@@ -23,12 +34,18 @@ def told(note: Note | None, progress: bool | None) -> Iterator[Note]:
     from rich.console import Console
 
     console = Console(stderr=True)
-    # rich draws in a notebook by its widgets
-    seen = find_spec("ipywidgets") is not None if console.is_jupyter else console.is_terminal
-    if not (seen if progress is None else progress):
+    if not (console.is_terminal or console.is_jupyter if progress is None else progress):
         yield lambda stage, done, all_, words: None
-        return
-    from rich.markup import escape
+    elif console.is_jupyter:
+        yield _in_a_cell()
+    else:
+        with _on_a_terminal(console) as bar:
+            yield bar
+
+
+@contextmanager
+def _on_a_terminal(console: Console) -> Iterator[Note]:
+    from rich.markup import escape as plain
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining
 
@@ -40,6 +57,40 @@ def told(note: Note | None, progress: bool | None) -> Iterator[Note]:
         def bar(stage: str, done: int, all_: int, words: str) -> None:
             if stage not in tasks:
                 tasks[stage] = shown.add_task(stage, words="")
-            shown.update(tasks[stage], completed=done, total=max(1, all_), words=escape(words))
+            shown.update(tasks[stage], completed=done, total=max(1, all_), words=plain(words))
 
         yield bar
+
+
+def _in_a_cell() -> Note:
+    """Bars of HTML below a cell. Those of rich need widgets there, which not every notebook has."""
+    from IPython.display import HTML, display
+
+    handle, lines, shown_at = display(HTML(""), display_id=True), dict[str, str](), 0.0
+
+    def bar(stage: str, done: int, all_: int, words: str) -> None:
+        nonlocal shown_at
+        known = escape(f"{done}/{all_} {words}")
+        lines[stage] = f'{stage} <progress value="{done}" max="{max(1, all_)}"></progress> {known}'
+        if done >= all_ or time.monotonic() - shown_at > SECONDS:
+            shown_at = time.monotonic()
+            handle.update(HTML("<br>".join(lines.values())))
+
+    return bar
+
+
+def by_rounds(tell: Note) -> Watch:
+    """Tells how far each round is, and what came of it."""
+    now = 0
+
+    def watch(made: Round | None, batch: int, batches: int, words: str) -> None:
+        nonlocal now
+        if made is None:
+            # one more for the search that ends the round
+            tell(f"round {now + 1}", batch, batches + 1, words)
+            return
+        now = made.index + 1
+        rates = f"accuracy {made.validation_accuracy:.2%}, fooled {made.fresh_rate:.0%}"
+        tell(f"round {now}", 1, 1, rates)
+
+    return watch

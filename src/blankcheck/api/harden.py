@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,12 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from blankcheck.api.bars import told
+from blankcheck.api.bars import Watch as Watch
+from blankcheck.api.bars import by_rounds, told
+from blankcheck.api.showing import Shown
 from blankcheck.api.third_party import usable_attacks
 from blankcheck.api.twins import get_twins
 from blankcheck.arguments import options_of, plain_arguments
 from blankcheck.auditing import Twin, check_enough, check_fits, level_of
-from blankcheck.auditing.gather import Note
 from blankcheck.auditing.judges import Level
 from blankcheck.certifying import read_network
 from blankcheck.classifiers import UnitClassifier, build, evaluate, load_model
@@ -43,8 +43,8 @@ SECONDS = ("training_seconds", "looking_seconds")
 """Of a round."""
 
 
-@dataclass(frozen=True)
-class Hardened:
+@dataclass(frozen=True, repr=False)
+class Hardened(Shown):
     """A hardened network and the rounds that made it.
 
     Args:
@@ -61,6 +61,12 @@ class Hardened:
     records: tuple[dict[str, Any], ...] = ()
     source: str = ""
 
+    def __repr__(self) -> str:
+        last = self.rounds[self.kept]
+        real = f"{last.validation_accuracy:.1%} of validation images right"
+        kept = f"round {self.kept + 1} of {len(self.rounds)} kept"
+        return f"Hardened({kept}: {last.fresh_rate:.0%} of attempts fooled, {real})"
+
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> RunFolder:
         """Write the network, `metrics.jsonl` and a report into a run folder.
 
@@ -73,13 +79,16 @@ class Hardened:
         """
         from blankcheck.report.page import write_report
 
-        said = {"data": self.source, "model": self.model.describe.get("architecture", "")}
         claim = Claim(Path(folder), "harden", overwrite, ways="overwrite=True begins anew")
         with claim.opened() as run:
-            run.begin("harden", said, device_of(self.model))
-            self.write_into(run)
+            self._fill(run)
             write_report(run)
         return run
+
+    def _fill(self, run: RunFolder) -> None:
+        said = {"data": self.source, "model": self.model.describe.get("architecture", "")}
+        run.begin("harden", said, device_of(self.model))
+        self.write_into(run)
 
     def write_into(self, run: RunFolder) -> None:
         """The same into an open run folder, without the report."""
@@ -88,10 +97,8 @@ class Hardened:
         run.write_json("hardening.json", {"kept_round": self.kept, "rounds": len(self.rounds)})
 
 
-Watch = Callable[[Round | None, int, int, str], None]
-"""Called as watch(finished round or None, batch, batches, words). Of a run that goes on, the last
-finished round comes first, with `RESUMED` as words, or `ENDED` where no other follows."""
 RESUMED, ENDED = "resumed", "ended"
+"""Words of the round that a run goes on behind, which is told first: another follows, or none."""
 
 
 # each argument is a choice of its own; all but four have a default
@@ -172,7 +179,7 @@ def harden(
     if run is not None and resume:
         _resume(work, run)
     with told(None, progress if watch is None else False) as tell:
-        watch = watch or _rounds(tell)
+        watch = watch or by_rounds(tell)
         if work.history:
             watch(work.history[-1], 0, 0, ENDED if work.done else RESUMED)
         for made in work.rounds(partial(watch, None)):
@@ -189,23 +196,6 @@ def harden(
     last = {"kind": "real", "split": "test", "round": kept.index, **real}
     records = (*_logged(work), last)
     return Hardened(network, tuple(work.history), kept.index, records, data.source)
-
-
-def _rounds(tell: Note) -> Watch:
-    """Tells how far each round is, and what came of it."""
-    now = 0
-
-    def watch(made: Round | None, batch: int, batches: int, words: str) -> None:
-        nonlocal now
-        if made is None:
-            # one more for the search that ends the round
-            tell(f"round {now + 1}", batch, batches + 1, words)
-            return
-        now = made.index + 1
-        rates = f"accuracy {made.validation_accuracy:.2%}, fooled {made.fresh_rate:.0%}"
-        tell(f"round {now}", 1, 1, rates)
-
-    return watch
 
 
 def _logged(work: Hardening) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from blankcheck.api.audit import MODEL
+from blankcheck.classifiers.model_files import is_model_file
 from blankcheck.cli.parser import command_parser
 from blankcheck.errors import ArgumentError, RunFolderError
 from blankcheck.factories import is_factory
@@ -89,7 +90,7 @@ def _code(config: dict[str, Any]) -> dict[str, str]:
     words = {
         name: f"--{name} {shlex.quote(text)}"
         for name, text in named.items()
-        if is_factory(text) or text.endswith(".pt2")
+        if is_factory(text) or is_model_file(text)
     }
     return words | ({"unsafe_pickle": "--unsafe-pickle"} if config.get("unsafe_pickle") else {})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -16,12 +16,13 @@ from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from blankcheck.data.arrays import as_array, as_labels, named, to_unit
 from blankcheck.data.lazy import LazyImages, bytes_of, check_range
-from blankcheck.data.loaders import OfLoader, has_positions, single
+from blankcheck.data.loaders import OfLoader, has_positions, kept_labels, single
 from blankcheck.data.pillow import GREY, decoded, stacked
 from blankcheck.data.split import SPLITS, Split, three_parts
 from blankcheck.data.variants import Crop
 from blankcheck.errors import DataError
 from blankcheck.text import one_line
+from blankcheck.types import Images
 from blankcheck.users import calling
 
 KEYS = {
@@ -76,12 +77,16 @@ def split_datasets(
     sets = [None if each is None else _items(source, each, columns, most) for each in datasets]
     given = [each for each in sets if each is not None]
     lazy = sum(bytes_of((len(each), *each.size)) for each in given) > most
+    images = [None if each is None else each.images(lazy) for each in sets]  # and labels with them
     words = sorted({name for each in given for name in each.words})
     if class_names is None:
         class_names = given[0].class_names or words or None
-    elif words:
+    if words:
         words = list(map(str, class_names))
-    first, *others = (None if each is None else each.split(lazy, words) for each in sets)
+    first, *others = (
+        None if each is None or its is None else Split(its, each.targets(words))
+        for each, its in zip(sets, images, strict=True)
+    )
     assert first is not None, "it was given"
     return *named(source, class_names, *three_parts(first, *others)), notes
 
@@ -141,15 +146,19 @@ class Items:
     dataset: Any
     columns: Columns
     origin: Any
+    seen: dict[int, Any] = field(default_factory=dict)
+    """Labels of the items that were read, none of which is read again for it."""
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def split(self, lazy: bool, words: Sequence[str]) -> Split:
-        """All images, in memory or read when asked for, and labels. words: the names of classes
-        whose labels are text."""
-        every = torch.arange(len(self))
-        images = LazyImages(self.read, self.size, every, self.source)
+    def images(self, lazy: bool) -> Images:
+        """All images, in memory or read when asked for."""
+        images = LazyImages(self.read, self.size, torch.arange(len(self)), self.source)
+        return images if lazy else images[:]
+
+    def targets(self, words: Sequence[str]) -> Tensor:
+        """The labels, (n,) int64. words: the names of classes where labels are text."""
         labels = self.labels
         if words:
             place = {word: k for k, word in enumerate(words)}
@@ -157,8 +166,7 @@ class Items:
                 names = f"labels must be names of class_names, got {min(unknown)!r}"
                 raise DataError(f"data {self.source!r}: {one_line(names)}")
             labels = np.asarray([place[str(label)] for label in labels])
-        made = as_labels(f"data {self.source!r}: labels", labels)
-        return Split(images if lazy else images[:], made)
+        return as_labels(f"data {self.source!r}: labels", labels)
 
     def read(self, positions: Tensor) -> Tensor:
         """The images at these positions, (k, c, h, w)."""
@@ -193,14 +201,13 @@ class Items:
     @cached_property
     def labels(self) -> Any:
         """One for each item, as they are; from where the dataset keeps them, if these are they."""
-        looked_at = self._spread(LOOKED_AT).tolist()
-        kept = _kept_labels(self.dataset, self._column("label"))
+        kept = kept_labels(self.dataset, self._column("label"))
         if kept is not None and len(kept) == len(self):
-            some = [as_array(self.source, "labels", [self._value(i, "label")]) for i in looked_at]
-            pairs = zip(looked_at, some, strict=True)
-            if all(np.array_equal(np.asarray(kept[i]), label[0]) for i, label in pairs):
+            some = self._spread(LOOKED_AT).tolist()
+            read = as_array(self.source, "labels", [self._label(i) for i in some])
+            if np.array_equal(kept[some], read):
                 return kept
-        return as_array(self.source, "labels", [self._value(i, "label") for i in range(len(self))])
+        return as_array(self.source, "labels", [self._label(i) for i in range(len(self))])
 
     @property
     def words(self) -> set[str]:
@@ -243,19 +250,29 @@ class Items:
     def _first(self) -> Any:
         return self._item(0)
 
-    def _value(self, position: int, what: str) -> Any:
+    def _label(self, position: int) -> Any:
+        if position not in self.seen:
+            self._value(position)
+        return self.seen[position]
+
+    def _value(self, position: int) -> Any:
+        """The image of an item, as it is; its label is remembered."""
         item = self._item(position)
-        if (column := self._column(what)) is not None:
-            with calling(f"data {self.source!r}: item {position} has no {column}:", DataError):
-                return item[column]
-        if not isinstance(item, tuple | list) or len(item) < 2:
+        names = self._column("image"), self._column("label")
+        if names[0] is not None:
+            with calling(f"data {self.source!r}: item {position} has no", DataError):
+                image, label = (item[name] for name in names)
+        elif isinstance(item, tuple | list) and len(item) >= 2:
+            image, label = item[0], item[1]
+        else:
             got = f"{type(item).__name__} at position {position}"
             raise DataError(f"data {self.source!r}: items must be (image, label), got {got}")
-        return item[0 if what == "image" else 1]
+        self.seen[position] = label
+        return image
 
     def _picture(self, position: int) -> Any:
         """The image at a position, decoded by Pillow where it is a file's bytes."""
-        value = self._value(position, "image")
+        value = self._value(position)
         raw = value.get("bytes") if isinstance(value, Mapping) else value
         if not isinstance(raw, bytes):
             return value
@@ -281,18 +298,3 @@ class Items:
         what = f"data {self.source!r}: image {position}"
         with calling(f"{what} cannot be read:", DataError):
             return decoded(value, what, self.columns.crop, self._grey)
-
-
-def _kept_labels(dataset: Any, column: str | None) -> Any:
-    """The labels that a dataset keeps apart from its images, so that no image has to be decoded for
-    them; None where it has none or only it knows where."""
-    if isinstance(dataset, Subset):
-        kept = _kept_labels(dataset.dataset, column)
-        return None if kept is None else kept[np.asarray(dataset.indices)]
-    try:
-        if column is not None and column in getattr(dataset, "column_names", ()):
-            return np.asarray(dataset.with_format("numpy")[column][:])
-        kept = getattr(dataset, "targets", getattr(dataset, "labels", None))
-        return None if kept is None else np.asarray(kept)
-    except Exception:  # they are read with their images then
-        return None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, Subset
 
 
 def has_positions(dataset: Any) -> bool:
@@ -19,7 +19,7 @@ def has_positions(dataset: Any) -> bool:
 
 def single(dataset: Any) -> Iterator[Any]:
     """The items of a dataset or a loader, in turn."""
-    if not isinstance(dataset, DataLoader):
+    if not isinstance(dataset, DataLoader) or dataset.batch_size is None:
         yield from dataset
         return
     for batch in dataset:
@@ -41,8 +41,25 @@ class OfLoader(Sequence[Any]):
         return len(self.positions)
 
     def __getitem__(self, position: Any) -> Any:
-        collate: Callable[[list[Any]], Any] = self.loader.collate_fn
-        batch = collate([self.dataset[self.positions[position]]])
+        item, collate = self.dataset[self.positions[position]], self.loader.collate_fn
+        if self.loader.batch_sampler is None:  # it deals items and no batches
+            return collate(item)
+        batch: Any = collate([item])
         if isinstance(batch, Mapping):
             return {name: values[0] for name, values in batch.items()}
         return tuple(values[0] for values in batch)
+
+
+def kept_labels(dataset: Any, column: str | None) -> Any:
+    """The labels that a dataset keeps apart from its images, so that no image has to be decoded for
+    them; None where it has none or only it knows where."""
+    if isinstance(dataset, Subset):
+        kept = kept_labels(dataset.dataset, column)
+        return None if kept is None else kept[np.asarray(dataset.indices)]
+    try:
+        if column is not None and column in getattr(dataset, "column_names", ()):
+            return np.asarray(dataset.with_format("numpy")[column][:])
+        kept = getattr(dataset, "targets", getattr(dataset, "labels", None))
+        return None if kept is None else np.asarray(kept)
+    except Exception:  # they are read with their images then
+        return None

@@ -105,3 +105,15 @@ def cut(split: Split, order: Tensor, border: int) -> tuple[Split, Split]:
     kept = all(classes(b) >= classes(a) for a, b in zip(plain, together, strict=True))
     first, second = together if kept else plain
     return split.take(first), split.take(second)
+
+
+def streamed_moments(split: Split) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel, (c,) float64 each, in one pass."""
+    n, c, h, w = split.images.shape
+    total, squares = torch.zeros(c, dtype=torch.float64), torch.zeros(c, dtype=torch.float64)
+    for piece in in_pieces(split.images, images_at_once((c, h, w))):
+        # float32 is exact enough for means over one image; what adds up over many is float64
+        total += piece.mean(dim=(2, 3)).double().sum(dim=0)
+        squares += piece.square().mean(dim=(2, 3)).double().sum(dim=0)
+    mean = total / n
+    return mean, (squares / n - mean.square()).clamp_min(0).sqrt()

@@ -16,11 +16,19 @@ from torch.utils.data import DataLoader
 from blankcheck.data.arrays import split_arrays
 from blankcheck.data.items import Columns, split_datasets
 from blankcheck.data.lazy import IN_MEMORY, check_range
-from blankcheck.data.split import SPLIT_SEED, Split, cut, fingerprint, random_order
+from blankcheck.data.split import (
+    SPLIT_SEED,
+    SPLITS,
+    Split,
+    cut,
+    fingerprint,
+    random_order,
+    streamed_moments,
+)
 from blankcheck.data.variants import Crop, split_variants
 from blankcheck.errors import ArgumentError, DataError
 from blankcheck.text import one_line
-from blankcheck.types import images_at_once, in_pieces
+from blankcheck.types import MOST_SHOWN
 
 NAMED = 5
 """Classes that are named of those without images."""
@@ -188,6 +196,22 @@ class Data:
             raise DataError(f"variant must be +resize=N, +channels=1|3 or +lift=C, got {name!r}")
         return variants.applied(self)
 
+    def __repr__(self) -> str:
+        c, h, w = self.shape
+        sizes = ", ".join(f"{len(getattr(self, name))} {name}" for name in SPLITS)
+        return f"Data({self.source!r}, {c}x{h}x{w}, {len(self.classes)} classes, {sizes})"
+
+    def _repr_html_(self) -> str:
+        """In a notebook: how many images there are, and the first one of the first classes."""
+        from blankcheck.pictures import headed, row, table
+
+        (c, h, w), train = self.shape, self.train
+        said = f"images of {c}x{h}x{w}, {len(self.classes)} classes"
+        sizes = table(list(SPLITS), [[len(getattr(self, name)) for name in SPLITS]])
+        here = [t for t in self.targets if bool((train.labels == t).any())][:MOST_SHOWN]
+        firsts = [(self.classes[t], int((train.labels == t).nonzero()[0])) for t in here]
+        return headed(self.source, said, sizes, row((train.images[i], [n]) for n, i in firsts))
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width)."""
@@ -241,7 +265,7 @@ class Data:
             images = self.train.loaded()
             mean, std = images.mean(dim=(0, 2, 3)), images.std(dim=(0, 2, 3))
         else:
-            mean, std = _streamed_moments(self.train.at_most(MEASURED))
+            mean, std = streamed_moments(self.train.at_most(MEASURED))
         return tuple(mean.tolist()), tuple(std.clamp_min(1e-3).tolist())
 
 
@@ -250,18 +274,6 @@ def check_data(data: object) -> None:
     if not isinstance(data, Data):
         ways = "bc.load_data and bc.Data.from_arrays, from_dataset and from_dataloader make one"
         raise ArgumentError(f"data must be a Data, got {type(data).__name__}; {ways}")
-
-
-def _streamed_moments(split: Split) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel, (c,) float64 each, in one pass."""
-    n, c, h, w = split.images.shape
-    total, squares = torch.zeros(c, dtype=torch.float64), torch.zeros(c, dtype=torch.float64)
-    for piece in in_pieces(split.images, images_at_once((c, h, w))):
-        # float32 is exact enough for means over one image; what adds up over many is float64
-        total += piece.mean(dim=(2, 3)).double().sum(dim=0)
-        squares += piece.square().mean(dim=(2, 3)).double().sum(dim=0)
-    mean = total / n
-    return mean, (squares / n - mean.square()).clamp_min(0).sqrt()
 
 
 def _check(what: str, split: Split, classes: int) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from blankcheck.arguments import plain_arguments
 from blankcheck.classifiers import UnitClassifier
-from blankcheck.classifiers.trial import check_classifier, other_images, try_out, writes
+from blankcheck.classifiers.trial import check_classifier, try_out, writes
 from blankcheck.classifiers.wrapper import Normalisation, Tempered, device_of, left_as_found
 from blankcheck.data import Data, check_data
 from blankcheck.diagnosing import findings, health
@@ -28,6 +28,7 @@ from blankcheck.diagnosing.forms import PLAIN, STATISTICS, Form
 from blankcheck.diagnosing.scoring import Network, Scored, UnusableError
 from blankcheck.errors import ArgumentError, ModelError
 from blankcheck.outputs import COPY
+from blankcheck.pictures import headed, table
 from blankcheck.seeds import check_seed
 from blankcheck.types import Classifier, images_at_once
 from blankcheck.users import said
@@ -90,6 +91,20 @@ class Diagnosis:
         """The findings that are problems."""
         return tuple(f for f in self.findings if f.status == PROBLEM)
 
+    def __repr__(self) -> str:
+        codes = ", ".join(f.code for f in self.problems) or "none"
+        return f"Diagnosis(problems: {codes}; normalize {self.normalize})"
+
+    def _repr_html_(self) -> str:
+        """In a notebook: facts, and the findings with what to do."""
+        count, facts = len(self.problems), self.facts
+        right = "" if facts.accuracy is None else f", right on {facts.accuracy:.1%} of the images"
+        said = f"{facts.outputs or 'no'} outputs, {facts.parameters:,} parameters{right}"
+        rows = [(f.status, f.code, f"{f.finding} {f.what_to_do} {f.line}") for f in self.findings]
+        word = f"{count} problem{'s' * (count > 1)}" if count else "HEALTHY"
+        colour = "#c0392b" if count else "#1e8449"
+        return headed(word, said, table(("", "check", "finding"), rows), colour=colour)
+
     @property
     def lines(self) -> tuple[str, ...]:
         """Code that the network's factory needs, and that no option can stand for."""
@@ -147,7 +162,7 @@ def diagnose(
         try:
             choice = choose(asked)
         except UnusableError as error:
-            finding = _refused(str(error), data.shape, _advice(model, data))
+            finding = findings.refused(str(error), data.shape, findings.advice(model, data))
             if error.outputs is not None:
                 finding = count_finding(error.outputs, len(data.classes))
             facts = replace(facts, outputs=error.outputs)
@@ -246,19 +261,7 @@ def _health(asked: Examined, network: Network, choice: Choice) -> Iterator[Findi
             if found.status == PROBLEM or all(f.status == GOOD for f in same):
                 yield found
     except Exception as error:  # a user's network raises whatever it likes
-        yield _refused(said(error), asked.data.shape)
-
-
-def _refused(said: str, shape: tuple[int, ...], advice: str = "") -> Finding:
-    said = f"It takes images of {'x'.join(map(str, shape))} in no form that was tried: {said}."
-    make = "Make it take (n, c, h, w) images and give (n, classes) outputs."
-    return problem("forward", said, advice or make)
-
-
-def _advice(model: Classifier, data: Data) -> str:
-    """What to put behind the name of the data, where that helps."""
-    said = other_images(model, data.validation.images[:2]).removeprefix("; ")
-    return f"{said[:1].upper()}{said[1:]}." if said else ""
+        yield findings.refused(said(error), asked.data.shape)
 
 
 def _facts(asked: Examined) -> Facts:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from blankcheck.classifiers.trial import other_images
+from blankcheck.data import Data
 from blankcheck.diagnosing.choosing import Choice
 from blankcheck.diagnosing.forms import PLAIN, RANGE, STATISTICS, UNDONE, Form, spelled
 from blankcheck.diagnosing.scoring import answers_of
 from blankcheck.text import percent
+from blankcheck.types import Classifier
 
 GOOD, NOTE, PROBLEM = "good", "note", "problem"
 WHERE = "Add to the factory, before it returns the network:"
@@ -170,3 +173,16 @@ def accuracy_finding(choice: Choice, explained: bool) -> Finding:
     give = "Give the --weights of a trained network, and the --data it was trained on."
     known = measure.above_chance(best.right)
     return problem("accuracy", no, look) if known else problem("untrained", no, give)
+
+
+def refused(said: str, shape: tuple[int, ...], advice: str = "") -> Finding:
+    """That a network takes no images in any form that was tried."""
+    said = f"It takes images of {'x'.join(map(str, shape))} in no form that was tried: {said}."
+    make = "Make it take (n, c, h, w) images and give (n, classes) outputs."
+    return problem("forward", said, advice or make)
+
+
+def advice(model: Classifier, data: Data) -> str:
+    """What to put behind the name of the data, where that helps."""
+    said = other_images(model, data.validation.images[:2]).removeprefix("; ")
+    return f"{said[:1].upper()}{said[1:]}." if said else ""

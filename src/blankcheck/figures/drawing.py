@@ -12,7 +12,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isfinite
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -26,12 +26,12 @@ from matplotlib.ticker import (
     NullLocator,
     PercentFormatter,
 )
-from PIL import Image
-from torch import Tensor
-from torch.nn import functional as F
 
 from blankcheck.figures.style import CSS, VARIABLES
 from blankcheck.judging.metrics import share_at_most
+from blankcheck.pictures import image_png as image_png
+from blankcheck.pictures import pixels as pixels
+from blankcheck.pictures import shrink as shrink
 from blankcheck.text import percent
 
 NO_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -123,34 +123,6 @@ def _short(value: float) -> str:
 def _ends(values: Iterable[float], spell: Callable[[float], str]) -> str:
     known = [float(value) for value in values if isfinite(value)]
     return f"{spell(known[0])} at first and {spell(known[-1])} at last" if known else "unknown"
-
-
-def image_png(image: Tensor, side: int = 112, most: int | None = None) -> bytes:
-    """Turn an image into a PNG file, grey or RGB.
-
-    Args:
-        image: (c, h, w) in [0, 1].
-        side: A smaller image is enlarged by a whole number, pixel by pixel, to about this many.
-        most: A larger image is averaged down to at most this many.
-    """
-    shown = pixels(image if most is None else shrink(image, most))
-    times = max(1, round(side / max(shown.shape[:2])))
-    buffer = io.BytesIO()
-    large = Image.fromarray(shown.repeat(times, axis=0).repeat(times, axis=1))
-    large.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
-
-
-def shrink(image: Tensor, most: int) -> Tensor:
-    """An image (c, h, w) averaged down to at most `most` pixels a side."""
-    times = -(-max(image.shape[1:]) // most)
-    return image if times == 1 else F.avg_pool2d(image[None], times, ceil_mode=True)[0]
-
-
-def pixels(image: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """(c, h, w) in [0, 1] -> (h, w, 3) for three channels, else (h, w) of the brightest channel."""
-    shown = image.permute(1, 2, 0) if image.shape[0] == 3 else image.amax(dim=0)
-    return np.asarray((shown.nan_to_num().clamp(0, 1) * 255).round().byte())
 
 
 def lit_steps(counts: Sequence[int | None], end: int) -> tuple[list[int], list[float]]:

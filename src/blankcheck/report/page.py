@@ -12,8 +12,9 @@ from markupsafe import Markup
 
 from blankcheck.errors import RunFolderError
 from blankcheck.judging.evidence import Attempt
+from blankcheck.pictures import data_uri
 from blankcheck.report import blend_wording, certificate_wording, evidence, reproduce, wording
-from blankcheck.report.rendering import data_uri, html_templates, markdown_templates
+from blankcheck.report.rendering import html_templates, markdown_templates
 from blankcheck.runs.contents import Miss, RunContents, Witness, read_run
 from blankcheck.runs.folder import RunFolder
 

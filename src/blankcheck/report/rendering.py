@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import re
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from blankcheck import text
+from blankcheck.pictures import data_uri
 
 if TYPE_CHECKING:  # drawing takes half a second to import
     from blankcheck.figures.drawing import Drawn
@@ -77,11 +77,6 @@ def escape_markdown(value: Any) -> Any:
         return value
     escaped = re.sub(f"[{re.escape(MARKDOWN_SPECIAL)}]", r"\\\g<0>", " ".join(value.split()))
     return Markup(html.escape(escaped, quote=False))
-
-
-def data_uri(png: bytes) -> str:
-    """A PNG file as an address that holds it."""
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def headings(page: str) -> list[tuple[str, str]]:
