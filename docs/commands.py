@@ -46,12 +46,13 @@ else is on stderr.
 | 13 | `verify`: confirmed as far as what is at hand allows; the lines say what was not |
 | 2 | wrong usage or bad input, such as a missing file, or a folder that holds a run; in one line |
 | 130 | Ctrl-C |
-| 1 | what the machine refuses (full disk, no permission, no memory), in one line; the unexpected |
+| 1 | what the machine refuses (full disk, no permission, no memory), in one line; the unexpected; \
+problems found by `doctor --strict` |
 
 No command writes over the results of another: an `--out` that holds a run is refused, unless
-`--overwrite` is given, which removes first what is there, or `--resume`, with which `harden` goes
-on. Without `--out`, a command takes `runs/` and its name, or the next free of `runs/NAME-2`,
-`runs/NAME-3`, ... While a command writes a folder, a second one is refused.
+`--overwrite` is given, which removes first what is there, or `--resume`, with which `audit` and
+`harden` go on. Without `--out`, a command takes `runs/` and its name, or the next free of
+`runs/NAME-2`, `runs/NAME-3`, ... While a command writes a folder, a second one is refused.
 
 ```{{toctree}}
 :hidden:

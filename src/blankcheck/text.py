@@ -51,9 +51,9 @@ def number(value: float | None) -> str:
     return f"{value:,.10g}" if value == int(value) else f"{value:,.1f}"
 
 
-def filled(text: str, width: int) -> str:
-    """The text in lines that end with a word, later ones indented; a long word such as a path stays
-    whole, so that it can be copied, and so does `95 %`."""
-    wrapper = textwrap.TextWrapper(max(20, width), subsequent_indent="  ")
+def filled(text: str, width: int, later: str = "  ") -> str:
+    """The text in lines that end with a word; a long word such as a path stays whole, so that it
+    can be copied, and so does `95 %`. later: before all lines but the first."""
+    wrapper = textwrap.TextWrapper(max(20, width), subsequent_indent=later)
     wrapper.break_long_words = wrapper.break_on_hyphens = False
     return wrapper.fill(text.replace(" %", "\xa0%")).replace("\xa0%", " %")

@@ -79,6 +79,14 @@ def test_the_first_help_names_every_command_and_begins_a_session(capsys):
     assert all(len(line) <= 120 for line in words.splitlines())
 
 
+def test_help_ends_lines_with_a_word_in_sixty_columns(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    lines = [*shown(capsys, "--help").splitlines(), *shown(capsys, "harden", "--help").splitlines()]
+    long = [line for line in lines if len(line) > 60]
+    assert all(line.startswith("  blankcheck ") for line in long), "commands stay whole"
+    assert "  blankcheck demo" in lines
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_is_grouped_and_every_option_stands_once(capsys, name):
     words = shown(capsys, name, "--help")

@@ -69,7 +69,7 @@ WITNESSES = {
     "lit": torch.int64,
     "ood_p": torch.float32,
 }
-CODES = {"audit": {0, 10, 11}, "demo": {0}, "verify": {0, 13}}
+CODES = {"doctor": {0, 1}, "audit": {0, 10, 11}, "demo": {0}, "verify": {0, 13}}
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,10 @@ from typing import Any
 
 from jsonargparse import DefaultHelpFormatter
 
+from blankcheck.text import filled
+
+WIDEST = 100
+"""Columns of what help says beside the options."""
 INPUT, RUN = "data and network", "run"
 HEADINGS = {
     **dict.fromkeys(("data", "data_dir", "model", "weights", "normalize", "unsafe_pickle"), INPUT),
@@ -24,15 +28,17 @@ HEADINGS_OF_CLASSES = {
     "GateSettings": "gate",
 }
 FIRST = """\
-A first session, on small data that need no download:
-  blankcheck demo                                   the whole story in a few minutes
-  blankcheck doctor --model net.py:make --weights net.pt --data mnist
-  blankcheck audit  --model net.py:make --weights net.pt --data mnist --out runs/mine
-  blankcheck verify runs/mine --model net.py:make   score what was found again
+A first session: the whole story on small data that need no download, in a few minutes, then your \
+own network.
+  blankcheck demo
+  blankcheck doctor --data mnist --model net.py:make --weights net.pt
+  blankcheck audit --data mnist --model net.py:make --weights net.pt --out runs/mine
+  blankcheck verify runs/mine --model net.py:make --weights net.pt
 
-Exit codes: 0 done (audit: resisted or certified), 10 fooled, 11 inconclusive, 12 a witness was not
-confirmed, 13 confirmed in part, 2 wrong usage or bad input, 130 Ctrl-C, 1 what the machine refuses
-(disk, memory), anything unexpected, and problems found by doctor --strict.
+Exit codes: 0 done (audit: resisted or certified), 10 fooled, 11 inconclusive, 12 a witness was \
+not confirmed, 13 confirmed in part, 2 wrong usage or bad input, 130 Ctrl-C, 1 what the machine \
+refuses (disk, memory), anything unexpected, and problems found by doctor --strict.
+
 $BLANKCHECK_DATA: the folder of named data sets.
 $BLANKCHECK_CACHE: where downloads and twins are kept."""
 
@@ -70,8 +76,16 @@ sweep --config sweep.yaml --trials 40 --workers 4 --out runs/sweep
 """
 
 
-class Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Help with one spelling per option, and with defaults only where there is something to say."""
+class Formatter(DefaultHelpFormatter):
+    """Help with one spelling per option, and with defaults only where there is something to say.
+
+    Of the texts around the options each line is a paragraph, or if it is indented a command to
+    copy, which stays whole.
+    """
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines, most = text.splitlines(), min(width, WIDEST)
+        return "\n".join(x if x.startswith(" ") else filled(x, most, later="") for x in lines)
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         options = action.option_strings

@@ -9,29 +9,18 @@ from typing import Any
 from blankcheck.api.audit import MODEL
 from blankcheck.classifiers.model_files import is_model_file
 from blankcheck.cli.parser import command_parser
+from blankcheck.data.loading import runs_code
 from blankcheck.errors import ArgumentError, RunFolderError
 from blankcheck.factories import is_factory
 from blankcheck.parallel.team import rank_of_process
 from blankcheck.runs.claims import RUNS, latest
 from blankcheck.runs.folder import CONFIG, HARDENING, MARK, VERDICT, RunFolder
-from blankcheck.runs.state import PIECES, STATE
+from blankcheck.runs.state import STATE
 
-CHANGEABLE = (
-    "config",
-    "out",
-    "resume",
-    "overwrite",
-    "json",
-    "quiet",
-    "junit",
-    "data_dir",
-    "tracker",
-)
-PROCESSES = ("devices", "nodes")
+CHANGEABLE = {"config", "out", "resume", "overwrite", "json", "quiet", "junit"}
+CHANGEABLE |= {"data_dir", "tracker", "devices", "nodes"}
 """Settings that may differ when a run goes on: they do not change what it does. (Other numbers of
 processes draw other random numbers.)"""
-CODE = ("model", "data", "unsafe_pickle")
-"""Settings that can name code, or allow it, which a run folder never does."""
 
 
 def resumed(command: str, options: list[str], given: dict[str, Any]) -> dict[str, Any]:
@@ -56,8 +45,8 @@ def resumed(command: str, options: list[str], given: dict[str, Any]) -> dict[str
     parser = command_parser(command)
     begun = parser.parse_args(["--config", str(run.check(CONFIG))]).as_dict()
     said = parser.parse_args(options, defaults=False).as_dict()
-    # with a state, data are compared by what they are, once they are read
-    free = {*CHANGEABLE, *PROCESSES, *(["data"] if run.has(STATE) or run.names(PIECES) else [])}
+    # with the state of a hardening, data are compared by what they are, once they are read
+    free = CHANGEABLE | ({"data"} if run.has(STATE) else set())
     other = {name: new for name, new in said.items() if name not in free and new != begun[name]}
     if other:
         pairs = (f"{name} was {begun[name]!r}, is {new!r}" for name, new in other.items())
@@ -85,14 +74,14 @@ def _refuse_others(run: RunFolder, command: str) -> None:
 
 
 def _code(config: dict[str, Any]) -> dict[str, str]:
-    """The words that name code again, by setting."""
-    named = {name: str(config.get(name)) for name in CODE}
-    words = {
-        name: f"--{name} {shlex.quote(text)}"
-        for name, text in named.items()
-        if is_factory(text) or is_model_file(text)
-    }
-    return words | ({"unsafe_pickle": "--unsafe-pickle"} if config.get("unsafe_pickle") else {})
+    """The words that name code again or allow it, which a run folder never does, by setting."""
+    model, data = (str(config.get(name)) for name in ("model", "data"))
+    named = (
+        ("model", f"--model {shlex.quote(model)}", is_factory(model) or is_model_file(model)),
+        ("data", f"--data {shlex.quote(data)}", runs_code(data)),
+        ("unsafe_pickle", "--unsafe-pickle", bool(config.get("unsafe_pickle"))),
+    )
+    return {name: words for name, words, is_code in named if is_code}
 
 
 def way_on(command: str, run: RunFolder) -> str:

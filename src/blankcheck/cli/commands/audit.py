@@ -17,6 +17,7 @@ from blankcheck.cli.options import command_line
 from blankcheck.cli.settings import AuditSettings, DoctorSettings
 from blankcheck.cli.terminal import Terminal
 from blankcheck.data import Data
+from blankcheck.data.splits import fingerprint as fingerprint_of
 from blankcheck.judging import Verdict
 from blankcheck.judging.check_rules import FAILED
 from blankcheck.judging.checks import FALSE_ALARMS
@@ -29,6 +30,8 @@ from blankcheck.types import default_max_lit
 
 PLAUSIBLE = 0.8
 """Accuracy below which an audit asks whether the network sees its input as it was trained."""
+SAMPLED = 200
+"""Images of each part of the data by which an audit that goes on knows them again."""
 EXIT = {"RESISTED": 0, "CERTIFIED": 0, "FOOLED": 10, "INCONCLUSIVE": 11}
 
 
@@ -62,7 +65,9 @@ def announce_audit(settings: AuditSettings, data: Data, terminal: Terminal) -> N
 def audited(classifier: UnitClassifier, data: Data, settings: AuditSettings, work: Work) -> Audit:
     """The audit that was asked for, with its progress on the terminal. What it finishes is kept in
     the run folder until the whole of it stands there."""
-    of = f"{fingerprint(classifier)} {data.fingerprint}"
+    # of all images the digest may take minutes
+    some = [split.sample(SAMPLED, 0) for split in (data.train, data.validation, data.test)]
+    of = f"{fingerprint(classifier)} {fingerprint_of(some)}"
     kept = Kept(work.team.peers.spread, _keeping(work), of)
     if kept.pieces:
         work.terminal.note(f"resuming with {len(kept.pieces)} finished pieces of the audit")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 from blankcheck.api.audit import MODEL
-from blankcheck.cli.commands.audit import audit_command
+from blankcheck.cli.commands.audit import audit_command, found_by
 from blankcheck.cli.commands.harden import harden_command
 from blankcheck.cli.commands.shared import begin, claim_of
 from blankcheck.cli.commands.train import train_command
@@ -40,6 +40,6 @@ def demo_command(settings: DemoSettings, terminal: Terminal) -> int:
             report = str(write_report(after, before))
         plain, hardened = (each.read_json("verdict.json") for each in (before, after))
         record = {"plain": plain, "hardened": hardened}
-        said = [f"{n}: {v['verdict']}, {v['rate']:.1%} of attempts" for n, v in record.items()]
-        terminal.result("DONE", ["; ".join(said)], report, {**record, "report": report})
+        said = [f"{name}: {v['verdict']}, {found_by(v)}" for name, v in record.items()]
+        terminal.result("DONE", ["both in one report", *said], report, record | {"report": report})
     return 0
