@@ -7,6 +7,7 @@ import platform
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,9 @@ class RunFolder(SafeFolder):
 
         self.clear()
         words = {} if command_line is None else {"command_line": list(command_line)}
-        said = {"command": command, **words, "device": str(device), **environment()}
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        here = {"date": now, "device": str(device), **environment()}
+        said = {"command": command, **words, **here}
         self.write_json(MARK, said)
         self.write(CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
