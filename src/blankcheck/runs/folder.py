@@ -28,14 +28,14 @@ LOCK = ".lock"
 """Of a command that writes here; left by one that was killed."""
 _NAMES = """
 config.yaml verdict.json witnesses.safetensors misses.safetensors attempts.jsonl metrics.jsonl
-hardening.json report.html report.md model.safetensors state/state.pt trackers.json
-tensorboard/events.out.tfevents.* blend.json blend.safetensors
+hardening.json report.html report.md before-after.html before-after.md model.safetensors
+state/state.pt trackers.json tensorboard/events.out.tfevents.* blend.json blend.safetensors
 certificate.json gate.safetensors gated.pt2 doctor.json compare.html compare.md compare.json
 sweep.html sweep.md sweep.json sweep.journal sweep.journal.lock sweep.db best.yaml front/*.yaml
 """
 FIGURES = """
-lit-curve confidence per-class witnesses witnesses-before misses misses-before success real sparsity
-losses calibration forgetting training blend certificate compare-lit compare-rates
+lit-curve lit-curves confidence per-class witnesses witnesses-before misses misses-before success
+real sparsity losses calibration forgetting training blend certificate compare-lit compare-rates
 sweep-front sweep-accuracy sweep-rate sweep-options
 """
 """Every figure that a page of a command shows, or showed; older pages had PNG files."""
