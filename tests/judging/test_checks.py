@@ -17,7 +17,6 @@ from blankcheck.judging.checks import CHECKS
 from blankcheck.judging.evidence import Attempt, Proof
 from blankcheck.judging.metrics import false_alarm_p_value
 from blankcheck.judging.ood import CONDITIONAL
-from blankcheck.text import percent
 from blankcheck.types import Conditions
 
 MANDATORY = {"real-confident", "false-alarms", "positive-control", "planted-control"}
@@ -126,11 +125,11 @@ def test_a_network_is_as_sure_as_its_plain_twin_but_for_three_points(share, twin
     assert said.status == ("passed" if passed else "failed")
     assert verdict_of(e) == (Verdict.RESISTED if passed else Verdict.INCONCLUSIVE), "timid"
     of_twin = (
-        "there is no twin to compare with" if twin is None else f"{percent(twin)} of its plain twin"
+        "there is no twin to compare with" if twin is None else f"{twin:.1%} of its plain twin"
     )
     least = 0.9 if twin is None else max(0.5, twin - 0.03)
-    assert f"at least {percent(least)} are asked ({of_twin})" in said.finding
-    assert f"{percent(share)} of real test images are right and at least 90% sure" in said.finding
+    assert f"at least {least:.1%} are asked ({of_twin})" in said.finding
+    assert f"{share:.1%} of real test images" in said.finding
     assert ("being timid is not being robust" in said.finding) == (not passed)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from blankcheck.judging.evidence import Control, Evidence
 from blankcheck.judging.metrics import false_alarm_p_value, lower_bound_95
 from blankcheck.judging.ood import CERTAINTY, MARGINAL
-from blankcheck.text import limit, number, percent
 
 PASSED, FAILED, NOT_APPLICABLE = "passed", "failed", "not-applicable"
 MOST_BELOW_TWIN, MIN_REAL_CONFIDENT = 0.03, 0.5
@@ -67,14 +66,12 @@ def real_confident(evidence: Evidence, control: Control | None) -> tuple[str, st
     """As many real test images must be right with the asked confidence as of the plain twin, but
     for 3 points, and at least half."""
     share, confidence = evidence.real.confident, evidence.conditions.confidence
-    right = f"{percent(share)} of real test images are right"
-    sentence = f"{right} and at least {limit(confidence)} sure"
+    sentence = f"{share:.1%} of real test images are right with confidence >= {confidence:g}"
     positive = next((c for c in evidence.controls if c.code == POSITIVE), None)
     twin = None if positive is None else positive.numbers.get(TWIN_CONFIDENT)
     least = least_confident(twin)
-    of_twin = f"{percent(twin)} of its plain twin"
-    beside = "there is no twin to compare with" if twin is None else of_twin
-    asked = f"at least {percent(least)} are asked ({beside})"
+    beside = "there is no twin to compare with" if twin is None else f"{twin:.1%} of its plain twin"
+    asked = f"at least {least:.1%} are asked ({beside})"
     if share >= least:
         return PASSED, f"{sentence}; {asked}."
     return FAILED, f"{sentence}; {asked}: being timid is not being robust."
@@ -87,8 +84,7 @@ def false_alarms(evidence: Evidence, control: Control | None) -> tuple[str, str]
         return NOT_APPLICABLE, "Not applicable, because no real test images were judged."
     found, n, calibrating = record.false_alarms, record.real_images, record.calibration_images
     least = lower_bound_95(found, n)
-    images = f"{number(found)} of {number(n)} real test images"
-    sentence = f"{images} are called out of distribution at level {level:g}"
+    sentence = f"{found} of {n} real test images are called out of distribution at level {level:g}"
     if least <= level:
         return PASSED, f"{sentence}."
     if record.guarantee == MARGINAL:
@@ -98,18 +94,18 @@ def false_alarms(evidence: Evidence, control: Control | None) -> tuple[str, str]
             by_chance = f"as can happen by chance ({chance:.0%}) where {calibrating} calibrate it"
             return PASSED, f"{sentence}, {by_chance}."
     why = "what is found may be no stranger than real data"
-    return FAILED, f"{sentence}, surely at least {percent(least)}: {why}."
+    return FAILED, f"{sentence}, surely at least {least:.1%}: {why}."
 
 
 @_controlled
 def positive_control(control: Control, found: int, tries: int) -> tuple[bool, str]:
-    """A plain network must be fooled in 95% of attempts; where it is itself not sure of real
+    """A plain network must be fooled in 95 % of attempts; where it is itself not sure of real
     images, with more attempts and steps."""
     most = control.numbers.get("steps")
     harder = f", again and with up to {most:g} steps where it failed," if most else ""
     sentence = f"The same search{harder} fools {found} of {tries} attempts on {control.detail}"
     good = tries > 0 and found / tries >= MIN_CONTROL_RATE
-    return good, sentence if good else f"{sentence}; it should fool 95%"
+    return good, sentence if good else f"{sentence}; it should fool 95 %"
 
 
 @_controlled
