@@ -1,9 +1,10 @@
-"""Write docs/commands.md: every command with its example and options, from the command line's own
-parser."""
+"""Write docs/commands.md, and a page for each command with its examples and options, from the
+command line's own parser."""
 
 from __future__ import annotations
 
 import re
+import shutil
 from argparse import Action
 from dataclasses import fields
 from pathlib import Path
@@ -19,7 +20,8 @@ from blankcheck.cli.settings import Common
 HERE = Path(__file__).parent
 HIDDEN = {"help", "config", "print_config"}
 """What every command has; the page says it once."""
-OPENING = """<!-- written by `make docs` from the command line; changes made here are lost -->
+WRITTEN = "<!-- written by `make docs` from the command line; changes made here are lost -->"
+OPENING = """{written}
 
 # Commands
 
@@ -50,17 +52,25 @@ No command writes over the results of another: an `--out` that holds a run is re
 `--overwrite` is given, which removes first what is there, or `--resume`, with which `harden` goes
 on. Without `--out`, a command takes `runs/` and its name, or the next free of `runs/NAME-2`,
 `runs/NAME-3`, ... While a command writes a folder, a second one is refused.
+
+```{{toctree}}
+:hidden:
+
+{names}
+```
 """
 
 
-def page() -> str:
-    """The whole page."""
-    rows = [f"| [`{name}`](#{name}) | {words(c.summary)} |" for name, c in COMMANDS.items()]
+def pages() -> dict[str, str]:
+    """Every page, by its path in this folder."""
+    rows = [f"| [`{n}`](commands/{n}.md) | {words(c.summary)} |" for n, c in COMMANDS.items()]
     table = "\n".join(["| command | what it does |", "| --- | --- |", *rows])
-    return "\n".join([OPENING.format(table=table), *map(section, COMMANDS)])
+    names = "\n".join(f"commands/{name}" for name in COMMANDS)
+    first = OPENING.format(written=WRITTEN, table=table, names=names)
+    return {"commands.md": first, **{f"commands/{name}.md": page(name) for name in COMMANDS}}
 
 
-def section(name: str) -> str:
+def page(name: str) -> str:
     """One command: what it does, its example, its own options, and those it shares with others."""
     sub, settings = command_parser(name), COMMANDS[name].settings
     common = {field.name for field in fields(Common)}
@@ -74,7 +84,8 @@ def section(name: str) -> str:
     own = [row(a) for a in options if a.dest not in common]
     shared = [row(a) for a in options if a.dest in common]
     parts = [
-        f"## {name}",
+        WRITTEN,
+        f"# {name}",
         words(sub.description or ""),
         code(dedent((sub.epilog or "").removeprefix("Examples:\n"))),
     ]
@@ -134,8 +145,11 @@ def words(text: str) -> str:
 
 def code(text: str) -> str:
     """A line to type."""
-    return f"```\n{text}\n```" if text else ""
+    return f"```sh\n{text}\n```" if text else ""
 
 
 if __name__ == "__main__":
-    (HERE / "commands.md").write_text(page())
+    shutil.rmtree(HERE / "commands", ignore_errors=True)
+    (HERE / "commands").mkdir()
+    for path, text in pages().items():
+        (HERE / path).write_text(text, encoding="utf-8")

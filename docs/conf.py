@@ -6,6 +6,7 @@ Reads nothing from the network.
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,25 @@ import blankcheck
 project = "blankcheck"
 copyright = "the blankcheck authors"
 version = release = blankcheck.__version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["_build"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+]
+exclude_patterns = ["_build", "_templates"]
+templates_path = ["_templates"]
+shutil.rmtree(Path(__file__).with_name("api"), ignore_errors=True)  # pages of names that are gone
+
+copybutton_prompt_text = "$ "  # of a console, whose other lines are output
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 highlight_language = "text"
 
 html_theme = "furo"
-html_title = "blankcheck"
+html_title = f"blankcheck {version}"
 html_static_path = ["_static"]
 html_css_files = ["blankcheck.css"]
 html_copy_source = html_show_sourcelink = html_show_sphinx = False

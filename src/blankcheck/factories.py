@@ -46,19 +46,19 @@ def call_factory(text: str, argument: str, error: type[BlankcheckError]) -> Any:
     if is_file and not Path(place).is_file():
         raise error(f"{what}: file {place} does not exist")
     folder = folder_of(text)
-    with settings_kept(place), _importable(str(folder)):
+    with settings_kept(place), importable(str(folder)):
         with calling(f"{what}: importing {place} raised", error):
             module = _import_file(Path(place)) if is_file else importlib.import_module(place)
             factory = getattr(module, name, None)
         if not callable(factory):
             raise error(f"{what}: {place} has no callable {name!r}")
     # what a module sets as it is imported is not for what its factory makes
-    with settings_kept(place), _importable(str(folder)), calling(f"{what} raised", error):
+    with settings_kept(place), importable(str(folder)), calling(f"{what} raised", error):
         return factory()
 
 
 @contextmanager
-def _importable(folder: str) -> Iterator[None]:
+def importable(folder: str) -> Iterator[None]:
     """Inside, files in this folder are importable before all others, as they are for a script;
     after, behind all others, so that none is taken for a library that is imported late."""
     sys.path.insert(0, folder)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,6 +54,20 @@ def _sums_to_one(values: Tensor) -> bool:
     return bool(((values.sum(dim=1) - 1).abs() < tolerance).all())
 
 
+def logits_in(outputs: Any) -> Any:
+    """The tensor of outputs in what a network answers with: `logits` of a record or dictionary,
+    else the only tensor with a row for each image; what leaves a choice stays as it is."""
+    if isinstance(outputs, Tensor):
+        return outputs
+    held: Mapping[Any, Any] = outputs if isinstance(outputs, Mapping) else {}
+    named = held.get("logits", getattr(outputs, "logits", None))
+    if isinstance(named, Tensor):
+        return named
+    parts = outputs if isinstance(outputs, tuple | list) else held.values()
+    rows = [part for part in parts if isinstance(part, Tensor) and part.ndim in (1, 2)]
+    return rows[0] if len(rows) == 1 else outputs
+
+
 def run(classifier: Classifier, images: Tensor) -> Tensor:
     """The classifier's outputs, (n, m); every call of one goes through here.
 
@@ -63,7 +78,7 @@ def run(classifier: Classifier, images: Tensor) -> Tensor:
     version = -1 if images.is_inference() else images._version
     gradients, precision = torch.is_grad_enabled(), torch.get_default_dtype()
     try:
-        outputs = classifier(images)
+        outputs = logits_in(classifier(images))
     except BaseException as error:  # SystemExit, too
         if is_no_fault(error):
             raise
@@ -77,7 +92,9 @@ def run(classifier: Classifier, images: Tensor) -> Tensor:
             torch.set_default_dtype(precision)
     if version >= 0 and images._version != version:
         raise ModelError(f"{WRITES}: {ON_A_COPY}")
-    shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else ()
+    if not isinstance(outputs, Tensor):
+        raise ModelError(_unfit(outputs, len(images)))
+    shape = tuple(outputs.shape)
     if len(shape) != 2 or shape[0] != len(images) or shape[1] < 2:
         raise ModelError(_unfit(outputs, len(images)))
     if outputs.layout != torch.strided or outputs.is_complex() or outputs.is_quantized:
@@ -97,10 +114,9 @@ def _unfit(outputs: object, n: int) -> str:
             line = f"; of one probability for two classes make two: {of[0]}; of a logit: {of[1]}"
         elif n == 1 and outputs.ndim == 1:
             line = "; give .squeeze() and reshapes their axes"
-    elif isinstance(outputs, tuple | list):
-        line = f"; where the first is meant: {_after('y[0]')}"
-    elif hasattr(outputs, "logits"):
-        line = f"; add to the factory: {_after('y.logits')}"
+    elif isinstance(outputs, tuple | list | Mapping) and outputs:
+        name = 0 if not isinstance(outputs, Mapping) else next(iter(outputs))
+        line = f"; where the first is meant: {_after(f'y[{name!r}]')}"
     images = "1 image" if n == 1 else f"{n} images"
     wanted = "model outputs must be (n, classes) with at least 2 classes"
     return f"{wanted}, got {got} for a batch of {images}{line}"

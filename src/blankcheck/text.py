@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 NOTHING = "\N{EN DASH}"
 """What stands where there is no number."""
 
@@ -59,3 +61,11 @@ def number(value: float | None) -> str:
     if value is None:
         return NOTHING
     return f"{value:,.10g}" if value == int(value) else f"{value:,.1f}"
+
+
+def filled(text: str, width: int) -> str:
+    """The text in lines that end with a word, later ones indented; a long word such as a path stays
+    whole, so that it can be copied, and so does `95 %`."""
+    wrapper = textwrap.TextWrapper(max(20, width), subsequent_indent="  ")
+    wrapper.break_long_words = wrapper.break_on_hyphens = False
+    return wrapper.fill(text.replace(" %", "\xa0%")).replace("\xa0%", " %")

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections import OrderedDict
+from types import SimpleNamespace
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -18,10 +21,11 @@ from blankcheck.classifiers import (
 )
 from blankcheck.classifiers.loading import parse_normalize, save_model
 from blankcheck.classifiers.planting import Trigger, random_patterns
+from blankcheck.classifiers.trial import try_out
 from blankcheck.classifiers.wrapper import fingerprint, left_as_found
 from blankcheck.data import Split
 from blankcheck.errors import ArgumentError, ModelError
-from blankcheck.outputs import log_odds
+from blankcheck.outputs import log_odds, run
 from blankcheck.testing import Constant
 
 FACTORY = """
@@ -206,12 +210,60 @@ def test_exported_programs_are_loaded_and_searched(plain, tmp_path):
         plain, (torch.rand(2, 1, 8, 8),), dynamic_shapes=({0: torch.export.Dim("n")},)
     )
     torch.export.save(program, tmp_path / "net.pt2")
-    loaded = bc.load_model(str(tmp_path / "net.pt2"))
+    loaded = bc.load_model(str(tmp_path / "net.pt2"), unsafe_pickle=True)
     assert_close(loaded(torch.ones(3, 1, 8, 8)), plain(torch.ones(3, 1, 8, 8)))
     assert bc.fool(loaded, range(10), 2, shape=(1, 8, 8), steps=60).met.all()
     (tmp_path / "bad.pt2").write_bytes(b"no program")
-    with pytest.raises(ModelError, match="cannot be read as a torch.export program"):
-        bc.load_model(str(tmp_path / "bad.pt2"))
+    with pytest.raises(ModelError, match="cannot be read as a program of torch.export"):
+        bc.load_model(str(tmp_path / "bad.pt2"), unsafe_pickle=True)
+
+
+class Answers(nn.Module):
+    """Its outputs in a form of its own."""
+
+    def __init__(self, form) -> None:
+        super().__init__()
+        self.linear, self.form = nn.Linear(64, 10), form
+
+    def forward(self, images):
+        return self.form(self.linear(images.flatten(1)), images)
+
+
+FORMS = [
+    lambda y, x: (y,),
+    lambda y, x: (y, x),
+    lambda y, x: [y.sum(), y, None],
+    lambda y, x: {"out": y, "features": x},
+    lambda y, x: {"logits": y, "probabilities": y.softmax(1)},
+    lambda y, x: OrderedDict(loss=None, logits=y, hidden=y),
+    lambda y, x: SimpleNamespace(logits=y, hidden=y),
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_logits_are_taken_out_of_other_outputs(form, digits):
+    model = bc.load_model(Answers(form))
+    images = digits.test.images[:7]
+    assert torch.equal(model(images), model.network.linear(images.flatten(1)))
+    assert try_out(model, images) == "logits"
+    program = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("n")},))
+    assert_close(program.module()(images), model(images))
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        (lambda y, x: (y, y), r"got tuple .*where the first is meant: .*y\[0\]"),
+        (lambda y, x: (y[:, 0], y), "got tuple"),
+        (lambda y, x: {"a": y, "b": y}, r"got dict .*where the first is meant: .*y\['a'\]"),
+        (lambda y, x: {}, "got dict"),
+        (lambda y, x: {"logits": y[:, :1]}, r"got \(3, 1\) .*of a logit: .*register_forward_hook"),
+        (lambda y, x: y[:, 0], r"got \(3,\) .*of one probability for two classes make two"),
+    ],
+)
+def test_outputs_that_leave_a_choice_are_one_line(form, words):
+    with pytest.raises(ModelError, match=words):
+        run(bc.load_model(Answers(form)), torch.rand(3, 1, 8, 8))
 
 
 @pytest.mark.parametrize(

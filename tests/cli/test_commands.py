@@ -11,6 +11,7 @@ import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -44,8 +45,9 @@ class Audited(NamedTuple):
 @pytest.fixture(scope="module")
 def audited(weights, tmp_path_factory) -> Audited:
     path = tmp_path_factory.mktemp("runs") / ("long" * 40) / "a"
+    words = ["audit", "--weights", str(weights), "--preset", "smoke", "--out", str(path)]
     with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
-        code = main(["audit", "--weights", str(weights), "--preset", "smoke", "--out", str(path)])
+        code = main([*words, "--junit", str(path.parents[1] / "verdict.xml")])
     assert code == 10
     return Audited(path, out.getvalue(), err.getvalue())
 
@@ -75,6 +77,17 @@ def test_an_audit_fills_a_run_folder_and_says_so(audited):
     assert "\x1b" not in audited.out + audited.err, "nothing is coloured when piped"
     assert "audit smoke: 100 attempts of at most 150 steps" in audited.err
     assert "confidence >= 0.9, at most 12 lit of 64 features, p <= 0.01" in audited.err
+
+
+def test_the_verdict_of_an_audit_as_junit(audited):
+    suite = ElementTree.parse(audited.path.parents[1] / "verdict.xml").getroot()
+    verdict = json.loads((audited.path / "verdict.json").read_text())
+    cases = {case.get("name"): case for case in suite}
+    assert suite.get("tests") == str(len(cases)) == str(1 + 10 + len(verdict["checks"]))
+    assert cases["verdict"].find("failure").get("message").startswith("FOOLED: ")
+    for name, made in verdict["targets"].items():
+        assert (cases[f"class {name}"].find("failure") is not None) == (made["fooled"] > 0)
+    assert "junit" not in (audited.path / "environment.json").read_text()
 
 
 def test_the_configuration_repeats_the_run(audited, tmp_path, capsys):
@@ -137,7 +150,7 @@ def test_harden_then_resume_refuses_other_settings(tmp_path, refused):
     assert kinds.count("round") == 2
     assert "seed was 0, is 3" in refused(*command, "--resume", "--seed", "3")
     assert "every was 400, is 3" in refused(*command, "--resume", "--every", "3")
-    assert main([*command, "--resume"]) == 0
+    assert main(["harden", "--resume", "--quiet", "--out", str(out)]) == 0
     again = [record["kind"] for record in RunFolder.open(out).read_lines("metrics.jsonl")]
     assert sorted(again) == sorted(kinds), "going on with a finished run adds nothing"
 
@@ -215,11 +228,12 @@ def test_a_real_ctrl_c_while_hardening_leaves_a_resumable_run(tmp_path):
     )
     assert process.stderr is not None
     for line in process.stderr:
-        if line.startswith("round 0"):
+        if line.startswith("round 1"):
             process.send_signal(signal.SIGINT)
             break
-    process.communicate(timeout=300)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 130
+    assert f"go on with: blankcheck harden --resume --out {out}" in said
     run = RunFolder.open(out)
     assert len(run.read_lines("metrics.jsonl")) >= 2 and (run / "state" / "state.pt").is_file()
     assert not list(out.rglob(".*")), "no temporary file is left"

@@ -7,16 +7,21 @@ import shutil
 import subprocess
 import sys
 from dataclasses import fields
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 import blankcheck
+from blankcheck.classifiers import build
 from blankcheck.cli.commands.registry import COMMANDS
+from blankcheck.cli.commands.shared import warn_untrained
 from blankcheck.cli.help import in_groups
 from blankcheck.cli.main import main
 from blankcheck.cli.options import command_line
 from blankcheck.cli.parser import command_parser
 from blankcheck.cli.settings import AuditSettings, CompareSettings, HardenSettings
+from blankcheck.cli.terminal import Terminal
 
 HEAVY = ("torch", "numpy", "scipy", "matplotlib", "sklearn")
 DOOR = f"""
@@ -96,7 +101,7 @@ def test_what_has_a_default_says_it(capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["audit", "--data", "nope"], "data must be one of"),
+        (["audit", "--data", "nope", "--weights", "WEIGHTS"], "data must be one of"),
         (["audit", "--model", "nope", "--weights", "x.pt"], "weights file x.pt does not exist"),
         (["train", "--model", "nope"], "model must be one of"),
         (["audit"], "is untrained"),
@@ -210,3 +215,28 @@ def test_the_completion_script_completes(capsys, tmp_path):
 def test_completion_without_its_package_is_one_line(refused, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "pip install 'blankcheck[completion]'" in refused("--print-completion", "zsh")
+
+
+def test_forgotten_weights_are_said_before_any_long_work(digits, plain):
+    notes: list[str] = []
+    terminal = cast(Terminal, SimpleNamespace(note=notes.append))
+    fresh = build("mlp", digits.shape, 10, digits.mean_and_std())
+    for model, weights, classifier, words in (
+        ("net.py:make", None, fresh, "it is as its factory makes it, no --weights are given"),
+        ("net.py:make", "w.pt", fresh, "is its input what it was trained on? blankcheck doctor"),
+        ("net.py:make", None, plain, ""),
+    ):
+        notes.clear()
+        settings = AuditSettings(model=model, weights=weights)
+        warn_untrained(settings, classifier, digits, "logits", terminal)
+        assert [words in note and "no more than guessing" in note for note in notes] == (
+            [True] if words else []
+        )
+
+
+@pytest.mark.parametrize("command", ["audit", "doctor", "certify", "gate", "harden"])
+def test_wrong_weights_do_not_wait_for_the_data(tmp_path, capsys, command):
+    for model in ("mlp", "net.onnx"):
+        words = ["--model", model, "--weights", str(tmp_path / "none.pt"), "--data", "npz:none"]
+        assert main([command, *words]) == 2
+        assert "none.pt does not exist" in capsys.readouterr().err

@@ -369,7 +369,9 @@ def test_unlike_runs_are_warned_about(tmp_path, capsys):
         make_run(tmp_path / "b", RESISTED, data="other", preset="proof"),
     )
     lines, _ = compare(capsys, str(a), str(b), "--out", str(tmp_path / "o"))
-    assert lines[0] == "COMPARED  b and a cannot be compared"
+    assert lines[0] == (
+        "COMPARED  b and a stand side by side; their rates are not tested: other data, preset"
+    )
     assert any("b differs from a in data and preset" in line for line in lines)
     assert "Compare with care." in (tmp_path / "o" / "compare.html").read_text()
     assert "**Compare with care.**" in (tmp_path / "o" / "compare.md").read_text()
@@ -391,7 +393,7 @@ def test_how_many_test_images_there_were(tmp_path, capsys, images, words):
 def test_no_attempts_are_no_test(tmp_path, capsys):
     a, b = make_run(tmp_path / "a", []), make_run(tmp_path / "b", FOOLED)
     lines, _ = compare(capsys, str(a), str(b), "--out", str(tmp_path / "o"))
-    assert "cannot be compared" in lines[0]
+    assert "not tested: one of the two made no attempt" in lines[0]
     assert "made no attempt" in (tmp_path / "o" / "compare.md").read_text()
 
 

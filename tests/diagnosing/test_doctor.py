@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from blankcheck.classifiers.wrapper import fingerprint
 from blankcheck.cli.commands.doctor import quoted
 from blankcheck.cli.main import main
 from blankcheck.data import Data, Split, load_data
-from blankcheck.diagnosing import Diagnosis, diagnose
+from blankcheck.diagnosing import Diagnosis, choosing, diagnose
 from blankcheck.diagnosing.forms import (
     HALF,
     PUBLISHED,
@@ -204,6 +205,8 @@ def test_what_cannot_be_told_apart_is_said_to_be_undecided(digits):
     assert not found.problems and found.normalize is None
     (note,) = (f for f in found.findings if f.code == "normalisation")
     assert note.status == "note" and note.finding.startswith("Undecided") and "more" in note.finding
+    likeliest = next(form["normalize"] for form in found.forms if form["as_good_as_the_likeliest"])
+    assert f"the likeliest here is --normalize {likeliest}." in note.what_to_do
 
 
 @pytest.mark.parametrize(
@@ -805,6 +808,19 @@ def test_a_broken_network_is_a_finding_and_exit_0(tmp_path, capsys):
     (tmp_path / "net.py").write_text(NET)
     out = told(capsys, "--model", f"{tmp_path}/net.py:broken")
     assert "✗ forward" in out and "AttributeError: no such layer" in " ".join(out.split())
+    assert main(["doctor", "--model", f"{tmp_path}/net.py:broken", "--strict", "--quiet"]) == 1
+
+
+def test_a_slow_network_is_asked_about_fewer_images(plain, digits, monkeypatch):
+    class Slow(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            time.sleep(0.0005 * len(x))
+            return plain(x)
+
+    monkeypatch.setattr(choosing, "FEWEST", 60)
+    monkeypatch.setattr(choosing, "PATIENCE", 0.1)
+    found = diagnose(Slow(), digits)
+    assert found.facts.images == 60 and not found.problems and found.normalize is None
 
 
 @pytest.mark.parametrize(

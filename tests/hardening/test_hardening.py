@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import blankcheck as bc
+from blankcheck.api.harden import RESUMED
 from blankcheck.auditing import Twin, ood_test
 from blankcheck.classifiers import build
 from blankcheck.classifiers.wrapper import fingerprint
@@ -93,7 +94,10 @@ def test_state_survives_the_file_and_a_kill(digits, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         bc.harden("mlp", digits, **options, run=run, watch=stop)
     assert [r["index"] for r in run.read_lines("metrics.jsonl") if r["kind"] == "round"] == [0]
-    again = bc.harden("mlp", digits, **options, run=run, resume=True)
+    told = []
+    watch = lambda made, *numbers: told.append((made and made.index, numbers))  # noqa: E731
+    again = bc.harden("mlp", digits, **options, run=run, resume=True, watch=watch)
+    assert told[0] == (0, (0, 0, RESUMED)) and told[-1] == (1, (0, 0, ""))
     assert fingerprint(again.model) == fingerprint(whole.model) and again.rounds == whole.rounds
     timed = {"training_seconds", "looking_seconds", "images_per_second"}
     assert [{k: v for k, v in r.items() if k not in timed} for r in again.records] == [

@@ -30,6 +30,7 @@ from blankcheck.data.loading import NAMED
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+PAGES = sorted([*DOCS.glob("*.md"), *DOCS.glob("commands/*.md")])
 NET = """
 from torch import nn
 def make():
@@ -111,7 +112,7 @@ def command_lines(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "page", sorted(["README.md", *(f"docs/{path.name}" for path in DOCS.glob("*.md"))])
+    "page", ["README.md", *(path.relative_to(ROOT).as_posix() for path in PAGES)]
 )
 def test_the_commands_on_a_page_are_commands(page):
     for line in command_lines(ROOT / page):
@@ -138,7 +139,7 @@ def test_the_tutorial_begins_with_a_network_that_is_right(tmp_path, monkeypatch,
 
 
 def test_python_of_other_pages_is_python():
-    for path in sorted(DOCS.glob("*.md")):
+    for path in PAGES:
         for block in blocks(path):
             ast.parse(block)
 
@@ -166,21 +167,22 @@ def generator() -> ModuleType:
     return module
 
 
-def test_the_page_of_commands_is_up_to_date(generator):
-    assert (DOCS / "commands.md").read_text() == generator.page(), "run `make docs`"
+def test_the_pages_of_commands_are_up_to_date(generator):
+    pages = generator.pages()
+    assert {DOCS / path for path in pages} == {*DOCS.glob("commands/*.md"), DOCS / "commands.md"}
+    for path, text in pages.items():
+        assert (DOCS / path).read_text() == text, "run `make docs`"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_of_every_command_is_documented(generator, command):
-    section = re.search(
-        rf"^## {command}\n(.*?)(?=^## |\Z)", generator.page(), re.MULTILINE | re.DOTALL
-    )[1]
-    rows = dict(re.findall(r"^\| `(\S+)[^`]*` \| [^|]* \| (.*) \|$", section, re.MULTILINE))
+    page = generator.page(command)
+    rows = dict(re.findall(r"^\| `(\S+)[^`]*` \| [^|]* \| (.*) \|$", page, re.MULTILINE))
     for field in fields(COMMANDS[command][0]):
         name = f"--{field.name.replace('_', '-')}"
         said = rows.get(name) or rows.get(field.name.upper())
         assert said and len(said) > 5, f"{command} {name} has no meaning"
-    assert f"```\nblankcheck {command}" in section, "and an example"
+    assert f"```sh\nblankcheck {command}" in page, "and an example"
 
 
 @pytest.mark.parametrize(
@@ -211,8 +213,25 @@ def test_the_kind_of_value_of_an_option(generator, kind, shown):
     assert generator.value(SimpleNamespace(_typehint=kind)) == shown
 
 
+def test_the_figure_against_others_shows_the_table():
+    curves = runpy.run_path(str(DOCS / "rivals.py"))["curves"]
+    table = """### cnn, mnist, seeds 0, 1, 2
+| method | reach 0.9, % | median lit | median of lit / reference | distinct |
+|---|---|---|---|---|
+| **blankcheck**, 10 steps | 100 | 12 (10.5-13) | 1.47 (1.3-1.5) | 99 |
+| FMN-L0 (adversarial-library), 30 steps | 60 (30-60) | 11.5 | fails | 10 |
+| FMN-L0 (adversarial-library), 100 steps | 100 | 11 | 1.33 | 10 |
+| saliency map (ART) | 100 | 13 (13-16) | 1.78 | 10 |
+### mlp, mnist, seeds 0, 1, 2
+| **blankcheck**, 30 steps | 100 | 1 | 1 | 1 |
+"""
+    found = {name: points for name, points in curves(table).items() if points}
+    assert found == {"blankcheck": [(10, 1.47)], "FMN-L0": [(100, 1.33)]}
+    assert all(curves((ROOT / "benchmarks/RESULTS.md").read_text()).values())
+
+
 def test_the_site_builds_without_a_warning(tmp_path):
-    for needed in ("sphinx", "myst_parser", "furo"):
+    for needed in ("sphinx", "myst_parser", "furo", "sphinx_copybutton"):
         pytest.importorskip(needed)
     # no proxy leads anywhere: whatever asked for the network would fail
     environment = {
@@ -234,9 +253,14 @@ def test_the_site_builds_without_a_warning(tmp_path):
     ]
     made = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert made.returncode == 0, made.stderr
-    for page in DOCS.glob("*.md"):
-        assert (tmp_path / "html" / f"{page.stem}.html").is_file()
-    reference = (tmp_path / "html/reference.html").read_text()
+    made_in = tmp_path / "html"
+    for page in PAGES:
+        assert (made_in / page.relative_to(DOCS)).with_suffix(".html").is_file()
+    reference = (made_in / "reference.html").read_text()
     for name in bc.__all__:
-        assert f'id="blankcheck.{name}"' in reference, f"{name} is not in the reference"
-    assert "<strong>confidence</strong>" in reference, "arguments are a list"
+        own = made_in / f"api/blankcheck.{name}.html"
+        page = own.read_text() if own.is_file() else reference
+        assert f'id="blankcheck.{name}"' in page, f"{name} is not in the reference"
+    audit = (made_in / "api/blankcheck.audit.html").read_text()
+    assert "<strong>confidence</strong>" in audit, "arguments are a list"
+    assert f"blankcheck {bc.__version__}" in audit, "the version is shown"

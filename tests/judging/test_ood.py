@@ -23,7 +23,7 @@ from blankcheck.judging.ood import (
     conformal_p_values,
     usual_level,
 )
-from blankcheck.judging.scores import unfitted
+from blankcheck.judging.scores import Neighbours, unfitted, unit
 
 ALL = {"first": FIRST, "second": SECOND, "odd": ODD}
 FAMILIES = pytest.mark.parametrize("scores", ALL.values(), ids=ALL)
@@ -127,6 +127,23 @@ def test_p_values_fall_as_an_image_gets_further_from_real_data(tests, scores):
     real, wild = blobs(1, 7), noise(1, 1, 12, 12)
     p = tests[scores].p_values(torch.cat([(1 - a) * real + a * wild for a in (0.0, 0.1, 0.5, 1.0)]))
     assert (p.diff() <= 0).all() and p[0] > 0.05 >= p[-1]
+
+
+@FAMILIES
+@pytest.mark.parametrize("strength", [0.03, 0.1, 0.3, 1.0])
+def test_accepted_is_what_has_a_p_value_of_at_most_the_level(tests, scores, strength):
+    # from images that are usual to such as are not, the border between them, and both at once
+    images = (blobs(200, 7) + strength * noise(200, 1, 12, 12)).clamp(0, 1)
+    p = tests[scores].p_values(images)
+    for level in (0.001, 0.02, float(p.median()), 0.5):
+        test = replace(tests[scores], level=level)
+        assert torch.equal(test.accepts(images), p <= level)
+
+
+def test_bounds_of_distances_are_bounds():
+    fitted = Neighbours(lambda x: unit(x.flatten(1)), unit(noise(300, 20)))
+    images = noise(50, 1, 4, 5) ** 2
+    assert (fitted.bound(images) >= fitted(images)).all()
 
 
 @FAMILIES

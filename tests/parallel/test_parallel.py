@@ -368,7 +368,7 @@ def test_hardening_killed_and_gone_on_with_more_processes(tmp_path):
     options += ["--device", "cpu", "--out", folder]
     process = started(*options, "--devices", 2, start_new_session=True)
     try:
-        when_said(process, "round 0: ")  # whose state stands in the folder by then
+        when_said(process, "round 1: ")  # whose state stands in the folder by then
         process.kill()
         process.communicate(timeout=60)  # ends when all have ended, who have the same stdout
         before = [r["index"] for r in lines(folder, "metrics.jsonl") if r["kind"] == "round"]

@@ -108,8 +108,32 @@ def test_a_folder_that_holds_a_run_is_refused_and_stays_as_it_is(line, weights, 
     before = held_bytes(run.path)
     said = refused(f"{line.format(weights=weights, folder=tmp_path)} --out {run.path}")
     assert "holds a run" in said and "--overwrite" in said and f"{run.path}-2 is free" in said
-    assert ("--resume" in said) == (line == "harden") and f"of {other}" in said
+    assert "--resume" not in said and f"of {other}" in said
     assert held_bytes(run.path) == before
+
+
+@pytest.mark.parametrize(
+    ("command", "ended"), [("harden", False), ("audit", False), ("audit", True)]
+)
+def test_a_refusal_says_how_to_go_on_where_one_can(command, ended, tmp_path, refused):
+    run = begun(tmp_path / "x", command, **({"verdict_json": b"{}"} if ended else {}))
+    said = refused(f"{command} --out {run.path}")
+    assert (f"blankcheck {command} --resume --out {run.path} goes on" in said) != ended
+    if ended:
+        assert "its audit has ended" in refused(f"audit --resume --out {run.path}")
+
+
+def test_going_on_runs_no_code_that_a_folder_names(tmp_path, refused):
+    run = begun(tmp_path / "x", "audit")
+    named = {"model": "net.py:make", "data": "data.py:make", "unsafe_pickle": True}
+    run.write("config.yaml", yaml.safe_dump(named))
+    said = refused(f"audit --resume --out {run.path}")
+    assert "give --model net.py:make --data data.py:make --unsafe-pickle again" in said
+    said = refused(f"audit --resume --out {run.path} --model net.py:make --unsafe-pickle")
+    assert "give --data data.py:make again" in said
+    assert "model was 'net.py:make', is 'mlp'" in refused(
+        f"audit --resume --out {run.path} --model mlp"
+    )
 
 
 def test_overwrite_begins_anew_and_leaves_what_is_not_ours(tmp_path):
@@ -178,7 +202,7 @@ def test_without_out_a_free_name_is_taken_and_resume_takes_the_latest(
     assert str(latest(Path("runs/harden"))) == "runs/harden-10"
     assert str(next_free(Path("runs/harden"))) == "runs/harden-11"
     assert str(latest(Path("runs/gate"))) == str(next_free(Path("runs/gate"))) == "runs/gate"
-    assert "settings of runs/harden-10" in refused("harden --resume")
+    assert "settings of runs/harden-10" in refused("harden --resume --seed 3")
     assert "one of the two" in refused("harden --resume --overwrite --out runs/harden")
 
 

@@ -39,8 +39,18 @@ def verdict() -> dict:
     return json.loads(json.dumps(said))
 
 
+def unordered(value):
+    """A schema without the order of its alternatives, which versions of msgspec choose."""
+    if isinstance(value, dict):
+        return {key: unordered(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return sorted(map(unordered, value), key=json.dumps)
+    return value
+
+
 def test_the_documented_schema_is_that_of_the_code():
-    assert (DOCS / "schema.json").read_text() == runpy.run_path(str(DOCS / "schema.py"))["schema"]()
+    said, made = (DOCS / "schema.json").read_text(), runpy.run_path(str(DOCS / "schema.py"))
+    assert unordered(json.loads(said)) == unordered(json.loads(made["schema"]()))
 
 
 def test_what_is_written_satisfies_it_and_lists_no_key_in_vain(verdict):

@@ -206,7 +206,7 @@ def audit(
     classifier: Classifier = load_model(model) if isinstance(model, nn.Module) else model
 
     def twins() -> Iterator[Twin]:
-        return iter([twin()]) if twin else get_twins(classifier, data, device_of(classifier))
+        return iter([twin()]) if twin else get_twins(classifier, data, device_of(classifier), note)
 
     how, others = preset_named(preset), usable_attacks(rivals)
     found = gather(classifier, data, conditions, how, twins, seed, note, scores, *others, spread)

@@ -85,7 +85,9 @@ class Hardened:
 
 
 Watch = Callable[[Round | None, int, int, str], None]
-"""Called as watch(finished round or None, batch, batches, words)."""
+"""Called as watch(finished round or None, batch, batches, words). Of a run that goes on, the last
+finished round comes first, with `RESUMED` as words, or `ENDED` where no other follows."""
+RESUMED, ENDED = "resumed", "ended"
 
 
 # each argument is a choice of its own; all but four have a default
@@ -157,6 +159,8 @@ def harden(
     work = Hardening(network, data, plan, conditions, seed, twin, asked, peers)
     if run is not None and resume:
         _resume(work, run)
+        if work.history:
+            watch(work.history[-1], 0, 0, ENDED if work.done else RESUMED)
     for made in work.rounds(lambda batch, batches, words: watch(None, batch, batches, words)):
         if run is not None:
             _keep_state(work, run)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from blankcheck.auditing import Twin
+from blankcheck.auditing.gather import Note
 from blankcheck.classifiers import ARCHITECTURES, UnitClassifier, build, evaluate
 from blankcheck.classifiers.training import TrainingPlan, train_plainly
 from blankcheck.classifiers.wrapper import devices_of
@@ -45,9 +46,14 @@ FEWEST_PER_CLASS = 20
 anything."""
 
 
-def get_twins(classifier: Classifier, data: Data, device: torch.device) -> Iterator[Twin]:
+def get_twins(
+    classifier: Classifier,
+    data: Data,
+    device: torch.device,
+    note: Note = lambda stage, done, all_, words: None,
+) -> Iterator[Twin]:
     """The trained twin, from the cache where it is there, and after it reference networks that
-    stand in for it.
+    stand in for it. note: told how far training one is.
 
     There is no twin of networks whose parameters cannot all be drawn anew (exported programs, own
     parameter classes), that are too large, or that do not learn in a few epochs. Of large images
@@ -59,14 +65,15 @@ def get_twins(classifier: Classifier, data: Data, device: torch.device) -> Itera
     if limited and len(half) < FEWEST_PER_CLASS * len(data.classes):
         return
     fresh = _fresh_copy(classifier, data)
-    twin = _trained(fresh, data, half, device, "a plain twin") if fresh is not None else None
+    how = data, half, device, note
+    twin = _trained(fresh, *how, "a plain twin") if fresh is not None else None
     if twin is not None:
         yield twin
     known = classifier.describe if isinstance(classifier, UnitClassifier) else {}
     for name in ("cnn", "mlp") if min(data.shape[1:]) >= 8 else ("mlp",):
         if name != known.get("architecture") or twin is None:
             stand_in = _built(name, data)
-            made = _trained(stand_in, data, half, device, f"a plain reference {name}")
+            made = _trained(stand_in, *how, f"a plain reference {name}")
             if made is not None:
                 yield made
 
@@ -76,7 +83,7 @@ def _built(name: str, data: Data) -> UnitClassifier:
 
 
 def _fresh_copy(classifier: Classifier, data: Data) -> UnitClassifier | None:
-    if not isinstance(classifier, UnitClassifier) or classifier.describe.get("exported"):
+    if not isinstance(classifier, UnitClassifier) or classifier.describe.get("program"):
         return None
     name = classifier.describe.get("architecture", "")
     if name in ARCHITECTURES:
@@ -113,10 +120,14 @@ def _plan(half: Split, work: int | None = MOST_WORK) -> TrainingPlan:
 
 
 def _trained(
-    fresh: UnitClassifier, data: Data, half: Split, device: torch.device, what: str
+    fresh: UnitClassifier, data: Data, half: Split, device: torch.device, note: Note, what: str
 ) -> Twin | None:
     """The twin out of a network with fresh weights; None where it does not learn."""
     plan = _plan(half)
+
+    def watch(epoch: int, loss: float) -> None:
+        note("twin", epoch + 1, plan.epochs, f"training {what}, loss {loss:.3f}")
+
     path = cache_folder() / "twins" / f"{_key(fresh, data, half, plan)}.safetensors"
     began = time.monotonic()
     fresh = fresh.to(device)
@@ -130,7 +141,8 @@ def _trained(
                 began = time.monotonic()
             form = output_form(fresh.eval(), data.validation.images[:64].to(device))
             if known is None:
-                train_plainly(fresh, half, plan, TWIN_SEED, form=form)
+                note("twin", 0, plan.epochs, f"training {what}")
+                train_plainly(fresh, half, plan, TWIN_SEED, watch, form=form)
                 _keep(fresh, path)
     except DataError:
         raise

@@ -92,9 +92,12 @@ def gather(
     began, classes = time.monotonic(), len(data.classes)
     form, met = check_fits(classifier, data), list[Met]()
     with left_as_found(classifier, seed):
+        note("real", 0, 2, "real test images")
         real = evaluate(classifier, data.test, classes, conditions.confidence, form)
         black = black_of(classifier, form, data)
+        note("real", 1, 2, "the out-of-distribution test")
         judges = Judges.fit(data, conditions.ood_level, scores, spread)
+        note("real", 2, 2, f"{real.accuracy:.2%} right, {real.confident:.2%} right and confident")
         judge = judges.first
         onlooker = Onlooker(classifier, form, classes, conditions, judge.accepts)
         usual, unusual = _usual(data.validation, judge)

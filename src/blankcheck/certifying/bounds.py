@@ -1,9 +1,10 @@
 """Bounds of every layer over all sparse images, by intervals and by backward linear relaxation.
 
 Each ReLU that may be on or off is enclosed by two lines: from above the chord, from below a line of
-slope alpha in [0, 1] through the origin. Put into each other from a layer back to the image, such
-lines give a linear bound of that layer (CROWN, Zhang et al. 2018, arXiv:1811.00866), whose largest
-value over the sparse images is known exactly (`hull`). Intervals tighten it further.
+slope alpha in [0, 1] through the origin; other functions by those of `curves`. Put into each other
+from a layer back to the image, such lines give a linear bound of that layer (CROWN, Zhang et al.
+2018, arXiv:1811.00866), whose largest value over the sparse images is known exactly (`hull`).
+Intervals tighten it further.
 """
 
 from __future__ import annotations
@@ -69,16 +70,17 @@ def bound_layers(
     """
     found = hull.hulls(layers, like)
     made = Bounded(tuple(layers), images, found, [], [], [] if rounding else None)
-    asked = {layer.inputs[0] for layer in layers if layer.kind == "relu"}
+    asked = {layer.inputs[0]: layer.curve is not None for layer in layers if layer.relaxed}
     behind_relu: set[int] = set()
     for at, layer in enumerate(layers):
-        relaxed = layer.kind == "relu" or not behind_relu.isdisjoint(layer.inputs)
+        relaxed = layer.relaxed or not behind_relu.isdisjoint(layer.inputs)
         if relaxed and at not in made.hulls:
             behind_relu.add(at)
         exact = hull.exact_ends(layer, made.hulls, images, made.channels)
         low, high = _interval(made, at) if exact is None else exact
         if exact is None and at in asked and at not in made.hulls:
-            low, high = _refined(made, at, low, high, MOST_ROWS if at in behind_relu else None)
+            open_ = low < high if asked[at] else (low < 0) & (high > 0)
+            low, high = _refined(made, at, low, high, open_, at in behind_relu)
         if made.error is not None:
             before = made.error, made.low, made.high
             error = slack(layer, *before) if at else torch.full_like(low, TINY)
@@ -115,6 +117,8 @@ def _interval(made: Bounded, at: int) -> Ends:
     lows, highs = [made.low[i] for i in layer.inputs], [made.high[i] for i in layer.inputs]
     if layer.kind == "relu":
         return lows[0].clamp(min=0), highs[0].clamp(min=0)
+    if layer.curve is not None:
+        return layer.curve.value(lows[0]), layer.curve.value(highs[0])
     if layer.kind == "sum":
         ends = zip(layer.signs, lows, highs, strict=True)
         signed = [(s * low, s * high) if s >= 0 else (s * high, s * low) for s, low, high in ends]
@@ -126,10 +130,12 @@ def _interval(made: Bounded, at: int) -> Ends:
     return middle - half, middle + half
 
 
-def _refined(made: Bounded, at: int, low: Tensor, high: Tensor, most: int | None) -> Ends:
-    """A layer's interval, relaxed where a ReLU may be on or off, if that is at most `most`."""
-    asked = ((low < 0) & (high > 0)).flatten().nonzero().squeeze(1)
-    if len(asked) == 0 or (most is not None and len(asked) > most):
+def _refined(
+    made: Bounded, at: int, low: Tensor, high: Tensor, open_: Tensor, behind_relu: bool
+) -> Ends:
+    """A layer's interval, relaxed where that is asked for (`open_`), if that is not too much."""
+    asked = open_.flatten().nonzero().squeeze(1)
+    if len(asked) == 0 or (behind_relu and len(asked) > MOST_ROWS):
         return low, high
     flat_low, flat_high = low.flatten(), high.flatten()
     widest = max(int(torch.Size(layer.shape).numel()) for layer in made.layers)
@@ -183,9 +189,10 @@ def backward_bound(
             found[i] = a
             continue
         layer = made.layers[i]
-        if layer.kind == "relu":
+        if layer.relaxed:
             relaxed = True
-            a, more = _through_relu(made, i, a, alpha)
+            through = _through_relu if layer.curve is None else _through_curve
+            a, more = through(made, i, a, alpha)
             constant = constant + more
         elif layer.bias is not None:
             constant = constant + (a * layer.bias).flatten(1).sum(dim=1)
@@ -217,6 +224,17 @@ def _through_relu(
     below = torch.where(unstable, slope, on)
     up = a.clamp(min=0)
     return up * chord + (a - up) * below, (up * rise).flatten(1).sum(dim=1)
+
+
+def _through_curve(made: Bounded, at: int, a: Tensor, alpha: Alpha | None) -> tuple[Tensor, Tensor]:
+    """The same before a curve. alpha: plays no part."""
+    layer = made.layers[at]
+    (before,) = layer.inputs
+    assert layer.curve is not None
+    ends, up = (made.low[before], made.high[before]), a.clamp(min=0)
+    (slope, shift), (low_slope, low_shift) = layer.curve.above(*ends), layer.curve.below(*ends)
+    constant = (up * shift + (a - up) * low_shift).flatten(1).sum(dim=1)
+    return up * slope + (a - up) * low_slope, constant
 
 
 def concretize(made: Bounded, line: Line) -> Tensor:

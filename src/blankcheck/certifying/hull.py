@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from blankcheck.certifying.layers import Layer
 from blankcheck.certifying.maps import Convolution, Dense, Fixed, Scaling
@@ -80,9 +81,11 @@ def _hull(layer: Layer, found: Mapping[int, Hull], like: Tensor) -> Hull | None:
         signed = [_times(part, sign) for part, sign in zip(parts, layer.signs, strict=True)]
         return Hull(*(torch.stack(ends).sum(dim=0) for ends in zip(*signed, strict=True)))
     dark, low, high = parts[0].dark, parts[0].low, parts[0].high
-    if layer.kind == "relu":
-        on = dark.clamp(min=0)
-        return Hull(on, (dark + low).clamp(min=0) - on, (dark + high).clamp(min=0) - on)
+    if layer.kind in ("relu", "curve"):
+        # both never fall
+        value = F.relu if layer.curve is None else layer.curve.value
+        on = value(dark)
+        return Hull(on, value(dark + low) - on, value(dark + high) - on)
     if isinstance(layer.map, Scaling):
         ends = layer.map(low), layer.map(high)
         whole = layer.affine(dark).expand(1, *layer.shape)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from blankcheck.certifying.curves import Curve
 from blankcheck.certifying.maps import Map, Scaling, choosing, reshaping
 from blankcheck.errors import ModelError
 
@@ -30,8 +31,8 @@ class Layer:
     """One step of a network. shape: of one image's values. inputs: positions of earlier layers.
 
     kind: `input`; `linear`, map(x) + bias with bias (1, *shape) or None; `sum`, the inputs times
-    their `signs`; `relu`. maximum: two layers of whose values this one is known to be the larger.
-    doubt: None where every number is known.
+    their `signs`; `relu`; `curve`, another function of each value. maximum: two layers of whose
+    values this one is known to be the larger. doubt: None where every number is known.
     """
 
     kind: str
@@ -42,6 +43,12 @@ class Layer:
     signs: tuple[float, ...] = ()
     maximum: tuple[int, int] | None = None
     doubt: Doubt | None = None
+    curve: Curve | None = None
+
+    @property
+    def relaxed(self) -> bool:
+        """Whether it is no linear function of its inputs."""
+        return self.kind in ("relu", "curve")
 
     def affine(self, x: Tensor) -> Tensor:
         """map(x) + bias, of a linear layer."""
@@ -94,6 +101,10 @@ class Layers:
     def relu(self, at: int) -> int:
         """max(0, x)."""
         return self.add(Layer("relu", self.shape(at), (at,)))
+
+    def curved(self, at: int, curve: Curve) -> int:
+        """The curve of each value."""
+        return self.add(Layer("curve", self.shape(at), (at,), curve=curve))
 
     def larger(self, a: int, b: int) -> int:
         """max(a, b) = a + relu(b - a)."""

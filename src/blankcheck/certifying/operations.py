@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from blankcheck.certifying.curves import SIGMOID, TANH, elu
 from blankcheck.certifying.layers import At, Call, Doubt
 from blankcheck.certifying.maps import Convolution, Dense, Fixed, Scaling, reshaping
 from blankcheck.certifying.rounding import LARGEST, TINY
@@ -106,6 +107,16 @@ def _leaky(call: Call) -> int:
     """max(0, x) + slope min(0, x), as slope x + (1 - slope) max(0, x)."""
     x, slope = call.image(), float(call["negative_slope"])
     return call.layers.sum((x, call.layers.relu(x)), (slope, 1 - slope))
+
+
+def _elu(call: Call) -> int:
+    alpha, scales = (
+        float(call["alpha"]),
+        (call.given.get("scale", 1), call.given.get("input_scale", 1)),
+    )
+    if not 0 < alpha <= 1 or scales != (1, 1):
+        raise call.refused("with a slope that jumps, or scaled")
+    return call.layers.curved(call.image(), elu(alpha))
 
 
 def _clamp(call: Call, ends: Sequence[str] = ("min", "max")) -> int:
@@ -223,6 +234,9 @@ _BY_NAMES: dict[str, Callable[[Call], int]] = {
     "neg.default": lambda call: _scaled(call, call.image(), -call.one),
     "relu.default": lambda call: call.layers.relu(call.image()),
     "leaky_relu.default": _leaky,
+    "sigmoid.default": lambda call: call.layers.curved(call.image(), SIGMOID),
+    "tanh.default": lambda call: call.layers.curved(call.image(), TANH),
+    "elu.default": _elu,
     "clamp.default clamp_min.default clamp_max.default": _clamp,
     "hardtanh.default": partial(_clamp, ends=("min_val", "max_val")),
     "maximum.default": partial(_extreme, sign=1.0),

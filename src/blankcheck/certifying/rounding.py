@@ -24,6 +24,9 @@ TINY = 2.0**-126
 LARGEST = 2.0**126
 """A quarter of float32's largest number: holds every value, coefficient and partial sum, so that
 differences hold too and no reciprocal behind a coefficient was flushed to 0."""
+CURVE_TERMS = 32
+"""Units that a sigmoid and the like can be off, against 1 and its value: libraries are good to a
+few, and some compute exp(x) - 1 as it stands."""
 SOFTMAX_TERMS = 20
 """Roundings of a softmax beside its sum: exponentials good to a few units, one division."""
 
@@ -46,6 +49,12 @@ def slack(
     before = [errors[i] for i in layer.inputs]
     if layer.kind == "relu":
         return torch.where(high[layer.inputs[0]] + before[0] > 0, before[0], 0.0)
+    if layer.curve is not None:
+        (at,) = layer.inputs
+        ends = layer.curve.value(low[at] - before[0]), layer.curve.value(high[at] + before[0])
+        most = torch.maximum(ends[0].abs(), ends[1].abs())
+        off = layer.curve.steepest * before[0] + CURVE_TERMS * UNIT * (1 + most) + TINY
+        return torch.where(most <= LARGEST, off, torch.inf)
     reached = [torch.maximum(low[i].abs(), high[i].abs()) + errors[i] for i in layer.inputs]
     if layer.kind == "linear":
         return _linear(layer, before[0], reached[0])

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from blankcheck.classifiers.wrapper import Normalisation, UnitClassifier
 from blankcheck.errors import ModelError
@@ -51,12 +51,6 @@ def from_hub(
     return UnitClassifier(network.eval(), normalize if normalize is not None else stated)
 
 
-def _only_logits(network: nn.Module, given: tuple[Any, ...], answer: Any) -> Tensor:
-    """A hook, since transformers answer with records; it leaves the parameters their names."""
-    logits: Tensor = answer.logits
-    return logits
-
-
 def _timm(name: str, pretrained: bool, unsafe_pickle: bool) -> Made:
     import timm
 
@@ -80,7 +74,6 @@ def _transformers(name: str, pretrained: bool, unsafe_pickle: bool) -> Made:
         prepares, _ = ImageProcessingMixin.get_image_processor_dict(name)
     except OSError:  # a repository need not say how its images are prepared
         prepares = {}
-    network.register_forward_hook(_only_logits)
     if not prepares.get("do_normalize", True):
         return network, None
     return network, _normalisation(prepares.get("image_mean"), prepares.get("image_std"))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from blankcheck.classifiers.weights import PROGRAM
 from blankcheck.classifiers.wrapper import UnitClassifier, device_of, fingerprint, left_as_found
 from blankcheck.errors import ModelError
 from blankcheck.outputs import ON_A_COPY, WRITES, output_form, run
@@ -93,8 +94,7 @@ def _advice(classifier: Classifier, words: str) -> str:
     """What mends a network that failed so, as far as it can be seen."""
     if not isinstance(classifier, nn.Module):
         return ""
-    exported = isinstance(classifier, UnitClassifier) and classifier.describe.get("exported")
-    if exported and OF_THE_BATCH.search(words):
+    if _program(classifier) == PROGRAM and OF_THE_BATCH.search(words):
         return f"; it was exported for one size of batch: {EXPORT} takes any"
     kinds = {p.dtype for p in classifier.parameters() if p.is_floating_point()}
     if other := sorted(str(kind) for kind in kinds - {torch.float32}):
@@ -122,8 +122,15 @@ def frozen_words(network: nn.Module) -> str:
     return f"; {frozen:,} of {whole:,} parameters are frozen and stay so" if frozen else ""
 
 
+def _program(classifier: Classifier) -> str | None:
+    """What a network is that cannot be trained; None for a module of Python."""
+    return classifier.describe.get("program") if isinstance(classifier, UnitClassifier) else None
+
+
 def check_trainable(network: nn.Module) -> None:
     """Raises ModelError where training could change nothing."""
+    if kind := _program(network):
+        raise ModelError(f"model is a {kind}, which can be audited but not trained or hardened")
     parameters = list(network.parameters())
     if not parameters:
         words = "has no parameters: layers in a list belong into nn.ModuleList or nn.Sequential"

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from blankcheck.errors import ArgumentError, ModelError
 from blankcheck.outputs import OUTPUT_FORMS as OUTPUT_FORMS
-from blankcheck.outputs import as_logits, run
+from blankcheck.outputs import as_logits, logits_in, run
 from blankcheck.outputs import output_form as output_form
 from blankcheck.seeds import own_random_numbers
 from blankcheck.types import Classifier, Images, images_at_once, in_pieces
@@ -77,7 +77,7 @@ class UnitClassifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Outputs (n, m) of the network for images (n, c, h, w) in [0, 1]."""
         seen = (images - self.mean) / self.std if self.normalised else images
-        outputs: Tensor = self.network(seen)
+        outputs: Tensor = logits_in(self.network(seen))
         return outputs
 
 

@@ -12,7 +12,7 @@ INPUT, RUN = "data and network", "run"
 HEADINGS = {
     **dict.fromkeys(("data", "data_dir", "model", "weights", "normalize", "unsafe_pickle"), INPUT),
     **dict.fromkeys(("out", "overwrite", "seed", "device", "devices", "nodes"), RUN),
-    **dict.fromkeys(("tracker", "json", "quiet"), RUN),
+    **dict.fromkeys(("tracker", "junit", "json", "quiet"), RUN),
 }
 """Of options that many commands take; the others stand under that of the class they come from."""
 HEADINGS_OF_CLASSES = {
@@ -25,14 +25,14 @@ HEADINGS_OF_CLASSES = {
 }
 FIRST = """\
 A first session, on small data that need no download:
-  blankcheck demo                                   the whole story in a minute or two
+  blankcheck demo                                   the whole story in a few minutes
   blankcheck doctor --model net.py:make --weights net.pt --data mnist
   blankcheck audit  --model net.py:make --weights net.pt --data mnist --out runs/mine
   blankcheck verify runs/mine --model net.py:make   score what was found again
 
 Exit codes: 0 done (audit: resisted or certified), 10 fooled, 11 inconclusive, 12 a witness was not
 confirmed, 13 confirmed in part, 2 wrong usage or bad input, 130 Ctrl-C, 1 what the machine refuses
-(disk, memory) and anything unexpected.
+(disk, memory), anything unexpected, and problems found by doctor --strict.
 $BLANKCHECK_DATA: the folder of named data sets.
 $BLANKCHECK_CACHE: where downloads and twins are kept."""
 
@@ -40,7 +40,7 @@ EXAMPLES = """\
 demo
 demo --tracker tensorboard --out runs/first
 doctor --data mnist --model net.py:make --weights net.pt
-doctor --data npz:images.npz --model net.py:make --weights net.pt --normalize 0.5/0.5
+doctor --data npz:images.npz --model net.py:make --weights net.pt --normalize 0.5/0.5 --strict
 train --data mnist --model cnn --out runs/plain
 train --data npz:images.npz --model net.py:make --epochs 20 --tracker tensorboard --out runs/plain
 audit --data mnist --model cnn --weights runs/plain/model.safetensors --out runs/a

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields
+from shutil import get_terminal_size
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -22,7 +23,7 @@ from jsonargparse import ArgumentError
 from blankcheck.cli.commands.registry import COMMANDS
 from blankcheck.cli.parser import command_parser, parser
 from blankcheck.errors import BlankcheckError
-from blankcheck.text import one_line
+from blankcheck.text import filled, one_line
 
 if TYPE_CHECKING:
     from blankcheck.parallel.team import Started
@@ -69,10 +70,14 @@ def main(arguments: Sequence[str] | None = None, started: Started | None = None)
             with suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _refuse(words, UNEXPECTED)
-    except KeyboardInterrupt:
-        go_on = "harden goes on with --resume, sweep with the same command"
-        sys.stderr.write(f"blankcheck: interrupted; {go_on}\n")
+    except KeyboardInterrupt as error:
+        # a command whose work is kept says what goes on with it
+        sys.stderr.write("; ".join(["blankcheck: interrupted", *_notes(error)]) + "\n")
         return INTERRUPTED
+
+
+def _notes(error: BaseException) -> list[str]:
+    return list(getattr(error, "__notes__", ()))
 
 
 def _run(arguments: list[str], started: Started | None) -> int:
@@ -82,6 +87,10 @@ def _run(arguments: list[str], started: Started | None) -> int:
             parser(options=False).parse_args(arguments)  # which ends for --help and --version
             raise ArgumentError(None, "the first word must be a command")
         given = command_parser(name).parse_args(options).as_dict()
+        if given.get("resume"):
+            from blankcheck.cli.resuming import resumed
+
+            given = resumed(name, options, given)
     except ArgumentError as error:
         raise BlankcheckError(_in_words(str(error), name)) from error
     except (TypeError, ValueError, OverflowError) as error:
@@ -89,12 +98,22 @@ def _run(arguments: list[str], started: Started | None) -> int:
         raise BlankcheckError(str(error)) from error
     command = COMMANDS[name]
     settings = command.settings(**{k: v for k, v in given.items() if k != "config"})
+    from blankcheck.cli.junit import check_junit
     from blankcheck.cli.terminal import Terminal, stdout_apart
+
+    junit = getattr(settings, "junit", None)
+    if junit is not None:
+        check_junit(junit)
 
     shared = getattr(settings, "devices", 1) * getattr(settings, "nodes", 1) > 1
     with stdout_apart(started is not None or not shared) as results, _users_are_not_us(settings):
-        speaks = settings.quiet, settings.json, arguments, started, results
-        return command.run(settings, Terminal(*speaks))
+        terminal = Terminal(settings.quiet, settings.json, arguments, started, results, junit)
+        if started is None:
+            terminal.working(f"{name}: loading")
+        try:
+            return command.run(settings, terminal)
+        finally:
+            terminal.settle()
 
 
 @contextmanager
@@ -159,6 +178,8 @@ def _kind(hint: Any) -> str:
 
 
 def _refuse(message: str, code: int = USAGE) -> int:
-    with suppress(OSError):
-        sys.stderr.write(f"blankcheck: error: {one_line(message, MOST_LETTERS)}\n")
+    line = f"blankcheck: error: {one_line(message, MOST_LETTERS)}"
+    with suppress(OSError, ValueError):
+        shown = filled(line, get_terminal_size().columns) if sys.stderr.isatty() else line
+        sys.stderr.write(f"{shown}\n")
     return code

@@ -11,7 +11,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 ALWAYS_SAID = frozenset({"data", "model", "seed"})
 """Settings that stand in the command line of a run though they are the defaults, so that whoever
 reads it need not know those."""
-NEVER_SAID = frozenset({"json", "quiet", "resume", "overwrite"})
+NEVER_SAID = frozenset({"json", "quiet", "junit", "resume", "overwrite"})
 """Settings that change how a run speaks or where it goes on, not what it makes."""
 
 
@@ -26,7 +26,8 @@ class Common:
         data_dir: where the files of named data sets are looked for first (then $BLANKCHECK_DATA,
             then the cache).
         model: mlp, cnn, cnn-wide-kernel (made for certificates), resnet, resnet18, file.py:factory,
-            package.module:factory, a .pt2 file, timm:NAME or hf:NAME.
+            package.module:factory, timm:NAME, hf:NAME, or a file of a whole network: .onnx,
+            TorchScript, .pt2 or a pickled module (these two with --unsafe-pickle).
         out: the run folder to write; by default runs/ and the name of the command, with -2, -3, ...
             where that is taken.
         overwrite: begin anew in --out where a run is, and remove what that wrote. Without it, such
@@ -72,6 +73,17 @@ class Tracked:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """What commands take that end with a verdict.
+
+    Args:
+        junit: also write the result to this file, as JUnit XML for build servers.
+    """
+
+    junit: str | None = None
+
+
+@dataclass(frozen=True)
 class Shared:
     """What commands take whose work several processes can share.
 
@@ -90,11 +102,12 @@ class Weighted(Common):
     """What commands take that load weights.
 
     Args:
-        weights: a .safetensors file, or a .pt / .pth state dict.
+        weights: a .safetensors file, or a .pt, .pth or .ckpt state dict; FILE#2 or FILE#ema picks
+            one of several in it.
         normalize: none, or MEANS/STDS in [0, 1] units, as in 0.1307/0.3081. Built-in networks carry
             theirs.
-        unsafe_pickle: load .pt files that hold more than tensors. Only for files you trust: they
-            can run code.
+        unsafe_pickle: load .pt and .pt2 files that hold more than tensors. Only for files you
+            trust: they can run code.
     """
 
     weights: str | None = None

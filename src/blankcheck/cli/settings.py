@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from blankcheck.certifying.record import SLOPE_STEPS, GatePlan
 from blankcheck.cli.options import Common as Common
-from blankcheck.cli.options import Device, Shared, Tracked, Weighted
+from blankcheck.cli.options import Device, Judged, Shared, Tracked, Weighted
 from blankcheck.cli.options import recorded as recorded
 from blankcheck.hardening.plan import HardeningOptions, Precision
 
@@ -28,10 +28,12 @@ class DoctorSettings(Weighted):
     Args:
         out: a run folder to write doctor.json to; default none.
         images: validation images to compare forms of the input on; five times as many where these
-            do not decide.
+            do not decide, fewer where the network is slow.
+        strict: exit code 1 where a problem is found.
     """
 
     images: int = 1000
+    strict: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,18 +58,22 @@ class TrainSettings(Tracked, Shared, Common):
 
 
 @dataclass(frozen=True)
-class AuditSettings(Tracked, Shared, Weighted):
+class AuditSettings(Tracked, Judged, Shared, Weighted):
     """Search a classifier for nearly blank images it is sure about, and say what was found.
 
     Args:
-        preset: how hard to look. smoke takes seconds, standard minutes, proof up to a hundred times
-            that.
+        preset: how hard to look. Of small networks smoke takes seconds, standard minutes, proof up
+            to a hundred times that; minutes more where a twin of the network has to be trained
+            first, which is then kept.
         confidence: least probability of the target class.
         max_lit: most lit (non-zero) features; default 300, less for small images.
         ood_level: largest p-value of the out-of-distribution test. auto is 0.001 where enough real
             images calibrate it, else 0.01.
         rivals: also run attacks of Foolbox, adversarial-library and the Adversarial Robustness
             Toolbox, where installed.
+        resume: go on with the run in --out, by default the latest of this command, with its
+            settings, from what it had finished when it was stopped. A network or data that are code
+            have to be named again.
     """
 
     preset: Preset = "standard"
@@ -75,6 +81,7 @@ class AuditSettings(Tracked, Shared, Weighted):
     max_lit: int | None = None
     ood_level: Level = "auto"
     rivals: bool = False
+    resume: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,8 +90,8 @@ class CertifySettings(Weighted):
     a search finds.
 
     Args:
-        audit_preset: how hard the search beside the proof looks. smoke takes seconds, standard up
-            to a minute or two.
+        audit_preset: how hard the search beside the proof looks. Of small networks smoke takes
+            seconds, standard a minute or two; minutes more where a twin is trained first.
         confidence: the proof is that every real class stays below this probability.
         max_lit: most lit (non-zero) features of a fooling image; default 300, less for small
             images. The verdict is CERTIFIED when as many are proved to be too few.
@@ -125,13 +132,7 @@ class HardenSettings(HardeningOptions, AuditSettings):
     result.
 
     Without weights, a network is trained from its start; with weights, that network goes on.
-
-    Args:
-        resume: go on with the run in --out, by default the latest of runs/harden, from its last
-            finished round.
     """
-
-    resume: bool = False
 
     def options(self) -> dict[str, Any]:
         """What `harden` takes beside objective, epochs and rounds."""
@@ -142,13 +143,12 @@ class HardenSettings(HardeningOptions, AuditSettings):
 
 @dataclass(frozen=True)
 class DemoSettings(Tracked, Common):
-    """The main job in two minutes: train, audit, harden and audit again, and one report of both."""
+    """The main job in minutes: train, audit, harden and audit again, and one report of both."""
 
 
 @dataclass(frozen=True)
-class VerifySettings:
-    """Derive a run folder anew: score its witnesses, judge, prove its certificate, and compare.
-    Runs no code that it names.
+class OfRun:
+    """What commands take that ask the network of a run folder.
 
     Args:
         run: the run folder.
@@ -172,6 +172,12 @@ class VerifySettings:
     unsafe_pickle: bool = False
     json: bool = False
     quiet: bool = False
+
+
+@dataclass(frozen=True)
+class VerifySettings(Judged, OfRun):
+    """Derive a run folder anew: score its witnesses, judge, prove its certificate, and compare.
+    Runs no code that it names."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +220,7 @@ class CompareSettings:
 
 
 @dataclass(frozen=True)
-class BlendSettings(VerifySettings):
+class BlendSettings(OfRun):
     """Add fooling images of a run folder to real images, and say how little of one turns the
     answer.
 

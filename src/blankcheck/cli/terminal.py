@@ -6,24 +6,28 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from rich import progress
 from rich.console import Console
 from rich.markup import escape
-from rich.padding import Padding
+from rich.status import Status
 from rich.table import Column
 from rich.text import Text
+
+from blankcheck.cli.junit import write_junit
+from blankcheck.text import filled
 
 if TYPE_CHECKING:
     from blankcheck.parallel.team import Started
 
 Bar = Callable[[str, int, int, str], None]
 """Progress by stage: `bar(stage, done, all, words)`."""
-WIDE = 80
-"""Columns from which there is room for a bar beside the numbers."""
+NARROW, WIDE, WIDEST = 60, 80, 100
+"""Columns from which there is room for the time that is left, for a bar, and for the rate and the
+time that went by."""
 COLOURS = {"FOOLED": "red", "RESISTED": "green", "INCONCLUSIVE": "yellow", "CERTIFIED": "green"}
 
 
@@ -74,41 +78,63 @@ class _Console(Console):
 class Terminal:
     """Where a command says what it does. quiet: no progress, no notes. as_json: the result as one
     JSON object. arguments, started: what `main` was given, for processes that run it again.
-    results: where they go; default stdout."""
+    results: where they go; default stdout. junit: a file for the result as JUnit XML, too."""
 
     quiet: bool = False
     as_json: bool = False
     arguments: Sequence[str] = ()
     started: Started | None = None
     results: IO[str] | None = None
+    junit: str | None = None
 
     def __post_init__(self) -> None:
         self.muted = False  # whether another process speaks
         streams = self.results if self.results is not None else sys.stdout, sys.stderr
         self.out, self.err = (_Console(file=f, highlight=False, soft_wrap=True) for f in streams)
+        self.busy: Status | None = None  # what stands there while nothing else is said
+
+    def working(self, words: str) -> None:
+        """Say what goes on before there is anything to count, until something else is said. Only
+        where a terminal shows it: elsewhere a mistake stays the only line."""
+        self.settle()
+        if not self.quiet and self.err.is_terminal:
+            self.busy = Status(f"[dim]{escape(words)}[/]", console=self.err)
+            self.busy.start()
+
+    def settle(self) -> None:
+        """Take away what `working` said."""
+        if self.busy is not None:
+            self.busy.stop()
+            self.busy = None
 
     def note(self, text: str) -> None:
         """One line of news on stderr."""
+        self.settle()
         if not self.quiet:
-            self.err.print(escape(text), style="dim")
+            self.err.print(escape(_wrapped(text, self.err)), style="dim")
 
     def result(
         self, verdict: str, lines: list[str], path: str | None, record: dict[str, Any]
     ) -> None:
         """The result: the verdict word first, then its lines, then the report's path alone on a
         line, never wrapped."""
+        self.settle()
         if self.muted:
             return
+        if self.junit is not None:
+            write_junit(self.junit, verdict, lines, record)
         if self.as_json:
             self.out.file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
             return
         colour, (first, *rest) = COLOURS.get(verdict), lines or [""]
-        word = f"[bold {colour}]{verdict}[/]" if colour else escape(verdict)
-        self.out.print(f"{word}  {escape(first)}".rstrip())
+        # the word is coloured once it is known where the lines end
+        headline = escape(_wrapped(f"{verdict}  {first}".rstrip(), self.out))
+        word = escape(verdict)
+        if colour:
+            headline = headline.replace(word, f"[bold {colour}]{word}[/]", 1)
+        self.out.print(headline)
         for line in [] if self.quiet else rest:
-            # wrapped for people; whoever reads a pipe wants whole lines
-            wrapped = Padding(Text(line), (0, 0, 0, 2))
-            self.out.print(wrapped if self.out.is_terminal else f"  {escape(line)}")
+            self.out.print(escape(_wrapped(f"  {line}", self.out)))
         if path is not None:
             self.out.file.write(f"{path}\n")
         self.out.file.flush()
@@ -117,18 +143,21 @@ class Terminal:
     def progress(self) -> Iterator[Bar]:
         """A bar on stderr while the block runs; where no terminal shows it, one line per finished
         stage."""
-        rest = Column(no_wrap=True, overflow="ellipsis", ratio=1)
+        self.settle()
+        rest = Column(overflow="fold", ratio=1)
         columns: list[progress.ProgressColumn] = [
             progress.TextColumn("{task.description:>9}"),
             progress.TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            progress.TimeRemainingColumn(compact=True),
             progress.TextColumn("{task.fields[words]}", table_column=rest),
         ]
+        if self.err.width >= NARROW:
+            columns[2:2] = [progress.TimeRemainingColumn(compact=True)]
         if self.err.width >= WIDE:
             columns[1:1] = [progress.BarColumn(min(30, self.err.width // 5))]
+        if self.err.width >= WIDEST:
             columns[3:3] = [Rate(), progress.TimeElapsedColumn()]
         hidden = self.quiet or not self.err.is_terminal
-        shown = progress.Progress(*columns, console=self.err, disable=hidden, expand=True)
+        shown = progress.Progress(*columns, console=self.err, expand=True)
         tasks: dict[str, progress.TaskID] = {}
 
         def bar(stage: str, done: int, total: int, words: str) -> None:
@@ -140,8 +169,13 @@ class Terminal:
                 tasks[stage] = shown.add_task(stage, words="")
             shown.update(tasks[stage], completed=done, total=max(1, total), words=escape(words))
 
-        with shown:
+        with nullcontext() if hidden else shown:
             yield bar
+
+
+def _wrapped(text: str, console: Console) -> str:
+    """Wrapped for people; whoever reads a pipe wants whole lines."""
+    return filled(text, console.width) if console.is_terminal else text
 
 
 class Rate(progress.ProgressColumn):

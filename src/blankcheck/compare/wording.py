@@ -20,7 +20,8 @@ def headline(made: Comparison) -> str:
         return f"{len(pairs)} runs against {reference}: {', '.join(said)}"
     rate, other = pairs[0].measures["rate"], pairs[0].second.name
     if rate.test is None:
-        return f"{other} and {reference} cannot be compared"
+        why = rate.why_not_tested
+        return f"{other} and {reference} stand side by side; their rates are not tested: {why}"
     if not rate.beyond_chance:
         return f"{other} and {reference} do not differ beyond chance in how often they are fooled"
     return f"{other} is {rate.finding} than {reference}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -14,12 +15,17 @@ from blankcheck.diagnosing import scoring
 from blankcheck.diagnosing.forms import OWN, PLAIN, STATISTICS, UNDONE, Form
 from blankcheck.diagnosing.scoring import Network, Order, Reference, Scored, UnusableError, ask
 
-SCREENED = 100
-"""Images that every form is tried on."""
+SCREENED, FEWEST_SCREENED = 100, 25
+"""Images that every form is tried on, and of slow networks at least."""
 FINALISTS = 6
 """Forms that are tried on more images, and as many with another order of classes."""
+FEWEST = 200
+"""Images that these are compared on at least."""
 FARTHER = 5
 """Times as many images are used where several forms are as good."""
+PATIENCE = 10.0
+"""Seconds that each of these three steps may take, about; a slow network is asked about fewer
+images."""
 MOST_NUMBERS = 150_000_000
 """Images x features that are held at once, 1000 images of 3x224x224, however many are asked for."""
 STRANGE = 15
@@ -88,6 +94,13 @@ class Examined:
             return str(error)
         return None
 
+    def affordable(self, forms: Sequence[Form], most: int, least: int) -> int:
+        """About how many images of each form the patience reaches for."""
+        some, began = self.data.validation.images[:REFUSED], time.monotonic()
+        self.refusal(forms[0], some)
+        for_one = (time.monotonic() - began) / len(some)
+        return max(min(most, int(PATIENCE / (for_one * len(forms)))), min(most, least))
+
     def outputs(self, forms: Sequence[Form], split: Split, stage: str) -> list[tuple[Form, Tensor]]:
         """The outputs in each form that has usable ones. Raises UnusableError where none has."""
         made, last = [], UnusableError("it answers some images and refuses others")
@@ -108,13 +121,15 @@ class Examined:
 
 def choose(asked: Examined) -> Choice:
     """Try every form on validation images, and the likeliest on five times as many where that does
-    not decide. Raises UnusableError where no form gives an output for each class."""
+    not decide and the network is quick enough. Raises UnusableError where no form gives an output
+    for each class."""
     data, current = asked.data, asked.current
     pool = data.validation.sample(asked.images * FARTHER, asked.seed).at_most(MOST_NUMBERS)
     refused, forms = _forms(asked, pool.images[:REFUSED])
-    finalists = _screened(asked, forms, _first(pool, min(SCREENED, asked.images)))
+    screened = asked.affordable(forms, min(SCREENED, asked.images), FEWEST_SCREENED)
+    finalists = _screened(asked, forms, _first(pool, screened))
     train = data.train.sample(10_000, seed=0).at_most(MOST_NUMBERS)
-    n = min(asked.images, len(pool))
+    n = min(asked.affordable(finalists, asked.images, FEWEST), len(pool))
     while True:
         seen = _first(pool, n)
         measure = scoring.reference(train, seen, asked.classes)
@@ -125,8 +140,10 @@ def choose(asked: Examined) -> Choice:
         told_apart = all(s.form.same_normalisation(equals[0].form) for s in equals)
         if n >= len(pool) or told_apart or not measure.plausible(ranked[0].right):
             break
-        n = min(len(pool), n * FARTHER)
         finalists = _forms_of([*equals, *(s for s in scored if s.form is current)])
+        if asked.affordable(finalists, n * FARTHER, n) < n * FARTHER:
+            break
+        n = min(len(pool), n * FARTHER)
     own = Form(data.mean_and_std(), OWN, STATISTICS)
     best = min(equals, key=lambda s: _unlikely(s, current, own))
     found = current, best, equals, tuple(ranked), seen.loaded(), seen.labels, order

@@ -105,7 +105,7 @@ def diagnose(
             its place, unless `fixed`.
         data: real images; test images are never looked at.
         images: validation images that the likeliest forms are compared on, at least 20; five times
-            as many where these do not decide.
+            as many where these do not decide. Of a slow network fewer, so that it takes seconds.
         seed: of the draw of images.
         fixed: the normalisation is the network's own and stays.
         note: `note(stage, done, all, words)` is told how far it is.

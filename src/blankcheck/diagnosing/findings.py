@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from blankcheck.diagnosing.choosing import Choice
-from blankcheck.diagnosing.forms import PLAIN, RANGE, STATISTICS, UNDONE, spelled
+from blankcheck.diagnosing.forms import PLAIN, RANGE, STATISTICS, UNDONE, Form, spelled
 from blankcheck.diagnosing.scoring import answers_of
 from blankcheck.text import percent
 
@@ -93,8 +93,12 @@ def _against(choice: Choice, so: str) -> str:
 
 
 def _give(choice: Choice) -> str:
-    said = spelled(choice.best.form.normalize)  # one that begins with a minus needs the equals sign
-    return f"Give --normalize{'=' if said.startswith('-') else ' '}{said}."
+    return f"Give {_option(choice.best.form)}."
+
+
+def _option(form: Form) -> str:
+    said = spelled(form.normalize)  # one that begins with a minus needs the equals sign
+    return f"--normalize{'=' if said.startswith('-') else ' '}{said}"
 
 
 def _kept(choice: Choice, fixed: bool) -> Finding:
@@ -108,7 +112,9 @@ def _kept(choice: Choice, fixed: bool) -> Finding:
         return good("normalisation", f"{said}; none of {choice.tried - 1} other forms is as likely")
     fits = f"{percent(best.accuracy)} right with {best.form.normalisation}"
     undecided = f"Undecided on {len(choice.labels)} images: {fits}; as likely: {others}."
-    return Finding("normalisation", NOTE, undecided, "Give the one it was trained with.")
+    likeliest = f"by a little, the likeliest here is {_option(choice.equals[0].form)}"
+    trained = f"Give the one it was trained with; {likeliest}."
+    return Finding("normalisation", NOTE, undecided, trained)
 
 
 def _as_good(choice: Choice) -> str:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from blankcheck.copies import cut_together, first_copies
 from blankcheck.errors import ArgumentError, DataError
-from blankcheck.judging.scores import Score, Values, in_parts
+from blankcheck.judging.scores import Neighbours, Score, Values, in_parts
 from blankcheck.judging.shape import FIRST
 from blankcheck.parallel.spread import Spread, alone
 from blankcheck.types import Images
@@ -224,8 +224,11 @@ class OODTest:
         """p-value under "real data looks like this", (n, c, h, w) -> (n,) on the CPU."""
         if len(images) == 0:
             return torch.zeros(0)
-        m = len(self.calibration)
-        above = m - torch.searchsorted(self.calibration, self.tails(images).amax(dim=1))
+        return self._by_statistic(self.tails(images).amax(dim=1))
+
+    def _by_statistic(self, statistic: Tensor) -> Tensor:
+        """The p-values of images with these largest tails."""
+        above = len(self.calibration) - torch.searchsorted(self.calibration, statistic)
         return self._by_reached(above)
 
     def _by_reached(self, above: Tensor) -> Tensor:
@@ -233,8 +236,19 @@ class OODTest:
         return self.table[-(-above * self.calibrating // len(self.calibration))]
 
     def accepts(self, images: Tensor) -> Tensor:
-        """Whether images are out of distribution, (n, c, h, w) -> (n,) bool on their device."""
-        return (self.p_values(images) <= self.level).to(images.device)
+        """Whether images are out of distribution, (n, c, h, w) -> (n,) bool on their device.
+
+        Most that searches ask about are not, which bounds of the scores already show.
+        """
+        if len(images) == 0:
+            return torch.zeros(0, dtype=torch.bool, device=images.device)
+        bounds = [v.bound if isinstance(v, Neighbours) else v for v in self.values]
+        tails = self._tails(_columns(bounds, images)).amax(dim=1)
+        odd = self._by_statistic(tails) <= self.level
+        open_ = odd.nonzero().squeeze(1)
+        if len(open_):
+            odd[open_] = self.p_values(images[open_.to(images.device)]) <= self.level
+        return odd.to(images.device)
 
     def _rank_p_values(self, values: Tensor) -> Tensor:
         """Rank p-values among the ranked images, (s, n) -> (s, n)."""

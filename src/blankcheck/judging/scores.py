@@ -17,6 +17,8 @@ Values = Callable[[Tensor], Tensor]
 """From images (n, c, h, w) in [0, 1] to scores (n, s), larger = further, row by row, no NaN."""
 
 NEIGHBOURS = 5
+BOUND_BY = 10
+"""Of so many real images one is looked at where a bound will do."""
 COMPONENTS = 50
 
 
@@ -76,21 +78,35 @@ def components(seen: Values, rare: bool = True) -> Callable[[Tensor], Values]:
     return fit
 
 
+@dataclass(frozen=True)
+class Neighbours:
+    """Mean cosine distance to the nearest real images.
+
+    Args:
+        seen: from images to rows (n, d) of unit norm.
+        known: the rows (m, d) of real images.
+    """
+
+    seen: Values
+    known: Tensor
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(n, 1) the distances."""
+        return self._distance(images, self.known)
+
+    def bound(self, images: Tensor) -> Tensor:
+        """(n, 1) what the distances do not exceed: those to the nearest of a few real images."""
+        return self._distance(images, self.known[::BOUND_BY])
+
+    def _distance(self, images: Tensor, known: Tensor) -> Tensor:
+        cosine = self.seen(images) @ known.T
+        nearest = cosine.topk(min(NEIGHBOURS, cosine.shape[1]), dim=1).values
+        return 1 - nearest.mean(dim=1, keepdim=True)
+
+
 def neighbours(seen: Values) -> Callable[[Tensor], Values]:
-    """A fit: mean cosine distance to the nearest real images. seen: from images to rows (n, d) of
-    unit norm."""
-
-    def fit(real: Tensor) -> Values:
-        known = in_parts(seen, real)
-
-        def values(images: Tensor) -> Tensor:
-            cosine = seen(images) @ known.T
-            nearest = cosine.topk(min(NEIGHBOURS, cosine.shape[1]), dim=1).values
-            return 1 - nearest.mean(dim=1, keepdim=True)
-
-        return values
-
-    return fit
+    """A fit of `Neighbours`. seen: from images to rows (n, d) of unit norm."""
+    return lambda real: Neighbours(seen, in_parts(seen, real))
 
 
 def mahalanobis(features: Values) -> Callable[[Tensor], Values]:

@@ -81,16 +81,15 @@ def rows(proof: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def lines_of(verdict: dict[str, Any]) -> list[str]:
-    """The lines of a result block."""
+    """What a result block says of the proof; `count` writes what is not known as none."""
     proof = verdict["certificate"]
-    found = [f for f in proof["found"] if f is not None]
-    fewest = f"fewest lit of a confident image: {min(found)}" if found else "no confident image"
+    k, unit, below = proof["smallest"], unit_of(proof), f"with {proof['confidence']:g} or more"
+    proved = f"{proof['means']}: at most {k} {unit} give no class {below}"
+    none = "proof: nothing of all classes together"
     return [
-        f"{proof['means']}: k = {count(proof['smallest'])} of every class ({unit_of(proof)}, "
-        f"probability below {proof['confidence']:g}), proved in {proof['seconds']:.1f} s",
+        f"{proved if k else none} (k = {count(k)}, in {proof['seconds']:.1f} s)",
         f"proved k for each class: {' '.join(map(count, proof['k']))}",
         f"fewest lit found for each: {' '.join(map(count, proof['found']))}",
-        f"the search found: {verdict['fooled']} of {verdict['attempts']} attempts fooled; {fewest}",
     ]
 
 

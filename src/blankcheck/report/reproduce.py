@@ -7,6 +7,7 @@ import shlex
 import yaml
 
 from blankcheck.classifiers.hubs import is_hub_name
+from blankcheck.classifiers.model_files import is_model_file
 from blankcheck.factories import is_factory
 from blankcheck.runs.contents import RunContents
 from blankcheck.runs.folder import PACKAGES
@@ -44,10 +45,11 @@ def commands(contents: RunContents) -> list[tuple[str, str]]:
 def named_again(contents: RunContents) -> str:
     """The options that `verify` needs where the network is a user's: run folders run no code."""
     model, weights = (str(contents.config.get(name) or "") for name in ("model", "weights"))
-    own = is_factory(model) or is_hub_name(model) or model.endswith(".pt2")
+    own = is_factory(model) or is_hub_name(model) or is_model_file(model)
     if not own or len(model + weights) > MOST_NAMED:
         return ""
-    named = f" --model {shlex.quote(model)}"
+    trusted = " --unsafe-pickle" if contents.config.get("unsafe_pickle") is True else ""
+    named = f" --model {shlex.quote(model)}{trusted}"
     return f"{named} --weights {shlex.quote(weights)}" if weights else named
 
 

@@ -29,7 +29,8 @@ LOCK = ".lock"
 _NAMES = """
 config.yaml verdict.json witnesses.safetensors misses.safetensors attempts.jsonl metrics.jsonl
 hardening.json report.html report.md before-after.html before-after.md model.safetensors
-state/state.pt trackers.json tensorboard/events.out.tfevents.* blend.json blend.safetensors
+state/state.pt state/piece-*.pt trackers.json tensorboard/events.out.tfevents.* blend.json
+blend.safetensors
 certificate.json gate.safetensors gated.pt2 doctor.json compare.html compare.md compare.json
 sweep.html sweep.md sweep.json sweep.journal sweep.journal.lock sweep.db best.yaml front/*.yaml
 """

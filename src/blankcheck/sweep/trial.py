@@ -81,10 +81,7 @@ class HardenTrial:
             refuse_normalize(settings.model, settings.normalize)
             return str(settings.model)
         named = settings.model, settings.weights, self.data, parse_normalize(settings.normalize)
-        network = load_model(*named, unsafe_pickle=settings.unsafe_pickle)
-        if network.describe.get("exported"):
-            raise ArgumentError("base: model is a .pt2 program, which cannot be hardened")
-        return network.to(self.device)
+        return load_model(*named, unsafe_pickle=settings.unsafe_pickle).to(self.device)
 
     def __call__(
         self, settings: Any, folder: str, watch: Callable[[Seen | None], None]

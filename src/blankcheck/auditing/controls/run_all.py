@@ -80,27 +80,26 @@ class Runner:
         """Every control, in the order of the report.
 
         Those that take longest begin first, so that processes that share them end at about the same
-        time. tell: called as tell(done, all, words) after each control that this process ran.
+        time. tell: called as tell(done, all, words) before each control that this process runs, and
+        at the end.
         """
         pieces, last, job = self._pieces(), self._each(LAST), self.setting.job
         steps, done = sum(len(names) for names, _ in (*pieces, *last)), 0
-        tell(0, steps, "")
 
         def run(piece: Piece) -> list[Finished]:
             nonlocal done
             names, experiment = piece
+            tell(done, steps, names[0])
             # random numbers that a network draws belong to the experiment, not to whoever runs it
             with own_random_numbers(seed_of(job.seed, *names), [torch.device(job.device)]):
                 ended = [self._finished(e) for e in experiment()]
             done += len(names)
-            tell(done, steps, names[-1])
             return ended
 
         parts = spread(len(pieces), lambda index: run(pieces[index]))
         parts += spread(1, lambda _: [finished for piece in last for finished in run(piece)])
         ended = [finished for part in parts for finished in part]
-        if done < steps:
-            tell(steps, steps, "of other processes")
+        tell(steps, steps, f"{steps} run")
         return sorted(ended, key=lambda finished: ORDER.index(finished.control.code))
 
     def _pieces(self) -> list[Piece]:

@@ -11,10 +11,21 @@ from blankcheck.certifying import read_network
 from blankcheck.certifying.certificate import check_form
 from blankcheck.certifying.record import check_steps
 from blankcheck.classifiers import UnitClassifier
-from blankcheck.cli.commands.shared import begin, check, claim_of, load, say, search_of, start, tell
+from blankcheck.cli.commands.audit import found_by
+from blankcheck.cli.commands.shared import (
+    begin,
+    check,
+    claim_of,
+    load_both,
+    say,
+    search_of,
+    tell,
+    warn_untrained,
+)
 from blankcheck.cli.settings import CertifySettings
 from blankcheck.cli.terminal import Bar, Terminal
 from blankcheck.data import Data
+from blankcheck.judging import Verdict
 from blankcheck.report.certificate_wording import lines_of
 from blankcheck.runs.folder import RunFolder
 
@@ -22,17 +33,24 @@ from blankcheck.runs.folder import RunFolder
 def certify_command(settings: CertifySettings, terminal: Terminal) -> int:
     """Prove, search, and write both into one run folder."""
     claim = claim_of(settings, "certify")
-    device, data = start(settings)
-    classifier = load(settings, data).to(device)
+    device, data, classifier = load_both(settings)
     form = check_proof(settings, classifier, data)
     check_form(form, read_network(classifier, data.shape).form)
     with claim.opened() as run:
         begin(run, "certify", settings, device)
         tell(data, terminal)
+        warn_untrained(settings, classifier, data, form, terminal)
         with terminal.progress() as bar:
             made = proved(classifier, data, settings, run, bar)
-        say(made, lines_of(made.json), run, terminal)
+        say(made, lines_of_both(made), run, terminal)
     return 0
+
+
+def lines_of_both(made: Audit) -> list[str]:
+    """What bears the verdict first: the proof of CERTIFIED, the search of any other."""
+    lines, searched = lines_of(made.json), f"search beside the proof: {found_by(made.json)}"
+    lines.insert(made.verdict == Verdict.CERTIFIED, searched)
+    return lines
 
 
 def check_proof(settings: CertifySettings, classifier: UnitClassifier, data: Data) -> str:

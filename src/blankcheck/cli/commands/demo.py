@@ -20,6 +20,7 @@ from blankcheck.trackers import check_trackers
 def demo_command(settings: DemoSettings, terminal: Terminal) -> int:
     """Train, audit, harden and audit again; one report of both."""
     check_trackers(settings.tracker)
+    terminal.settle()  # the commands inside speak for themselves
     # what was in the folders inside is gone with the earlier demo
     common = {f.name: getattr(settings, f.name) for f in fields(settings)} | {"overwrite": True}
     quiet = Terminal(terminal.quiet, as_json=False)

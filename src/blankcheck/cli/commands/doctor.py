@@ -14,7 +14,7 @@ from blankcheck.classifiers import UnitClassifier
 from blankcheck.classifiers.hubs import is_hub_name
 from blankcheck.classifiers.loading import parse_normalize
 from blankcheck.classifiers.wrapper import Normalisation, fingerprint
-from blankcheck.cli.commands.shared import begin, claim_of, load, start, tell
+from blankcheck.cli.commands.shared import begin, claim_of, load, load_both, tell
 from blankcheck.cli.settings import DoctorSettings
 from blankcheck.cli.terminal import Terminal
 from blankcheck.data import Data
@@ -31,10 +31,10 @@ NO_AUDIT = "No audit yet: nothing that was tried makes it answer as a trained ne
 
 
 def doctor_command(settings: DoctorSettings, terminal: Terminal) -> int:
-    """Examine a network; 0 whatever is found."""
+    """Examine a network; 0 whatever is found, but 1 with `--strict` where a problem is."""
     claim = claim_of(settings, "doctor") if settings.out is not None or settings.overwrite else None
-    device, data = start(settings)
-    classifier, path = load(settings, data).to(device), None
+    device, data, classifier = load_both(settings)
+    path = None
     with claim.opened() if claim is not None else nullcontext() as run:
         if run is not None:
             begin(run, "doctor", settings, device)
@@ -48,7 +48,7 @@ def doctor_command(settings: DoctorSettings, terminal: Terminal) -> int:
     else:
         _show(found, record, terminal)
         terminal.out.file.write(f"{path}\n" if path is not None else "")
-    return 0
+    return int(settings.strict and bool(found.problems))
 
 
 def _examined(
@@ -133,6 +133,7 @@ def quoted(text: str) -> str:
 
 def _show(found: Diagnosis, record: dict[str, Any], terminal: Terminal) -> None:
     """Facts, then findings, problems first, then the audit to run."""
+    terminal.settle()
     out, width = terminal.out, min(WIDEST, terminal.out.width)
 
     def beside(head: Text, column: int, text: Text) -> None:

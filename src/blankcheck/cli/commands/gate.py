@@ -11,12 +11,11 @@ from blankcheck.api.twins import get_twins
 from blankcheck.certifying import GatePlan
 from blankcheck.classifiers import UnitClassifier, evaluate
 from blankcheck.classifiers.loading import model_bytes
-from blankcheck.cli.commands.certify import check_proof, proved
-from blankcheck.cli.commands.shared import begin, claim_of, load, say, start, tell
+from blankcheck.cli.commands.certify import check_proof, lines_of_both, proved
+from blankcheck.cli.commands.shared import begin, claim_of, load_both, say, tell, warn_untrained
 from blankcheck.cli.settings import GateSettings
 from blankcheck.cli.terminal import Terminal
 from blankcheck.data import Data
-from blankcheck.report.certificate_wording import lines_of
 from blankcheck.runs.folder import RunFolder
 from blankcheck.runs.gate_file import GATE, PROGRAM, gate_bytes, program_bytes
 from blankcheck.text import one_line
@@ -25,14 +24,14 @@ from blankcheck.text import one_line
 def gate_command(settings: GateSettings, terminal: Terminal) -> int:
     """Train, prove, search; the gated network stands in the run folder."""
     claim = claim_of(settings, "gate")
-    device, data = start(settings)
-    classifier = load(settings, data).to(device)
+    device, data, classifier = load_both(settings)
     form, confidence = check_proof(settings, classifier, data), settings.confidence
     plan = GatePlan(steps=settings.gate_steps, seed=settings.seed)
     train = gate_for(classifier, data, form, settings.k, confidence, settings.unit, plan)
     with claim.opened() as run:
         begin(run, "gate", settings, device)
         tell(data, terminal)
+        warn_untrained(settings, classifier, data, form, terminal)
         with terminal.progress() as bar:
             gated = train(bar)
         if classifier.describe.get("architecture"):
@@ -40,7 +39,8 @@ def gate_command(settings: GateSettings, terminal: Terminal) -> int:
         run.write(GATE, gate_bytes(gated, data.shape))
         _export(gated, data, run, terminal)
         # the twin of the classifier inside: a gate is not something that plain training opens
-        twin = next(get_twins(classifier, data, device), None)
+        with terminal.progress() as bar:
+            twin = next(get_twins(classifier, data, device, bar), None)
         make_twin = None if twin is None else lambda: twin
         limited = replace(settings, max_lit=settings.k) if settings.max_lit is None else settings
         with terminal.progress() as bar:
@@ -51,7 +51,7 @@ def gate_command(settings: GateSettings, terminal: Terminal) -> int:
         now = f"{after.accuracy:.2%} and {after.confident:.2%} with it"
         line = f"real test images: {then} without the gate, {now}"
         without = {"real_accuracy": before.accuracy, "real_confident": before.confident}
-        said = [*lines_of(made.json), line]
+        said = [*lines_of_both(made), line]
         say(made, said, run, terminal, gate=str(run / GATE), without_gate=without)
     return 0
 

@@ -14,17 +14,20 @@ import torch
 from blankcheck.api.audit import Audit
 from blankcheck.api.third_party import usable_attacks
 from blankcheck.auditing import check_enough, level_of
-from blankcheck.classifiers import ARCHITECTURES, UnitClassifier, load_model
-from blankcheck.classifiers.loading import parse_normalize
+from blankcheck.classifiers import ARCHITECTURES, UnitClassifier, evaluate, load_model
+from blankcheck.classifiers.loading import parse_normalize, states_shape
+from blankcheck.classifiers.weights import file_of
 from blankcheck.cli.options import Common, Weighted, command_line
+from blankcheck.cli.resuming import way_on
 from blankcheck.cli.settings import AuditSettings, CertifySettings, HardenSettings, TrainSettings
 from blankcheck.cli.terminal import Terminal
 from blankcheck.data import Data, load_data
 from blankcheck.errors import ArgumentError
+from blankcheck.factories import is_factory
 from blankcheck.parallel.devices import choose_threads, resolve
 from blankcheck.parallel.team import Team, meeting, rank_of_process
 from blankcheck.runs.claims import OVERWRITE, Claim, held
-from blankcheck.runs.folder import RunFolder
+from blankcheck.runs.folder import VERDICT, RunFolder
 from blankcheck.trackers import connect, mirrored
 from blankcheck.types import Conditions
 
@@ -32,6 +35,8 @@ Divided = TrainSettings | AuditSettings
 """Settings of commands whose work several processes can share."""
 Place = Claim | RunFolder
 """The folder to begin a run in, or the run folder to go on in."""
+SOME = 1000
+"""Validation images that tell a trained network from an untrained one."""
 
 
 def start(settings: Common) -> tuple[torch.device, Data]:
@@ -47,13 +52,45 @@ def tell(data: Data, terminal: Terminal) -> None:
         terminal.note(line)
 
 
-def load(settings: Weighted, data: Data) -> UnitClassifier:
+def load(settings: Weighted, data: Data | None = None) -> UnitClassifier:
     """The network that was named; ArgumentError for a built-in one without weights."""
     if settings.model in ARCHITECTURES and settings.weights is None:
         ways = "give its --weights (blankcheck train makes them)"
         raise ArgumentError(f"model {settings.model!r} is untrained; {ways}")
     named = settings.model, settings.weights, data, parse_normalize(settings.normalize)
     return load_model(*named, unsafe_pickle=settings.unsafe_pickle)
+
+
+def load_both(settings: Weighted) -> tuple[torch.device, Data, UnitClassifier]:
+    """The device, the data and the network; what is wrong with the network or its weights is said
+    before data are loaded, which may take long."""
+    resolve(settings.device)
+    needs_data = settings.model in ARCHITECTURES and settings.weights is not None
+    if needs_data and not states_shape(str(settings.weights), settings.unsafe_pickle):
+        device, data = start(settings)
+        return device, data, load(settings, data).to(device)
+    network = load(settings)
+    device, data = start(settings)
+    if needs_data:  # its images must be those of the data
+        network = load(settings, data)
+    return device, data, network.to(device)
+
+
+def warn_untrained(
+    settings: Weighted, classifier: UnitClassifier, data: Data, form: str, terminal: Terminal
+) -> None:
+    """Say, before long work, that a network does no better than guessing; of a factory without
+    weights, that these may have been forgotten. form: of its outputs."""
+    some = data.validation.sample(SOME, seed=0)
+    known = evaluate(classifier, some, len(data.classes), 0.9, form).accuracy
+    chance = float(some.labels.bincount().max()) / len(some)
+    if known > chance + 3 * (chance * (1 - chance) / len(some)) ** 0.5:
+        return
+    ask = "is its input what it was trained on? blankcheck doctor says"
+    if settings.weights is None and is_factory(settings.model):
+        ask = "it is as its factory makes it, no --weights are given"
+    rarely = f"is right in {known:.1%} of {len(some)} validation images, no more than guessing"
+    terminal.note(f"warning: model {settings.model} {rarely}; {ask}")
 
 
 def check(settings: AuditSettings | CertifySettings, data: Data) -> None:
@@ -71,8 +108,20 @@ def claim_of(settings: Common, command: str, ways: str = OVERWRITE) -> Claim:
     if rank_of_process() != 0:
         return Claim(None, command)
     out = Path(settings.out) if settings.out is not None else None
-    reads = (settings.model, getattr(settings, "weights", None))
+    weights = getattr(settings, "weights", None)
+    reads = (settings.model, None if weights is None else file_of(weights)[0])
     return Claim(out, command, settings.overwrite, reads, ways)
+
+
+def place_of(settings: AuditSettings, command: str) -> Place:
+    """The folder to begin in, or with `--resume` the one to go on in (`cli.resuming`)."""
+    if settings.resume and settings.out is not None and rank_of_process() == 0:
+        return RunFolder.open(settings.out)
+    old = RunFolder(Path(settings.out or ""))
+    goes_on = old.path.is_dir() and old.command == command
+    if goes_on and not (command == "audit" and old.has(VERDICT)):
+        return claim_of(settings, command, f"{way_on(command, old)} goes on, {OVERWRITE}")
+    return claim_of(settings, command)
 
 
 def begin(run: RunFolder, command: str, settings: Common, device: torch.device) -> None:
@@ -143,4 +192,16 @@ def _opened(settings: Divided, place: Place, team: Team, terminal: Terminal) -> 
         with mirrored(run, trackers, said, resume=goes_on):
             if isinstance(place, Claim):
                 begin(run, place.command, settings, team.device)
-            yield run
+            with _told_how_to_go_on(run, settings):
+                yield run
+
+
+@contextmanager
+def _told_how_to_go_on(run: RunFolder, settings: Divided) -> Iterator[None]:
+    """What Ctrl-C stops names the command that goes on with it, where one does."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if isinstance(settings, AuditSettings) and not rank_of_process():
+            error.add_note(f"go on with: {way_on(str(run.command), run)}")
+        raise

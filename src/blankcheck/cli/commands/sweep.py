@@ -45,8 +45,9 @@ def sweep_command(settings: SweepSettings, terminal: Terminal) -> int:
         with terminal.progress() as news.bar:
             try:
                 sweep(job, settings.workers, news)
-            except KeyboardInterrupt:
+            except KeyboardInterrupt as error:
                 news.finish()
+                error.add_note("the same command goes on")
                 raise
         page = news.finish()
         counts, trials = news.found["counts"], news.found["trials"]

@@ -16,7 +16,6 @@ from blankcheck.cli.commands.shared import Work, claim_of, start, working
 from blankcheck.cli.settings import TrainSettings
 from blankcheck.cli.terminal import Terminal
 from blankcheck.data import Data
-from blankcheck.errors import ArgumentError
 from blankcheck.report.page import write_report
 from blankcheck.trackers import check_trackers
 
@@ -27,10 +26,8 @@ def train_command(settings: TrainSettings, terminal: Terminal) -> int:
     claim = claim_of(settings, "train")
     device, data = start(settings)
     classifier = load_model(settings.model, data=data).to(device)
-    if classifier.describe.get("exported"):
-        raise ArgumentError("model is a .pt2 program, which can be audited but not trained")
-    check_fits(classifier, data)
     check_trainable(classifier)
+    check_fits(classifier, data)
     how = {name: getattr(settings, name) for name in ("batch", "lr", "precision", "augment")}
     plan = replace(TrainingPlan.default(len(data.train), settings.epochs), **how)
     check_precision(plan.precision, device)

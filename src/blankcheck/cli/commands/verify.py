@@ -19,7 +19,7 @@ def verify_command(settings: VerifySettings, terminal: Terminal) -> int:
     """0 where everything is confirmed, 12 where something is not, 13 where what is at hand confirms
     a part."""
     given = asdict(settings)
-    run, *_ = (given.pop(name) for name in ("run", "json", "quiet"))
+    run, *_ = (given.pop(name) for name in ("run", "json", "quiet", "junit"))
     found = verify(RunFolder.open(run), **given)
     code = NOT_CONFIRMED if found.failures else IN_PART if found.lacking else 0
     shown = {"failures": found.failures[:MOST_SHOWN], "not_confirmed": found.lacking[:MOST_SHOWN]}
