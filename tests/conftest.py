@@ -11,7 +11,7 @@ import torch
 from blankcheck.classifiers import TrainingPlan, UnitClassifier, build, train_plainly
 from blankcheck.classifiers.loading import save_model
 from blankcheck.data import Data, load_data
-from blankcheck.data.splits import fingerprint
+from blankcheck.data.split import fingerprint
 
 # one thread: the networks are tiny, and tests share the machine
 torch.set_num_threads(1)

@@ -23,9 +23,14 @@ from blankcheck.lazily import exported
 
 if TYPE_CHECKING:
     from blankcheck.api.audit import Audit, audit
+    from blankcheck.api.blend import blend
+    from blankcheck.api.certify import certify, gate
     from blankcheck.api.harden import Hardened, harden
     from blankcheck.auditing import fool
+    from blankcheck.certifying import Certificate
     from blankcheck.classifiers import load_model
+    from blankcheck.comparing.folders import compare
+    from blankcheck.comparing.pairs import Comparison
     from blankcheck.data import Data, LazyImages, Split, load_data
     from blankcheck.diagnosing import Diagnosis, diagnose
     from blankcheck.errors import (
@@ -36,7 +41,10 @@ if TYPE_CHECKING:
         RunFolderError,
     )
     from blankcheck.judging import FIRST, OODTest, Score, Verdict
+    from blankcheck.runs.blend_record import Blends
     from blankcheck.types import Conditions, Fooling, Outcome
+    from blankcheck.verifying.folder import Findings
+    from blankcheck.verifying.verify import verify
 
 __version__ = "0.1.0"
 
@@ -45,10 +53,14 @@ __all__ = [
     "ArgumentError",
     "Audit",
     "BlankcheckError",
+    "Blends",
+    "Certificate",
+    "Comparison",
     "Conditions",
     "Data",
     "DataError",
     "Diagnosis",
+    "Findings",
     "Fooling",
     "Hardened",
     "LazyImages",
@@ -60,24 +72,40 @@ __all__ = [
     "Split",
     "Verdict",
     "audit",
+    "blend",
+    "certify",
+    "compare",
     "diagnose",
     "fool",
+    "gate",
     "harden",
     "load_data",
     "load_model",
+    "verify",
 ]
 
 # torch takes a second to import, so each name is fetched when it is asked for
 __getattr__ = exported(
     __name__,
     auditing="fool",
+    certifying="Certificate",
     classifiers="load_model",
     data="Data LazyImages Split load_data",
     diagnosing="Diagnosis diagnose",
     errors="ArgumentError BlankcheckError DataError ModelError RunFolderError",
     judging="FIRST OODTest Score Verdict",
     types="Conditions Fooling Outcome",
-    **{"api.audit": "Audit audit", "api.harden": "Hardened harden"},
+    **{
+        "api.audit": "Audit audit",
+        "api.blend": "blend",
+        "api.certify": "certify gate",
+        "api.harden": "Hardened harden",
+        "comparing.folders": "compare",
+        "comparing.pairs": "Comparison",
+        "runs.blend_record": "Blends",
+        "verifying.folder": "Findings",
+        "verifying.verify": "verify",
+    },
 )
 
 

@@ -38,7 +38,6 @@ from blankcheck.blending.blending import (
 from blankcheck.classifiers import probabilities
 from blankcheck.classifiers.loading import save_model
 from blankcheck.classifiers.wrapper import fingerprint
-from blankcheck.cli.commands import blend as blend_command
 from blankcheck.cli.commands.blend import parse_alphas
 from blankcheck.cli.main import main
 from blankcheck.errors import ArgumentError, RunFolderError
@@ -347,7 +346,7 @@ def audited(plain, digits, tmp_path_factory) -> Path:
 def no_report(request, monkeypatch):
     """Only tests that ask for `reports` pay for drawing."""
     if "reports" not in request.fixturenames:
-        monkeypatch.setattr(blend_command, "write_report", lambda run: run / "report.html")
+        monkeypatch.setattr("blankcheck.api.blend.write_report", lambda run: run / "report.html")
 
 
 @pytest.fixture
@@ -405,7 +404,7 @@ def test_blend_writes_its_record_and_the_report(run, digits, capsys, reports, mo
     )
     assert (run / "figures" / "blend.svg").is_file()
     first = (run / "blend.json").read_bytes(), (run / "blend.safetensors").read_bytes()
-    monkeypatch.setattr(blend_command, "write_report", lambda run: run / "report.html")
+    monkeypatch.setattr("blankcheck.api.blend.write_report", lambda run: run / "report.html")
     assert main(["blend", str(run), "--per-pair", "3", "--alphas", "0.6,0.3", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["report"] == str(run / "report.html")
     assert ((run / "blend.json").read_bytes(), (run / "blend.safetensors").read_bytes()) == first, (

@@ -13,7 +13,7 @@ import torch
 from blankcheck.data import Data, load_data
 from blankcheck.data.loading import runs_code
 from blankcheck.data.named import read_idx
-from blankcheck.data.splits import Split, hold_out
+from blankcheck.data.split import Split, hold_out
 from blankcheck.errors import DataError
 
 RNG = np.random.default_rng(0)

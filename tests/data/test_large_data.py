@@ -24,9 +24,9 @@ from blankcheck.classifiers import TrainingPlan, build, evaluate, train_plainly
 from blankcheck.classifiers.wrapper import batch_size
 from blankcheck.cli.main import main
 from blankcheck.data import Data, LazyImages, Split, npz
-from blankcheck.data.folders import cropped
 from blankcheck.data.loading import load_data, runs_code
-from blankcheck.data.splits import fingerprint, hold_out
+from blankcheck.data.pillow import cropped
+from blankcheck.data.split import fingerprint, hold_out
 from blankcheck.data.variants import Crop, Variants, split_variants
 from blankcheck.errors import DataError
 from blankcheck.judging import FIRST, SECOND, OODTest
@@ -311,13 +311,13 @@ def test_a_broken_image_is_one_line_on_the_command_line(tmp_path, capsys):
 def test_variants_are_read_from_the_end_in_any_order():
     assert split_variants("folder:a+b/c+size=224") == (
         "folder:a+b/c",
-        Variants(None, Crop(224, 224)),
+        Variants(Crop(224, 224)),
     )
     assert split_variants("folder:d+size=224,256+lift=0.5") == (
         "folder:d",
-        Variants(0.5, Crop(224, 256)),
+        Variants(Crop(224, 256), lift=0.5),
     )
-    assert split_variants("folder:d+lift+size=8") == ("folder:d", Variants(0.3, Crop(8, 8)))
+    assert split_variants("folder:d+lift+size=8") == ("folder:d", Variants(Crop(8, 8), lift=0.3))
     assert split_variants("folder:d+size=3/e") == ("folder:d+size=3/e", Variants())
     assert runs_code("net.py:make+size=3") and not runs_code("folder:x+size=3+lift")
 

@@ -14,7 +14,7 @@ PACKAGE = Path(blankcheck.__file__).parent
 STEPS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli",),
-    ("sweep", "compare"),
+    ("sweep", "comparing"),
     ("verifying",),
     ("api",),
     ("trackers",),
@@ -29,6 +29,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
 )
 """The rooms from the top. A room knows those on lower steps, none beside it."""
 SHARED = (
+    "arguments",
     "types",
     "users",
     "outputs",

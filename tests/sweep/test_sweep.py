@@ -69,6 +69,7 @@ def weights_of(job: Job) -> list[float]:
         ({"epoch": 3}, WEIGHT, "base: epoch is no option of harden"),
         ({"seed": 3}, WEIGHT, "base: seed is an option of the sweep itself"),
         ({"resume": True}, WEIGHT, "base: resume has no meaning for a trial"),
+        ({"junit": "v.xml"}, WEIGHT, "base: junit has no meaning for a trial"),
         (
             {"epochs": "many"},
             WEIGHT,

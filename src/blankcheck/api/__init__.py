@@ -1,2 +1,2 @@
-"""The Python face of the commands: audit, harden, certify; arguments and callbacks, no settings, no
-terminal."""
+"""The Python face of the commands: audit, harden, certify, gate, blend; arguments and callbacks, no
+settings, and of a terminal only bars that a script asks for."""

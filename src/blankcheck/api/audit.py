@@ -12,15 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from blankcheck.api.bars import told
 from blankcheck.api.third_party import usable_attacks
 from blankcheck.api.twins import get_twins
+from blankcheck.arguments import plain_arguments
 from blankcheck.auditing import Gathered, Twin, check_enough, gather, level_of, preset_named
 from blankcheck.auditing.gather import Note
 from blankcheck.auditing.judges import Level
 from blankcheck.classifiers import UnitClassifier, load_model
 from blankcheck.classifiers.loading import model_bytes
+from blankcheck.classifiers.trial import check_classifier
 from blankcheck.classifiers.wrapper import device_of
-from blankcheck.data import Data
+from blankcheck.data import Data, check_data
 from blankcheck.judging import FIRST, Finding, Score, Verdict, judge, run_checks, verdict_json
 from blankcheck.judging.evidence import Attempt, Evidence
 from blankcheck.judging.ood import AUTO
@@ -163,6 +166,7 @@ def audit_records(verdict: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 # each argument is a choice of its own; all but four have a default
+@plain_arguments
 def audit(
     model: nn.Module | Classifier,
     data: Data,
@@ -172,11 +176,12 @@ def audit(
     confidence: float = 0.9,
     max_lit: int | None = None,
     ood_level: Level = "auto",
-    note: Note = lambda stage, done, all_, words: None,
+    progress: bool | None = None,
+    note: Note | None = None,
     twin: Callable[[], Twin] | None = None,
-    scores: Sequence[Score] = FIRST,
+    scores: Sequence[Score] | None = None,
     rivals: bool = False,
-    spread: Spread = alone,
+    spread: Spread | None = None,
 ) -> Audit:
     """Search `model` for fooling images, judge them, test the search's strength, give a verdict.
 
@@ -189,27 +194,34 @@ def audit(
         max_lit: most lit features; None takes 300, less for small images.
         ood_level: largest p-value of the out-of-distribution test; `auto` is 0.001 where enough
             real images calibrate it, else 0.01.
-        note: told how far the audit is, as note(stage, done, all, words).
+        progress: show bars; None where a terminal or a notebook shows them.
+        note: told in their place how far the audit is, as note(stage, done, all, words).
         twin: makes the network of the positive control; default: trained on half of the data, and
             cached.
-        scores: what the out-of-distribution test looks at.
+        scores: what the out-of-distribution test looks at; default `FIRST`.
         rivals: also run attacks of other libraries, where they are installed.
-        spread: by which processes share the work; all of them get the audit.
+        spread: by which processes share the work, all of which get the audit; default this one.
 
     Raises:
         ArgumentError, DataError, ModelError: with one line.
     """
+    check_classifier(model)
+    check_data(data)
     limit = max_lit if max_lit is not None else default_max_lit(data.shape)
     conditions = Conditions(confidence, limit, level_of(data, ood_level))
     check_seed(seed)
     check_enough(data, conditions.ood_level)
     classifier: Classifier = load_model(model) if isinstance(model, nn.Module) else model
 
-    def twins() -> Iterator[Twin]:
-        return iter([twin()]) if twin else get_twins(classifier, data, device_of(classifier), note)
-
     how, others = preset_named(preset), usable_attacks(rivals)
-    found = gather(classifier, data, conditions, how, twins, seed, note, scores, *others, spread)
+    with told(note, progress) as tell:
+
+        def twins() -> Iterator[Twin]:
+            made = get_twins(classifier, data, device_of(classifier), tell)
+            return iter([twin()]) if twin else made
+
+        asked = (tell, FIRST if scores is None else scores, *others, spread or alone)
+        found = gather(classifier, data, conditions, how, twins, seed, *asked)
     found = _chosen(found, AUTO if ood_level == AUTO else "given")
     found, packed = _confirmed(found, classifier, data)
     return Audit(found, packed, run_checks(found.evidence), classifier, data.source, preset, seed)

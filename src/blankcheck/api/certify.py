@@ -1,4 +1,4 @@
-"""A proof of how many lit features are too few, and what a verdict makes of it."""
+"""A proof of how many lit features are too few, what a verdict makes of it, and gates."""
 
 from __future__ import annotations
 
@@ -6,51 +6,122 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from torch import nn
 
 from blankcheck.api.audit import Audit
+from blankcheck.api.bars import told
+from blankcheck.arguments import plain_arguments
+from blankcheck.auditing import check_fits
 from blankcheck.auditing.gather import Note
-from blankcheck.certifying import SLOPE_STEPS, Certificate, Gated, GatePlan, certify, fit_gate
+from blankcheck.certifying import SLOPE_STEPS, Certificate, Gated, GatePlan, fit_gate, read_network
+from blankcheck.certifying.certificate import certify as prove
+from blankcheck.certifying.certificate import check_form
 from blankcheck.certifying.gate import most_open
-from blankcheck.classifiers import UnitClassifier
+from blankcheck.certifying.record import UNITS
+from blankcheck.classifiers import UnitClassifier, load_model
+from blankcheck.classifiers.trial import check_classifier
 from blankcheck.classifiers.wrapper import device_of, left_as_found
-from blankcheck.data import Data
+from blankcheck.data import Data, check_data
 from blankcheck.errors import ArgumentError
 from blankcheck.judging.evidence import Proof
 from blankcheck.runs.gate_file import RECORD as RECORD
+from blankcheck.seeds import check_seed
 
 MOST_STEPS = 100_000
 """Of training a gate."""
 
 
-def prove(
-    classifier: UnitClassifier,
+@plain_arguments
+def certify(
+    model: nn.Module,
     data: Data,
     confidence: float = 0.9,
+    *,
     unit: str = "features",
     slope_steps: int = SLOPE_STEPS,
-    note: Note = lambda stage, done, all_, words: None,
+    progress: bool | None = None,
+    note: Note | None = None,
 ) -> Certificate:
-    """The certificate of a network for the classes of its data.
+    """Prove how many lit features are too few for a network to be sure, class by class.
 
     Args:
-        classifier: from images in [0, 1] to outputs.
-        data: that it was made for.
+        model: from images in [0, 1] to outputs, made of operations that a proof knows.
+        data: that it was made for; the proof asks only for its shape and classes.
         confidence: that no sparse image is to be given, in (0, 1).
         unit: what is counted, `features` or `pixels`.
-        slope_steps: of optimising the relaxation.
-        note: told how far the proof is, as note(stage, done, all, words).
+        slope_steps: of optimising the relaxation where it does not succeed at once; 0 is fast and
+            proves less.
+        progress: show bars; None where a terminal or a notebook shows them.
+        note: told in their place how far the proof is, as note(stage, done, all, words).
+
+    Returns:
+        The certificate; its `k` has the largest number that is proved too few for each class.
+
+    Raises:
+        ArgumentError, ModelError: with one line, also for a network that no proof can be made of.
     """
-    classes, looked = len(data.classes), 0
+    check_classifier(model)
+    check_data(data)
+    classifier, classes, looked = load_model(model), len(data.classes), 0
+    form = check_fits(classifier, data)
+    if not isinstance(classifier.network, Gated):  # whose proof is that of the gate alone
+        check_form(form, read_network(classifier, data.shape).form)
+    with told(note, progress) as tell:
 
-    def watch(k: int, proved: int) -> None:
-        nonlocal looked
-        looked += 1
-        note("prove", looked, looked + 1, f"k = {k}: {proved} of {classes} classes")
+        def watch(k: int, proved: int) -> None:
+            nonlocal looked
+            looked += 1
+            tell("prove", looked, looked + 1, f"k = {k}: {proved} of {classes} classes")
 
-    asked = data.shape, classes, confidence, unit
-    made = certify(classifier, *asked, slope_steps=slope_steps, watch=watch)
-    note("prove", looked, looked, f"{looked} numbers of lit features in {made.seconds:.1f} s")
+        asked = data.shape, classes, confidence, unit
+        made = prove(classifier, *asked, slope_steps=slope_steps, watch=watch)
+        tell("prove", looked, looked, f"{looked} numbers of lit features in {made.seconds:.1f} s")
     return made
+
+
+@plain_arguments
+def gate(
+    model: nn.Module,
+    data: Data,
+    k: int,
+    confidence: float = 0.9,
+    *,
+    unit: str = "features",
+    steps: int = GatePlan.steps,
+    seed: int = 0,
+    progress: bool | None = None,
+    note: Note | None = None,
+) -> UnitClassifier:
+    """Put a small certified gate around a network: the same answers, and no confidence in images
+    with at most `k` lit features.
+
+    Args:
+        model: any network; its outputs need no proof.
+        data: that it was made for.
+        k: lit features, or pixels, that are to be too few for every class.
+        confidence: that no image with so few is to be given, in (0, 1).
+        unit: what k counts, `features` or `pixels`.
+        steps: of training the gate, a batch of real images and one bound each.
+        seed: of everything random.
+        progress: show bars; None where a terminal or a notebook shows them.
+        note: told in their place how far the training is, as note(stage, done, all, words).
+
+    Returns:
+        The network inside its gate, which `certify` and `audit` take.
+
+    Raises:
+        ArgumentError, ModelError: with one line, where no such gate can be made.
+    """
+    check_classifier(model)
+    check_data(data)
+    check_seed(seed)
+    if unit not in UNITS:
+        raise ArgumentError(f"unit must be features or pixels, got {unit!r}")
+    classifier = load_model(model)
+    form, plan = check_fits(classifier, data), GatePlan(steps=steps, seed=seed)
+    train = gate_for(classifier, data, form, k, confidence, unit, plan)
+    with told(note, progress) as tell:
+        return train(tell)
 
 
 def with_proof(made: Audit, certificate: Certificate) -> Audit:

@@ -6,24 +6,28 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from blankcheck.api.bars import told
 from blankcheck.api.third_party import usable_attacks
 from blankcheck.api.twins import get_twins
+from blankcheck.arguments import options_of, plain_arguments
 from blankcheck.auditing import Twin, check_enough, check_fits, level_of
+from blankcheck.auditing.gather import Note
 from blankcheck.auditing.judges import Level
 from blankcheck.certifying import read_network
 from blankcheck.classifiers import UnitClassifier, build, evaluate, load_model
 from blankcheck.classifiers.loading import model_bytes
-from blankcheck.classifiers.trial import check_trainable
+from blankcheck.classifiers.trial import check_classifier, check_trainable
 from blankcheck.classifiers.wrapper import device_of, left_as_found
-from blankcheck.data import Data
+from blankcheck.data import Data, check_data
 from blankcheck.errors import ArgumentError, BlankcheckError, ModelError, RunFolderError
-from blankcheck.hardening import Hardening, HardeningPlan, Round, objective_named
+from blankcheck.hardening import Hardening, HardeningOptions, HardeningPlan, Round, objective_named
 from blankcheck.hardening.measures import real_record
 from blankcheck.parallel.peers import ALONE, Peers
 from blankcheck.runs.claims import Claim
@@ -91,6 +95,8 @@ RESUMED, ENDED = "resumed", "ended"
 
 
 # each argument is a choice of its own; all but four have a default
+@options_of(HardeningOptions)
+@plain_arguments
 def harden(
     model: nn.Module | str,
     data: Data,
@@ -105,9 +111,10 @@ def harden(
     rivals: bool = False,
     run: RunFolder | None = None,
     resume: bool = False,
-    watch: Watch = lambda made, batch, batches, words: None,
+    progress: bool | None = None,
+    watch: Watch | None = None,
     device: torch.device | None = None,
-    peers: Peers = ALONE,
+    peers: Peers | None = None,
     **options: Any,
 ) -> Hardened:
     """Train a network on real images and on the fooling images found against it, so that the search
@@ -128,15 +135,20 @@ def harden(
         rivals: log what attacks of other libraries find, where they are installed.
         run: where the state is kept after each round.
         resume: go on from the state in `run`, to the same bits as if the run had not stopped.
-        watch: told of each finished round, and of batches.
+        progress: show bars; None where a terminal or a notebook shows them.
+        watch: told in their place of each finished round, and of batches.
         device: where to train; default where the network is.
         peers: processes that train together and share the searches; the first one keeps the state.
-            Results depend on how many there are, and a run may go on with another number.
-        options: any other field of `HardeningPlan`.
+            Results depend on how many there are, and a run may go on with another number. Default
+            this one alone.
+        options: any other field of `HardeningPlan`, by its name.
 
     Raises:
         ArgumentError, DataError, ModelError, RunFolderError: with one line.
     """
+    if not isinstance(model, str):
+        check_classifier(model)
+    check_data(data)
     trained = is_trained(model, data)
     plan = plan_of(data, epochs, rounds, {**options, "objective": objective}, trained)
     limit = max_lit if max_lit is not None else default_max_lit(data.shape)
@@ -156,15 +168,17 @@ def harden(
         return next(get_twins(network, data, device_of(network)), None)
 
     asked, _ = usable_attacks(rivals)
-    work = Hardening(network, data, plan, conditions, seed, twin, asked, peers)
+    work = Hardening(network, data, plan, conditions, seed, twin, asked, peers or ALONE)
     if run is not None and resume:
         _resume(work, run)
+    with told(None, progress if watch is None else False) as tell:
+        watch = watch or _rounds(tell)
         if work.history:
             watch(work.history[-1], 0, 0, ENDED if work.done else RESUMED)
-    for made in work.rounds(lambda batch, batches, words: watch(None, batch, batches, words)):
-        if run is not None:
-            _keep_state(work, run)
-        watch(made, 0, 0, "")
+        for made in work.rounds(partial(watch, None)):
+            if run is not None:
+                _keep_state(work, run)
+            watch(made, 0, 0, "")
     kept = work.kept
     assert kept is not None, "a plan has at least one round"
     network.load_state_dict(kept.network)
@@ -175,6 +189,23 @@ def harden(
     last = {"kind": "real", "split": "test", "round": kept.index, **real}
     records = (*_logged(work), last)
     return Hardened(network, tuple(work.history), kept.index, records, data.source)
+
+
+def _rounds(tell: Note) -> Watch:
+    """Tells how far each round is, and what came of it."""
+    now = 0
+
+    def watch(made: Round | None, batch: int, batches: int, words: str) -> None:
+        nonlocal now
+        if made is None:
+            # one more for the search that ends the round
+            tell(f"round {now + 1}", batch, batches + 1, words)
+            return
+        now = made.index + 1
+        rates = f"accuracy {made.validation_accuracy:.2%}, fooled {made.fresh_rate:.0%}"
+        tell(f"round {now}", 1, 1, rates)
+
+    return watch
 
 
 def _logged(work: Hardening) -> list[dict[str, Any]]:

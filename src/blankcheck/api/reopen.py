@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from blankcheck.api.audit import MODEL
 from blankcheck.auditing import check_fits
@@ -15,7 +16,7 @@ from blankcheck.certifying import Gated
 from blankcheck.certifying.record import MOST_FEATURES
 from blankcheck.classifiers import ARCHITECTURES, UnitClassifier, load_model
 from blankcheck.classifiers.loading import parse_normalize
-from blankcheck.classifiers.wrapper import left_as_found
+from blankcheck.classifiers.wrapper import Normalisation, left_as_found
 from blankcheck.data import Data, load_data
 from blankcheck.data.loading import runs_code
 from blankcheck.errors import ArgumentError, RunFolderError
@@ -26,7 +27,7 @@ from blankcheck.types import images_at_once
 
 
 def data_again(
-    config: Mapping[str, Any], source: str | None = None, data_dir: str | None = None
+    config: Mapping[str, Any], source: Data | str | None = None, data_dir: str | None = None
 ) -> Data | None:
     """The data set of a run.
 
@@ -39,7 +40,7 @@ def data_again(
         None where the data set is not at hand, or is code that only the settings name.
     """
     if source is not None:
-        return load_data(source, data_dir)
+        return source if isinstance(source, Data) else load_data(source, data_dir)
     source = text_of(config, "data")
     try:
         folder = data_dir or text_of(config, "data_dir") or None
@@ -52,9 +53,9 @@ def model_again(
     run: RunFolder,
     config: Mapping[str, Any],
     data: Data | None,
-    model: str | None = None,
+    model: nn.Module | str | None = None,
     weights: str | None = None,
-    normalize: str | None = None,
+    normalize: Normalisation | str | None = None,
     unsafe_pickle: bool = False,
 ) -> UnitClassifier:
     """The network of a run: one that is named now, or a built-in network from safetensors.
@@ -62,8 +63,8 @@ def model_again(
     Args:
         run: the folder, and `config` its settings.
         data: the data set, where it is at hand.
-        model: a name or a factory in place of what the settings name, and likewise `weights` and
-            `normalize`.
+        model: a network, its name or its factory in place of what the settings name, and likewise
+            `weights` and `normalize`.
         unsafe_pickle: load .pt files that hold more than tensors.
 
     Returns:
@@ -74,6 +75,10 @@ def model_again(
         ModelError: where the network cannot be built or loaded.
         RunFolderError: where a file of the folder cannot be read.
     """
+    if isinstance(model, nn.Module):
+        handed = normalize if not isinstance(normalize, str) else parse_normalize(normalize)
+        network = load_model(model, weights, data, handed, unsafe_pickle=unsafe_pickle)
+        return with_gate(run, network, data)
     name = model or text_of(config, "model")
     if model is None and name not in ARCHITECTURES:
         refused = "run folders run no code: name it with --model"
@@ -82,7 +87,9 @@ def model_again(
         weights = str(run.check(MODEL))  # of a hardening these, and not the ones that it began with
     elif weights is None:
         weights = text_of(config, "weights") or None
-    named = name, weights, data, parse_normalize(normalize or text_of(config, "normalize"))
+    if normalize is None or isinstance(normalize, str):
+        normalize = parse_normalize(normalize or text_of(config, "normalize"))
+    named = name, weights, data, normalize
     return with_gate(run, load_model(*named, unsafe_pickle=unsafe_pickle), data)
 
 

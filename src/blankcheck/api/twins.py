@@ -23,7 +23,7 @@ from blankcheck.classifiers.training import TrainingPlan, train_plainly
 from blankcheck.classifiers.wrapper import devices_of
 from blankcheck.data import Data, Split
 from blankcheck.data.named import cache_folder
-from blankcheck.data.splits import fingerprint
+from blankcheck.data.split import fingerprint
 from blankcheck.errors import DataError, ModelError
 from blankcheck.files import MOST_TENSORS, pack, read_file, unpack
 from blankcheck.outputs import output_form

@@ -9,16 +9,20 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from blankcheck.arguments import plain_arguments
 from blankcheck.auditing.attack_run import Job
 from blankcheck.auditing.attempts import run_attempts
 from blankcheck.auditing.portfolio import ATTACKS, BEST, Attack, always, reserve, within
+from blankcheck.classifiers.trial import check_classifier, other_images
 from blankcheck.classifiers.wrapper import device_of, left_as_found
-from blankcheck.errors import ArgumentError
+from blankcheck.data import check_data
+from blankcheck.errors import ArgumentError, ModelError
 from blankcheck.fooling import MAX_STEPS, NEED_REAL, STARTS, UNTIL, ProximalMomentum, TabuSearch
 from blankcheck.fooling.masks import KINDS
 from blankcheck.fooling.starts import Real
 from blankcheck.outputs import output_form, run
 from blankcheck.seeds import check_seed
+from blankcheck.text import one_line
 from blankcheck.types import Accept, Classifier, Conditions, Fooling, default_max_lit
 
 if TYPE_CHECKING:
@@ -30,6 +34,7 @@ GIVEN = "given"
 
 
 # the arguments are what a script may choose of a search
+@plain_arguments
 def fool(
     model: Classifier,
     targets: Iterable[int],
@@ -77,7 +82,14 @@ def fool(
     Raises:
         ArgumentError: an argument is out of its range.
     """
-    wanted = [int(t) for t in targets]
+    check_classifier(model)
+    try:
+        wanted = [int(t) for t in targets]
+    except (TypeError, ValueError) as error:
+        words = "targets must be whole numbers, one a class, as range(10)"
+        raise ArgumentError(f"{words}, got {one_line(targets, 40)}") from error
+    if data is not None:
+        check_data(data)
     image_shape = _shape(shape, data)
     limit = max_lit if max_lit is not None else default_max_lit(image_shape)
     conditions = Conditions(confidence, limit)
@@ -87,7 +99,7 @@ def fool(
     real = (data.validation.images, data.validation.labels) if data is not None else None
     with left_as_found(model, seed):
         probe = _probe(image_shape, data, seed).to(device)
-        form, outputs = output_form(model, probe), run(model, probe[:2]).shape[1]
+        form, outputs = _form(model, probe), run(model, probe[:2]).shape[1]
         low, high = min(wanted), max(wanted)
         if low < 0 or high >= outputs:
             raise ArgumentError(f"targets must lie in 0..{outputs - 1}, got {low}..{high}")
@@ -109,6 +121,13 @@ def fool(
             device=device,
         )
         return run_attempts(job, [t for t in wanted for _ in range(per_target)]).best
+
+
+def _form(model: Classifier, probe: Tensor) -> str:
+    try:
+        return output_form(model, probe)
+    except ModelError as error:
+        raise ModelError(f"{error}{other_images(model, probe)}") from error
 
 
 def _shape(shape: Sequence[int] | None, data: Data | None) -> tuple[int, int, int]:
@@ -169,7 +188,7 @@ def _descent_and_exchange(start: str, steps: int) -> tuple[Attack, ...]:
 
 
 def _mask(mask: Tensor | str | None, shape: tuple[int, ...]) -> Tensor | str | None:
-    if isinstance(mask, str) and mask not in KINDS:
+    if not isinstance(mask, Tensor | None) and mask not in KINDS:
         kinds = ", ".join(KINDS)
         raise ArgumentError(f"mask must be a bool tensor or one of {kinds}, got {mask!r}")
     if not isinstance(mask, Tensor):

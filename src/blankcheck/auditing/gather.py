@@ -28,7 +28,7 @@ from blankcheck.auditing.witnesses import (
     witnesses,
 )
 from blankcheck.classifiers import evaluate, probabilities
-from blankcheck.classifiers.trial import FORM_IMAGES, try_out
+from blankcheck.classifiers.trial import FORM_IMAGES, other_images, try_out
 from blankcheck.classifiers.wrapper import device_of, fingerprint, left_as_found
 from blankcheck.data import Data, Split
 from blankcheck.errors import ModelError
@@ -220,7 +220,10 @@ def check_fits(classifier: Classifier, data: Data) -> str:
     try:
         form = try_out(classifier, some)
     except ModelError as error:
-        raise ModelError(f"{error}; the images are those of data {data.source!r}") from error
+        advice = other_images(classifier, some)
+        raise ModelError(
+            f"{error}; the images are those of data {data.source!r}{advice}"
+        ) from error
     with left_as_found(classifier), torch.no_grad():
         outputs = run(classifier, some[:1].to(device_of(classifier), copy=True)).shape[1]
     classes = len(data.classes)

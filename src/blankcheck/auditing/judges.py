@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from blankcheck.data import Data
-from blankcheck.errors import DataError
+from blankcheck.errors import ArgumentError, DataError
 from blankcheck.judging import FIRST, ODD, SECOND, OODTest, Score
 from blankcheck.judging.ood import AUTO, check_size, fewest_images, usual_level
 from blankcheck.parallel.spread import Spread, alone
+from blankcheck.text import short
 
 Level = float | Literal["auto"]
 """A level that was asked for, or the one that suits the data."""
@@ -29,7 +30,11 @@ def ood_test(
 
 def level_of(data: Data, asked: Level = "auto") -> float:
     """The level asked for; of `auto` the one whose guarantee the data carry (`usual_level`)."""
-    return usual_level(data.halves[1].images) if asked == AUTO else float(asked)
+    if asked == AUTO:
+        return usual_level(data.halves[1].images)
+    if isinstance(asked, str):
+        raise ArgumentError(f"ood_level must be a number or {AUTO}, got {short(asked)}")
+    return float(asked)
 
 
 def check_enough(data: Data, level: float) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+from blankcheck.arguments import plain_arguments
 from blankcheck.classifiers.filling import fill, into
 from blankcheck.classifiers.hubs import from_hub, is_hub_name
 from blankcheck.classifiers.model_files import from_file, is_model_file
@@ -17,17 +17,16 @@ from blankcheck.classifiers.reference import ARCHITECTURES, Shape, build
 from blankcheck.classifiers.trial import check_ready
 from blankcheck.classifiers.weights import Weights, read_weights
 from blankcheck.classifiers.wrapper import Normalisation, UnitClassifier
+from blankcheck.data import Data, check_data
 from blankcheck.errors import ArgumentError, ModelError
 from blankcheck.factories import call_factory, is_factory
 from blankcheck.files import pack
-
-if TYPE_CHECKING:
-    from blankcheck.data import Data
 
 MOST_FEATURES, MOST_WIDE = 1_000_000_000, 100_000
 """Features of an image, and channels or outputs, that a file of weights may speak of."""
 
 
+@plain_arguments
 def load_model(
     model: nn.Module | str,
     weights: str | os.PathLike[str] | None = None,
@@ -57,6 +56,12 @@ def load_model(
     Raises:
         ModelError: anything does not fit, in one line.
     """
+    brought: object = model
+    if not isinstance(brought, nn.Module | str):
+        got = type(brought).__name__
+        raise ArgumentError(f"model must be a network, its name or its factory, got {got}")
+    if data is not None:
+        check_data(data)
     given = read_weights(weights, unsafe_pickle) if weights is not None else None
     if isinstance(model, nn.Module):
         classifier = _wrapped(model, normalize)

@@ -10,7 +10,8 @@ from torch.nn.parameter import is_lazy
 
 from blankcheck.classifiers.weights import PROGRAM
 from blankcheck.classifiers.wrapper import UnitClassifier, device_of, fingerprint, left_as_found
-from blankcheck.errors import ModelError
+from blankcheck.data.variants import variant_for
+from blankcheck.errors import ArgumentError, ModelError
 from blankcheck.outputs import ON_A_COPY, WRITES, output_form, run
 from blankcheck.types import Classifier, images_at_once
 from blankcheck.users import calling
@@ -22,6 +23,14 @@ MOST = 1000
 """Images of the largest batch that is tried; searches score about as many trials at once."""
 EXPORT = "torch.export.export(network, (images,), dynamic_shapes=({0: torch.export.Dim('n')},))"
 OF_THE_BATCH = re.compile(r"shape\[0\]|size\(\)\[0\]")
+
+
+def check_classifier(model: object) -> None:
+    """Raises ArgumentError for what is no network and cannot be called as one."""
+    if isinstance(model, type) or not callable(model):
+        got = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+        words = "model must be a network, or a callable from images to outputs"
+        raise ArgumentError(f"{words}, got {got}; bc.load_model makes one of a name")
 
 
 def try_out(classifier: Classifier, images: Tensor) -> str:
@@ -48,6 +57,26 @@ def try_out(classifier: Classifier, images: Tensor) -> str:
         except ModelError as error:
             raise ModelError(f"{error}{_advice(classifier, str(error))}") from error
     return form
+
+
+def other_images(classifier: Classifier, images: Tensor) -> str:
+    """What to put behind the name of the data where a classifier takes no images of this size or of
+    so many channels, as the end of a line; empty where nothing usual helps."""
+
+    def takes(made: Tensor) -> bool:
+        try:
+            run(classifier, made.to(device_of(classifier)))
+        except ModelError:
+            return False
+        return True
+
+    with left_as_found(classifier), torch.no_grad():
+        variant = "" if takes(images[:2].clone()) else variant_for(images[:2], takes)
+    if not variant:
+        return ""
+    return (
+        f"; it takes them with {variant} behind the name of the data, or data.variant({variant!r})"
+    )
 
 
 @torch.no_grad()

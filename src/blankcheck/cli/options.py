@@ -20,9 +20,10 @@ class Common:
     """What every command that runs a classifier takes.
 
     Args:
-        data: digits, mnist, fashion-mnist, cifar10, npz:FILE, folder:DIR or file.py:factory; with
-            +lift=C behind it, every feature is raised by C (0.3), so that no real image is sparse;
-            with +size=N behind a folder, the N x N middle of each image is taken.
+        data: digits, mnist, fashion-mnist, cifar10, npz:FILE, folder:DIR, hf:NAME, FILE.parquet or
+            file.py:factory; with +resize=N behind it images are made N x N, with +channels=1|3
+            grey or colour; with +lift=C every feature is raised by C (0.3), so that no real image
+            is sparse; with +size=N behind a folder, the N x N middle of each image is taken.
         data_dir: where the files of named data sets are looked for first (then $BLANKCHECK_DATA,
             then the cache).
         model: mlp, cnn, cnn-wide-kernel (made for certificates), resnet, resnet18, file.py:factory,

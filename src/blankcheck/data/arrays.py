@@ -1,4 +1,4 @@
-"""From arrays as users have them to a data set."""
+"""From arrays as users have them to splits of a data set."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from blankcheck.data.lazy import LazyImages, bytes_of, check_range
 from blankcheck.data.npz import FileRows
-from blankcheck.data.splits import Data, Split, hold_out
+from blankcheck.data.split import Split, three_parts
 from blankcheck.errors import DataError
 from blankcheck.text import one_line
 from blankcheck.types import images_at_once, in_pieces
@@ -21,43 +21,49 @@ USUAL = (1, 3, 4)
 """Channels of images of cameras."""
 MOST_CLASSES = 100_000
 """A label beyond is a slip, and would make names and figures of as many classes."""
+Parts = tuple[tuple[str, ...], Split, Split, Split]
+"""Names of the classes, then train, validation and test: what a `Data` is made of."""
 
 
-def from_arrays(source: str, arrays: dict[str, Any], most: int) -> Data:
+def split_arrays(source: str, arrays: dict[str, Any], most: int) -> Parts:
     """x_train, y_train, x_test, y_test, and perhaps x_val and y_val; or x and y, split 80/10/10;
     and perhaps class_names.
 
     Images beyond `most` bytes as float32 stay as they are, and those asked for are made float32.
     Raises DataError with one line.
     """
-    given = {name: _array(source, name, arrays[name]) for name in ARRAYS if name in arrays}
+    given = {name: as_array(source, name, arrays[name]) for name in ARRAYS if name in arrays}
     lazy = sum(bytes_of(np.shape(given[name])) for name in IMAGES if name in given) > most
 
-    def split(part: str) -> Split:
-        return _split(source, part, given[f"x{part}"], given[f"y{part}"], lazy)
+    def split(part: str) -> Split | None:
+        x, y = given.get(f"x{part}"), given.get(f"y{part}")
+        return None if x is None or y is None else _split(source, part, x, y, lazy)
 
     if {"x_train", "y_train", "x_test", "y_test"} <= given.keys():
         train, test = split("_train"), split("_test")
-        if {"x_val", "y_val"} <= given.keys():
-            rest, validation = train, split("_val")
-        else:
-            rest, validation = hold_out(train, 0.1)
     elif {"x", "y"} <= given.keys():
-        remaining, test = hold_out(split(""), 0.1)
-        rest, validation = hold_out(remaining, 1 / 9, salt=1)
+        train, test = split(""), None
     else:
         words = "must hold x_train y_train x_test y_test, or x y"
         raise DataError(f"data {source!r} {words}; got {' '.join(sorted(arrays))}")
-    count = 1 + max(int(s.labels.max()) for s in (rest, validation, test))
-    names = arrays.get("class_names")
-    named = [str(name) for name in np.atleast_1d(range(count) if names is None else names)]
-    if len(named) < count:
-        words = f"data {source!r}: class_names has {len(named)} names, labels go to {count - 1}"
+    assert train is not None, "it was given"
+    splits = three_parts(train, split("_val") if test is not None else None, test)
+    return named(source, arrays.get("class_names"), *splits)
+
+
+def named(source: str, names: Any, *splits: Split) -> Parts:
+    """The splits behind the names of their classes, which are numbers where there are none;
+    DataError where there are too few."""
+    count = 1 + max(int(s.labels.max()) for s in splits)
+    names = [str(name) for name in np.atleast_1d(range(count) if names is None else names)]
+    if len(names) < count:
+        words = f"data {source!r}: class_names has {len(names)} names, labels go to {count - 1}"
         raise DataError(words)
-    return Data(source, tuple(named), rest, validation, test)
+    train, validation, test = splits
+    return tuple(names), train, validation, test
 
 
-def _array(source: str, name: str, value: Any) -> Any:
+def as_array(source: str, name: str, value: Any) -> Any:
     """What a factory or an archive gave as an array of numpy, or rows of a file."""
     if isinstance(value, FileRows | np.ndarray):
         return value
@@ -80,14 +86,14 @@ def _array(source: str, name: str, value: Any) -> Any:
 def _split(source: str, part: str, x: Any, y: Any, lazy: bool) -> Split:
     if not len(np.shape(x)) or len(x) == 0:
         raise DataError(f"data {source!r} holds no images")
-    labels = _labels(f"data {source!r}: y{part}", y)
+    labels = as_labels(f"data {source!r}: y{part}", y)
     if len(x) != len(labels):
         raise DataError(f"data {source!r} has {len(x)} images but {len(labels)} labels")
     images = _lazy_images(source, x) if lazy else as_unit_images(source, np.asarray(x))
     return Split(images, labels)
 
 
-def _labels(what: str, y: Any) -> Tensor:
+def as_labels(what: str, y: Any) -> Tensor:
     """(n,) int64; DataError that names the first that is no whole number from 0 on."""
     if y.ndim == 2 and y.shape[1] > 1:
         words = f"{what} must hold one label an image, got {tuple(y.shape)}"

@@ -11,14 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from blankcheck.data.arrays import to_unit
 from blankcheck.data.lazy import LazyImages, bytes_of, check_range
-from blankcheck.data.splits import Data, Split, hold_out
+from blankcheck.data.pillow import GREY, decoded, stacked
+from blankcheck.data.split import SPLITS, Split, hold_out
+from blankcheck.data.splits import Data
 from blankcheck.data.variants import Crop
 from blankcheck.errors import DataError
 from blankcheck.text import one_line
@@ -28,16 +29,6 @@ if TYPE_CHECKING:
 
 IMAGE_ENDINGS = {".png", ".bmp", ".jpg", ".jpeg", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
 HIDDEN = "hidden files and folders"
-SPLITS = {
-    "train": ("train", "training"),
-    "validation": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
-}
-"""Names of folders, in any case, that hold a split and not a class."""
-DEPTHS = {"I;16": 65535, "I;16L": 65535, "I;16B": 65535, "I;16N": 65535, "F": 1}
-"""Modes of files of one channel with more than 8 bits, and what stands for white in them."""
-GREY = ("1", "L", "I", *DEPTHS)
-"""Modes of files that are read as one channel; all others as red, green and blue."""
 
 
 def from_folder(source: str, folder: Path, crop: Crop | None, most: int) -> Data:
@@ -185,7 +176,7 @@ class ImageFiles:
         """All images, in memory."""
         images = [self._decoded(position) for position in range(len(self))]
         self._check_sizes({image.shape for image in images})
-        unit = to_unit(self.source, _stacked(images), axis=3)
+        unit = to_unit(self.source, stacked(images), axis=3)
         check_range(f"data {self.source!r}: float images", unit)
         return Split(unit, self.labels)
 
@@ -201,7 +192,7 @@ class ImageFiles:
         with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:
             images = list(pool.map(self._decoded, positions.tolist()))
         self._check_sizes({image.shape for image in images})
-        return to_unit(self.source, _stacked(images), axis=3)
+        return to_unit(self.source, stacked(images), axis=3)
 
     def _check_sizes(self, sizes: set[tuple[int, ...]]) -> None:
         if len(sizes) != 1:
@@ -221,44 +212,7 @@ class ImageFiles:
         """(h, w, 1) or (h, w, 3): bytes, or floats of what has more than 8 bits."""
         path = self._path(position)
         with _opened(path) as image:
-            grey = image.mode in GREY if self.grey is None else self.grey
-            whole = _unit(image, path) if image.mode in ("I", *DEPTHS) else None
-            if whole is None:
-                whole = image.convert("L" if grey else "RGB")
-            cut = np.asarray(whole if self.crop is None else cropped(whole, self.crop))
-            wide = cut if cut.ndim == 3 else cut[:, :, None]
-            return wide if grey or wide.shape[2] == 3 else wide.repeat(3, axis=2)
-
-
-def _unit(image: Image, path: Path) -> Image:
-    """An image of more than 8 bits as floats, in which 1 is white."""
-    from PIL import Image
-
-    white = DEPTHS.get(image.mode)
-    if white is None and image.format == "PNG":
-        white = 65535  # of which no other depth is opened so
-    if white is None:
-        words = "has 32 bits to a pixel, of which nothing says what is white"
-        raise DataError(f"image {path} {words}; save it as floats in [0, 1]")
-    return Image.fromarray(np.asarray(image).astype(np.float32) / white)
-
-
-def _stacked(images: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """(n, h, w, c); where some are floats, all of them."""
-    if any(image.dtype != np.uint8 for image in images):
-        images = [i / np.float32(255) if i.dtype == np.uint8 else i for i in images]
-    return np.stack(images)
-
-
-def cropped(image: Image, crop: Crop) -> Image:
-    """The square in the middle whose side is `crop.side` when the image's shorter side is made
-    `crop.of`: bilinear, and averaged over the source where it is made smaller."""
-    from PIL.Image import Resampling
-
-    side = min(image.size) * crop.side / crop.of
-    left, top = (image.width - side) / 2, (image.height - side) / 2
-    box = (left, top, left + side, top + side)
-    return image.resize((crop.side, crop.side), Resampling.BILINEAR, box=box)
+            return decoded(image, f"image {path}", self.crop, self.grey)
 
 
 @contextmanager

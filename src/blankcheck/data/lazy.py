@@ -51,9 +51,14 @@ class LazyImages:
         """Some of the images, which are not read yet."""
         return replace(self, positions=self.positions[index])
 
-    def changed(self, change: Callable[[Tensor], Tensor]) -> LazyImages:
-        """The same images after `change`, from (k, c, h, w) in [0, 1] to the same."""
-        return replace(self, read=lambda positions: change(self.read(positions)))
+    def changed(
+        self, change: Callable[[Tensor], Tensor], size: tuple[int, int, int] | None = None
+    ) -> LazyImages:
+        """The same images after `change`, from (k, c, h, w) in [0, 1] to as many in [0, 1].
+
+        size: (c, h, w) after it, where that is another one.
+        """
+        return replace(self, read=lambda at: change(self.read(at)), size=size or self.size)
 
     def _images(self, positions: Tensor) -> Tensor:
         images = torch.empty(len(positions), *self.size)

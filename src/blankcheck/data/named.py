@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from blankcheck.data.splits import Data, Split, hold_out
+from blankcheck.data.split import Split, hold_out
+from blankcheck.data.splits import Data
 from blankcheck.errors import DataError
 
 DIGITS = tuple(str(d) for d in range(10))

@@ -1,24 +1,27 @@
-"""A data set: train, validation and test, and the two disjoint halves A and B of train."""
+"""A data set: train, validation and test, and the two disjoint halves A and B of train; from
+arrays, datasets and loaders."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Self
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
-from blankcheck.copies import cut_together, first_copies
-from blankcheck.data.lazy import LazyImages, check_range
-from blankcheck.errors import DataError
+from blankcheck.data.arrays import split_arrays
+from blankcheck.data.items import Columns, split_datasets
+from blankcheck.data.lazy import IN_MEMORY, check_range
+from blankcheck.data.split import SPLIT_SEED, Split, cut, fingerprint, random_order
+from blankcheck.data.variants import Crop, split_variants
+from blankcheck.errors import ArgumentError, DataError
 from blankcheck.text import one_line
-from blankcheck.types import Images, images_at_once, in_pieces
+from blankcheck.types import images_at_once, in_pieces
 
-SPLIT_SEED = 20240229
-"""Of a data set, not of a run: every run must agree which images were never trained on."""
 NAMED = 5
 """Classes that are named of those without images."""
 LOOKED_AT, DIM = 50, 0.1
@@ -27,41 +30,6 @@ LOOKED_AT, DIM = 50, 0.1
 MEASURED_WHOLE, MEASURED = 150_000_000, 300_000_000
 """Images x features of the training images up to which mean and standard deviation are those of one
 tensor, however they are kept; and of the sample, read piece by piece, that stands for more."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """Images and their labels.
-
-    Args:
-        images: (n, c, h, w) float32 in [0, 1], a tensor or, beyond memory, `LazyImages`.
-        labels: (n,) int64.
-    """
-
-    images: Images
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def take(self, index: Tensor) -> Split:
-        """The images and labels at the given positions; lazy images stay so."""
-        images = self.images
-        some = images.take(index) if isinstance(images, LazyImages) else images[index]
-        return Split(some, self.labels[index])
-
-    def loaded(self) -> Tensor:
-        """All images as one tensor, (n, c, h, w). Of a large set ask only a sample for it."""
-        return self.images if isinstance(self.images, Tensor) else self.images[:]
-
-    def sample(self, n: int, seed: int) -> Split:
-        """At most `n` images, drawn without replacement."""
-        return self.take(_order(len(self), seed)[:n])
-
-    def at_most(self, numbers: int, seed: int = SPLIT_SEED) -> Split:
-        """This split, or a sample where it has more than so many images x features; one or more."""
-        n = max(1, numbers // math.prod(self.images.shape[1:]))
-        return self if n >= len(self) else self.sample(n, seed)
 
 
 @dataclass(frozen=True)
@@ -95,6 +63,130 @@ class Data:
             only = self.classes[self.targets[0]]
             words = f"must have images of at least 2 classes, got those of {only!r} alone"
             raise DataError(f"data {self.source!r} {words}")
+
+    @classmethod
+    def from_arrays(
+        cls,
+        images: Any,
+        labels: Any,
+        *,
+        test: tuple[Any, Any] | None = None,
+        validation: tuple[Any, Any] | None = None,
+        class_names: Sequence[str] | None = None,
+        source: str = "arrays",
+        in_memory: int = IN_MEMORY,
+    ) -> Self:
+        """A data set of arrays: of numpy, torch, or lists of these.
+
+        Args:
+            images: (n, h, w), (n, c, h, w) or (n, h, w, c), uint8 or floats in [0, 1].
+            labels: (n,) whole numbers from 0.
+            test: (images, labels) to test on; else a tenth of all is held out.
+            validation: (images, labels) to choose by; else a tenth is held out.
+            class_names: the names of the classes; default their numbers.
+            source: what reports and messages call it.
+            in_memory: bytes of images, as float32, above which arrays stay as they are, and those
+                asked for are made float32; of memory-mapped ones, only these are read.
+
+        Raises:
+            DataError: with one line.
+        """
+        given = {"class_names": class_names} if class_names is not None else {}
+        if test is None:
+            if validation is not None:
+                raise DataError(f"data {source!r}: validation needs a test set beside it")
+            return cls(source, *split_arrays(source, given | {"x": images, "y": labels}, in_memory))
+        parts = {"train": (images, labels), "test": test, "val": validation}
+        for part, pair in parts.items():
+            if pair is not None:
+                given[f"x_{part}"], given[f"y_{part}"] = pair
+        return cls(source, *split_arrays(source, given, in_memory))
+
+    @classmethod
+    def from_dataset(
+        cls,
+        train: Any,
+        test: Any = None,
+        validation: Any = None,
+        *,
+        image: str | None = None,
+        label: str | None = None,
+        size: int | None = None,
+        class_names: Sequence[str] | None = None,
+        source: str | None = None,
+        in_memory: int = IN_MEMORY,
+    ) -> Self:
+        """A data set of any dataset whose items are images with labels: torchvision's, Hugging
+        Face's, `torch.utils.data` or your own.
+
+        Items are (image, label) or tables with such columns. An image is a picture of Pillow, or an
+        array or tensor (h, w), (c, h, w) or (h, w, c), uint8 or floats in [0, 1]; so leave random
+        transforms and Normalize out of a transform.
+
+        Args:
+            train: images to train on; or datasets by the names of their splits, train, validation
+                and test, as Hugging Face's `load_dataset` gives them.
+            test: images to test on; else a tenth of all is held out.
+            validation: images to choose by; else a tenth is held out.
+            image: the column with the image, of tables that do not call it image or img.
+            label: the column with the label, of tables that do not call it label.
+            size: makes the shorter side of every picture so long, and cuts out the square in the
+                middle.
+            class_names: the names of the classes; default those of the dataset, else the numbers.
+            source: what reports and messages call it; default the name of the dataset's class.
+            in_memory: bytes of images, as float32, above which they are read when asked for.
+
+        Raises:
+            DataError: with one line.
+        """
+        source = source if source is not None else type(train).__name__
+        columns = Columns(image, label, None if size is None else Crop(size, size))
+        parts = split_datasets(source, train, validation, test, columns, class_names, in_memory)
+        return cls(source, *parts)
+
+    @classmethod
+    def from_dataloader(
+        cls,
+        train: DataLoader[Any],
+        test: DataLoader[Any] | None = None,
+        validation: DataLoader[Any] | None = None,
+        *,
+        class_names: Sequence[str] | None = None,
+        source: str | None = None,
+    ) -> Self:
+        """A data set of what loaders give: batches (images, labels), or tables of them.
+
+        Every item is taken once, in the order of its dataset, whatever order the loader deals them
+        in, and as its own function collates it. `from_dataset` takes loaders, too, and more
+        arguments.
+
+        Args:
+            train: images to train on.
+            test: images to test on; else a tenth of all is held out.
+            validation: images to choose by; else a tenth is held out.
+            class_names: the names of the classes; default those of the dataset, else the numbers.
+            source: what reports and messages call it; default the name of the dataset's class.
+
+        Raises:
+            DataError: with one line.
+        """
+        source = source or type(getattr(train, "dataset", train)).__name__
+        named: dict[str, Any] = {"class_names": class_names, "source": source}
+        return cls.from_dataset(train, test, validation, **named)
+
+    def variant(self, name: str) -> Data:
+        """The same images changed, as what stands behind the name of a data set says it.
+
+        Args:
+            name: `+resize=32`, `+channels=3` or `+lift=0.3`, or several of them.
+
+        Raises:
+            DataError: there is no such variant, or it does not fit these images.
+        """
+        rest, variants = split_variants(name)
+        if rest or variants.size is not None:
+            raise DataError(f"variant must be +resize=N, +channels=1|3 or +lift=C, got {name!r}")
+        return variants.applied(self)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -130,8 +222,8 @@ class Data:
     @cached_property
     def halves(self) -> tuple[Split, Split]:
         """Disjoint random halves A and B of the training images; copies of an image are in one."""
-        order = _order(len(self.train), SPLIT_SEED + 1)
-        return _cut(self.train, order, len(order) // 2)
+        order = random_order(len(self.train), SPLIT_SEED + 1)
+        return cut(self.train, order, len(order) // 2)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -153,14 +245,11 @@ class Data:
         return tuple(mean.tolist()), tuple(std.clamp_min(1e-3).tolist())
 
 
-def fingerprint(splits: Sequence[Split]) -> str:
-    """Sixteen hex digits that change when any image or label changes."""
-    digest = hashlib.sha256()
-    for split in splits:
-        for piece in in_pieces(split.images, images_at_once(split.images.shape[1:])):
-            digest.update(piece.contiguous().flatten().view(torch.uint8).numpy().data)
-        digest.update(split.labels.contiguous().view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:16]
+def check_data(data: object) -> None:
+    """Raises ArgumentError for what is no `Data`."""
+    if not isinstance(data, Data):
+        ways = "bc.load_data and bc.Data.from_arrays, from_dataset and from_dataloader make one"
+        raise ArgumentError(f"data must be a Data, got {type(data).__name__}; {ways}")
 
 
 def _streamed_moments(split: Split) -> tuple[Tensor, Tensor]:
@@ -194,27 +283,3 @@ def _check(what: str, split: Split, classes: int) -> None:
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= classes:
         raise DataError(f"{what} labels must lie in 0..{classes - 1}, got {low}..{high}")
-
-
-def _order(n: int, seed: int) -> Tensor:
-    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-
-
-def hold_out(split: Split, fraction: float, salt: int = 0) -> tuple[Split, Split]:
-    """(rest, held out), at random but always the same; copies of an image are on the same side."""
-    order = _order(len(split), SPLIT_SEED + 2 + salt)
-    held, rest = _cut(split, order, max(1, round(len(split) * fraction)))
-    return rest, held
-
-
-def _cut(split: Split, order: Tensor, border: int) -> tuple[Split, Split]:
-    """The first `border` of an order, and the rest; copies on one side if no class is lost."""
-
-    def classes(positions: Tensor) -> set[int]:
-        return set(split.labels[positions].tolist())
-
-    plain = [order[:border], order[border:]]
-    together = cut_together(order, first_copies(split.images), [border])
-    kept = all(classes(b) >= classes(a) for a, b in zip(plain, together, strict=True))
-    first, second = together if kept else plain
-    return split.take(first), split.take(second)

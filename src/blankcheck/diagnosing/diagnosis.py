@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from blankcheck.arguments import plain_arguments
 from blankcheck.classifiers import UnitClassifier
-from blankcheck.classifiers.trial import try_out, writes
+from blankcheck.classifiers.trial import check_classifier, other_images, try_out, writes
 from blankcheck.classifiers.wrapper import Normalisation, device_of, left_as_found
-from blankcheck.data import Data
+from blankcheck.data import Data, check_data
 from blankcheck.diagnosing import findings, health
 from blankcheck.diagnosing.answers import answer_findings, broken, count_finding
 from blankcheck.diagnosing.choosing import MOST_NUMBERS, Choice, Examined, Note, choose
@@ -88,6 +89,7 @@ class Diagnosis:
         return tuple(f.line for f in self.problems if f.line)
 
 
+@plain_arguments
 def diagnose(
     model: nn.Module | Classifier,
     data: Data,
@@ -95,7 +97,7 @@ def diagnose(
     images: int = 1000,
     seed: int = 0,
     fixed: bool = False,
-    note: Note = lambda stage, done, all_, words: None,
+    note: Note | None = None,
 ) -> Diagnosis:
     """Say what `model` is, whether it answers real images as a trained network does, and what it
     wants where it does not. It is left as it was found, and what it raises becomes a finding.
@@ -116,9 +118,12 @@ def diagnose(
     Raises:
         ArgumentError: `images` is less than 20.
     """
+    check_classifier(model)
+    check_data(data)
     if images < 20:
         raise ArgumentError(f"images must be at least 20, got {images}")
     check_seed(seed)
+    note = note or _silence
     network, current = model, Form(None, "", PLAIN)
     if isinstance(model, UnitClassifier):
         network = model.network
@@ -136,7 +141,7 @@ def diagnose(
         try:
             choice = choose(asked)
         except UnusableError as error:
-            finding = _refused(str(error), data.shape)
+            finding = _refused(str(error), data.shape, _advice(model, data))
             if error.outputs is not None:
                 finding = count_finding(error.outputs, len(data.classes))
             facts = replace(facts, outputs=error.outputs)
@@ -151,6 +156,10 @@ def diagnose(
     elif not found.problems and (refused := _refusal(model, data)):
         found = replace(found, findings=(problem("forward", refused, ""), *found.findings))
     return found
+
+
+def _silence(stage: str, done: int, all_: int, words: str) -> None:
+    """Who asked wants to be told nothing."""
 
 
 def _refusal(model: Classifier, data: Data) -> str:
@@ -230,10 +239,16 @@ def _health(asked: Examined, network: Network, choice: Choice) -> Iterator[Findi
         yield _refused(said(error), asked.data.shape)
 
 
-def _refused(said: str, shape: tuple[int, ...]) -> Finding:
+def _refused(said: str, shape: tuple[int, ...], advice: str = "") -> Finding:
     said = f"It takes images of {'x'.join(map(str, shape))} in no form that was tried: {said}."
     make = "Make it take (n, c, h, w) images and give (n, classes) outputs."
-    return problem("forward", said, make)
+    return problem("forward", said, advice or make)
+
+
+def _advice(model: Classifier, data: Data) -> str:
+    """What to put behind the name of the data, where that helps."""
+    said = other_images(model, data.validation.images[:2]).removeprefix("; ")
+    return f"{said[:1].upper()}{said[1:]}." if said else ""
 
 
 def _facts(asked: Examined) -> Facts:

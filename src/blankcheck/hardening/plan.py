@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
+from blankcheck.arguments import check_plain
 from blankcheck.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -205,6 +206,7 @@ class HardeningPlan(HardeningOptions):
             words = f"harden knows no option {unknown[0]!r}; it knows {', '.join(sorted(known))}"
             raise ArgumentError(words)
         given = {name: value for name, value in options.items() if value is not None}
+        check_plain({field.name: str(field.type) for field in fields(cls)}, given)
         epochs = TrainingPlan.default(n, given.pop("epochs", None), EPOCHS).epochs
         rounds = given.pop("rounds", MOST_ROUNDS)
         usual = 0 if trained else _pretrain(epochs, given.get("schedule", cls.schedule))

@@ -84,6 +84,10 @@ class Blends:
     real: Tensor
     fooling: Tensor
 
+    def __repr__(self) -> str:
+        shares = dict(zip(self.record["alphas"], self.shares("fooling"), strict=True))
+        return f"Blends(taken for the fooling image's class, at each alpha: {shares})"
+
     def name(self, target: int) -> str:
         """The name of a class as the file says it, else its number."""
         names = self.record["classes"]

@@ -17,7 +17,7 @@ from blankcheck.auditing.witnesses import rounded_to_8_bits
 from blankcheck.classifiers.wrapper import left_as_found, probabilities
 from blankcheck.data import Data
 from blankcheck.data.lazy import IN_MEMORY, bytes_of
-from blankcheck.data.splits import fingerprint as fingerprint_of
+from blankcheck.data.split import fingerprint as fingerprint_of
 from blankcheck.errors import RunFolderError
 from blankcheck.runs.plain_values import parse_json
 from blankcheck.runs.schema import checked

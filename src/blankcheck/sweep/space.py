@@ -18,7 +18,7 @@ from blankcheck.text import one_line
 
 REFUSED = {
     "is an option of the sweep itself and stands beside base": ("seed", "out", "json", "quiet"),
-    "has no meaning for a trial": ("resume", "tracker"),
+    "has no meaning for a trial": ("resume", "tracker", "junit"),
 }
 FIXED = (
     *("data", "data_dir", "device", "devices", "nodes", "weights", "normalize", "unsafe_pickle"),

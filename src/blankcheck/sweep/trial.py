@@ -109,7 +109,8 @@ class HardenTrial:
         hardened.write_into(run)
         found = self._measured(hardened) | {"rounds": [_seen(r, plan) for r in hardened.rounds]}
         if self.job.options.audit:
-            made = audit(hardened.model, self.data, settings.preset, settings.seed, **same)
+            how = settings.preset, settings.seed
+            made = audit(hardened.model, self.data, *how, progress=False, **same)
             made.write_into(run)
             found["audit"] = {name: made.json[name] for name in ("verdict", "fooled", "attempts")}
         return found | {"kept_round": hardened.kept, "seconds": time.monotonic() - began}

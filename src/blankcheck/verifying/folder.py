@@ -34,6 +34,7 @@ Shape = tuple[int, int, int]
 MOST_SAID = 5
 """Failures on the terminal; the others are counted."""
 ANEW = "derived anew it is"
+CONFIRMED, NOT_CONFIRMED, IN_PART = "CONFIRMED", "NOT CONFIRMED", "CONFIRMED IN PART"
 
 
 @dataclass
@@ -86,6 +87,16 @@ class Findings:
                 self.lack(file, f"{one.field} is missing")
             else:
                 self.lack(file, f"{one.field} is nothing this version knows")
+
+    @property
+    def word(self) -> str:
+        """`CONFIRMED`, `NOT CONFIRMED` or, as far as what is at hand goes, `CONFIRMED IN PART`."""
+        if self.failures:
+            return NOT_CONFIRMED
+        return IN_PART if self.lacking else CONFIRMED
+
+    def __str__(self) -> str:
+        return "\n  ".join([self.word, *self.lines()])
 
     def lines(self) -> list[str]:
         """For the terminal: the first failures, then what could not be looked at, and facts."""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
+from torch import nn
+
 from blankcheck.api.certify import proof_of
 from blankcheck.api.reopen import data_again, model_again, text_of
+from blankcheck.arguments import plain_arguments
 from blankcheck.certifying import Certificate, Gated
 from blankcheck.classifiers import UnitClassifier
-from blankcheck.classifiers.wrapper import fingerprint
+from blankcheck.classifiers.wrapper import Normalisation, fingerprint
 from blankcheck.data import Data
 from blankcheck.data.loading import runs_code
 from blankcheck.data.variants import split_variants
@@ -23,33 +28,45 @@ from blankcheck.verifying.misses import check_misses
 from blankcheck.verifying.witnesses import check_attempts, check_nearest, check_rows, check_scores
 
 
+@plain_arguments
 def verify(
-    run: RunFolder,
+    run: RunFolder | str | os.PathLike[str],
     *,
-    model: str | None = None,
+    model: nn.Module | str | None = None,
     weights: str | None = None,
-    normalize: str | None = None,
-    data: str | None = None,
+    normalize: Normalisation | str | None = None,
+    data: Data | str | None = None,
     data_dir: str | None = None,
     unsafe_pickle: bool = False,
 ) -> Findings:
-    """Derive a run folder anew. Nothing that it names is run.
+    """Derive a run folder anew: score its witnesses, judge, prove its certificate, and compare.
+    Nothing that it names is run.
 
     Args:
         run: the folder.
-        model: a name or a factory of the network, in place of what the settings of the run name;
-            likewise `weights`, `normalize`, `data` and `data_dir`.
+        model: the network, its name or its factory, in place of what the settings of the run name.
+        weights: a file of weights, likewise.
+        normalize: (means, standard deviations), likewise.
+        data: the data set or its name, likewise.
+        data_dir: where the files of named data sets are looked for first.
         unsafe_pickle: load .pt files that hold more than tensors.
+
+    Returns:
+        What was found: its `word`, `CONFIRMED`, `NOT CONFIRMED` or `CONFIRMED IN PART`, `failures`
+        and what was `lacking`.
 
     Raises:
         RunFolderError: for what is no run folder with a verdict.
         ArgumentError, DataError, ModelError: where what is named here cannot be had.
     """
+    run = run if isinstance(run, RunFolder) else RunFolder.open(run)
     found = Findings(record={"certificate": None})
     folder = read_folder(found, run)
     if folder is None:
         return found
-    source, name = data or text_of(folder.config, "data"), model or text_of(folder.config, "model")
+    source = data.source if isinstance(data, Data) else data or text_of(folder.config, "data")
+    name = model or text_of(folder.config, "model")
+    name = name if isinstance(name, str) else type(name).__name__
     loaded = _check_data(folder, data_again(folder.config, data, data_dir), source)
     shape = folder.stored.shape if folder.stored is not None else None
     shape = loaded.shape if loaded is not None else shape

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from blankcheck.api.audit import Audit, audit
-from blankcheck.api.certify import RECORD, prove, with_proof
+from blankcheck.api.certify import RECORD, certify, with_proof
 from blankcheck.auditing import Twin, check_fits, preset_named
 from blankcheck.certifying import read_network
 from blankcheck.certifying.certificate import check_form
@@ -71,8 +71,9 @@ def proved(
     twin: Callable[[], Twin] | None = None,
 ) -> Audit:
     """Prove, search beside it, and write what came of both."""
-    asked = settings.confidence, settings.unit, settings.slope_steps
-    certificate = prove(classifier, data, *asked, bar)
+    unit, steps = settings.unit, settings.slope_steps
+    given = classifier, data, settings.confidence
+    certificate = certify(*given, unit=unit, slope_steps=steps, note=bar)
     search = search_of(settings)
     found = audit(classifier, data, settings.audit_preset, note=bar, twin=twin, **search)
     made = with_proof(found, certificate)

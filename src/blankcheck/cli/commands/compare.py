@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,11 @@ from rich.table import Table
 from blankcheck.cli.options import command_line, recorded
 from blankcheck.cli.settings import CompareSettings
 from blankcheck.cli.terminal import Terminal
-from blankcheck.compare import wording
-from blankcheck.compare.pairs import Comparison, compare_runs
-from blankcheck.compare.run import Run, names_of, run_of
-from blankcheck.compare.statistics import LEVEL
-from blankcheck.errors import ArgumentError
+from blankcheck.comparing import wording
+from blankcheck.comparing.folders import compare, different
+from blankcheck.comparing.pairs import Comparison
+from blankcheck.comparing.statistics import LEVEL
 from blankcheck.runs.claims import Claim
-from blankcheck.runs.contents import read_run
-from blankcheck.runs.folder import RunFolder
 from blankcheck.text import NOTHING, number, percent
 
 MOST_SAID = 6
@@ -38,22 +34,16 @@ COLUMNS: dict[str, tuple[str, int, Callable[[Any], str]]] = {
 }
 """What of a run's record a column shows, how wide a terminal must be for it, and its form."""
 SHORTEST = 4
-SORTED_BY = {"rate": "rate", "lit": "median_lit", "accuracy": "real_accuracy"}
 
 
 def compare_command(settings: CompareSettings, terminal: Terminal) -> int:
     """Compare runs; writes `compare.html`, `compare.md`, `compare.json` and a figure."""
-    from blankcheck.compare.page import write_pages  # drawing takes half a second to import
+    from blankcheck.comparing.page import write_pages  # drawing takes half a second to import
 
-    paths = list({Path(path).resolve(): path for path in reversed(settings.runs)}.values())[::-1]
-    if len(paths) < 2:
-        got = ", ".join(paths) or "none"
-        raise ArgumentError(f"compare needs at least two different run folders, got {got}")
+    paths = different(settings.runs)
     out = Path(settings.out) if settings.out is not None else None
     claim = Claim(out, "compare", settings.overwrite, paths)
-    folders = [read_run(RunFolder.open(path), blends=False) for path in paths]
-    runs = [run_of(name, run) for name, run in zip(names_of(paths), folders, strict=True)]
-    made = compare_runs(_sorted(runs, settings.sort), runs[0])
+    made = compare(*paths, sort=settings.sort)
     headline, warnings = wording.headline(made), wording.warnings(made)
     reference = made.reference.record["run"]
     record = {"schema": 1, "headline": headline, "reference": reference, "level": LEVEL}
@@ -74,19 +64,6 @@ def compare_command(settings: CompareSettings, terminal: Terminal) -> int:
     lines = [headline, *warnings, *shown, *said]
     terminal.result("COMPARED", lines, page, {**record, "report": page})
     return 0
-
-
-def _sorted(runs: Sequence[Run], by: str) -> list[Run]:
-    """The order shown: the best first, those that cannot be told apart by name."""
-
-    name, sign = SORTED_BY.get(by), 1 if by == "rate" else -1
-
-    def key(run: Run) -> tuple[float, str]:
-        value = run.record[name] if name is not None else 0
-        # no attempts are the worst rate; no fooling image is better than any
-        return sign * (math.inf if value is None else value), run.name
-
-    return sorted(runs, key=key)
 
 
 def table(made: Comparison, width: int) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from blankcheck.api.audit import MODEL
-from blankcheck.api.certify import RECORD, prove, with_proof
+from blankcheck.api.certify import RECORD, certify, with_proof
 from blankcheck.api.harden import ENDED, Watch, check_network, harden, is_trained, plan_of
 from blankcheck.classifiers import ARCHITECTURES, UnitClassifier
 from blankcheck.classifiers.loading import refuse_normalize
@@ -52,7 +52,7 @@ def harden_command(settings: HardenSettings, terminal: Terminal) -> int:
         made = audited(hardened.model, data, settings, work)
         if work.team.leads and plan.certify is not None:
             with terminal.progress() as bar:
-                certificate = prove(hardened.model, data, settings.confidence, note=bar)
+                certificate = certify(hardened.model, data, settings.confidence, note=bar)
             made = with_proof(made, certificate)
             work.run.write_json(RECORD, certificate.as_json())
         if work.team.leads:

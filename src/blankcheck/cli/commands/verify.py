@@ -6,11 +6,10 @@ from dataclasses import asdict
 
 from blankcheck.cli.settings import VerifySettings
 from blankcheck.cli.terminal import Terminal
-from blankcheck.runs.folder import RunFolder
+from blankcheck.verifying.folder import CONFIRMED, IN_PART, NOT_CONFIRMED
 from blankcheck.verifying.verify import verify
 
-NOT_CONFIRMED, IN_PART = 12, 13
-WORDS = {0: "CONFIRMED", NOT_CONFIRMED: "NOT CONFIRMED", IN_PART: "CONFIRMED IN PART"}
+CODES = {CONFIRMED: 0, NOT_CONFIRMED: 12, IN_PART: 13}
 MOST_SHOWN = 100
 """In the JSON record; the others are counted."""
 
@@ -20,9 +19,8 @@ def verify_command(settings: VerifySettings, terminal: Terminal) -> int:
     a part."""
     given = asdict(settings)
     run, *_ = (given.pop(name) for name in ("run", "json", "quiet", "junit"))
-    found = verify(RunFolder.open(run), **given)
-    code = NOT_CONFIRMED if found.failures else IN_PART if found.lacking else 0
+    found = verify(run, **given)
     shown = {"failures": found.failures[:MOST_SHOWN], "not_confirmed": found.lacking[:MOST_SHOWN]}
     record = {**found.record, "failed": len(found.failures), **shown}
-    terminal.result(WORDS[code], found.lines(), None, record)
-    return code
+    terminal.result(found.word, found.lines(), None, record)
+    return CODES[found.word]

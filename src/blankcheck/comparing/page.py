@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from blankcheck.auditing.gather import ALARMS_AMONG
-from blankcheck.compare import wording
-from blankcheck.compare.pairs import MEASURES, Comparison
-from blankcheck.compare.run import Run
+from blankcheck.comparing import wording
+from blankcheck.comparing.pairs import MEASURES, Comparison
+from blankcheck.comparing.run import Run
 from blankcheck.figures.drawing import drawn, lit_steps, log_counts
 from blankcheck.figures.style import MUTED, SERIES, label, panel, plain_style
 from blankcheck.report.rendering import html_templates, markdown_templates
@@ -42,7 +42,7 @@ def write_pages(made: Comparison, out: RunFolder) -> Path:
     values = {"made": made, "unit": lit, "figure": figure, "words": wording, "labels": labels}
     out.write(f"figures/{figure.name}.svg", figure.svg)
     for templates, name in ((markdown_templates, "compare.md"), (html_templates, "compare.html")):
-        template = templates("blankcheck.compare").get_template(f"{name}.j2")
+        template = templates("blankcheck.comparing").get_template(f"{name}.j2")
         page = out.write(name, template.render(values, most_images=ALARMS_AMONG))
     return page
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from blankcheck.compare import statistics as stats
-from blankcheck.compare.run import Run
-from blankcheck.compare.statistics import Contrast
+from blankcheck.comparing import statistics as stats
+from blankcheck.comparing.run import Run
+from blankcheck.comparing.statistics import Contrast
 from blankcheck.text import short
 
 ALL_PAIRS_UP_TO = 4
@@ -59,6 +59,10 @@ class Comparison:
     reference: Run
     pairs: Sequence[Pair]
     tests: dict[str, int]
+
+    def __repr__(self) -> str:
+        names = ", ".join(run.name for run in self.runs)
+        return f"Comparison({names}; the reference is {self.reference.name})"
 
     @property
     def with_reference(self) -> list[Pair]:

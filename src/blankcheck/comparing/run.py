@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 from blankcheck.auditing.gather import ALARMS_AMONG
-from blankcheck.compare.statistics import wilson
+from blankcheck.comparing.statistics import wilson
 from blankcheck.errors import RunFolderError
 from blankcheck.judging.metrics import median
 from blankcheck.runs.contents import RunContents

@@ -19,10 +19,10 @@ from scipy import stats
 
 from blankcheck.cli.commands.compare import table
 from blankcheck.cli.main import main
-from blankcheck.compare.page import lit_curves
-from blankcheck.compare.pairs import Comparison, compare_runs
-from blankcheck.compare.run import names_of, run_of
-from blankcheck.compare.statistics import (
+from blankcheck.comparing.page import lit_curves
+from blankcheck.comparing.pairs import Comparison, compare_runs
+from blankcheck.comparing.run import names_of, run_of
+from blankcheck.comparing.statistics import (
     LEVEL,
     Contrast,
     compare_lit,

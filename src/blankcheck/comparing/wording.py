@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from blankcheck.compare.pairs import MEASURES, SAME, UNTESTED, Comparison, Pair
-from blankcheck.compare.statistics import Contrast
+from blankcheck.comparing.pairs import MEASURES, SAME, UNTESTED, Comparison, Pair
+from blankcheck.comparing.statistics import Contrast
 from blankcheck.text import NOTHING, number, p_value, percent
 
 
