@@ -28,8 +28,8 @@ import blankcheck as bc
 from blankcheck.classifiers import TrainingPlan
 from blankcheck.data.arrays import as_unit_images
 from blankcheck.judging import FIRST, ODD, SECOND, OODTest, upper_bound_95
+from blankcheck.judging.conformal import carries
 from blankcheck.judging.metrics import lower_bound_95
-from blankcheck.judging.ood import carries
 
 FAMILIES = {"first": FIRST, "second": SECOND, "odd": ODD}
 ALARMS_UP_TO = 1.5

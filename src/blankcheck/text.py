@@ -44,6 +44,18 @@ def percent(share: float | None, digits: int = 1) -> str:
     return f"{share:.{digits}%}"
 
 
+def limit(share: float) -> str:
+    """A share that was asked for, as it was given: 0.9 is 90%."""
+    return f"{100 * share:.10g}%"
+
+
+def p_value(p: float | None) -> str:
+    """A p-value as tables and sentences show it."""
+    if p is None:
+        return NOTHING
+    return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}" if p < 0.095 else f"p = {p:.2f}"
+
+
 def number(value: float | None) -> str:
     """A count with separators; a half stays a half."""
     if value is None:

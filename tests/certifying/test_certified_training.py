@@ -126,7 +126,7 @@ def test_its_certificate_is_proved_again_and_shown(run, capsys):
     k = json.loads((run / "verdict.json").read_text())["certificate"]["smallest"]
     assert (
         'id="certificate"' in page
-        and f"Proved beside it, of all images: at most {k} lit features" in page
+        and f"Proved beside it: No image with at most {k} of 64 lit pixels" in page
     )
 
 

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -83,11 +84,10 @@ def test_the_report_says_what_is_proved_and_what_is_not(run):
     page, text = (run / "report.html").read_text(), (run / "report.md").read_text()
     k = json.loads((run / "verdict.json").read_text())["certificate"]["smallest"]
     for said in (page, text):
-        assert (
-            f"No image with at most {k} lit features" in said
-            and "not certified never means unsafe" in said
-        )
-        assert "by this classifier" in said and "its gate" not in said
+        claim = f"No image with at most {k} of 64 lit pixels makes this classifier 90% sure"
+        assert claim in said and "not certified never means unsafe" in said
+        assert "its gate" not in said
+    assert f'<p class="means">{claim}' in page and text.startswith("## CERTIFIED")
     assert 'id="certificate"' in page and page.index('id="certificate"') < page.index('id="made"')
     assert (run / "figures" / "certificate.svg").read_text().startswith("<svg")
 
@@ -162,15 +162,20 @@ def test_proof_and_search_that_contradict_each_other_are_no_verdict(found):
 
 def test_words_say_which_of_the_two_carries_the_proof():
     record = {"smallest": 40, "confidence": 0.9, "unit": "features", "means": "certified"}
-    assert "by this classifier" in words.claim(record)
+    grey, red = (SimpleNamespace(features=c * 1024, channels=c) for c in (1, 3))
+    said = "No image with at most 40 of {} makes this classifier 90% sure of any class."
+    assert words.claim(record, grey).startswith(said.format("1,024 lit pixels"))
+    assert words.claim(record, red).startswith(said.format("3,072 lit features"))
+    in_pixels = record | {"unit": "pixels"}
+    assert words.claim(in_pixels, red).startswith(said.format("1,024 lit pixels"))
     gated = record | {"means": "gate-certified"}
-    assert "with its gate" in words.claim(gated) and "on its own" in words.scope(gated)
+    assert "with its gate" in words.claim(gated, grey) and "on its own" in words.scope(gated)
     for nothing in (None, 0):
-        assert "Nothing is proved" in words.claim(record | {"smallest": nothing})
+        assert "Nothing is proved" in words.claim(record | {"smallest": nothing}, grey)
 
 
 def test_a_bound_is_never_rounded_down():
-    assert words.at_most(0.89991) == "0.900" and words.at_most(None) == ""
+    assert words.at_most(0.89991) == "90.0%" and words.at_most(None) == ""
 
 
 def test_the_figure_leaves_the_unknown_between_both():

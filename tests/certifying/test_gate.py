@@ -305,7 +305,10 @@ def test_the_run_folder_says_that_the_gate_is_certified(run):
     )
     for page in ("report.html", "report.md"):
         text = (run / page).read_text()
-        assert "by the classifier with its gate" in text and "The proof is one of the gate" in text
+        assert (
+            "makes the classifier with its gate 90% sure" in text
+            and "The proof is one of the gate" in text
+        )
 
 
 def test_it_is_built_and_proved_again(run, capsys):

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from blankcheck.judging import Control, Verdict, run_checks
 from blankcheck.judging.check_rules import least_confident
 from blankcheck.judging.checks import CHECKS
+from blankcheck.judging.conformal import CONDITIONAL
 from blankcheck.judging.evidence import Attempt, Proof
 from blankcheck.judging.metrics import false_alarm_p_value
-from blankcheck.judging.ood import CONDITIONAL
 from blankcheck.types import Conditions
 
 MANDATORY = {"real-confident", "false-alarms", "positive-control", "planted-control"}

@@ -14,15 +14,9 @@ from blankcheck.copies import cut_together, first_copies
 from blankcheck.data import load_data
 from blankcheck.errors import ArgumentError, DataError
 from blankcheck.judging import FIRST, ODD, SECOND, OODTest, Score, benjamini_hochberg, features
+from blankcheck.judging.conformal import CONDITIONAL, MARGINAL, carries, conformal_p_values
 from blankcheck.judging.odd import amounts, roughness
-from blankcheck.judging.ood import (
-    CONDITIONAL,
-    FEWEST_STRICT,
-    MARGINAL,
-    carries,
-    conformal_p_values,
-    usual_level,
-)
+from blankcheck.judging.ood import FEWEST_STRICT, usual_level
 from blankcheck.judging.scores import Neighbours, unfitted, unit
 
 ALL = {"first": FIRST, "second": SECOND, "odd": ODD}

@@ -18,7 +18,7 @@ from blankcheck.report.charts.forgetting import forgetting, forgetting_matrix
 from blankcheck.report.charts.rounds import Line, calibration, lit_features, success
 from blankcheck.runs.folder import RunFolder
 
-HARDENING = ("success", "forgetting", "real", "sparsity", "losses")
+HARDENING = ("success", "forgetting", "real", "sparsity")
 IN_MARKDOWN = ("success", "forgetting")
 ODD = (
     HOSTILE,
@@ -174,9 +174,7 @@ def test_older_folders_show_what_they_hold(tmp_path, words_alone):
     assert not (run / "figures" / "forgetting.svg").exists()
     assert "Read a column" not in page + (run / "report.md").read_text()
     assert "made for other networks" not in page and "A twin is" not in page
-    assert (run / "figures" / "success.svg").is_file() and (
-        run / "figures" / "losses.svg"
-    ).is_file()
+    assert (run / "figures" / "success.svg").is_file()
     assert not (run / "figures" / "calibration.svg").exists()
 
 
@@ -350,7 +348,7 @@ def test_figures_of_rounds_of_every_kind(tmp_path, rounds):
     run = harden_run(tmp_path / "a", [*records, *REALS[:1], *OTHERS[:1]])
     run.write_json("hardening.json", {"kept_round": rounds - 1})
     assert "fewest of all unknown" in alt_of(page_of(run), "How many lit")
-    for name in ("success", "real", "sparsity", "losses", "calibration"):
+    for name in ("success", "real", "sparsity", "calibration"):
         figure = ElementTree.fromstring((run / "figures" / f"{name}.svg").read_text())
         words = [text.text for text in figure.iter("{http://www.w3.org/2000/svg}text")]
         assert "network after round" in words and "kept" in words and str(rounds) in words

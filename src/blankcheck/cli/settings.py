@@ -188,8 +188,8 @@ class ReportSettings:
     """Draw the report of a run folder again. Runs no code that the folder names.
 
     Args:
-        run: the run folder.
-        before: another run folder to show beside it.
+        run: the run folder; of a demo both audits are shown.
+        before: another run folder to show beside it, in before-after.html.
         json: print the result as one JSON object on stdout.
         quiet: only the path.
     """

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from blankcheck.comparing.pairs import MEASURES, SAME, UNTESTED, Comparison, Pair
 from blankcheck.comparing.statistics import Contrast
-from blankcheck.text import NOTHING, number, percent
+from blankcheck.text import NOTHING, number, p_value, percent
 
 
 def headline(made: Comparison) -> str:
@@ -79,13 +79,6 @@ def change(contrast: Contrast) -> str:
 def _points(share: float) -> str:
     rounded = round(100 * share, 1)
     return f"{rounded:+.1f}".replace("-", "\N{MINUS SIGN}") if rounded else "0"
-
-
-def p_value(p: float | None) -> str:
-    """A p-value as tables and sentences show it."""
-    if p is None:
-        return NOTHING
-    return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}" if p < 0.095 else f"p = {p:.2f}"
 
 
 def tone(what: str, contrast: Contrast) -> str:

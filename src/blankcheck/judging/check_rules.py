@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from blankcheck.judging.conformal import CERTAINTY, MARGINAL
 from blankcheck.judging.evidence import Control, Evidence
 from blankcheck.judging.metrics import false_alarm_p_value, lower_bound_95
-from blankcheck.judging.ood import CERTAINTY, MARGINAL
 
 PASSED, FAILED, NOT_APPLICABLE = "passed", "failed", "not-applicable"
 MOST_BELOW_TWIN, MIN_REAL_CONFIDENT = 0.03, 0.5

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from blankcheck.copies import cut_together, first_copies
 from blankcheck.errors import ArgumentError, DataError
+from blankcheck.judging.conformal import CERTAINTY, conformal_p_values
 from blankcheck.judging.scores import Neighbours, Score, Values, in_parts
 from blankcheck.judging.shape import FIRST
 from blankcheck.parallel.spread import Spread, alone
@@ -37,7 +38,6 @@ MAX_FIT_NUMBERS = 150_000_000
 """Images x features that fit the scores (600 MB at once), and that rank them, at most; twice as
 many calibrate. Of 3x224x224 these are 996, 996 and 1,992 images, drawn at random."""
 FEWEST_FIT, FEWEST_RANKED = 50, 200
-CERTAINTY = 0.95
 AUTO = "auto"
 STRICT, LENIENT = 0.001, 0.01
 """Usual levels: stranger than 999 of 1000 real images, where enough of them calibrate that."""
@@ -45,7 +45,6 @@ FEWEST_STRICT = math.ceil(math.log(1 - CERTAINTY) / math.log(1 - STRICT))
 """Different calibration images from which on `STRICT` has its guarantee (`carries`): 2,995."""
 PART = 1000
 """Images whose scores are computed by one process."""
-CONDITIONAL, MARGINAL = f"calibration-conditional, {100 * CERTAINTY:.0f} %", "marginal"
 
 
 def check_size(n: int, level: float) -> None:
@@ -79,13 +78,6 @@ def _reached(calibrating: int, level: float) -> bool:
     return calibrating >= math.ceil(1 / level) - 1
 
 
-def carries(calibrating: int, level: float) -> bool:
-    """Whether so many different calibration images carry the conditional guarantee at a level: 299
-    at 0.01, 2,995 at 0.001."""
-    # the smallest p-value is the 95 % quantile of Beta(1, n)
-    return bool(1 - (1 - CERTAINTY) ** (1 / max(1, calibrating)) <= level)
-
-
 def usual_level(images: Images) -> float:
     """`STRICT` where a test fitted on such images carries its conditional guarantee there, else
     `LENIENT`."""
@@ -94,24 +86,6 @@ def usual_level(images: Images) -> float:
         return LENIENT
     _, distinct = _split(images, STRICT, 0, MAX_FIT)
     return STRICT if distinct >= FEWEST_STRICT else LENIENT
-
-
-def conformal_p_values(n: int, level: float) -> tuple[Tensor, str]:
-    """The p-value of an image whose statistic is reached by 0, 1, ..., n of n calibration images,
-    (n + 1,), increasing, and what it guarantees.
-
-    The share of real images whose statistic exceeds the r-th largest of n has the distribution
-    Beta(r, n + 1 - r), or less with ties. The 95 % quantile of that is the conditional p-value of
-    an image reached by r - 1. It bounds the false-alarm rate at a level fixed in advance, not at
-    all at once. Where even the smallest cannot reach `level`, they are the marginal r/(n + 1).
-    """
-    from scipy.stats import beta
-
-    rank = torch.arange(1, n + 2, dtype=torch.float64)
-    if not carries(n, level):
-        return (rank / (n + 1)).float(), MARGINAL
-    reached = torch.from_numpy(beta.ppf(CERTAINTY, rank[:-1].numpy(), (n + 1 - rank[:-1]).numpy()))
-    return torch.cat([reached, torch.ones(1)]).float(), CONDITIONAL
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from blankcheck.blending.blending import FOOLING, KINDS
 from blankcheck.runs.blend_record import Blends
-from blankcheck.text import number, percent
+from blankcheck.text import limit, number, percent
 
 NAMES = dict(
     zip(KINDS, ("fooling image", "real image of its class", "its pixels, shuffled"), strict=True)
@@ -50,9 +50,9 @@ def method(blends: Blends) -> str:
     r, real = blends.record, blends.record["real"]
     return (
         f"{number(r['kinds'][FOOLING]['pairs'])} pairs: at most {number(r['per_pair'])} for every "
-        f"two classes, of {number(real['confident'])} validation images that are right with a "
-        f"confidence of at least {r['confidence']:g} (of {number(real['images'])}; test images are "
-        f"read once, by the audit) and {number(r['witnesses']['used'])} different fooling images "
+        f"two classes, of {number(real['confident'])} validation images that are right and at "
+        f"least {limit(r['confidence'])} sure (of {number(real['images'])}; test images are read "
+        f"once, by the audit) and {number(r['witnesses']['used'])} different fooling images "
         f"(median {number(r['median_lit'])} lit). Taken means: given the fooling image's class "
         "with that confidence. The smallest alpha is looked for in steps of 0.05 up to 1 and "
         "refined to 0.001."

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from blankcheck.text import limit, number
+
+if TYPE_CHECKING:
+    from blankcheck.runs.contents import RunContents
 
 GATE = "gate-certified"
 
 
-def unit_of(proof: dict[str, Any]) -> str:
-    """What its k counts."""
-    return "lit pixels" if proof["unit"] == "pixels" else "lit features"
+def unit_of(proof: dict[str, Any], channels: int | None = None) -> str:
+    """What its k counts; the features of a grey image are its pixels."""
+    return "lit pixels" if proof["unit"] == "pixels" or channels == 1 else "lit features"
 
 
 def of_what(proof: dict[str, Any]) -> str:
@@ -18,15 +23,40 @@ def of_what(proof: dict[str, Any]) -> str:
     return "the classifier with its gate" if proof["means"] == GATE else "this classifier"
 
 
-def claim(proof: dict[str, Any]) -> str:
+def claim(proof: dict[str, Any], contents: RunContents) -> str:
     """The theorem in one sentence, or that there is none."""
-    k, lit = proof["smallest"], unit_of(proof)
-    if not k:
-        return f"Nothing is proved of all classes together for images with {lit}."
-    which = f"No image with at most {k} {lit}, whichever they are and however bright,"
-    sure = f"is given any class with a probability of {proof['confidence']:g} or more"
+    who = of_what(proof)
+    if not proof["smallest"]:
+        return f"Nothing is proved: a single lit pixel may make {who} sure of some class."
+    every, sure = number(_all(proof, contents)), limit(proof["confidence"])
+    lit = f"{number(proof['smallest'])} of {every} {unit_of(proof, contents.channels)}"
     proved = "This is proved of all such images; none was sampled."
-    return f"{which} {sure} by {of_what(proof)}. {proved}"
+    return f"No image with at most {lit} makes {who} {sure} sure of any class. {proved}"
+
+
+def _all(proof: dict[str, Any], contents: RunContents) -> int:
+    """How many of what its k counts an image has."""
+    one = (contents.channels or 1) if proof["unit"] == "pixels" else 1
+    return (contents.features or 0) // one
+
+
+def beside(verdict: dict[str, Any]) -> str:
+    """What the search of an audit says beside the proof."""
+    lit = f"at most {number(verdict['conditions']['max_lit'])} lit"
+    found = f"{number(verdict['fooled'])} of {number(verdict['attempts'])} attempts fooled"
+    return f"Beside it, the search of an audit ({lit}) says {verdict['verdict']}: {found}."
+
+
+def key_numbers(proof: dict[str, Any], contents: RunContents) -> list[tuple[str, str, str]]:
+    """The numbers of a proof that a reader wants first."""
+    met = [found for found in proof["found"] if found is not None]
+    lit, sure = unit_of(proof, contents.channels), limit(proof["confidence"])
+    of = f"of {number(_all(proof, contents))}, for every class"
+    least = number(min(met, default=None))
+    return [
+        (count(proof["smallest"]), f"{lit} proved too few", f"{of}; {proof['seconds']:,.1f} s"),
+        (least, f"{lit}: the sparsest image found", f"with {sure} or more, real-looking or not"),
+    ]
 
 
 def scope(proof: dict[str, Any]) -> str:
@@ -65,7 +95,7 @@ def lines_of(verdict: dict[str, Any]) -> list[str]:
 
 def at_most(bound: float | None) -> str:
     """A bound of a probability, never rounded down."""
-    return "" if bound is None else f"{math.ceil(bound * 1000) / 1000:.3f}"
+    return "" if bound is None else f"{math.ceil(bound * 1000) / 10:.1f}%"
 
 
 def count(value: int | None) -> str:

@@ -9,7 +9,7 @@ from blankcheck.judging.check_rules import FAILED, NOT_APPLICABLE, PASSED
 from blankcheck.judging.evidence import CONFIDENT, OUT_OF_DISTRIBUTION, SPARSE, Attempt
 from blankcheck.report.wording import unit
 from blankcheck.runs.contents import Miss, RunContents
-from blankcheck.text import number, one_line, percent
+from blankcheck.text import limit, number, one_line, percent
 from blankcheck.types import Conditions
 
 LACKING = {SPARSE: "too many lit", CONFIDENT: "not sure enough", OUT_OF_DISTRIBUTION: "looks real"}
@@ -44,36 +44,25 @@ class Row(NamedTuple):
     levels: tuple[tuple[str, str, str], ...] = ()
 
 
-def conditions(contents: RunContents) -> list[dict[str, Any]]:
-    """The three conditions of an audit: `name`, what is `asked`, how it is measured and `why` that
-    counts, and how many attempts `met` it with their best image."""
+def conditions(contents: RunContents) -> list[tuple[str, str, Count]]:
+    """The three conditions of an audit and all at once: a name, what is asked, and how many
+    attempts met it with their best image."""
     verdict, attempts = contents.verdict, contents.attempts
     if verdict is None:
         return []
-    want, features = verdict["conditions"], number(contents.features)
-    sure = percent(verdict["real_confident"])
-    lit = f"at most {number(want['max_lit'])} of {features} {one_line(want['unit'], 80)} lit"
+    want = verdict["conditions"]
+    lit, features = number(want["max_lit"]), number(contents.features)
+    level = f"p\u00a0\u2264\u00a0{want['ood_level']:g}"
     sparse = sum(a.lit <= want["max_lit"] for a in attempts)
     confident = sum(a.confidence >= want["confidence"] for a in attempts)
     unreal = sum(a.ood_p <= want["ood_level"] for a in attempts)
-    counted = (
-        f"How many {unit(contents)} are not exactly black. Counted on the image as it is stored, "
-        "where values below 1/512 are exact zeros."
-    )
-    scored = (
-        "The probability that the classifier gives the target class. Among all its outputs, scored "
-        f"again from the stored image. It is as sure, and right, on {sure} of real test images."
-    )
-    rare = f"How rare such an image is among real ones. {_alarms(verdict)}"
     rows = [
-        ("Sparse", lit, counted, sparse),
-        ("Confident", f"a probability of at least {want['confidence']}", scored, confident),
-        ("Out of distribution", f"a p-value of at most {want['ood_level']}", rare, unreal),
+        ("Sparse", f"at most {lit} of {features} {unit(contents)} lit", sparse),
+        ("Confident", f"at least {limit(want['confidence'])} sure", confident),
+        ("Out of distribution", f"unlike real shapes, {level}", unreal),
+        ("All three", "of one image: the attempt is fooled", verdict["fooled"]),
     ]
-    return [
-        {"name": name, "asked": asked, "why": why, "met": Count(name, met, len(attempts))}
-        for name, asked, why, met in rows
-    ]
+    return [(name, asked, Count(name, met, len(attempts))) for name, asked, met in rows]
 
 
 def _alarms(verdict: dict[str, Any]) -> str:
@@ -104,12 +93,14 @@ def trials(contents: RunContents) -> list[Count]:
     return rows if len(rows) > 1 else []
 
 
-def stopped_by(row: dict[str, Any]) -> str:
-    """Which conditions stopped the failed attempts at one class; nothing where none failed or an
-    older run does not say."""
-    counts = row.get("violated", {})
-    known = {words: counts.get(name) for name, words in LACKING.items()}
-    return ", ".join(f"{words} {number(count)}" for words, count in known.items() if count)
+def alike(verdict: dict[str, Any]) -> str:
+    """That the attempts at all classes ended alike; nothing where some were fooled more often."""
+    rows = [*verdict["targets"].values()]
+    if len({row["rate"] for row in rows}) > 1 or not rows:
+        return ""
+    bound = percent(max(row["rate_upper_95"] for row in rows))
+    of = f"{percent(rows[0]['rate'])} of attempts fooled, at most {bound} (95% bound)"
+    return f"All {number(len(rows))} classes alike: {of}."
 
 
 def misses(contents: RunContents) -> list[Miss]:
@@ -148,7 +139,7 @@ def level_why(verdict: dict[str, Any]) -> str:
 
 
 def looks_real(verdict: dict[str, Any]) -> list[Row]:
-    """How much of the rate hangs on the third condition."""
+    """How the conditions are measured, and how much of the rate hangs on the third."""
     keys = ("out_of_distribution_test", "second_opinion", "odd_in_any_way", "eight_bit")
     test, second, odd, eight = map(verdict.get, keys)
     sparse = verdict["sparse_confident"]
@@ -157,7 +148,8 @@ def looks_real(verdict: dict[str, Any]) -> list[Row]:
         f"{number(sparse['fooled'])} of {number(verdict['attempts'])} attempts met a sparse and "
         f"confident image, whether or not it looks real{lit}."
     )
-    said = [Row("The level, and why", why)] if (why := level_why(verdict)) else []
+    said = [Row("The test of shape", _alarms(verdict))]
+    said += [Row("The level, and why", why)] if (why := level_why(verdict)) else []
     said += [*_by_level(verdict), Row("Without it", without)]
     if second and second["attempts"]:
         words = "Judged by other scores, which hardening never sees"

@@ -1,4 +1,4 @@
-"""The report of a run, `report.html` and `report.md`, drawn from the run folder alone."""
+"""The page of a run, or of two side by side, drawn from the run folders alone."""
 
 from __future__ import annotations
 
@@ -13,10 +13,17 @@ from markupsafe import Markup
 from blankcheck.errors import RunFolderError
 from blankcheck.judging.evidence import Attempt
 from blankcheck.pictures import data_uri
-from blankcheck.report import blend_wording, certificate_wording, evidence, reproduce, wording
+from blankcheck.report import (
+    blend_wording,
+    certificate_wording,
+    evidence,
+    pair_wording,
+    reproduce,
+    wording,
+)
 from blankcheck.report.rendering import html_templates, markdown_templates
 from blankcheck.runs.contents import Miss, RunContents, Witness, read_run
-from blankcheck.runs.folder import RunFolder
+from blankcheck.runs.folder import INNER, VERDICT, RunFolder
 
 PER_CLASS = 4
 FIRST = 20
@@ -34,10 +41,11 @@ WORDS = {
     "FIRST": FIRST,
     "unit_of": wording.unit,
     "seconds": wording.seconds,
-    "stopped_by": evidence.stopped_by,
+    "alike": evidence.alike,
     "looks_real": evidence.looks_real,
     "level_why": evidence.level_why,
     "commands": reproduce.commands,
+    "facts": reproduce.facts,
     "settings_text": reproduce.settings_text,
     "versions": reproduce.versions,
     "blend_words": blend_wording,
@@ -57,16 +65,16 @@ class Tile(NamedTuple):
 
 
 def write_report(run: RunFolder, before: RunFolder | None = None) -> Path:
-    """Draw `report.html`, `report.md` and `figures/` of a run folder.
+    """Draw a page, a short one in Markdown, and `figures/` into a run folder.
 
     Builds no model, loads no data set and runs no code that the folders name.
 
     Args:
-        run: The folder that is read and written.
-        before: Another run folder with an audit, shown beside this one.
+        run: The folder that is read and written. Of a demo its two audits are shown side by side.
+        before: Another run folder with an audit, shown beside this one in a page of its own.
 
     Returns:
-        The path of the page.
+        The path of the page: `report.html`, or `before-after.html` with `before`.
 
     Raises:
         RunFolderError: With one line when a file is missing or broken.
@@ -74,23 +82,35 @@ def write_report(run: RunFolder, before: RunFolder | None = None) -> Path:
     # drawing takes half a second to import, which commands that draw nothing should not pay
     from blankcheck.report.charts.select import draw
 
+    pair = _inside(run) if before is None else (before, run)
+    file = "report" if before is None else "before-after"
     named = [("", read_run(run))]
-    if before is not None:
-        named = [("Before", read_run(before)), ("After", named[0][1])]
-    for name, contents in named:
-        if name and contents.verdict is None:
+    if pair is not None:
+        named = [(side, read_run(one)) for side, one in zip(("Before", "After"), pair, strict=True)]
+    for side, contents in named:
+        if side and contents.verdict is None:
             raise RunFolderError(f"run folder {contents.run.path} has no verdict.json to compare")
     figures = draw(named)
-    for name, drawn in figures.items():
-        run.write(f"figures/{name}.svg", _bytes(drawn.svg))
+    for drawn in figures.values():
+        run.write(f"figures/{drawn.name}.svg", _bytes(drawn.svg))
     values = _values(named) | {"figures": figures}
-    run.write("report.md", _bytes(markdown_templates().get_template("report.md.j2").render(values)))
+    markdown = markdown_templates().get_template("report.md.j2").render(values)
+    run.write(f"{file}.md", _bytes(markdown))
     page = html_templates()
     # the page may run this one script and nothing else, whatever a name in it holds
     script = page.get_template("report.js").render()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     values |= {"script": Markup(script), "script_hash": digest}
-    return run.write("report.html", _bytes(page.get_template("report.html.j2").render(values)))
+    return run.write(f"{file}.html", _bytes(page.get_template("report.html.j2").render(values)))
+
+
+def _inside(run: RunFolder) -> tuple[RunFolder, RunFolder] | None:
+    """The two audits of a demo that has ended."""
+    folders = [run.below(name) for name in INNER["demo"][1:]]
+    if run.command != "demo" or not all((folder / VERDICT).is_file() for folder in folders):
+        return None
+    before, after = map(RunFolder.open, folders)
+    return before, after
 
 
 def _bytes(page: str) -> bytes:
@@ -102,15 +122,16 @@ def _values(named: Sequence[tuple[str, RunContents]]) -> dict[str, Any]:
     shown = [_shown(name, contents) for name, contents in named]
     first, last = named[0][1], named[-1][1]
     pair = len(shown) == 2
+    proof = None if pair else wording.proof_of(last)
     return {
         **WORDS,
         "runs": shown,
         "last": shown[-1],
         "pair": pair,
+        "proof": proof,
         "title": wording.title(last),
-        "unit": wording.unit(last),
-        "changes": wording.changes(first, last) if pair else [],
-        "unlike": wording.unlike(first, last) if pair else "",
+        "changes": pair_wording.changes(first, last) if pair else [],
+        "unlike": pair_wording.unlike(first, last) if pair else "",
     }
 
 
@@ -125,12 +146,12 @@ def _shown(name: str, contents: RunContents) -> dict[str, Any]:
         "name": name,
         "contents": contents,
         "verdict": verdict,
-        "word": verdict["verdict"] if verdict else "NOT AUDITED",
+        "word": wording.word(contents),
         "gallery": gallery,
         "more": [(of, row) for of, row in rest if row],  # shown only when it is opened
         "misses": _misses(contents, misses, MOST_BYTES // 3 if tiles else MOST_BYTES),
         "all_misses": len(misses),
-        "hero": min(tiles, key=lambda tile: _sparsest_first(tile.of), default=None),
+        "hero": min(tiles, key=lambda t: (t.of.ood_p, _sparsest_first(t.of)), default=None),
         # shown small, a single lit pixel would be lost
         "large": any(max(image.shape[1:]) >= LARGE for image in images),
         "scope": wording.scope(contents),

@@ -45,6 +45,7 @@ def _environment(package: str, **options: Any) -> Environment:
     environment = Environment(loader=loader, undefined=StrictUndefined, **options)
     named = {"short": short, "uri": data_uri, "headings": headings}
     environment.filters |= {"percent": text.percent, "number": text.number, **named}
+    environment.filters |= {"p_value": text.p_value, "limit": text.limit}
     return environment
 
 

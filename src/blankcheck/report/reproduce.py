@@ -10,6 +10,7 @@ from blankcheck.classifiers.hubs import is_hub_name
 from blankcheck.classifiers.model_files import is_model_file
 from blankcheck.factories import is_factory
 from blankcheck.runs.contents import RunContents
+from blankcheck.runs.folder import PACKAGES
 from blankcheck.text import NOTHING, one_line
 
 MOST_LETTERS = 20_000
@@ -64,6 +65,17 @@ def settings_text(contents: RunContents) -> str:
     text = printable(written).strip()
     more = "\n# ... and more, in config.yaml"
     return text if len(text) <= MOST_LETTERS else text[:MOST_LETTERS] + more
+
+
+def facts(contents: RunContents) -> list[str]:
+    """When, by what and of what a run was made, as far as its folder says."""
+    said, config = contents.environment, contents.config
+    made = [one_line(said.get("date") or "")[:10]]
+    made += [f"blankcheck {one_line((said.get('packages') or {}).get(PACKAGES[0], NOTHING), 20)}"]
+    keys = {"preset": "preset", "audit_preset": "preset", "seed": "seed"}
+    made += [f"{words} {one_line(config[k], 20)}" for k, words in keys.items() if k in config]
+    made += [f"{of} {mark}" for of, mark in contents.fingerprints.items()]
+    return [fact for fact in made if fact]
 
 
 def versions(contents: RunContents) -> list[tuple[str, str]]:

@@ -1,7 +1,9 @@
-"""What a report says: the verdict's scope, the key numbers, and what changed between two audits."""
+"""What a report says first: the headline, the verdict's scope and the key numbers."""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from typing import Any, NamedTuple
 
 from blankcheck.judging import Verdict
@@ -10,6 +12,12 @@ from blankcheck.report import certificate_wording
 from blankcheck.runs.contents import RunContents
 from blankcheck.text import NOTHING, number, one_line, percent
 
+PROVING = ("certify", "gate")
+"""Commands whose pages are about a proof."""
+ON_ITS_WAY = "by the way"
+"""What stands before the process of a witness that an attempt met and did not end with."""
+NO_MORE = re.compile(" (?:finds?|fool) no more$")
+"""What the title of a check that searches harder ends with."""
 RIGHT = ("of real test images right", "on the full test set")
 
 
@@ -23,16 +31,6 @@ class Scope(NamedTuple):
 
 KeyNumber = tuple[str, str, str]
 """One number, what it counts, and what to know about it."""
-
-
-class Change(NamedTuple):
-    """One line of a comparison; its direction is `better`, `worse` or nothing."""
-
-    label: str
-    before: str
-    after: str
-    change: str = ""
-    direction: str = ""
 
 
 def seconds(made: dict[str, Any]) -> str:
@@ -74,18 +72,40 @@ def different(verdict: dict[str, Any]) -> tuple[str, float | None]:
     return words if equal else "", said["median_lit"]
 
 
+def proof_of(contents: RunContents) -> dict[str, Any] | None:
+    """The certificate of a run whose page is about it: one of `certify` or `gate`, or with the
+    verdict CERTIFIED."""
+    verdict = contents.verdict or {}
+    about = contents.command in PROVING or verdict.get("verdict") == Verdict.CERTIFIED
+    return verdict.get("certificate") if about else None
+
+
+def word(contents: RunContents) -> str:
+    """The headline: the verdict, or what a proof comes to where the page is about it."""
+    verdict, proof = contents.verdict, proof_of(contents)
+    if verdict is None:
+        return "NOT AUDITED"
+    if proof is None or verdict["verdict"] == Verdict.CERTIFIED:
+        return str(verdict["verdict"])
+    return "PROVED" if proof["smallest"] else "NOTHING PROVED"
+
+
 def scope(contents: RunContents) -> Scope:
     """What the verdict means and what it does not mean, and what is proved beside it; first, where
     it is so, that black is confident."""
-    said, verdict = _scope(contents), contents.verdict or {}
+    said, verdict, about = _scope(contents), contents.verdict or {}, proof_of(contents)
+    if about is not None:
+        limits = certificate_wording.scope(about)
+        if verdict["verdict"] != Verdict.CERTIFIED:
+            limits = f"{certificate_wording.beside(verdict)} {limits}"
+        why = said.why if verdict["verdict"] == Verdict.INCONCLUSIVE else ()
+        return Scope(certificate_wording.claim(about, contents), limits, why)
     if dark := black(verdict):
         said = said._replace(means=f"{dark[0].upper()}{dark[1:]}. {said.means}")
     proof = verdict.get("certificate")
-    if not proof or not proof["smallest"] or verdict["verdict"] == Verdict.CERTIFIED:
+    if not proof or not proof["smallest"]:
         return said
-    lit = f"at most {proof['smallest']} {certificate_wording.unit_of(proof)}"
-    proved = f"{lit} never make {certificate_wording.of_what(proof)} sure of any class."
-    more = f"{said.does_not_mean} Proved beside it, of all images: {proved}"
+    more = f"{said.does_not_mean} Proved beside it: {certificate_wording.claim(proof, contents)}"
     return said._replace(does_not_mean=more)
 
 
@@ -97,22 +117,16 @@ def _scope(contents: RunContents) -> Scope:
             "Nothing is known yet of how this classifier answers almost blank images: run "
             "blankcheck audit on it.",
         )
-    word, n = Verdict(verdict["verdict"]), number(verdict["attempts"])
+    said, n = Verdict(verdict["verdict"]), number(verdict["attempts"])
     bound = percent(verdict["rate_upper_95"])
-    if word is Verdict.FOOLED:
+    if said is Verdict.FOOLED:
         return _fooled(contents, verdict, n, bound)
-    if word is Verdict.RESISTED:
+    if said is Verdict.RESISTED:
         return Scope(
             f"None of {n} attempts fooled this classifier, and that counts because the search "
             "passed the checks of its strength.",
             "It is no proof. It speaks of this generator only, whose rate here is at most "
             f"{bound} (95% bound); another one may find what this one did not.",
-        )
-    if word is Verdict.CERTIFIED:
-        return Scope(
-            "A proof shows that no image within these conditions gets any class with the asked "
-            "confidence.",
-            "It speaks of these conditions only, not of images with more lit features.",
         )
     none_made = () if verdict["attempts"] else ("No attempt was made.",)
     return Scope(
@@ -135,14 +149,32 @@ def _fooled(contents: RunContents, verdict: dict[str, Any], n: str, bound: str) 
             "It does not say that the classifier is wrong about real images, and the rate speaks "
             "of this generator only: another one may fool it more often.",
         )
-    extra = verdict["extra"]["fooled"]
-    images = f"{number(extra)} fooling {'image' if extra == 1 else 'images'}"
+    found = dict(found_by(contents))
+    met = found.pop(ON_ITS_WAY, 0)
+    by_checks = verdict["extra"]["fooled"] - met
+    images = f"fooling {'image' if (by_checks or met) == 1 else 'images'}"
+    said = [f"checks that search harder found {number(by_checks)} {images}"] * bool(by_checks)
+    more = "more" if by_checks else images
+    said += [f"the search met {number(met)} {more} on its way"] * bool(met)
+    by = ", ".join(f"{name} {number(count)}" for name, count in found.items())
+    found_them = ", and ".join(said)
     return Scope(
-        f"None of the {n} fixed attempts fooled this classifier, yet the checks that look harder "
-        f"found {images} outside them; one verified witness is enough.",
-        f"The rate of 0% (95% bound: {bound}) is that of the fixed attempts of this generator "
-        "only. It is no sign that the classifier resists.",
+        f"{found_them[:1].upper()}{found_them[1:]}, though none of the {n} attempts ended with "
+        "one.",
+        f"The rate of 0% (95% bound {bound}) is that of the attempts, and no sign that the "
+        "classifier resists: one verified image is enough.",
+        (f"Found by: {by}.",) if by else (),
     )
+
+
+def found_by(contents: RunContents) -> list[tuple[str, int]]:
+    """Which checks found the extra witnesses, in words, and how many each."""
+    checks = contents.verdict["checks"] if contents.verdict else []
+    titles = {c["code"]: NO_MORE.sub("", c["title"]) for c in checks if "code" in c}
+    codes = (w.process.partition(": ") for w in contents.witnesses if w.extra)
+    counts = Counter(code for code, colon, _ in codes if colon)
+    named = [(one_line(titles.get(code, code), 60), count) for code, count in counts.items()]
+    return sorted(((n[:1].lower() + n[1:], count) for n, count in named), key=lambda one: -one[1])
 
 
 def against(verdict: dict[str, Any]) -> list[dict[str, Any]]:
@@ -153,33 +185,38 @@ def against(verdict: dict[str, Any]) -> list[dict[str, Any]]:
 
 def key_numbers(contents: RunContents) -> list[KeyNumber]:
     """The numbers a reader wants first."""
-    v, of = contents.verdict, unit(contents)
+    v, of, proof = contents.verdict, unit(contents), proof_of(contents)
     if v is None:
         return _training_numbers(contents)
-    sparse, extra = v["sparse_confident"], v["extra"]
-    allowed = f"allowed {number(v['conditions']['max_lit'])}"
-    least = "" if v["min_lit"] is None else f"fewest {number(v['min_lit'])}, "
+    sparse, extra, allowed = v["sparse_confident"], v["extra"], number(v["conditions"]["max_lit"])
     among = "" if sparse["median_lit"] is None else f"; median {number(sparse['median_lit'])} lit"
     equal, median = different(v)
-    if v["fooled"]:
-        lit, label = number(median), f"lit {of}, median{f' of {equal}' if equal else ''}"
-    else:
-        least, lit, label = "", number(fewest(contents)), f"lit {of} at least to make it sure"
     attempts = f"{number(v['fooled'])} of {number(v['attempts'])}"
     rate = f"rate {percent(v['rate'])}, 95% upper bound {percent(v['rate_upper_95'])}"
-    either = f"out of distribution or not{among}"
     fake = f"{percent(v['real_taken_for_fake'], 2)} of real test images taken for fake"
+    if v["fooled"]:
+        label = f"lit {of}, median{f' of {equal}' if equal else ''}"
+        more = f"; {number(extra['fooled'])} more found by checks" if extra["fooled"] else ""
+        note = f"of {number(contents.features)}; fewest {number(v['min_lit'])}, allowed {allowed}"
+        lit = (number(median), label, note + more)
+    else:
+        note = f"of {number(contents.features)}; allowed {allowed}"
+        lit = (number(fewest(contents)), f"lit {of} at least to make it sure", note)
+    tried = (attempts, "attempts fooled", rate)
+    sure = f"{number(sparse['fooled'])} of {number(v['attempts'])}"
     said = [
-        (attempts, "attempts fooled", rate),
-        (lit, label, f"of {number(contents.features)}; {least}{allowed}"),
-        (number(sparse["fooled"]), "attempts sparse and confident", either),
+        tried,
+        lit,
+        (sure, "attempts made it sure of a sparse image", f"real-looking or not{among}"),
         (percent(v["real_accuracy"], 2), *RIGHT),
         (percent(v["real_confident"], 2), "right and confident", fake),
     ]
-    if extra["fooled"]:
-        note = f"found by the checks, outside the rate; fewest {number(extra['min_lit'])} lit"
-        label = "extra witness" if extra["fooled"] == 1 else "extra witnesses"
-        said.insert(1, (number(extra["fooled"]), label, note))
+    if proof is not None:
+        return [*certificate_wording.key_numbers(proof, contents), tried, *said[3:]]
+    if extra["fooled"] and not v["fooled"]:
+        note = f"outside the rate; fewest {number(extra['min_lit'])} lit, allowed {allowed}"
+        label = "fooling image" if extra["fooled"] == 1 else "fooling images"
+        said[:2] = [(number(extra["fooled"]), f"{label} beyond the attempts", note), tried]
     return said
 
 
@@ -202,7 +239,7 @@ def _training_numbers(contents: RunContents) -> list[KeyNumber]:
         t, sure = contents.trained, percent(contents.trained["real_confident"], 2)
         return [
             (percent(t["real_accuracy"], 2), *RIGHT),
-            (sure, "right and confident", "confidence of at least 0.9"),
+            (sure, "right and confident", "at least 90% sure"),
             (f"{t['seconds']:,.0f} s", "of training", f"{len(contents.epochs)} epochs"),
         ]
     if not contents.rounds:
@@ -215,49 +252,3 @@ def _training_numbers(contents: RunContents) -> list[KeyNumber]:
         (sure, "right and confident", "on validation images"),
         (percent(r["fresh_rate"]), "of fresh attempts fooled", attempts),
     ]
-
-
-def changes(before: RunContents, after: RunContents) -> list[Change]:
-    """What hardening, or whatever lies between two audits, changed."""
-    both = b, a = before.verdict or {}, after.verdict or {}
-    was, now = met = b["sparse_confident"]["at_most"], a["sparse_confident"]["at_most"]
-    sparse = {k: f"Sparse and confident with at most {k} lit" for k in now if k in was}
-    fooled = [f"{number(v['fooled'])} of {number(v['attempts'])}" for v in (b, a)]
-    extra = [number(v["extra"]["fooled"]) for v in (b, a)]
-    median = [number(different(v)[1]) for v in (b, a)]
-    least = [number(fewest(contents)) for contents in (before, after)]
-    return [
-        Change("Verdict", b["verdict"], a["verdict"]),
-        Change("Attempts fooled", *fooled),
-        _points("Rate", both, "rate", -1),
-        _points("Rate, 95% upper bound", both, "rate_upper_95", -1),
-        Change("Extra witnesses, outside the rate", *extra),
-        Change("Median lit of fooling images", *median),
-        Change("Fewest lit that made it sure, fooling or not", *least),
-        *(_points(label, met, k, -1) for k, label in sparse.items()),
-        _points("Real test images right", both, "real_accuracy", 1, 2),
-        _points("Real test images right and confident", both, "real_confident", 1, 2),
-    ]
-
-
-def _points(label: str, both: tuple[Any, Any], key: str, good: int, digits: int = 1) -> Change:
-    """A share and its change in percentage points. good: 1 where more is better, else -1."""
-    before, after = (made[key] for made in both)
-    change = Change(label, percent(before, digits), percent(after, digits))
-    if before is None or after is None:
-        return change
-    step = round(100 * (after - before), digits)
-    if step == 0:
-        return change._replace(change="no change")
-    said = f"{step:+.{digits}f} points".replace("-", "\N{MINUS SIGN}")
-    return change._replace(change=said, direction="better" if step * good > 0 else "worse")
-
-
-def unlike(before: RunContents, after: RunContents) -> str:
-    """A warning when two audits did not ask the same question; else nothing."""
-    b, a = before.verdict or {}, after.verdict or {}
-    different = [k for k, value in a["conditions"].items() if b["conditions"].get(k) != value]
-    if before.config.get("data") != after.config.get("data"):
-        different.append("data")
-    said = f"The two audits differ in {', '.join(different)}: compare with care."
-    return said if different else ""

@@ -66,6 +66,7 @@ class RunContents:
         sets: how often sets of images fooled the network after a round of hardening.
         reals: how the networks of the rounds do on real images.
         searches: how searches of them went. Older folders have none of these three.
+        fingerprints: of the `weights` and the `data` that were audited, as far as the folder says.
         blends: what `blankcheck blend` found, where it was run.
     """
 
@@ -87,6 +88,7 @@ class RunContents:
     sets: Records
     reals: Records
     searches: Records
+    fingerprints: dict[str, str]
     blends: Blends | None
 
     def class_name(self, target: int) -> str:
@@ -107,6 +109,7 @@ def read_run(run: RunFolder, blends: bool = True) -> RunContents:
     witnesses: tuple[Witness, ...] = ()
     misses: tuple[Miss, ...] = ()
     sizes: tuple[int | None, int | None] = (None, None)
+    fingerprints: dict[str, str] = {}
     if verdict is not None:
         attempts, _ = read_attempts(run)
         if len(attempts) != verdict["attempts"]:
@@ -116,6 +119,9 @@ def read_run(run: RunFolder, blends: bool = True) -> RunContents:
         witnesses = tuple(_witness(stored, row) for row in range(len(stored)))
         misses = _misses(run, attempts, stored)
         sizes = (math.prod(stored.shape), stored.shape[0])
+        names = {"weights": "fingerprint", "data": "data_fingerprint"}
+        said_by = stored.metadata
+        fingerprints = {n: one_line(said_by[key], 16) for n, key in names.items() if key in said_by}
     if run.has(HARDENING):
         kept = checked(run.read_json(HARDENING), schema.Hardening, str(run / HARDENING)).kept_round
     read = read_metrics(run)
@@ -125,7 +131,7 @@ def read_run(run: RunFolder, blends: bool = True) -> RunContents:
     blended = read_blends(run) if blends else None
     return RunContents(
         *(*began, verdict, conditions, attempts, witnesses, misses, *sizes),
-        *(kept, trained, *kinds, blended),
+        *(kept, trained, *kinds, fingerprints, blended),
     )
 
 

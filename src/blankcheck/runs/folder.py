@@ -7,6 +7,7 @@ import platform
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -27,14 +28,15 @@ LOCK = ".lock"
 """Of a command that writes here; left by one that was killed."""
 _NAMES = """
 config.yaml verdict.json witnesses.safetensors misses.safetensors attempts.jsonl metrics.jsonl
-hardening.json report.html report.md model.safetensors state/state.pt state/piece-*.pt trackers.json
-tensorboard/events.out.tfevents.* blend.json blend.safetensors
+hardening.json report.html report.md before-after.html before-after.md model.safetensors
+state/state.pt state/piece-*.pt trackers.json tensorboard/events.out.tfevents.* blend.json
+blend.safetensors
 certificate.json gate.safetensors gated.pt2 doctor.json compare.html compare.md compare.json
 sweep.html sweep.md sweep.json sweep.journal sweep.journal.lock sweep.db best.yaml front/*.yaml
 """
 FIGURES = """
-lit-curve confidence per-class witnesses witnesses-before misses misses-before success real sparsity
-losses calibration forgetting training blend certificate compare-lit compare-rates
+lit-curve lit-curves confidence per-class witnesses witnesses-before misses misses-before success
+real sparsity losses calibration forgetting training blend certificate compare-lit compare-rates
 sweep-front sweep-accuracy sweep-rate sweep-options
 """
 """Every figure that a page of a command shows, or showed; older pages had PNG files."""
@@ -103,7 +105,9 @@ class RunFolder(SafeFolder):
 
         self.clear()
         words = {} if command_line is None else {"command_line": list(command_line)}
-        said = {"command": command, **words, "device": str(device), **environment()}
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        here = {"date": now, "device": str(device), **environment()}
+        said = {"command": command, **words, **here}
         self.write_json(MARK, said)
         self.write(CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 

@@ -234,6 +234,7 @@ class Hardening(Struct):
 class Environment(Struct):
     command: str | None = None
     command_line: list[str] | None = None
+    date: str | None = None
     device: str | None = None
     python: str | None = None
     system: str | None = None

@@ -17,7 +17,7 @@ from blankcheck.cli.options import command_line
 from blankcheck.cli.settings import AuditSettings, DoctorSettings
 from blankcheck.cli.terminal import Terminal
 from blankcheck.data import Data
-from blankcheck.data.splits import fingerprint as fingerprint_of
+from blankcheck.data.split import fingerprint as fingerprint_of
 from blankcheck.judging import Verdict
 from blankcheck.judging.check_rules import FAILED
 from blankcheck.judging.checks import FALSE_ALARMS

@@ -13,7 +13,6 @@ from blankcheck.cli.settings import AuditSettings, DemoSettings, HardenSettings,
 from blankcheck.cli.terminal import Terminal
 from blankcheck.parallel.devices import resolve
 from blankcheck.report.page import write_report
-from blankcheck.runs.claims import held
 from blankcheck.runs.folder import INNER, RunFolder
 from blankcheck.trackers import check_trackers
 
@@ -35,10 +34,9 @@ def demo_command(settings: DemoSettings, terminal: Terminal) -> int:
         audit_command(AuditSettings(**second, weights=str(run / "plain" / MODEL)), quiet)
         quiet.note("3/3 harden a network of the same kind, and audit it")
         harden_command(HardenSettings(**third), quiet)
-        before, after = (RunFolder.open(each["out"]) for each in (second, third))
-        with held(after):
-            report = str(write_report(after, before))
-        plain, hardened = (each.read_json("verdict.json") for each in (before, after))
+        report = str(write_report(run))
+        folders = (RunFolder.open(each["out"]) for each in (second, third))
+        plain, hardened = (each.read_json("verdict.json") for each in folders)
         record = {"plain": plain, "hardened": hardened}
         said = [f"{name}: {v['verdict']}, {found_by(v)}" for name, v in record.items()]
         terminal.result("DONE", ["both in one report", *said], report, record | {"report": report})

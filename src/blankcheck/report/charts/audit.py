@@ -1,22 +1,17 @@
-"""Figures of an audit: how sparse, how sure, and which classes."""
+"""The figure of an audit: how few lit features are enough."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from blankcheck.figures import style
 from blankcheck.figures.drawing import Drawn, describe, drawn, lit_steps, log_counts
 from blankcheck.judging.metrics import share_at_most
-from blankcheck.report.wording import most_fooled
 from blankcheck.runs.contents import RunContents
-from blankcheck.text import one_line
 
-MOST_BARS = 30
 LIT = (
     "A curve that rises far to the left means that very few lit features are enough. Dashed: "
     "images the classifier was sure of, whether or not they look like real data."
@@ -25,11 +20,6 @@ TWIN = (
     " The plain twin is a network of the same kind, known to be foolable, on which the same search "
     "ends with its first fooling image."
 )
-SURE = (
-    "One count per attempt. A search stops soon after it reaches the confidence asked for, so "
-    "fooling images sit just above the line."
-)
-Confidences = tuple[str, list[float], list[float]]
 Audits = Sequence[tuple[str, RunContents, dict[str, Any]]]
 """Name, contents and verdict of each audit that is shown."""
 
@@ -44,14 +34,8 @@ class LitCounts(NamedTuple):
     classes: Sequence[Sequence[int | None]] = ()
 
 
-def draw_audits(audits: Audits) -> list[Drawn]:
-    """The figures of one audit, or of an audit before and one after."""
-    _, last, verdict = audits[-1]
-    made = [_draw_lit(audits), _draw_confidence(audits)]
-    return [*made, _draw_classes(last)] if verdict["targets"] else made
-
-
-def _draw_lit(audits: Audits) -> Drawn:
+def draw_audits(audits: Audits) -> Drawn:
+    """The figure of one audit, or of an audit before and one after."""
     max_lit = max(verdict["conditions"]["max_lit"] for _, _, verdict in audits)
     runs = [_lit_counts(name, contents, len(audits) == 1) for name, contents, _ in audits]
     twin: list[int | None] = []
@@ -66,7 +50,8 @@ def _draw_lit(audits: Audits) -> Drawn:
         for name, lit in named.items()
     }
     alt = describe("Share of attempts with a fooling image, by its number of lit features", lines)
-    return drawn("lit-curve", lit_curve(runs, max_lit, twin), LIT + TWIN * bool(twin), alt)
+    name = "lit-curve" if len(audits) == 1 else "lit-curves"
+    return drawn(name, lit_curve(runs, max_lit, twin), LIT + TWIN * bool(twin), alt)
 
 
 def _lit_counts(name: str, contents: RunContents, by_class: bool) -> LitCounts:
@@ -113,64 +98,4 @@ def lit_curve(runs: Sequence[LitCounts], max_lit: int, twin: Sequence[int | None
     style.in_percent(axes.yaxis)
     across, up = "lit features k (count, log scale)", "share of attempts with at most k lit"
     style.label(figure, axes, across, up)
-    return figure
-
-
-def _draw_confidence(audits: Audits) -> Drawn:
-    asked, runs, lines = audits[-1][2]["conditions"]["confidence"], [], {}
-    for name, contents, _ in audits:
-        every = [(a.confidence, a.fooled) for a in contents.attempts]
-        fooled, failed = ([c for c, kind in every if kind is which] for which in (True, False))
-        runs.append((name, fooled, failed))
-        sure = sum(c >= asked for c, _ in every)
-        lines[f"{name}:" * bool(name)] = f"{sure} of {len(every)} attempts reach {asked:g}"
-    alt = describe("How sure the classifier was of the best image of each attempt", lines)
-    return drawn("confidence", confidence_histogram(runs, asked), SURE, alt)
-
-
-def confidence_histogram(runs: Sequence[Confidences], threshold: float) -> Figure:
-    """How sure the classifier was of the best image of each attempt: one panel a run.
-
-    Args:
-        runs: A name, confidences of attempts that fooled, and of those that did not.
-        threshold: The confidence asked for.
-    """
-    figure = style.blank(style.HEIGHT if len(runs) == 1 else 2.9 * len(runs))
-    panels = figure.subplots(len(runs), 1, sharex=True, squeeze=False)[:, 0]
-    for (name, fooled, failed), axes in zip(runs, panels, strict=True):
-        title = "how sure of its best images"
-        style.dress(axes, f"{name}: {title}" if len(runs) > 1 else title.capitalize())
-        words = [f"fooled ({len(fooled)})", f"not fooled ({len(failed)})"]
-        look: style.Look = {"color": [style.SECOND, style.MUTED], "label": words, "stacked": True}
-        axes.hist([fooled, failed], bins=np.linspace(0, 1, 41).tolist(), **look)
-        line: style.Look = {"color": style.INK, "linewidth": 1.2, "linestyle": "--"}
-        axes.axvline(threshold, label=f"asked: {threshold:g}", **line)
-        axes.set_xlim(0, 1)
-        axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-        across = "confidence (probability of the target class)" if axes is panels[-1] else ""
-        style.label(figure, axes, across, "attempts", 3)
-    return figure
-
-
-def _draw_classes(contents: RunContents) -> Drawn:
-    rows = most_fooled(contents, MOST_BARS)
-    names = [contents.class_name(target) for target, _ in rows]
-    rates, bounds = [r["rate"] or 0.0 for _, r in rows], [r["rate_upper_95"] for _, r in rows]
-    what = f"Share of attempts fooled for each of {len(rows)} target classes"
-    alt = describe(what, {"least": f"{min(rates):.0%}", "most": f"{max(rates):.0%}"})
-    return drawn("per-class", per_class_bars(names, rates, bounds), alt=alt)
-
-
-def per_class_bars(names: Sequence[str], rates: Sequence[float], bounds: Sequence[float]) -> Figure:
-    """Rate per target class, and a line up to its one-sided 95% upper bound."""
-    height = 1.9 + 0.27 * max(2, len(names))
-    figure, axes = style.panel("Attempts fooled, by target class", height)
-    at, bound = range(len(names)), "up to the 95% upper bound"
-    axes.barh(at, rates, color=style.SECOND, height=0.55, label="rate")
-    axes.hlines(at, rates, bounds, color=style.INK, linewidth=1.2, label=bound)
-    axes.plot(bounds, at, "|", color=style.INK, markersize=7)
-    style.name_rows(axes, [one_line(name, 22) for name in names])
-    axes.set_xlim(0, 1.01)
-    style.in_percent(axes.xaxis)
-    style.label(figure, axes, "share of attempts", "")
     return figure

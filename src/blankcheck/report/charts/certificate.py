@@ -27,7 +27,7 @@ def draw_certificate(contents: RunContents) -> list[Drawn]:
     proof = contents.verdict.get("certificate") if contents.verdict else None
     if proof is None:
         return []
-    rows, unit = wording.rows(proof), wording.unit_of(proof)
+    rows, unit = wording.rows(proof), wording.unit_of(proof, contents.channels)
     at = sorted(range(len(rows)), key=lambda t: -1 if rows[t]["k"] is None else rows[t]["k"])
     at = sorted(at[:MOST_CLASSES])
     names, shown = [one_line(contents.class_name(t), 22) for t in at], [rows[t] for t in at]

@@ -1,4 +1,4 @@
-"""The rounds of a hardening: how often images fool the network, real images, sparsity, losses."""
+"""The rounds of a hardening: how often images fool the network, real images, sparsity."""
 
 from __future__ import annotations
 
@@ -57,15 +57,9 @@ class Line(NamedTuple):
 
 
 def draw_rounds(contents: RunContents) -> list[Drawn]:
-    """Success, real images, sparsity, losses and, where it was measured, calibration."""
-    losses = [
-        Line("on real images", [r["real_loss"] for r in contents.rounds], BLUE),
-        Line("on fooling images", [r["fooling_loss"] for r in contents.rounds], ORANGE),
-    ]
-    figure, axes = _over_rounds(contents, "Loss", losses, "loss (nats)")
-    axes.set_ylim(bottom=0)
+    """Success, real images, sparsity and, where it was measured, calibration."""
     made = [_draw_success(contents), _draw_real(contents), _draw_lit(contents)]
-    return [*made, drawn("losses", figure), *_draw_calibration(contents)]
+    return [*made, *_draw_calibration(contents)]
 
 
 def _draw_real(contents: RunContents) -> Drawn:

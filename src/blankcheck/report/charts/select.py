@@ -31,7 +31,7 @@ def draw(runs: Sequence[tuple[str, RunContents]]) -> dict[str, Drawn]:
 def _figures(runs: Sequence[tuple[str, RunContents]]) -> list[Drawn]:
     audits = [(name, run, run.verdict) for name, run in runs if run.verdict is not None]
     _, last = runs[-1]
-    made = draw_audits(audits) if audits else []
+    made = [draw_audits(audits)] if audits else []
     if last.rounds:
         made += draw_rounds(last)
     made += draw_forgetting(last)

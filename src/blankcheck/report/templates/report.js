@@ -1,4 +1,4 @@
-// sorts tables, copies commands, opens everything for printing, and marks where the reader is
+// sorts tables and copies commands
 "use strict";
 {
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
@@ -44,19 +44,4 @@
     });
     block.append(copy);
   }
-  let closed = [];
-  addEventListener("beforeprint", () => {
-    closed = all("details:not([open])");
-    closed.forEach((one) => { one.open = true; });
-  });
-  addEventListener("afterprint", () => closed.forEach((one) => { one.open = false; }));
-  const links = all(".contents a");
-  const here = () => {
-    links.forEach((link) => link.removeAttribute("aria-current"));
-    const passed = links.filter((link) =>
-      document.getElementById(link.hash.slice(1))?.getBoundingClientRect().top < 140);
-    passed.at(-1)?.setAttribute("aria-current", "true");
-  };
-  addEventListener("scroll", here, { passive: true });
-  here();
 }
