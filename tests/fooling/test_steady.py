@@ -173,7 +173,7 @@ def test_turns_between_two_looks_never_wait(plain, digits, like_a_device, solver
         names = waits(DEFAULT_SYNC_EVERY - 1)
         assert (
             names.count("__bool__") <= few.count("__bool__") + 1
-            and names.count("cpu") <= few.count("cpu") + 1
+            and names.count("cpu") <= few.count("cpu") + 2  # a bound, then the score itself
         )
 
 

@@ -237,7 +237,7 @@ def test_a_refused_command_writes_nothing(tmp_path, refused):
 
 
 def test_python_refuses_likewise(plain, digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(Audit, "write_into", lambda self, run: run.write("verdict.json", "{}"))
+    monkeypatch.setattr(Audit, "_write_files", lambda self, run: run.write("verdict.json", "{}"))
     monkeypatch.setattr("blankcheck.report.page.write_report", lambda run: run.path)
     found = SimpleNamespace(evidence=SimpleNamespace(conditions=Conditions(), ood=None))
     audit = Audit(found, b"", (), plain, "digits", "smoke", 0)

@@ -99,8 +99,9 @@ class HardenTrial:
         asked = same | settings.options() | {"epochs": settings.epochs, "rounds": settings.rounds}
         asked |= {"run": run, "resume": True, "device": self.device}
 
-        def after_round(made: Round | None, *_: object) -> None:
-            watch(None if made is None else _seen(made, plan))
+        def after_round(made: Round | None, batch: int, batches: int, words: str) -> None:
+            if made is None or not words:  # a round that a trial goes on behind was told before
+                watch(None if made is None else _seen(made, plan))
 
         try:
             hardened = harden(self._network(settings), *given, watch=after_round, **asked)
