@@ -67,7 +67,9 @@ class Audit(Shown):
 
     def __repr__(self) -> str:
         said = f"{self.rate:.1%} of {len(self.evidence.attempts)} attempts fooled"
-        return f"Audit({self.verdict}, {said}, at most {self.rate_upper_95:.1%})"
+        more = sum(attempt.fooled for attempt in self.evidence.extra)
+        checks = f", {more} images by the checks" if more and not self.rate else ""
+        return f"Audit({self.verdict}, {said}, at most {self.rate_upper_95:.1%}{checks})"
 
     @property
     def evidence(self) -> Evidence:
