@@ -81,8 +81,9 @@ def model_again(
         return with_gate(run, network, data)
     name = model or text_of(config, "model")
     if model is None and name not in ARCHITECTURES:
-        refused = "run folders run no code: name it with --model"
-        raise ArgumentError(f"run folder {run.path} names the model {name!r}; {refused}")
+        said = f"names the model {name!r}; run folders run no code" if name else "names no model"
+        how = "name it with --model, or give it as model=... from Python"
+        raise ArgumentError(f"run folder {run.path} {said}: {how}")
     if weights is None and (name in ARCHITECTURES or run.has(MODEL)):
         weights = str(run.check(MODEL))  # of a hardening these, and not the ones that it began with
     elif weights is None:
