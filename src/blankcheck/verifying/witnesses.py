@@ -56,7 +56,7 @@ def check_scores(folder: Folder, stored: Stored, subject: Subject, judge: OODTes
         f"{survive} of {n} still meet all conditions when rounded to 8 bits",
     ]
     if not n:
-        found.facts[:2] = ["no fooling image was found, so there is no witness to score again"]
+        found.facts[:2] = ["the folder holds no witness that could be scored again"]
     found.record |= {"confirmed": good, "witnesses": n}
     found.record |= {"survive_8bit": survive, "ood_recomputed": judge is not None}
 
