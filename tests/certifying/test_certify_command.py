@@ -78,6 +78,8 @@ def test_the_certificate_is_the_one_of_the_library(run, factory):
     network = scope["sure"]()
     made = certify(network, (1, 8, 8), 10)
     assert made.k == stored.k and made.levels == stored.levels and all(confirm(stored, network))
+    claim = f"with at most {made.smallest} lit features no class gets 0.9 or more"
+    assert repr(made) == f"Certificate(certified: {claim})"
 
 
 def test_the_report_says_what_is_proved_and_what_is_not(run):

@@ -364,6 +364,8 @@ def test_constants_that_are_no_numbers_are_refused(text):
         ((0.5,), (1e-60,)),
         ((), ()),
         ((1, 2), (1,)),
+        (0.3, 0.38),
+        "0.3/0.38",
     ],
 )
 def test_constants_given_from_python_are_as_well(given):

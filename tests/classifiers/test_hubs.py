@@ -135,4 +135,8 @@ def test_a_run_folder_from_a_stranger_fetches_nothing(timm, tmp_path):
     run = RunFolder.create(tmp_path / "run")
     with pytest.raises(bc.ArgumentError, match="run folders run no code"):
         model_again(run, {"model": "timm:small"}, None)
+    with pytest.raises(bc.ArgumentError, match="names no model: .*model=... from Python"):
+        model_again(run, {}, None)
+    with pytest.raises(bc.ModelError, match="gone.pt does not exist, as run folder .*--weights"):
+        model_again(run, {"weights": "gone.pt"}, None, model="net.py:make")
     assert timm == []

@@ -132,7 +132,7 @@ def test_what_has_a_default_says_it(capsys):
         (["train", "--data", "mnist", "--data-dir", "EMPTY"], "mnist"),
         (["dance"], "'dance'"),
         (["adit"], "did you mean audit?"),
-        ([], "command"),
+        ([], "a command is missing: demo, doctor"),
         (["verify"], "are required: run"),
         (["verify", "nowhere"], "run folder nowhere does not exist"),
         (["report", "nowhere"], "run folder nowhere does not exist"),

@@ -418,7 +418,9 @@ def test_sorting_and_all_pairs_of_a_few(tmp_path, capsys, sort, order):
     record = json.loads(line)
     assert [r["name"] for r in record["runs"]] == order
     assert len(record["comparisons"]) == 3 and record["tests"]["measures"] == 12
-    assert record["headline"] == "2 runs against a: 2 fooled less often"
+    assert record["headline"] == (
+        "2 runs against a, by how often they are fooled: 2 fooled less often"
+    )
 
 
 def test_twenty_runs(tmp_path, capsys, real_figure):
@@ -430,7 +432,7 @@ def test_twenty_runs(tmp_path, capsys, real_figure):
         for i in range(20)
     ]
     lines, _ = compare(capsys, *map(str, runs), "--out", str(tmp_path / "o"))
-    assert lines[0].startswith("COMPARED  19 runs against run-00: ")
+    assert lines[0].startswith("COMPARED  19 runs against run-00, by how often ")
     page = (tmp_path / "o" / "compare.html").read_text()
     assert "run-00 and the first 7 other runs" in page and len(page) < 5_000_000
     assert len(json.loads((tmp_path / "o" / "compare.json").read_text())["comparisons"]) == 19

@@ -183,6 +183,8 @@ def test_factories(tmp_path):
 def test_unknown_data_names_what_is_allowed():
     with pytest.raises(DataError, match=r"data must be one of digits, mnist.*got 'nope'"):
         load_data("nope")
+    with pytest.raises(DataError, match=r"got 'images.npz'; did you mean npz:images.npz\?"):
+        load_data("images.npz")
 
 
 @pytest.mark.skipif(

@@ -163,7 +163,13 @@ def test_what_a_reader_gives_is_checked():
 
 
 @pytest.mark.parametrize(
-    ("values", "words"), [(2.0, r"\[0, 2\]"), (np.nan, "nan"), (-0.5, r"\[-0.5, 0\]")]
+    ("values", "words"),
+    [
+        (2.0, r"\[0, 2\]$"),
+        (255.0, r"\[0, 255\]; divide them by 255, or give bytes$"),
+        (np.nan, "nan"),
+        (-0.5, r"\[-0.5, 0\]"),
+    ],
 )
 def test_floats_out_of_range_are_found_at_the_door(tmp_path, values, words):
     x = np.zeros((50, 4, 4), np.float32)

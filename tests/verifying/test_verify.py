@@ -276,6 +276,7 @@ def test_nothing_found_is_said_to_rest_on_the_record(proved, nets, capsys):
     proved.edit("verdict.json", lambda v: v.update(verdict="INCONCLUSIVE", certificate=None))
     code, said = told(capsys, proved.path, "--model", f"{nets}:sure")
     assert code == 0 and "rests on the recorded attempts" in said
+    assert "holds no witness that could be scored again" in said and "0 of 0" not in said
     proved.edit("verdict.json", lambda v: v.update(verdict="RESISTED"))
     code, said = told(capsys, proved.path, "--model", f"{nets}:sure")
     assert code == 12 and "verdict is 'RESISTED', derived anew it is 'INCONCLUSIVE'" in said

@@ -19,7 +19,7 @@ from blankcheck.classifiers.loading import parse_normalize
 from blankcheck.classifiers.wrapper import Normalisation, left_as_found
 from blankcheck.data import Data, load_data
 from blankcheck.data.loading import runs_code
-from blankcheck.errors import ArgumentError, RunFolderError
+from blankcheck.errors import ArgumentError, ModelError, RunFolderError
 from blankcheck.outputs import output_form
 from blankcheck.runs.folder import RunFolder
 from blankcheck.runs.gate_file import is_gate_run, read_gate
@@ -81,8 +81,10 @@ def model_again(
         return with_gate(run, network, data)
     name = model or text_of(config, "model")
     if model is None and name not in ARCHITECTURES:
-        refused = "run folders run no code: name it with --model"
-        raise ArgumentError(f"run folder {run.path} names the model {name!r}; {refused}")
+        said = f"names the model {name!r}; run folders run no code" if name else "names no model"
+        how = "name it with --model, or give it as model=... from Python"
+        raise ArgumentError(f"run folder {run.path} {said}: {how}")
+    named_here = weights is not None
     if weights is None and (name in ARCHITECTURES or run.has(MODEL)):
         weights = str(run.check(MODEL))  # of a hardening these, and not the ones that it began with
     elif weights is None:
@@ -92,7 +94,13 @@ def model_again(
     held = config.get("temperature", 1.0)  # a stranger's folder may hold anything
     temperature = float(held) if isinstance(held, int | float) else 1.0
     named = name, weights, data, normalize
-    network = load_model(*named, unsafe_pickle=unsafe_pickle, temperature=temperature)
+    try:
+        network = load_model(*named, unsafe_pickle=unsafe_pickle, temperature=temperature)
+    except ModelError as error:
+        if named_here or not isinstance(error.__cause__, FileNotFoundError):
+            raise
+        how = "name its weights with --weights, or give them as weights=... from Python"
+        raise ModelError(f"{error}, as run folder {run.path} names it; {how}") from error
     return with_gate(run, network, data)
 
 

@@ -35,6 +35,7 @@ from blankcheck.errors import ModelError
 from blankcheck.fooling import TabuSearch
 from blankcheck.judging import FIRST, Evidence, OODTest, RealData, Score
 from blankcheck.judging.evidence import Black, Cost, OODRecord
+from blankcheck.judging.metrics import median
 from blankcheck.outputs import run
 from blankcheck.parallel.spread import Spread, alone
 from blankcheck.types import Classifier, Conditions, Images
@@ -240,7 +241,7 @@ def _progress(note: Note) -> Callable[[int, int, AttemptResults], None]:
         met = part.best.met
         fooled += int(met.sum())
         lit.extend(part.best.lit[met].tolist())
-        middle = f", median {sorted(lit)[len(lit) // 2]} lit" if lit else ""
+        middle = f", median {median(lit)} lit" if lit else ""
         note("search", done, total, f"{fooled} of {done} fooled{middle}")
 
     return tell

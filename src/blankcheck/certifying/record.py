@@ -107,6 +107,12 @@ class Certificate:
             if not right:
                 raise ArgumentError(f"{FOREIGN}: {rule}")
 
+    def __repr__(self) -> str:
+        k, sure = self.smallest, f"gets {self.confidence:g} or more"
+        every = f"with at most {k} lit {self.unit} no class {sure}"
+        said = "nothing is proved of some class" if k is None else every
+        return f"Certificate({self.means}: {said})"
+
     @property
     def smallest(self) -> int | None:
         """The k that holds for every class."""

@@ -40,12 +40,16 @@ class UnitClassifier(nn.Module):
         describe: dict[str, str] | None = None,
     ) -> None:
         super().__init__()
-        mean, std = normalize if normalize is not None else ((0.0,), (1.0,))
-        # as float32 has them, in which a tiny deviation is 0
-        means, stds = (np.asarray(tuple(each), dtype=np.float32) for each in (mean, std))
+        words = "normalize must be (means, positive stds), finite and of one length"
+        try:
+            mean, std = normalize if normalize is not None else ((0.0,), (1.0,))
+            # as float32 has them, in which a tiny deviation is 0
+            means, stds = (np.asarray(tuple(each), dtype=np.float32) for each in (mean, std))
+        except (TypeError, ValueError) as error:
+            such = "such as ((0.1307,), (0.3081,))"
+            raise ArgumentError(f"{words}, {such}, got {normalize!r}") from error
         finite = bool(np.isfinite(means).all() and np.isfinite(stds).all())
         if len(means) != len(stds) or not finite or min(stds, default=0) <= 0:
-            words = "normalize must be (means, positive stds), finite and of one length"
             raise ArgumentError(f"{words}, got {mean!r}, {std!r}")
         self.network = network
         for name, values in (("mean", means), ("std", stds)):

@@ -145,6 +145,8 @@ def _users_are_not_us(settings: Any) -> Iterator[None]:
 
 def _in_words(message: str, name: str) -> str:
     """What jsonargparse says, and what was probably meant."""
+    if not name:
+        return f"a command is missing: {', '.join(COMMANDS)}; see blankcheck --help"
     if name not in COMMANDS:
         near = difflib.get_close_matches(name.lower(), COMMANDS, n=1)
         return f"{message}; {f'did you mean {near[0]}?' if near else 'see blankcheck --help'}"

@@ -17,7 +17,8 @@ def headline(made: Comparison) -> str:
         kinds = (*MEASURES["rate"][1:], SAME, UNTESTED)
         counts = [(found.count(words), words) for words in kinds]
         said = [f"{n} {'with ' if words == SAME else ''}{words}" for n, words in counts if n]
-        return f"{len(pairs)} runs against {reference}: {', '.join(said)}"
+        measure = "by how often they are fooled"
+        return f"{len(pairs)} runs against {reference}, {measure}: {', '.join(said)}"
     rate, other = pairs[0].measures["rate"], pairs[0].second.name
     if rate.test is None:
         why = rate.why_not_tested

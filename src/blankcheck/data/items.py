@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from blankcheck.data.arrays import as_array, as_labels, named, to_unit
-from blankcheck.data.lazy import LazyImages, bytes_of, check_range
+from blankcheck.data.lazy import LazyImages, bytes_of, check_range, like_bytes
 from blankcheck.data.loaders import OfLoader, has_positions, kept_labels, single
 from blankcheck.data.pillow import GREY, decoded, stacked
 from blankcheck.data.split import SPLITS, Split, three_parts
@@ -186,6 +186,8 @@ class Items:
         try:
             check_range(f"data {self.source!r}: float images", images)
         except DataError as error:
+            if like_bytes(images):
+                raise
             says = "a Normalize in its transform belongs into load_model(normalize=...)"
             raise DataError(f"{error}; {says}") from error
         if not torch.equal(images[:AGAIN], self.read(some[:AGAIN])):

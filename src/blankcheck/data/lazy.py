@@ -86,7 +86,13 @@ def check_range(what: str, images: Tensor) -> None:
     short = [f"{value:.3g}" for value in (low, high)]
     hidden = float(short[0]) >= 0 >= float(short[1]) - 1  # a hair more than 1 looks like 1
     said = [str(np.float32(value)) for value in (low, high)] if hidden else short
-    raise DataError(f"{what} must lie in [0, 1], got [{', '.join(said)}]")
+    advice = "; divide them by 255, or give bytes" if like_bytes(images) else ""
+    raise DataError(f"{what} must lie in [0, 1], got [{', '.join(said)}]{advice}")
+
+
+def like_bytes(images: Tensor) -> bool:
+    """Whether floats look like bytes that nobody divided by 255."""
+    return float(images.min()) >= 0 and 100 < float(images.max()) <= 255
 
 
 def bytes_of(shape: Sequence[int]) -> int:

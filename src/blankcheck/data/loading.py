@@ -90,4 +90,5 @@ def _load_plain(
         raise DataError(f"data factory {source!r} {words}")
     known = ", ".join(NAMED)
     others = "npz:FILE, folder:DIR, hf:NAME, FILE.parquet or file.py:factory"
-    raise DataError(f"data must be one of {known}, {others}, got {source!r}")
+    meant = f"; did you mean npz:{source}?" if source.endswith(".npz") else ""
+    raise DataError(f"data must be one of {known}, {others}, got {source!r}{meant}")

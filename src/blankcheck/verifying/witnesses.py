@@ -55,6 +55,8 @@ def check_scores(folder: Folder, stored: Stored, subject: Subject, judge: OODTes
         f"{good} of {n} witnesses: {what} hold when scored again",
         f"{survive} of {n} still meet all conditions when rounded to 8 bits",
     ]
+    if not n:
+        found.facts[:2] = ["the folder holds no witness that could be scored again"]
     found.record |= {"confirmed": good, "witnesses": n}
     found.record |= {"survive_8bit": survive, "ood_recomputed": judge is not None}
 

@@ -120,7 +120,7 @@ def summary(verdict: dict[str, Any]) -> list[str]:
     ]
     if v["extra"]["fooled"] and v["fooled"]:
         lines.append(f"found by the checks, outside the rate: {v['extra']['fooled']}")
-    return lines + _on_checks(verdict)
+    return lines + on_checks(verdict)
 
 
 def found_by(v: dict[str, Any]) -> str:
@@ -137,7 +137,7 @@ def found_by(v: dict[str, Any]) -> str:
     return f"by the checks that look harder: {images}; by none of the {v['attempts']} attempts"
 
 
-def _on_checks(verdict: dict[str, Any]) -> list[str]:
+def on_checks(verdict: dict[str, Any]) -> list[str]:
     """A witness is a witness, whatever the checks say; where none was found they decide."""
     if verdict["verdict"] != Verdict.FOOLED:
         return [f"{c['code']} {c['status']}: {c['finding']}" for c in against(verdict)]

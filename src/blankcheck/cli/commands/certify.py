@@ -11,7 +11,7 @@ from blankcheck.certifying import read_network
 from blankcheck.certifying.certificate import check_form
 from blankcheck.certifying.record import check_steps
 from blankcheck.classifiers import UnitClassifier
-from blankcheck.cli.commands.audit import found_by
+from blankcheck.cli.commands.audit import found_by, on_checks
 from blankcheck.cli.commands.shared import (
     begin,
     check,
@@ -50,7 +50,7 @@ def lines_of_both(made: Audit) -> list[str]:
     """What bears the verdict first: the proof of CERTIFIED, the search of any other."""
     lines, searched = lines_of(made.json), f"search beside the proof: {found_by(made.json)}"
     lines.insert(made.verdict == Verdict.CERTIFIED, searched)
-    return lines
+    return lines + (on_checks(made.json) if made.verdict == Verdict.INCONCLUSIVE else [])
 
 
 def check_proof(settings: CertifySettings, classifier: UnitClassifier, data: Data) -> str:

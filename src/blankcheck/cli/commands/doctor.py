@@ -153,8 +153,10 @@ def _show(found: Diagnosis, record: dict[str, Any], terminal: Terminal) -> None:
     out.print(Text(word, style).append(f"  {said} with {named}", "none"))
     for name, text in () if terminal.quiet else _fact_lines(found):
         beside(Text(f"  {name}", "dim"), 11, Text(text))
-    out.print("")
-    for finding in found.problems if terminal.quiet else found.findings:
+    findings = found.problems if terminal.quiet else found.findings
+    if findings:
+        out.print("")
+    for finding in findings:
         *marks, style = MARKS[finding.status]
         head = Text(f"{marks[ascii_only]} {finding.code}", style)
         beside(head, COLUMN, Text(one_line(finding.finding, MOST_LETTERS)))

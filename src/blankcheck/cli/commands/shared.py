@@ -167,7 +167,8 @@ def working(settings: Divided, place: Place, data: Data, terminal: Terminal) -> 
         with _opened(settings, place, team, terminal) as run:
             c, h, w = data.shape
             images = f"{data.source}: {len(data.train)} training images of {c}x{h}x{w}"
-            where = f"device {team.words}; {torch.get_num_threads()} threads"
+            threads = torch.get_num_threads()
+            where = f"device {team.words}; {threads} thread{'' if threads == 1 else 's'}"
             classes = f"{len(data.classes)} classes; model {settings.model}"
             terminal.note(f"{images}, {classes}; {where}")
             tell(data, terminal)
