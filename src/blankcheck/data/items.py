@@ -186,10 +186,8 @@ class Items:
         try:
             check_range(f"data {self.source!r}: float images", images)
         except DataError as error:
-            if like_bytes(images):
-                raise
-            says = "a Normalize in its transform belongs into load_model(normalize=...)"
-            raise DataError(f"{error}; {says}") from error
+            says = "; a Normalize in its transform belongs into load_model(normalize=...)"
+            raise DataError(f"{error}{'' if like_bytes(images) else says}") from error
         if not torch.equal(images[:AGAIN], self.read(some[:AGAIN])):
             words = "gives another image when it is asked again"
             raise DataError(f"data {self.source!r} {words}: leave random transforms out of it")
