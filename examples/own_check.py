@@ -1,4 +1,4 @@
-"""A check of your own beside the nineteen: score every image that has one lit pixel, which no
+"""A check of your own beside the others: score every image that has one lit pixel, which no
 search can do better."""
 
 from dataclasses import replace
