@@ -162,6 +162,7 @@ def test_who_is_told_gets_no_bars(capsys):
         (lambda m, d: bc.gate(m, d, "3"), "k must be a whole number, got '3'"),
         (lambda m, d: bc.gate(m, d, 65), "k must lie in 1..64, got 65"),
         (lambda m, d: bc.compare("a"), "at least two different run folders, got a"),
+        (lambda m, d: bc.compare(["a", "b"]), "each by its path and as an argument of its own"),
         (lambda m, d: bc.compare("a", "b", sort="c"), "sort must be one of rate, lit"),
         (lambda m, d: bc.blend("a", alphas=[2]), r"alphas must lie in \(0, 1\], got 2"),
         (lambda m, d: bc.verify("nowhere"), "run folder nowhere does not exist"),

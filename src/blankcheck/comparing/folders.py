@@ -13,6 +13,7 @@ from blankcheck.comparing.run import Run, names_of, run_of
 from blankcheck.errors import ArgumentError
 from blankcheck.runs.contents import read_run
 from blankcheck.runs.folder import RunFolder
+from blankcheck.text import short
 
 Order = Literal["rate", "lit", "accuracy", "name"]
 SORTED_BY = {"rate": "rate", "lit": "median_lit", "accuracy": "real_accuracy"}
@@ -42,7 +43,12 @@ def compare(*runs: str | os.PathLike[str], sort: Order = "rate") -> Comparison:
 
 
 def different(runs: Sequence[str | os.PathLike[str]]) -> list[str]:
-    """The paths of different folders in their order; ArgumentError for fewer than two."""
+    """The paths of different folders in their order; ArgumentError for fewer, or others."""
+    given: Sequence[object] = runs
+    for run in given:
+        if not isinstance(run, str | os.PathLike):
+            words = "compare takes run folders, each by its path and as an argument of its own"
+            raise ArgumentError(f"{words}, got {short(run)}")
     first = {Path(run).resolve(): os.fspath(run) for run in reversed(runs)}
     paths = list(first.values())[::-1]
     if len(paths) < 2:
