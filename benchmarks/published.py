@@ -70,7 +70,7 @@ def measure(name: str, entry: dict[str, Any], chosen: argparse.Namespace) -> Non
     factory = f"{HERE / 'published_nets.py'}:{entry['model']}"
     model = bc.load_model(factory, weights, data, normalize).eval()
     audit = bc.audit(model, data, chosen.preset, seed=chosen.seed)
-    audit.save(folder)
+    audit.save(folder, overwrite=True)  # of a try that was stopped before its row was whole
     proved = None
     if entry.get("certify", True):
         began = time.monotonic()

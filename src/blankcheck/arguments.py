@@ -64,6 +64,7 @@ def options_of(kind: type[Any]) -> Callable[[Callable[P, R]], Callable[P, R]]:
             for f in fields(kind)
             if f.name not in known
         ]
+        # inspect reads this attribute, of which the types of functions do not tell
         function.__signature__ = signature.replace(  # type: ignore[attr-defined]
             parameters=[*own, *named, rest]
         )

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import blankcheck as bc
-from blankcheck.api.harden import RESUMED
+from blankcheck.api.bars import RESUMED
 from blankcheck.auditing import Twin, ood_test
 from blankcheck.classifiers import build
 from blankcheck.classifiers.wrapper import fingerprint

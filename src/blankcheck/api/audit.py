@@ -247,8 +247,8 @@ def audit(
     with told(note, progress) as tell:
 
         def twins() -> Iterator[Twin]:
-            made = get_twins(classifier, data, device_of(classifier), tell)
-            return iter([twin()]) if twin else made
+            asked = classifier, data, device_of(classifier)
+            return iter([twin()]) if twin else get_twins(*asked, tell)
 
         asked = (tell, FIRST if scores is None else scores, *others, spread or alone)
         found = gather(classifier, data, conditions, how, twins, seed, *asked)

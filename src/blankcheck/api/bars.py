@@ -18,6 +18,8 @@ SECONDS = 0.2
 """Between two updates of what stands below a cell."""
 Watch = Callable[[Round | None, int, int, str], None]
 """Called as watch(finished round or None, batch, batches, words)."""
+RESUMED, ENDED = "resumed", "ended"
+"""Words of the round that a run goes on behind, which is told first: another follows, or none."""
 
 
 @contextmanager
@@ -79,18 +81,24 @@ def _in_a_cell() -> Note:
     return bar
 
 
-def by_rounds(tell: Note) -> Watch:
-    """Tells how far each round is, and what came of it."""
-    now = 0
+def by_rounds(tell: Note, rounds: int = 0, say: Callable[[str], None] | None = None) -> Watch:
+    """Tells how far each round is, and what came of it. rounds: how many there are at most; say:
+    told, instead, where a run goes on."""
+    ended = 0
 
     def watch(made: Round | None, batch: int, batches: int, words: str) -> None:
-        nonlocal now
+        nonlocal ended
         if made is None:
             # one more for the search that ends the round
-            tell(f"round {now + 1}", batch, batches + 1, words)
+            tell(f"round {ended + 1}", batch, batches + 1, words)
             return
-        now = made.index + 1
+        ended = made.index + 1
+        if words and say is not None:
+            at = "its audit" if words == ENDED else f"round {ended + 1} of {rounds}"
+            say(f"resuming at {at}")
+            return
         rates = f"accuracy {made.validation_accuracy:.2%}, fooled {made.fresh_rate:.0%}"
-        tell(f"round {now}", 1, 1, rates)
+        proved = "" if made.proved is None else f", k = {made.proved} proved"
+        tell(f"round {ended}", 1, 1, f"{rates}, fewest lit {made.fresh_fewest}{proved}")
 
     return watch

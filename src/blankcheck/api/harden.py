@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from blankcheck.api.bars import ENDED, RESUMED, by_rounds, told
 from blankcheck.api.bars import Watch as Watch
-from blankcheck.api.bars import by_rounds, told
 from blankcheck.api.showing import Shown
 from blankcheck.api.third_party import usable_attacks
 from blankcheck.api.twins import get_twins
@@ -95,10 +95,6 @@ class Hardened(Shown):
         run.write("model.safetensors", model_bytes(self.model))
         run.write_lines("metrics.jsonl", self.records)
         run.write_json("hardening.json", {"kept_round": self.kept, "rounds": len(self.rounds)})
-
-
-RESUMED, ENDED = "resumed", "ended"
-"""Words of the round that a run goes on behind, which is told first: another follows, or none."""
 
 
 # each argument is a choice of its own; all but four have a default

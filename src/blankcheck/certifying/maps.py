@@ -91,7 +91,6 @@ class Convolution(Weighted):
         options = self.stride, self.padding, self.dilation
         if self.groups > 1:
             size, weight = (len(a), *shape), self.weight
-            # torch has no types for it
             # torch has no types for this function
             before: Tensor = conv2d_input(size, weight, a, *options, self.groups)  # type: ignore
             return before

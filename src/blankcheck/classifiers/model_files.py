@@ -97,6 +97,7 @@ def _without_torchvision() -> Iterator[None]:
     """Inside, modules that import torchvision get an empty one where there is none that fits this
     torch: onnx2torch wants it for two operations of detectors, which no classifier has."""
     try:
+        # to see whether it can be imported
         import torchvision  # noqa: F401
     except Exception:  # one built for another torch raises RuntimeError
         empty = {name: ModuleType(name) for name in ("torchvision", "torchvision.ops")}

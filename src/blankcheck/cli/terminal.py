@@ -54,7 +54,9 @@ def stdout_apart(whole: bool) -> Iterator[IO[str] | None]:
         kept = os.dup(1)
         try:
             os.dup2(2, 1)
-            own = open(kept, "w", encoding=out.encoding, errors=out.errors, closefd=False)  # noqa: SIM115
+            code, errors = out.encoding, out.errors
+            # closed below, in a way of its own
+            own = open(kept, "w", encoding=code, errors=errors, closefd=False)  # noqa: SIM115
             try:
                 yield own
                 own.flush()

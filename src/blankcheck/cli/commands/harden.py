@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from blankcheck.api.audit import MODEL
+from blankcheck.api.bars import by_rounds
 from blankcheck.api.certify import RECORD, certify, with_proof
-from blankcheck.api.harden import ENDED, Watch, check_network, harden, is_trained, plan_of
+from blankcheck.api.harden import check_network, harden, is_trained, plan_of
 from blankcheck.classifiers import ARCHITECTURES, UnitClassifier
 from blankcheck.classifiers.loading import refuse_normalize
 from blankcheck.classifiers.precision import check_precision
@@ -15,8 +16,8 @@ from blankcheck.classifiers.trial import check_trainable, frozen_words
 from blankcheck.cli.commands import shared
 from blankcheck.cli.commands.audit import announce_audit, audited, conclude
 from blankcheck.cli.settings import HardenSettings
-from blankcheck.cli.terminal import Bar, Terminal
-from blankcheck.hardening import HardeningPlan, Round
+from blankcheck.cli.terminal import Terminal
+from blankcheck.hardening import HardeningPlan
 from blankcheck.trackers import check_trackers
 
 
@@ -45,7 +46,7 @@ def harden_command(settings: HardenSettings, terminal: Terminal) -> int:
         how = {**length, **shared.search_of(settings), **settings.options()}
         how |= {"run": work.run, "device": work.team.device, "peers": work.team.peers}
         with terminal.progress() as bar:
-            how |= {"resume": settings.resume, "watch": _watch(bar, work.terminal, plan.rounds)}
+            how |= {"resume": settings.resume, "watch": by_rounds(bar, plan.rounds, terminal.note)}
             hardened = harden(network, data, objective, **how)
         if work.team.leads:
             hardened.write_into(work.run)
@@ -67,25 +68,3 @@ def _in_words(objective: str, plan: HardeningPlan) -> str:
     if plan.certify is None:
         return words
     return f"{words}; to be proved: at most {plan.certify} lit features are too few for any class"
-
-
-def _watch(bar: Bar, terminal: Terminal, rounds: int) -> Watch:
-    """What `harden` tells its progress, for a bar of each round."""
-    ended = 0
-
-    def watch(made: Round | None, batch: int, batches: int, words: str) -> None:
-        nonlocal ended
-        if made is None:
-            # one more for the search that ends the round
-            bar(f"round {ended + 1}", batch, batches + 1, words)
-            return
-        ended = made.index + 1
-        if words:
-            at = "its audit" if words == ENDED else f"round {ended + 1} of {rounds}"
-            terminal.note(f"resuming at {at}")
-            return
-        rates = f"accuracy {made.validation_accuracy:.2%}, fooled {made.fresh_rate:.0%}"
-        proved = "" if made.proved is None else f", k = {made.proved} proved"
-        bar(f"round {ended}", 1, 1, f"{rates}, fewest lit {made.fresh_fewest}{proved}")
-
-    return watch
