@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
+from blankcheck.api.bars import by_rounds
 from blankcheck.cli.commands.audit import found_by
-from blankcheck.cli.commands.harden import _watch
 from blankcheck.cli.terminal import Terminal
 
 LINE = "conditions: confidence >= 0.9, at most 12 lit, out of distribution (95 % bound) [sic]"
@@ -89,7 +89,7 @@ def test_a_headline_says_who_found_what(fooled, extra, words):
 def test_a_hardening_says_where_it_goes_on(words, said):
     terminal, file = on(80, terminal=False)
     told = []
-    watch = _watch(lambda *bar: told.append(bar), terminal, 7)
+    watch = by_rounds(lambda *bar: told.append(bar), 7, terminal.note)
     watch(SimpleNamespace(index=1), 0, 0, words)
     watch(None, 0, 10, "")
     assert file.getvalue().strip() == said and told == [("round 3", 0, 11, "")]
