@@ -237,6 +237,21 @@ def test_optimised_bounds_are_sound_and_never_worse(name, seed, k):
     assert bool((proved(network, k, slope_steps=5) <= proved(network, k) + 1e-9).all())
 
 
+def test_slopes_of_earlier_layers_make_bounds_tighter(monkeypatch):
+    """A relaxed layer behind another one: its own bounds hang on slopes, too."""
+    layers = nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2)
+    network, gained = read("deep", lambda: dense(*layers, hidden=8), (2, 4, 4)), []
+    for seed in range(5):
+        generator = shuffled(network, seed)
+        deep = proved(network, 6, slope_steps=20)
+        found = sparse_images(network.shape, 6, 256, generator)
+        assert bool((truth(network, found) <= deep).all())
+        with monkeypatch.context() as patched:
+            patched.setattr("blankcheck.certifying.log_odds.MOST_INNER", 0)
+            gained.append(proved(network, 6, slope_steps=20) - deep)
+    assert float(torch.stack(gained).min()) >= 0 and float(torch.stack(gained).mean()) > 1
+
+
 @pytest.mark.parametrize("name", ["mlp", "pixel-map", "normalised", "convolutions"])
 def test_a_bound_of_one_lit_feature_fewer_is_exceeded(name):
     """So tight are bounds, and so good is the search, that such a bound is seen to be wrong."""

@@ -278,6 +278,14 @@ def test_a_network_that_takes_nothing_is_told_nothing(digits):
         bc.audit(nn.Linear(5, 5), digits, "smoke")
 
 
+def test_means_of_other_channels_are_named_as_the_cause(digits):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    model = UnitClassifier(network, ((0.5, 0.4, 0.3), (0.2, 0.2, 0.2)))
+    with pytest.raises(ModelError, match="; normalize has 3 means for images of 1 channel$"):
+        bc.audit(model, digits, "smoke")
+    assert model.normalisation == ((0.5, 0.4, 0.3), (0.2, 0.2, 0.2))
+
+
 # ---- Hugging Face
 
 

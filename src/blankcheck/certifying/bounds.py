@@ -27,6 +27,9 @@ MOST_ROWS = 6000
 Alpha = Mapping[int, Tensor]
 """By the position of a ReLU the slopes of its lines from below, in [0, 1], (1 or rows, *shape)."""
 
+Slopes = Mapping[tuple[int, int], Alpha]
+"""By the position of a layer that is relaxed, and 1 for its bound from above, -1 from below."""
+
 
 @dataclass(frozen=True)
 class Bounded:
@@ -34,6 +37,8 @@ class Bounded:
 
     low, high: (1, *shape) of each layer. error: how far float32 can be from the exact value, or
     None. All three are infinite from the first layer on whose numbers float32 might not hold.
+    slopes: what layers before the last one are relaxed with. refined: the positions of these, with
+    how many of their values are.
     """
 
     layers: tuple[Layer, ...]
@@ -42,6 +47,8 @@ class Bounded:
     low: list[Tensor]
     high: list[Tensor]
     error: list[Tensor] | None
+    slopes: Slopes
+    refined: dict[int, int]
 
     @property
     def channels(self) -> int:
@@ -69,14 +76,39 @@ def bound_layers(
             since a ReLU or a clamp behind it would only hide that.
     """
     found = hull.hulls(layers, like)
-    made = Bounded(tuple(layers), images, found, [], [], [] if rounding else None)
-    asked = {layer.inputs[0]: layer.curve is not None for layer in layers if layer.relaxed}
+    made = Bounded(tuple(layers), images, found, [], [], [] if rounding else None, {}, {})
+    return _bounded(made)
+
+
+def bound_again(made: Bounded, slopes: Slopes) -> Bounded:
+    """The same with other slopes of the lines from below: what does not hang on them is kept."""
+    first = min(made.refined)
+    error = None if made.error is None else made.error[:first]
+    return _bounded(
+        Bounded(
+            made.layers,
+            made.images,
+            made.hulls,
+            made.low[:first],
+            made.high[:first],
+            error,
+            slopes,
+            {},
+        )
+    )
+
+
+def _bounded(made: Bounded) -> Bounded:
+    """With all layers that are not bounded yet."""
+    asked = {layer.inputs[0]: layer.curve is not None for layer in made.layers if layer.relaxed}
     behind_relu: set[int] = set()
-    for at, layer in enumerate(layers):
+    for at, layer in enumerate(made.layers):
         relaxed = layer.relaxed or not behind_relu.isdisjoint(layer.inputs)
         if relaxed and at not in made.hulls:
             behind_relu.add(at)
-        exact = hull.exact_ends(layer, made.hulls, images, made.channels)
+        if at < len(made.low):
+            continue
+        exact = hull.exact_ends(layer, made.hulls, made.images, made.channels)
         low, high = _interval(made, at) if exact is None else exact
         if exact is None and at in asked and at not in made.hulls:
             open_ = low < high if asked[at] else (low < 0) & (high > 0)
@@ -137,6 +169,7 @@ def _refined(
     asked = open_.flatten().nonzero().squeeze(1)
     if len(asked) == 0 or (behind_relu and len(asked) > MOST_ROWS):
         return low, high
+    made.refined[at] = len(asked)
     flat_low, flat_high = low.flatten(), high.flatten()
     widest = max(int(torch.Size(layer.shape).numel()) for layer in made.layers)
     for places in torch.split(asked, max(1, hull.NUMBERS_AT_ONCE // widest)):
@@ -149,6 +182,7 @@ def _refined(
 def _relaxed_ends(made: Bounded, at: int, places: Tensor) -> Ends:
     """Bounds of some values of a layer from below and above, each (places,)."""
     layer, shift = made.layers[at], made.low[0].new_zeros(())
+    over, under = made.slopes.get((at, 1)), made.slopes.get((at, -1))
     if isinstance(layer.map, Dense):
         # the rows of the matrix are known, without a product with ones and zeros
         rows, (at,) = layer.map.weight.T[places], layer.inputs
@@ -157,8 +191,8 @@ def _relaxed_ends(made: Bounded, at: int, places: Tensor) -> Ends:
         rows = shift.new_zeros(len(places), int(torch.Size(layer.shape).numel()))
         rows[torch.arange(len(places)), places] = 1
         rows = rows.view(-1, *layer.shape)
-    above, relaxed = backward_bound(made, at, rows)
-    below = backward_bound(made, at, -rows)[0] if relaxed else above.reversed()
+    above, relaxed = backward_bound(made, at, rows, over)
+    below = backward_bound(made, at, -rows, under)[0] if relaxed else above.reversed()
     return shift - concretize(made, below), shift + concretize(made, above)
 
 

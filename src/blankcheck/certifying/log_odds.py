@@ -19,7 +19,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blankcheck.certifying.bounds import Alpha, Bounded, backward_bound, bound_layers, concretize
+from blankcheck.certifying.bounds import (
+    Alpha,
+    Bounded,
+    backward_bound,
+    bound_again,
+    bound_layers,
+    concretize,
+)
 from blankcheck.certifying.hull import Sparse
 from blankcheck.certifying.rounding import of_softmax
 from blankcheck.certifying.trace import read_network
@@ -28,9 +35,17 @@ from blankcheck.errors import ArgumentError
 
 MOST_PAIRS = 4096
 """Margins that are bounded one by one; with more, weights come from the intervals."""
-LEARNING_RATE = 0.1
-HOPELESS = 10.0
-"""Log-odds that optimisation is not expected to gain."""
+RATE, LEAST_RATE = {False: (0.1, 0.97), True: (0.2, 0.93)}, 0.02
+"""Learning rate of the slopes at first, and by how much it falls at each step; True: of those of
+earlier layers too. At last."""
+GLANCE = 5
+"""Steps after which optimisation ends where, at the speed of the last of them, it gains too
+little."""
+NEAR, GOING_ON = 0.1, 10
+"""Log-odds by which a bound may miss for optimisation to go on, up to so many times the steps."""
+MOST_INNER = 10_000_000
+"""Coefficients, of 8 bytes, of all layers that may be bounded anew in each step, whose gradients
+take several times as much."""
 
 
 def limit(confidence: float, outputs: int) -> float:
@@ -65,11 +80,15 @@ def log_odds_bounds(
     best, weights = _without_alpha(made, classes)
     if slope_steps == 0:
         return best
-    if enough is not None:
-        failed = best[best >= enough]
-        if len(failed) == 0 or float(failed.min()) > enough + HOPELESS:
-            return best
-    return _optimised(made, best.detach(), weights.detach(), slope_steps, enough)
+    # both are moved in place; a weight of exactly 0 could not grow
+    mixing = weights.detach().clamp(min=-30.0).requires_grad_()
+    alpha = _slopes(made, len(made.layers), classes)
+    least = -torch.inf if enough is None else enough
+    best = _optimised(made, best.detach(), mixing, alpha, slope_steps, least)
+    widest = max(math.prod(layer.shape) for layer in made.layers)
+    if 0 < sum(made.refined.values()) * widest <= MOST_INNER:
+        best = _optimised(made, best, mixing, alpha, slope_steps, least, inner=True)
+    return best
 
 
 def rounding_slack(made: Bounded, classes: int) -> Tensor:
@@ -136,34 +155,63 @@ def _joint(made: Bounded, logits: Tensor, alpha: Alpha | None) -> Tensor:
 
 
 def _optimised(
-    made: Bounded, best: Tensor, logits: Tensor, steps: int, enough: float | None
+    made: Bounded,
+    best: Tensor,
+    mixing: Tensor,
+    alpha: dict[int, Tensor],
+    steps: int,
+    enough: float,
+    inner: bool = False,
 ) -> Tensor:
-    """The best bounds met by Adam on alpha, of which each class has its own, and on the weights."""
-    alpha: dict[int, Tensor] = {}
-    for at, layer in enumerate(made.layers):
-        if layer.kind == "relu" and at not in made.hulls:
-            (before,) = layer.inputs
-            start = (made.high[before] > -made.low[before]).to(best.dtype)
-            alpha[at] = start.repeat(len(best), *[1] * len(layer.shape)).requires_grad_()
-    # a weight of exactly 0 could not grow
-    mixing, own = logits.clamp(min=-30.0).requires_grad_(), torch.isinf(logits)
-    free = [mixing, *alpha.values()]
-    optimiser = torch.optim.Adam(free, lr=LEARNING_RATE)
-    with torch.enable_grad():
-        for _ in range(steps):
+    """The best bounds met by Adam on alpha, of which each class has its own, and on the weights.
+
+    inner: layers before the last are bounded anew in each step, with slopes that are moved, too.
+    """
+    own, sides = _own(len(best), made.low[-1][0]), (1, -1) if inner else ()
+    slopes = {(at, side): _slopes(made, at, 1) for at in made.refined for side in sides}
+    free = [mixing, *alpha.values(), *(t for each in slopes.values() for t in each.values())]
+    rate, decay = RATE[inner]
+    optimiser, before = torch.optim.Adam(free), best
+    for step in range(steps if inner else (GOING_ON if math.isfinite(enough) else 1) * steps):
+        with torch.enable_grad():
+            made = bound_again(made, slopes) if inner else made
             bound = _joint(made, mixing.masked_fill(own, -torch.inf), alpha)
-            best = torch.minimum(best, bound.detach())
-            if enough is not None and bool((best < enough).all()):
-                break
-            # asked for by name, since the weights of the network may want gradients of their own
-            found = torch.autograd.grad(bound.sum(), free, allow_unused=True)
-            for parameter, gradient in zip(free, found, strict=True):
-                parameter.grad = gradient
-            optimiser.step()
-            with torch.no_grad():
-                for slopes in alpha.values():
-                    slopes.clamp_(0, 1)
+            missing = bound[torch.minimum(best, bound) >= enough].sum()
+        best = torch.minimum(best, bound.detach())
+        if not _hopeful(best, before, enough, step, steps):
+            break
+        before = best if step % GLANCE == 0 else before
+        # asked for by name, since the weights of the network may want gradients of their own
+        found = torch.autograd.grad(missing, free, allow_unused=True)
+        for parameter, gradient in zip(free, found, strict=True):
+            parameter.grad = gradient
+        optimiser.param_groups[0]["lr"] = max(LEAST_RATE, rate * decay**step)
+        optimiser.step()
+        with torch.no_grad():
+            for moved in free[1:]:
+                moved.clamp_(0, 1)
     return best
+
+
+def _hopeful(best: Tensor, before: Tensor, enough: float, step: int, steps: int) -> bool:
+    """Whether some class may still come below `enough`. before: the bounds some steps ago."""
+    missing = best - enough
+    within = missing < NEAR
+    if step < steps:
+        ends = step and step % GLANCE == 0 and not math.isinf(enough)
+        within |= missing <= ((before - best) * (steps - step) / GLANCE if ends else torch.inf)
+    return bool(((missing >= 0) & within).any())
+
+
+def _slopes(made: Bounded, before: int, rows: int) -> dict[int, Tensor]:
+    """The usual slopes of all ReLUs before a layer, to be moved, (rows, *shape)."""
+    alpha: dict[int, Tensor] = {}
+    for at, layer in enumerate(made.layers[:before]):
+        if layer.kind == "relu" and at not in made.hulls:
+            (source,) = layer.inputs
+            start = (made.high[source] > -made.low[source]).to(made.low[0].dtype).detach()
+            alpha[at] = start.repeat(rows, *[1] * len(layer.shape)).requires_grad_()
+    return alpha
 
 
 @dataclass(frozen=True)

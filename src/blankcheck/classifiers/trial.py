@@ -70,7 +70,8 @@ def try_out(classifier: Classifier, images: Tensor) -> str:
 
 def other_images(classifier: Classifier, images: Tensor) -> str:
     """What to put behind the name of the data where a classifier takes no images of this size or of
-    so many channels, as the end of a line; empty where nothing usual helps."""
+    so many channels, or what is wrong with its normalisation, as the end of a line; empty where
+    nothing usual helps."""
 
     def takes(made: Tensor) -> bool:
         try:
@@ -80,12 +81,17 @@ def other_images(classifier: Classifier, images: Tensor) -> str:
         return True
 
     with left_as_found(classifier), torch.no_grad():
-        variant = "" if takes(images[:2].clone()) else variant_for(images[:2], takes)
-    if not variant:
+        if takes(images[:2].clone()):
+            return ""
+        variant = variant_for(images[:2], takes)
+    if variant:
+        where = f"behind the name of the data, or data.variant({variant!r})"
+        return f"; it takes them with {variant} {where}"
+    constants, channels = getattr(classifier, "normalisation", None), images.shape[1]
+    means = len(constants[0]) if constants else 1
+    if means in (1, channels):
         return ""
-    return (
-        f"; it takes them with {variant} behind the name of the data, or data.variant({variant!r})"
-    )
+    return f"; normalize has {means} means for images of {channels} channel{'s'[: channels - 1]}"
 
 
 def _check_tempered(classifier: Classifier, given: Tensor) -> None:

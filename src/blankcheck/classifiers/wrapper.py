@@ -61,8 +61,10 @@ class UnitClassifier(nn.Module):
 
     @property
     def normalisation(self) -> Normalisation | None:
-        """What is put inside; None where images are passed on as they are."""
-        mean, std = (tuple(t.flatten().tolist()) for t in (self.mean, self.std))
+        """What is put inside, in the shortest numbers that stand for its float32; None where images
+        are passed on as they are."""
+        buffers = (t.detach().float().cpu().numpy().ravel() for t in (self.mean, self.std))
+        mean, std = (tuple(float(str(v)) for v in values) for values in buffers)
         return (mean, std) if self.normalised else None
 
     def normalise_by(self, mean: Tensor, std: Tensor) -> None:
