@@ -14,21 +14,45 @@ SHAPE = (1, 8, 8)
 FROM_NOTHING = tuple(a for a in ATTACKS if a.start not in NEED_REAL)
 
 
-@pytest.mark.parametrize("steps", [25, 100, 199])
-def test_a_short_budget_is_spent_once_whichever_way_an_attempt_goes(steps):
-    first, second, exchange, dense, *fallbacks = within(steps)
-    begun = first.steps + second.steps
+@pytest.mark.parametrize("attacks", [ATTACKS, FROM_NOTHING])
+@pytest.mark.parametrize("steps", [25, 30, 100, 199, 400, 1000, 10_000])
+def test_a_budget_is_spent_once_whichever_way_an_attempt_goes(steps, attacks):
+    look, descent, noise, exchange, dense, *fallbacks = within(steps, attacks)
+    begun = look.steps + descent.steps + noise.steps
     assert begun + exchange.steps == steps == begun + dense.steps
+    early = look.early_stop_after or look.steps
     given_up = sum(attack.steps for attack in fallbacks)
-    assert first.steps + second.early_stop_after + given_up == steps
+    assert 0 <= steps - early - descent.early_stop_after - noise.steps - given_up <= len(fallbacks)
+    assert noise.early_stop_after == noise.steps  # who has found nothing by then falls back
     assert all(attack.fallback for attack in fallbacks)
     assert exchange.lit[1] + 1 == dense.lit[0]
 
 
 def test_the_longest_short_budget_hangs_on_real_images():
-    assert len(within(300)) == len(ATTACKS) and len(within(300, FROM_NOTHING)) == 7
-    assert len(within(400, FROM_NOTHING)) == len(FROM_NOTHING)
+    few, all_of = 5 + 3, 2
+    assert len(within(199)) == few == len(within(399, FROM_NOTHING))
+    assert len(within(200)) == len(ATTACKS) + all_of
+    assert len(within(400, FROM_NOTHING)) == len(FROM_NOTHING) + all_of
     assert len(within(24)) == 4 and len(within(10)) == 1
+
+
+def test_attempts_that_are_refused_fall_back_within_their_budget():
+    """The planted image is found at once, and nobody accepts it: all attacks are tried."""
+    attacks = within(300, FROM_NOTHING)
+    goal = Conditions(0.9, 64)
+    refused = Job(
+        Planted(pixels=5),
+        "logits",
+        SHAPE,
+        goal,
+        attacks,
+        0,
+        accept=lambda x: x.flatten(1)[:, 0] > 2,
+    )
+    tried = run_attempts(refused, [0, 1])
+    fallback = torch.tensor([a.fallback for a in attacks])
+    assert bool(tried.ran[:, fallback].any()) and not bool(tried.best.met.any())
+    assert int(tried.best.steps.max()) <= 300
 
 
 @pytest.mark.parametrize(("lit", "runs"), [((0, 4), False), ((5, 9), True), ((6, 9), False)])

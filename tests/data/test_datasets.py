@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, Tenso
 
 import blankcheck as bc
 from blankcheck.auditing import PRESETS, Preset
+from blankcheck.classifiers import UnitClassifier
 from blankcheck.cli.main import main
 from blankcheck.data.loading import load_data, runs_code
 from blankcheck.errors import DataError, ModelError

@@ -139,8 +139,8 @@ def _run(job: Job, attack: Attack, batch: Batch) -> Fooling:
     kept = POLISH_BACKWARD * (not job.ends_at_goal and steps >= MIN_POLISHED[solver.trials])
     budget = FORWARDS_PER_STEP * steps
     forwards = budget - round(POLISH_FORWARD * budget) if kept else budget
-    ends = (batch.keys, forwards, attack.early_stop_after)
-    found = search(problem, start, solver, goal, steps - kept, *ends)
+    early = attack.early_stop_after and max(1, attack.early_stop_after - kept)
+    found = search(problem, start, solver, goal, steps - kept, batch.keys, forwards, early)
     if kept:
         found = polish(problem, found, goal, budget - found.forwards, kept)
     return Fooling(**{name: getattr(found, name).cpu() for name in found.__dataclass_fields__})

@@ -133,7 +133,9 @@ class _Chunk:
             self.tried_after[rows] += self.results.best.met[rows]
         self.results = self._joined(found, rows, number, splits)
         if attack.early_stop_after is not None:
-            self.stopped = self.results.best.confidence < self.job.conditions.confidence
+            best, want = self.results.best.rows(rows), self.job.conditions
+            useless = (best.confidence < want.confidence) | (best.lit <= want.max_lit)
+            self.stopped[rows] = ~best.met & useless & (found.steps <= attack.early_stop_after)
 
     def _rows_for(self, attack: Attack) -> Tensor:
         """The attempts this attack is run for."""
@@ -143,6 +145,8 @@ class _Chunk:
         ended = best.met & (best.lit <= self.job.stop_at_lit)
         asked = ~ended & (self.stopped | (not attack.fallback))
         if attack.start == BEST:
+            # steps that would go on from what was found belong to the fallbacks of who was stopped
+            asked &= self.stopped == attack.fallback
             least, most = attack.lit
             asked &= best.confidence >= attack.sure * self.job.conditions.confidence
             asked &= (best.lit >= least) & (best.lit <= most)

@@ -176,7 +176,7 @@ def _attacks(
     if start in NEED_REAL and real is None:
         raise ArgumentError(f"start {start!r} needs data=")
     if start == "black":
-        return (replace(ATTACKS[0], steps=steps, most=None, early_stop_after=None),)
+        return (replace(ATTACKS[0], steps=steps),)
     return _descent_and_exchange(start, steps)
 
 

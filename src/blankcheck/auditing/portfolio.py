@@ -34,8 +34,8 @@ class Attack:
         steps: its share of the attempt's budget.
         mask_keep: range of the share of positions a random mask keeps for each image, or None.
         mask: the kind of that mask.
-        most: steps beyond which the rule gains nothing.
-        early_stop_after: steps after which an image that was never confident leaves.
+        early_stop_after: steps after which an image leaves that was never confident, or was
+            refused.
         fallback: run only for attempts that left another attack early.
         lit, sure: range of lit features of the attempt's best image, and the least share of the
             confidence asked for that it has, for which one from `BEST` is run.
@@ -47,7 +47,6 @@ class Attack:
     steps: int
     mask_keep: tuple[float, float] | None = None
     mask: str = "pixels"
-    most: int | None = None
     early_stop_after: int | None = None
     fallback: bool = False
     lit: tuple[int, int] = (0, NEVER)
@@ -84,14 +83,14 @@ _exchange, _adaptive = always(TabuSearch()), always(ProximalMomentum())
 _sigma_zero, _fine_sigma_zero = always(SigmaZero()), always(SigmaZero(step_size=0.1))
 _dense_sigma_zero = always(SigmaZero(step_size=0.3))
 ATTACKS: tuple[Attack, ...] = (
-    Attack("black", "exchange", _exchange, 30, (0.8, 1.0), most=60, early_stop_after=12),
-    Attack("black", "sparse-pgd", _sparse_pgd, 80),
+    Attack("black", "exchange", _exchange, 60, (0.8, 1.0)),
+    Attack("black", "sparse-pgd", _sparse_pgd, 180),
+    Attack("noise", "sigma-zero", _sigma_zero, 75),
     Attack("noise", "top-k", _top_k(0.15), 60),
     Attack("near-black", "adaptive", _adaptive, 50, (0.5, 1.0)),
     Attack("real-target", "adaptive", _adaptive, 60),
     Attack("sparse-noise", "adaptive", _adaptive, 50, (0.3, 1.0)),
     Attack("masked-real", "adaptive", _adaptive, 50, (0.4, 1.0), "blocks"),
-    Attack("noise", "sigma-zero", _sigma_zero, 40),
     Attack("noise", "wide-top-k", _top_k(0.6), 40),
     Attack("noise", "full-top-k", _top_k(1.0), 40),
     Attack("real-other", "adaptive", _adaptive, 40),
@@ -103,17 +102,22 @@ ATTACKS: tuple[Attack, ...] = (
     Attack(BEST, "exchange", _exchange, 50, (0.7, 1.0)),
 )
 """In order of what they find on plain networks per pass. No single one wins on every network:
-exchanging features from black on plain ones, sPGD on deep ones of large images, top-k and
-sigma-zero from noise on adversarially trained ones, real starts on hardened ones, structured images
+exchanging features from black on plain ones, sPGD where many features are needed, sigma-zero and
+top-k from noise on adversarially trained ones, real starts on hardened ones, structured images
 where gradients lead nowhere. The last two make what was found sparser; small steps of sigma-zero do
 so where features are worth most half-lit."""
 
+LOOK, DESCENT, NOISE = 0.12, 0.35, 0.15
+"""Shares of a budget: of exchange from black, which finds something on plain networks; of sPGD,
+which finds sparse images on nearly all; of sigma-zero from noise. What is left makes the best image
+sparser, or, where there is none yet, goes to all other attacks."""
+MOST_LOOK, EARLY_LOOK = 60, 12
+"""Steps beyond which exchange from black gains nothing, and after which it is given up."""
+EARLY_DESCENT = 60
+"""Steps after which sPGD is given up."""
 SHORT, SHORT_WITHOUT_REAL, SHORTEST = 200, 400, 25
-"""Smaller budgets go to few attacks from black, which need more than others where there are no real
-images to start from; the smallest to the first, and to another where it finds nothing."""
-FIRST_LOOK, SPARSE_PGD = 0.12, 0.5
-"""Shares of a short budget: of the first attack, which finds something on plain networks, and of
-sPGD, which finds sparse images on nearly all; what is left makes the better one of both sparser."""
+"""Smaller budgets fall back on few other attacks, which need more steps where there are no real
+images to start from; the smallest go to the first attack, and to others where it finds nothing."""
 MIN_RESERVE = 20
 """Budgets below this keep nothing for attempts that repeat another's image."""
 MIN_FALLBACK = 10
@@ -164,46 +168,51 @@ def reserve(steps: int) -> int:
 def within(steps: int, attacks: tuple[Attack, ...] = ATTACKS) -> tuple[Attack, ...]:
     """The attacks with their steps stretched or cut to a budget of `steps` per attempt.
 
-    A short budget belongs to exchange and sPGD from black; attempts these give up fall back on
-    sigma-zero from noise and on structured images. In a longer one every attack but those with a
-    `most` is stretched alike.
+    The first three are run for every attempt. What an attempt has found by then is made sparser
+    with all steps that are left; one that has found nothing left two of them early, and falls back
+    on the others.
     """
-    from_real = any(a.start in NEED_REAL for a in attacks)
-    if steps < (SHORT if from_real else SHORT_WITHOUT_REAL):
-        return _short(steps, attacks) if steps >= SHORTEST else _shortest(steps, attacks)
-    base = sum(a.steps for a in attacks)
-    fixed = sum(min(a.steps, a.most) for a in attacks if a.most)
-    stretch = (steps - fixed) / max(1, base - fixed)
-    return tuple(a if a.most else replace(a, steps=max(1, int(a.steps * stretch))) for a in attacks)
-
-
-def _short(steps: int, attacks: tuple[Attack, ...]) -> tuple[Attack, ...]:
-    by_name, look, descent = {a.name: a for a in attacks}, FIRST_LOOK * steps, SPARSE_PGD * steps
-    first = replace(attacks[0], steps=round(look), most=None, early_stop_after=None)
-    second = replace(by_name["black/sparse-pgd"], steps=round(descent))
-    second = replace(second, early_stop_after=second.steps // 2)
-    left = steps - first.steps - second.steps
+    if steps < SHORTEST:
+        return _shortest(steps, attacks)
+    by_name = {a.name: a for a in attacks}
+    look = replace(attacks[0], steps=min(MOST_LOOK, round(LOOK * steps)))
+    if look.steps > 2 * EARLY_LOOK:
+        look = replace(look, early_stop_after=EARLY_LOOK)
+    descent = replace(by_name["black/sparse-pgd"], steps=round(DESCENT * steps))
+    descent = replace(descent, early_stop_after=min(descent.steps, EARLY_DESCENT))
+    noise = replace(by_name["noise/sigma-zero"], steps=round(NOISE * steps))
+    noise = replace(noise, early_stop_after=noise.steps)
+    first = look, descent, noise
+    left = steps - sum(a.steps for a in first)
     exchange = replace(by_name[f"{BEST}/exchange"], steps=left, lit=(0, DENSE * left), sure=1.0)
     many = DENSE * left + 1, NEVER
     dense = Attack(BEST, "dense-sigma-zero", _dense_sigma_zero, left, lit=many, sure=1.0)
-    given_up = left + second.steps - second.steps // 2
+    given_up = steps - sum(a.early_stop_after or a.steps for a in first)
     # in this order nobody runs exchange and sigma-zero: the former never makes an image denser
-    return (first, second, exchange, dense, *_fallbacks(given_up, attacks))
+    return (*first, exchange, dense, *_fallbacks(given_up, steps, attacks))
 
 
 def _shortest(steps: int, attacks: tuple[Attack, ...]) -> tuple[Attack, ...]:
-    first = replace(attacks[0], steps=steps, most=None)
-    left = steps - (first.early_stop_after or 0)
-    if first.early_stop_after is None or left < MIN_FALLBACK:
-        return (replace(first, early_stop_after=None),)
-    return (first, *_fallbacks(left, attacks))
+    first, left = replace(attacks[0], steps=steps), steps - EARLY_LOOK
+    if left < MIN_FALLBACK:
+        return (first,)
+    return (replace(first, early_stop_after=EARLY_LOOK), *_fallbacks(left, steps, attacks))
 
 
-def _fallbacks(steps: int, attacks: tuple[Attack, ...]) -> tuple[Attack, ...]:
-    """For attempts that left another attack early."""
-    by_name, third = {a.name: a for a in attacks}, steps // 3
-    return (
-        replace(by_name["noise/sigma-zero"], steps=steps - third, fallback=True),
-        replace(by_name["black/structured"], steps=third // 3, fallback=True),
-        replace(by_name[f"{BEST}/sigma-zero"], steps=third - third // 3, fallback=True),
-    )
+def _fallbacks(left: int, steps: int, attacks: tuple[Attack, ...]) -> tuple[Attack, ...]:
+    """For attempts that left another attack early, all of which have tried the first three; of a
+    short budget few."""
+    from_real = any(a.start in NEED_REAL for a in attacks)
+    if steps < (SHORT if from_real else SHORT_WITHOUT_REAL):
+        by_name, third = {a.name: a for a in attacks}, left // 3
+        shares = {
+            "noise/top-k": left - third - third // 2,
+            "black/structured": third // 2,
+            f"{BEST}/sigma-zero": third,
+        }
+        made = [replace(by_name[name], steps=share) for name, share in shares.items()]
+    else:
+        rest = attacks[3:]
+        stretch = left / sum(a.steps for a in rest)
+        made = [replace(a, steps=max(1, int(a.steps * stretch))) for a in rest]
+    return tuple(replace(a, fallback=True) for a in made if a.steps)

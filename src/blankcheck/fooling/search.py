@@ -10,7 +10,7 @@ from torch import Tensor
 
 from blankcheck.errors import ArgumentError
 from blankcheck.fooling.host_sync import turns_between_syncs
-from blankcheck.fooling.incumbent import ACCEPTED, CONFIDENT, Best, Candidates, Incumbent
+from blankcheck.fooling.incumbent import ACCEPTED, CONFIDENT, SPARSE, Best, Candidates, Incumbent
 from blankcheck.fooling.problem import Goal, Measurement, Problem
 from blankcheck.fooling.solvers import Solver, StepContext
 from blankcheck.fooling.tensor_ops import darkened, lit_features
@@ -50,10 +50,10 @@ class _Run:
         return seen
 
     def stop(self, everyone: bool = False) -> None:
-        """Rows that were never confident, or all, are done."""
+        """Rows that were never confident, or whose sparse images were refused, or all, are done."""
         self.incumbent.flush()
         best = self.incumbent.best
-        done = best.done | (best.rank < CONFIDENT) | everyone
+        done = best.done | (best.rank < CONFIDENT) | (best.rank == SPARSE) | everyone
         self.incumbent.finish(done, best.finite, self.steps, self.forwards)
 
     def leave(self) -> Tensor | None:
@@ -123,7 +123,8 @@ def search(
         steps: most backward passes per image, 1..10,000.
         keys: (n,) int64, what the random numbers of each image hang on; its position if None.
         forwards: most forward passes per image; three times `steps` if None.
-        early_stop_after: steps after which an image that was never confident leaves.
+        early_stop_after: steps after which an image leaves that was never confident, or none of
+            whose sparse ones was accepted.
     """
     _check(problem, start, steps)
     forward_budget = FORWARDS_PER_STEP * steps if forwards is None else forwards

@@ -67,7 +67,7 @@ class SparsePGD(Descent):
     score_step: float = 0.25
     patience: int = 3
     fewer: float = 0.1
-    more: float = 0.1
+    more: float = 0.25
 
     def init(self, images: Tensor, keys: Tensor) -> SparsePGDState:
         """Magnitudes of the start; where it is dark, drawn uniformly from [-1, 1] and clamped."""
