@@ -172,8 +172,12 @@ def test_words_say_which_of_the_two_carries_the_proof():
     assert words.claim(in_pixels, red).startswith(said.format("1,024 lit pixels"))
     gated = record | {"means": "gate-certified"}
     assert "with its gate" in words.claim(gated, grey) and "on its own" in words.scope(gated)
-    for nothing in (None, 0):
-        assert "Nothing is proved" in words.claim(record | {"smallest": nothing}, grey)
+    some = record | {"smallest": 0, "k": [40, 0, 40]}
+    assert "a single lit pixel may make this classifier sure" in words.claim(some, grey)
+    one, many = [40, None, 40], [None] * 12
+    none = [words.claim(record | {"smallest": None, "k": k}, grey) for k in (one, many)]
+    assert none[0] == "Nothing is proved of all classes together: no claim for class 1."
+    assert none[1].endswith("no claim for classes 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more.")
 
 
 def test_a_bound_is_never_rounded_down():

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from blankcheck.runs.contents import RunContents
 
 GATE = "gate-certified"
+NAMED = 10
+"""Classes, at most, that are named one by one."""
 
 
 def unit_of(proof: dict[str, Any], channels: int | None = None) -> str:
@@ -27,11 +29,20 @@ def claim(proof: dict[str, Any], contents: RunContents) -> str:
     """The theorem in one sentence, or that there is none."""
     who = of_what(proof)
     if not proof["smallest"]:
-        return f"Nothing is proved: a single lit pixel may make {who} sure of some class."
+        may = f"a single lit pixel may make {who} sure of some class"
+        return f"Nothing is proved of all classes together: {unclaimed(proof) or may}."
     every, sure = number(_all(proof, contents)), limit(proof["confidence"])
     lit = f"{number(proof['smallest'])} of {every} {unit_of(proof, contents.channels)}"
     proved = "This is proved of all such images; none was sampled."
     return f"No image with at most {lit} makes {who} {sure} sure of any class. {proved}"
+
+
+def unclaimed(proof: dict[str, Any]) -> str:
+    """Of which classes nothing is claimed, not even that black is none of them; or nothing."""
+    classes = [str(target) for target, k in enumerate(proof["k"]) if k is None]
+    more = f" and {len(classes) - NAMED} more" if len(classes) > NAMED else ""
+    named = f"class{'es' * (len(classes) > 1)} {', '.join(classes[:NAMED])}{more}"
+    return f"no claim for {named}" if classes else ""
 
 
 def _all(proof: dict[str, Any], contents: RunContents) -> int:
@@ -85,9 +96,11 @@ def lines_of(verdict: dict[str, Any]) -> list[str]:
     proof = verdict["certificate"]
     k, unit, below = proof["smallest"], unit_of(proof), f"with {proof['confidence']:g} or more"
     proved = f"{proof['means']}: at most {k} {unit} give no class {below}"
-    none = "proof: nothing of all classes together"
+    missing = unclaimed(proof) or "one lit feature may be enough for some class"
+    none = f"proof: nothing of all classes together, {missing}"
+    took = f"in {proof['seconds']:.1f} s"
     return [
-        f"{proved if k else none} (k = {count(k)}, in {proof['seconds']:.1f} s)",
+        f"{proved} (k = {k}, {took})" if k else f"{none} ({took})",
         f"proved k for each class: {' '.join(map(count, proof['k']))}",
         f"fewest lit found for each: {' '.join(map(count, proof['found']))}",
     ]
