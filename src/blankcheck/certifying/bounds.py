@@ -10,7 +10,7 @@ Intervals tighten it further.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -37,8 +37,8 @@ class Bounded:
 
     low, high: (1, *shape) of each layer. error: how far float32 can be from the exact value, or
     None. All three are infinite from the first layer on whose numbers float32 might not hold.
-    slopes: what layers before the last one are relaxed with. refined: the positions of these, with
-    how many of their values are.
+    slopes: what layers before the last one are relaxed with. refined: the positions of those that
+    hang on them, with how many of their values do.
     """
 
     layers: tuple[Layer, ...]
@@ -84,18 +84,8 @@ def bound_again(made: Bounded, slopes: Slopes) -> Bounded:
     """The same with other slopes of the lines from below: what does not hang on them is kept."""
     first = min(made.refined)
     error = None if made.error is None else made.error[:first]
-    return _bounded(
-        Bounded(
-            made.layers,
-            made.images,
-            made.hulls,
-            made.low[:first],
-            made.high[:first],
-            error,
-            slopes,
-            {},
-        )
-    )
+    low, high = made.low[:first], made.high[:first]
+    return _bounded(replace(made, low=low, high=high, error=error, slopes=slopes, refined={}))
 
 
 def _bounded(made: Bounded) -> Bounded:
@@ -169,7 +159,8 @@ def _refined(
     asked = open_.flatten().nonzero().squeeze(1)
     if len(asked) == 0 or (behind_relu and len(asked) > MOST_ROWS):
         return low, high
-    made.refined[at] = len(asked)
+    if behind_relu:
+        made.refined[at] = len(asked)
     flat_low, flat_high = low.flatten(), high.flatten()
     widest = max(int(torch.Size(layer.shape).numel()) for layer in made.layers)
     for places in torch.split(asked, max(1, hull.NUMBERS_AT_ONCE // widest)):

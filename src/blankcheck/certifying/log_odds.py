@@ -84,10 +84,11 @@ def log_odds_bounds(
     mixing = weights.detach().clamp(min=-30.0).requires_grad_()
     alpha = _slopes(made, len(made.layers), classes)
     least = -torch.inf if enough is None else enough
-    best = _optimised(made, best.detach(), mixing, alpha, slope_steps, least)
-    widest = max(math.prod(layer.shape) for layer in made.layers)
-    if 0 < sum(made.refined.values()) * widest <= MOST_INNER:
-        best = _optimised(made, best, mixing, alpha, slope_steps, least, inner=True)
+    best = _optimised(made, best.detach(), mixing, alpha, {}, slope_steps, least)
+    inner = {(at, side): _slopes(made, at, 1) for at in made.refined for side in (1, -1)}
+    numbers = sum(made.refined.values()) * max(math.prod(layer.shape) for layer in made.layers)
+    if any(inner.values()) and numbers <= MOST_INNER:
+        best = _optimised(made, best, mixing, alpha, inner, slope_steps, least)
     return best
 
 
@@ -159,22 +160,22 @@ def _optimised(
     best: Tensor,
     mixing: Tensor,
     alpha: dict[int, Tensor],
+    inner: dict[tuple[int, int], dict[int, Tensor]],
     steps: int,
     enough: float,
-    inner: bool = False,
 ) -> Tensor:
     """The best bounds met by Adam on alpha, of which each class has its own, and on the weights.
 
-    inner: layers before the last are bounded anew in each step, with slopes that are moved, too.
+    inner: slopes of the layers before the last, which are moved too; these layers are then bounded
+    anew in each step. Empty: they are not.
     """
-    own, sides = _own(len(best), made.low[-1][0]), (1, -1) if inner else ()
-    slopes = {(at, side): _slopes(made, at, 1) for at in made.refined for side in sides}
-    free = [mixing, *alpha.values(), *(t for each in slopes.values() for t in each.values())]
-    rate, decay = RATE[inner]
+    own, (rate, decay) = _own(len(best), made.low[-1][0]), RATE[bool(inner)]
+    free = [mixing, *alpha.values(), *(t for each in inner.values() for t in each.values())]
     optimiser, before = torch.optim.Adam(free), best
-    for step in range(steps if inner else (GOING_ON if math.isfinite(enough) else 1) * steps):
+    most = steps if inner or math.isinf(enough) else GOING_ON * steps
+    for step in range(most):
         with torch.enable_grad():
-            made = bound_again(made, slopes) if inner else made
+            made = bound_again(made, inner) if inner else made
             bound = _joint(made, mixing.masked_fill(own, -torch.inf), alpha)
             missing = bound[torch.minimum(best, bound) >= enough].sum()
         best = torch.minimum(best, bound.detach())
