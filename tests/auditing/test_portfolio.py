@@ -17,9 +17,9 @@ FROM_NOTHING = tuple(a for a in ATTACKS if a.start not in NEED_REAL)
 @pytest.mark.parametrize("attacks", [ATTACKS, FROM_NOTHING])
 @pytest.mark.parametrize("steps", [25, 30, 100, 199, 400, 1000, 10_000])
 def test_a_budget_is_spent_once_whichever_way_an_attempt_goes(steps, attacks):
-    look, descent, noise, exchange, dense, *fallbacks = within(steps, attacks)
+    look, descent, noise, halves, exchange, dense, *fallbacks = within(steps, attacks)
     begun = look.steps + descent.steps + noise.steps
-    assert begun + exchange.steps == steps == begun + dense.steps
+    assert begun + halves.steps + exchange.steps == steps == begun + dense.steps
     early = look.early_stop_after or look.steps
     given_up = sum(attack.steps for attack in fallbacks)
     assert 0 <= steps - early - descent.early_stop_after - noise.steps - given_up <= len(fallbacks)
@@ -29,7 +29,7 @@ def test_a_budget_is_spent_once_whichever_way_an_attempt_goes(steps, attacks):
 
 
 def test_the_longest_short_budget_hangs_on_real_images():
-    few, all_of = 5 + 3, 2
+    few, all_of = 6 + 3, 3
     assert len(within(199)) == few == len(within(399, FROM_NOTHING))
     assert len(within(200)) == len(ATTACKS) + all_of
     assert len(within(400, FROM_NOTHING)) == len(FROM_NOTHING) + all_of

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from blankcheck.auditing.attack_run import Job, scored_once
 from blankcheck.auditing.attempts import AttemptResults, run_attempts
@@ -130,7 +131,6 @@ def gather(
     extra = [*(scored for each in finished for scored in each.extra), *by_the_way]
     names = tuple(dict.fromkeys(a.process for scored in (fixed, *extra) for a in scored.attempts))
     twin = next((each.twin for each in finished if each.twin is not None), None)
-    ran = tried.ran.sum(dim=0).tolist()
     splits = tried.oom_splits + sum(each.oom_splits for each in finished)
     memory = {"memory": f"memory ran out; batches were halved {splits} times"} if splits else {}
     asked = sum(each.asked for each in met)
@@ -138,7 +138,7 @@ def gather(
         conditions=conditions,
         classes=data.classes,
         attempts=fixed.attempts,
-        tried_by={a.name: times for a, times in zip(job.attacks, ran, strict=True) if times},
+        tried_by=_tried_by(job, tried),
         real=RealData(**{f.name: getattr(real, f.name) for f in fields(RealData)}),
         controls=tuple(each.control for each in finished),
         cost=_cost(tried, finished, time.monotonic() - began),
@@ -187,6 +187,14 @@ def _by_the_way(job: Job, met: Sequence[Met], fixed: Scored, judges: Judges) -> 
     best = best.rows(torch.tensor(list(sparsest.values()), dtype=torch.int64))
     results = AttemptResults.of(best)
     return [judged(shown, results, judges, label="by the way")] if sparsest else []
+
+
+def _tried_by(job: Job, tried: AttemptResults) -> dict[str, int]:
+    """For each attack the attempts it was run for; some stand in a portfolio more than once."""
+    ran: dict[str, Tensor] = {}
+    for attack, rows in zip(job.attacks, tried.ran.T, strict=True):
+        ran[attack.name] = ran.get(attack.name, torch.zeros_like(rows)) | rows
+    return {name: int(rows.sum()) for name, rows in ran.items() if bool(rows.any())}
 
 
 def _third_party(finished: Sequence[Finished]) -> dict[str, tuple[int, ...]]:

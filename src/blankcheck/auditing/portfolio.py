@@ -86,7 +86,7 @@ ATTACKS: tuple[Attack, ...] = (
     Attack("black", "exchange", _exchange, 60, (0.8, 1.0)),
     Attack("black", "sparse-pgd", _sparse_pgd, 180),
     Attack("noise", "sigma-zero", _sigma_zero, 75),
-    Attack("noise", "top-k", _top_k(0.15), 60),
+    Attack("noise", "top-k", _top_k(0.15), 120),
     Attack("near-black", "adaptive", _adaptive, 50, (0.5, 1.0)),
     Attack("real-target", "adaptive", _adaptive, 60),
     Attack("sparse-noise", "adaptive", _adaptive, 50, (0.3, 1.0)),
@@ -115,6 +115,8 @@ MOST_LOOK, EARLY_LOOK = 60, 12
 """Steps beyond which exchange from black gains nothing, and after which it is given up."""
 EARLY_DESCENT = 60
 """Steps after which sPGD is given up."""
+FINE = 0.3
+"""Share of what is left that small steps of sigma-zero get, which half-lit features need."""
 SHORT, SHORT_WITHOUT_REAL, SHORTEST = 200, 400, 25
 """Smaller budgets fall back on few other attacks, which need more steps where there are no real
 images to start from; the smallest go to the first attack, and to others where it finds nothing."""
@@ -183,13 +185,20 @@ def within(steps: int, attacks: tuple[Attack, ...] = ATTACKS) -> tuple[Attack, .
     noise = replace(by_name["noise/sigma-zero"], steps=round(NOISE * steps))
     noise = replace(noise, early_stop_after=noise.steps)
     first = look, descent, noise
-    left = steps - sum(a.steps for a in first)
-    exchange = replace(by_name[f"{BEST}/exchange"], steps=left, lit=(0, DENSE * left), sure=1.0)
-    many = DENSE * left + 1, NEVER
-    dense = Attack(BEST, "dense-sigma-zero", _dense_sigma_zero, left, lit=many, sure=1.0)
     given_up = steps - sum(a.early_stop_after or a.steps for a in first)
-    # in this order nobody runs exchange and sigma-zero: the former never makes an image denser
-    return (*first, exchange, dense, *_fallbacks(given_up, steps, attacks))
+    polishing = _polishing(steps - sum(a.steps for a in first), by_name)
+    return (*first, *polishing, *_fallbacks(given_up, steps, attacks))
+
+
+def _polishing(left: int, by_name: dict[str, Attack]) -> tuple[Attack, ...]:
+    """What makes an image sparser: for a dense one sigma-zero alone, in larger steps. In this order
+    nobody runs both: exchange never makes an image denser."""
+    fine, few = round(FINE * left), (0, DENSE * left)
+    halves = replace(by_name[f"{BEST}/sigma-zero"], steps=fine, lit=few, sure=1.0)
+    exchange = replace(by_name[f"{BEST}/exchange"], steps=left - fine, lit=few, sure=1.0)
+    many = few[1] + 1, NEVER
+    dense = Attack(BEST, "dense-sigma-zero", _dense_sigma_zero, left, lit=many, sure=1.0)
+    return (halves, exchange, dense)
 
 
 def _shortest(steps: int, attacks: tuple[Attack, ...]) -> tuple[Attack, ...]:
