@@ -123,7 +123,7 @@ images to start from; the smallest go to the first attack, and to others where i
 MIN_RESERVE = 20
 """Budgets below this keep nothing for attempts that repeat another's image."""
 MIN_FALLBACK = 10
-"""Steps below which a fallback could hardly move."""
+"""Steps below which searches from noise, and fallbacks, could hardly move."""
 DENSE = 10
 """Lit features for each step left from which sigma-zero makes an image sparser than exchange does:
 that moves whole features, few at a time."""
@@ -170,9 +170,9 @@ def reserve(steps: int) -> int:
 def within(steps: int, attacks: tuple[Attack, ...] = ATTACKS) -> tuple[Attack, ...]:
     """The attacks with their steps stretched or cut to a budget of `steps` per attempt.
 
-    The first three are run for every attempt. What an attempt has found by then is made sparser
-    with all steps that are left; one that has found nothing left two of them early, and falls back
-    on the others.
+    The first three, or two of a small budget, are run for every attempt. What an attempt has found
+    by then is made sparser with all steps that are left; one that has found nothing left two of
+    them early, and falls back on the others.
     """
     if steps < SHORTEST:
         return _shortest(steps, attacks)
@@ -180,11 +180,13 @@ def within(steps: int, attacks: tuple[Attack, ...] = ATTACKS) -> tuple[Attack, .
     look = replace(attacks[0], steps=min(MOST_LOOK, round(LOOK * steps)))
     if look.steps > 2 * EARLY_LOOK:
         look = replace(look, early_stop_after=EARLY_LOOK)
-    descent = replace(by_name["black/sparse-pgd"], steps=round(DESCENT * steps))
-    descent = replace(descent, early_stop_after=min(descent.steps, EARLY_DESCENT))
     noise = replace(by_name["noise/sigma-zero"], steps=round(NOISE * steps))
     noise = replace(noise, early_stop_after=noise.steps)
-    first = look, descent, noise
+    last = (noise,) if noise.steps >= MIN_FALLBACK else ()
+    share = round((DESCENT if last else DESCENT + NOISE) * steps)
+    descent = replace(by_name["black/sparse-pgd"], steps=share)
+    descent = replace(descent, early_stop_after=min(share, EARLY_DESCENT))
+    first = (look, descent, *last)
     given_up = steps - sum(a.early_stop_after or a.steps for a in first)
     polishing = _polishing(steps - sum(a.steps for a in first), by_name)
     return (*first, *polishing, *_fallbacks(given_up, steps, attacks))
