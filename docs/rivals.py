@@ -15,9 +15,10 @@ SEARCHES = {
     "sigma-zero (adversarial-library)": "sigma-zero",
     "FMN-L0 (adversarial-library)": "FMN-L0",
     "PDPGD-L0 (adversarial-library)": "PDPGD-L0",
+    "sPGD (unprojected)": "sPGD",
 }
 """Of the table, those with several budgets, and how the figure names them."""
-MARKERS = "os^D"
+MARKERS = "os^Dv"
 STEPS, TIMES = (10, 30, 100, 300, 1000), (1, 2, 5, 10, 20)
 """The ticks."""
 Curve = list[tuple[int, float]]
@@ -44,7 +45,7 @@ def draw(made: dict[str, Curve], path: Path) -> None:
     axes.set(xscale="log", yscale="log", xticks=STEPS, yticks=TIMES)
     axes.set(xticklabels=map(str, STEPS), yticklabels=map(str, TIMES))
     axes.minorticks_off()
-    style.label(figure, axes, "steps", "lit features, in times of the fewest known", columns=4)
+    style.label(figure, axes, "steps", "lit features, in times of the fewest known", columns=5)
     figure.savefig(path, dpi=180)
 
 
