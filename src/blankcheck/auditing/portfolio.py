@@ -84,7 +84,7 @@ _sigma_zero, _fine_sigma_zero = always(SigmaZero()), always(SigmaZero(step_size=
 _dense_sigma_zero = always(SigmaZero(step_size=0.3))
 ATTACKS: tuple[Attack, ...] = (
     Attack("black", "exchange", _exchange, 60, (0.8, 1.0)),
-    Attack("black", "sparse-pgd", _sparse_pgd, 180),
+    Attack("black", "sparse-pgd", _sparse_pgd, 175),
     Attack("noise", "sigma-zero", _sigma_zero, 75),
     Attack("noise", "top-k", _top_k(0.15), 120),
     Attack("near-black", "adaptive", _adaptive, 50, (0.5, 1.0)),
@@ -107,10 +107,9 @@ top-k from noise on adversarially trained ones, real starts on hardened ones, st
 where gradients lead nowhere. The last two make what was found sparser; small steps of sigma-zero do
 so where features are worth most half-lit."""
 
-LOOK, DESCENT, NOISE = 0.12, 0.35, 0.15
-"""Shares of a budget: of exchange from black, which finds something on plain networks; of sPGD,
-which finds sparse images on nearly all; of sigma-zero from noise. What is left makes the best image
-sparser, or, where there is none yet, goes to all other attacks."""
+BUDGET, FIRST = 500, 3
+"""Steps of an attempt of which the first three attacks have their steps. What these leave makes the
+best image sparser, or, where there is none yet, goes to all other attacks, as their steps say."""
 MOST_LOOK, EARLY_LOOK = 60, 12
 """Steps beyond which exchange from black gains nothing, and after which it is given up."""
 EARLY_DESCENT = 60
@@ -177,15 +176,16 @@ def within(steps: int, attacks: tuple[Attack, ...] = ATTACKS) -> tuple[Attack, .
     if steps < SHORTEST:
         return _shortest(steps, attacks)
     by_name = {a.name: a for a in attacks}
-    look = replace(attacks[0], steps=min(MOST_LOOK, round(LOOK * steps)))
+    look, descent, noise = attacks[:FIRST]
+    shares = [a.steps / BUDGET for a in (look, descent, noise)]
+    look = replace(look, steps=min(MOST_LOOK, round(shares[0] * steps)))
     if look.steps > 2 * EARLY_LOOK:
         look = replace(look, early_stop_after=EARLY_LOOK)
-    noise = replace(by_name["noise/sigma-zero"], steps=round(NOISE * steps))
+    noise = replace(noise, steps=round(shares[2] * steps))
     noise = replace(noise, early_stop_after=noise.steps)
     last = (noise,) if noise.steps >= MIN_FALLBACK else ()
-    share = round((DESCENT if last else DESCENT + NOISE) * steps)
-    descent = replace(by_name["black/sparse-pgd"], steps=share)
-    descent = replace(descent, early_stop_after=min(share, EARLY_DESCENT))
+    descent = replace(descent, steps=round((shares[1] if last else shares[1] + shares[2]) * steps))
+    descent = replace(descent, early_stop_after=min(descent.steps, EARLY_DESCENT))
     first = (look, descent, *last)
     given_up = steps - sum(a.early_stop_after or a.steps for a in first)
     polishing = _polishing(steps - sum(a.steps for a in first), by_name)
@@ -223,7 +223,7 @@ def _fallbacks(left: int, steps: int, attacks: tuple[Attack, ...]) -> tuple[Atta
         }
         made = [replace(by_name[name], steps=share) for name, share in shares.items()]
     else:
-        rest = attacks[3:]
+        rest = attacks[FIRST:]
         stretch = left / sum(a.steps for a in rest)
         made = [replace(a, steps=max(1, int(a.steps * stretch))) for a in rest]
     return tuple(replace(a, fallback=True) for a in made if a.steps)
