@@ -36,6 +36,7 @@ from blankcheck.auditing.third_party import Asked, cleaned
 from blankcheck.certifying import certify
 from blankcheck.classifiers.loading import parse_normalize
 from blankcheck.data.named import cache_folder
+from blankcheck.parallel.devices import DEVICES, resolve
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "published.md"
@@ -68,7 +69,8 @@ def measure(name: str, entry: dict[str, Any], chosen: argparse.Namespace) -> Non
     weights = str(weights_of(entry)) + (f"#{entry['part']}" if "part" in entry else "")
     normalize = parse_normalize(entry.get("normalize"))
     factory = f"{HERE / 'published_nets.py'}:{entry['model']}"
-    model = bc.load_model(factory, weights, data, normalize).eval()
+    device = resolve(chosen.device)
+    model = bc.load_model(factory, weights, data, normalize).to(device).eval()
     audit = bc.audit(model, data, chosen.preset, seed=chosen.seed)
     audit.save(folder, overwrite=True)  # of a try that was stopped before its row was whole
     proved = None
@@ -86,7 +88,7 @@ def measure(name: str, entry: dict[str, Any], chosen: argparse.Namespace) -> Non
         "certificate": proved,
         "steps": chosen.steps,
         "fewest": fewest(model, data, chosen.steps),
-        "where": said(where()),
+        "where": said(where(device)),
     }
     write(folder / "row.json", json.dumps(measured, indent=1) + "\n")
     print(f"{name}: {figures}", flush=True)
@@ -163,6 +165,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=300, help="of the searches compared")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=DEVICES, default="cpu")
     parser.add_argument("--print", action="store_true", help="only the tables")
     return parser.parse_args()
 
