@@ -351,7 +351,13 @@ def test_without_an_average_the_weights_are_kept_as_they_are(digits):
     list(work.rounds())
     now = work.classifier.state_dict()
     assert all(torch.equal(now[name], of) for name, of in work.kept.network.items())
-    assert HardeningPlan.of(60000, certify=3).average == 0 < HardeningPlan.of(60000).average
+
+
+def test_what_is_to_be_proved_trains_on_no_searched_images_unless_told_to():
+    assert HardeningPlan.of(60000).schedule == "continuous"
+    proved = HardeningPlan.of(60000, certify=3)
+    assert (proved.schedule, proved.pretrain) == ("none", 0)
+    assert HardeningPlan.of(60000, certify=3, schedule="continuous").pretrain > 0
 
 
 def test_less_sureness_is_asked_for_where_plain_training_leaves_many_unsure(digits):

@@ -48,9 +48,10 @@ class HardeningOptions:
         objective: what fooling images should be answered with.
         epochs: passes over the training images; default 20, or more until there are 2000 steps.
         rounds: of search and training, over which the epochs are spread.
-        schedule: continuous keeps a buffer of images that go on being searched; rounds makes a set
-            of images at the beginning of each round, batches one every so many batches (--every);
-            none trains on no fooling images, and leaves it to --certify.
+        schedule: continuous, the default, keeps a buffer of images that go on being searched;
+            rounds makes a set of images at the beginning of each round, batches one every so many
+            batches (--every); none, the default with --certify, trains on no fooling images, which
+            pull against the proof.
         pretrain: epochs on real images alone before the first fooling image; default depends on the
             schedule, and is 0 for a network that is trained already.
         network: same goes on training; fresh starts every round again from the first weights, on
@@ -93,7 +94,7 @@ class HardeningOptions:
     objective: ObjectiveName = "max-entropy"
     epochs: int | None = None
     rounds: int | None = None
-    schedule: Schedule = "continuous"
+    schedule: Schedule | None = None
     pretrain: int | None = None
     network: Network = "same"
     fooling_weight: float | None = None
@@ -144,10 +145,9 @@ class HardeningPlan(HardeningOptions):
         life: such moves after which an image is replaced, in the middle (`replay.SPREAD`).
         buffer: images that are being searched in the schedule continuous.
         average: share of all batches over which the weights of the network that is looked at and
-            kept are averaged; 0 takes them as they are. Not where a proof is asked for.
+            kept are averaged; 0 takes them as they are.
         eased: whether sureness falls where pre-training leaves many images unsure (`Trainer.ease`).
-        shake: whether real images are shaken a little (`shaking`); not where a proof is asked for,
-            which leaves little room for more images to be sure of.
+        shake: whether real images are shaken a little (`shaking`).
         gate_images: real images, at most, that fit the scores of the out-of-distribution test.
         fresh_attempts: of the search that ends a round.
         fresh_steps: of each of these attempts.
@@ -156,6 +156,7 @@ class HardeningPlan(HardeningOptions):
 
     epochs: int = EPOCHS
     rounds: int = MOST_ROUNDS
+    schedule: Schedule = "continuous"
     pretrain: int = 0
     fooling_weight: float = WEIGHT
     sureness: float = SURENESS
@@ -175,7 +176,7 @@ class HardeningPlan(HardeningOptions):
 
     def __post_init__(self) -> None:
         _ = self.training  # which checks what belongs to it
-        for name, kind in get_type_hints(HardeningOptions).items():
+        for name, kind in get_type_hints(HardeningPlan).items():
             known, value = get_args(kind), getattr(self, name)
             if known and isinstance(known[0], str) and value not in known:
                 raise ArgumentError(f"{name} must be one of {', '.join(known)}, got {value!r}")
@@ -215,14 +216,13 @@ class HardeningPlan(HardeningOptions):
         check_plain({field.name: str(field.type) for field in fields(cls)}, given)
         epochs = TrainingPlan.default(n, given.pop("epochs", None), EPOCHS).epochs
         rounds = given.pop("rounds", MOST_ROUNDS)
-        usual = 0 if trained else _pretrain(epochs, given.get("schedule", cls.schedule))
+        given.setdefault("schedule", "none" if "certify" in given else cls.schedule)
+        usual = 0 if trained else _pretrain(epochs, given["schedule"])
         given.setdefault("pretrain", usual)
         gentle = trained or "certify" in given or n < FEW
         given.setdefault("fooling_weight", GENTLE_WEIGHT if gentle else WEIGHT)
         lr = CERTIFIED_LR if "certify" in given else TRAINED_LR if trained else LR
         given.setdefault("lr", lr)
-        given.setdefault("shake", "certify" not in given)
-        given.setdefault("average", 0.0 if "certify" in given else AVERAGE)
         given.setdefault("eased", not gentle and "sureness" not in given)
         sureness = GENTLE_SURENESS if gentle else SURENESS
         given.setdefault("sureness", CERTIFIED_SURENESS if "certify" in given else sureness)
