@@ -22,7 +22,20 @@ from typing import Any
 
 import torch
 from device_networks import NETWORKS
-from records import HERE, both, forward, keep, said, seconds_of, settle, spread, table, wall, where
+from records import (
+    HERE,
+    both,
+    forward,
+    keep,
+    said,
+    seconds_of,
+    settle,
+    spread,
+    table,
+    wall,
+    where,
+    write,
+)
 from torch import Tensor, nn
 
 from blankcheck.auditing import CHUNK
@@ -159,8 +172,8 @@ def main() -> None:
     for name in chosen.networks:
         record[name] = measured(name, device, chosen)
         print(tables({key: {name: record[name]}}), flush=True)
-    text = tables(keep(chosen.results, key, record))
-    chosen.results.with_suffix(".md").write_text(text.strip() + "\n")
+        text = tables(keep(chosen.results, key, record))
+        write(chosen.results.with_suffix(".md"), text.strip() + "\n")
 
 
 if __name__ == "__main__":
