@@ -1,0 +1,49 @@
+"""Draw docs/published.png from the table that benchmarks/published.py wrote: published networks, by
+how few lit features fool them, and what is proved of them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from blankcheck.figures import style
+
+HERE = Path(__file__).parent
+TABLE = HERE.parent / "benchmarks/results/published.md"
+Row = dict[str, str]
+
+
+def rows(text: str) -> list[Row]:
+    """The first table, a row each, by the names of its columns."""
+    lines = text.partition("\n\n")[0].splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    head, _, *body = cells
+    return [dict(zip(head, row, strict=True)) for row in body]
+
+
+def number(text: str) -> float | None:
+    """The first number of a cell; None where there is none."""
+    found = re.search(r"\d[\d,.]*", text)
+    return float(found[0].rstrip(".,").replace(",", "")) if found else None
+
+
+def draw(table: list[Row], path: Path) -> None:
+    """One point a network that was fooled, at its accuracy and its median of lit features."""
+    figure, axes = style.panel("How few lit features fool published networks")
+    for index, row in enumerate(table):
+        right, lit = number(row["right"]), number(row["median lit"])
+        if right is None or not lit:
+            continue
+        axes.scatter(right, lit, color=style.SERIES[index % len(style.SERIES)], s=45, zorder=3)
+        axes.annotate(row["network"], (right, lit), xytext=(6, 4), textcoords="offset points")
+    axes.set(yscale="log", yticks=(1, 3, 10, 30, 100, 300))
+    axes.set(yticklabels=("1", "3", "10", "30", "100", "300"))
+    axes.minorticks_off()
+    axes.margins(x=0.25)
+    axes.set_xlabel("test images right, %", color=style.MUTED)
+    axes.set_ylabel("median of lit features", color=style.MUTED)
+    figure.savefig(path, dpi=180)
+
+
+if __name__ == "__main__":
+    draw(rows(TABLE.read_text(encoding="utf-8")), HERE / "published.png")
