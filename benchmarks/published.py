@@ -7,7 +7,8 @@
 Rows stand in published.yaml, architectures in published_nets.py. Weights are looked for in
 $BLANKCHECK_MODELS under their own names, else downloaded; either way their checksum is compared.
 Each row leaves a run folder, and its figures in one file, under --runs; whoever wants a row anew
-removes it there. The tables go to the terminal and to benchmarks/results/published.md.
+removes it there. The tables go to the terminal and to benchmarks/results/published.md, and reports
+of the audits, in words, beside it.
 
 Searches are compared class by class: the fewest lit features with p >= 0.9 that each finds with at
 most --steps backward passes per image, whatever the image looks like. Ours makes ten images of each
@@ -20,6 +21,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,7 @@ from blankcheck.parallel.devices import DEVICES, resolve
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "published.md"
+WEB = "https://github.com/blankcheck/blankcheck/blob/main/benchmarks/results/published"
 COMPARED = ("sigma-zero", "FMN-L0 (adversarial-library)", "sPGD", "saliency map")
 NEVER = 10**6
 
@@ -56,9 +59,10 @@ def main() -> None:
         for name in entries
         if (chosen.runs / name / "row.json").is_file()
     }
-    text = "\n\n".join(
-        [audits(found), searches(found), *sorted({r["where"] for r in found.values()})]
-    )
+    for name in found:
+        write(RESULTS.with_suffix("") / f"{name}.md", report(name, chosen.runs / name))
+    places = {r["where"].partition(", load")[0] for r in found.values()}
+    text = "\n\n".join([audits(found), searches(found), *(f"{p}." for p in sorted(places))])
     print(text)
     write(RESULTS, text + "\n")
 
@@ -92,6 +96,12 @@ def measure(name: str, entry: dict[str, Any], chosen: argparse.Namespace) -> Non
     }
     write(folder / "row.json", json.dumps(measured, indent=1) + "\n")
     print(f"{name}: {figures}", flush=True)
+
+
+def report(name: str, folder: Path) -> str:
+    """The report of a row's audit, in words alone: pictures by what they say."""
+    words = re.sub(r"!\[(.*)\]\(figures/.*\)", r"*\1*", (folder / "report.md").read_text())
+    return words.replace(str(folder), f"build/published/{name}")
 
 
 def weights_of(entry: dict[str, Any]) -> Path:
@@ -134,9 +144,9 @@ def audits(found: dict[str, dict[str, Any]]) -> str:
     for name, one in found.items():
         a, proof = one["audit"], one["certificate"]
         k = "-" if proof is None else " ".join("none" if k is None else str(k) for k in proof["k"])
-        lit = (str(a["median_lit"]), str(a["min_lit"]))
+        lit = ("-" if a[k] is None else f"{a[k]:g}" for k in ("median_lit", "min_lit"))
         shares = f"{a['rate']:.1%} of {a['attempts']}", *lit, f"{a['second']:.1%}"
-        cells = name, f"{a['real_accuracy']:.2%}", a["verdict"], *shares
+        cells = f"[{name}]({WEB}/{name}.md)", f"{a['real_accuracy']:.2%}", a["verdict"], *shares
         rows.append((*cells, k, f"{a['seconds']:.0f}", one["preset"]))
     return table((*head, "proved k of each class", "seconds", "preset"), rows)
 

@@ -35,7 +35,10 @@ def draw(table: list[Row], path: Path) -> None:
         if right is None or not lit:
             continue
         axes.scatter(right, lit, color=style.SERIES[index % len(style.SERIES)], s=45, zorder=3)
-        axes.annotate(row["network"], (right, lit), xytext=(6, 4), textcoords="offset points")
+        name = row["network"].partition("]")[0].strip("[")
+        # names of neighbours stand above and below, and those at the right end to the left
+        place = {"xytext": (0, -16 if index % 2 else 9), "textcoords": "offset points"}
+        axes.annotate(name, (right, lit), ha="center", color=style.INK, **place)
     axes.set(yscale="log", yticks=(1, 3, 10, 30, 100, 300))
     axes.set(yticklabels=("1", "3", "10", "30", "100", "300"))
     axes.minorticks_off()

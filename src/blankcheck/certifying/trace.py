@@ -144,8 +144,10 @@ def _exported(module: nn.Module, some: Tensor) -> ExportedProgram:
     # PyTorch 2.6 would write it as a comparison
     table.pop(torch.ops.aten.elu.default, None)  # type: ignore[no-untyped-call]
     with calling(what, ModelError), ONE_AT_A_TIME, in_silence(), left_as_found(module):
-        program: ExportedProgram = torch.export.export(module, (some,)).run_decompositions(table)
-        return program
+        # strict is what PyTorch 2.6 would be by itself, and later ones are not
+        program = torch.export.export(module, (some,), strict=False)
+        whole: ExportedProgram = program.run_decompositions(table)
+        return whole
 
 
 def _places(program: ExportedProgram) -> dict[str, tuple[InputKind, str]]:
