@@ -33,9 +33,9 @@ from blankcheck.fooling import (
     search,
 )
 from blankcheck.fooling.counter_rng import uniform
-from blankcheck.fooling.host_sync import SYNC_EVERY
 from blankcheck.fooling.masks import KINDS
 from blankcheck.fooling.problem import Measurement
+from blankcheck.fooling.tensor_ops import SYNC_EVERY
 from blankcheck.testing import Constant, NaNAfter, Planted
 from blankcheck.testing.deceivers import Detached
 from blankcheck.types import (

@@ -30,7 +30,7 @@ from blankcheck.fooling import (
     random_mask,
     search,
 )
-from blankcheck.fooling.host_sync import DEFAULT_SYNC_EVERY, SYNC_EVERY
+from blankcheck.fooling.tensor_ops import DEFAULT_SYNC_EVERY, SYNC_EVERY
 
 SHAPE, TARGETS = (1, 8, 8), torch.arange(10).repeat(3)
 SOLVERS = [

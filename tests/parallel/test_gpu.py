@@ -30,7 +30,7 @@ from blankcheck.fooling import (
     polish,
     search,
 )
-from blankcheck.fooling.host_sync import DEFAULT_SYNC_EVERY
+from blankcheck.fooling.tensor_ops import DEFAULT_SYNC_EVERY
 from blankcheck.testing import Planted
 from blankcheck.types import Conditions
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from blankcheck.fooling import Goal
-from blankcheck.fooling.host_sync import turns_between_syncs
+from blankcheck.fooling.tensor_ops import turns_between_syncs
 from blankcheck.outputs import as_logits
 from blankcheck.parallel.spread import Spread
 from blankcheck.types import Accept, Classifier, Conditions, count_lit, stored

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from blankcheck.fooling.host_sync import sync_is_free
 from blankcheck.fooling.problem import Goal
+from blankcheck.fooling.tensor_ops import sync_is_free
 from blankcheck.types import NEVER, Rows, stored
 
 NOT_CONFIDENT, CONFIDENT, SPARSE, ACCEPTED = range(4)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from blankcheck.fooling.host_sync import turns_between_syncs
 from blankcheck.fooling.problem import Goal, Problem
+from blankcheck.fooling.tensor_ops import turns_between_syncs
 from blankcheck.types import Fooling, Outcome, Rows, count_lit
 
 SWEEPS = 2

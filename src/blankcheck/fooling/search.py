@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from blankcheck.errors import ArgumentError
-from blankcheck.fooling.host_sync import turns_between_syncs
 from blankcheck.fooling.incumbent import ACCEPTED, CONFIDENT, SPARSE, Best, Candidates, Incumbent
 from blankcheck.fooling.problem import Goal, Measurement, Problem
 from blankcheck.fooling.solvers import Solver, StepContext
-from blankcheck.fooling.tensor_ops import darkened, lit_features
+from blankcheck.fooling.tensor_ops import darkened, lit_features, turns_between_syncs
 from blankcheck.types import NEVER, Fooling, Outcome
 
 MAX_STEPS = 10_000

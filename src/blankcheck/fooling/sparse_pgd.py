@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from blankcheck.fooling.counter_rng import uniform
-from blankcheck.fooling.host_sync import sync_is_free
 from blankcheck.fooling.problem import Measurement
 from blankcheck.fooling.solvers import Descent, StepContext
-from blankcheck.fooling.tensor_ops import largest, plus
+from blankcheck.fooling.tensor_ops import largest, plus, sync_is_free
 from blankcheck.types import Rows
 
 FLAT = 1e-10

@@ -1,4 +1,5 @@
-"""Masks and orders of features by arithmetic, on the CPU ten times as fast as comparing."""
+"""Masks and orders of features by arithmetic, on the CPU ten times as fast as comparing; and how
+often the host looks at numbers of a device, for which it has to wait."""
 
 from __future__ import annotations
 
@@ -8,6 +9,10 @@ from torch import Tensor
 
 from blankcheck.types import LIT_THRESHOLD
 
+SYNC_EVERY = {"cpu": 1}
+"""Turns of a loop between two looks: on the CPU looking is free, elsewhere the host waits."""
+DEFAULT_SYNC_EVERY = 8
+"""As `SYNC_EVERY`, for every device that does not stand there."""
 _JUST_DARK = float(np.nextafter(np.float32(LIT_THRESHOLD), np.float32(0)))
 
 
@@ -61,3 +66,13 @@ def plus(base: Tensor, values: Tensor, weights: Tensor) -> Tensor:
 
 def _per_row(numbers: Tensor, values: Tensor) -> Tensor:
     return numbers.view(-1, *[1] * (values.ndim - 1))
+
+
+def turns_between_syncs(device: torch.device) -> int:
+    """Turns of a loop from one look of the host at numbers of this device to the next."""
+    return SYNC_EVERY.get(device.type, DEFAULT_SYNC_EVERY)
+
+
+def sync_is_free(device: torch.device) -> bool:
+    """Whether asking costs less than selecting what may be nothing."""
+    return turns_between_syncs(device) == 1
