@@ -63,7 +63,8 @@ def logits_in(outputs: Any) -> Any:
     named = held.get("logits", getattr(outputs, "logits", None))
     if isinstance(named, Tensor):
         return named
-    parts = outputs if isinstance(outputs, tuple | list) else held.values()
+    # no union of types: strict torch.export of PyTorch 2.6 cannot read one
+    parts = outputs if isinstance(outputs, (tuple, list)) else held.values()
     rows = [part for part in parts if isinstance(part, Tensor) and part.ndim in (1, 2)]
     return rows[0] if len(rows) == 1 else outputs
 

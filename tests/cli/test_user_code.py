@@ -303,7 +303,7 @@ SETS = {
 def settings() -> tuple[object, ...]:
     return (
         *(Path.cwd(), torch.get_default_dtype(), torch.is_grad_enabled(), list(sys.argv)),
-        *(str(torch.get_default_device()), np.geterr(), list(warnings.filters)),
+        *(str(torch.empty(0).device), np.geterr(), list(warnings.filters)),
         *(torch.is_anomaly_enabled(), signal.getsignal(signal.SIGINT), torch.get_num_threads()),
         torch.get_float32_matmul_precision(),
     )
