@@ -33,7 +33,8 @@ def main() -> None:
         keep(RESULTS / "fix_trained.json", row, measured(row, chosen))
     rows = json.loads((RESULTS / "fix_trained.json").read_text())
     head = "", "accuracy", "right and confident", "verdict", "fooled", "second opinion"
-    print(table((*head, "median lit", "epochs", "hardening, s"), [line(row, rows) for row in rows]))
+    head = *head, "median lit", "found by checks", "epochs", "hardening, s"
+    print(table(head, [line(row, rows) for row in rows]))
     print("\n".join(sorted({said(row["where"]) for row in rows.values()})))
 
 
@@ -65,7 +66,7 @@ def line(name: str, rows: dict[str, Any]) -> list[str]:
     shares = real["accuracy"], real["confident"], audit["rate"], audit["second_opinion"]["rate"]
     right, sure, fooled, second = (f"{share:.2%}" for share in shares)
     cells = [name, right, sure, audit["verdict"], fooled, second, str(audit["median_lit"])]
-    return [*cells, str(row["epochs"]), f"{row['seconds']:.0f}"]
+    return [*cells, str(audit["extra_fooled"]), str(row["epochs"]), f"{row['seconds']:.0f}"]
 
 
 def arguments() -> argparse.Namespace:

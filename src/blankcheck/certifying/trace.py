@@ -141,7 +141,7 @@ def _taken(module: nn.Module, like: Tensor, shape: tuple[int, int, int]) -> torc
 def _exported(module: nn.Module, some: Tensor) -> ExportedProgram:
     what = "model cannot be read for certification by torch.export:"
     table = torch.export.default_decompositions()
-    # ELU stays whole: PyTorch 2.6 would write it as a comparison
+    # ELU stays whole: PyTorch 2.6 would write it as a comparison. torch has no types for pop
     table.pop(torch.ops.aten.elu.default, None)  # type: ignore[no-untyped-call]
     with calling(what, ModelError), ONE_AT_A_TIME, in_silence(), left_as_found(module):
         # strict is what PyTorch 2.6 would be by itself, and later ones are not
