@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from blankcheck.api.audit import Audit, audit
     from blankcheck.api.blend import blend
     from blankcheck.api.certify import certify, gate
+    from blankcheck.api.fool import fool
     from blankcheck.api.harden import Hardened, harden
-    from blankcheck.auditing import fool
     from blankcheck.certifying import Certificate
     from blankcheck.classifiers import load_model
     from blankcheck.comparing.folders import compare
@@ -87,7 +87,6 @@ __all__ = [
 # torch takes a second to import, so each name is fetched when it is asked for
 __getattr__ = exported(
     __name__,
-    auditing="fool",
     certifying="Certificate",
     classifiers="load_model",
     data="Data LazyImages Split load_data",
@@ -99,6 +98,7 @@ __getattr__ = exported(
         "api.audit": "Audit audit",
         "api.blend": "blend",
         "api.certify": "certify gate",
+        "api.fool": "fool",
         "api.harden": "Hardened harden",
         "comparing.folders": "compare",
         "comparing.pairs": "Comparison",

@@ -105,6 +105,17 @@ def test_harden_shows_its_options():
 # ---- progress
 
 
+def test_fool_tells_how_far_it_is_between_the_attacks_of_a_chunk(plain, digits):
+    told_of: list[tuple[str, int, int, str]] = []
+    found = bc.fool(
+        plain, range(10), 1, data=digits, steps=60, note=lambda *now: told_of.append(now)
+    )
+    stages, done, of, words = zip(*told_of, strict=True)
+    assert {*stages} == {"search"} and {*of} == {10}
+    assert len(done) > 2 and list(done) == sorted(done) and done[-2] < done[-1] == 10
+    assert words[-1].startswith(f"{int(found.met.sum())} of 10 fooled, median ")
+
+
 @pytest.mark.parametrize(("progress", "shown"), [(True, True), (False, False), (None, False)])
 def test_bars_are_shown_where_they_are_asked_for(capsys, progress, shown):
     with told(None, progress) as tell:

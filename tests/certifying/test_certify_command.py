@@ -21,6 +21,7 @@ from blankcheck.judging.evidence import Attempt, Cost, Evidence, Proof, RealData
 from blankcheck.judging.verdict import verdict_json
 from blankcheck.report import certificate_wording as words
 from blankcheck.report.charts.certificate import bars
+from blankcheck.report.wording import word
 from blankcheck.types import Conditions
 
 FACTORY = """
@@ -160,6 +161,21 @@ def test_a_witness_beyond_the_proof_is_a_witness():
 def test_proof_and_search_that_contradict_each_other_are_no_verdict(found):
     with pytest.raises(RuntimeError, match="contradict each other"):
         judge(evidence(PROOF, **found), [])
+
+
+@pytest.mark.parametrize(
+    ("k", "verdict", "first"),
+    [
+        ((12, 10), Verdict.INCONCLUSIVE, "PROVED: certified: at most 10 lit features"),
+        ((12, 0), Verdict.FOOLED, "NOTHING PROVED: nothing of all classes together"),
+        ((12, 10), Verdict.CERTIFIED, "certified: at most 10 lit features"),
+    ],
+)
+def test_the_terminal_says_the_word_at_the_head_of_the_report(k, verdict, first):
+    record = verdict_json(evidence(replace(PROOF, k=k)), [], verdict)
+    assert words.lines_of(record)[0].startswith(first)
+    page = SimpleNamespace(command="gate", verdict=record)
+    assert first.startswith(word(page)) or verdict is Verdict.CERTIFIED == word(page)
 
 
 def test_words_say_which_of_the_two_carries_the_proof():

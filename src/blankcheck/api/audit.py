@@ -18,7 +18,7 @@ from blankcheck.api.third_party import usable_attacks
 from blankcheck.api.twins import get_twins
 from blankcheck.arguments import plain_arguments
 from blankcheck.auditing import Gathered, Twin, check_enough, gather, level_of, preset_named
-from blankcheck.auditing.gather import Note
+from blankcheck.auditing.attempts import Note
 from blankcheck.auditing.judges import Level
 from blankcheck.classifiers import UnitClassifier, load_model
 from blankcheck.classifiers.loading import model_bytes

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from html import escape
 from typing import TYPE_CHECKING
 
-from blankcheck.auditing.gather import Note
+from blankcheck.auditing.attempts import Note
 from blankcheck.hardening import Round
 
 if TYPE_CHECKING:

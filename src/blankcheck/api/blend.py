@@ -15,7 +15,7 @@ from blankcheck.api.bars import told
 from blankcheck.api.reopen import data_again, model_again
 from blankcheck.arguments import plain_arguments
 from blankcheck.auditing import check_fits
-from blankcheck.auditing.gather import Note
+from blankcheck.auditing.attempts import Note
 from blankcheck.blending import blending
 from blankcheck.blending.blending import FOOLING, KINDS, Blended, Pairs, Pool
 from blankcheck.classifiers import UnitClassifier, probabilities

@@ -12,7 +12,7 @@ from blankcheck.api.audit import Audit
 from blankcheck.api.bars import told
 from blankcheck.arguments import plain_arguments
 from blankcheck.auditing import check_fits
-from blankcheck.auditing.gather import Note
+from blankcheck.auditing.attempts import Note
 from blankcheck.certifying import SLOPE_STEPS, Certificate, Gated, GatePlan, fit_gate, read_network
 from blankcheck.certifying.certificate import certify as prove
 from blankcheck.certifying.certificate import check_form

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from blankcheck.api.audit import MODEL
+from blankcheck.api.fool import PROBE_IMAGES
 from blankcheck.auditing import check_fits
-from blankcheck.auditing.fool import PROBE_IMAGES
 from blankcheck.certifying import Gated
 from blankcheck.certifying.record import MOST_FEATURES
 from blankcheck.classifiers import ARCHITECTURES, UnitClassifier, load_model

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from blankcheck.auditing import Twin
-from blankcheck.auditing.gather import Note
+from blankcheck.auditing.attempts import Note
 from blankcheck.classifiers import ARCHITECTURES, UnitClassifier, build, evaluate
 from blankcheck.classifiers.training import TrainingPlan, train_plainly
 from blankcheck.classifiers.wrapper import devices_of

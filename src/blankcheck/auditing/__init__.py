@@ -6,7 +6,6 @@ from blankcheck.auditing.attempts import AttemptResults as AttemptResults
 from blankcheck.auditing.attempts import run_attempts as run_attempts
 from blankcheck.auditing.controls.setting import Twin as Twin
 from blankcheck.auditing.controls.setting import Twins as Twins
-from blankcheck.auditing.fool import fool as fool
 from blankcheck.auditing.gather import Gathered as Gathered
 from blankcheck.auditing.gather import check_fits as check_fits
 from blankcheck.auditing.gather import gather as gather

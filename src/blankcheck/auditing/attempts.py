@@ -12,6 +12,7 @@ from blankcheck.auditing.attack_run import Batch, Job, merged, run_attack
 from blankcheck.auditing.deduplicate import deduplicated
 from blankcheck.auditing.portfolio import BEST, Attack
 from blankcheck.fooling import NEED_REAL, STARTS, random_mask
+from blankcheck.judging.metrics import median
 from blankcheck.parallel.spread import Spread, alone
 from blankcheck.seeds import own_random_numbers, seed_of, seeded
 from blankcheck.types import Conditions, Fooling, Rows
@@ -50,7 +51,28 @@ class AttemptResults(Rows):
         return cls(best, torch.zeros_like(best.targets), only)
 
 
-Progress = Callable[[int, int, AttemptResults], None]
+Progress = Callable[[int, int, AttemptResults | None], None]
+"""Called as progress(done, all, chunk): the results of a chunk that ended, or None between two of
+its attacks, where `done` counts it by the steps that lie behind."""
+
+Note = Callable[[str, int, int, str], None]
+"""Called as note(stage, done, all, words) while work goes on."""
+
+
+def told_as(note: Note) -> Progress:
+    """Attempts as the stage `search`: how many of those that ended fooled, and how sparsely."""
+    ended, fooled, lit = 0, 0, list[int]()
+
+    def tell(done: int, total: int, part: AttemptResults | None) -> None:
+        nonlocal ended, fooled
+        if part is not None:
+            met = part.best.met
+            ended, fooled = done, fooled + int(met.sum())
+            lit.extend(part.best.lit[met].tolist())
+        middle = f", median {median(lit)} lit" if lit else ""
+        note("search", done, total, f"{fooled} of {ended} fooled{middle}")
+
+    return tell
 
 
 def run_attempts(
@@ -61,7 +83,7 @@ def run_attempts(
     Args:
         job: what the attempts share.
         targets: the class of each attempt.
-        progress: called as progress(done, all, chunk) for each chunk, for others' at the end.
+        progress: told of each chunk, and of each attack of those of this process.
         spread: by which processes share the chunks.
     """
     asked = torch.tensor(list(targets), dtype=torch.int64)
@@ -74,10 +96,14 @@ def run_attempts(
         if progress is not None:
             progress(done, len(asked), part)
 
+    def partly(attempts: float) -> None:
+        if progress is not None:
+            progress(done + int(attempts), len(asked), None)
+
     def run(index: int) -> AttemptResults:
         # for networks that draw random numbers: theirs belong to the chunk, not to whoever runs it
         with own_random_numbers(seed_of(job.seed, index, "network"), [torch.device(job.device)]):
-            part = _Chunk(job, chunks[index], index).run()
+            part = _Chunk(job, chunks[index], index).run(partly)
         tell(index, part)
         return part
 
@@ -103,11 +129,16 @@ class _Chunk:
         self.stopped = torch.zeros(self.n, dtype=torch.bool)
         self.results: AttemptResults | None = None
 
-    def run(self) -> AttemptResults:
-        """All attacks, and then, where a budget is kept for it, other images for repeats."""
+    def run(self, partly: Callable[[float], None]) -> AttemptResults:
+        """All attacks, and then, where a budget is kept for it, other images for repeats.
+
+        partly: told after each attack which part of the chunk's attempts its steps make up."""
+        steps, all_steps = 0, sum(attack.steps for attack in self.job.attacks)
         for number, attack in enumerate(self.job.attacks):
             if attack.start not in NEED_REAL or self.job.real is not None:
                 self._attack(number, attack)
+            steps += attack.steps
+            partly(self.n * steps / (all_steps + 1))
         results = self.results
         assert results is not None, "a portfolio has an attack that needs no real images"
         if not self.job.budget:

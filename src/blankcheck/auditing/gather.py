@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from blankcheck.auditing.attack_run import Job, scored_once
-from blankcheck.auditing.attempts import AttemptResults, run_attempts
+from blankcheck.auditing.attempts import AttemptResults, Note, run_attempts, told_as
 from blankcheck.auditing.controls.run_all import Finished, Runner
 from blankcheck.auditing.controls.setting import Setting, Twins
 from blankcheck.auditing.controls.watched import begin
@@ -36,13 +36,9 @@ from blankcheck.errors import ModelError
 from blankcheck.fooling import TabuSearch
 from blankcheck.judging import FIRST, Evidence, OODTest, RealData, Score
 from blankcheck.judging.evidence import Black, Cost, OODRecord
-from blankcheck.judging.metrics import median
 from blankcheck.outputs import run
 from blankcheck.parallel.spread import Spread, alone
 from blankcheck.types import Classifier, Conditions, Images
-
-Note = Callable[[str, int, int, str], None]
-"""Called as note(stage, done, all, words) while the audit goes on."""
 
 ALARMS_AMONG = 2000
 """Real test images on which false alarms are counted."""
@@ -119,7 +115,7 @@ def gather(
         targets = [target for target in data.targets for _ in range(each)]
         began_as = begin(job, classes, usual.images)
         note("search", 0, len(targets), "")
-        tried = run_attempts(job, targets, _progress(note), onlooker.over(spread, met))
+        tried = run_attempts(job, targets, told_as(note), onlooker.over(spread, met))
         # looked at as well: a network may be sure of what is left of an image after rounding
         (fixed,) = onlooker.over(alone, met)(1, lambda _: judged(job, tried, judges))
         real_images = usual.images, data.test
@@ -239,17 +235,3 @@ def check_fits(classifier: Classifier, data: Data) -> str:
     if outputs < classes:
         raise ModelError(f"model has {outputs} outputs, data {data.source!r} has {classes} classes")
     return form
-
-
-def _progress(note: Note) -> Callable[[int, int, AttemptResults], None]:
-    fooled, lit = 0, list[int]()
-
-    def tell(done: int, total: int, part: AttemptResults) -> None:
-        nonlocal fooled
-        met = part.best.met
-        fooled += int(met.sum())
-        lit.extend(part.best.lit[met].tolist())
-        middle = f", median {median(lit)} lit" if lit else ""
-        note("search", done, total, f"{fooled} of {done} fooled{middle}")
-
-    return tell

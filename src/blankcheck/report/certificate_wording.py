@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from blankcheck.judging import Verdict
 from blankcheck.text import limit, number
 
 if TYPE_CHECKING:
@@ -35,6 +36,11 @@ def claim(proof: dict[str, Any], contents: RunContents) -> str:
     lit = f"{number(proof['smallest'])} of {every} {unit_of(proof, contents.channels)}"
     proved = "This is proved of all such images; none was sampled."
     return f"No image with at most {lit} makes {who} {sure} sure of any class. {proved}"
+
+
+def headline(proof: dict[str, Any]) -> str:
+    """What a proof comes to, where the verdict is not CERTIFIED."""
+    return "PROVED" if proof["smallest"] else "NOTHING PROVED"
 
 
 def unclaimed(proof: dict[str, Any]) -> str:
@@ -92,15 +98,17 @@ def rows(proof: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def lines_of(verdict: dict[str, Any]) -> list[str]:
-    """What a result block says of the proof; `count` writes what is not known as none."""
+    """What a result block says of the proof, with the word at the head of its report where that is
+    not the verdict; `count` writes what is not known as none."""
     proof = verdict["certificate"]
     k, unit, below = proof["smallest"], unit_of(proof), f"with {proof['confidence']:g} or more"
     proved = f"{proof['means']}: at most {k} {unit} give no class {below}"
     missing = unclaimed(proof) or "one lit feature may be enough for some class"
-    none = f"proof: nothing of all classes together, {missing}"
+    none = f"nothing of all classes together, {missing}"
     took = f"in {proof['seconds']:.1f} s"
+    said = f"{proved} (k = {k}, {took})" if k else f"{none} ({took})"
     return [
-        f"{proved} (k = {k}, {took})" if k else f"{none} ({took})",
+        said if verdict["verdict"] == Verdict.CERTIFIED else f"{headline(proof)}: {said}",
         f"proved k for each class: {' '.join(map(count, proof['k']))}",
         f"fewest lit found for each: {' '.join(map(count, proof['found']))}",
     ]

@@ -87,7 +87,7 @@ def word(contents: RunContents) -> str:
         return "NOT AUDITED"
     if proof is None or verdict["verdict"] == Verdict.CERTIFIED:
         return str(verdict["verdict"])
-    return "PROVED" if proof["smallest"] else "NOTHING PROVED"
+    return certificate_wording.headline(proof)
 
 
 def scope(contents: RunContents) -> Scope:

@@ -59,7 +59,8 @@ def announce_audit(settings: AuditSettings, data: Data, terminal: Terminal) -> N
     fooling = f"confidence >= {settings.confidence:g}, at most {lit} lit of {features} features"
     searched = f"audit {settings.preset}: {attempts} attempts of at most {preset.steps} steps"
     level = level_of(data, settings.ood_level)
-    terminal.note(f"{searched}; fooling: {fooling}, p <= {level:g}")
+    vacuous = "; with so many allowed, every image is sparse" if lit >= features else ""
+    terminal.note(f"{searched}; fooling: {fooling}, p <= {level:g}{vacuous}")
 
 
 def audited(classifier: UnitClassifier, data: Data, settings: AuditSettings, work: Work) -> Audit:

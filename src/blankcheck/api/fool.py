@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from blankcheck.api.bars import told
 from blankcheck.arguments import plain_arguments
 from blankcheck.auditing.attack_run import Job
-from blankcheck.auditing.attempts import run_attempts
+from blankcheck.auditing.attempts import Note, run_attempts, told_as
 from blankcheck.auditing.portfolio import ATTACKS, BEST, Attack, always, reserve, within
 from blankcheck.classifiers.trial import check_classifier, other_images
 from blankcheck.classifiers.wrapper import device_of, left_as_found
@@ -50,6 +51,8 @@ def fool(
     mask: Tensor | str | None = None,
     seed: int = 0,
     accept: Accept | None = None,
+    progress: bool | None = None,
+    note: Note | None = None,
 ) -> Fooling:
     """Search for sparse images of each target class that the model is sure about.
 
@@ -75,6 +78,8 @@ def fool(
             keeps 50 to 100 % of them, drawn for each image.
         seed: of all random numbers.
         accept: a further condition, from images to booleans.
+        progress: show a bar; None where a terminal or a notebook shows it.
+        note: told in its place how far the search is, as note(stage, done, all, words).
 
     Returns:
         One row per attempt, target by target; `outcome` says which met the goal.
@@ -120,7 +125,9 @@ def fool(
             seed=seed,
             device=device,
         )
-        return run_attempts(job, [t for t in wanted for _ in range(per_target)]).best
+        with told(note, progress) as tell:
+            asked = [t for t in wanted for _ in range(per_target)]
+            return run_attempts(job, asked, told_as(tell)).best
 
 
 def _form(model: Classifier, probe: Tensor) -> str:
