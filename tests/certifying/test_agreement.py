@@ -124,7 +124,6 @@ OTHERWISE = {
     "half precision": (lambda m, x: m.plain(x.half().float()), "_to_copy"),
     "a rounding of its own": (lambda m, x: m.plain(Straight.apply(x)), "operation round"),
     "complex numbers": (lambda m, x: m.plain((x * 1j).imag), "complex"),
-    "a choice": (lambda m, x: m.plain(torch.where(x > 0.5, 9 * x, x)), "operation gt"),
 }
 
 

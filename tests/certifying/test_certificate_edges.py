@@ -129,6 +129,32 @@ EDGES = {
         ROW,
         lambda: flattened(one(), elementwise(lambda x: x.clamp(-math.inf, 0.3)), last=6),
     ),
+    "compared-with-a-half": (
+        ROW,
+        lambda: Net(
+            lambda m, x: m.f((x * (x >= 0.5) - 2.0 * (x > 0.5) + (x < 0.5)).flatten(1)),
+            f=nn.Linear(6, 2),
+        ),
+    ),
+    "compared-with-what-is-known": (
+        BLOCK,
+        lambda: Net(
+            lambda m, x: m.f(
+                torch.where(x > torch.arange(3.0) / 2 + 0.2, m.a(x), m.a(x) ** 2).flatten(1)
+            ),
+            a=one(),
+            f=nn.Linear(6, 2),
+        ),
+    ),
+    "compared-twice": (
+        TWO,
+        lambda: Net(
+            lambda m, x: m.f(m.b((m.a(x) > 0.1).to(x.dtype)).flatten(1)),
+            a=one(2),
+            b=nn.Sequential(one(2), nn.GELU()),
+            f=nn.Linear(6, 2),
+        ),
+    ),
     "larger-than-a-number": (
         ROW,
         lambda: flattened(

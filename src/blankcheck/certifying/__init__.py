@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 from blankcheck.lazily import exported
 
 if TYPE_CHECKING:
-    from blankcheck.certifying.bounds import Bounded as Bounded
     from blankcheck.certifying.bounds import bound_layers as bound_layers
     from blankcheck.certifying.certificate import certify as certify
     from blankcheck.certifying.certificate import confirm as confirm
@@ -21,16 +20,18 @@ if TYPE_CHECKING:
     from blankcheck.certifying.record import Certificate as Certificate
     from blankcheck.certifying.record import GatePlan as GatePlan
     from blankcheck.certifying.record import Level as Level
+    from blankcheck.certifying.relaxation import Bounded as Bounded
     from blankcheck.certifying.trace import Network as Network
     from blankcheck.certifying.trace import read_network as read_network
 
 __getattr__ = exported(
     __name__,
-    bounds="Bounded bound_layers",
+    bounds="bound_layers",
     certificate="certify confirm",
     gate="Gated fit_gate gate_network",
     hull="Sparse",
     log_odds="Penalty Ramp log_odds_bounds rounding_slack",
     record="SLOPE_STEPS Certificate GatePlan Level",
+    relaxation="Bounded",
     trace="Network read_network",
 )

@@ -124,6 +124,8 @@ def _value(layer: Layer, values: Sequence[Tensor], images: Tensor) -> Tensor:
         return before[0].clamp(min=0)
     if layer.curve is not None:
         return layer.curve.value(before[0])
+    if layer.kind == "product":
+        return before[0] * before[1]
     if layer.kind == "sum":
         return torch.stack([s * x for s, x in zip(layer.signs, before, strict=True)]).sum(dim=0)
     return layer.affine(before[0])

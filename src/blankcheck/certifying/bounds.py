@@ -1,64 +1,22 @@
-"""Bounds of every layer over all sparse images, by intervals and by backward linear relaxation.
-
-Each ReLU that may be on or off is enclosed by two lines: from above the chord, from below a line of
-slope alpha in [0, 1] through the origin; other functions by those of `curves`. Put into each other
-from a layer back to the image, such lines give a linear bound of that layer (CROWN, Zhang et al.
-2018, arXiv:1811.00866), whose largest value over the sparse images is known exactly (`hull`).
-Intervals tighten it further.
-"""
+"""Bounds of every layer over all sparse images: by intervals and, where it pays, `relaxation`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from blankcheck.certifying import hull
-from blankcheck.certifying.hull import Ends, Hull, Sparse
+from blankcheck.certifying.functions import Dense
+from blankcheck.certifying.hull import Ends, Sparse
 from blankcheck.certifying.layers import Layer
-from blankcheck.certifying.maps import Dense
+from blankcheck.certifying.relaxation import Bounded, Slopes, backward_bound, concretize
 from blankcheck.certifying.rounding import TINY, slack
 
 MOST_ROWS = 6000
 """Values behind others that are bounded by relaxation; of more, intervals have to do."""
-
-Alpha = Mapping[int, Tensor]
-"""By the position of a ReLU the slopes of its lines from below, in [0, 1], (1 or rows, *shape)."""
-
-Slopes = Mapping[tuple[int, int], Alpha]
-"""By the position of a layer that is relaxed, and 1 for its bound from above, -1 from below."""
-
-
-@dataclass(frozen=True)
-class Bounded:
-    """A network with bounds over `images`.
-
-    low, high: (1, *shape) of each layer. error: how far float32 can be from the exact value, or
-    None. All three are infinite from the first layer on whose numbers float32 might not hold.
-    slopes: what layers before the last one are relaxed with. refined: the positions of those that
-    hang on them, with how many of their values do.
-    """
-
-    layers: tuple[Layer, ...]
-    images: Sparse
-    hulls: dict[int, Hull]
-    low: list[Tensor]
-    high: list[Tensor]
-    error: list[Tensor] | None
-    slopes: Slopes
-    refined: dict[int, int]
-
-    @property
-    def channels(self) -> int:
-        """Of an image."""
-        return self.layers[0].shape[0]
-
-    @property
-    def lost(self) -> bool:
-        """Whether nothing is known of the outputs."""
-        return self.error is not None and not bool(self.error[-1].isfinite().all())
 
 
 def bound_layers(
@@ -90,7 +48,11 @@ def bound_again(made: Bounded, slopes: Slopes) -> Bounded:
 
 def _bounded(made: Bounded) -> Bounded:
     """With all layers that are not bounded yet."""
-    asked = {layer.inputs[0]: layer.curve is not None for layer in made.layers if layer.relaxed}
+    asked: dict[int, bool] = {}  # of layers that are relaxed next, whether all their values count
+    for layer in made.layers:
+        for i in layer.inputs if layer.relaxed else ():
+            if layer.kind != "product" or not made.layers[i].relaxed:
+                asked[i] = asked.get(i, False) or layer.kind != "relu"
     behind_relu: set[int] = set()
     for at, layer in enumerate(made.layers):
         relaxed = layer.relaxed or not behind_relu.isdisjoint(layer.inputs)
@@ -104,8 +66,7 @@ def _bounded(made: Bounded) -> Bounded:
             open_ = low < high if asked[at] else (low < 0) & (high > 0)
             low, high = _refined(made, at, low, high, open_, at in behind_relu)
         if made.error is not None:
-            before = made.error, made.low, made.high
-            error = slack(layer, *before) if at else torch.full_like(low, TINY)
+            error = _error(made, at, low)
             low, high = low - error, high + error
             # NaN is neither above nor below anything, and would pass for a ReLU that is off
             if not bool((low + high + error).isfinite().all()):
@@ -114,6 +75,22 @@ def _bounded(made: Bounded) -> Bounded:
         made.low.append(low)
         made.high.append(high)
     return made
+
+
+def _error(made: Bounded, at: int, like: Tensor) -> Tensor:
+    """How far float32 can be off in one layer, infinite where that is not known."""
+    assert made.error is not None
+    layer = made.layers[at]
+    if at == 0:
+        return torch.full_like(like, TINY)
+    if not layer.jumps:
+        return slack(layer, made.error, made.low, made.high)
+    (before,) = layer.inputs
+    known = at not in made.hulls or before == 0
+    if not known:
+        margin = hull.margin(layer, made.hulls[before])
+        known = bool((made.error[before] <= margin).all())
+    return torch.full_like(like, 0.0 if known else torch.inf)
 
 
 def _lost(made: Bounded, at: int) -> Bounded:
@@ -141,6 +118,9 @@ def _interval(made: Bounded, at: int) -> Ends:
         return lows[0].clamp(min=0), highs[0].clamp(min=0)
     if layer.curve is not None:
         return layer.curve.value(lows[0]), layer.curve.value(highs[0])
+    if layer.kind == "product":
+        corners = torch.stack([a * b for a in (lows[0], highs[0]) for b in (lows[1], highs[1])])
+        return corners.amin(dim=0), corners.amax(dim=0)
     if layer.kind == "sum":
         ends = zip(layer.signs, lows, highs, strict=True)
         signed = [(s * low, s * high) if s >= 0 else (s * high, s * low) for s, low, high in ends]
@@ -185,90 +165,3 @@ def _relaxed_ends(made: Bounded, at: int, places: Tensor) -> Ends:
     above, relaxed = backward_bound(made, at, rows, over)
     below = backward_bound(made, at, -rows, under)[0] if relaxed else above.reversed()
     return shift - concretize(made, below), shift + concretize(made, above)
-
-
-@dataclass(frozen=True)
-class Line:
-    """A linear function of layers of single features. Coefficients and constant: (rows, ...)."""
-
-    coefficients: dict[int, Tensor]
-    constant: Tensor
-
-    def reversed(self) -> Line:
-        """Its negative."""
-        return Line({at: -a for at, a in self.coefficients.items()}, -self.constant)
-
-
-def backward_bound(
-    made: Bounded, at: int, rows: Tensor, alpha: Alpha | None = None
-) -> tuple[Line, bool]:
-    """A line nowhere below rows (n, *shape) times layer `at`, and whether a ReLU is on its way."""
-    pending = {at: rows}
-    found: dict[int, Tensor] = {}
-    constant, relaxed = rows.new_zeros(len(rows)), False
-    for i in range(at, -1, -1):
-        a = pending.pop(i, None)
-        if a is None:
-            continue
-        if i in made.hulls:
-            found[i] = a
-            continue
-        layer = made.layers[i]
-        if layer.relaxed:
-            relaxed = True
-            through = _through_relu if layer.curve is None else _through_curve
-            a, more = through(made, i, a, alpha)
-            constant = constant + more
-        elif layer.bias is not None:
-            constant = constant + (a * layer.bias).flatten(1).sum(dim=1)
-        for j, part in _inputs(made, layer, a):
-            pending[j] = pending[j] + part if j in pending else part
-    return Line(found, constant), relaxed
-
-
-def _inputs(made: Bounded, layer: Layer, a: Tensor) -> Iterator[tuple[int, Tensor]]:
-    if layer.kind == "sum":
-        yield from ((j, sign * a) for j, sign in zip(layer.inputs, layer.signs, strict=True))
-    else:
-        (j,) = layer.inputs
-        yield j, a if layer.map is None else layer.map.transposed(a, made.layers[j].shape)
-
-
-def _through_relu(
-    made: Bounded, relu: int, a: Tensor, alpha: Alpha | None
-) -> tuple[Tensor, Tensor]:
-    """Coefficients before a ReLU, constant (rows,): the chord where a > 0, else the lower line."""
-    (before,) = made.layers[relu].inputs
-    low, high = made.low[before], made.high[before]
-    unstable = (low < 0) & (high > 0)
-    on = (low >= 0).to(a.dtype)
-    # where a ReLU is surely on or off the width of the interval plays no part, and may be 0
-    chord = torch.where(unstable, high / torch.where(unstable, high - low, 1.0), on)
-    rise = torch.where(unstable, -low * chord, 0.0)
-    slope = (high > -low).to(a.dtype) if alpha is None else alpha[relu]
-    below = torch.where(unstable, slope, on)
-    up = a.clamp(min=0)
-    return up * chord + (a - up) * below, (up * rise).flatten(1).sum(dim=1)
-
-
-def _through_curve(made: Bounded, at: int, a: Tensor, alpha: Alpha | None) -> tuple[Tensor, Tensor]:
-    """The same before a curve. alpha: plays no part."""
-    layer = made.layers[at]
-    (before,) = layer.inputs
-    assert layer.curve is not None
-    ends, up = (made.low[before], made.high[before]), a.clamp(min=0)
-    (slope, shift), (low_slope, low_shift) = layer.curve.above(*ends), layer.curve.below(*ends)
-    constant = (up * shift + (a - up) * low_shift).flatten(1).sum(dim=1)
-    return up * slope + (a - up) * low_slope, constant
-
-
-def concretize(made: Bounded, line: Line) -> Tensor:
-    """The largest value of a line over all sparse images, exactly, (rows,)."""
-    parts, dark = [], line.constant
-    for at, a in line.coefficients.items():
-        values = made.hulls[at]
-        parts.append(hull.gains(a, values.low, values.high).flatten(1))
-        dark = dark + (a * values.dark).flatten(1).sum(dim=1)
-    if not parts:
-        return dark
-    return dark + hull.largest_gain(torch.stack(parts).sum(dim=0), made.images, made.channels)

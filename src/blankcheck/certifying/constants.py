@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from blankcheck.certifying.functions import Weighted
 from blankcheck.certifying.layers import Doubt, Layer, short, uncertifiable
-from blankcheck.certifying.maps import Weighted
 from blankcheck.certifying.rounding import UNIT, gamma
 from blankcheck.errors import ModelError
 from blankcheck.text import one_line

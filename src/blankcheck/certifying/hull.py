@@ -19,13 +19,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from blankcheck.certifying.functions import Convolution, Dense, Fixed, Scaling
 from blankcheck.certifying.layers import Layer
-from blankcheck.certifying.maps import Convolution, Dense, Fixed, Scaling
 from blankcheck.certifying.record import UNITS
 from blankcheck.errors import ArgumentError
 
 Ends = tuple[Tensor, Tensor]
 """From below, and from above."""
+MARGIN = 1e-5
+"""Against the size of a value: what the rounding of a comparison's two sides stays below."""
 NUMBERS_AT_ONCE = 8_000_000
 """Of coefficients that are held at once: 64 MB in float64."""
 
@@ -80,7 +82,11 @@ def _hull(layer: Layer, found: Mapping[int, Hull], like: Tensor) -> Hull | None:
     if layer.kind == "sum":
         signed = [_times(part, sign) for part, sign in zip(parts, layer.signs, strict=True)]
         return Hull(*(torch.stack(ends).sum(dim=0) for ends in zip(*signed, strict=True)))
+    if layer.kind == "product":
+        return _product(*parts)
     dark, low, high = parts[0].dark, parts[0].low, parts[0].high
+    if layer.jumps:
+        return _jump(layer, parts[0])
     if layer.kind in ("relu", "curve"):
         # both never fall
         value = F.relu if layer.curve is None else layer.curve.value
@@ -93,6 +99,31 @@ def _hull(layer: Layer, found: Mapping[int, Hull], like: Tensor) -> Hull | None:
     if isinstance(layer.map, Fixed) and layer.map.in_order:
         return Hull(layer.map(dark), layer.map(low), layer.map(high))
     return None
+
+
+def margin(layer: Layer, before: Hull) -> Tensor:
+    """How far float32 may be off before a comparison of single features, (1, *shape): many times
+    what rounding makes of a few operations. The image itself is what it is."""
+    sizes = before.dark.abs() + torch.maximum(-before.low, before.high)
+    return (1 + sizes) * (MARGIN if layer.inputs[0] else 0.0)
+
+
+def _jump(layer: Layer, before: Hull) -> Hull | None:
+    """None where rounding may decide what a dark feature gives."""
+    assert layer.curve is not None
+    value, near = layer.curve.value, margin(layer, before)
+    if bool((value(before.dark - near) < value(before.dark + near)).any()):
+        return None
+    on = value(before.dark)
+    low, high = before.dark + before.low - near, before.dark + before.high + near
+    return Hull(on, value(low) - on, value(high) - on)
+
+
+def _product(a: Hull, b: Hull) -> Hull:
+    dark = a.dark * b.dark
+    ends = [(a.dark + x) * (b.dark + y) for x in (a.low, a.high) for y in (b.low, b.high)]
+    corners = torch.stack(ends)
+    return Hull(dark, corners.amin(dim=0) - dark, corners.amax(dim=0) - dark)
 
 
 def _times(part: Hull, sign: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from blankcheck.certifying.curves import Curve
-from blankcheck.certifying.maps import Map, Scaling, choosing, reshaping
+from blankcheck.certifying.functions import Curve, Jump, Map, Scaling, choosing, reshaping
 from blankcheck.errors import ModelError
 
 
@@ -31,8 +30,9 @@ class Layer:
     """One step of a network. shape: of one image's values. inputs: positions of earlier layers.
 
     kind: `input`; `linear`, map(x) + bias with bias (1, *shape) or None; `sum`, the inputs times
-    their `signs`; `relu`; `curve`, another function of each value. maximum: two layers of whose
-    values this one is known to be the larger. doubt: None where every number is known.
+    their `signs`; `relu`; `curve`, another function of each value; `product` of two layers, value
+    by value. maximum: two layers of whose values this one is known to be the larger. doubt: None
+    where every number is known.
     """
 
     kind: str
@@ -43,12 +43,17 @@ class Layer:
     signs: tuple[float, ...] = ()
     maximum: tuple[int, int] | None = None
     doubt: Doubt | None = None
-    curve: Curve | None = None
+    curve: Curve | Jump | None = None
 
     @property
     def relaxed(self) -> bool:
         """Whether it is no linear function of its inputs."""
-        return self.kind in ("relu", "curve")
+        return self.kind in ("relu", "curve", "product")
+
+    @property
+    def jumps(self) -> bool:
+        """Whether it is a comparison."""
+        return isinstance(self.curve, Jump)
 
     def affine(self, x: Tensor) -> Tensor:
         """map(x) + bias, of a linear layer."""
@@ -102,9 +107,13 @@ class Layers:
         """max(0, x)."""
         return self.add(Layer("relu", self.shape(at), (at,)))
 
-    def curved(self, at: int, curve: Curve) -> int:
+    def curved(self, at: int, curve: Curve | Jump) -> int:
         """The curve of each value."""
         return self.add(Layer("curve", self.shape(at), (at,), curve=curve))
+
+    def product(self, a: int, b: int) -> int:
+        """a b, value by value, of two layers of one shape."""
+        return self.add(Layer("product", self.shape(a), (a, b)))
 
     def larger(self, a: int, b: int) -> int:
         """max(a, b) = a + relu(b - a)."""

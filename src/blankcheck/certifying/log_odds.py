@@ -19,15 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blankcheck.certifying.bounds import (
-    Alpha,
-    Bounded,
-    backward_bound,
-    bound_again,
-    bound_layers,
-    concretize,
-)
+from blankcheck.certifying.bounds import bound_again, bound_layers
 from blankcheck.certifying.hull import Sparse
+from blankcheck.certifying.relaxation import Alpha, Bounded, backward_bound, concretize
 from blankcheck.certifying.rounding import of_softmax
 from blankcheck.certifying.trace import read_network
 from blankcheck.classifiers.wrapper import device_of
@@ -205,13 +199,18 @@ def _hopeful(best: Tensor, before: Tensor, enough: float, step: int, steps: int)
 
 
 def _slopes(made: Bounded, before: int, rows: int) -> dict[int, Tensor]:
-    """The usual slopes of all ReLUs before a layer, to be moved, (rows, *shape)."""
+    """The usual slopes of all ReLUs and shares of all products before a layer, to be moved, (rows,
+    *shape)."""
     alpha: dict[int, Tensor] = {}
     for at, layer in enumerate(made.layers[:before]):
-        if layer.kind == "relu" and at not in made.hulls:
+        if layer.kind not in ("relu", "product") or at in made.hulls:
+            continue
+        like = made.low[0].detach()
+        start = like.new_full((1, *layer.shape), 0.5)
+        if layer.kind == "relu":
             (source,) = layer.inputs
-            start = (made.high[source] > -made.low[source]).to(made.low[0].dtype).detach()
-            alpha[at] = start.repeat(rows, *[1] * len(layer.shape)).requires_grad_()
+            start = (made.high[source] > -made.low[source]).to(like.dtype).detach()
+        alpha[at] = start.repeat(rows, *[1] * len(layer.shape)).requires_grad_()
     return alpha
 
 

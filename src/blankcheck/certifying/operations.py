@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from blankcheck.certifying.curves import SIGMOID, TANH, elu
-from blankcheck.certifying.layers import At, Call, Doubt
-from blankcheck.certifying.maps import Convolution, Dense, Fixed, Scaling, reshaping
+from blankcheck.certifying.functions import Convolution, Dense, Fixed, Scaling, reshaping
+from blankcheck.certifying.layers import Call, Doubt
+from blankcheck.certifying.pointwise import OF_TRUTHS, POINTWISE
 from blankcheck.certifying.rounding import LARGEST, TINY
 
 SMALL = 2.0**-100
@@ -72,79 +72,6 @@ def _batch_norm(call: Call) -> int:
         lost = wide(TINY * mean.abs()).expand(1, *call.after)
         doubt = Doubt(Scaling(wide(TINY * deviation)), lost)
     return call.layers.scaled(at, wide(weight), None if bias is None else wide(bias), doubt)
-
-
-def _combined(call: Call, sign: float) -> int:
-    """x + y, or x - y, of two layers, of a layer and a constant, or the other way round."""
-    a, b = call["self"], call["other"]
-    if call["alpha"] != 1:
-        raise call.refused("with a factor")
-    if isinstance(a, At) and isinstance(b, At):
-        if call.layers.shape(a.position) != call.layers.shape(b.position):
-            raise call.refused("of layers of different shapes")
-        return call.layers.sum((a.position, b.position), (1.0, sign))
-    if isinstance(a, At):
-        return _scaled(call, a.position, call.one, sign * call.constant(b))
-    return _scaled(call, b.position, sign * call.one, call.constant(a))
-
-
-def _scaled(call: Call, x: int, factor: Tensor, shift: Tensor | None = None) -> int:
-    if call.layers.shape(x) != call.after:
-        raise call.refused("with a constant that makes the layer larger")
-    return call.layers.scaled(x, factor, shift)
-
-
-def _product(call: Call) -> int:
-    x, other = ("self", "other") if isinstance(call["self"], At) else ("other", "self")
-    return _scaled(call, call.image(x), call.constant(call[other]))
-
-
-def _quotient(call: Call) -> int:
-    return _scaled(call, call.image(), 1 / call.constant(call["other"]))
-
-
-def _leaky(call: Call) -> int:
-    """max(0, x) + slope min(0, x), as slope x + (1 - slope) max(0, x)."""
-    x, slope = call.image(), float(call["negative_slope"])
-    return call.layers.sum((x, call.layers.relu(x)), (slope, 1 - slope))
-
-
-def _elu(call: Call) -> int:
-    alpha, scales = (
-        float(call["alpha"]),
-        (call.given.get("scale", 1), call.given.get("input_scale", 1)),
-    )
-    if not 0 < alpha <= 1 or scales != (1, 1):
-        raise call.refused("with a slope that jumps, or scaled")
-    return call.layers.curved(call.image(), elu(alpha))
-
-
-def _clamp(call: Call, ends: Sequence[str] = ("min", "max")) -> int:
-    """By max(x, c) = c + relu(x - c) and min(x, c) = c - relu(c - x)."""
-    at, one = call.image(), call.one
-    low, high = (call.given.get(name) for name in ends)
-    for end in (low, high):
-        if end is not None and (not isinstance(end, int | float) or math.isnan(end)):
-            raise call.refused("with ends that are no numbers")
-    if low is not None and low != -math.inf:
-        above = call.layers.relu(call.layers.scaled(at, one, -one * low) if low else at)
-        at = call.layers.scaled(above, one, one * low) if low else above
-    if high is not None and high != math.inf:
-        below = call.layers.relu(call.layers.scaled(at, -one, one * high))
-        at = call.layers.scaled(below, -one, one * high)
-    return at
-
-
-def _extreme(call: Call, sign: float) -> int:
-    """The larger (sign 1) or smaller (sign -1) of two layers or of a layer and a constant."""
-    a, b = call["self"], call["other"]
-    one = sign * call.one
-    turned = [_scaled(call, each.position, one) for each in (a, b) if isinstance(each, At)]
-    if len(turned) == 2:
-        return call.layers.scaled(call.layers.larger(*turned), one)
-    c = call.constant(b if isinstance(a, At) else a)
-    above = call.layers.relu(_scaled(call, turned[0], one.abs(), -sign * c))
-    return call.layers.scaled(above, one, c)
 
 
 def _fixed(call: Call, terms: int, bias: Tensor | None = None, **changed: Any) -> int:
@@ -221,26 +148,12 @@ def _pair(value: Sequence[int] | int) -> tuple[int, int]:
     return sizes[0], sizes[-1]
 
 
-_BY_NAMES: dict[str, Callable[[Call], int]] = {
+_LINEAR: dict[str, Callable[[Call], int]] = {
     "addmm.default": partial(_dense, x="mat1", weight="mat2", bias="self"),
     "mm.default": partial(_dense, x="self", weight="mat2"),
     "linear.default": partial(_dense, x="input", weight="weight", bias="bias"),
     "convolution.default": _convolution,
     "_native_batch_norm_legit_no_training.default": _batch_norm,
-    "add.Tensor add.Scalar": partial(_combined, sign=1.0),
-    "sub.Tensor sub.Scalar": partial(_combined, sign=-1.0),
-    "mul.Tensor mul.Scalar": _product,
-    "div.Tensor div.Scalar": _quotient,
-    "neg.default": lambda call: _scaled(call, call.image(), -call.one),
-    "relu.default": lambda call: call.layers.relu(call.image()),
-    "leaky_relu.default": _leaky,
-    "sigmoid.default": lambda call: call.layers.curved(call.image(), SIGMOID),
-    "tanh.default": lambda call: call.layers.curved(call.image(), TANH),
-    "elu.default": _elu,
-    "clamp.default clamp_min.default clamp_max.default": _clamp,
-    "hardtanh.default": partial(_clamp, ends=("min_val", "max_val")),
-    "maximum.default": partial(_extreme, sign=1.0),
-    "minimum.default": partial(_extreme, sign=-1.0),
     "max_pool2d_with_indices.default": _max_pool,
     "avg_pool2d.default": _average_pool,
     "_adaptive_avg_pool2d.default adaptive_avg_pool2d.default": lambda call: _fixed(
@@ -249,12 +162,20 @@ _BY_NAMES: dict[str, Callable[[Call], int]] = {
     "mean.dim": partial(_sum, more=1),
     "sum.dim_IntList": partial(_sum, more=0),
     "constant_pad_nd.default": _pad,
+}
+_RESHAPING: dict[str, Callable[[Call], int]] = {
     "permute.default": _permute,
     "view.default _unsafe_view.default reshape.default unsqueeze.default": _reshape,
     "squeeze.dims squeeze.dim": _squeeze,
-    # between float32 and float64: at most one rounding
-    "_to_copy.default": lambda call: _scaled(call, call.image(), call.one),
     "clone.default alias.default detach.default": Call.image,
 }
-OPERATIONS = {name: write for names, write in _BY_NAMES.items() for name in names.split()}
+
+
+def _by_name(written: dict[str, Callable[[Call], int]]) -> dict[str, Callable[[Call], int]]:
+    return {name: write for names, write in written.items() for name in names.split()}
+
+
+OPERATIONS = _by_name(_LINEAR | _RESHAPING | POINTWISE | OF_TRUTHS)
 """Every operation that can be certified, by its name in ATen."""
+TRUTHS = frozenset(_by_name(_RESHAPING | OF_TRUTHS))
+"""Those that may give truth values, which layers hold as 1 and 0."""

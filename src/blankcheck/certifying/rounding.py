@@ -4,7 +4,8 @@ A sum of n products, in any order and with or without fused multiply-add, is off
 times the sum of the absolute products, gamma(n) = n u / (1 - n u) with u = 2^-24 (Higham 2002,
 Accuracy and Stability of Numerical Algorithms, section 3.1), as long as nothing overflows; numbers
 too small for float32, rounded or set to 0, add at most the smallest normal number each. Errors of
-earlier layers go through the absolute coefficients. A ReLU that is surely off ends every error.
+earlier layers go through the absolute coefficients. A ReLU that is surely off ends every error. A
+comparison that rounding may turn is off by 1.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from blankcheck.certifying.functions import Fixed, Jump, Weighted
 from blankcheck.certifying.layers import Layer
-from blankcheck.certifying.maps import Fixed, Weighted
 
 UNIT = 2.0**-24
 """Half the distance from 1 to the next number in float32."""
@@ -49,6 +50,10 @@ def slack(
     before = [errors[i] for i in layer.inputs]
     if layer.kind == "relu":
         return torch.where(high[layer.inputs[0]] + before[0] > 0, before[0], 0.0)
+    if isinstance(layer.curve, Jump):
+        (at,) = layer.inputs
+        near = (low[at] - before[0] <= 0) & (high[at] + before[0] >= 0)
+        return near.to(before[0].dtype)
     if layer.curve is not None:
         (at,) = layer.inputs
         ends = layer.curve.value(low[at] - before[0]), layer.curve.value(high[at] + before[0])
@@ -58,6 +63,11 @@ def slack(
     reached = [torch.maximum(low[i].abs(), high[i].abs()) + errors[i] for i in layer.inputs]
     if layer.kind == "linear":
         return _linear(layer, before[0], reached[0])
+    if layer.kind == "product":
+        whole = reached[0] * reached[1]
+        passed = reached[0] * before[1] + reached[1] * before[0]
+        off = passed + gamma(1) * whole + TINY
+        return torch.where(whole <= LARGEST, off, torch.inf)
     sizes, terms = [abs(sign) for sign in layer.signs], len(layer.signs) + 2
     passed, whole = (
         torch.stack([size * x for size, x in zip(sizes, each, strict=True)]).sum(dim=0)

@@ -15,7 +15,8 @@ from torch.export.graph_signature import InputKind, OutputKind
 
 from blankcheck.certifying import constants
 from blankcheck.certifying.layers import At, Call, Layer, Layers, short, uncertifiable
-from blankcheck.certifying.operations import OPERATIONS
+from blankcheck.certifying.operations import OPERATIONS, TRUTHS
+from blankcheck.certifying.pointwise import WHOLE
 from blankcheck.certifying.record import check_shape
 from blankcheck.classifiers.wrapper import left_as_found
 from blankcheck.errors import ModelError
@@ -90,8 +91,9 @@ class Network:
 def read_network(module: nn.Module, shape: Sequence[int]) -> Network:
     """Read a classifier as it answers in evaluation mode.
 
-    Understands linear layers, convolutions, ReLU, leaky ReLU, clamping, max and average pooling,
-    batch norm with its running statistics, padding, reshaping, residual sums and constant factors.
+    Understands linear layers, convolutions, max and average pooling, batch norm with its running
+    statistics, padding, reshaping, sums and products of layers, comparisons, and the usual
+    functions of single values (`operations`, `pointwise`).
 
     Args:
         module: from images (n, c, h, w) in [0, 1] to outputs (n, m).
@@ -141,8 +143,9 @@ def _taken(module: nn.Module, like: Tensor, shape: tuple[int, int, int]) -> torc
 def _exported(module: nn.Module, some: Tensor) -> ExportedProgram:
     what = "model cannot be read for certification by torch.export:"
     table = torch.export.default_decompositions()
-    # ELU stays whole: PyTorch 2.6 would write it as a comparison. torch has no types for pop
-    table.pop(torch.ops.aten.elu.default, None)  # type: ignore[no-untyped-call]
+    for name in WHOLE.split():
+        # torch has no types for pop
+        table.pop(getattr(torch.ops.aten, name).default, None)  # type: ignore[no-untyped-call]
     with calling(what, ModelError), ONE_AT_A_TIME, in_silence(), left_as_found(module):
         # strict is what PyTorch 2.6 would be by itself, and later ones are not
         program = torch.export.export(module, (some,), strict=False)
@@ -204,7 +207,7 @@ def _write(
     result = result[0] if isinstance(result, tuple | list) else result
     if not isinstance(result, Tensor) or result.ndim < 2 or len(result) != BATCH:
         raise uncertifiable(f"mixes the images of a batch in the operation {name}")
-    if result.dtype not in PRECISIONS:
+    if not (result.dtype in PRECISIONS or (result.dtype == torch.bool and name in TRUTHS)):
         raise uncertifiable(f"leaves float32 for {result.dtype} in the operation {name}")
     assert isinstance(target, torch._ops.OpOverload)
     parameters = target._schema.arguments
