@@ -165,6 +165,12 @@ NETWORKS = {
         ),
     ),
     "selu": (C, lambda: dense(nn.SELU(), nn.Linear(6, 5), nn.Mish(), nn.Linear(5, 3))),
+    "curved-twice": (
+        C,
+        lambda: dense(
+            nn.ReLU(), nn.Sigmoid(), nn.Linear(6, 5), nn.GELU(), nn.Tanh(), nn.Linear(5, 3)
+        ),
+    ),
     "squares": (
         C,
         lambda: behind(lambda x: (x - 0.3) ** 2 + torch.abs(x - 0.5)),

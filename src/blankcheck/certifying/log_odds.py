@@ -76,7 +76,7 @@ def log_odds_bounds(
         return best
     # both are moved in place; a weight of exactly 0 could not grow
     mixing = weights.detach().clamp(min=-30.0).requires_grad_()
-    alpha = _slopes(made, len(made.layers), classes)
+    alpha = _slopes(made, len(made.layers) - 1, classes)
     least = -torch.inf if enough is None else enough
     best = _optimised(made, best.detach(), mixing, alpha, {}, slope_steps, least)
     inner = {(at, side): _slopes(made, at, 1) for at in made.refined for side in (1, -1)}
@@ -198,11 +198,11 @@ def _hopeful(best: Tensor, before: Tensor, enough: float, step: int, steps: int)
     return bool(((missing >= 0) & within).any())
 
 
-def _slopes(made: Bounded, before: int, rows: int) -> dict[int, Tensor]:
-    """The usual slopes of all ReLUs and shares of all products before a layer, to be moved, (rows,
+def _slopes(made: Bounded, last: int, rows: int) -> dict[int, Tensor]:
+    """The usual slopes of all ReLUs and shares of all products up to a layer, to be moved, (rows,
     *shape)."""
     alpha: dict[int, Tensor] = {}
-    for at, layer in enumerate(made.layers[:before]):
+    for at, layer in enumerate(made.layers[: last + 1]):
         if layer.kind not in ("relu", "product") or at in made.hulls:
             continue
         like = made.low[0].detach()
