@@ -37,7 +37,7 @@ def make():
     return nn.Sequential(nn.Flatten(), layer)
 
 def smooth():
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.GELU(), nn.Linear(10, 10))
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.GELU("tanh"), nn.Linear(10, 10))
 """
 
 

@@ -243,7 +243,7 @@ def test_mistakes(digits):
         bc.harden(build("mlp", digits.shape, 10), digits, "reject-class")
     with pytest.raises(ModelError, match="needs a model that gives logits"):
         bc.harden(torch.nn.Sequential(build("mlp", digits.shape, 10), torch.nn.Softmax(1)), digits)
-    smooth = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10), torch.nn.GELU())
+    smooth = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10), torch.nn.GELU("tanh"))
     with pytest.raises(ModelError, match="gelu.*cannot be certified"):
         bc.harden(smooth, digits, certify=5)
 
