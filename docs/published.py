@@ -28,7 +28,7 @@ def number(text: str) -> float | None:
 
 
 def draw(table: list[Row], path: Path) -> None:
-    """One point a network that was fooled, at its median of lit features; its accuracy beside it."""
+    """One point a network that was fooled, at its median of lit features; its accuracy in words."""
     figure, axes = style.panel("How few lit features fool published networks")
     names = []
     for row in table:
