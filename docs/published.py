@@ -29,7 +29,7 @@ def number(text: str) -> float | None:
 
 def draw(table: list[Row], path: Path) -> None:
     """One point a network that was fooled, at its median of lit features; its accuracy in words."""
-    figure, axes = style.panel("How few lit features fool published networks")
+    figure, axes = style.panel("Lit features that fool")
     names = []
     for row in table:
         right, lit = number(row["right"]), number(row["median lit"])
