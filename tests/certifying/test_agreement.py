@@ -77,6 +77,12 @@ class Straight(torch.autograd.Function):
         return slope
 
 
+def hiding(x):
+    """Nothing, by numbers so large that one comparison taken otherwise would explain anything."""
+    huge = 1e6 * (x > 0).to(x.dtype)
+    return huge - huge
+
+
 OTHERWISE = {
     "counts in Python": (counting, "answers otherwise"),
     # torch.export of PyTorch 2.6 refuses to read it
@@ -123,6 +129,14 @@ OTHERWISE = {
     "whole numbers": (lambda m, x: m.plain((3 * x).int().float()), "_to_copy"),
     "half precision": (lambda m, x: m.plain(x.half().float()), "_to_copy"),
     "a rounding of its own": (lambda m, x: m.plain(Straight.apply(x)), "operation round"),
+    "behind comparisons that rounding decides": (
+        lambda m, x: m.plain(x + hiding(0 * x)) * (9 if len(x) == 1 else 1),
+        "rounding decides",
+    ),
+    "behind comparisons with black": (
+        lambda m, x: m.plain(x + hiding(x)) * (9 if len(x) == 1 else 1),
+        "of 1 images",
+    ),
     "complex numbers": (lambda m, x: m.plain((x * 1j).imag), "complex"),
 }
 

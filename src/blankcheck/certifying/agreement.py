@@ -14,7 +14,7 @@ from itertools import cycle, islice, product
 import torch
 from torch import Tensor, nn
 
-from blankcheck.certifying.layers import Layer
+from blankcheck.certifying.layers import Layer, uncertifiable
 from blankcheck.certifying.rounding import SOFTMAX_TERMS, TINY, gamma, of_softmax, slack
 from blankcheck.certifying.trace import BATCH
 from blankcheck.classifiers.wrapper import device_of, left_as_found
@@ -107,12 +107,20 @@ def trial_images(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
 
 
 def run_layers(layers: Sequence[Layer], images: Tensor) -> tuple[Tensor, Tensor]:
-    """What layers give for images (n, c, h, w), and how far float32 can be off; (n, outputs)."""
-    values = list[Tensor]()
-    errors, exact = list[Tensor](), torch.full_like(images, TINY)
+    """What layers give for images (n, c, h, w), and how far float32 can be off; (n, outputs).
+
+    Raises ModelError where most of the images meet a comparison that rounding may turn: so much
+    would be explained by it that running both shows nothing.
+    """
+    values, errors, exact = list[Tensor](), list[Tensor](), torch.full_like(images, TINY)
+    decided = torch.ones(len(images), dtype=torch.bool, device=images.device)
     for layer in layers:
         values.append(_value(layer, values, images))
         errors.append(slack(layer, errors, values, values) if errors else exact)
+        if layer.jumps:
+            decided &= (errors[-1] == 0).flatten(1).all(dim=1)
+    if 2 * int(decided.sum()) < len(images):
+        raise uncertifiable("compares numbers that rounding decides about for most images")
     return values[-1], errors[-1]
 
 

@@ -52,8 +52,9 @@ def slack(
         return torch.where(high[layer.inputs[0]] + before[0] > 0, before[0], 0.0)
     if isinstance(layer.curve, Jump):
         (at,) = layer.inputs
-        near = (low[at] - before[0] <= 0) & (high[at] + before[0] >= 0)
-        return near.to(before[0].dtype)
+        # the image itself is what it is
+        off = before[0] if at else torch.zeros_like(before[0])
+        return ((low[at] - off <= 0) & (high[at] + off >= 0) & (off > 0)).to(off.dtype)
     if layer.curve is not None:
         (at,) = layer.inputs
         ends = layer.curve.value(low[at] - before[0]), layer.curve.value(high[at] + before[0])
